@@ -1,0 +1,199 @@
+"""Every error hwnas raises on purpose; `except HwnasError` catches them all and nothing else.
+
+    HwnasError
+    ├── ConfigError (ValueError)             a configuration or command-line value is wrong
+    ├── UnknownNameError (LookupError)       a name is not registered; lists the known ones
+    ├── MissingPackageError (ImportError)    an optional package is absent; names the extra
+    ├── SpaceError (ValueError)              an encoding or a space's definition is wrong
+    ├── DataError (ValueError)               the user's data cannot be trained on
+    ├── CheckpointError (ValueError)         a checkpoint is damaged or belongs to another run
+    ├── TrainingError (RuntimeError)
+    │   └── DivergenceError                  a loss became NaN or infinite
+    ├── TableError (ValueError)              a latency table cannot be read
+    │   ├── TableContextError                measured in another context than the one asked for
+    │   └── MissingEntryError (LookupError)  a block has no entry; names the command to measure it
+    ├── MeasurementError (RuntimeError)      a measurement failed
+    │   ├── MeasurementTimeoutError (TimeoutError)
+    │   └── WorkerCrashedError               the measuring process died
+    ├── InfeasibleError (ValueError)         no network keeps the limits; names the smallest reachable value
+    ├── StudyError (ValueError)              a study does not fit what is asked of it
+    ├── ExportError (RuntimeError)           a network cannot be written in a format
+    ├── ArtefactError (ValueError)           an artefact is missing, damaged or not what its manifest says
+    └── VerificationError (RuntimeError)     a deployment does not keep its promises
+
+`exit_status` is what the command line exits with: 2 wrong input, 3 no network keeps the limits,
+4 a deployment failed its verification, 1 anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+
+class HwnasError(Exception):
+    """Base class of all errors raised on purpose."""
+
+    exit_status = 1
+
+
+class ConfigError(HwnasError, ValueError):
+    """A configuration or command-line value is wrong."""
+
+    exit_status = 2
+
+
+class UnknownNameError(HwnasError, LookupError):
+    """A name is not registered."""
+
+    exit_status = 2
+
+    def __init__(self, what: str, given: str, known: Iterable[str]) -> None:
+        self.given = given
+        self.known = tuple(sorted(known))
+        super().__init__(f"unknown {what} {given!r}; known: {', '.join(self.known) or 'none'}")
+
+
+class MissingPackageError(HwnasError, ImportError):
+    """An optional package is not installed."""
+
+    exit_status = 2
+
+    def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{needed_for} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'hwnas[{extra}]'"
+        )
+
+
+class SpaceError(HwnasError, ValueError):
+    """An encoding or the definition of a search space is wrong."""
+
+    exit_status = 2
+
+
+class DataError(HwnasError, ValueError):
+    """The user's data cannot be used."""
+
+    exit_status = 2
+
+
+class CheckpointError(HwnasError, ValueError):
+    """A checkpoint is damaged or belongs to another run."""
+
+    exit_status = 2
+
+
+class TrainingError(HwnasError, RuntimeError):
+    """Training cannot go on."""
+
+
+class DivergenceError(TrainingError):
+    """A loss became NaN or infinite.
+
+    Attributes:
+        step: the step whose loss was not finite.
+        checkpoint: path of the last good checkpoint, or None if there is none yet.
+    """
+
+    def __init__(self, step: int, loss: float, checkpoint: str | None) -> None:
+        self.step = step
+        self.checkpoint = checkpoint
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint exists yet"
+        super().__init__(
+            f"the loss became {loss} at step {step}; {kept}. Lower the learning rate or lengthen the warm-up"
+        )
+
+
+class TableError(HwnasError, ValueError):
+    """A latency table cannot be read."""
+
+    exit_status = 2
+
+
+class TableContextError(TableError):
+    """A table was measured in another context.
+
+    Attributes:
+        differences: field -> (value in the table, value asked for).
+    """
+
+    def __init__(self, path: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        self.differences = dict(differences)
+        listed = "; ".join(f"{k}: table has {a!r}, here it is {b!r}" for k, (a, b) in self.differences.items())
+        super().__init__(
+            f"{path} was measured in another context ({listed}); profile this device with `hwnas profile`, "
+            f"or name the device the table belongs to"
+        )
+
+
+class MissingEntryError(TableError, LookupError):
+    """A block has no entry in the table."""
+
+    def __init__(self, key: str, table: str, *, reason: str | None = None) -> None:
+        self.key = key
+        why = f" (measuring it failed: {reason})" if reason else ""
+        super().__init__(f"{table} has no entry for block {key!r}{why}; measure it with `hwnas profile`")
+
+
+class MeasurementError(HwnasError, RuntimeError):
+    """A measurement failed."""
+
+
+class MeasurementTimeoutError(MeasurementError, TimeoutError):
+    """A measurement took longer than allowed."""
+
+
+class WorkerCrashedError(MeasurementError):
+    """The measuring process died."""
+
+
+class InfeasibleError(HwnasError, ValueError):
+    """No network keeps the limits.
+
+    Attributes:
+        metric: the metric whose limit binds.
+        limit: what was asked for.
+        reachable: the smallest (for a lower limit: largest) value any network reaches, None if unknown.
+        architecture: choice name -> option of the network that reaches it, None if unknown.
+    """
+
+    exit_status = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metric: str,
+        limit: float,
+        reachable: float | None = None,
+        architecture: Mapping[str, object] | None = None,
+    ) -> None:
+        self.metric = metric
+        self.limit = limit
+        self.reachable = reachable
+        self.architecture = dict(architecture) if architecture is not None else None
+        super().__init__(message)
+
+
+class StudyError(HwnasError, ValueError):
+    """A study does not fit what is asked of it."""
+
+    exit_status = 2
+
+
+class ExportError(HwnasError, RuntimeError):
+    """A network cannot be written in a format."""
+
+
+class ArtefactError(HwnasError, ValueError):
+    """An artefact is missing, damaged or not what its manifest says."""
+
+    exit_status = 2
+
+
+class VerificationError(HwnasError, RuntimeError):
+    """A deployment does not keep its promises."""
+
+    exit_status = 4

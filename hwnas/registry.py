@@ -1,0 +1,104 @@
+"""Names -> objects, loaded when first asked for. The only user of importlib in the core.
+
+Built-in names stand here as "module:attribute"; third parties add theirs through entry points of
+the group `hwnas.<kind>` (for example `[project.entry-points."hwnas.runtimes"]`). This module must
+never import what it names before somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
+
+# kind -> name -> (module:attribute, extra that installs what it imports, "" for the core)
+_BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
+    "runtimes": {
+        "onnxruntime": ("hwnas.devices.onnxruntime:OnnxRuntime", ""),
+        "fake": ("hwnas.testing.fake:FakeRuntime", ""),
+    },
+    "exporters": {
+        "onnx": ("hwnas.exporters.onnx:OnnxExporter", ""),
+    },
+    "spaces": {
+        "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
+        "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
+        "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
+    },
+    "samplers": {
+        "nsga2": ("hwnas.search.samplers:nsga2", ""),
+        "nsga3": ("hwnas.search.samplers:nsga3", ""),
+        "tpe": ("hwnas.search.samplers:tpe", ""),
+        "random": ("hwnas.search.samplers:random", ""),
+    },
+    "strategies": {
+        "sandwich": ("hwnas.supernet.strategies:SandwichRule", ""),
+        "largest": ("hwnas.supernet.strategies:LargestOnly", ""),
+    },
+    "data": {
+        "digits": ("hwnas.data.sources:digits", ""),
+        "idx": ("hwnas.data.sources:idx", ""),
+        "npz": ("hwnas.data.sources:npz", ""),
+        "folder": ("hwnas.data.sources:folder", ""),
+        "python": ("hwnas.data.sources:python", ""),
+    },
+}
+_WHAT = {
+    "runtimes": "runtime",
+    "exporters": "exporter",
+    "spaces": "space",
+    "samplers": "sampler",
+    "strategies": "training strategy",
+    "data": "data source",
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """All registered names of a kind, sorted: built in and from entry points."""
+    return tuple(sorted({*_BUILT_IN[kind], *(e.name for e in entry_points(group=f"hwnas.{kind}"))}))
+
+
+def load(kind: str, name: str) -> Any:
+    """The object registered under a name.
+
+    Raises:
+        UnknownNameError: nobody registered it; lists the known names.
+        MissingPackageError: a package it imports is not installed; names the extra.
+        ConfigError: the registration names something that does not exist.
+    """
+    target, extra = _BUILT_IN[kind].get(name, ("", ""))
+    if not target:
+        found = entry_points(group=f"hwnas.{kind}", name=name)
+        if not found:
+            raise UnknownNameError(_WHAT[kind], name, names(kind))
+        target = next(iter(found)).value
+    return load_object(target, extra=extra, needed_for=f"{_WHAT[kind]} {name!r}")
+
+
+def load_object(target: str, *, extra: str = "", needed_for: str) -> Any:
+    """The object at "module:attribute".
+
+    Args:
+        target: what to import.
+        extra: the optional dependency group that brings what the module imports.
+        needed_for: named in the error.
+
+    Raises:
+        MissingPackageError: an import inside the module failed.
+        ConfigError: there is no such module or attribute.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{target!r} is not of the form 'module:attribute' ({needed_for})")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        if e.name and (e.name == module_name or module_name.startswith(e.name + ".")):
+            raise ConfigError(f"there is no module {module_name!r} ({needed_for})") from e
+        raise MissingPackageError(e.name or "?", extra or "all", needed_for=needed_for) from e
+    try:
+        return getattr(module, attribute)
+    except AttributeError as e:
+        raise ConfigError(f"module {module_name!r} has no {attribute!r} ({needed_for})") from e

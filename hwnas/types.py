@@ -1,0 +1,314 @@
+"""The vocabulary: frozen data classes and the Protocols where behaviour plugs in.
+
+One word per idea: architecture, choice, slot, block, device, runtime, table, limit, study,
+deployment. This module must never know torch, a runtime or files on disk (a path is only a name).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # names in signatures only: this module stays importable without torch
+    from torch import Tensor, nn
+
+Option = str | int | float | bool
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[Any]
+
+PRECISIONS = ("fp32", "int8")
+
+
+# ---------------------------------------------------------------- search spaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One decision of a space.
+
+    Attributes:
+        name: unique in its space, dotted: `stages.0.blocks.1.kernel_size`.
+        options: what may be chosen, at least one, all different; an encoding holds their indices.
+        parent: index of the choice that switches this one on and off; None if it is always on.
+        active_when: the parent's option indices for which this choice matters.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    parent: int | None = None
+    active_when: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A position in the network; its block depends on `depends_on` (indices into choices) only."""
+
+    name: str
+    depends_on: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What a slot becomes under some choices: everything its cost depends on.
+
+    Attributes:
+        kind: operator family: `conv`, `mbconv`, `head`, `quantize`, `dequantize`, ...
+        in_shape: one sample, without the batch dimension: (C, H, W) or (features,).
+        out_shape: likewise.
+        precision: `fp32` or `int8`.
+        attributes: sorted (name, value) pairs: kernel_size, stride, hidden_channels, ...
+    """
+
+    kind: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    precision: str
+    attributes: tuple[tuple[str, Option], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Readable and unique: `mbconv|in=16x8x8|out=24x4x4|kernel_size=3,stride=2|int8`."""
+        shape = ["x".join(map(str, s)) for s in (self.in_shape, self.out_shape)]
+        attrs = ",".join(f"{k}={v}" for k, v in self.attributes)
+        return f"{self.kind}|in={shape[0]}|out={shape[1]}|{attrs}|{self.precision}"
+
+    @classmethod
+    def from_key(cls, key: str) -> Block:
+        """The block a key describes; the inverse of `key`.
+
+        Raises:
+            ValueError: the text is not a block key.
+        """
+        try:
+            kind, i, o, attrs, precision = key.split("|")
+            shapes = [tuple(int(n) for n in s.split("=")[1].split("x")) for s in (i, o)]
+            pairs = tuple((k, _parse_option(v)) for k, v in (a.split("=") for a in attrs.split(",") if a))
+        except (ValueError, IndexError) as e:
+            raise ValueError(f"not a block key: {key!r}") from e
+        return cls(kind=kind, in_shape=shapes[0], out_shape=shapes[1], precision=precision, attributes=pairs)
+
+    def __getitem__(self, name: str) -> Option:
+        """The attribute of that name; KeyError if the block has none."""
+        for k, v in self.attributes:
+            if k == name:
+                return v
+        raise KeyError(f"block {self.key!r} has no attribute {name!r}")
+
+
+def _parse_option(text: str) -> Option:
+    if text in ("True", "False"):
+        return text == "True"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+@runtime_checkable
+class SearchSpace(Protocol):
+    """Which networks exist. Encodings are integer arrays of option indices: (D,) one, (N, D) many."""
+
+    name: str
+    choices: tuple[Choice, ...]
+    slots: tuple[Slot, ...]
+
+    def canonical(self, encodings: IntArray) -> IntArray:
+        """(N, D) -> (N, D): choices that are switched off become 0, so equal networks are equal rows."""
+        ...
+
+    def block_at(self, slot: int, options: Sequence[int]) -> Block | None:
+        """The block of a slot when the choices in its `depends_on` have these option indices; None: absent."""
+        ...
+
+    def named_blocks(self, encoding: IntArray) -> tuple[tuple[str, Block], ...]:
+        """(D,) -> (slot name, block) of the network, in order, absent slots left out."""
+        ...
+
+
+# ---------------------------------------------------------------- devices and runtimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Where networks run: a description, not a connection.
+
+    Attributes:
+        name: of the description, also the folder of its tables.
+        runtime: registered name of the adapter.
+        threads: intra-operator threads the runtime may use.
+        precisions: which of PRECISIONS are legal on it.
+        options: runtime-specific settings (execution provider, ...), passed on as they are.
+        memory_limit_bytes: None if unknown.
+        description: for people.
+    """
+
+    name: str
+    runtime: str
+    threads: int = 1
+    precisions: tuple[str, ...] = PRECISIONS
+    options: Mapping[str, Option] = field(default_factory=dict)
+    memory_limit_bytes: int | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """A file a runtime loads."""
+
+    path: Path
+    format: str
+    precision: str
+    sha256: str
+    size_bytes: int
+
+
+class Session(Protocol):
+    """A loaded artefact. Used as a context manager; leaving it frees the runtime's memory."""
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Outputs for these inputs; each (N, ...), in the artefact's order."""
+        ...
+
+    def time_ns(self, *, iterations: int) -> int:
+        """Total nanoseconds of that many runs on fixed random inputs of batch 1, by the runtime's best clock."""
+        ...
+
+    def info(self) -> Mapping[str, str]:
+        """What really runs: provider, delegates, fused operators, fallbacks."""
+        ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Runtime(Protocol):
+    """An adapter that loads artefacts. `version` and `hardware` go into a table's context."""
+
+    name: str
+    formats: frozenset[str]
+    precisions: frozenset[str]
+
+    def load(self, artefact: Artefact, device: Device) -> Session:
+        """Raises ArtefactError for a file it cannot read, MeasurementError when the runtime refuses it."""
+        ...
+
+    def context(self, device: Device) -> Mapping[str, str]:
+        """`runtime_version`, `hardware` and whatever else changes a time."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes torch modules as artefacts of one format."""
+
+    format: str
+
+    def export(self, model: nn.Module, example: Tensor, path: Path, *, precision: str) -> Artefact:
+        """Write the model as it stands (fake-quantize modules become quantized operators)."""
+        ...
+
+    def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
+        """Write one block with random weights; an int8 block takes and gives quantized tensors."""
+        ...
+
+
+# ---------------------------------------------------------------- costs, limits, search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistic:
+    """A measured time with its spread, in milliseconds.
+
+    Attributes:
+        median: corrected by `drift` (raw median divided by it).
+        p90: 90th percentile of the rounds, corrected likewise.
+        n: number of timed rounds.
+        cv: robust coefficient of variation of the rounds (1.4826 MAD / median).
+        drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
+    """
+
+    median: float
+    p90: float
+    n: int
+    cv: float
+    drift: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """An estimated cost of N architectures. `upper` is a bound held with the model's confidence."""
+
+    value: FloatArray
+    upper: FloatArray
+
+
+class CostModel(Protocol):
+    """A cost known for every architecture of a space without building it."""
+
+    metric: str
+
+    def estimate(self, encodings: IntArray) -> Estimate:
+        """(N, D) -> values and upper bounds, each (N,)."""
+        ...
+
+    def bounds(self) -> tuple[float, float]:
+        """Exact minimum and maximum of `value` over the space."""
+        ...
+
+    def minimizer(self) -> IntArray:
+        """(D,) an architecture that reaches the minimum."""
+        ...
+
+
+class Direction(enum.StrEnum):
+    """Whether more of a metric is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A hard constraint: `metric <= value`."""
+
+    metric: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} <= {self.value:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTarget:
+    """One forward pass of a training step.
+
+    Attributes:
+        encoding: (D,) the sub-network.
+        teacher: learns from the labels if None, else from the outputs of the target with this index.
+    """
+
+    encoding: IntArray
+    teacher: int | None = None
+
+
+class TrainingStrategy(Protocol):
+    """Which sub-networks a training step runs, and what each learns from."""
+
+    def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]: ...
+
+
+# Where long work reports to: (done, total, note). The command line draws it; `ignore_progress` does not.
+ProgressCallback = Callable[[int, int, str], None]
+
+
+def ignore_progress(done: int, total: int, note: str) -> None:
+    """The ProgressCallback of somebody who is not watching."""
