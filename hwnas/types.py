@@ -244,6 +244,17 @@ class Statistic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementFailure:
+    """A measurement that failed, as data, so that one bad candidate ends no run.
+
+    Attributes:
+        reason: for people: what happened, with the runtime's own words.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """An estimated cost of N architectures. `upper` is a bound held with the model's confidence."""
 
