@@ -1,0 +1,28 @@
+"""Images with labels: loading, checking, splitting, preprocessing, augmentation.
+
+    data = load_data("folder:photos?size=64", seed=0)
+
+Knows numpy; torch is loaded only by the functions that take tensors. Never networks or devices.
+"""
+
+from hwnas.data.arrays import ArrayDataset, Data, RawData
+from hwnas.data.augment import POLICIES, Augment, augment_batch
+from hwnas.data.load import DataSource, load_data, parse_spec, split
+from hwnas.data.preprocess import Preprocess
+from hwnas.data.tensors import preprocess_tensor, to_tensor
+
+__all__ = [
+    "POLICIES",
+    "ArrayDataset",
+    "Augment",
+    "Data",
+    "DataSource",
+    "Preprocess",
+    "RawData",
+    "augment_batch",
+    "load_data",
+    "parse_spec",
+    "preprocess_tensor",
+    "split",
+    "to_tensor",
+]

@@ -1,0 +1,48 @@
+"""Set images aside for validation and test, class by class. Knows labels only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hwnas.data.arrays import Int64Array
+from hwnas.errors import DataError
+
+
+def stratified_split(
+    labels: Int64Array, fraction: float, *, rng: np.random.Generator, class_names: Sequence[str], purpose: str
+) -> tuple[Int64Array, Int64Array]:
+    """Positions that stay and positions that are set aside, both ascending.
+
+    Every class gives its share, rounded so that the total is the nearest to `fraction`, and at least
+    one image; every class keeps at least one.
+
+    Args:
+        labels: (N,) class indices, every class present.
+        fraction: share to set aside, above 0 and below 1.
+        rng: decides which images.
+        class_names: named in errors.
+        purpose: "validation" or "test": named in errors.
+
+    Raises:
+        DataError: the fraction is out of range, or a class has a single image.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"{purpose}_fraction is {fraction:g}, but must lie between 0 and 1, both excluded")
+    sizes = np.bincount(labels, minlength=len(class_names))  # (K,)
+    if sizes.min() < 2:
+        c = int(sizes.argmin())
+        raise DataError(
+            f"class {c} ({class_names[c]}) has {sizes[c]} image left when images are set aside for {purpose}; "
+            f"give at least 3 images a class, or a {purpose} set of your own"
+        )
+    exact = sizes * fraction
+    taken = np.floor(exact).astype(np.int64)
+    short = round(float(exact.sum())) - int(taken.sum())
+    taken[np.argsort(taken - exact, kind="stable")[:short]] += 1  # largest remainders first
+    taken = np.clip(taken, 1, sizes - 1)
+    aside = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in enumerate(taken)]
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[np.concatenate(aside)] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
