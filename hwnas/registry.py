@@ -27,6 +27,10 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
+    "space_types": {  # classes, by the name they have in files
+        "categorical": ("hwnas.spaces.categorical:CategoricalSpace", ""),
+        "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
+    },
     "samplers": {
         "nsga2": ("hwnas.search.samplers:nsga2", ""),
         "nsga3": ("hwnas.search.samplers:nsga3", ""),
@@ -49,6 +53,7 @@ _WHAT = {
     "runtimes": "runtime",
     "exporters": "exporter",
     "spaces": "space",
+    "space_types": "type of space",
     "samplers": "sampler",
     "strategies": "training strategy",
     "data": "data source",

@@ -1,0 +1,9 @@
+"""Search spaces: which networks exist. numpy only, no weights."""
+
+from hwnas.spaces._serialize import space_from_json
+from hwnas.spaces.base import Space
+from hwnas.spaces.categorical import CategoricalSpace
+from hwnas.spaces.mobilenet import MobileNetSpace
+from hwnas.spaces.stages import StageSpec
+
+__all__ = ["CategoricalSpace", "MobileNetSpace", "Space", "StageSpec", "space_from_json"]

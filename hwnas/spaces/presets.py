@@ -1,0 +1,98 @@
+"""Ready-made spaces, by name in the registry. Knows numbers only."""
+
+from __future__ import annotations
+
+from hwnas.spaces.mobilenet import MobileNetSpace
+from hwnas.spaces.stages import StageSpec
+
+
+def mobilenet_tiny(
+    in_channels: int = 3, n_classes: int = 10, *, activation: str | None = None, se: bool | None = None
+) -> MobileNetSpace:
+    """For images of 16 to 32 pixels: four stages of one to three blocks, relu6, no squeeze-and-excitation.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: for the whole network instead of relu6.
+        se: squeeze-and-excitation in all blocks.
+    """
+    act = activation or "relu6"
+    return MobileNetSpace(
+        "mobilenet-tiny",
+        in_channels=in_channels,
+        n_classes=n_classes,
+        resolutions=(16, 24, 32),
+        stem_channels=16,
+        stem_activation=act,
+        stages=[
+            StageSpec(
+                channels=channels,
+                stride=stride,
+                depths=(1, 2, 3),
+                kernel_sizes=(3, 5, 7),
+                expand_ratios=(3, 4, 6),
+                activations=(act,),
+                se=(bool(se),),
+            )
+            for channels, stride in ((16, 2), (24, 1), (40, 2), (64, 1))
+        ],
+        head_channels=256,
+        head_activation=act,
+    )
+
+
+def mobilenet_v3_large(
+    in_channels: int = 3, n_classes: int = 1000, *, activation: str | None = None, se: bool | None = None
+) -> MobileNetSpace:
+    """The space of Once-for-All on MobileNetV3-Large (Cai et al., 2020, section 4.1), with a precision a block.
+
+    A fixed first stage, then five elastic ones, at 128 to 224 pixels in steps of 4.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: for the whole network, instead of relu and hswish; relu6 suits int8.
+        se: squeeze-and-excitation in every elastic stage or in none, instead of stages 2, 4 and 5.
+    """
+    stages = [
+        StageSpec(
+            channels=16,
+            stride=1,
+            depths=(1,),
+            kernel_sizes=(3,),
+            expand_ratios=(1,),
+            activations=(activation or "relu",),
+        )
+    ]
+    published = (
+        (24, 2, False, "relu"),
+        (40, 2, True, "relu"),
+        (80, 2, False, "hswish"),
+        (112, 1, True, "hswish"),
+        (160, 2, True, "hswish"),
+    )
+    for channels, stride, with_se, act in published:
+        stages.append(
+            StageSpec(
+                channels=channels,
+                stride=stride,
+                depths=(2, 3, 4),
+                kernel_sizes=(3, 5, 7),
+                expand_ratios=(3, 4, 6),
+                activations=(activation or act,),
+                se=(with_se if se is None else se,),
+            )
+        )
+    return MobileNetSpace(
+        "mobilenet-v3-large",
+        in_channels=in_channels,
+        n_classes=n_classes,
+        resolutions=range(128, 225, 4),
+        stem_channels=16,
+        stem_activation=activation or "hswish",
+        stages=stages,
+        head_channels=960,
+        head_features=1280,
+        head_activation=activation or "hswish",
+    )
