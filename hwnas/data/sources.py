@@ -84,9 +84,11 @@ def npz(argument: str, *, options: Mapping[str, str]) -> RawData:
     _no_options(options, source="npz")
     path = _existing(argument, source="npz", folder=False)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array; an .npz archive with {', '.join(_ARRAY_NAMES)} is needed")
+        if not zipfile.is_zipfile(path):
+            raise DataError(
+                f"{path} is not a numpy archive (.npz) with {', '.join(_ARRAY_NAMES)}; write it with numpy.savez"
+            )
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
         if isinstance(e, DataError):
