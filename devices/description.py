@@ -1,0 +1,91 @@
+"""Read device descriptions: the TOML files beside this module, or the user's own.
+
+Knows the fields of a description; neither connects to a device nor loads its runtime.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hwnas import registry
+from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.types import PRECISIONS, Device
+
+SCHEMA = 1
+_FOLDER = Path(__file__).parent
+_KEYS = ("schema", "runtime", "threads", "precisions", "memory_limit_bytes", "description", "options")
+
+
+def device_names() -> tuple[str, ...]:
+    """Names of the shipped descriptions, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def load_device(name_or_path: str | Path) -> Device:
+    """The device of a shipped name or of a TOML file; the file's name without its ending names the device.
+
+    Args:
+        name_or_path: anything with a folder or ending in `.toml` is a path.
+
+    Raises:
+        UnknownNameError: no shipped description has that name; lists those there are.
+        ConfigError: the file cannot be read, or a key or value in it is wrong; says which are allowed.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml") or len(Path(text).parts) > 1:
+        path = Path(text)
+    elif text in device_names():
+        path = _FOLDER / f"{text}.toml"
+    else:
+        raise UnknownNameError("device", text, (*device_names(), "or the path of a .toml file"))
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"cannot read the device description {path}: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not valid TOML: {e}") from e
+    return _device(path, values)
+
+
+def _device(path: Path, values: Mapping[str, Any]) -> Device:
+    for key in values:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(_KEYS)}")
+    if values.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: schema is {values.get('schema')!r}; this version of hwnas reads schema = {SCHEMA}")
+    runtime = values.get("runtime")
+    if runtime not in registry.names("runtimes"):
+        raise ConfigError(f"{path}: runtime is {runtime!r}; known: {', '.join(registry.names('runtimes'))}")
+    precisions = values.get("precisions", list(PRECISIONS))
+    if not isinstance(precisions, list) or not precisions or any(p not in PRECISIONS for p in precisions):
+        raise ConfigError(
+            f"{path}: precisions is {precisions!r}; allowed: a list of one or more of {', '.join(PRECISIONS)}"
+        )
+    options = values.get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(v, str | int | float | bool) for v in options.values()):
+        raise ConfigError(f"{path}: options is {options!r}; allowed: a table of texts, numbers and booleans")
+    return Device(
+        name=path.stem,
+        runtime=runtime,
+        threads=_positive(path, "threads", values.get("threads", 1)),
+        precisions=tuple(precisions),
+        options=options,
+        memory_limit_bytes=(
+            _positive(path, "memory_limit_bytes", values["memory_limit_bytes"])
+            if "memory_limit_bytes" in values
+            else None
+        ),
+        description=str(values.get("description", "")),
+    )
+
+
+def _positive(path: Path, key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a whole number from 1")
+    return value

@@ -1,0 +1,116 @@
+"""Measure a group of artefacts over a link, and find the ones that cannot be measured.
+
+Knows artefacts and the link; not where results go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from hwnas.errors import ArtefactError, HwnasError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
+from hwnas.measure._link import Link, RuntimeBrokenError
+from hwnas.measure.statistics import summarize
+from hwnas.measure.timing import TimingSettings
+from hwnas.types import Artefact, MeasurementFailure, Statistic
+
+Result = Statistic | MeasurementFailure
+
+_SLOW_RUNS = 20  # a model too slow for the settings still runs so often: calibration and three rounds
+
+
+class GroupMeasurement:
+    """What all groups of one measurement share, and the results so far."""
+
+    def __init__(
+        self,
+        link: Link,
+        artefacts: Mapping[str, Artefact],
+        *,
+        reference: Artefact | None,
+        reference_ms: float | None,
+        settings: TimingSettings,
+    ) -> None:
+        self._link = link
+        self._artefacts = artefacts
+        self._reference = reference
+        self._reference_ms = reference_ms
+        self._settings = settings
+        # Loaded once and kept from call to call; no key of a caller looks like this.
+        self._reference_key = f"\0reference {reference.sha256}" if reference is not None else None
+        self.results: dict[str, Result] = {}
+
+    def measure(self, keys: Sequence[str]) -> None:
+        """Give each key its result.
+
+        A death while a candidate loads and runs once names the candidate. A death while the group is timed does
+        not: the halves are tried. Each call has fewer keys than its caller, so this ends.
+
+        Raises:
+            MeasurementError: the reference cannot be measured, or nothing can.
+        """
+        loaded: list[str] = []
+        if self._reference is not None and self._reference_key is not None and keys:
+            if not self._link.is_loaded(self._reference_key):
+                self._link.load(self._reference_key, self._reference, timeout_s=self._settings.timeout_s)
+        for key in keys:
+            try:
+                self._link.load(key, self._artefacts[key], timeout_s=self._settings.timeout_s)
+                self._link.note_success()
+                loaded.append(key)
+            except RuntimeBrokenError:
+                raise
+            except (WorkerCrashedError, MeasurementTimeoutError) as e:
+                self.results[key] = MeasurementFailure(reason=str(e))
+                self.measure([k for k in keys if k not in self.results])  # those loaded died with the child
+                return
+            except (MeasurementError, ArtefactError) as e:
+                self.results[key] = MeasurementFailure(reason=str(e))
+        if loaded:
+            self._time(loaded)
+
+    def _time(self, keys: Sequence[str]) -> None:
+        """Time loaded candidates together, and free them."""
+        reference = self._reference_key
+        try:
+            samples, local = time_loaded(self._link, keys, reference=reference, settings=self._settings)
+        except RuntimeBrokenError:
+            raise
+        except HwnasError as e:
+            self._link.unload(keys, timeout_s=self._settings.timeout_s)
+            if len(keys) == 1:
+                self.results[keys[0]] = MeasurementFailure(reason=str(e))
+                return
+            middle = len(keys) // 2
+            self.measure(keys[:middle])
+            self.measure(keys[middle:])
+            return
+        self._link.unload(keys, timeout_s=self._settings.timeout_s)
+        for key in keys:
+            if reference is None:
+                self.results[key] = summarize(samples[key])
+            else:
+                self.results[key] = summarize(samples[key], local[key], reference_ms=self._reference_ms)
+
+
+def time_loaded(
+    link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Time what the child has loaded.
+
+    Returns:
+        key -> (R,) times in milliseconds, and key -> (R,) the reference's at the same moments.
+
+    Raises:
+        HwnasError: the child reported an error or died.
+    """
+    everything = [*keys, *([reference] if reference is not None else [])]
+    slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
+    times = link.ask(
+        "time",
+        {"keys": list(keys), "reference": reference, "settings": asdict(settings), "seed": settings.seed},
+        timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
+    )
+    return tuple({k: np.array(v) for k, v in times[name].items()} for name in ("samples_ms", "reference_ms"))  # type: ignore[return-value]

@@ -1,0 +1,120 @@
+"""The parent's end of a measuring process: starts it when needed and replaces it when it died.
+
+Knows the protocol and one device; not what is measured, nor what happens to results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hwnas.errors import MeasurementError, MeasurementTimeoutError, WorkerCrashedError
+from hwnas.measure._child import Child
+from hwnas.measure.protocol import PROTOCOL, artefact_to_json, device_to_json
+from hwnas.types import Artefact, Device
+
+_GIVE_UP_AFTER = 8  # deaths in a row without one artefact that ran
+
+
+class RuntimeBrokenError(MeasurementError):
+    """The process dies whatever it is given: no single artefact is to blame."""
+
+
+class Link:
+    """A connection to a child that may be started several times. One thread at a time."""
+
+    def __init__(self, device: Device, *, command: Sequence[str], start_timeout_s: float) -> None:
+        self.device = device
+        self._command = tuple(command)
+        self._start_timeout_s = start_timeout_s
+        self._child: Child | None = None
+        self._context: dict[str, str] = {}
+        self._first_run_s: dict[str, float] = {}  # of each artefact the child has loaded
+        self._deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child; None while there is none."""
+        return self._child.pid if self._child is not None and self._child.alive else None
+
+    def context(self) -> dict[str, str]:
+        """The runtime's context, from the child's greeting."""
+        self._running()
+        return dict(self._context)
+
+    def is_loaded(self, key: str) -> bool:
+        """Whether the child that runs now has an artefact under this key."""
+        self._running()
+        return key in self._first_run_s
+
+    def first_run_s(self, key: str) -> float:
+        """How long the first run of a loaded artefact took."""
+        return self._first_run_s[key]
+
+    def load(self, key: str, artefact: Artefact, *, timeout_s: float) -> None:
+        """Load an artefact in the child and run it once.
+
+        Raises:
+            HwnasError: as for `ask`.
+        """
+        reply = self.ask("load", {"key": key, "artefact": artefact_to_json(artefact)}, timeout_s=timeout_s)
+        self._first_run_s[key] = reply["first_run_ns"] * 1e-9
+
+    def unload(self, keys: Sequence[str], *, timeout_s: float) -> None:
+        """Free what these keys hold; nothing to do if the child died with them."""
+        held = [key for key in keys if key in self._first_run_s]
+        if held and self.pid is not None:
+            self.ask("close", {"keys": held}, timeout_s=timeout_s)
+        for key in held:
+            self._first_run_s.pop(key, None)
+
+    def ask(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
+        """Carry one operation out in the child.
+
+        Raises:
+            WorkerCrashedError, MeasurementTimeoutError: the child died; the next request starts another.
+            RuntimeBrokenError: it died once too often.
+            HwnasError: what the child reported; it lives on.
+        """
+        try:
+            result = self._running().request(op, arguments, timeout_s=timeout_s)
+        except (WorkerCrashedError, MeasurementTimeoutError) as e:
+            self._first_run_s.clear()
+            self._deaths += 1
+            if self._deaths >= _GIVE_UP_AFTER:
+                raise RuntimeBrokenError(
+                    f"the measuring process died {self._deaths} times in a row without one artefact that ran; runtime "
+                    f"{self.device.runtime!r} does not work here. The last time: {e}"
+                ) from e
+            raise
+        if op in ("time", "run"):
+            self._deaths = 0
+        return result
+
+    def note_success(self) -> None:
+        """An artefact ran: the runtime as such works."""
+        self._deaths = 0
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the child: politely, or with its children at once."""
+        if self._child is not None:
+            if at_once:
+                self._child.kill()
+            else:
+                self._child.close()
+        self._child = None
+        self._first_run_s.clear()
+
+    def _running(self) -> Child:
+        if self._child is not None and self._child.alive:
+            return self._child
+        self.stop(at_once=True)
+        child = Child(self._command)
+        try:
+            hello = {"protocol": PROTOCOL, "device": device_to_json(self.device)}
+            self._context = child.request("hello", hello, timeout_s=self._start_timeout_s)["context"]
+        except BaseException:
+            child.kill()
+            raise
+        self._child = child
+        return child

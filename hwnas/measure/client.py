@@ -1,0 +1,159 @@
+"""Measure and run artefacts in a child process; bad ones are found, named and left out.
+
+Knows artefacts, devices and the measuring process; never models or tables (results go to a callback).
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
+from hwnas.measure._link import Link
+from hwnas.measure.statistics import summarize
+from hwnas.measure.timing import TimingSettings
+from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
+
+ResultCallback = Callable[[str, Result], None]
+
+
+def ignore_result(key: str, result: Result) -> None:
+    """The ResultCallback of somebody who waits for the returned dictionary."""
+
+
+class Worker:
+    """A measuring process for one device. Use as a context manager; leaving it ends the process.
+
+    The process starts with the first request and is replaced after a crash or a timeout. One thread at a time.
+    """
+
+    def __init__(self, device: Device, *, command: Sequence[str] | None = None, start_timeout_s: float = 60.0) -> None:
+        """Describe the process; it starts later.
+
+        Args:
+            device: sent to the child, which loads the device's runtime.
+            command: starts a child that speaks the protocol; by default this Python.
+            start_timeout_s: importing a runtime on a small board takes its time.
+        """
+        self.device = device
+        # -P: a file in the working folder named like a package must not be imported in its place.
+        command = command or (sys.executable, "-P", "-m", "hwnas.measure.worker")
+        self._link = Link(device, command=command, start_timeout_s=start_timeout_s)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self._link.stop(at_once=kind is not None)
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the measuring process; None while there is none."""
+        return self._link.pid
+
+    def context(self) -> Mapping[str, str]:
+        """What the runtime says about itself and the hardware: `runtime_version`, `hardware`, ...
+
+        Raises:
+            MeasurementError: the process cannot be started, or its runtime not be loaded.
+        """
+        return self._link.context()
+
+    def info(self, artefact: Artefact, *, timeout_s: float = 60.0) -> Mapping[str, str]:
+        """What really runs when this artefact does: provider, operators, fallbacks.
+
+        Raises:
+            HwnasError: as for `run`.
+        """
+        self._link.load("info", artefact, timeout_s=timeout_s)
+        info: dict[str, str] = self._link.ask("info", {"key": "info"}, timeout_s=timeout_s)
+        self._link.unload(["info"], timeout_s=timeout_s)
+        return info
+
+    def run(self, artefact: Artefact, inputs: Sequence[Array], *, timeout_s: float = 600.0) -> tuple[Array, ...]:
+        """The artefact's outputs for these inputs, computed in the child.
+
+        Args:
+            artefact: loaded, and freed again afterwards.
+            inputs: one array for each input of the artefact, in its order.
+            timeout_s: for each of loading and running.
+
+        Raises:
+            ArtefactError: the file is absent, changed or not of the runtime's format.
+            MeasurementError: the runtime refused the file or the inputs, crashed or did not answer in time.
+        """
+        self._link.load("run", artefact, timeout_s=timeout_s)
+        try:
+            with tempfile.TemporaryDirectory(prefix="hwnas-run-") as folder:
+                source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+                np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
+                request = {"key": "run", "inputs": str(source), "outputs": str(target)}
+                n: int = self._link.ask("run", request, timeout_s=timeout_s)["n_outputs"]
+                with np.load(target, allow_pickle=False) as file:
+                    return tuple(file[f"array_{i}"] for i in range(n))
+        finally:
+            self._link.unload(["run"], timeout_s=timeout_s)
+
+    def measure(
+        self,
+        artefacts: Mapping[str, Artefact],
+        *,
+        reference: Artefact | None = None,
+        reference_ms: float | None = None,
+        settings: TimingSettings | None = None,
+        progress: ProgressCallback = ignore_progress,
+        on_result: ResultCallback = ignore_result,
+    ) -> dict[str, Result]:
+        """Measure artefacts in groups, each in interleaved rounds with the reference among them.
+
+        A candidate that crashes the runtime, hangs it or is refused by it gets a `MeasurementFailure`; the others
+        of its group are measured all the same. `on_result` is called as soon as a group is done.
+
+        Args:
+            artefacts: key -> file.
+            reference: the model that tells the machine's drift; None: results are not corrected.
+            reference_ms: its time in the table that the results go to. None: the reference is measured first, and
+                its time now is what the results are corrected to.
+            settings: how long and how often.
+            progress: called after each group with the number of candidates done.
+            on_result: called with each result, in the order of `artefacts` within a group.
+
+        Returns:
+            key -> result, in the order of `artefacts`.
+
+        Raises:
+            MeasurementError: the process cannot start, the reference cannot be measured, or the runtime dies on
+                one candidate after the other.
+            ArtefactError: the reference's file cannot be read.
+        """
+        settings = settings or TimingSettings()
+        if reference is not None and reference_ms is None and artefacts:
+            reference_ms = self.measure_reference(reference, settings=settings).median
+        groups = GroupMeasurement(
+            self._link, artefacts, reference=reference, reference_ms=reference_ms, settings=settings
+        )
+        keys = list(artefacts)
+        for start in range(0, len(keys), settings.group_size):
+            group = keys[start : start + settings.group_size]
+            groups.measure(group)
+            for key in group:
+                on_result(key, groups.results[key])
+            progress(start + len(group), len(keys), group[-1])
+        return {key: groups.results[key] for key in keys}
+
+    def measure_reference(self, reference: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
+        """The reference's time now, uncorrected: what a new table writes into its context.
+
+        Raises:
+            MeasurementError: it cannot be measured.
+            ArtefactError: its file cannot be read.
+        """
+        settings = settings or TimingSettings()
+        self._link.load("reference", reference, timeout_s=settings.timeout_s)
+        samples, _ = time_loaded(self._link, ["reference"], reference=None, settings=settings)
+        self._link.unload(["reference"], timeout_s=settings.timeout_s)
+        return summarize(samples["reference"])

@@ -1,0 +1,57 @@
+"""What parent and measuring process say to each other: one JSON object a line, numbered, versioned.
+
+A request is `{"id": 1, "op": "load", ...}`, its reply `{"id": 1, "ok": true, "result": ...}` or
+`{"id": 1, "ok": false, "error": {"type": "ArtefactError", "message": "..."}}`. Operations: `hello` (always
+first: protocol number and device), `load`, `time`, `run`, `info`, `close`, `quit`. The same lines travel
+over a pipe or over SSH. Knows the vocabulary of types.py; neither processes nor runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hwnas import errors
+from hwnas.errors import HwnasError, MeasurementError
+from hwnas.types import Artefact, Device
+
+PROTOCOL = 1
+
+# Raised again under their own name on the parent's side; any other error becomes a MeasurementError.
+_CARRIED = {
+    c.__name__: c
+    for c in (errors.ConfigError, errors.MeasurementError, errors.MeasurementTimeoutError, errors.ArtefactError)
+}
+
+
+def device_to_json(device: Device) -> dict[str, Any]:
+    """A device as JSON values."""
+    return {**asdict(device), "precisions": list(device.precisions), "options": dict(device.options)}
+
+
+def device_from_json(value: Mapping[str, Any]) -> Device:
+    """The inverse of `device_to_json`."""
+    return Device(**{**value, "precisions": tuple(value["precisions"])})
+
+
+def artefact_to_json(artefact: Artefact) -> dict[str, Any]:
+    """An artefact as JSON values, with an absolute path: the child may have another working folder."""
+    return {**asdict(artefact), "path": str(artefact.path.resolve())}
+
+
+def artefact_from_json(value: Mapping[str, Any]) -> Artefact:
+    """The inverse of `artefact_to_json`."""
+    return Artefact(**{**value, "path": Path(value["path"])})
+
+
+def error_to_json(error: Exception) -> dict[str, str]:
+    """An exception as JSON values. An exception that is not ours keeps its type in the message."""
+    message = str(error) if isinstance(error, HwnasError) else f"{type(error).__name__}: {error}"
+    return {"type": type(error).__name__, "message": message}
+
+
+def error_from_json(value: Mapping[str, str]) -> HwnasError:
+    """The error to raise in the parent for one reported by the child."""
+    return _CARRIED.get(value["type"], MeasurementError)(value["message"])

@@ -1,0 +1,87 @@
+"""Robust statistics of timed rounds, and the correction for the machine's drift.
+
+Knows numbers only; never what was timed, nor where it is kept.
+
+Why medians of ratios. On a shared machine the clock, the caches and the neighbours change the time of
+one and the same model by half within seconds, slowly enough that two visits a few milliseconds apart see
+the same machine. So every sample is divided by the reference model's time at that very moment (interpolated
+between its visits before and after), which removes the drift round by round; the median over the rounds
+then removes the visits in which something else happened. Dividing one median by another would do neither:
+the two medians may come from different moments. Multiplying by the reference's time in the table expresses the
+result in the table's own state of the machine, so that entries measured on different days can be added.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hwnas.types import FloatArray, Statistic
+
+_MAD_TO_SIGMA = 1.4826  # median absolute deviation -> standard deviation, of a normal distribution
+_MEDIAN_TO_MEAN_ERROR = 1.2533  # the median's standard error over the mean's, sqrt(pi / 2)
+
+
+def robust_cv(samples: FloatArray) -> float:
+    """Coefficient of variation that outliers do not move: 1.4826 MAD / median.
+
+    Args:
+        samples: (R,) positive.
+    """
+    center = float(np.median(samples))
+    return _MAD_TO_SIGMA * float(np.median(np.abs(samples - center))) / center
+
+
+def median_error(samples: FloatArray) -> float:
+    """Relative standard error of the median of these samples, from their robust spread.
+
+    Args:
+        samples: (R,) positive, R >= 1.
+    """
+    return _MEDIAN_TO_MEAN_ERROR * robust_cv(samples) / math.sqrt(len(samples))
+
+
+def summarize(
+    samples_ms: FloatArray, local_reference_ms: FloatArray | None = None, *, reference_ms: float | None = None
+) -> Statistic:
+    """Median, spread and drift of one candidate's rounds.
+
+    Args:
+        samples_ms: (R,) time of one run in each round.
+        local_reference_ms: (R,) the reference model's time at the same moments; None: no correction.
+        reference_ms: the reference model's time in the table; needed with `local_reference_ms`.
+
+    Returns:
+        median and p90 as they would be at the table's reference time; drift is 1.0 without a reference.
+
+    Raises:
+        ValueError: no samples, a sample that is not a positive number, or one of the two references is absent.
+    """
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    _check(samples, "samples_ms")
+    drift = 1.0
+    if (local_reference_ms is None) != (reference_ms is None):
+        raise ValueError("local_reference_ms and reference_ms go together: give both or neither")
+    if local_reference_ms is not None and reference_ms is not None:
+        reference = np.asarray(local_reference_ms, dtype=np.float64)
+        _check(reference, "local_reference_ms")
+        _check(np.array([reference_ms]), "reference_ms")
+        if reference.shape != samples.shape:
+            raise ValueError(f"{samples.shape[0]} samples but {reference.shape[0]} reference times")
+        drift = float(np.median(reference)) / reference_ms
+        samples = samples / reference * reference_ms
+    return Statistic(
+        median=float(np.median(samples)),
+        p90=float(np.percentile(samples, 90)),
+        n=len(samples),
+        cv=robust_cv(samples),
+        drift=drift,
+    )
+
+
+def _check(values: FloatArray, name: str) -> None:
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} must be a non-empty vector, not of shape {values.shape}")
+    if not bool(np.all(np.isfinite(values) & (values > 0))):
+        raise ValueError(f"{name} holds a time that is not a positive number: {values.tolist()}")

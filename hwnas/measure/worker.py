@@ -1,0 +1,166 @@
+"""The measuring process: `python -m hwnas.measure.worker` answers requests on its standard input.
+
+A runtime that crashes, hangs or prints ends or disturbs this process only. It imports numpy and the runtime's
+adapter, so that a board needs nothing more; never torch, models or tables. What it says is in protocol.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+import numpy as np
+
+from hwnas import registry
+from hwnas.errors import ConfigError, MeasurementError
+from hwnas.measure.protocol import PROTOCOL, artefact_from_json, device_from_json, error_to_json
+from hwnas.measure.timing import TimingSettings, time_rounds
+from hwnas.types import Device, Runtime, Session
+
+Request = Mapping[str, Any]
+
+
+class Server:
+    """Holds the runtime and the loaded sessions, and carries requests out one after the other."""
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+        self._device: Device | None = None
+        self._sessions: dict[str, Session] = {}
+        self._operations: dict[str, Callable[[Request], Any]] = {
+            "hello": self._hello,
+            "load": self._load,
+            "time": self._time,
+            "run": self._run,
+            "info": self._info,
+            "close": self._close,
+        }
+
+    def answer(self, request: Request) -> dict[str, Any]:
+        """The reply to one request. A failure is a reply too, whatever the runtime raised."""
+        try:
+            operation = self._operations.get(request["op"])
+            if operation is None:
+                raise ConfigError(f"unknown operation {request['op']!r}; known: {', '.join(self._operations)}")
+            return {"id": request["id"], "ok": True, "result": operation(request)}
+        except Exception as e:  # noqa: BLE001  the parent decides; this process must stay usable
+            return {"id": request.get("id"), "ok": False, "error": error_to_json(e)}
+
+    def close_all(self) -> None:
+        """Free every session."""
+        for key in list(self._sessions):
+            self._sessions.pop(key).__exit__(None, None, None)
+
+    def _hello(self, request: Request) -> dict[str, Any]:
+        if request["protocol"] != PROTOCOL:
+            raise ConfigError(
+                f"the caller speaks protocol {request['protocol']}, this worker {PROTOCOL}; "
+                "install the same version of hwnas on both sides"
+            )
+        self._device = device_from_json(request["device"])
+        runtime: Runtime = registry.load("runtimes", self._device.runtime)()
+        self._runtime = runtime
+        return {"protocol": PROTOCOL, "pid": os.getpid(), "context": dict(runtime.context(self._device))}
+
+    def _load(self, request: Request) -> dict[str, Any]:
+        if self._runtime is None or self._device is None:
+            raise ConfigError("the first request must be 'hello'")
+        key = request["key"]
+        self._close({"keys": [key]})
+        session = self._runtime.load(artefact_from_json(request["artefact"]), self._device)
+        self._sessions[key] = session
+        try:
+            # Run once here, so that a file that crashes or hangs its runtime is known by name.
+            return {"first_run_ns": session.time_ns(iterations=1)}
+        except Exception:
+            self._close({"keys": [key]})
+            raise
+
+    def _time(self, request: Request) -> dict[str, Any]:
+        reference = request["reference"]
+        keys = [*request["keys"], *([reference] if reference is not None else [])]
+        times = time_rounds(
+            {key: self._session(key) for key in keys},
+            reference=reference,
+            settings=TimingSettings(**request["settings"]),
+            rng=np.random.default_rng(request["seed"]),
+        )
+        return {
+            "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
+            "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
+            "iterations": dict(times.iterations),
+        }
+
+    def _run(self, request: Request) -> dict[str, Any]:
+        with np.load(request["inputs"], allow_pickle=False) as file:
+            inputs = [file[f"array_{i}"] for i in range(len(file.files))]
+        outputs = self._session(request["key"]).run(inputs)
+        np.savez(request["outputs"], **{f"array_{i}": a for i, a in enumerate(outputs)})  # type: ignore[arg-type]
+        return {"n_outputs": len(outputs)}
+
+    def _info(self, request: Request) -> dict[str, str]:
+        return dict(self._session(request["key"]).info())
+
+    def _close(self, request: Request) -> None:
+        for key in request["keys"]:
+            if key in self._sessions:
+                self._sessions.pop(key).__exit__(None, None, None)
+
+    def _session(self, key: str) -> Session:
+        if key not in self._sessions:
+            raise MeasurementError(f"{key!r} is not loaded; loaded: {', '.join(self._sessions) or 'nothing'}")
+        return self._sessions[key]
+
+
+def main() -> int:
+    """Serve until `quit` or until the parent is gone."""
+    with suppress(ValueError):  # only the main thread may; a Ctrl-C is the parent's to handle
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, replies = _take_over_pipes()
+    arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests, arrived), daemon=True).start()
+    server = Server()
+    while True:
+        request = json.loads(arrived.get())
+        if request["op"] == "quit":
+            server.close_all()
+            _send(replies, {"id": request["id"], "ok": True, "result": None})
+            return 0
+        _send(replies, server.answer(request))
+
+
+def _take_over_pipes() -> tuple[IO[str], IO[str]]:
+    """Keep the protocol's pipes to ourselves: what a runtime prints on fd 1 goes to fd 2, fd 0 is empty."""
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return requests, replies
+
+
+def _read(requests: IO[str], arrived: queue.SimpleQueue[str]) -> None:
+    """Pass requests on; when the parent is gone, end at once, even in the middle of a run that hangs.
+
+    The thread sleeps in a read between requests, so it takes nothing from a timed run.
+    """
+    for line in requests:
+        arrived.put(line)
+    os._exit(0)
+
+
+def _send(replies: IO[str], reply: Mapping[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
