@@ -22,6 +22,8 @@ def check_keys(what: str, given: Mapping[str, Any], *, known: Iterable[str]) -> 
         SpaceError: a key is unknown or missing; names it and the known ones.
     """
     names = tuple(known)
+    if not isinstance(given, Mapping):
+        raise SpaceError(f"{what} must be an object with the keys {', '.join(names)}; got {given!r}")
     unknown = [k for k in given if k not in names]
     missing = [k for k in names if k not in given]
     if unknown or missing:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from hwnas.errors import SpaceError
 from hwnas.spaces._serialize import SCHEMA
+from hwnas.spaces._text import choices_text
 from hwnas.spaces._tree import ChoiceTree
 from hwnas.types import Block, Choice, IntArray, Option, Slot
 
@@ -295,9 +296,7 @@ class Space(ABC):
         Raises:
             SpaceError: as `decode`.
         """
-        chosen = self.decode(encoding)
-        width = max(map(len, chosen), default=0)
-        return "\n".join([self.name, *(f"  {name:<{width}}  {option}" for name, option in chosen.items())])
+        return f"{self.name}\n{choices_text(self.decode(encoding))}"
 
     def to_json(self) -> dict[str, Any]:
         """The space's definition as JSON values; `space_from_json` makes the space again."""

@@ -1,4 +1,4 @@
-"""The elastic dimensions of one stage of a MobileNet-like network, and how its channels are rounded.
+"""The elastic dimensions of one stage of a MobileNet-like network.
 
 This module knows plain values: no choices, no blocks.
 """
@@ -15,12 +15,6 @@ from hwnas.spaces._serialize import check_keys
 
 # what `hwnas.supernet.plain` has a module for
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
-
-
-def make_divisible(channels: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to `channels`, never more than 10 % below it (Sandler et al., 2018)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,139 @@
+"""What stands at each place of a MobileNet-like network when its options are chosen.
+
+This module knows blocks and their attributes: no encodings, no indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwnas.spaces._geometry import Geometry, make_divisible
+from hwnas.spaces._layout import Place, block_name
+from hwnas.types import Block, Option
+
+STEM_KERNEL_SIZE = 3
+SE_DIVISOR = 8
+
+Chosen = Mapping[str, Any]  # dimension name -> the option taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """What is the same in every network of a space."""
+
+    n_classes: int
+    stem_activation: str
+    head_activation: str
+    se_ratio: float
+
+
+class BlockMaker:
+    """Makes the block of a place; shapes are worked out once for each resolution and width multiplier.
+
+    Raises:
+        SpaceError: a resolution is too small for the strides.
+    """
+
+    def __init__(
+        self, geometry: Geometry, style: Style, *, resolutions: Sequence[int], width_mults: Sequence[float]
+    ) -> None:
+        self._geometry = geometry
+        self._style = style
+        self._stages = geometry.stages
+        self._channels = {w: geometry.channels(w) for w in width_mults}
+        self._sizes = {r: geometry.sizes(r) for r in resolutions}
+
+    def make(self, place: Place, chosen: Chosen) -> Block | None:
+        """The block of a place, None if these options leave it empty; `chosen` may hold other dimensions too."""
+        if place.role == "end":
+            return _boundary((self._style.n_classes,), before=chosen["head.precision"], after="fp32")
+        if not self._present(place, chosen):
+            return None
+        in_shape, out_shape = self._shapes(place, chosen)
+        precision = self._precision(place.stage, place.block, chosen)
+        match place.role:
+            case "boundary":
+                return _boundary(in_shape, before=self._precision_before(place, chosen), after=precision)
+            case "stem":
+                attributes: dict[str, Option] = {
+                    "activation": self._style.stem_activation,
+                    "kernel_size": STEM_KERNEL_SIZE,
+                    "stride": self._geometry.stem_stride,
+                }
+                return _block("conv", in_shape, out_shape, precision=precision, attributes=attributes)
+            case "mbconv":
+                attributes = self._mbconv(place, in_shape[0], chosen)
+                return _block("mbconv", in_shape, out_shape, precision=precision, attributes=attributes)
+            case "head":
+                channels = self._channels[chosen["width_mult"]]
+                attributes = {
+                    "activation": self._style.head_activation,
+                    "features": channels.features,
+                    "hidden_channels": channels.head,
+                }
+                return _block("head", in_shape, (self._style.n_classes,), precision=precision, attributes=attributes)
+
+    def _present(self, place: Place, chosen: Chosen) -> bool:
+        if not 0 <= place.stage < len(self._stages) or place.block < min(self._stages[place.stage].depths):
+            return True
+        return bool(place.block < chosen[f"stages.{place.stage}.depth"])
+
+    def _shapes(self, place: Place, chosen: Chosen) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(C, H, W) of what enters a place and of what leaves it; the head's second one stands for nothing."""
+        channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
+        before = place.stage + 1  # sizes[0] enters the stem, sizes[1] stage 0, ...
+        after = min(before + 1, len(sizes) - 1)
+        entering = sizes[before if place.block == 0 else after]
+        leaving = (channels.stem, *channels.stages, channels.head)[before]
+        in_channels = self._geometry.entering(channels, place.stage, place.block)
+        return (in_channels, entering, entering), (leaving, sizes[after], sizes[after])
+
+    def _mbconv(self, place: Place, in_channels: int, chosen: Chosen) -> dict[str, Option]:
+        stage, name = f"stages.{place.stage}", f"stages.{place.stage}.blocks.{place.block}"
+        hidden = self._geometry.hidden(in_channels, chosen[f"{name}.expand_ratio"])
+        return {
+            "activation": chosen[f"{stage}.activation"],
+            "hidden_channels": hidden,
+            "kernel_size": chosen[f"{name}.kernel_size"],
+            "se_channels": make_divisible(hidden * self._style.se_ratio, SE_DIVISOR) if chosen[f"{stage}.se"] else 0,
+            "stride": self._stages[place.stage].stride if place.block == 0 else 1,
+        }
+
+    def _precision(self, stage: int, block: int, chosen: Chosen) -> str:
+        return str(chosen[f"{block_name(stage, block, n_stages=len(self._stages))}.precision"])
+
+    def _precision_before(self, place: Place, chosen: Chosen) -> str:
+        """Precision of the tensor that enters a place."""
+        if place.stage < 0:
+            return "fp32"  # the network's input
+        if place.block > 0:
+            return self._precision(place.stage, place.block - 1, chosen)
+        depth = chosen[f"stages.{place.stage - 1}.depth"] if place.stage > 0 else 1
+        return self._precision(place.stage - 1, depth - 1, chosen)
+
+
+def _block(
+    kind: str,
+    in_shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+    *,
+    precision: str,
+    attributes: Mapping[str, Option],
+) -> Block:
+    return Block(
+        kind=kind,
+        in_shape=in_shape,
+        out_shape=out_shape,
+        precision=precision,
+        attributes=tuple(sorted(attributes.items())),
+    )
+
+
+def _boundary(shape: tuple[int, ...], *, before: str, after: str) -> Block | None:
+    """What stands where a tensor passes from one precision to another; nothing if they are equal."""
+    if before == after:
+        return None
+    kind = "quantize" if after == "int8" else "dequantize"
+    return _block(kind, shape, shape, precision="int8", attributes={})

@@ -1,0 +1,122 @@
+"""Channels and sizes of a MobileNet-like network under each width multiplier and resolution.
+
+This module knows arithmetic: no choices, no slots. Stage -1 is the stem, the stage after the last is the head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hwnas.errors import SpaceError
+from hwnas.spaces.stages import StageSpec
+
+
+def make_divisible(channels: float, divisor: int) -> int:
+    """The multiple of `divisor` nearest to `channels`, never more than 10 % below it (Sandler et al., 2018)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Channels of every part at one width multiplier; `features` 0: no hidden layer in the head."""
+
+    stem: int
+    stages: tuple[int, ...]
+    head: int
+    features: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What all shapes follow from.
+
+    Attributes:
+        in_channels: of the input.
+        stem_channels: at width 1.0; likewise `head_channels` and `head_features` (0: no hidden layer).
+        stem_stride: of the stem.
+        stages: in order.
+        divisor: channels are multiples of it.
+    """
+
+    in_channels: int
+    stem_channels: int
+    stem_stride: int
+    stages: tuple[StageSpec, ...]
+    head_channels: int
+    head_features: int
+    divisor: int
+
+    def channels(self, width_mult: float) -> Channels:
+        """Channels of every part at a width multiplier."""
+
+        def scale(channels: int) -> int:
+            return make_divisible(channels * width_mult, self.divisor)
+
+        return Channels(
+            stem=scale(self.stem_channels),
+            stages=tuple(scale(s.channels) for s in self.stages),
+            head=scale(self.head_channels),
+            features=scale(self.head_features) if self.head_features else 0,
+        )
+
+    def sizes(self, resolution: int) -> tuple[int, ...]:
+        """Heights of the tensors that enter the stem, each stage and the head, in pixels.
+
+        Raises:
+            SpaceError: fewer pixels than the strides divide by.
+        """
+        strides = (self.stem_stride, *(s.stride for s in self.stages))
+        if resolution < math.prod(strides):
+            raise SpaceError(
+                f"resolution {resolution} is too small for strides that shrink it {math.prod(strides)} times; "
+                f"use resolutions from {math.prod(strides)}, or smaller strides"
+            )
+        sizes = [resolution]
+        for stride in strides:
+            sizes.append(-(-sizes[-1] // stride))  # ceil: what symmetric padding gives for odd kernels
+        return tuple(sizes)
+
+    def entering(self, channels: Channels, stage: int, block: int) -> int:
+        """Channels of the tensor that enters a block."""
+        if stage < 0:
+            return self.in_channels
+        if block > 0:
+            return channels.stages[stage]
+        return channels.stages[stage - 1] if stage > 0 else channels.stem
+
+    def hidden(self, in_channels: int, expand_ratio: float) -> int:
+        """Channels inside an inverted residual."""
+        return make_divisible(in_channels * expand_ratio, self.divisor)
+
+    def check_distinct(self, width_mults: Sequence[float]) -> None:
+        """Refuse two options with the same effect: they would make one network out of two encodings.
+
+        Raises:
+            SpaceError: two widths give the same channels everywhere, or two expand ratios the same somewhere.
+        """
+        seen: dict[Channels, float] = {}
+        for width in width_mults:
+            channels = self.channels(width)
+            other = seen.setdefault(channels, width)
+            if other != width:
+                raise SpaceError(
+                    f"width_mults {other:g} and {width:g} give the same channels everywhere, rounded to multiples of "
+                    f"{self.divisor}; drop one or lower channel_divisor"
+                )
+            for s, stage in enumerate(self.stages):
+                for b in range(min(2, max(stage.depths))):  # later blocks have the shapes of the second
+                    self._check_hidden(s, self.entering(channels, s, b))
+
+    def _check_hidden(self, stage: int, in_channels: int) -> None:
+        seen: dict[int, float] = {}
+        for ratio in self.stages[stage].expand_ratios:
+            hidden = self.hidden(in_channels, ratio)
+            other = seen.setdefault(hidden, ratio)
+            if other != ratio:
+                raise SpaceError(
+                    f"expand_ratios {other:g} and {ratio:g} of stage {stage} both give {hidden} hidden channels from "
+                    f"{in_channels}; drop one or lower channel_divisor ({self.divisor})"
+                )
