@@ -1,0 +1,81 @@
+"""Networks with random weights, made only to be timed: blocks on their own and the drift reference.
+
+This module knows blocks and torch modules, not file formats, devices or search.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.quantization import fold_batchnorm, quantize
+from hwnas.types import Block
+
+
+def boundary(kind: str, shape: tuple[int, ...]) -> Block:
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
+
+
+def reference_blocks(precision: str) -> list[Block]:
+    act = ("activation", "relu6")
+    conv = (act, ("kernel_size", 3), ("stride", 2))
+    blocks = [Block(kind="conv", in_shape=(3, 32, 32), out_shape=(24, 16, 16), precision=precision, attributes=conv)]
+    for channels, size, stride in (
+        (24, 16, 1),
+        (24, 16, 1),
+        (32, 8, 2),
+        (32, 8, 1),
+        (32, 8, 1),
+        (64, 4, 2),
+        (64, 4, 1),
+        (64, 4, 1),
+    ):
+        before = blocks[-1].out_shape
+        attributes = (
+            act,
+            ("hidden_channels", 4 * before[0]),
+            ("kernel_size", 3),
+            ("se_channels", 0),
+            ("stride", stride),
+        )
+        blocks.append(
+            Block(
+                kind="mbconv",
+                in_shape=before,
+                out_shape=(channels, size, size),
+                precision=precision,
+                attributes=attributes,
+            )
+        )
+    head = (act, ("features", 0), ("hidden_channels", 192))
+    blocks.append(Block(kind="head", in_shape=(64, 4, 4), out_shape=(10,), precision=precision, attributes=head))
+    if precision == "int8":
+        return [boundary("quantize", (3, 32, 32)), *blocks, boundary("dequantize", (10,))]
+    return blocks
+
+
+def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwork:
+    """A network with weights of the size training leaves them at, from `rng` alone."""
+    with torch.random.fork_rng(devices=[]):  # building draws weights we do not use from the global generator
+        network = PlainNetwork(blocks).eval()
+    state = network.state_dict()
+    for name, value in state.items():
+        if not value.is_floating_point():
+            continue
+        if value.dim() > 1:  # He et al. (2015): keeps the size of activations
+            drawn = rng.standard_normal(value.shape) * (2.0 / value[0].numel()) ** 0.5
+        elif name.endswith("running_var") or name.endswith("bn.weight"):
+            drawn = rng.uniform(0.5, 1.5, value.shape)
+        else:
+            drawn = rng.standard_normal(value.shape) * 0.1
+        value.copy_(torch.from_numpy(drawn.astype(np.float32)))
+    return network
+
+
+def deployable(network: PlainNetwork, *, precision: str, rng: np.random.Generator) -> nn.Module:
+    if precision == "fp32":
+        return fold_batchnorm(network)
+    images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
+    return quantize(network, [images])

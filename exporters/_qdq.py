@@ -1,0 +1,206 @@
+"""Rewrites of an exported ONNX graph so that runtimes find quantized operators in it.
+
+The exporter writes fake-quantization as QuantizeLinear -> DequantizeLinear pairs around float
+operators ("QDQ"), with weights still in float. These passes store weights and biases as integers,
+put each pair where a runtime looks for it, and cut a block's float ends off. Every pass keeps what
+the graph computes. This module knows ONNX graphs, not torch, devices or runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+from hwnas.errors import ExportError
+from hwnas.types import Array
+
+_SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+
+
+def tidy(graph: GraphProto) -> None:
+    """All passes that keep the graph's interface, in order."""
+    fold_constants(graph)
+    merge_repeated_quantization(graph)
+    sink_dequantize(graph)
+    drop_unused(graph)
+
+
+# ---------------------------------------------------------------- constants
+
+
+def _attribute(node: NodeProto, name: str, default: int) -> int:
+    return next((a.i for a in node.attribute if a.name == name), default)
+
+
+def _quantize(node: NodeProto, x: Array, scale: Array, zero_point: Array) -> Array:
+    if scale.ndim:  # one scale for each index of one axis
+        shape = [1] * x.ndim
+        shape[_attribute(node, "axis", 1)] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    limits = np.iinfo(zero_point.dtype)
+    # torch multiplies by the inverse: the same here, or a tie may fall to the other side
+    levels = np.rint(x * (np.float32(1) / scale)) + zero_point
+    clipped: Array = np.clip(levels, limits.min, limits.max).astype(zero_point.dtype)
+    return clipped
+
+
+_FOLDABLE: dict[str, Callable[..., Array]] = {
+    "Identity": lambda node, x: x,
+    "Cast": lambda node, x: x.astype(helper.tensor_dtype_to_np_dtype(_attribute(node, "to", 0))),
+    "Round": lambda node, x: np.rint(x),
+    "Mul": lambda node, a, b: a * b,
+    "Div": lambda node, a, b: a / b,
+    "Min": lambda node, a, b: np.minimum(a, b),
+    "QuantizeLinear": _quantize,
+}
+
+
+def fold_constants(graph: GraphProto) -> None:
+    """Computes what depends on constants alone, up to DequantizeLinear: that one stays for the runtime."""
+    values: dict[str, TensorProto] = {t.name: t for t in graph.initializer}
+    kept: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            values[node.output[0]] = next(a.t for a in node.attribute if a.name == "value")
+        elif node.op_type in _FOLDABLE and node.input and all(name in values for name in node.input):
+            arrays = [numpy_helper.to_array(values[name]) for name in node.input]
+            result = np.asarray(_FOLDABLE[node.op_type](node, *arrays))
+            values[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(result).reshape(result.shape))
+        else:
+            kept.append(node)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    for name, tensor in values.items():
+        tensor.name = name
+        graph.initializer.append(tensor)
+
+
+# ---------------------------------------------------------------- quantization pairs
+
+
+def _consumers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _producers(graph: GraphProto) -> dict[str, NodeProto]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _grid(graph: GraphProto, node: NodeProto) -> tuple[bytes, ...]:
+    """Scale and zero point of a (de)quantize node, comparable."""
+    values = {t.name: t for t in graph.initializer}
+    return tuple(numpy_helper.to_array(values[name]).tobytes() for name in node.input[1:])
+
+
+def merge_repeated_quantization(graph: GraphProto) -> None:
+    """Removes a QuantizeLinear of what a DequantizeLinear with the same grid has just given."""
+    made_by = _producers(graph)
+    for node in [n for n in graph.node if n.op_type == "QuantizeLinear"]:
+        before = made_by.get(node.input[0])
+        if before is not None and before.op_type == "DequantizeLinear" and _grid(graph, before) == _grid(graph, node):
+            rename(graph, node.output[0], before.input[0])
+            graph.node.remove(node)
+
+
+def sink_dequantize(graph: GraphProto) -> None:
+    """Moves DequantizeLinear below operators that only change a shape, next to the one that computes."""
+    outputs = {o.name for o in graph.output}
+    moved = True
+    while moved:  # each step moves one pair down: ends after at most nodes x nodes steps
+        moved = False
+        users = _consumers(graph)
+        for node in graph.node:
+            after = users.get(node.output[0], []) if node.op_type == "DequantizeLinear" else []
+            if len(after) == 1 and after[0].op_type in _SHAPE_ONLY and node.output[0] not in outputs:
+                shape = after[0]
+                first, second = node.input[0], shape.output[0]
+                levels = f"{second}_levels"
+                upper, lower = NodeProto(), NodeProto()
+                upper.CopyFrom(shape)
+                lower.CopyFrom(node)
+                upper.input[0], upper.output[0] = first, levels
+                lower.input[0], lower.output[0] = levels, second
+                node.CopyFrom(upper)
+                shape.CopyFrom(lower)
+                moved = True
+                break
+
+
+def drop_unused(graph: GraphProto) -> None:
+    """Removes nodes and initializers nothing reads, and the intermediate shapes the exporter noted."""
+    needed = {o.name for o in graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    initializers = [t for t in graph.initializer if t.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)
+
+
+def rename(graph: GraphProto, old: str, new: str) -> None:
+    """Makes everything that reads or makes `old` read or make `new`."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new
+    for value in graph.output:
+        if value.name == old:
+            value.name = new
+
+
+# ---------------------------------------------------------------- a block's float ends
+
+
+def quantize_input(graph: GraphProto) -> None:
+    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8.
+
+    Raises:
+        ExportError: the graph does not begin with one.
+    """
+    entry = graph.input[0]
+    readers = _consumers(graph).get(entry.name, [])
+    if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+        raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
+    rename(graph, readers[0].output[0], entry.name)
+    graph.node.remove(readers[0])
+    entry.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def quantize_output(graph: GraphProto) -> None:
+    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8.
+
+    Raises:
+        ExportError: the graph does not end with one.
+    """
+    result = graph.output[0]
+    last = _producers(graph).get(result.name)
+    if last is None or last.op_type != "DequantizeLinear":
+        raise ExportError(
+            f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
+        )
+    graph.node.remove(last)
+    rename(graph, last.input[0], result.name)
+    result.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def _kinds(nodes: Iterable[NodeProto]) -> str:
+    return ", ".join(sorted({n.op_type for n in nodes})) or "nothing"
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raises ExportError if the model is not valid ONNX."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise ExportError(f"the exported graph is not valid ONNX: {e}") from e

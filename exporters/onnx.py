@@ -1,0 +1,189 @@
+"""Writes torch modules as ONNX files: float operators, or quantized ones as QDQ pairs.
+
+The same module gives the same bytes, so a file's hash names it. This module knows torch, ONNX and
+blocks, not devices, tables or search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwnas import __version__
+from hwnas.errors import ExportError
+from hwnas.files import write_whole
+from hwnas.types import PRECISIONS, Artefact, Block
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+
+OPSET = 17  # the newest the TorchScript-based exporter writes; QDQ with one scale per channel needs 13
+
+
+class OnnxExporter:
+    """Exporter for format `onnx`.
+
+    Args:
+        dynamic_batch: networks take any batch size; blocks always have batch 1.
+    """
+
+    format = "onnx"
+
+    def __init__(self, *, dynamic_batch: bool = True) -> None:
+        self.dynamic_batch = dynamic_batch
+
+    def export(self, model: nn.Module, example: Tensor, path: Path, *, precision: str) -> Artefact:
+        """Write a module as it stands, with input "input" and output "logits".
+
+        Args:
+            model: float, or quantized by `hwnas.supernet.quantization.quantize`; it is written in
+                eval mode and left in the mode it had.
+            example: one batch (N, ...) of float32; only its shape matters.
+            path: where to write; replaced whole.
+            precision: what to note in the artefact: fp32 or int8.
+
+        Raises:
+            ExportError: the module has something that ONNX cannot say; names it.
+        """
+        proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
+        return _write(proto, path, precision=precision)
+
+    def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
+        """Write one block with random weights, batch 1, input "input" and output "output".
+
+        An int8 block takes and gives uint8, as it does between its neighbours in a network; a
+        `quantize` block is a single QuantizeLinear, a `dequantize` block a single DequantizeLinear.
+
+        Raises:
+            SpaceError: there is no module for the block's kind.
+            ExportError: the block cannot be written.
+        """
+        import torch
+
+        from . import _networks, _qdq
+
+        integers_in = block.precision == "int8" and block.kind != "quantize"
+        integers_out = block.precision == "int8" and block.kind != "dequantize"
+        blocks = [block]
+        if integers_in:
+            blocks.insert(0, _networks.boundary("quantize", block.in_shape))
+        if integers_out and block.kind != "quantize":
+            blocks.append(_networks.boundary("dequantize", block.out_shape))
+        rng = np.random.default_rng(seed)
+        model = _networks.deployable(_networks.random_network(blocks, rng), precision=block.precision, rng=rng)
+        proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
+        if integers_in:
+            _qdq.quantize_input(proto.graph)
+        if integers_out:
+            _qdq.quantize_output(proto.graph)
+        _qdq.drop_unused(proto.graph)
+        return _write(proto, path, precision=block.precision)
+
+    def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
+        """Write the fixed network whose time tells how fast the machine is at the moment.
+
+        A small convolutional network (32 px, 8 inverted residuals, about 12 million
+        multiply-adds), the same bytes every time on the same versions of torch and onnx.
+
+        Raises:
+            ValueError: the precision is unknown.
+        """
+        import torch
+
+        from . import _networks
+
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
+        rng = np.random.default_rng(0)
+        network = _networks.random_network(_networks.reference_blocks(precision), rng)
+        model = _networks.deployable(network, precision=precision, rng=rng)
+        example = torch.zeros(1, *network.in_shape)
+        return _write(_trace(model, example, names=("input", "logits"), dynamic_batch=False), path, precision=precision)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic_batch: bool) -> onnx.ModelProto:
+    import onnx
+    import torch
+    from torch.jit._trace import TracerWarning
+
+    from . import _qdq
+
+    axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
+    buffer = io.BytesIO()
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # torch announces this exporter's successor on every call; it takes ten times as long
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", category=TracerWarning)
+            torch.onnx.export(
+                model,
+                (example,),
+                buffer,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[names[0]],
+                output_names=[names[1]],
+                dynamic_axes=axes,
+            )
+    except Exception as e:  # torch raises nearly anything here
+        raise ExportError(f"{_culprit(model, example)} cannot be written as ONNX: {e}") from e
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    proto = onnx.load_from_string(buffer.getvalue())
+    _qdq.tidy(proto.graph)
+    return proto
+
+
+def _write(proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
+    from . import _qdq
+
+    proto.producer_name, proto.producer_version = "hwnas", __version__
+    proto.doc_string = ""
+    for node in proto.graph.node:
+        node.doc_string = ""
+    _qdq.check(proto)
+    data = proto.SerializeToString(deterministic=True)
+    write_whole(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return Artefact(path=path, format="onnx", precision=precision, sha256=digest, size_bytes=len(data))
+
+
+def _culprit(model: nn.Module, example: Tensor) -> str:
+    """Names the first part of a model that cannot be exported on its own, for an error message."""
+    import torch
+
+    whole = type(model).__name__
+    seen: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda m, args, name=name: seen.setdefault(name, (m, args)) and None)
+        for name, module in model.named_modules()
+        if name and not any(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            model(example)
+    except Exception as e:  # noqa: BLE001 - the model's own code may raise anything, and that is the answer
+        return f"{whole} fails on an input of shape {tuple(example.shape)} ({e}), so it"
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, (module, arguments) in seen.items():
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(module, arguments, io.BytesIO(), dynamo=False, opset_version=OPSET)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - whatever it is, this is the part that cannot be written
+            return f"module {name!r} ({type(module).__name__}) of {whole}"
+    return whole

@@ -1,0 +1,19 @@
+"""Int8 networks in torch: fold BatchNorm, calibrate, compute as the deployed integers will, train on.
+
+Weights are int8, symmetric, one scale for each output channel; activations are uint8, affine, one
+scale for each tensor (Jacob et al., 2018, sections 2 and 3). This package knows blocks and
+tensors, not file formats, runtimes, devices or search.
+"""
+
+from hwnas.supernet.quantization.calibration import QuantizedNetwork, quantize
+from hwnas.supernet.quantization.folding import fold_batchnorm
+from hwnas.supernet.quantization.quality import block_sqnr_db, sqnr_db, top1_agreement
+
+__all__ = [
+    "QuantizedNetwork",
+    "block_sqnr_db",
+    "fold_batchnorm",
+    "quantize",
+    "sqnr_db",
+    "top1_agreement",
+]

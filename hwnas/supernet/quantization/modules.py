@@ -1,0 +1,290 @@
+"""Fake-quantized layers: they compute in float32 exactly what the integer operators will compute.
+
+Each layer has two states. While it is calibrated it computes in full precision and watches its
+outputs; afterwards its scales are fixed and every tensor it gives lies on a uint8 grid. Gradients
+pass the rounding straight through (Bengio et al., 2013) and stop where a value was clipped, so all
+layers train. This module knows tensors, not blocks, files or runtimes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.errors import DataError, SpaceError
+
+LEVELS = 255  # uint8: 0 ... 255
+_BIAS_LIMIT = 2.0**30  # of an int32, with room for the accumulator
+_SMALLEST_SCALE = 1e-8  # of a tensor that is always zero
+
+
+class _RoundBias(torch.autograd.Function):
+    """Rounds a bias to the grid of the int32 accumulator; the gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, scale: Tensor) -> Tensor:
+        return torch.round(bias / scale) * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0], None
+
+    @staticmethod
+    def symbolic(g: Any, bias: Any, scale: Any) -> Any:  # what torch.onnx.export writes
+        levels = g.op("Cast", g.op("Round", g.op("Div", bias, scale)), to_i=6)  # 6: int32
+        return g.op("DequantizeLinear", levels, scale, axis_i=0)
+
+
+class _HardswishOnLevels(torch.autograd.Function):
+    """Hard-swish of a tensor on the grid of `HardswishQuantizer`, written with uint8 operators.
+
+    With scale = 3 / n and zero point n, x + 3 has the levels of x with zero point 0, and
+    clip(x + 3, 0, 6) is a uint8 Clip at level 2 n. No runtime has to leave the integers for it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        return F.hardswish(x)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:
+        n = g.op("Cast", zero_point, to_i=2)  # 2: uint8
+        levels = g.op("QuantizeLinear", x, scale, n)  # (merged with the quantizer before it)
+        two = g.op("Constant", value_t=torch.tensor(2, dtype=torch.int32))
+        most = g.op("Constant", value_t=torch.tensor(LEVELS, dtype=torch.int32))
+        top = g.op("Cast", g.op("Min", g.op("Mul", g.op("Cast", zero_point, to_i=6), two), most), to_i=2)
+        bottom = g.op("Constant", value_t=torch.tensor(0, dtype=torch.uint8))
+        sixth = g.op("Div", scale, g.op("Constant", value_t=torch.tensor(6.0)))
+        gate = g.op("DequantizeLinear", g.op("Clip", levels, bottom, top), sixth, bottom)
+        return g.op("Mul", g.op("DequantizeLinear", levels, scale, n), gate)
+
+
+class Quantizer(nn.Module):
+    """Puts a tensor on a uint8 grid: `scale * (level - zero_point)`, level in 0 ... 255.
+
+    Its clipping stands for a ReLU (`lower` 0) or ReLU6 (`upper` 6): they cost nothing. The grid
+    covers all values seen in calibration: ranges shrunk to the least squared error lost 7 dB at the
+    logits of networks trained on digits, because clipping errors add up over layers.
+
+    Args:
+        lower: values below are clipped, in full precision too.
+        upper: values above likewise.
+        exact: round as runtimes do even where a value lies between two levels; needed where tensors
+            come from outside (pixels have few values, so that ties are common), not after a layer.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, *, lower: float = -math.inf, upper: float = math.inf, exact: bool = False) -> None:
+        super().__init__()
+        self.lower, self.upper, self.exact = lower, upper, exact
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+        self.observing = False
+        self._extremes: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.observing:
+            return self._observe(x)
+        if self.exact and not torch.onnx.is_in_onnx_export():
+            # torch multiplies by 1 / scale and runtimes divide: divide first, then both agree
+            x = x + (torch.round(x / self.scale) * self.scale - x).detach()
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, LEVELS)
+
+    def _observe(self, x: Tensor) -> Tensor:
+        if self.lower > -math.inf or self.upper < math.inf:
+            x = x.clamp(self.lower, self.upper)
+        self._extremes.append(torch.stack(torch.aminmax(x)))
+        return x
+
+    def calibrate(self) -> None:
+        """Fix scale and zero point from what was seen.
+
+        Raises:
+            DataError: nothing was seen, or something that is not finite.
+        """
+        if not self._extremes:
+            raise DataError("a quantizer saw no tensor; give at least one calibration batch")
+        seen = torch.stack(self._extremes)  # (batches, 2)
+        if not bool(seen.isfinite().all()):
+            raise DataError("calibration met activations that are not finite; check the images and the weights")
+        self._extremes.clear()
+        self.set_range(min(0.0, float(seen[:, 0].min())), max(0.0, float(seen[:, 1].max())))
+
+    def set_range(self, low: float, high: float) -> None:
+        """Fix the grid so that it covers `low` <= 0 <= `high`."""
+        scale = max((high - low) / LEVELS, _SMALLEST_SCALE)
+        self.set_grid(scale, min(LEVELS, max(0, round(-low / scale))))
+
+    def set_grid(self, scale: float, zero_point: int) -> None:
+        """Fix scale and zero point as given."""
+        self.scale.fill_(scale)
+        self.zero_point.fill_(zero_point)
+
+    def extra_repr(self) -> str:
+        return f"scale={float(self.scale):.4g}, zero_point={int(self.zero_point)}"
+
+
+class HardswishQuantizer(Quantizer):
+    """The grid before a hard-swish: scale 3 / n, zero point n, so that -3 and 0 are levels.
+
+    Below -3 hard-swish is 0, so nothing is lost by clipping there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lower=-3.0)
+
+    def set_range(self, low: float, high: float) -> None:
+        n = min(LEVELS - 1, max(1, math.floor(3 * LEVELS / (high + 3.0))))
+        self.set_grid(3.0 / n, n)
+
+
+class UnitQuantizer(Quantizer):
+    """The grid of a gate: [0, 1], known without calibration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_range(0.0, 1.0)
+
+    def _observe(self, x: Tensor) -> Tensor:
+        return x
+
+    def calibrate(self) -> None:
+        """Nothing to fix."""
+
+
+class QuantizedHardswish(nn.Module):
+    """Hard-swish on uint8, fake-quantized before and after; see `_HardswishOnLevels`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = HardswishQuantizer()
+        self.after = Quantizer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        if torch.onnx.is_in_onnx_export() and not self.before.observing:
+            return self.after(_HardswishOnLevels.apply(x, self.before.scale, self.before.zero_point))  # type: ignore[no-any-return,no-untyped-call]
+        return self.after(F.hardswish(x))  # type: ignore[no-any-return]
+
+
+class QuantizedSiLU(nn.Module):
+    """x * sigmoid(x), every tensor on a uint8 grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = Quantizer()
+        self.gate = UnitQuantizer()
+        self.after = Quantizer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        return self.after(x * self.gate(torch.sigmoid(x)))  # type: ignore[no-any-return]
+
+
+def quantized_activation(name: str) -> nn.Module:
+    """An activation that ends on a uint8 grid; "" for none.
+
+    Raises:
+        SpaceError: the name is unknown.
+    """
+    match name:
+        case "":
+            return Quantizer()
+        case "relu":
+            return Quantizer(lower=0.0)
+        case "relu6":
+            return Quantizer(lower=0.0, upper=6.0)
+        case "hswish":
+            return QuantizedHardswish()
+        case "silu":
+            return QuantizedSiLU()
+    raise SpaceError(f"activation {name!r} has no int8 form; known: hswish, relu, relu6, silu")
+
+
+def output_grid(module: nn.Module) -> Quantizer:
+    """The quantizer whose grid a quantized activation's result lies on."""
+    last = module if isinstance(module, Quantizer) else module.after
+    assert isinstance(last, Quantizer)
+    return last
+
+
+class QuantizedWeights(nn.Module):
+    """What convolution and linear layer share: int8 weights, an int32 bias, the input's scale.
+
+    The weights' scales follow the weights while training (and are computed again by `eval()`); the
+    activations' scales stay. A bias has scale `input_scale * weight_scale`, as integer operators want it.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    input_scale: Tensor
+    weight_scale: Tensor
+    weight_zero: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        channels = weight.shape[0]
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(weight.new_zeros(channels) if bias is None else bias.detach().clone())
+        self.register_buffer("input_scale", torch.tensor(1.0))
+        self.register_buffer("weight_scale", torch.ones(channels))
+        self.register_buffer("weight_zero", torch.zeros(channels, dtype=torch.int32), persistent=False)
+        self.observing = False
+        self.limit = 127  # largest level of a weight
+
+    def connect(self, source: Quantizer) -> None:
+        """Take the input's scale from the quantizer that makes it."""
+        self.input_scale.copy_(source.scale)
+        self.update_weight_scale_()
+
+    @torch.no_grad()
+    def update_weight_scale_(self) -> None:
+        """Fit the scales to the weights as they are."""
+        largest = self.weight.abs().flatten(1).amax(1)  # (C,)
+        # wide enough for the bias to fit an int32, even in a channel without weights
+        for_bias = self.bias.abs() / (self.input_scale * _BIAS_LIMIT)
+        self.weight_scale.copy_(torch.maximum(largest / self.limit, for_bias).clamp_min_(_SMALLEST_SCALE))
+
+    def train(self, mode: bool = True) -> QuantizedWeights:
+        if not mode:
+            self.update_weight_scale_()
+        return super().train(mode)
+
+    def parameters_on_grid(self) -> tuple[Tensor, Tensor]:
+        """Weights and bias as the integer operator will use them, in float32."""
+        if self.observing:
+            return self.weight, self.bias
+        if self.training:
+            self.update_weight_scale_()
+        weight = torch.fake_quantize_per_channel_affine(self.weight, self.weight_scale, self.weight_zero, 0, -128, 127)
+        bias: Tensor = _RoundBias.apply(self.bias, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]
+        return weight, bias
+
+
+class QuantizedConv2d(QuantizedWeights):
+    """A convolution with int8 weights. Its result is not on a grid yet."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.weight, conv.bias)
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.parameters_on_grid()
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+
+
+class QuantizedLinear(QuantizedWeights):
+    """A linear layer with int8 weights. Its result is not on a grid yet."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.weight, linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.parameters_on_grid()
+        return F.linear(x, weight, bias)
