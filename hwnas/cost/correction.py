@@ -1,0 +1,277 @@
+"""Corrects sums of block costs by whole networks that were measured, and bounds what error is left.
+
+A network is not the sum of its blocks: measured alone, each block pays for a call of its own, and
+neighbours share caches. The correction is linear in features that add up over blocks (the entries and
+the number of blocks of each group, and a constant), so a corrected cost is still a sum over slots and
+its exact minimum can still be found. This module must never know how a sample was taken, or torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hwnas.cost.quality import PredictionQuality
+from hwnas.errors import MissingEntryError, TableError
+from hwnas.types import Block, FloatArray, IntArray
+
+SCHEMA = 1
+_BOUNDARIES = ("quantize", "dequantize")
+_PRIOR = 0.3  # how far a parameter strays from the identity before the data speak, as a share of its natural size
+_NOISE = 0.03  # of a measured network, relative: what the prior is weighed against
+_LOOSENESS = (0.03, 0.1, 0.3, 1.0, 3.0)  # factors on the prior, tightest first; chosen by leave-one-out
+_HUBER = 1.5  # residuals beyond so many standard deviations count linearly, not squared
+_SMALLEST_SPREAD = 1e-4  # relative: below it all residuals are rounding, none an outlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSample:
+    """A network measured as a whole.
+
+    Attributes:
+        blocks: keys of its blocks, in any order, repeated as they occur.
+        measured: its cost, in the unit of the table's entries.
+    """
+
+    blocks: tuple[str, ...]
+    measured: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """`corrected = constant + sum over blocks of (scale * entry + per_block)`, by group of blocks.
+
+    The groups are `fp32`, `int8` and `boundary` (quantize and dequantize blocks). A group that no
+    measured network contained is left as it is.
+
+    Attributes:
+        scales: group -> factor on its entries, at least 0.
+        per_block: group -> added for each of its blocks, in the table's unit; negative where blocks
+            measured alone pay for a call they do not pay inside a network.
+        constant: added to every network, at least 0, in the table's unit.
+        upper_ratio: `corrected * upper_ratio` bounds the measurement with the confidence; at least 1.
+        confidence: probability with which the bound is meant to hold for a network drawn like the samples.
+        guaranteed: False if there were too few held-out networks for the confidence; the bound is then the
+            largest ratio seen among them.
+        n_fit: networks the parameters were fitted on.
+        quality: on the other networks, which the parameters have not seen.
+    """
+
+    scales: Mapping[str, float]
+    per_block: Mapping[str, float]
+    constant: float
+    upper_ratio: float
+    confidence: float
+    guaranteed: bool
+    n_fit: int
+    quality: PredictionQuality
+
+    def correct(self, block: Block, entry: float) -> float:
+        """What one block contributes to the corrected cost of a network."""
+        group = _group(block)
+        return self.scales.get(group, 1.0) * entry + self.per_block.get(group, 0.0)
+
+    def predict(self, blocks: Sequence[str], entries: Mapping[str, float]) -> float:
+        """The corrected cost of the network with these block keys.
+
+        Raises:
+            MissingEntryError: a block has no entry.
+        """
+        return self.constant + sum(self.correct(Block.from_key(k), entry_of(k, entries)) for k in blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Correction:
+        """The inverse of `to_json`.
+
+        Raises:
+            TableError: another schema, or fields are missing or unknown.
+        """
+        if data.get("schema") != SCHEMA:
+            raise TableError(
+                f"a correction of schema {data.get('schema')!r}, this version reads {SCHEMA}; fit it again"
+            )
+        fields = {k: v for k, v in data.items() if k != "schema"}
+        try:
+            return cls(**{**fields, "quality": PredictionQuality(**fields["quality"])})
+        except (KeyError, TypeError) as e:
+            raise TableError(f"not a correction: {e}; fit it again") from e
+
+    def __str__(self) -> str:
+        bound = f"{self.confidence:.0%} of networks" if self.guaranteed else f"all {self.quality.n} held-out networks"
+        return f"{self.quality}; upper bound {100 * (self.upper_ratio - 1):.1f} % above the estimate holds for {bound}"
+
+
+def entry_of(key: str, entries: Mapping[str, float], *, table: str = "the table") -> float:
+    """A block's entry.
+
+    Raises:
+        MissingEntryError: it has none.
+    """
+    try:
+        return entries[key]
+    except KeyError:
+        raise MissingEntryError(key, table) from None
+
+
+def fit_correction(
+    networks: Sequence[NetworkSample], entries: Mapping[str, float], *, seed: int, confidence: float = 0.9
+) -> Correction:
+    """Fit a correction on some of the networks and bound its error on the others.
+
+    Fit: non-negative least squares on relative errors, ridge-regularised towards the identity (its
+    strength chosen by leave-one-out), with Huber weights against outliers. Bound: split-conformal (Vovk
+    et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured / corrected of the held-out
+    networks. It holds on average over networks drawn as the samples were; networks picked because their
+    estimate is low miss it more often, which is why a search measures what it returns.
+
+    Args:
+        networks: at least two, drawn at random; 20 to 40 are enough.
+        entries: block key -> cost of the block alone, positive; the unit is free.
+        seed: decides which networks are held out.
+        confidence: of the upper bound, in (0, 1).
+
+    Raises:
+        TableError: too few networks, or a measurement that is not positive and finite.
+        MissingEntryError: a network contains a block without entry.
+        ValueError: the confidence is not in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}; it must lie between 0 and 1, both excluded")
+    if len(networks) < 2:
+        raise TableError(f"{len(networks)} measured networks; a correction needs at least 2, better 20: measure more")
+    measured = np.array([n.measured for n in networks])
+    if not (np.isfinite(measured) & (measured > 0)).all():
+        raise TableError(f"measured networks cost {measured.tolist()}; all must be positive and finite")
+    design = _Design.of(networks, entries)
+    order = np.random.default_rng(seed).permutation(len(networks))
+    held_out = _n_held_out(len(networks), confidence)
+    test, train = order[:held_out], order[held_out:]
+    weights = _fit(design, measured, train)
+    predicted = design.features @ weights
+    ratio, guaranteed = conformal_ratio(measured[test] / predicted[test], confidence)
+    scales, floors = weights[0:-1:2], weights[1:-1:2]
+    return Correction(
+        scales={g: float(s) for g, s in zip(design.groups, scales, strict=True)},
+        per_block={
+            g: float(f - s * m) for g, s, f, m in zip(design.groups, scales, floors, design.cheapest, strict=True)
+        },
+        constant=float(weights[-1]),
+        upper_ratio=max(ratio, 1.0),
+        confidence=confidence,
+        guaranteed=guaranteed,
+        n_fit=len(train),
+        quality=PredictionQuality.of(predicted[test], measured[test]),
+    )
+
+
+def conformal_ratio(ratios: FloatArray, confidence: float) -> tuple[float, bool]:
+    """The factor that bounds one more ratio with the confidence, and whether there are enough to say so.
+
+    Args:
+        ratios: (n,) of exchangeable samples.
+        confidence: in (0, 1).
+
+    Returns:
+        The ceil((n + 1) * confidence)-th smallest ratio and True; the largest and False if n is too small.
+    """
+    rank = math.ceil((len(ratios) + 1) * confidence - 1e-9)
+    if rank > len(ratios):
+        return float(ratios.max()), False
+    return float(np.sort(ratios)[rank - 1]), True
+
+
+def _group(block: Block) -> str:
+    return "boundary" if block.kind in _BOUNDARIES else block.precision
+
+
+def _n_held_out(n: int, confidence: float) -> int:
+    """A third of the networks, more if the confidence needs it, at most half."""
+    needed = math.ceil(confidence / (1 - confidence) - 1e-9)
+    return max(1, n // 3, min(needed, n // 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Design:
+    """The regression problem: `measured ~ features @ weights`.
+
+    Two features a group and a constant. A group's first weight is its scale, its second what its cheapest
+    block costs after correction (the floor): where both are at least 0, every corrected block is.
+
+    Attributes:
+        groups: those that occur in the networks, G of them.
+        cheapest: (G,) the smallest entry of each group.
+        features: (N, 2 G + 1).
+        prior: (2 G + 1,) weights of the identity.
+        spread: (2 G + 1,) natural size of a deviation from it.
+    """
+
+    groups: tuple[str, ...]
+    cheapest: FloatArray
+    features: FloatArray
+    prior: FloatArray
+    spread: FloatArray
+
+    @classmethod
+    def of(cls, networks: Sequence[NetworkSample], entries: Mapping[str, float]) -> _Design:
+        group_of = {key: _group(Block.from_key(key)) for n in networks for key in n.blocks}
+        cost_of = {key: entry_of(key, entries) for key in group_of}
+        groups = tuple(sorted(set(group_of.values())))
+        sums, counts = np.zeros((2, len(networks), len(groups)))
+        for i, network in enumerate(networks):
+            for key in network.blocks:
+                g = groups.index(group_of[key])
+                sums[i, g] += cost_of[key]
+                counts[i, g] += 1
+        known = {**{k: _group(Block.from_key(k)) for k in entries}, **group_of}
+        cheapest = np.array([min(entries[k] for k, g in known.items() if g == group) for group in groups])
+        typical = sums.sum(axis=0) / counts.sum(axis=0)  # of one block of the group
+        features = np.ones((len(networks), 2 * len(groups) + 1))
+        features[:, 0:-1:2] = sums - counts * cheapest
+        features[:, 1:-1:2] = counts
+        prior, spread = np.zeros((2, features.shape[1]))
+        prior[0:-1:2], prior[1:-1:2] = 1.0, cheapest
+        spread[0:-1:2], spread[1:-1:2] = 1.0, typical
+        spread[-1] = np.median(sums.sum(axis=1))
+        return cls(groups=groups, cheapest=cheapest, features=features, prior=prior, spread=_PRIOR * spread)
+
+
+def _fit(design: _Design, measured: FloatArray, train: IntArray) -> FloatArray:
+    """Weights fitted on the `train` rows, the prior's strength chosen by leave-one-out among them."""
+    if len(train) == 1:
+        return _robust_fit(design, measured, train, _LOOSENESS[0])
+
+    def error(looseness: float) -> float:
+        left_out = [
+            design.features[i] @ _robust_fit(design, measured, np.delete(train, at), looseness) / measured[i] - 1
+            for at, i in enumerate(train)
+        ]
+        return float(np.abs(left_out).mean())
+
+    return _robust_fit(design, measured, train, min(_LOOSENESS, key=error))
+
+
+def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness: float) -> FloatArray:
+    """Non-negative ridge regression on relative errors with Huber weights, iterated a fixed number of times."""
+    from scipy.optimize import nnls
+
+    a = design.features[rows] / measured[rows, None]
+    ridge = _NOISE / (looseness * design.spread)
+    trust = np.ones(len(rows))
+    weights = design.prior
+    for _ in range(8):
+        # columns are scaled by their spread: it does not change the solution, only its conditioning
+        system = np.vstack([a * trust[:, None], np.diag(ridge)]) * design.spread
+        scaled, _ = nnls(system, np.concatenate([trust, ridge * design.prior]))
+        weights = scaled * design.spread
+        residual = np.abs(a @ weights - 1)
+        spread = max(1.4826 * float(np.median(residual)), _SMALLEST_SPREAD)
+        trust = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-300)))
+    return weights

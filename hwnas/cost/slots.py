@@ -1,0 +1,228 @@
+"""Costs of whole networks as small tables, one for each slot of a space.
+
+A slot's block depends on a few choices only, so a cost that adds up over blocks (or whose largest
+block counts) is known for every network of the space from one small table a slot: evaluated by a few
+gathers, minimised exactly by elimination. This module must never know what a cost means, how it was
+measured, or torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from hwnas.cost.elimination import Combine, Factor, Optimum, optimum
+from hwnas.errors import SpaceError
+from hwnas.types import Block, FloatArray, IntArray, SearchSpace
+
+_CHUNK = 2048  # architectures evaluated at once: their indices and gathered entries stay in the cache
+_MERGED_ENTRIES = 1 << 13  # slots are merged into one table as long as it stays this small
+_FLOAT32_EXACT = 1 << 24  # integers below this are exact in float32, so BLAS may compute indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlotBlocks:
+    """Every block a space can put into its slots, enumerated once and shared by all costs.
+
+    Attributes:
+        sizes: (D,) number of options of each choice.
+        slots: names, in the network's order.
+        scopes: for each slot, the choices it depends on.
+        index: for each slot, an array over the options of its scope: index into `blocks`, -1 if absent.
+        blocks: the distinct blocks, in order of appearance.
+        canonical: the space's own.
+    """
+
+    sizes: tuple[int, ...]
+    slots: tuple[str, ...]
+    scopes: tuple[tuple[int, ...], ...]
+    index: tuple[IntArray, ...]
+    blocks: tuple[Block, ...]
+    canonical: Callable[[IntArray], IntArray]
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> SlotBlocks:
+        """Enumerate a space.
+
+        Raises:
+            SpaceError: a slot depends on choices that do not exist.
+        """
+        sizes = tuple(len(c.options) for c in space.choices)
+        serial: dict[Block, int] = {}
+        index: list[IntArray] = []
+        for s, slot in enumerate(space.slots):
+            if not all(0 <= i < len(sizes) for i in slot.depends_on):
+                raise SpaceError(
+                    f"slot {slot.name!r} depends on choices {slot.depends_on}, but the space has {len(sizes)} choices"
+                )
+            shape = [sizes[i] for i in slot.depends_on]
+            grid = np.empty(math.prod(shape), dtype=np.int64)
+            for cell, options in enumerate(itertools.product(*map(range, shape))):
+                block = space.block_at(s, options)
+                grid[cell] = -1 if block is None else serial.setdefault(block, len(serial))
+            index.append(grid.reshape(shape))
+        return cls(
+            sizes=sizes,
+            slots=tuple(s.name for s in space.slots),
+            scopes=tuple(s.depends_on for s in space.slots),
+            index=tuple(index),
+            blocks=tuple(serial),
+            canonical=space.canonical,
+        )
+
+    def table(self, cost: Callable[[Block], float], *, combine: Combine = "sum", offset: float = 0.0) -> SlotTable:
+        """The table of a cost known for each block; an absent block costs nothing.
+
+        Args:
+            cost: called once for each distinct block.
+            combine: whether the blocks' costs add up or the largest counts (at least 0).
+            offset: added to every network.
+
+        Raises:
+            ValueError: a block's cost is not a number.
+        """
+        costs = np.array([*(cost(b) for b in self.blocks), 0.0])  # index -1, absent, finds the 0
+        if np.isnan(costs).any():
+            raise ValueError(f"the cost of block {self.blocks[int(np.isnan(costs).argmax())].key!r} is not a number")
+        factors = (Factor.over(scope, costs[i]) for scope, i in zip(self.scopes, self.index, strict=True))
+        return SlotTable(
+            sizes=self.sizes,
+            factors=tuple(f for f in factors if f.values.any()),
+            combine=combine,
+            offset=offset,
+            canonical=self.canonical,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SlotTable:
+    """A cost of every network of a space: `offset` + the sum (or maximum) of one entry a slot.
+
+    Attributes:
+        sizes: (D,) number of options of each choice.
+        factors: one for each slot that costs anything, over the choices it depends on.
+        combine: `sum` or `max`; a maximum is at least 0.
+        offset: added to every network.
+        canonical: (N, D) -> (N, D), gives equal networks equal encodings.
+    """
+
+    sizes: tuple[int, ...]
+    factors: tuple[Factor, ...]
+    combine: Combine = "sum"
+    offset: float = 0.0
+    canonical: Callable[[IntArray], IntArray] = np.asarray
+
+    @classmethod
+    def from_space(
+        cls, space: SearchSpace, cost: Callable[[Block], float], *, combine: Combine = "sum", offset: float = 0.0
+    ) -> SlotTable:
+        """The table of one cost; for several costs, `SlotBlocks.of(space)` once and its `table`."""
+        return SlotBlocks.of(space).table(cost, combine=combine, offset=offset)
+
+    def evaluate(self, encodings: IntArray) -> FloatArray:
+        """The cost of N architectures.
+
+        Args:
+            encodings: (N, D) option indices; switched-off choices may hold anything in range.
+
+        Returns:
+            (N,) float64.
+
+        Raises:
+            SpaceError: wrong shape or type, or an index outside its choice's options.
+        """
+        encodings = self._checked(encodings)
+        values = np.zeros(len(encodings))
+        gather = self._gather
+        for start in range(0, len(encodings) if gather else 0, _CHUNK):
+            rows = encodings[start : start + _CHUNK]
+            self._check_range(rows, start)
+            assert gather is not None
+            values[start : start + len(rows)] = gather(rows, self.combine)
+        values += self.offset
+        return values
+
+    def minimum(self) -> Optimum:
+        """The exact minimum over the space and a canonical encoding that reaches it."""
+        return self._optimum(maximize=False)
+
+    def maximum(self) -> Optimum:
+        """The exact maximum over the space and a canonical encoding that reaches it."""
+        return self._optimum(maximize=True)
+
+    def _optimum(self, *, maximize: bool) -> Optimum:
+        found = optimum(self.factors, self.sizes, combine=self.combine, maximize=maximize)
+        encodings = self.canonical(found.assignment[None])
+        return Optimum(value=float(self.evaluate(encodings)[0]), assignment=encodings[0])
+
+    def _checked(self, encodings: IntArray) -> IntArray:
+        if (
+            encodings.ndim != 2
+            or encodings.shape[1] != len(self.sizes)
+            or not np.issubdtype(encodings.dtype, np.integer)
+        ):
+            raise SpaceError(
+                f"encodings of shape {encodings.shape} and type {encodings.dtype}; "
+                f"they must be integers of shape (N, {len(self.sizes)})"
+            )
+        return encodings
+
+    def _check_range(self, rows: IntArray, start: int) -> None:
+        sizes = np.asarray(self.sizes)
+        if len(sizes) and ((rows.min(axis=0) < 0) | (rows.max(axis=0) >= sizes)).any():
+            row, column = np.argwhere((rows < 0) | (rows >= sizes))[0]
+            raise SpaceError(
+                f"encoding {start + row} has {rows[row, column]} for choice {column}, "
+                f"which has the options 0 to {sizes[column] - 1}"
+            )
+
+    @cached_property
+    def _gather(self) -> _Gather | None:
+        return _Gather(_merged(self.factors, self.sizes, self.combine), self.sizes) if self.factors else None
+
+
+class _Gather:
+    """All tables laid end to end, and the matrix that turns encodings into positions in them.
+
+    The position of a network's entry in a table is a dot product of its encoding with the table's
+    strides, so one BLAS product finds the entries of all tables at once.
+    """
+
+    def __init__(self, factors: Sequence[Factor], sizes: Sequence[int]) -> None:
+        self._entries = np.concatenate([f.values.ravel() for f in factors])
+        exact: npt.DTypeLike = np.float32 if len(self._entries) < _FLOAT32_EXACT else np.float64
+        self._strides = np.zeros((len(factors), len(sizes)), dtype=exact)
+        for row, factor in zip(self._strides, factors, strict=True):
+            below = np.cumprod([1, *factor.values.shape[:0:-1]])[::-1]
+            row[list(factor.scope)] = below[: len(factor.scope)]
+        lengths = [f.values.size for f in factors]
+        self._starts = np.cumsum([0, *lengths[:-1]])[:, None]
+
+    def __call__(self, rows: IntArray, combine: Combine) -> FloatArray:
+        positions = (self._strides @ rows.T.astype(self._strides.dtype)).astype(np.intp)  # (T, D) @ (D, n) -> (T, n)
+        positions += self._starts
+        found = self._entries.take(positions)
+        return np.asarray(found.sum(axis=0) if combine == "sum" else np.maximum(found.max(axis=0), 0.0))
+
+
+def _merged(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -> list[Factor]:
+    """The same cost with fewer factors: greedily joined where the union of their scopes stays small."""
+    join = np.add if combine == "sum" else np.maximum
+    merged: list[Factor] = []
+    for factor in sorted(factors, key=lambda f: -f.values.size):
+        unions = [tuple(sorted({*m.scope, *factor.scope})) for m in merged]
+        entries = [math.prod(sizes[v] for v in u) for u in unions]
+        growth = [e - m.values.size for e, m in zip(entries, merged, strict=True)]
+        host = min(range(len(merged)), key=growth.__getitem__, default=None)
+        if host is None or entries[host] > _MERGED_ENTRIES:
+            merged.append(factor)
+        else:
+            union = unions[host]
+            merged[host] = Factor(scope=union, values=join(merged[host].aligned(union), factor.aligned(union)))
+    return merged

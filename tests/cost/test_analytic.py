@@ -1,0 +1,158 @@
+import math
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes
+from hwnas.errors import SpaceError
+from hwnas.types import Block
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from hwnas.supernet.plain import build_block  # noqa: E402
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    kind = draw(st.sampled_from(["conv", "mbconv", "head"]))
+    cin, cout = (draw(st.sampled_from([4, 8, 12])) for _ in range(2))
+    side, stride = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2]))
+    kernel, act = draw(st.sampled_from([3, 5])), draw(st.sampled_from(["relu6", "hswish"]))
+    out = -(-side // stride)
+    attributes: dict[str, str | int] = {"activation": act}
+    out_shape: tuple[int, ...] = (cout, out, out)
+    if kind == "head":
+        attributes |= {"hidden_channels": 16, "features": draw(st.sampled_from([0, 20]))}
+        out_shape = (10,)
+    else:
+        attributes |= {"kernel_size": kernel, "stride": stride}
+    if kind == "mbconv":
+        squeezed = draw(st.sampled_from([0, 8]))
+        attributes |= {"hidden_channels": cin * draw(st.sampled_from([1, 3])), "se_channels": squeezed}
+    return Block(
+        kind=kind,
+        in_shape=(cin, side, side),
+        out_shape=out_shape,
+        precision=draw(st.sampled_from(["fp32", "int8"])),
+        attributes=tuple(sorted(attributes.items())),
+    )
+
+
+def mbconv(**changes: int) -> Block:
+    attributes = {"activation": "relu6", "hidden_channels": 24, "kernel_size": 3, "se_channels": 0, "stride": 1}
+    return Block(
+        kind="mbconv",
+        in_shape=(8, 6, 6),
+        out_shape=(8, 6, 6),
+        precision="fp32",
+        attributes=tuple(sorted((attributes | changes).items())),
+    )
+
+
+def layer_macs(module: nn.Module, block: Block) -> int:
+    """Counted where they happen: output elements times weights of one output channel."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        counted.append(output.numel() * layer.weight[0].numel())  # type: ignore[index, operator]
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        module.eval()(torch.zeros(1, *block.in_shape))
+    return sum(counted)
+
+
+@given(block=blocks())
+@settings(deadline=None, max_examples=60)
+def test_macs_are_those_of_the_plain_module(block: Block) -> None:
+    assert macs(block) == layer_macs(build_block(block), block)
+
+
+@given(block=blocks())
+@settings(deadline=None, max_examples=60)
+def test_parameters_are_those_of_the_plain_module(block: Block) -> None:
+    assert parameters(block) == sum(p.numel() for p in build_block(block).parameters())
+
+
+@given(block=blocks())
+@settings(deadline=None)
+def test_a_file_holds_at_least_the_weights_at_their_precision(block: Block) -> None:
+    weights = sum(p.numel() for p in build_block(block).parameters() if p.dim() > 1)
+    assert size_bytes(block) > weights * (4 if block.precision == "fp32" else 1)
+
+
+def sizes_of_tensors(module: nn.Module, block: Block) -> Iterator[int]:
+    """Elements of each layer's inputs and outputs together: a lower bound on what is alive."""
+    found: list[int] = []
+
+    def note(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        found.append(inputs[0].numel() + output.numel())
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.AdaptiveAvgPool2d):
+            layer.register_forward_hook(note)
+    with torch.no_grad():
+        module.eval()(torch.zeros(1, *block.in_shape))
+    yield from found
+
+
+@given(block=blocks())
+@settings(deadline=None, max_examples=60)
+def test_peak_memory_covers_every_layer_with_its_residual_input_at_most(block: Block) -> None:
+    width = 4 if block.precision == "fp32" else 1
+    most = max(sizes_of_tensors(build_block(block), block))
+    residual = math.prod(block.in_shape)
+    peak = peak_memory_bytes(block)
+    assert peak >= width * most
+    squeezed = block.kind == "mbconv" and block["se_channels"]
+    if not squeezed:  # the product of gate and features is no layer
+        assert peak <= width * (most + residual)
+
+
+def test_peak_memory_of_a_residual_block_counts_its_input_beside_the_depthwise_layer() -> None:
+    assert peak_memory_bytes(mbconv()) == 4 * 36 * (24 + 24 + 8)
+
+
+def test_peak_memory_of_a_strided_block_does_not() -> None:
+    strided = mbconv(stride=2)
+    strided = Block(
+        kind="mbconv", in_shape=(8, 6, 6), out_shape=(8, 3, 3), precision="int8", attributes=strided.attributes
+    )
+    assert peak_memory_bytes(strided) == 36 * (8 + 24)
+
+
+def test_peak_memory_with_squeeze_and_excitation_holds_features_gate_and_product() -> None:
+    block = mbconv(se_channels=8, hidden_channels=8)
+    assert peak_memory_bytes(block) == 4 * (36 * 8 + 8 + 36 * 8 + 36 * 8)
+
+
+@pytest.mark.parametrize("kind", ["quantize", "dequantize"])
+def test_a_boundary_computes_nothing_and_holds_both_widths(kind: str) -> None:
+    block = Block(kind=kind, in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="int8")
+    assert (macs(block), parameters(block), peak_memory_bytes(block)) == (0, 0, 8 * 16 * 5)
+
+
+def test_int8_files_are_smaller_for_blocks_of_some_size() -> None:
+    fp32, int8 = (
+        Block(
+            kind="conv",
+            in_shape=(64, 8, 8),
+            out_shape=(64, 8, 8),
+            precision=p,
+            attributes=(("activation", "relu6"), ("kernel_size", 3), ("stride", 1)),
+        )
+        for p in ("fp32", "int8")
+    )
+    assert size_bytes(int8) < 0.3 * size_bytes(fp32)
+
+
+@pytest.mark.parametrize("cost", [macs, parameters, size_bytes, peak_memory_bytes])
+def test_an_unknown_kind_is_refused_with_the_known_ones(cost: object) -> None:
+    block = Block(kind="attention", in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="fp32")
+    with pytest.raises(SpaceError, match=r"attention.*known kinds: conv, mbconv, head, quantize, dequantize"):
+        cost(block)  # type: ignore[operator]
