@@ -1,0 +1,21 @@
+"""Finds the networks of a space that trade metrics best within limits; needs Optuna only to run."""
+
+from hwnas.search.archive import hypervolume, non_dominated, rank
+from hwnas.search.loop import read_study, search
+from hwnas.search.problem import ClosedForm, Problem
+from hwnas.search.study import FailedTrial, Study, Trial
+from hwnas.search.study_file import load_study
+
+__all__ = [
+    "ClosedForm",
+    "FailedTrial",
+    "Problem",
+    "Study",
+    "Trial",
+    "hypervolume",
+    "load_study",
+    "non_dominated",
+    "rank",
+    "read_study",
+    "search",
+]

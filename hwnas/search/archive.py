@@ -1,0 +1,107 @@
+"""Pareto fronts and hypervolume, exact, for any number of objectives.
+
+All functions take points (N, M) whose every column is minimised; `oriented` turns a study's metrics
+into that. Numpy only: never a study, never a sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hwnas.search.problem import BoolArray
+from hwnas.types import Direction, FloatArray, IntArray
+
+
+def oriented(values: Mapping[str, FloatArray], directions: Mapping[str, Direction]) -> FloatArray:
+    """Metric -> (N,) as points (N, M) to minimise, one column a direction, in their order."""
+    columns = [(-values[m] if d is Direction.MAXIMIZE else values[m]) for m, d in directions.items()]
+    return np.stack(columns, axis=1).astype(float)
+
+
+def non_dominated(points: FloatArray) -> BoolArray:
+    """Which points no other point dominates.
+
+    A point dominates another if it is nowhere larger and somewhere smaller, so equal points do not
+    dominate one another and are all kept. A point with a NaN is never in the front.
+
+    Args:
+        points: (N, M), every column minimised.
+
+    Returns:
+        (N,) True for the points of the front.
+    """
+    points = np.asarray(points, dtype=float)
+    front = np.zeros(len(points), dtype=bool)
+    valid = np.flatnonzero(~np.isnan(points).any(axis=1))
+    if not len(valid):
+        return front
+    unique, inverse = np.unique(points[valid], axis=0, return_inverse=True)  # lexicographic order
+    # No point is dominated by a later one in this order, so those that are left at their turn stay.
+    alive = np.ones(len(unique), dtype=bool)
+    for i in range(len(unique)):
+        if alive[i]:
+            later = np.flatnonzero(alive[i + 1 :]) + i + 1
+            alive[later] = (unique[later] < unique[i]).any(axis=1)
+    front[valid] = alive[inverse.reshape(-1)]
+    return front
+
+
+def rank(points: FloatArray) -> IntArray:
+    """Non-dominated sorting (Deb et al., 2002, section III.A): 0 for the front, 1 for the next, ...
+
+    Args:
+        points: (N, M), every column minimised; points with a NaN come last.
+
+    Returns:
+        (N,) ranks.
+    """
+    points = np.asarray(points, dtype=float)
+    ranks = np.full(len(points), -1, dtype=np.int64)
+    current = 0
+    while (ranks < 0).any():
+        rest = np.flatnonzero(ranks < 0)
+        front = rest[non_dominated(points[rest])]
+        ranks[front if len(front) else rest] = current  # only NaN rows are left when the front is empty
+        current += 1
+    return ranks
+
+
+def hypervolume(points: FloatArray, *, reference: Sequence[float]) -> float:
+    """The volume that the points dominate, up to the reference point; larger is better.
+
+    Exact: slices along the last objective, recursively (Zitzler, 2001), with a sweep for two. Meant for
+    two to four objectives and fronts of some hundred points.
+
+    Args:
+        points: (N, M), every column minimised.
+        reference: (M,) the corner; points that are not below it in every objective add nothing.
+
+    Raises:
+        ValueError: the reference has another number of objectives, or is not finite.
+    """
+    points, corner = np.asarray(points, dtype=float), np.asarray(reference, dtype=float)
+    if points.ndim != 2 or corner.shape != (points.shape[1],):
+        raise ValueError(f"points {points.shape} and reference {corner.shape} must be (N, M) and (M,)")
+    if not np.isfinite(corner).all():
+        raise ValueError(f"the reference point {corner.tolist()} must be finite")
+    below = points[(points < corner).all(axis=1)]
+    return _volume(below[non_dominated(below)], corner) if len(below) else 0.0
+
+
+def _volume(front: FloatArray, corner: FloatArray) -> float:
+    """Of mutually non-dominated (or equal) points strictly below the corner."""
+    if front.shape[1] == 1:
+        return float(corner[0] - front[:, 0].min())
+    if front.shape[1] == 2:
+        front = np.unique(front, axis=0)  # rising in the first, hence falling in the second objective
+        heights = np.concatenate([[corner[1]], front[:-1, 1]]) - front[:, 1]
+        return float(((corner[0] - front[:, 0]) * heights).sum())
+    front = front[np.argsort(front[:, -1], kind="stable")]
+    depths = np.concatenate([front[1:, -1], [corner[-1]]]) - front[:, -1]
+    total = 0.0
+    for i in np.flatnonzero(depths > 0):
+        shadow = front[: i + 1, :-1]
+        total += float(depths[i]) * _volume(shadow[non_dominated(shadow)], corner[:-1])
+    return total

@@ -1,0 +1,222 @@
+"""Turns any proposal into a new architecture that keeps the closed-form limits.
+
+Proposals come from samplers that know neither limits nor which choices are switched off. Here they are
+made canonical, moved to the nearest network that keeps the limits and replaced when already taken. All
+candidates of a round go through the closed forms as one batch. Numpy only: never Optuna, never trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+
+from hwnas.errors import InfeasibleError
+from hwnas.search.problem import Minimizing, Problem
+from hwnas.types import FloatArray, IntArray
+
+# A space with at most this many encodings is listed once; then "nothing is left" is exact, not a guess.
+ENUMERATION_LIMIT = 1 << 16
+BATCH = 4096
+ROUNDS = 24
+_PARENTS = 64
+
+
+class ExhaustedError(Exception):
+    """Control flow inside the search: no new architecture that keeps the limits is left (or found)."""
+
+
+def key_of(encoding: IntArray) -> bytes:
+    """A hashable key of a canonical encoding (D,)."""
+    return np.ascontiguousarray(encoding, dtype=np.int64).tobytes()
+
+
+class Candidates:
+    """New, canonical architectures within the closed-form limits of one problem.
+
+    Not safe for use by several threads at once.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._sizes = problem.sizes
+        self._feasible: dict[bytes, IntArray] = {}  # a few networks known to keep the limits, to cross with
+        self._listed: IntArray | None = None
+        if float(np.prod(self._sizes.astype(float))) <= ENUMERATION_LIMIT:
+            self._listed = self._enumerate()
+
+    def remember(self, encoding: IntArray) -> None:
+        """Note a network that keeps the limits; repairs cross infeasible proposals with such networks."""
+        key = key_of(encoding)
+        self._feasible.pop(key, None)
+        self._feasible[key] = encoding
+        while len(self._feasible) > _PARENTS:
+            self._feasible.pop(next(iter(self._feasible)))  # the oldest
+
+    def require_feasible(self, rng: np.random.Generator) -> None:
+        """Make sure that some network keeps the closed-form limits.
+
+        Raises:
+            InfeasibleError: none does, or none was found within the bound; says which limit binds and
+                the smallest value that was reached.
+        """
+        self._check_bounds()
+        start = self.problem.space.canonical(np.zeros((1, len(self._sizes)), dtype=np.int64))[0]
+        if self._listed is not None:
+            if not len(self._listed):
+                raise self._infeasible(self._unfiltered(), exact=True)
+            return
+        try:
+            self.nearest_new(start, set(), rng)
+        except ExhaustedError:  # pragma: no cover - nothing is taken, so nothing can be exhausted
+            raise AssertionError("an empty set of taken networks cannot exhaust a space") from None
+
+    def uniform(self, rng: np.random.Generator) -> IntArray:
+        """(D,) uniform over the encodings whose network keeps the limits; the nearest miss if a batch has none."""
+        if self._listed is not None and len(self._listed):
+            listed: IntArray = self._listed[rng.integers(len(self._listed))]
+            return listed
+        batch = self._random(rng, BATCH)
+        kept = np.flatnonzero(self._excess(batch).sum(axis=1) == 0)
+        drawn: IntArray = batch[kept[0]] if len(kept) else batch[int(np.argmin(self._excess(batch).sum(axis=1)))]
+        return drawn
+
+    def nearest_new(self, encoding: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
+        """The proposal itself if it is new and keeps the limits, else the nearest such network found.
+
+        Nearest is by the number of choices that differ; ties are broken at random.
+
+        Args:
+            encoding: (D,) any option indices.
+            taken: keys of networks that were evaluated or are being evaluated.
+            rng: for mutation, crossover and ties.
+
+        Raises:
+            ExhaustedError: every network that keeps the limits is taken (exact for spaces that can be
+                listed; else none was found within the bound).
+            InfeasibleError: no network that keeps the limits is known and none was found.
+        """
+        proposal: IntArray = self.problem.space.canonical(encoding[None, :])[0]
+        if key_of(proposal) not in taken and self._excess(proposal[None, :]).sum() == 0:
+            return proposal
+        if self._listed is not None:
+            return self._nearest(proposal, self._listed, taken, rng)
+        return self._search(proposal, taken, rng)
+
+    # ------------------------------------------------------------ spaces too large to list
+
+    def _search(self, proposal: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
+        """Rounds of neighbours, mutants, crossovers and random networks until one fits."""
+        parents = np.concatenate([proposal[None, :], self._minimizers()])
+        seen_kept = bool(self._feasible)
+        batch = self._neighbours(proposal)
+        for _ in range(ROUNDS):
+            batch = self.problem.space.canonical(batch)
+            total = self._excess(batch).sum(axis=1)
+            kept = batch[total == 0]
+            seen_kept = seen_kept or len(kept) > 0
+            try:
+                return self._nearest(proposal, kept, taken, rng)
+            except ExhaustedError:
+                pass
+            pool = np.unique(np.concatenate([parents, batch]), axis=0)
+            order = np.argsort(self._excess(pool).sum(axis=1), kind="stable")
+            parents = pool[order[:_PARENTS]]
+            batch = np.concatenate([self._children(proposal, parents, rng), self._random(rng, BATCH // 4)])
+        if seen_kept:
+            raise ExhaustedError(f"no new network that keeps the limits was found in {ROUNDS * BATCH} candidates")
+        raise self._infeasible(parents, exact=False)
+
+    def _neighbours(self, encoding: IntArray) -> IntArray:
+        """All encodings that differ in exactly one choice: (sum(sizes - 1), D)."""
+        rows = []
+        for i, size in enumerate(self._sizes):
+            others = np.array([v for v in range(size) if v != encoding[i]], dtype=np.int64)
+            block = np.repeat(encoding[None, :], len(others), axis=0)
+            block[:, i] = others
+            rows.append(block)
+        return np.concatenate(rows) if rows else encoding[None, :]
+
+    def _children(self, proposal: IntArray, parents: IntArray, rng: np.random.Generator) -> IntArray:
+        """Mutants of the parents, and crossovers of the proposal with networks that keep the limits."""
+        n, d = BATCH * 3 // 4, len(self._sizes)
+        known = np.stack(list(self._feasible.values())) if self._feasible else parents
+        mates = np.concatenate([parents, known])
+        a = mates[rng.integers(len(mates), size=n)]
+        b = np.where(rng.random((n, 1)) < 0.5, proposal[None, :], mates[rng.integers(len(mates), size=n)])
+        crossed = np.where(rng.random((n, d)) < rng.random((n, 1)), b, a)
+        rate = rng.random((n, 1)) * rng.choice([1.0 / d, 0.1, 0.3], size=(n, 1))
+        return np.where(rng.random((n, d)) < rate, self._random(rng, n), crossed)
+
+    def _random(self, rng: np.random.Generator, n: int) -> IntArray:
+        """(n, D) uniform over encodings, canonical."""
+        return self.problem.space.canonical(rng.integers(self._sizes, size=(n, len(self._sizes))))
+
+    def _minimizers(self) -> IntArray:
+        """(K, D) the networks that closed forms know to be their smallest."""
+        forms: list[object] = [f for m, f in self.problem.closed_form.items() if m in self.problem.limits]
+        rows = [np.asarray(f.minimizer(), dtype=np.int64) for f in forms if isinstance(f, Minimizing)]
+        return np.stack(rows) if rows else np.zeros((0, len(self._sizes)), dtype=np.int64)
+
+    # ------------------------------------------------------------ common
+
+    def _enumerate(self) -> IntArray:
+        """All distinct networks that keep the closed-form limits, (N, D)."""
+        rows = self._unfiltered()
+        kept: IntArray = rows[self._excess(rows).sum(axis=1) == 0]
+        return kept
+
+    def _unfiltered(self) -> IntArray:
+        grid = np.indices(tuple(self._sizes), dtype=np.int64).reshape(len(self._sizes), -1).T  # (N, D)
+        return np.unique(self.problem.space.canonical(grid), axis=0)
+
+    def _excess(self, encodings: IntArray) -> FloatArray:
+        return self.problem.violations(encodings)[1]
+
+    def _nearest(
+        self, proposal: IntArray, kept: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator
+    ) -> IntArray:
+        """The row of `kept` nearest to the proposal whose key is not taken."""
+        distance = (kept != proposal[None, :]).sum(axis=1) + rng.random(len(kept))  # the fraction breaks ties
+        for i in np.argsort(distance):
+            if key_of(kept[i]) not in taken:
+                nearest: IntArray = kept[i].copy()
+                return nearest
+        raise ExhaustedError(f"all {len(kept)} networks that keep the limits were evaluated")
+
+    def _check_bounds(self) -> None:
+        """Refuse at once a limit below an exact minimum."""
+        forms: dict[str, object] = dict(self.problem.closed_form)
+        for metric, form in forms.items():
+            limit = self.problem.limits.get(metric)
+            if limit is None or self.problem.is_floor(metric):
+                continue
+            if isinstance(form, Minimizing) and form.bounds()[0] > limit:
+                smallest = np.asarray(form.minimizer(), dtype=np.int64)
+                raise self._infeasible(smallest[None, :], exact=True, binding=metric)
+
+    def _infeasible(self, rows: IntArray, *, exact: bool, binding: str | None = None) -> InfeasibleError:
+        """The error for the row of `rows` that misses the limits by least."""
+        metrics, excess = self.problem.violations(rows)
+        best = int(np.argmin(excess.sum(axis=1)))
+        metric = binding or metrics[int(np.argmax(excess[best]))]
+        estimate = self.problem.estimate(rows)[metric]
+        floor = self.problem.is_floor(metric)
+        values = estimate.value if floor else estimate.upper
+        word, sign, extreme = ("largest", ">=", np.nanmax) if floor else ("smallest", "<=", np.nanmin)
+        limit = self.problem.limits.get(metric)
+        if limit is None or np.isnan(values).all():
+            return InfeasibleError(f"no network has a value of {metric!r}", metric=metric, limit=limit or np.nan)
+        alone = bool((excess[:, metrics.index(metric)] == 0).any())
+        i = best if alone else int(np.nanargmax(values) if floor else np.nanargmin(values))
+        reach = float(values[i] if alone else extreme(values))
+        found = "reachable" if exact else f"found in {ROUNDS * BATCH} candidates"
+        together = " by the network nearest to keeping all limits together" if alone else ""
+        return InfeasibleError(
+            f"no network keeps {metric} {sign} {limit:g}; the {word} {found}{together} is {reach:.6g}. "
+            f"Raise the limit to that or allow smaller networks",
+            metric=metric,
+            limit=limit,
+            reachable=reach,
+            architecture=self.problem.decode(rows[i]),
+        )

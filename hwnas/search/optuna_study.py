@@ -1,0 +1,187 @@
+"""Optuna studies of ours: made, opened, compared with what is asked, and read back as columns.
+
+What a study is about stands in one user attribute, so that another search under the same name is
+refused with the differences named. Never evaluates, never samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from hwnas.errors import StudyError
+from hwnas.search.limits import keeps
+from hwnas.search.problem import Problem, decode
+from hwnas.search.space_sampler import CLAIM, ERROR, UPPER, VALUES, SpaceSampler
+from hwnas.search.storage import open_storage
+from hwnas.search.study import FailedTrial, Study
+from hwnas.search.study_file import choices_from_json, choices_to_json
+from hwnas.types import Direction
+
+_HEADER = "hwnas"
+_NOTE = "hwnas:note"
+
+
+def open_existing(storage: str | Path, *, study_name: str) -> optuna.Study:
+    """A study of ours, to look at.
+
+    Raises:
+        StudyError: there is no such study; lists those there are.
+    """
+    if "://" not in str(storage) and not Path(storage).is_file():
+        raise StudyError(f"there is no study storage {storage}")
+    opened = open_storage(storage)
+    names = optuna.get_all_study_names(opened)
+    if study_name not in names:
+        raise StudyError(f"{storage} has no study {study_name!r}; it has: {', '.join(sorted(names)) or 'none'}")
+    study = optuna.load_study(study_name=study_name, storage=opened)
+    if _HEADER not in study.user_attrs:
+        raise StudyError(f"study {study_name!r} in {storage} was not made by hwnas")
+    return study
+
+
+def set_note(study: optuna.Study, note: str) -> None:
+    """Keep why a search ended early; empty if it did not."""
+    if note != study.user_attrs.get(_NOTE, ""):
+        study.set_user_attr(_NOTE, note)
+
+
+def open_or_create(
+    problem: Problem, sampler: SpaceSampler, *, storage: str | Path | None, study_name: str
+) -> optuna.Study:
+    """The Optuna study of a problem, new or the one to go on with."""
+    opened = open_storage(storage)
+    try:
+        study = optuna.create_study(
+            study_name=study_name,
+            storage=opened,
+            sampler=sampler,
+            directions=[d.value for d in problem.directions.values()],
+            load_if_exists=True,
+        )
+    except ValueError as e:  # Optuna's, for another number of objectives
+        raise StudyError(f"study {study_name!r} in {storage} cannot be continued: {e}") from e
+    header = {
+        "schema": 1,
+        "space": problem.space.name,
+        "choices": choices_to_json(problem.space.choices),
+        "directions": {m: str(d) for m, d in problem.directions.items()},
+        "limits": dict(problem.limits),
+        "closed_form": sorted(problem.closed_form),
+    }
+    stored = study.user_attrs.get(_HEADER)
+    if stored is None:
+        if study.get_trials(deepcopy=False):
+            raise StudyError(f"study {study_name!r} in {storage} was not made by hwnas; use another study_name")
+        study.set_user_attr(_HEADER, header)
+        stored = study.user_attrs[_HEADER]
+    different = _difference(stored, header)
+    if different:
+        raise StudyError(
+            f"study {study_name!r} in {storage} is another search: {'; '.join(different)}. Use another study_name or "
+            f"storage (other limits need no new search: query the finished study)"
+        )
+    return study
+
+
+def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What differs between two headers, for people."""
+    found = []
+    for field in ("schema", "space", "directions", "limits", "closed_form"):
+        if stored.get(field) != given[field]:
+            found.append(f"{field} was {stored.get(field)!r} and is now {given[field]!r}")
+    before = {c["name"]: c for c in stored.get("choices", [])}
+    now = {c["name"]: c for c in given["choices"]}
+    for name in sorted({*before, *now}):
+        if name not in now:
+            found.append(f"choice {name!r} is gone")
+        elif name not in before:
+            found.append(f"choice {name!r} is new")
+        elif before[name] != now[name]:
+            fields = [f for f in now[name] if now[name][f] != before[name].get(f)]
+            shown = ", ".join(f"{f} {before[name].get(f)} -> {now[name][f]}" for f in fields)
+            found.append(f"choice {name!r} changed ({shown})")
+    if not found and list(before) != list(now):
+        found.append("the choices are in another order")
+    return found
+
+
+def check_closed_forms(study: optuna.Study, problem: Problem) -> None:
+    """Refuse to mix the values of two tables in one study: recompute those of the last few trials.
+
+    Raises:
+        StudyError: names the metric, both values and the trial.
+    """
+    last = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[-8:]
+    if not last:
+        return
+    estimates = problem.estimate(np.array([t.user_attrs[CLAIM] for t in last], dtype=np.int64))
+    for metric, estimate in estimates.items():
+        for i, trial in enumerate(last):
+            was = (
+                trial.user_attrs[VALUES][metric],
+                trial.user_attrs[UPPER].get(metric, trial.user_attrs[VALUES][metric]),
+            )
+            now = (float(estimate.value[i]), float(estimate.upper[i]))
+            if not np.allclose(was, now, rtol=1e-6, atol=0.0, equal_nan=True):
+                raise StudyError(
+                    f"{metric} of trial {trial.number} was {was[0]:.6g} (at most {was[1]:.6g}) when it was searched "
+                    f"and is {now[0]:.6g} (at most {now[1]:.6g}) now: what computes it has changed. "
+                    f"Use another study_name"
+                )
+
+
+def collect(study: optuna.Study, *, only: int | None = None) -> Study:
+    """An Optuna study as columns; of a single trial if its number is given."""
+    header = study.user_attrs[_HEADER]
+    choices = choices_from_json(header["choices"])
+    directions = {m: Direction(d) for m, d in header["directions"].items()}
+    all_trials = [t for t in study.get_trials(deepcopy=False) if only is None or t.number == only]
+    trials = [t for t in all_trials if t.state is TrialState.COMPLETE]
+    encodings = np.array([t.user_attrs[CLAIM] for t in trials], dtype=np.int64).reshape(len(trials), len(choices))
+
+    def columns(attribute: str, always: Sequence[str]) -> dict[str, Any]:
+        metrics = sorted({*always, *(m for t in trials for m in t.user_attrs[attribute])})
+        return {m: np.array([t.user_attrs[attribute].get(m, np.nan) for t in trials], dtype=float) for m in metrics}
+
+    values, upper = columns(VALUES, [*directions, *header["limits"]]), columns(UPPER, [])
+    return Study(
+        name=study.study_name,
+        space_name=header["space"],
+        choices=choices,
+        directions=directions,
+        limits=header["limits"],
+        numbers=np.array([t.number for t in trials], dtype=np.int64),
+        encodings=encodings,
+        values=values,
+        upper=upper,
+        feasible=keeps(values, upper, limits=header["limits"], directions=directions),
+        sources={m: "estimated" if m in header["closed_form"] else "measured" for m in values},
+        failed=tuple(
+            FailedTrial(
+                number=t.number,
+                architecture=decode(choices, np.array(t.user_attrs[CLAIM])),
+                reason=t.user_attrs[ERROR],
+            )
+            for t in all_trials
+            if t.state is TrialState.FAIL and ERROR in t.user_attrs
+        ),
+        note=study.user_attrs.get(_NOTE, ""),
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna reports to nobody here: progress goes through the callback."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,194 @@
+"""What a search is about: a space, directions, limits and what is known in closed form.
+
+Every sampler gets one `Problem`, so a sampler of one's own can use all that is known. Numpy only:
+this module must never know Optuna, torch, or what a metric means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hwnas.errors import ConfigError, SpaceError, StudyError
+from hwnas.types import Choice, Direction, Estimate, FloatArray, IntArray, Option, SearchSpace
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A closed form with an upper bound beside its value; every `CostModel` is one."""
+
+    def estimate(self, encodings: IntArray) -> Estimate:
+        """(N, D) -> values and upper bounds, each (N,)."""
+        ...
+
+
+@runtime_checkable
+class Minimizing(Protocol):
+    """A closed form that knows its exact extremes over the space; every `CostModel` is one."""
+
+    def bounds(self) -> tuple[float, float]:
+        """Exact minimum and maximum of the value over the space."""
+        ...
+
+    def minimizer(self) -> IntArray:
+        """(D,) an architecture that reaches the minimum."""
+        ...
+
+
+ClosedForm = Callable[[IntArray], FloatArray] | Estimator
+
+
+def active(choices: tuple[Choice, ...], encoding: IntArray) -> list[bool]:
+    """(D,) -> which choices matter in this architecture."""
+    on: list[bool] = []
+    for choice in choices:  # parents stand before their children
+        parent = choice.parent
+        on.append(parent is None or (on[parent] and int(encoding[parent]) in choice.active_when))
+    return on
+
+
+def decode(choices: tuple[Choice, ...], encoding: IntArray) -> dict[str, Option]:
+    """(D,) option indices -> choice name -> option, of the choices that matter."""
+    on = active(choices, encoding)
+    return {c.name: c.options[int(i)] for c, i, matters in zip(choices, encoding, on, strict=True) if matters}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One search, without its trials.
+
+    Attributes:
+        space: the networks that exist.
+        directions: metric -> whether more is better, at least one, sorted by name.
+        limits: metric -> hard limit: `metric <= value`, or `metric >= value` for a metric that is maximised.
+        closed_form: metric -> its value for any number of architectures at once. Limits are kept by
+            the upper bound where the closed form has one. NaN means that the network cannot run.
+        n_trials: how many architectures will be evaluated at most.
+    """
+
+    space: SearchSpace
+    directions: Mapping[str, Direction]
+    limits: Mapping[str, float]
+    closed_form: Mapping[str, ClosedForm]
+    n_trials: int
+
+    @classmethod
+    def create(
+        cls,
+        space: SearchSpace,
+        directions: Mapping[str, str],
+        *,
+        limits: Mapping[str, float] | None = None,
+        closed_form: Mapping[str, ClosedForm] | None = None,
+        n_trials: int,
+    ) -> Problem:
+        """A checked problem.
+
+        Raises:
+            ConfigError: no direction, a direction that is neither word, a limit that is not a number,
+                fewer than one trial.
+        """
+        if not directions:
+            raise ConfigError("a search needs at least one direction, for example {'accuracy': 'maximize'}")
+        if n_trials < 1:
+            raise ConfigError(f"n_trials is {n_trials}; it must be at least 1")
+        wrong = {m: d for m, d in directions.items() if d not in set(Direction)}
+        if wrong:
+            raise ConfigError(f"directions {wrong} are not known; each must be 'maximize' or 'minimize'")
+        for metric, value in (limits or {}).items():
+            if not np.isfinite(value):
+                raise ConfigError(f"the limit of {metric!r} is {value}; it must be a finite number")
+        return cls(
+            space=space,
+            directions={m: Direction(directions[m]) for m in sorted(directions)},
+            limits={m: float((limits or {})[m]) for m in sorted(limits or {})},
+            closed_form=dict(closed_form or {}),
+            n_trials=n_trials,
+        )
+
+    @property
+    def sizes(self) -> IntArray:
+        """(D,) number of options of each choice."""
+        return np.array([len(c.options) for c in self.space.choices], dtype=np.int64)
+
+    def decode(self, encoding: IntArray) -> dict[str, Option]:
+        """(D,) -> choice name -> option, of the choices that matter."""
+        return decode(self.space.choices, encoding)
+
+    def encode(self, architecture: Mapping[str, Option]) -> IntArray:
+        """Choice name -> option, as option indices (D,), canonical. Choices that are switched off may be missing.
+
+        Raises:
+            SpaceError: a choice is missing or unknown, or an option is not one of its options.
+        """
+        choices = self.space.choices
+        unknown = sorted(set(architecture) - {c.name for c in choices})
+        if unknown:
+            raise SpaceError(f"the space has no choices {unknown}; it has {[c.name for c in choices]}")
+        encoding = np.zeros(len(choices), dtype=np.int64)
+        for i, choice in enumerate(choices):
+            option = architecture.get(choice.name, choice.options[0])
+            if option not in choice.options:
+                raise SpaceError(f"{choice.name} cannot be {option!r}; its options are {list(choice.options)}")
+            encoding[i] = choice.options.index(option)
+        on = active(choices, encoding)
+        missing = [c.name for c, matters in zip(choices, on, strict=True) if matters and c.name not in architecture]
+        if missing:
+            raise SpaceError(f"the architecture says nothing about {missing}")
+        return self.space.canonical(encoding[None, :])[0]  # type: ignore[no-any-return]
+
+    def estimate(self, encodings: IntArray) -> dict[str, Estimate]:
+        """(N, D) -> closed-form metric -> values and upper bounds, each (N,); equal where there is no bound.
+
+        Raises:
+            StudyError: a closed form does not give one number for each architecture.
+        """
+        return {metric: self._estimate_one(metric, encodings) for metric in self.closed_form}
+
+    def violations(self, encodings: IntArray) -> tuple[tuple[str, ...], FloatArray]:
+        """How far architectures are beyond the limits known in closed form.
+
+        Returns:
+            The names of the L closed-form metrics that can rule a network out, and (N, L) the excess
+            relative to the limit: 0 where it is kept, inf where the closed form is NaN.
+        """
+        metrics = tuple(m for m in self.closed_form if m in self.limits or m in self.directions)
+        excess = np.zeros((len(encodings), len(metrics)))
+        for j, metric in enumerate(metrics):
+            estimate = self._estimate_one(metric, encodings)
+            bound = estimate.value if self.is_floor(metric) else estimate.upper
+            if metric in self.limits:
+                excess[:, j] = relative_excess(bound, self.limits[metric], floor=self.is_floor(metric))
+            excess[np.isnan(estimate.value) | np.isnan(bound), j] = np.inf
+        return metrics, excess
+
+    def is_floor(self, metric: str) -> bool:
+        """Whether a limit on this metric is a smallest allowed value (it is maximised)."""
+        return self.directions.get(metric) is Direction.MAXIMIZE
+
+    def _estimate_one(self, metric: str, encodings: IntArray) -> Estimate:
+        form = self.closed_form[metric]
+        if isinstance(form, Estimator):
+            estimate = form.estimate(encodings)
+            value, upper = np.asarray(estimate.value, dtype=float), np.asarray(estimate.upper, dtype=float)
+        else:
+            value = upper = np.asarray(form(encodings), dtype=float)
+        for a in (value, upper):
+            if a.shape != (len(encodings),):
+                raise StudyError(
+                    f"the closed form of {metric!r} gave shape {a.shape} for {len(encodings)} architectures; "
+                    f"it must give ({len(encodings)},): one number each"
+                )
+        return Estimate(value=value, upper=upper)
+
+
+def relative_excess(values: npt.NDArray[Any], limit: float, *, floor: bool) -> FloatArray:
+    """(N,) how far each value is beyond a limit, as a share of the limit; 0 where it is kept, NaN stays."""
+    beyond = (limit - values) if floor else (values - limit)
+    return np.maximum(beyond, 0.0) / (abs(limit) or 1.0)

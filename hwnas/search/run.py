@@ -1,0 +1,175 @@
+"""One call of `search`: ask for a network, claim it, evaluate it, tell what came out.
+
+Knows Optuna studies and the space sampler; never what a metric means, how a network is evaluated, or
+where trials are stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hwnas.errors import HwnasError, StudyError
+from hwnas.search.candidates import ExhaustedError
+from hwnas.search.optuna_study import collect
+from hwnas.search.problem import Estimator, Problem
+from hwnas.search.space_sampler import CLAIM, ERROR, UPPER, VALUES, SpaceSampler
+from hwnas.search.storage import OWNER, finish_failed
+from hwnas.search.study import Trial
+from hwnas.types import IntArray, Option, ProgressCallback
+
+# Consecutive failures after which the evaluation itself, not a network, must be at fault.
+MAX_FAILURES = 10
+_MAX_WITHDRAWALS = 200
+
+
+class Run:
+    """One call of `search`: the trials it asks for, and what becomes of them."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        problem: Problem,
+        sampler: SpaceSampler,
+        *,
+        evaluate: Callable[[dict[str, Option]], Mapping[str, float]],
+        owner: dict[str, str],
+    ) -> None:
+        self.study, self.problem, self.sampler = study, problem, sampler
+        self.evaluate, self.owner = evaluate, owner
+        self.failures = 0  # consecutive
+        self.withdrawals = 0  # consecutive
+
+    def to_the_end(self, progress: ProgressCallback, on_trial: Callable[[Trial], None] | None) -> str:
+        """Run trials until there are enough, or none is left; returns the note for the study."""
+        total = self.problem.n_trials
+        while (counts := self._counts())[1] < total:
+            try:
+                number = self._one()
+            except ExhaustedError as e:
+                note = f"ended after {counts[0]} of {total} trials: {e}"
+                progress(counts[0], total, note)
+                return note
+            complete = self._counts()[0]
+            if number is not None and on_trial is not None:
+                on_trial(collect(self.study, only=number).trial_at(0))
+            progress(complete, total, f"{self.failures} failures in a row" if self.failures else "")
+        return ""
+
+    def _counts(self) -> tuple[int, int]:
+        """Complete trials; complete and running ones."""
+        states = [(t.state, OWNER in t.user_attrs) for t in self.study.get_trials(deepcopy=False)]
+        complete = sum(s is TrialState.COMPLETE for s, _ in states)
+        return complete, complete + sum(s is TrialState.RUNNING and owned for s, owned in states)
+
+    def _one(self) -> int | None:
+        """One trial; its number if it was completed, None if it failed or was left to another process."""
+        trial = self.study.ask()
+        try:
+            trial.set_user_attr(OWNER, self.owner)
+            if not self._claim(trial):
+                finish_failed(self.study, trial.number)
+                return None
+            return self._evaluated(trial)
+        except BaseException:  # also Ctrl-C: the network is free to be tried again
+            with contextlib.suppress(Exception):
+                finish_failed(self.study, trial.number)
+            raise
+
+    def _claim(self, trial: optuna.Trial) -> bool:
+        """Reserve the trial's network; False if another process reserved it at the same time.
+
+        Each process writes its claim and then looks. Of two that want one network, the later writer is
+        bound to see the earlier claim, so never both go on; both may step back, and try again.
+        """
+        wanted = {name: trial.relative_params.get(name, o[0]) for name, o in self.sampler.options.items()}
+        encoding = self.problem.encode(wanted)
+        trial.set_user_attr(CLAIM, encoding.tolist())
+        trials = self.study.get_trials(deepcopy=False)
+        rivals = [
+            t
+            for t in trials
+            if t.number != trial.number
+            and t.user_attrs.get(CLAIM) == encoding.tolist()
+            and (t.state != TrialState.FAIL or ERROR in t.user_attrs)
+        ]
+        if rivals or self._too_many(trials, trial.number):
+            self.withdrawals += 1
+            if self.withdrawals > _MAX_WITHDRAWALS:
+                raise StudyError(
+                    f"{self.withdrawals} networks in a row were taken by other processes; run fewer of them"
+                )
+            time.sleep(float(np.random.default_rng().random()) * 0.05)  # do not step back in step for ever
+            return False
+        self.withdrawals = 0
+        for name, options in self.sampler.options.items():
+            trial.suggest_categorical(name, options)
+        return True
+
+    def _too_many(self, trials: Sequence[FrozenTrial], number: int) -> bool:
+        """Whether trials made before this one are already enough."""
+        before = [t for t in trials if t.number < number]
+        n = sum(t.state is TrialState.COMPLETE or (not t.state.is_finished() and OWNER in t.user_attrs) for t in before)
+        return n >= self.problem.n_trials
+
+    def _evaluated(self, trial: optuna.Trial) -> int | None:
+
+        encoding = self.problem.encode(trial.params)
+        architecture = self.problem.decode(encoding)
+        try:
+            values, upper = self._with_closed_forms(self.evaluate(architecture), encoding)
+        except StudyError:
+            raise
+        except HwnasError as e:
+            self._failed(trial, e)
+            return None
+        except Exception as e:
+            trial.set_user_attr(ERROR, f"{type(e).__name__}: {e}")
+            finish_failed(self.study, trial.number)
+            raise
+        undefined = [m for m in (*self.problem.directions, *self.problem.limits) if np.isnan(values[m])]
+        if undefined:
+            self._failed(trial, StudyError(f"{', '.join(undefined)} is not a number"))
+            return None
+        for metric, limit in self.problem.limits.items():
+            if metric not in self.problem.closed_form:
+                excess = limit - values[metric] if self.problem.is_floor(metric) else values[metric] - limit
+                trial.set_constraint(metric, excess)
+        trial.set_user_attr(VALUES, values)
+        trial.set_user_attr(UPPER, upper)
+        self.study.tell(trial, [values[m] for m in self.problem.directions])
+        self.failures = 0
+        return trial.number
+
+    def _with_closed_forms(
+        self, evaluated: Mapping[str, float], encoding: IntArray
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """All values of one network, and the upper bounds of those that have one."""
+        if not isinstance(evaluated, Mapping):
+            raise StudyError(f"evaluate gave {type(evaluated).__name__}; it must give a mapping of metrics to numbers")
+        estimates = self.problem.estimate(encoding[None, :])
+        values = {str(m): float(v) for m, v in evaluated.items() if m not in estimates}
+        values |= {m: float(e.value[0]) for m, e in estimates.items()}
+        upper = {
+            m: float(e.upper[0]) for m, e in estimates.items() if isinstance(self.problem.closed_form[m], Estimator)
+        }
+        missing = sorted({*self.problem.directions, *self.problem.limits} - set(values))
+        if missing:
+            raise StudyError(
+                f"evaluate gave {sorted(evaluated)}, and the closed forms are {sorted(estimates)}, but the directions "
+                f"and limits also need {missing}"
+            )
+        return values, upper
+
+    def _failed(self, trial: optuna.Trial, error: HwnasError) -> None:
+
+        trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
+        finish_failed(self.study, trial.number)
+        self.failures += 1
+        if self.failures >= MAX_FAILURES:
+            raise StudyError(f"{self.failures} evaluations in a row failed, the last one with: {error}") from error

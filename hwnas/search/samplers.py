@@ -1,0 +1,118 @@
+"""The samplers that come with hwnas, by name in the registry: Optuna's, set up for architectures.
+
+Each is a `SamplerFactory`: `(problem, *, seed) -> BaseSampler`. `functools.partial` sets the other
+arguments. They propose freely; limits, duplicates and switched-off choices are the space sampler's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from hwnas.search.candidates import Candidates
+from hwnas.search.problem import Problem
+
+
+def nsga2(
+    problem: Problem,
+    /,
+    *,
+    seed: int,
+    population_size: int | None = None,
+    crossover_prob: float = 0.9,
+    mutation_prob: float | None = None,
+) -> BaseSampler:
+    """NSGA-II (Deb et al., 2002), with uniform crossover and constrained domination.
+
+    Args:
+        problem: what is searched.
+        seed: of proposals.
+        population_size: networks in a generation; None: a tenth of the trials, within 8 and 50.
+        crossover_prob: share of children with two parents.
+        mutation_prob: of each choice; None: one choice a child on average.
+    """
+    return optuna.samplers.NSGAIISampler(
+        population_size=population_size or _population(problem),
+        crossover_prob=crossover_prob,
+        mutation_prob=mutation_prob,
+        seed=seed,
+    )
+
+
+def nsga3(
+    problem: Problem,
+    /,
+    *,
+    seed: int,
+    population_size: int | None = None,
+    crossover_prob: float = 0.9,
+    mutation_prob: float | None = None,
+) -> BaseSampler:
+    """NSGA-III (Deb & Jain, 2014): as `nsga2`, for three and more objectives."""
+    with _experiments_allowed():
+        return optuna.samplers.NSGAIIISampler(
+            population_size=population_size or _population(problem),
+            crossover_prob=crossover_prob,
+            mutation_prob=mutation_prob,
+            seed=seed,
+        )
+
+
+def tpe(problem: Problem, /, *, seed: int, n_startup_trials: int = 16, multivariate: bool = True) -> BaseSampler:
+    """Tree-structured Parzen estimator (Bergstra et al., 2011; several objectives: Ozaki et al., 2022).
+
+    Args:
+        problem: what is searched.
+        seed: of proposals.
+        n_startup_trials: random trials before the model is used.
+        multivariate: model choices together.
+    """
+    with _experiments_allowed():
+        return optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, multivariate=multivariate, seed=seed)
+
+
+def random(problem: Problem, /, *, seed: int) -> BaseSampler:
+    """Uniform over the encodings whose network keeps the closed-form limits."""
+    return _Uniform(problem, seed=seed)
+
+
+class _Uniform(BaseSampler):
+    def __init__(self, problem: Problem, *, seed: int) -> None:
+        self._problem = problem
+        self._candidates = Candidates(problem)
+        self._rng = np.random.default_rng(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self._problem.space.choices}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        encoding = self._candidates.uniform(self._rng)
+        return {c.name: c.options[int(i)] for c, i in zip(self._problem.space.choices, encoding, strict=True)}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise NotImplementedError(f"{param_name!r} is always sampled together with the other choices")
+
+
+@contextlib.contextmanager
+def _experiments_allowed() -> Iterator[None]:
+    """Optuna warns of interfaces that may change; the pinned version is what we run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _population(problem: Problem) -> int:
+    return int(np.clip(problem.n_trials // 10, 8, 50))

@@ -1,0 +1,126 @@
+"""A finished study as one compact file: safetensors with the columns, its metadata as JSON.
+
+Written whole, read in milliseconds, and needs neither Optuna nor the space's code. This module knows
+columns and JSON, never storages or samplers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.errors import StudyError
+from hwnas.files import write_whole
+from hwnas.search.study import FailedTrial, Study
+from hwnas.types import Choice, Direction
+
+SCHEMA = 1
+_KEY = "hwnas_study"
+
+
+def choices_to_json(choices: tuple[Choice, ...]) -> list[dict[str, Any]]:
+    """Choices as JSON values; `choices_from_json` reads them back."""
+    return [
+        {"name": c.name, "options": list(c.options), "parent": c.parent, "active_when": sorted(c.active_when)}
+        for c in choices
+    ]
+
+
+def choices_from_json(values: list[dict[str, Any]]) -> tuple[Choice, ...]:
+    """The inverse of `choices_to_json`."""
+    return tuple(
+        Choice(
+            name=v["name"],
+            options=tuple(v["options"]),
+            parent=v["parent"],
+            active_when=frozenset(v["active_when"]),
+        )
+        for v in values
+    )
+
+
+def save_study(study: Study, path: Path) -> None:
+    """Write a study, whole: a reader sees the old file or the new one.
+
+    Raises:
+        OSError: the file cannot be written; an older one is untouched.
+    """
+    from safetensors.numpy import save
+
+    metrics, bounded = list(study.values), list(study.upper)
+    widest = max((len(c.options) for c in study.choices), default=1)
+    columns = {
+        "numbers": study.numbers.astype(np.int64),
+        "encodings": np.ascontiguousarray(study.encodings, dtype=np.min_scalar_type(widest)),
+        "values": _stack([study.values[m] for m in metrics], len(study)),
+        "upper": _stack([study.upper[m] for m in bounded], len(study)),
+        "feasible": study.feasible.astype(np.uint8),
+    }
+    header = {
+        "schema": SCHEMA,
+        "name": study.name,
+        "space": study.space_name,
+        "choices": choices_to_json(study.choices),
+        "directions": {m: str(d) for m, d in study.directions.items()},
+        "limits": dict(study.limits),
+        "metrics": metrics,
+        "bounded": bounded,
+        "sources": dict(study.sources),
+        "failed": [[f.number, f.architecture, f.reason] for f in study.failed],
+        "note": study.note,
+    }
+    write_whole(path, save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)}))
+
+
+def load_study(path: Path | str) -> Study:
+    """A study written by `Study.save`.
+
+    Raises:
+        StudyError: the file is missing, damaged, not a study, or of a newer schema.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"there is no study file {path}; `hwnas search` writes one")
+    try:
+        with safe_open(path, framework="numpy") as f:
+            text = (f.metadata() or {}).get(_KEY)
+            columns = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as e:
+        raise StudyError(f"{path} cannot be read as a study file ({e}); write it again with `hwnas search`") from e
+    if text is None:
+        raise StudyError(f"{path} is a safetensors file but not a study; `hwnas search` writes studies")
+    header = json.loads(text)
+    if header.get("schema") != SCHEMA:
+        raise StudyError(f"{path} has schema {header.get('schema')}; this version reads schema {SCHEMA}")
+    try:
+        return _study(header, columns)
+    except (KeyError, IndexError, TypeError, ValueError) as e:
+        raise StudyError(f"{path} is not a complete study file ({e!r}); write it again with `hwnas search`") from e
+
+
+def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:
+    return Study(
+        name=header["name"],
+        space_name=header["space"],
+        choices=choices_from_json(header["choices"]),
+        directions={m: Direction(d) for m, d in header["directions"].items()},
+        limits=header["limits"],
+        numbers=columns["numbers"],
+        encodings=columns["encodings"],
+        values={m: columns["values"][i] for i, m in enumerate(header["metrics"])},
+        upper={m: columns["upper"][i] for i, m in enumerate(header["bounded"])},
+        feasible=columns["feasible"].astype(bool),
+        sources=header["sources"],
+        failed=tuple(FailedTrial(number=n, architecture=a, reason=r) for n, a, r in header["failed"]),
+        note=header["note"],
+    )
+
+
+def _stack(rows: list[Any], n: int) -> Any:
+    """(metrics, N) float64, also for no metrics."""
+    return np.ascontiguousarray(rows, dtype=np.float64).reshape(len(rows), n)
