@@ -1,0 +1,190 @@
+"""The configuration: what is read, what is refused and how, and the way back to TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwnas.config import (
+    Config,
+    DataConfig,
+    LimitsConfig,
+    OutputConfig,
+    SpaceConfig,
+    TrainConfig,
+    load_config,
+    parse_config,
+)
+from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.types import PRECISIONS
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, where="my.toml")
+    return str(caught.value)
+
+
+def test_an_empty_file_is_the_default() -> None:
+    assert parse_config("") == Config()
+
+
+def test_a_value_is_read_and_the_others_stay() -> None:
+    config = parse_config("[train]\nbatch_size = 64\n[limits]\nlatency_ms = 2\n")
+    assert config == Config(train=TrainConfig(batch_size=64), limits=LimitsConfig(latency_ms=2.0))
+
+
+def test_an_unknown_key_names_the_nearest_and_the_known() -> None:
+    message = refused("[train]\nbatch_siez = 64")
+    assert "unknown key 'train.batch_siez', did you mean 'batch_size'? known: strategy, " in message
+    assert message.endswith("(in my.toml)")
+
+
+def test_an_unknown_section_names_the_nearest_and_the_known() -> None:
+    assert "unknown section 'trian', did you mean 'train'? known: data, space" in refused("[trian]\nx = 1")
+
+
+def test_every_error_of_a_file_is_reported_at_once() -> None:
+    message = refused("[train]\nbatch_size = 0\nlearning_rate = -1.0\n[serach]\n")
+    assert all(name in message for name in ("train.batch_size", "train.learning_rate", "serach"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[train]\nsteps = '5'", "train.steps is '5', but should be a whole number"),
+        ("[train]\nsteps = 2.5", "train.steps is 2.5, but should be a whole number"),
+        ("[train]\nsteps = 0", "train.steps is 0, but should be greater than or equal to 1"),
+        ("[train]\nlearning_rate = nan", "should be a finite number"),
+        ("[train]\nsteps = 1\nepochs = 1", "train: give steps or epochs, not both"),
+        ("[limits]\nlatency_ms = 1\nlatency_fraction = 0.5", "limits: give latency_ms or latency_fraction, not both"),
+        ("[limits]\nlatency_ms = 0", "should be greater than 0"),
+        ("[data]\ntest_fraction = 1.0", "should be less than 1"),
+        ("[space]\nresolutions = 16", "space.resolutions is 16, but should be a list"),
+        ("[space]\nresolutions = []", "should not be empty"),
+        ("[space]\nse = 1", "should be a boolean"),
+        ("train = 3", "write [train] and its keys below"),
+        ("[train", "my.toml is not TOML"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_allowed(text: str, expected: str) -> None:
+    assert expected in refused(text)
+
+
+def test_a_wrong_item_of_a_list_is_reported_once() -> None:
+    message = refused("[space]\nprecisions = ['fp16']")
+    assert message == "space.precisions.0 is 'fp16', but should be 'fp32' or 'int8' (in my.toml)"
+
+
+@pytest.mark.parametrize("text", ["[search]\nsampler = 'x'", "[space]\npreset = 'x'", "[train]\nstrategy = 'x'"])
+def test_a_name_that_nobody_registered_lists_the_known(text: str) -> None:
+    with pytest.raises(UnknownNameError, match="known: "):
+        parse_config(text)
+
+
+def test_the_precisions_are_those_of_the_vocabulary() -> None:
+    (listed,) = [a for a in get_args(SpaceConfig.model_fields["precisions"].annotation) if a is not type(None)]
+    assert get_args(get_args(listed)[0]) == PRECISIONS
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no configuration"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is this the folder of a run"):
+        load_config(tmp_path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_a_run_that_was_moved_stays_in_its_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(Config(output=OutputConfig(folder="old/place")).to_toml())
+    assert load_config(tmp_path).output.folder == str(tmp_path)
+    assert load_config(tmp_path / "config.toml").output.folder == "old/place"
+
+
+# ---------------------------------------------------------------- the way back
+
+
+def test_the_quick_start_survives_the_way_to_toml_and_back() -> None:
+    assert parse_config(Config.default_digits().to_toml()) == Config.default_digits()
+
+
+@given(
+    text=st.text(min_size=1),
+    number=st.floats(min_value=1e-300, allow_nan=False, allow_infinity=False),
+    count=st.integers(1, 2**62),
+    sides=st.none() | st.lists(st.integers(1, 512), min_size=1),
+    flag=st.none() | st.booleans(),
+)
+@settings(deadline=None)
+def test_any_configuration_survives_the_way_to_toml_and_back(
+    text: str, number: float, count: int, sides: list[int] | None, flag: bool | None
+) -> None:
+    config = Config(
+        data=DataConfig(source=text, seed=count),
+        space=SpaceConfig(resolutions=tuple(sides) if sides else None, se=flag),
+        limits=LimitsConfig(macs=number),
+        output=OutputConfig(folder=text),
+    )
+    assert parse_config(config.to_toml()) == config
+
+
+def test_every_key_is_written_with_a_comment() -> None:
+    lines = [line for line in Config().to_toml().splitlines() if " = " in line]
+    assert all("  # " in line for line in lines)
+    assert len(lines) == sum(len(type(section).model_fields) for _, section in Config())
+
+
+def test_every_example_is_a_value_that_is_allowed() -> None:
+    for name, section in Config():
+        for key, field in type(section).model_fields.items():
+            for example in field.examples or ():
+                document = {name: tomllib.loads(f"{key} = {example}")}
+                Config.model_validate(document)
+
+
+# ---------------------------------------------------------------- changes
+
+
+def test_values_can_be_replaced_and_removed() -> None:
+    config = Config.default_digits().replaced({"train.steps": None, "train.epochs": 2, "data.seed": 7})
+    assert (config.train.steps, config.train.epochs, config.data.seed) == (None, 2.0, 7)
+    assert config.search == Config.default_digits().search
+
+
+@pytest.mark.parametrize("values", [{"steps": 1}, {"train.stesp": 1}, {"nothing.steps": 1}, {"train.steps": "x"}])
+def test_a_replacement_that_does_not_fit_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Config().replaced(values)
+
+
+def test_given_limits_take_the_place_of_all_limits() -> None:
+    config = Config.default_digits().with_limits({"size_bytes": 300e3})
+    assert config.limits.absolute() == {"size_bytes": 300e3}
+    assert config.limits.latency_fraction is None
+
+
+def test_a_limit_on_an_unknown_metric_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'latency_ms'"):
+        Config().with_limits({"latency": 2.0})
+
+
+def test_steps_follow_from_epochs_and_images() -> None:
+    assert TrainConfig(epochs=3, batch_size=100).total_steps(250) == 8
+    assert TrainConfig(steps=5).total_steps(10**6) == 5
+    assert TrainConfig(batch_size=100).total_steps(1000) == 200
