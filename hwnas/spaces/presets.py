@@ -30,12 +30,18 @@ def mobilenet_tiny(
                 channels=channels,
                 stride=stride,
                 depths=(1, 2, 3),
-                kernel_sizes=(3, 5, 7),
+                kernel_sizes=kernel_sizes,
                 expand_ratios=(3, 4, 6),
                 activations=(act,),
                 se=(bool(se),),
             )
-            for channels, stride in ((16, 2), (24, 1), (40, 2), (64, 1))
+            # the last two stages see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
+            for channels, stride, kernel_sizes in (
+                (16, 2, (3, 5, 7)),
+                (24, 1, (3, 5, 7)),
+                (40, 2, (3, 5)),
+                (64, 1, (3, 5)),
+            )
         ],
         head_channels=256,
         head_activation=act,

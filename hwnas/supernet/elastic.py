@@ -1,0 +1,203 @@
+"""The supernet: every sub-network of a space in one set of shared weights.
+
+An elastic block holds each parameter of its plain counterpart at the largest shape any choice asks
+for. A sub-network's weights are leading slices of them (dynamic channels, depth and squeeze-and-
+excitation), and smaller depthwise kernels are the centre of the larger one times a learned matrix
+(Cai et al., 2020, "Once-for-All", section 3.3). Training runs the plain module itself on these
+slices, so an extracted network equals the active one by construction.
+
+This module knows blocks and slots; it must never know devices, tables or the search.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from hwnas.errors import SpaceError
+from hwnas.supernet.plain import PlainNetwork, build_block
+
+if TYPE_CHECKING:
+    from hwnas.types import Block, SearchSpace
+
+NamedBlocks = Sequence[tuple[str, "Block"]]
+_BOUNDARIES = ("quantize", "dequantize")  # precision is a matter of the extracted network, not of the weights
+
+
+class ElasticBlock(nn.Module):
+    """The weights of all variants of one slot.
+
+    Args:
+        variants: every block the slot can be; at least one, all of one kind.
+    """
+
+    def __init__(self, variants: Sequence[Block]) -> None:
+        super().__init__()
+        self._skeletons: dict[object, nn.Module] = {}
+        largest: dict[str, tuple[int, ...]] = {}
+        kernels: set[int] = set()
+        for block in {_signature(b): b for b in variants}.values():
+            for name, p in self._skeleton(block).named_parameters():
+                shape = tuple(p.shape)
+                if name == "depthwise.conv.weight":
+                    kernels.add(shape[-1])
+                old = largest.get(name, (0,) * len(shape))
+                largest[name] = tuple(max(a, b) for a, b in zip(shape, old, strict=True))
+        # ParameterDict keys may not contain dots
+        self.weights = nn.ParameterDict(
+            {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
+        )
+        self.transforms = nn.ParameterDict(
+            {str(k): nn.Parameter(torch.eye(k * k)) for k in sorted(kernels)[:-1]}  # onto k x k, from the next larger
+        )
+        self._kernels = sorted(kernels, reverse=True)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, identity for the rest."""
+        for name, p in self.weights.items():
+            if name.endswith("bias"):
+                nn.init.zeros_(p)
+            elif p.dim() == 1:
+                nn.init.ones_(p)
+            elif p.dim() == 2:
+                nn.init.normal_(p, std=0.01)
+            else:  # fan out per group: depthwise kernels have one output channel a group
+                groups = p.shape[0] if p.shape[1] == 1 and p.shape[-1] > 1 else 1
+                nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p.shape[2] * p.shape[3])) ** 0.5)
+        for t in self.transforms.values():
+            nn.init.eye_(t)
+
+    def _skeleton(self, block: Block) -> nn.Module:
+        """The plain module of a block without storage; BatchNorm normalises by the batch and keeps no statistics."""
+        signature = _signature(block)
+        if signature not in self._skeletons:
+            with torch.device("meta"):
+                module = build_block(block)
+            for m in module.modules():
+                if isinstance(m, nn.BatchNorm2d):
+                    m.track_running_stats = False
+                    m.running_mean = m.running_var = m.num_batches_tracked = None
+            self._skeletons[signature] = module
+        return self._skeletons[signature]
+
+    def plain_weights(self, block: Block) -> dict[str, Tensor]:
+        """Plain parameter name -> its slice of the shared weights; gradients flow back into them."""
+        found = {}
+        for name, p in self._skeleton(block).named_parameters():
+            shared = self.weights[name.replace(".", "/")]
+            if shared.dim() == 4 and shared.shape[-1] != p.shape[-1]:
+                shared = self._shrink_kernel(shared[: p.shape[0]], p.shape[-1])
+            for dim, size in enumerate(p.shape):
+                if shared.shape[dim] != size:
+                    shared = shared.narrow(dim, 0, size)
+            found[name] = shared
+        return found
+
+    def _shrink_kernel(self, weight: Tensor, kernel_size: int) -> Tensor:
+        """(C, 1, K, K) -> (C, 1, k, k): step by step through the kernel sizes in between."""
+        for k in (k for k in self._kernels if kernel_size <= k < weight.shape[-1]):
+            margin = (weight.shape[-1] - k) // 2
+            centre = weight[:, :, margin : margin + k, margin : margin + k]
+            weight = (centre.reshape(-1, k * k) @ self.transforms[str(k)].T).reshape(centre.shape)
+        return weight
+
+    def forward(self, x: Tensor, block: Block) -> Tensor:
+        """Run one variant on the shared weights."""
+        skeleton = self._skeleton(block)
+        skeleton.train(self.training)
+        return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
+
+
+def _signature(block: Block) -> object:
+    """What a module's parameters depend on: blocks that differ in resolution or precision share a module."""
+    return block.kind, block.in_shape[0], block.out_shape[0], block.attributes
+
+
+class Supernet(nn.Module):
+    """All networks of a space.
+
+    Its BatchNorm layers always normalise by the batch they see: statistics belong to one
+    sub-network and are computed when it is extracted (`hwnas.supernet.recalibrate`).
+
+    Args:
+        space: a space whose blocks `hwnas.supernet.plain` can build.
+
+    Raises:
+        SpaceError: the space has no slots, or a slot mixes kinds of blocks.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space_name = space.name
+        self.slots = nn.ModuleDict()
+        for index, slot in enumerate(space.slots):
+            variants = [b for b in _variants(space, index) if b.kind not in _BOUNDARIES]
+            if not variants:
+                continue
+            if len({b.kind for b in variants}) > 1:
+                raise SpaceError(f"slot {slot.name!r} mixes block kinds {sorted({b.kind for b in variants})}")
+            self.slots[slot.name.replace(".", "/")] = ElasticBlock(variants)
+        if not self.slots:
+            raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
+
+    def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
+        """Run one sub-network.
+
+        Args:
+            x: (N, C, H, W) images at any resolution; resized to the sub-network's.
+            blocks: its named blocks, from `space.named_blocks(encoding)`.
+
+        Returns:
+            (N, classes) logits.
+        """
+        x = resize(x, blocks[0][1].in_shape[1:])
+        for name, block in blocks:
+            if block.kind not in _BOUNDARIES:
+                x = self._slot(name)(x, block)
+        return x
+
+    def _slot(self, name: str) -> ElasticBlock:
+        key = name.replace(".", "/")
+        if key not in self.slots:
+            raise SpaceError(f"this supernet was built from space {self.space_name!r}, which has no slot {name!r}")
+        slot = self.slots[key]
+        assert isinstance(slot, ElasticBlock)
+        return slot
+
+    @torch.no_grad()
+    def extract(self, blocks: NamedBlocks) -> PlainNetwork:
+        """A copy of one sub-network as a plain module in evaluation mode, its BatchNorm statistics still unset.
+
+        Raises:
+            SpaceError: the blocks do not belong to this supernet.
+        """
+        network = PlainNetwork(b for _, b in blocks)
+        for (name, block), module in zip(blocks, network.blocks, strict=True):
+            if block.kind in _BOUNDARIES:
+                continue
+            parameters = dict(module.named_parameters())
+            for key, value in self._slot(name).plain_weights(block).items():
+                parameters[key].copy_(value)
+        return network.eval()
+
+
+def _variants(space: SearchSpace, slot: int) -> Iterator[Block]:
+    sizes = [range(len(space.choices[c].options)) for c in space.slots[slot].depends_on]
+    for options in itertools.product(*sizes):
+        block = space.block_at(slot, options)
+        if block is not None:
+            yield block
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, H, W) -> (N, C, *size), bilinear, half-pixel centres: what deployments do to their inputs too."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

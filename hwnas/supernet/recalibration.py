@@ -1,0 +1,41 @@
+"""BatchNorm statistics of one extracted network, from training images it is shown (Yu & Huang, 2019, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.supernet.elastic import resize
+from hwnas.supernet.plain import PlainNetwork
+
+
+@torch.no_grad()
+def recalibrate(network: PlainNetwork, batches: Iterable[Tensor]) -> PlainNetwork:
+    """Set every BatchNorm's running mean and variance to their average over the batches, in place.
+
+    Args:
+        network: an extracted network; left in evaluation mode.
+        batches: (N, C, H, W) preprocessed training images, without augmentation; resized to the network's input.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    network.eval()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # cumulative average
+        m.train()
+    seen = 0
+    for x in batches:
+        network(resize(x, network.in_shape[1:]))
+        seen += 1
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    network.eval()
+    if not seen:
+        raise ValueError("recalibration needs at least one batch of training images")
+    return network

@@ -1,0 +1,291 @@
+"""Train a supernet: in-place distillation under a strategy, resumable to the bit.
+
+All randomness of step t comes from (seed, t), so a checkpoint holds weights, their average, the
+optimiser's momentum and the step, and nothing else is needed to go on. Knows nothing of devices,
+tables or search.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from hwnas.errors import CheckpointError, ConfigError, DivergenceError
+from hwnas.supernet.batches import BatchStream, step_rng
+from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
+from hwnas.supernet.elastic import NamedBlocks, Supernet
+from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps in all.
+        learning_rate: at its peak, for SGD with Nesterov momentum 0.9.
+        warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
+        weight_decay: on convolution and linear weights only.
+        label_smoothing: for the networks that learn from labels.
+        ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
+        max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
+        checkpoint_every_s: seconds between checkpoints.
+    """
+
+    steps: int
+    learning_rate: float = 0.1
+    warmup_fraction: float = 0.05
+    weight_decay: float = 3e-5
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.999
+    max_grad_norm: float = 5.0
+    seed: int = 0
+    checkpoint_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "steps": (self.steps >= 1, "at least 1"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "ema_decay": (0 <= self.ema_decay < 1, "in [0, 1)"),
+        }
+        for name, (ok, allowed) in rules.items():
+            if not ok:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be {allowed}")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        warmup = max(1, round(self.steps * self.warmup_fraction))
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+
+
+class Trainer:
+    """One training run of a supernet.
+
+    Args:
+        supernet: trained in place.
+        stream: training batches; under `torchrun` each process takes its share of every batch.
+        strategy: which sub-networks each step trains.
+        named_blocks: encoding -> named blocks, of the space the supernet was built from.
+        checkpoint: where the run is kept; None keeps nothing.
+        identity: what the run is (space, data); a checkpoint with another identity is refused.
+        device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        stream: BatchStream,
+        *,
+        strategy: TrainingStrategy,
+        named_blocks: Callable[[IntArray], NamedBlocks],
+        settings: TrainSettings,
+        checkpoint: Path | None = None,
+        identity: Mapping[str, str] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.stream = stream
+        self.strategy = strategy
+        self.settings = settings
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self._named_blocks = named_blocks
+        self._path = checkpoint
+        self._identity = {**(identity or {}), "settings": _identity_of(settings, stream)}
+        self._device = torch.device(device)
+        self.supernet = supernet.to(self._device)
+        self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self._parameters = dict(self.supernet.named_parameters())
+        self._averages = {k: p.detach().clone() for k, p in self._parameters.items()}
+        decayed = [p for p in self._parameters.values() if p.dim() > 1]
+        kept = [p for p in self._parameters.values() if p.dim() <= 1]
+        self._optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+        )
+        self._world = distributed.get_world_size() if _distributed() else 1
+        self._rank = distributed.get_rank() if _distributed() else 0
+
+    def resume(self) -> int:
+        """Load the newest checkpoint, if there is one; returns the step to go on from.
+
+        Raises:
+            CheckpointError: it cannot be read, or it belongs to a run with other settings, data or space.
+        """
+        found = load_newest(self._path) if self._path is not None else None
+        if found is None:
+            return 0
+        differences = [
+            f"{k} was {found.meta['identity'].get(k)!r}, now {v!r}"
+            for k, v in self._identity.items()
+            if found.meta["identity"].get(k) != v
+        ]
+        if differences:
+            raise CheckpointError(
+                f"{self._path} belongs to another run ({'; '.join(differences)}); "
+                "name another output folder, or delete it to train anew"
+            )
+        with torch.no_grad():
+            for name, p in self._parameters.items():
+                p.copy_(found.tensors[f"model.{name}"])
+                self._averages[name].copy_(found.tensors[f"ema.{name}"])
+                if f"momentum.{name}" in found.tensors:
+                    buffer = found.tensors[f"momentum.{name}"].to(self._device)
+                    self._optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
+        self.step = found.meta["step"]
+        self.history = found.meta["history"]
+        return self.step
+
+    def run(self, *, until: int | None = None, progress: ProgressCallback = ignore_progress) -> None:
+        """Train to the last step (or `until`), writing checkpoints on the way and at the end.
+
+        Raises:
+            DivergenceError: a loss is not finite; the last good checkpoint stays as it was.
+            OSError: a checkpoint cannot be written.
+        """
+        last = min(self.settings.steps, until if until is not None else self.settings.steps)
+        saved = time.monotonic()
+        while self.step < last:
+            losses = self._train_step(self.step)
+            self.step += 1
+            note = f"loss {losses[0]:.3f}" + (f", smallest {losses[-1]:.3f}" if len(losses) > 1 else "")
+            progress(self.step, self.settings.steps, note)
+            if self.step % max(1, self.settings.steps // 200) == 0:
+                self.history.append({"step": self.step, "loss": losses[0], "loss_smallest": losses[-1]})
+            if time.monotonic() - saved > self.settings.checkpoint_every_s and self.step < last:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+
+    @torch.no_grad()
+    def averaged(self) -> Supernet:
+        """The supernet with its averaged weights put in place; the run is over after this."""
+        for name, p in self._parameters.items():
+            p.copy_(self._averages[name])
+        return self.supernet.cpu().eval()
+
+    def _train_step(self, step: int) -> list[float]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.settings.rate(step)
+        images, labels = self.stream.batch(step)
+        images = images[self._rank :: self._world].to(self._device)
+        labels = labels[self._rank :: self._world].to(self._device)
+        targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
+        self._optimizer.zero_grad(set_to_none=True)
+        self.supernet.train()
+        outputs: list[Tensor] = []
+        losses: list[Tensor] = []
+        for target in targets:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                logits = self.supernet(images, self._named_blocks(target.encoding))
+            logits = logits.float()
+            if target.teacher is None:
+                loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+            else:
+                loss = soft_cross_entropy(logits, outputs[target.teacher])
+            loss.backward()  # type: ignore[no-untyped-call]
+            outputs.append(logits.detach())
+            losses.append(loss.detach())
+        self._check_finite(losses, step)
+        self._share_gradients()
+        if self.settings.max_grad_norm:
+            nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.max_grad_norm)
+        self._optimizer.step()
+        self._average(step)
+        return [float(x) for x in losses]
+
+    def _check_finite(self, losses: Sequence[Tensor], step: int) -> None:
+        values = torch.stack(list(losses))
+        if self._world > 1:  # all processes stop together
+            distributed.all_reduce(values)
+        if not bool(torch.isfinite(values).all()):
+            bad = next(float(v) for v in values if not math.isfinite(float(v)))
+            kept = str(self._path) if self._path is not None and self._path.exists() else None
+            raise DivergenceError(step, bad, kept)
+
+    def _share_gradients(self) -> None:
+        if self._world == 1:
+            return
+        for p in self._parameters.values():  # every process ran the same sub-networks, so the same gradients exist
+            if p.grad is not None:
+                distributed.all_reduce(p.grad)
+                p.grad /= self._world
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
+        averages = list(self._averages.values())
+        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
+
+    def _save(self) -> None:
+        if self._path is None or self._rank != 0:
+            return
+        tensors: dict[str, Tensor] = {}
+        for name, p in self._parameters.items():
+            tensors[f"model.{name}"] = p
+            tensors[f"ema.{name}"] = self._averages[name]
+            buffer = self._optimizer.state.get(p, {}).get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum.{name}"] = buffer
+        meta = {"step": self.step, "steps": self.settings.steps, "identity": self._identity, "history": self.history}
+        save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
+
+
+def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Distillation loss: cross-entropy of (N, classes) logits with the teacher's softmax."""
+    return -(F.softmax(teacher, 1) * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def load_averaged(supernet: Supernet, checkpoint: Checkpoint) -> Supernet:
+    """Put a checkpoint's averaged weights into a supernet of the same space, for evaluation and extraction.
+
+    Raises:
+        CheckpointError: the checkpoint's tensors do not fit the supernet.
+    """
+    parameters = dict(supernet.named_parameters())
+    wanted = {f"ema.{k}": p for k, p in parameters.items()}
+    wrong = [k for k, p in wanted.items() if k not in checkpoint.tensors or checkpoint.tensors[k].shape != p.shape]
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint does not fit space {supernet.space_name!r} (first difference: {wrong[0]})"
+        )
+    with torch.no_grad():
+        for k, p in wanted.items():
+            p.copy_(checkpoint.tensors[k])
+    return supernet.eval()
+
+
+def start_distributed() -> bool:
+    """Join the process group when started by `torchrun`; returns whether it was."""
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
+        return False
+    if not _distributed():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return True
+
+
+def _distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _identity_of(settings: TrainSettings, stream: BatchStream) -> dict[str, Any]:
+    """What must not change when a run goes on; how often it saves may."""
+    values = asdict(settings)
+    del values["checkpoint_every_s"]
+    return {**values, "batch_size": stream.batch_size, "n_samples": stream.n}

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hwnas.supernet.recalibration import recalibrate
+
+
+def test_a_recalibrated_network_normalises_like_the_batch_it_saw(space, supernet) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(256, 2, 12, 12)
+    blocks = space.named_blocks(space.largest())
+    by_batch = supernet.train()(x, blocks)
+    network = recalibrate(supernet.extract(blocks), [x])
+    # running variance is unbiased, the batch's is not: equal up to n / (n - 1)
+    torch.testing.assert_close(network(x), by_batch, rtol=0.02, atol=0.02)
+
+
+def test_statistics_are_the_average_over_batches(space, supernet) -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(8, 2, 8, 8) + i for i in range(3)]
+    network = recalibrate(supernet.extract(space.named_blocks(space.smallest())), batches)
+    stem = network.blocks[1].conv if network.blocks[0].block.kind == "quantize" else network.blocks[0].conv
+    means = torch.stack([stem.conv(x).mean(dim=(0, 2, 3)) for x in batches])
+    torch.testing.assert_close(stem.bn.running_mean, means.mean(0))
+
+
+def test_recalibration_leaves_evaluation_mode_and_momentum(space, supernet) -> None:
+    network = recalibrate(supernet.extract(space.named_blocks(space.smallest())), [torch.randn(4, 2, 8, 8)])
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not any(m.training for m in network.modules())
+    assert {m.momentum for m in norms} == {0.1}
+
+
+def test_no_batch_is_an_error(space, supernet) -> None:
+    with pytest.raises(ValueError, match="at least one batch"):
+        recalibrate(supernet.extract(space.named_blocks(space.smallest())), [])

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hwnas.errors import CheckpointError, ConfigError, DataError, DivergenceError
+from hwnas.supernet.batches import BatchStream, batch_indices
+from hwnas.supernet.checkpoint import load_checkpoint, load_newest, previous
+from hwnas.supernet.elastic import Supernet
+from hwnas.supernet.strategies import LargestOnly, SandwichRule
+from hwnas.supernet.training import Trainer, TrainSettings, load_averaged
+
+
+@dataclasses.dataclass
+class Images:
+    """Two classes a small network learns at once: bright left half, bright right half."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
+        return self.images[i], int(self.labels[i])
+
+
+def make_images(n: int = 64) -> Images:
+    rng = np.random.default_rng(0)
+    labels = np.arange(n, dtype=np.int64) % 2
+    images = rng.integers(0, 60, (n, 8, 8, 2), dtype=np.uint8)
+    images[labels == 0, :, :4] += 150
+    images[labels == 1, :, 4:] += 150
+    return Images(images, labels)
+
+
+def make_stream(data: object | None = None, **changes: object) -> BatchStream:
+    arguments: dict = {"batch_size": 16, "mean": (0.3, 0.3), "std": (0.3, 0.3), **changes}
+    return BatchStream(data or make_images(), **arguments)
+
+
+SETTINGS = TrainSettings(steps=8, learning_rate=0.05, ema_decay=0.9)
+
+
+def make_trainer(space, path: Path | None, *, settings=SETTINGS, seed: int = 0, stream=None, **changes) -> Trainer:
+    torch.manual_seed(seed)
+    return Trainer(
+        Supernet(space),
+        stream or make_stream(),
+        strategy=SandwichRule(space, n_random=1),
+        named_blocks=space.named_blocks,
+        settings=settings,
+        checkpoint=path,
+        **changes,
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(path).tensors)
+
+
+def test_training_learns(space) -> None:
+    trainer = make_trainer(space, None, settings=dataclasses.replace(SETTINGS, steps=60, label_smoothing=0.0))
+    losses: list[str] = []
+    trainer.run(progress=lambda done, total, note: losses.append(note))
+    first, last = (float(x.split()[1].rstrip(",")) for x in (losses[0], losses[-1]))
+    assert last < 0.5 * first
+
+
+@pytest.mark.parametrize("cut", [1, 5])
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(space, tmp_path, cut) -> None:
+    whole, pieces = tmp_path / "whole.safetensors", tmp_path / "pieces.safetensors"
+    make_trainer(space, whole).run()
+    make_trainer(space, pieces).run(until=cut)
+    again = make_trainer(space, pieces, seed=99)  # other initial weights: all must come from the checkpoint
+    assert again.resume() == cut
+    again.run()
+    a, b = weights(whole), weights(pieces)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_killed_process_goes_on_where_it_was(space, tmp_path) -> None:
+    program = (
+        "import sys, os, signal; sys.path.insert(0, sys.argv[2]); import torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from tests.supernet.conftest import make_space\n"
+        "from tests.supernet.test_training import make_trainer, SETTINGS\n"
+        "import dataclasses\n"
+        "t = make_trainer(make_space(), Path(sys.argv[1]), settings=dataclasses.replace(SETTINGS, checkpoint_every_s=0))\n"
+        "t.run(progress=lambda d, n, s: os.kill(os.getpid(), signal.SIGKILL) if d == 4 else None)\n"
+    )
+    killed, whole = tmp_path / "killed.safetensors", tmp_path / "whole.safetensors"
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", program, str(killed), root], cwd=root, check=False)
+    assert done.returncode == -9
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer = make_trainer(space, killed, seed=5)
+        assert trainer.resume() == 3
+        trainer.run()
+        make_trainer(space, whole).run()
+    finally:
+        torch.set_num_threads(threads)
+    a, b = weights(whole), weights(killed)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_checkpoint_cut_at_any_byte_falls_back_to_the_one_before(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=2)
+    trainer = make_trainer(space, path)
+    trainer.resume()
+    trainer.run(until=4)
+    data = path.read_bytes()
+    for size in [0, 1, 7, 8, 9, 500, len(data) // 2, len(data) - 1]:
+        path.write_bytes(data[:size])
+        found = load_newest(path)
+        assert found is not None
+        assert found.meta["step"] == 2
+
+
+def test_only_damaged_checkpoints_are_an_error_that_says_what_to_do(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=1)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"damaged.*Delete them to start anew"):
+        make_trainer(space, path).resume()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_readable(space, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=2)
+    trainer = make_trainer(space, path)
+    trainer.resume()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.run(until=4)
+    assert load_checkpoint(path).meta["step"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors"]
+
+
+def test_nan_stops_with_the_step_and_the_last_good_checkpoint(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=3)
+    trainer = make_trainer(space, path)
+    trainer.resume()
+    with torch.no_grad():
+        next(iter(trainer.supernet.parameters())).fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"at step 3.*c\.safetensors") as caught:
+        trainer.run()
+    assert caught.value.step == 3
+    assert load_checkpoint(path).meta["step"] == 3
+
+
+def test_a_checkpoint_of_other_settings_is_refused(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=1)
+    other = make_trainer(space, path, settings=dataclasses.replace(SETTINGS, learning_rate=0.2))
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        other.resume()
+
+
+def test_how_often_it_saves_may_change(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=1)
+    assert make_trainer(space, path, settings=dataclasses.replace(SETTINGS, checkpoint_every_s=1.0)).resume() == 1
+
+
+def test_the_checkpoint_before_the_last_is_kept(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=1)
+    trainer = make_trainer(space, path)
+    trainer.resume()
+    trainer.run(until=2)
+    assert load_checkpoint(previous(path)).meta["step"] == 1
+
+
+def test_averaged_weights_load_into_a_fresh_supernet(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    trainer = make_trainer(space, path)
+    trainer.run()
+    fresh = load_averaged(Supernet(space), load_checkpoint(path))
+    expected = trainer.averaged()
+    for (n, p), (_, q) in zip(fresh.named_parameters(), expected.named_parameters(), strict=True):
+        assert torch.equal(p, q), n
+
+
+def test_a_torch_dataset_trains_like_the_arrays_it_wraps(space) -> None:
+    data = make_images()
+
+    class Wrapped(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(data)
+
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+            return torch.from_numpy(data.images[i]).permute(2, 0, 1), int(data.labels[i])
+
+    for step in (0, 3):
+        x, y = make_stream(data).batch(step)
+        x2, y2 = make_stream(Wrapped()).batch(step)
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+
+
+def test_every_sample_is_seen_once_an_epoch() -> None:
+    seen = np.concatenate([batch_indices(10, 4, step=s, seed=3) for s in range(5)])
+    assert sorted(seen[:10]) == list(range(10))
+    assert sorted(seen[10:]) == list(range(10))
+    assert list(seen[:10]) != list(seen[10:])
+
+
+def test_an_empty_data_set_is_refused() -> None:
+    with pytest.raises(DataError, match="empty"):
+        make_stream(Images(np.zeros((0, 8, 8, 2), np.uint8), np.zeros(0, np.int64)))
+
+
+def test_the_sandwich_trains_largest_first_and_distils_the_rest(space, rng) -> None:
+    targets = SandwichRule(space, n_random=2).architectures(0, rng)
+    assert [t.teacher for t in targets] == [None, 0, 0, 0]
+    assert np.array_equal(targets[0].encoding, space.largest())
+    assert np.array_equal(targets[-1].encoding, space.smallest())
+
+
+def test_largest_only_trains_one_network(space, rng) -> None:
+    assert len(LargestOnly(space).architectures(0, rng)) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("learning_rate", 0.0), ("ema_decay", 1.0)])
+def test_wrong_settings_are_refused(name, value) -> None:
+    with pytest.raises(ConfigError, match=name):
+        TrainSettings(**{"steps": 1, name: value})
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    settings = TrainSettings(steps=100, learning_rate=1.0, warmup_fraction=0.1)
+    rates = [settings.rate(s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.001
+
+
+def test_two_processes_train_as_one(space, tmp_path) -> None:
+    """Under torchrun both hold the same weights after a step, and only the first writes."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys; sys.path.insert(0, sys.argv[2]); import torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path; from torch import distributed\n"
+        "from tests.supernet.conftest import make_space\n"
+        "from tests.supernet.test_training import make_trainer\n"
+        "from hwnas.supernet.training import start_distributed\n"
+        "assert start_distributed()\n"
+        "t = make_trainer(make_space(), Path(sys.argv[1])); t.run(until=2)\n"
+        "s = torch.cat([p.flatten() for p in t.supernet.parameters()]); a = s.clone(); distributed.all_reduce(a)\n"
+        "assert torch.allclose(a / 2, s); distributed.destroy_process_group()\n"
+    )
+    root = str(Path(__file__).parents[2])
+    path = tmp_path / "c.safetensors"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(program)]
+    done = subprocess.run([*command, str(path), root], capture_output=True, text=True, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_checkpoint(path).meta["step"] == 2
