@@ -8,7 +8,7 @@ never import what it names before somebody asks for it.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
 from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
@@ -63,6 +63,25 @@ _WHAT = {
 def names(kind: str) -> tuple[str, ...]:
     """All registered names of a kind, sorted: built in and from entry points."""
     return tuple(sorted({*_BUILT_IN[kind], *(e.name for e in entry_points(group=f"hwnas.{kind}"))}))
+
+
+def extra(kind: str, name: str) -> str | None:
+    """The extra that installs what a built-in name needs, "" for the core; None if a third party registered it."""
+    found = _BUILT_IN[kind].get(name)
+    return found[1] if found else None
+
+
+def requirements() -> tuple[str, ...]:
+    """What this package requires, as its metadata has it: `optuna>=5.0`, `pytest>=8; extra == "dev"`, ..."""
+    return tuple(requires("hwnas") or ())
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, which is not imported; None if there is none."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def load(kind: str, name: str) -> Any:
