@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.spaces._geometry import Geometry, make_divisible
+from hwnas.spaces._geometry import Channels, Geometry, make_divisible
 from hwnas.spaces._layout import Place, block_name
 from hwnas.types import Block, Option
 
@@ -51,44 +51,55 @@ class BlockMaker:
             return _boundary((self._style.n_classes,), before=chosen["head.precision"], after="fp32")
         if not self._present(place, chosen):
             return None
-        in_shape, out_shape = self._shapes(place, chosen)
+        in_shape = self._entering(place, chosen)
         precision = self._precision(place.stage, place.block, chosen)
-        match place.role:
-            case "boundary":
-                return _boundary(in_shape, before=self._precision_before(place, chosen), after=precision)
-            case "stem":
-                attributes: dict[str, Option] = {
-                    "activation": self._style.stem_activation,
-                    "kernel_size": STEM_KERNEL_SIZE,
-                    "stride": self._geometry.stem_stride,
-                }
-                return _block("conv", in_shape, out_shape, precision=precision, attributes=attributes)
-            case "mbconv":
-                attributes = self._mbconv(place, in_shape[0], chosen)
-                return _block("mbconv", in_shape, out_shape, precision=precision, attributes=attributes)
-            case "head":
-                channels = self._channels[chosen["width_mult"]]
-                attributes = {
-                    "activation": self._style.head_activation,
-                    "features": channels.features,
-                    "hidden_channels": channels.head,
-                }
-                return _block("head", in_shape, (self._style.n_classes,), precision=precision, attributes=attributes)
+        if place.role == "boundary":
+            return _boundary(in_shape, before=self._precision_before(place, chosen), after=precision)
+        channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
+        if place.role == "head":
+            out_shape: tuple[int, ...] = (self._style.n_classes,)
+            attributes = self._head(channels)
+        elif place.role == "stem":
+            out_shape = (channels.stem, sizes[1], sizes[1])
+            attributes = self._stem()
+        else:
+            out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
+            attributes = self._mbconv(place, in_shape[0], chosen)
+        return Block(
+            kind="conv" if place.role == "stem" else place.role,
+            in_shape=in_shape,
+            out_shape=out_shape,
+            precision=precision,
+            attributes=tuple(sorted(attributes.items())),
+        )
 
     def _present(self, place: Place, chosen: Chosen) -> bool:
         if not 0 <= place.stage < len(self._stages) or place.block < min(self._stages[place.stage].depths):
             return True
         return bool(place.block < chosen[f"stages.{place.stage}.depth"])
 
-    def _shapes(self, place: Place, chosen: Chosen) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(C, H, W) of what enters a place and of what leaves it; the head's second one stands for nothing."""
-        channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
-        before = place.stage + 1  # sizes[0] enters the stem, sizes[1] stage 0, ...
-        after = min(before + 1, len(sizes) - 1)
-        entering = sizes[before if place.block == 0 else after]
-        leaving = (channels.stem, *channels.stages, channels.head)[before]
-        in_channels = self._geometry.entering(channels, place.stage, place.block)
-        return (in_channels, entering, entering), (leaving, sizes[after], sizes[after])
+    def _entering(self, place: Place, chosen: Chosen) -> tuple[int, ...]:
+        """(C, H, W) of the tensor that enters a place."""
+        sizes = self._sizes[chosen["resolution"]]  # sizes[0] enters the stem, sizes[1] stage 0, ...
+        if place.stage < 0:
+            return (self._geometry.in_channels, sizes[0], sizes[0])  # whatever the width multiplier
+        size = sizes[place.stage + 1] if place.block == 0 else sizes[place.stage + 2]
+        channels = self._channels[chosen["width_mult"]]
+        return (self._geometry.entering(channels, place.stage, place.block), size, size)
+
+    def _stem(self) -> dict[str, Option]:
+        return {
+            "activation": self._style.stem_activation,
+            "kernel_size": STEM_KERNEL_SIZE,
+            "stride": self._geometry.stem_stride,
+        }
+
+    def _head(self, channels: Channels) -> dict[str, Option]:
+        return {
+            "activation": self._style.head_activation,
+            "features": channels.features,
+            "hidden_channels": channels.head,
+        }
 
     def _mbconv(self, place: Place, in_channels: int, chosen: Chosen) -> dict[str, Option]:
         stage, name = f"stages.{place.stage}", f"stages.{place.stage}.blocks.{place.block}"
@@ -114,26 +125,9 @@ class BlockMaker:
         return self._precision(place.stage - 1, depth - 1, chosen)
 
 
-def _block(
-    kind: str,
-    in_shape: tuple[int, ...],
-    out_shape: tuple[int, ...],
-    *,
-    precision: str,
-    attributes: Mapping[str, Option],
-) -> Block:
-    return Block(
-        kind=kind,
-        in_shape=in_shape,
-        out_shape=out_shape,
-        precision=precision,
-        attributes=tuple(sorted(attributes.items())),
-    )
-
-
 def _boundary(shape: tuple[int, ...], *, before: str, after: str) -> Block | None:
     """What stands where a tensor passes from one precision to another; nothing if they are equal."""
     if before == after:
         return None
     kind = "quantize" if after == "int8" else "dequantize"
-    return _block(kind, shape, shape, precision="int8", attributes={})
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")

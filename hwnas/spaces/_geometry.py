@@ -80,9 +80,7 @@ class Geometry:
         return tuple(sizes)
 
     def entering(self, channels: Channels, stage: int, block: int) -> int:
-        """Channels of the tensor that enters a block."""
-        if stage < 0:
-            return self.in_channels
+        """Channels of the tensor that enters a block of a stage, or the head."""
         if block > 0:
             return channels.stages[stage]
         return channels.stages[stage - 1] if stage > 0 else channels.stem
