@@ -15,44 +15,45 @@ from hwnas.types import Block
 
 
 def boundary(kind: str, shape: tuple[int, ...]) -> Block:
+    """A `quantize` or `dequantize` block for tensors of that shape."""
     return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
 
 
+# (channels, size in pixels) of the drift reference after its stem, one inverted residual each
+_REFERENCE = ((24, 32), (24, 32), (32, 16), (32, 16), (32, 16), (64, 8), (64, 8), (64, 8))
+
+
 def reference_blocks(precision: str) -> list[Block]:
+    """The drift reference: never change it, or every table's reference time loses its meaning."""
     act = ("activation", "relu6")
-    conv = (act, ("kernel_size", 3), ("stride", 2))
-    blocks = [Block(kind="conv", in_shape=(3, 32, 32), out_shape=(24, 16, 16), precision=precision, attributes=conv)]
-    for channels, size, stride in (
-        (24, 16, 1),
-        (24, 16, 1),
-        (32, 8, 2),
-        (32, 8, 1),
-        (32, 8, 1),
-        (64, 4, 2),
-        (64, 4, 1),
-        (64, 4, 1),
-    ):
-        before = blocks[-1].out_shape
-        attributes = (
-            act,
-            ("hidden_channels", 4 * before[0]),
-            ("kernel_size", 3),
-            ("se_channels", 0),
-            ("stride", stride),
+    blocks = [
+        Block(
+            kind="conv",
+            in_shape=(3, 64, 64),
+            out_shape=(24, 32, 32),
+            precision=precision,
+            attributes=(act, ("kernel_size", 3), ("stride", 2)),
         )
+    ]
+    for channels, size in _REFERENCE:
+        before = blocks[-1].out_shape
+        shape = (("hidden_channels", 4 * before[0]), ("kernel_size", 3), ("se_channels", 0))
+        stride = ("stride", before[1] // size)
         blocks.append(
             Block(
                 kind="mbconv",
                 in_shape=before,
                 out_shape=(channels, size, size),
                 precision=precision,
-                attributes=attributes,
+                attributes=(act, *shape, stride),
             )
         )
     head = (act, ("features", 0), ("hidden_channels", 192))
-    blocks.append(Block(kind="head", in_shape=(64, 4, 4), out_shape=(10,), precision=precision, attributes=head))
+    blocks.append(
+        Block(kind="head", in_shape=blocks[-1].out_shape, out_shape=(10,), precision=precision, attributes=head)
+    )
     if precision == "int8":
-        return [boundary("quantize", (3, 32, 32)), *blocks, boundary("dequantize", (10,))]
+        return [boundary("quantize", blocks[0].in_shape), *blocks, boundary("dequantize", (10,))]
     return blocks
 
 
@@ -66,7 +67,7 @@ def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwor
             continue
         if value.dim() > 1:  # He et al. (2015): keeps the size of activations
             drawn = rng.standard_normal(value.shape) * (2.0 / value[0].numel()) ** 0.5
-        elif name.endswith("running_var") or name.endswith("bn.weight"):
+        elif name.endswith(("running_var", "bn.weight")):
             drawn = rng.uniform(0.5, 1.5, value.shape)
         else:
             drawn = rng.standard_normal(value.shape) * 0.1
@@ -75,6 +76,7 @@ def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwor
 
 
 def deployable(network: PlainNetwork, *, precision: str, rng: np.random.Generator) -> nn.Module:
+    """The network as it would ship: BatchNorm folded, int8 blocks quantized by one random image."""
     if precision == "fp32":
         return fold_batchnorm(network)
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hwnas.errors import ExportError
 from hwnas.types import Array
@@ -163,25 +163,35 @@ def rename(graph: GraphProto, old: str, new: str) -> None:
 
 
 def quantize_input(graph: GraphProto) -> None:
-    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8.
+    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8, images (N, H, W, C).
+
+    Between two int8 blocks of a network, runtimes keep tensors channels-last. A Transpose leads back
+    to (N, C, H, W); it meets the opposite one that the runtime puts around its convolution, and both
+    vanish. Without it a block alone would pay for two transpositions that no network has.
 
     Raises:
-        ExportError: the graph does not begin with one.
+        ExportError: the graph does not begin with a QuantizeLinear.
     """
     entry = graph.input[0]
     readers = _consumers(graph).get(entry.name, [])
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
-    rename(graph, readers[0].output[0], entry.name)
+    inside = readers[0].output[0]
+    if not _is_image(entry):
+        inside = entry.name
+        rename(graph, readers[0].output[0], inside)
+    else:
+        graph.node.insert(0, helper.make_node("Transpose", [entry.name], [inside], name="enter", perm=[0, 3, 1, 2]))
+        _permute(entry, (0, 2, 3, 1))
     graph.node.remove(readers[0])
     entry.type.tensor_type.elem_type = TensorProto.UINT8
 
 
 def quantize_output(graph: GraphProto) -> None:
-    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8.
+    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8, images (N, H, W, C).
 
     Raises:
-        ExportError: the graph does not end with one.
+        ExportError: the graph does not end with a DequantizeLinear.
     """
     result = graph.output[0]
     last = _producers(graph).get(result.name)
@@ -190,8 +200,24 @@ def quantize_output(graph: GraphProto) -> None:
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )
     graph.node.remove(last)
-    rename(graph, last.input[0], result.name)
+    if not _is_image(result):
+        rename(graph, last.input[0], result.name)
+    else:
+        graph.node.append(
+            helper.make_node("Transpose", [last.input[0]], [result.name], name="leave", perm=[0, 2, 3, 1])
+        )
+        _permute(result, (0, 2, 3, 1))
     result.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def _is_image(value: ValueInfoProto) -> bool:
+    return len(value.type.tensor_type.shape.dim) == 4
+
+
+def _permute(value: ValueInfoProto, order: tuple[int, ...]) -> None:
+    sizes = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    for dim, i in zip(value.type.tensor_type.shape.dim, order, strict=True):
+        dim.dim_value = sizes[i]
 
 
 def _kinds(nodes: Iterable[NodeProto]) -> str:

@@ -57,8 +57,9 @@ class OnnxExporter:
     def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
         """Write one block with random weights, batch 1, input "input" and output "output".
 
-        An int8 block takes and gives uint8, as it does between its neighbours in a network; a
-        `quantize` block is a single QuantizeLinear, a `dequantize` block a single DequantizeLinear.
+        An int8 block takes and gives uint8, images as (1, H, W, C), as it does between its neighbours
+        in a running network. A `quantize` block leads from float (1, C, H, W) there, a `dequantize`
+        block back: the change of layout belongs to the change of precision.
 
         Raises:
             SpaceError: there is no module for the block's kind.
@@ -88,8 +89,8 @@ class OnnxExporter:
     def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
         """Write the fixed network whose time tells how fast the machine is at the moment.
 
-        A small convolutional network (32 px, 8 inverted residuals, about 12 million
-        multiply-adds), the same bytes every time on the same versions of torch and onnx.
+        A small convolutional network (64 px, 8 inverted residuals), with fixed batch 1; the same bytes
+        every time on the same versions of torch and onnx.
 
         Raises:
             ValueError: the precision is unknown.

@@ -217,8 +217,8 @@ def output_grid(module: nn.Module) -> Quantizer:
 class QuantizedWeights(nn.Module):
     """What convolution and linear layer share: int8 weights, an int32 bias, the input's scale.
 
-    The weights' scales follow the weights while training (and are computed again by `eval()`); the
-    activations' scales stay. A bias has scale `input_scale * weight_scale`, as integer operators want it.
+    The weights' scales follow the weights, whatever changes them; the activations' scales stay. A bias
+    has scale `input_scale * weight_scale`, as integer operators want it.
     """
 
     weight: nn.Parameter
@@ -252,15 +252,14 @@ class QuantizedWeights(nn.Module):
         self.weight_scale.copy_(torch.maximum(largest / self.limit, for_bias).clamp_min_(_SMALLEST_SCALE))
 
     def train(self, mode: bool = True) -> QuantizedWeights:
-        if not mode:
-            self.update_weight_scale_()
+        self.update_weight_scale_()
         return super().train(mode)
 
     def parameters_on_grid(self) -> tuple[Tensor, Tensor]:
         """Weights and bias as the integer operator will use them, in float32."""
         if self.observing:
             return self.weight, self.bias
-        if self.training:
+        if not torch.onnx.is_in_onnx_export():  # (its own mode change has brought the scales up to date)
             self.update_weight_scale_()
         weight = torch.fake_quantize_per_channel_affine(self.weight, self.weight_scale, self.weight_zero, 0, -128, 127)
         bias: Tensor = _RoundBias.apply(self.bias, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]
