@@ -21,9 +21,11 @@ from hwnas.types import Block, FloatArray, IntArray
 
 SCHEMA = 1
 _BOUNDARIES = ("quantize", "dequantize")
-_PRIOR = 0.3  # how far a parameter strays from the identity before the data speak, as a share of its natural size
+_PRIOR = 0.3  # how far a parameter strays from the plain sum before the data speak, as a share of its natural size
 _NOISE = 0.03  # of a measured network, relative: what the prior is weighed against
-_LOOSENESS = (0.03, 0.1, 0.3, 1.0, 3.0)  # factors on the prior, tightest first; chosen by leave-one-out
+_LOOSENESS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors on the prior, tightest first; chosen by leave-one-out
+_LEAST = 0.1  # no block is corrected below this share of its entry (times the median ratio)
+_ITERATIONS = 8  # of reweighting; the weights settle after about five
 _HUBER = 1.5  # residuals beyond so many standard deviations count linearly, not squared
 _SMALLEST_SPREAD = 1e-4  # relative: below it all residuals are rounding, none an outlier
 
@@ -49,7 +51,7 @@ class Correction:
     measured network contained is left as it is.
 
     Attributes:
-        scales: group -> factor on its entries, at least 0.
+        scales: group -> factor on its entries, positive.
         per_block: group -> added for each of its blocks, in the table's unit; negative where blocks
             measured alone pay for a call they do not pay inside a network.
         constant: added to every network, at least 0, in the table's unit.
@@ -126,11 +128,13 @@ def fit_correction(
 ) -> Correction:
     """Fit a correction on some of the networks and bound its error on the others.
 
-    Fit: non-negative least squares on relative errors, ridge-regularised towards the identity (its
-    strength chosen by leave-one-out), with Huber weights against outliers. Bound: split-conformal (Vovk
-    et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured / corrected of the held-out
-    networks. It holds on average over networks drawn as the samples were; networks picked because their
-    estimate is low miss it more often, which is why a search measures what it returns.
+    Fit: non-negative least squares on relative errors, ridge-regularised towards the plain sum times the
+    median ratio (its strength chosen by leave-one-out), with Huber weights against outliers.
+
+    Bound: split-conformal (Vovk et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured /
+    corrected of the held-out networks. It holds on average over networks drawn as the samples were;
+    networks picked because their estimate is low miss it more often, which is why a search measures what
+    it returns.
 
     Args:
         networks: at least two, drawn at random; 20 to 40 are enough.
@@ -139,7 +143,7 @@ def fit_correction(
         confidence: of the upper bound, in (0, 1).
 
     Raises:
-        TableError: too few networks, or a measurement that is not positive and finite.
+        TableError: too few networks, or a measurement or an entry that is not positive and finite.
         MissingEntryError: a network contains a block without entry.
         ValueError: the confidence is not in (0, 1).
     """
@@ -150,6 +154,8 @@ def fit_correction(
     measured = np.array([n.measured for n in networks])
     if not (np.isfinite(measured) & (measured > 0)).all():
         raise TableError(f"measured networks cost {measured.tolist()}; all must be positive and finite")
+    if not all(n.blocks for n in networks):
+        raise TableError("a measured network has no blocks; measure the table again")
     design = _Design.of(networks, entries)
     order = np.random.default_rng(seed).permutation(len(networks))
     held_out = _n_held_out(len(networks), confidence)
@@ -203,14 +209,14 @@ class _Design:
     """The regression problem: `measured ~ features @ weights`.
 
     Two features a group and a constant. A group's first weight is its scale, its second what its cheapest
-    block costs after correction (the floor): where both are at least 0, every corrected block is.
+    block costs after correction (the floor): where both are positive, so is every corrected block.
 
     Attributes:
         groups: those that occur in the networks, G of them.
         cheapest: (G,) the smallest entry of each group.
         features: (N, 2 G + 1).
-        prior: (2 G + 1,) weights of the identity.
-        spread: (2 G + 1,) natural size of a deviation from it.
+        prior: (2 G + 1,) weights of the plain sum.
+        spread: (2 G + 1,) natural size of a deviation from them.
     """
 
     groups: tuple[str, ...]
@@ -223,6 +229,11 @@ class _Design:
     def of(cls, networks: Sequence[NetworkSample], entries: Mapping[str, float]) -> _Design:
         group_of = {key: _group(Block.from_key(key)) for n in networks for key in n.blocks}
         cost_of = {key: entry_of(key, entries) for key in group_of}
+        for key, cost in cost_of.items():
+            if not (math.isfinite(cost) and cost > 0):
+                raise TableError(
+                    f"the entry of block {key!r} is {cost}; it must be positive and finite: measure it again"
+                )
         groups = tuple(sorted(set(group_of.values())))
         sums, counts = np.zeros((2, len(networks), len(groups)))
         for i, network in enumerate(networks):
@@ -259,19 +270,24 @@ def _fit(design: _Design, measured: FloatArray, train: IntArray) -> FloatArray:
 
 
 def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness: float) -> FloatArray:
-    """Non-negative ridge regression on relative errors with Huber weights, iterated a fixed number of times."""
+    """Non-negative ridge regression on relative errors with Huber weights."""
     from scipy.optimize import nnls
 
-    a = design.features[rows] / measured[rows, None]
-    ridge = _NOISE / (looseness * design.spread)
+    sums = design.features[rows] @ design.prior
+    drift = float(np.median(measured[rows] / sums))  # a common factor needs no evidence network by network
+    prior, size = drift * design.prior, drift * design.spread
+    least = _LEAST * prior
+    # errors are relative to drift * sum, which has no noise of its own that would pull the fit towards zero
+    a, b = design.features[rows] / (drift * sums[:, None]), measured[rows] / (drift * sums)
+    ridge = _NOISE / (looseness * size)
     trust = np.ones(len(rows))
-    weights = design.prior
-    for _ in range(8):
-        # columns are scaled by their spread: it does not change the solution, only its conditioning
-        system = np.vstack([a * trust[:, None], np.diag(ridge)]) * design.spread
-        scaled, _ = nnls(system, np.concatenate([trust, ridge * design.prior]))
-        weights = scaled * design.spread
-        residual = np.abs(a @ weights - 1)
+    weights = prior
+    for _ in range(_ITERATIONS):
+        # columns are scaled by their size: it does not change the solution, only its conditioning
+        system = np.vstack([a * trust[:, None], np.diag(ridge)]) * size
+        scaled, _ = nnls(system, np.concatenate([(b - a @ least) * trust, ridge * (prior - least)]))
+        weights = least + scaled * size
+        residual = np.abs(a @ weights - b)
         spread = max(1.4826 * float(np.median(residual)), _SMALLEST_SPREAD)
-        trust = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residual, 1e-300)))
+        trust = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residual, _SMALLEST_SPREAD)))
     return weights

@@ -1,0 +1,196 @@
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwnas.cost.elimination import Combine
+from hwnas.cost.limits import check_reachable, kept, violations
+from hwnas.cost.model import SlotCost, closed_form_costs
+from hwnas.cost.slots import SlotBlocks
+from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
+from hwnas.spaces.presets import mobilenet_v3_large
+from hwnas.types import CostModel, Estimate, IntArray, Limit
+from tests.cost.toy import ToySpace, everything
+
+TOY = ToySpace()
+BLOCKS = SlotBlocks.of(TOY)
+ALL = everything(TOY)
+
+
+def random_cost(metric: str, seed: int, *, combine: Combine = "sum", upper_ratio: float = 1.0) -> SlotCost:
+    costs = dict(zip(BLOCKS.blocks, np.random.default_rng(seed).uniform(1, 9, len(BLOCKS.blocks)), strict=True))
+    offset = 0.5 if combine == "sum" else 0.0
+    table = BLOCKS.table(lambda b: float(costs[b]), combine=combine, offset=offset)
+    return SlotCost(metric=metric, table=table, upper_ratio=upper_ratio)
+
+
+def outcome(models: Mapping[str, CostModel], limits: Sequence[Limit]) -> tuple[IntArray | None, InfeasibleError | None]:
+    try:
+        return check_reachable(models, limits, TOY), None
+    except InfeasibleError as e:
+        return None, e
+
+
+MODELS: Mapping[str, SlotCost] = {
+    "latency_ms": random_cost("latency_ms", 0, upper_ratio=1.1),
+    "size_bytes": random_cost("size_bytes", 1),
+    "peak_memory_bytes": random_cost("peak_memory_bytes", 2, combine="max"),
+}
+
+
+def test_an_unreachable_limit_is_refused_with_the_smallest_upper_bound_and_who_reaches_it() -> None:
+    upper = MODELS["latency_ms"].estimate(ALL).upper
+    limit = Limit(metric="latency_ms", value=float(upper.min()) * 0.999)
+    with pytest.raises(
+        InfeasibleError, match=r"no network of toy keeps latency_ms <= .* smallest reachable is"
+    ) as caught:
+        check_reachable(MODELS, [limit], TOY)
+    error = caught.value
+    assert (error.metric, error.limit) == ("latency_ms", limit.value)
+    assert error.reachable == upper.min()
+    best = TOY.canonical(ALL[[upper.argmin()]])[0]
+    assert error.architecture is not None
+    assert all(c.options[best[i]] == error.architecture[c.name] for i, c in enumerate(TOY.choices) if c.parent is None)
+
+
+def test_choices_that_are_off_are_not_part_of_the_architecture() -> None:
+    limit = Limit(metric="macs", value=1)
+    with pytest.raises(InfeasibleError) as caught:
+        check_reachable(closed_form_costs(BLOCKS), [limit], TOY)
+    assert caught.value.architecture == {"resolution": 8, "depth": 1, "a.kernel_size": 3, "a.precision": "fp32"}
+
+
+def test_the_printed_value_is_itself_a_limit_that_can_be_kept() -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        check_reachable(MODELS, [Limit(metric="latency_ms", value=0.1)], TOY)
+    printed = float(str(caught.value).rsplit(" ", 1)[1])
+    assert check_reachable(MODELS, [Limit(metric="latency_ms", value=printed)], TOY) is not None
+
+
+def test_a_limit_between_value_and_upper_bound_is_not_kept() -> None:
+    value, _ = MODELS["latency_ms"].bounds()
+    with pytest.raises(InfeasibleError):
+        check_reachable(MODELS, [Limit(metric="latency_ms", value=1.05 * value)], TOY)
+
+
+@given(
+    seeds=st.tuples(*[st.integers(0, 999)] * 3),
+    slack=st.tuples(*[st.floats(1.0, 1.6)] * 3),
+    last=st.sampled_from(["sum", "max"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_what_is_refused_is_impossible_and_a_witness_keeps_every_limit(
+    seeds: tuple[int, int, int], slack: tuple[float, float, float], last: Combine
+) -> None:
+    models = {
+        "a": random_cost("a", seeds[0], upper_ratio=1.1),
+        "b": random_cost("b", seeds[1]),
+        "c": random_cost("c", seeds[2], combine=last),
+    }
+    limits = [
+        Limit(metric=m, value=float(models[m].estimate(ALL).upper.min()) * s)
+        for m, s in zip(models, slack, strict=True)
+    ]
+    witness, error = outcome(models, limits)
+    if error is None:
+        assert witness is None or kept(witness[None], models, limits).all()
+        return
+    assert not kept(ALL, models, limits).any()
+    if error.reachable is not None:
+        others = [limit for limit in limits if limit.metric != error.metric]
+        assert error.reachable <= models[error.metric].estimate(ALL).upper[kept(ALL, models, others)].min() + 1e-9
+
+
+def test_most_impossible_pairs_are_proven_so() -> None:
+    undecided = impossible = 0
+    for seed, slack in itertools.product(range(30), (1.02, 1.1, 1.2)):
+        models = {"a": random_cost("a", seed), "b": random_cost("b", seed + 100)}
+        limits = [Limit(metric=m, value=models[m].bounds()[0] * slack) for m in models]
+        if kept(ALL, models, limits).any():
+            continue
+        impossible += 1
+        undecided += outcome(models, limits) == (None, None)
+    assert impossible > 20
+    assert undecided < 0.25 * impossible
+
+
+def test_a_limit_on_a_sum_beside_one_on_a_peak_is_decided_exactly() -> None:
+    models = {m: MODELS[m] for m in ("latency_ms", "peak_memory_bytes")}
+    peak = Limit(metric="peak_memory_bytes", value=models["peak_memory_bytes"].bounds()[0])
+    least = models["latency_ms"].estimate(ALL).upper[kept(ALL, models, [peak])].min()
+    assert check_reachable(models, [peak, Limit(metric="latency_ms", value=least * 1.0001)], TOY) is not None
+    with pytest.raises(InfeasibleError, match="together, though each alone can be kept") as caught:
+        check_reachable(models, [peak, Limit(metric="latency_ms", value=least * 0.9999)], TOY)
+    assert caught.value.reachable == pytest.approx(least)
+
+
+def test_limits_on_a_large_space_are_decided_together() -> None:
+    space = mobilenet_v3_large()
+    models = closed_form_costs(SlotBlocks.of(space))
+    smallest = {m: models[m].bounds()[0] for m in models}
+    loose = [Limit(metric=m, value=2 * v) for m, v in smallest.items()]
+    witness = check_reachable(models, loose, space)
+    assert witness is not None
+    assert kept(witness[None], models, loose).all()
+
+
+def test_without_limits_any_network_is_a_witness() -> None:
+    assert check_reachable(MODELS, [], TOY) is not None
+
+
+def test_two_limits_on_one_metric_are_one() -> None:
+    low, _ = MODELS["size_bytes"].bounds()
+    limits = [Limit(metric="size_bytes", value=v) for v in (2 * low, low)]
+    witness = check_reachable(MODELS, limits, TOY)
+    assert witness is not None
+    assert kept(witness[None], MODELS, limits).all()
+
+
+def test_a_model_without_slot_tables_still_has_its_own_limit_checked() -> None:
+    class Foreign:
+        metric = "score"
+
+        def estimate(self, encodings: IntArray) -> Estimate:
+            value = encodings.sum(axis=1).astype(float) + 1
+            return Estimate(value=value, upper=value)
+
+        def bounds(self) -> tuple[float, float]:
+            return 1.0, 10.0
+
+        def minimizer(self) -> IntArray:
+            return np.zeros(6, dtype=np.int64)
+
+    models = {**MODELS, "score": Foreign()}
+    with pytest.raises(InfeasibleError, match=r"smallest reachable is 1"):
+        check_reachable(models, [Limit(metric="score", value=0.5)], TOY)
+    limits = [Limit(metric="score", value=1.5), Limit(metric="size_bytes", value=1000.0)]
+    witness = check_reachable(models, limits, TOY)
+    assert witness is None or kept(witness[None], models, limits).all()
+
+
+def test_violations_are_relative_and_signed() -> None:
+    upper = MODELS["latency_ms"].estimate(ALL).upper
+    limit = Limit(metric="latency_ms", value=float(np.median(upper)))
+    found = violations(ALL, MODELS, [limit])
+    assert found.shape == (len(ALL), 1)
+    assert found[:, 0] == pytest.approx(upper / limit.value - 1)
+    assert (kept(ALL, MODELS, [limit]) == (upper <= limit.value)).all()
+
+
+def test_without_limits_every_network_is_kept() -> None:
+    assert kept(ALL, MODELS, []).all()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_limit_that_is_no_positive_number_is_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match="must be a positive number"):
+        check_reachable(MODELS, [Limit(metric="size_bytes", value=value)], TOY)
+
+
+def test_a_limit_on_an_unknown_metric_lists_the_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"'energy_mj'; known: latency_ms, peak_memory_bytes, size_bytes"):
+        kept(ALL, MODELS, [Limit(metric="energy_mj", value=1.0)])
