@@ -1,0 +1,303 @@
+"""The latency table's file: its lines, and how they are appended so that none is lost.
+
+Knows JSON, locks and the disk; not what an entry is used for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hwnas.errors import TableError
+from hwnas.types import Device, MeasurementFailure, Statistic
+
+SCHEMA = 1
+
+_MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableContext:
+    """In what circumstances a table's entries were measured: its file's first line.
+
+    Attributes:
+        device: name of the description.
+        hardware: processor or accelerator, with what decides its kernels.
+        runtime: registered name.
+        runtime_version: of the runtime.
+        threads: the runtime may use.
+        precision: of the entries.
+        options: the device's runtime options as `key=value` pairs; empty for none.
+        governor: of the clock, `unknown` where the system does not tell.
+        date: of the table's first measurement, ISO 8601.
+        reference_sha256: of the reference model's file, which tells the machine's drift.
+        reference_ms: its time when the table was begun: every entry is corrected to it.
+    """
+
+    device: str
+    hardware: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    precision: str
+    reference_sha256: str
+    reference_ms: float
+    options: str = ""
+    governor: str = "unknown"
+    date: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        device: Device,
+        runtime_context: Mapping[str, str],
+        *,
+        precision: str,
+        reference_sha256: str,
+        reference_ms: float,
+    ) -> TableContext:
+        """The context of measurements taken now.
+
+        Args:
+            device: on which.
+            runtime_context: what `Runtime.context` says: `runtime_version`, `hardware`, `governor`.
+            precision: of the entries.
+            reference_sha256: of the reference model's file.
+            reference_ms: its time now.
+        """
+        return cls(
+            device=device.name,
+            hardware=runtime_context["hardware"],
+            runtime=device.runtime,
+            runtime_version=runtime_context["runtime_version"],
+            threads=device.threads,
+            precision=precision,
+            options=",".join(f"{k}={v}" for k, v in sorted(device.options.items())),
+            governor=runtime_context.get("governor", "unknown"),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            reference_sha256=reference_sha256,
+            reference_ms=reference_ms,
+        )
+
+    def differences(self, other: TableContext) -> dict[str, tuple[object, object]]:
+        """Fields that make two contexts incomparable, with both values. Date, governor, reference time may differ."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return {name: (a, b) for name, (a, b) in pairs.items() if a != b and name not in _MAY_DIFFER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockEntry:
+    """One measured block, or why it could not be measured. `size_bytes` is that of its file, None if unknown."""
+
+    block: str
+    result: Statistic | MeasurementFailure
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkEntry:
+    """One measured whole network: the keys of its blocks in order, its time, its file's size."""
+
+    blocks: tuple[str, ...]
+    statistic: Statistic
+    size_bytes: int
+
+
+def context_line(context: TableContext) -> str:
+    """The context as the file's first line."""
+    values = asdict(context)
+    reference = {"sha256": values.pop("reference_sha256"), "ms": values.pop("reference_ms")}
+    return _line({"kind": "context", "schema": SCHEMA, **values, "reference": reference})
+
+
+def entry_line(entry: BlockEntry | NetworkEntry) -> str:
+    """An entry as a line.
+
+    Raises:
+        ValueError, TypeError: a value that could not be read back, such as a time of zero.
+    """
+    if isinstance(entry, NetworkEntry):
+        return _line(
+            {
+                "kind": "network",
+                "blocks": list(entry.blocks),
+                "latency_ms": _statistic_values(entry.statistic),
+                "size_bytes": entry.size_bytes,
+            }
+        )
+    if isinstance(entry.result, MeasurementFailure):
+        return _line({"kind": "block", "block": entry.block, "failure": entry.result.reason})
+    return _line(
+        {
+            "kind": "block",
+            "block": entry.block,
+            "latency_ms": _statistic_values(entry.result),
+            "size_bytes": entry.size_bytes,
+        }
+    )
+
+
+def read_lines(path: Path) -> tuple[TableContext | None, list[BlockEntry | NetworkEntry]]:
+    """The context and the entries of a file; a last line without its end is left out.
+
+    Returns:
+        None for the context when not even the first line is complete.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        TableError: a complete line is damaged; names it.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is cut short, or empty
+    context: TableContext | None = None
+    entries: list[BlockEntry | NetworkEntry] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line.decode(), parse_constant=_refuse_constant)
+            if number == 1:
+                context = _parse_context(values)
+            else:
+                entries.append(_parse_entry(values))
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise TableError(
+                f"{path}, line {number} is damaged ({type(e).__name__}: {e}); restore the file, or delete this line if "
+                "it is not the first and profile again"
+            ) from e
+    return context, entries
+
+
+def append_lines(path: Path, lines: Sequence[str], *, first_line: str = "") -> None:
+    """Append lines under the file's lock and sync them: all of them, or none.
+
+    Args:
+        path: created if `first_line` is given.
+        lines: each with its newline.
+        first_line: written before them if the file has no complete line yet.
+
+    Raises:
+        OSError: the disk is full or the file cannot be written; it holds what it held before.
+    """
+    with _locked(path, create=bool(first_line)) as fd:
+        size = _cut_tail(fd)
+        data = "".join([first_line if size == 0 else "", *lines]).encode()
+        try:
+            _write(fd, data)
+            os.fsync(fd)
+        except BaseException:
+            os.ftruncate(fd, size)  # what was written of it is no entry
+            raise
+
+
+@contextmanager
+def _locked(path: Path, *, create: bool) -> Iterator[int]:
+    """A file descriptor with the exclusive lock; closing it frees the lock, also when the process dies."""
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _cut_tail(fd: int) -> int:
+    """Cut off a last line without its end, and return the size of what remains."""
+    size = os.fstat(fd).st_size
+    end = size
+    while end > 0:  # backwards in pieces until the last newline
+        start = max(0, end - 4096)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(fd, end)
+    return end
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a measured value")
+
+
+def _parse_context(values: dict[str, Any]) -> TableContext:
+    if values["kind"] != "context":
+        raise ValueError(f"the first line must be the context, not {values['kind']!r}")
+    if values["schema"] != SCHEMA:
+        raise ValueError(f"schema {values['schema']!r}; this version of hwnas reads schema {SCHEMA}")
+    reference = values["reference"]
+    rest = {k: v for k, v in values.items() if k not in ("kind", "schema", "reference")}
+    return TableContext(
+        **rest, reference_sha256=str(reference["sha256"]), reference_ms=_positive(reference["ms"], "reference ms")
+    )
+
+
+def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
+    if values["kind"] == "network":
+        blocks = tuple(_text(b, "block") for b in values["blocks"])
+        statistic = _parse_statistic(values["latency_ms"])
+        return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=_size(values["size_bytes"]))
+    if values["kind"] != "block":
+        raise ValueError(f"unknown kind {values['kind']!r}; known: block, network")
+    block = _text(values["block"], "block")
+    if "failure" in values:
+        return BlockEntry(block=block, result=MeasurementFailure(reason=_text(values["failure"], "failure")))
+    size_bytes = None if values["size_bytes"] is None else _size(values["size_bytes"])
+    return BlockEntry(block=block, result=_parse_statistic(values["latency_ms"]), size_bytes=size_bytes)
+
+
+def _statistic_values(statistic: Statistic) -> dict[str, Any]:
+    values = asdict(statistic)
+    _parse_statistic(values)
+    return values
+
+
+def _parse_statistic(values: dict[str, Any]) -> Statistic:
+    statistic = Statistic(**values)
+    for name in ("median", "p90", "n", "drift"):
+        _positive(getattr(statistic, name), name)
+    if _number(statistic.cv, "cv") < 0:
+        raise ValueError(f"cv is {statistic.cv}")
+    return statistic
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, not a text")
+    return value
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(f"size_bytes is {value!r}, not a number of bytes")
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{name} is {value!r}, not a number")
+    return value
+
+
+def _positive(value: object, name: str) -> float:
+    number = _number(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} is {value!r}, not above 0")
+    return number

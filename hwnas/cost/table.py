@@ -1,0 +1,186 @@
+"""The latency table: what blocks and networks were measured to cost on one device, kept as JSON lines.
+
+Knows block keys, statistics and the context they were measured in; never torch, nor how a sample was taken.
+
+The file's first line is the context, each further one a block or a network. Lines are appended and synced under a
+lock, so several processes may write one table. A line counts once its end is on disk: what a killed process or
+a full disk left without one is dropped on reading and cut off before the next append. A complete line that cannot
+be understood is an error, never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from hwnas.cost._table_file import (
+    SCHEMA,
+    BlockEntry,
+    NetworkEntry,
+    TableContext,
+    append_lines,
+    context_line,
+    entry_line,
+    read_lines,
+)
+from hwnas.errors import MissingEntryError, TableContextError, TableError
+from hwnas.types import MeasurementFailure, Statistic
+
+__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext"]
+
+
+class LatencyTable:
+    """Entries of one device, runtime and precision. Get one from `LatencyTable.open`.
+
+    The last entry of a block wins. A block whose last entry is a failure counts as missing: it is measured again
+    the next time.
+    """
+
+    def __init__(self, path: Path, context: TableContext, entries: Iterable[BlockEntry | NetworkEntry]) -> None:
+        """For `open`."""
+        self.path = path
+        self.context = context
+        self._set(entries)
+
+    @classmethod
+    def open(cls, path: Path, context: TableContext | None = None) -> LatencyTable:
+        """Open a table, or begin one.
+
+        Args:
+            path: the file. Without a context it must exist; reading never writes to it.
+            context: of what is to be measured or compared. A file that is absent, or cut off in its first line,
+                begins with it; any other must have been measured in the same one (date, governor and reference
+                time may differ: the table's own stay).
+
+        Raises:
+            TableContextError: the table was measured in another context; names the differences.
+            TableError: there is no table and no context to begin one with, or a line is damaged.
+            OSError: the file cannot be read or written.
+        """
+        path = Path(path)
+        found, entries = cls._read(path)
+        if found is None:
+            if context is None:
+                state = "has no complete first line" if path.exists() else "does not exist"
+                raise TableError(f"the latency table {path} {state}; measure this device with `hwnas profile`")
+            append_lines(path, [], first_line=context_line(context))
+            found, entries = cls._read(path)  # another process may have been the first
+            if found is None:
+                raise TableError(f"the latency table {path} was changed while it was being opened; try again")
+        if context is not None and (differences := found.differences(context)):
+            raise TableContextError(str(path), differences)
+        return cls(path, found, entries)
+
+    def append_block(self, key: str, result: Statistic | MeasurementFailure, *, size_bytes: int | None = None) -> None:
+        """Add one block's result to the file, then to the table.
+
+        Args:
+            key: of the block.
+            result: its time in milliseconds, or why there is none.
+            size_bytes: of its artefact.
+
+        Raises:
+            OSError: it could not be written; file and table are as before.
+        """
+        self._append([BlockEntry(block=key, result=result, size_bytes=size_bytes)])
+
+    def append_blocks(
+        self, results: Mapping[str, Statistic | MeasurementFailure], *, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        """Add several blocks with one sync to disk, all or none; otherwise as `append_block`."""
+        sizes = sizes or {}
+        self._append([BlockEntry(block=k, result=r, size_bytes=sizes.get(k)) for k, r in results.items()])
+
+    def append_network(self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int) -> None:
+        """Add one whole network: the keys of its blocks in order, its time in milliseconds, its file's size.
+
+        Raises:
+            OSError: it could not be written; file and table are as before.
+        """
+        self._append([NetworkEntry(blocks=tuple(blocks), statistic=statistic, size_bytes=size_bytes)])
+
+    @property
+    def entries(self) -> Mapping[str, float]:
+        """Block key -> latency in milliseconds, of every block that was measured."""
+        return MappingProxyType(self._latency_ms)
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """Block key -> its statistic."""
+        return MappingProxyType(self._statistics)
+
+    @property
+    def sizes_bytes(self) -> Mapping[str, int]:
+        """Block key -> size of its artefact, where known."""
+        return MappingProxyType(self._sizes_bytes)
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Block key -> why its last measurement failed."""
+        return MappingProxyType(self._failures)
+
+    @property
+    def networks(self) -> tuple[NetworkEntry, ...]:
+        """Whole networks, in the order they were measured; one measured again stands there again."""
+        return tuple(self._networks)
+
+    def latency_ms(self, key: str) -> float:
+        """Median time of a block.
+
+        Raises:
+            MissingEntryError: it was not measured; says why if the measurement failed.
+        """
+        if key not in self._latency_ms:
+            raise MissingEntryError(key, str(self.path), reason=self._failures.get(key))
+        return self._latency_ms[key]
+
+    def missing(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """The keys without a measured time, each once, in the order given."""
+        return tuple(key for key in dict.fromkeys(keys) if key not in self._latency_ms)
+
+    def refresh(self) -> None:
+        """Read again what is in the file, other processes' entries included.
+
+        Raises:
+            TableError: the file is gone, or a line is damaged.
+        """
+        context, entries = self._read(self.path)
+        if context is None:
+            raise TableError(f"the latency table {self.path} is gone; measure this device with `hwnas profile`")
+        self._set(entries)
+
+    @staticmethod
+    def _read(path: Path) -> tuple[TableContext | None, list[BlockEntry | NetworkEntry]]:
+        try:
+            return read_lines(path)
+        except FileNotFoundError:
+            return None, []
+
+    def _append(self, entries: Sequence[BlockEntry | NetworkEntry]) -> None:
+        append_lines(self.path, [entry_line(e) for e in entries])
+        for entry in entries:
+            self._add(entry)
+
+    def _set(self, entries: Iterable[BlockEntry | NetworkEntry]) -> None:
+        self._latency_ms: dict[str, float] = {}
+        self._statistics: dict[str, Statistic] = {}
+        self._sizes_bytes: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+        self._networks: list[NetworkEntry] = []
+        for entry in entries:
+            self._add(entry)
+
+    def _add(self, entry: BlockEntry | NetworkEntry) -> None:
+        if isinstance(entry, NetworkEntry):
+            self._networks.append(entry)
+            return
+        for earlier in (self._latency_ms, self._statistics, self._sizes_bytes, self._failures):
+            earlier.pop(entry.block, None)
+        if isinstance(entry.result, MeasurementFailure):
+            self._failures[entry.block] = entry.result.reason
+            return
+        self._statistics[entry.block] = entry.result
+        self._latency_ms[entry.block] = entry.result.median
+        if entry.size_bytes is not None:
+            self._sizes_bytes[entry.block] = entry.size_bytes

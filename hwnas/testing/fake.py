@@ -1,0 +1,209 @@
+"""A simulated device: known costs on a virtual clock, exact outputs, and faults on request.
+
+With it every stage runs in seconds on any machine, with the same numbers each time. It never reads a real
+clock. The faults end or block the process that asks for them: use them through a measuring process only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.measure.artefacts import check_artefact
+from hwnas.testing.simulation import simulated_cost_ns
+from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
+
+# Everything `device.options` may hold, with its default.
+OPTIONS: Mapping[str, Option] = {
+    "noise": 0.01,  # standard deviation of the logarithm of a time
+    "drift": 0.2,  # the machine becomes slower by up to this share, and fast again
+    "drift_period_s": 1.0,  # of virtual time
+    "seed": 0,
+    "speed": 1.0,  # of the processor, against the one simulated by default
+    "hardware": "simulated processor",
+    "crash_on": "",  # die on files whose name contains this text
+    "hang_on": "",  # never come back
+    "fail_on": "",  # report an error
+    "fault_at": "load",  # "load", "run" (the first run) or "timing" (the fourth)
+    "chatter": False,  # print on standard output, as some runtimes do
+}
+_FAULT_AT = {"load": 0, "run": 1, "timing": 4}  # number of timed calls before it
+_NAMES_SHOWN = ", ".join(OPTIONS)
+
+
+def fake_device(
+    *, name: str = "fake", precisions: Sequence[str] = PRECISIONS, options: Mapping[str, Option] | None = None
+) -> Device:
+    """A device whose runtime is `FakeRuntime`.
+
+    Args:
+        name: of the device.
+        precisions: legal on it.
+        options: see `OPTIONS`.
+
+    Raises:
+        ConfigError: an option is not known.
+    """
+    _check_options(options or {})
+    return Device(name=name, runtime="fake", precisions=tuple(precisions), options=dict(options or {}))
+
+
+class FakeRuntime:
+    """The adapter. Its sessions share one virtual clock, as those of a real runtime share one machine."""
+
+    name = "fake"
+    formats = frozenset({"onnx"})
+    precisions = frozenset(PRECISIONS)
+
+    def __init__(self) -> None:
+        self._clock = _Clock()
+
+    def load(self, artefact: Artefact, device: Device) -> Session:
+        """Parse a file and compute its cost.
+
+        Raises:
+            ArtefactError: the file is absent, changed or not an ONNX model.
+            MeasurementError: the precision is not legal, or `fail_on` says so.
+            ConfigError: the device has an option that is not known.
+        """
+        options = _check_options(device.options)
+        check_artefact(artefact, device, formats=self.formats, precisions=self.precisions)
+        if options["chatter"]:
+            os.write(1, b"simulated runtime: loading\n")
+        try:
+            cost_ns = simulated_cost_ns(artefact.path) / float(options["speed"])
+        except ValueError as e:
+            raise ArtefactError(str(e)) from e
+        session = FakeSession(artefact.path, cost_ns, clock=self._clock, options=options)
+        session.misbehave()
+        return session
+
+    def context(self, device: Device) -> Mapping[str, str]:
+        """Names a simulated machine, never the real one."""
+        options = _check_options(device.options)
+        return {
+            "runtime_version": "1",
+            "hardware": str(options["hardware"]),
+            "governor": "unknown",
+            "os": "simulated",
+            "threads": str(device.threads),
+        }
+
+
+class _Clock:
+    """Virtual nanoseconds since the runtime was made, and the noise drawn so far."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0.0
+        self.rng: np.random.Generator | None = None
+
+
+class FakeSession:
+    """A loaded model: its cost is known, its outputs are computed when asked for."""
+
+    def __init__(self, path: Path, cost_ns: float, *, clock: _Clock, options: Mapping[str, Option]) -> None:
+        self._path = path
+        self._cost_ns = cost_ns
+        self._clock = clock
+        self._options = options
+        self._evaluate: Callable[[Sequence[Array]], tuple[Array, ...]] | None = None
+        self._calls = 0
+        self._open = True
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Outputs for these inputs, by ONNX Runtime if it is installed, else by ONNX's reference evaluator."""
+        self._check_open()
+        self._evaluate = self._evaluate or _evaluator(self._path)
+        return self._evaluate(inputs)
+
+    def time_ns(self, *, iterations: int) -> int:
+        """Virtual nanoseconds of that many runs; the virtual clock goes on by as much."""
+        self._check_open()
+        self._calls += 1
+        self.misbehave()
+        if self._clock.rng is None:
+            self._clock.rng = np.random.default_rng(int(self._options["seed"]))
+        phase = 2 * math.pi * self._clock.now_ns * 1e-9 / float(self._options["drift_period_s"])
+        drift = 1 + float(self._options["drift"]) * (1 - math.cos(phase)) / 2
+        noise = math.exp(float(self._options["noise"]) * self._clock.rng.standard_normal())
+        elapsed = self._cost_ns * iterations * drift * noise
+        self._clock.now_ns += elapsed
+        return max(1, round(elapsed))
+
+    def info(self) -> Mapping[str, str]:
+        """The simulated provider, and the cost without noise and drift."""
+        self._check_open()
+        return {"provider": "simulated", "cost_ns": repr(self._cost_ns)}
+
+    def misbehave(self) -> None:
+        """Crash, hang or fail if the options say that it is time for this file to."""
+        if self._calls != _FAULT_AT[str(self._options["fault_at"])]:
+            return
+        if self._is_named_by("crash_on"):
+            os.write(2, f"simulated crash on {self._path.name}\n".encode())
+            os.kill(os.getpid(), signal.SIGABRT)
+        if self._is_named_by("hang_on"):
+            while True:
+                time.sleep(3600)
+        if self._is_named_by("fail_on"):
+            raise MeasurementError(f"the simulated runtime refuses {self._path.name}")
+
+    def __enter__(self) -> FakeSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open = False
+        self._evaluate = None
+
+    def _is_named_by(self, option: str) -> bool:
+        text = str(self._options[option])
+        return bool(text) and text in self._path.name
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise MeasurementError(f"the session of {self._path} is closed; load the artefact again")
+
+
+def _check_options(options: Mapping[str, Option]) -> dict[str, Option]:
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigError(f"unknown option {name!r} of the fake device; known: {_NAMES_SHOWN}")
+    complete = {**OPTIONS, **options}
+    if complete["fault_at"] not in _FAULT_AT:
+        raise ConfigError(f"fault_at is {complete['fault_at']!r}; allowed: {', '.join(_FAULT_AT)}")
+    return complete
+
+
+def _evaluator(path: Path) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
+    """A function from inputs to outputs. Both ways are exact; the first is fast."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        from onnx.reference import ReferenceEvaluator
+
+        reference: Any = ReferenceEvaluator(str(path))
+        names, run = list(reference.input_names), reference.run
+    else:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        names, run = [i.name for i in session.get_inputs()], session.run
+
+    def evaluate(inputs: Sequence[Array]) -> tuple[Array, ...]:
+        if len(inputs) != len(names):
+            raise MeasurementError(f"{path} has {len(names)} inputs, but {len(inputs)} arrays were given")
+        try:
+            return tuple(run(None, dict(zip(names, inputs, strict=True))))
+        except Exception as e:  # the two libraries share no base class
+            raise MeasurementError(f"cannot run {path}: {e}") from e
+
+    return evaluate

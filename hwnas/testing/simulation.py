@@ -1,0 +1,77 @@
+"""A simulated cost for an ONNX graph, so that tests have a device whose times are known.
+
+Knows operators and shapes of a graph; neither clocks nor devices.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+# Nanoseconds, roughly one core of a small processor. The ratios matter, not the values: int8 is cheaper where it
+# multiplies, data movement costs something, every node and every call costs something.
+_RUN_NS = 4000.0
+_NODE_NS = 300.0
+_MAC_NS = {"fp32": 0.12, "int8": 0.05}
+_ELEMENT_NS = 0.2
+_MULTIPLYING = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
+
+
+def simulated_cost_ns(path: Path) -> float:
+    """Nanoseconds of one run at batch 1: a constant, and a sum over the nodes of the graph.
+
+    Because it is a sum over nodes, a network costs what its blocks cost alone, but for the constant of each call:
+    an ideal table plus a correction predicts it exactly.
+
+    Args:
+        path: an ONNX file; free dimensions count as 1.
+
+    Raises:
+        ValueError: it is not an ONNX file.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise ValueError(f"{path} is not an ONNX model: {e}") from e
+    constants = {t.name: tuple(t.dims) for t in graph.initializer}
+    shapes = {v.name: _dims(v) for v in (*graph.input, *graph.output, *graph.value_info)} | constants
+    dequantized = _dequantized(graph)
+    constant_values = set(constants) | {o for n in graph.node if n.op_type == "Constant" for o in n.output}
+    cost = _RUN_NS
+    for node in graph.node:
+        if node.op_type == "Constant" or all(name in constant_values for name in node.input if name):
+            constant_values.update(node.output)  # folded when the model is loaded: costs nothing at run time
+            continue
+        out_elements = math.prod(shapes.get(node.output[0], ()))
+        cost += _NODE_NS + _ELEMENT_NS * out_elements
+        if node.op_type in _MULTIPLYING:
+            precision = "int8" if node.op_type.startswith("QLinear") or node.input[0] in dequantized else "fp32"
+            cost += _MAC_NS[precision] * out_elements * _macs_per_output(node, shapes)
+    return cost
+
+
+def _macs_per_output(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many multiplications one output element takes: the weights of one filter, or the inner dimension."""
+    if node.op_type == "Conv":
+        return math.prod(shapes.get(node.input[1], (1,))[1:])
+    if node.op_type == "QLinearConv":
+        return math.prod(shapes.get(node.input[3], (1,))[1:])
+    return (shapes.get(node.input[0], ()) or (1,))[-1]
+
+
+def _dequantized(graph: onnx.GraphProto) -> set[str]:
+    """Tensors that come straight out of a DequantizeLinear."""
+    return {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(d.dim_value or 1 for d in value.type.tensor_type.shape.dim)
