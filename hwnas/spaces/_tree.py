@@ -73,9 +73,7 @@ class ChoiceTree:
 
     def canonical(self, encodings: IntArray) -> IntArray:
         """(N, D) -> (N, D) int64: choices that are switched off become 0. A new array."""
-        out: npt.NDArray[np.int64] = encodings.astype(np.int64)
-        out[~self.active(encodings)] = 0
-        return out
+        return np.multiply(encodings, self.active(encodings), dtype=np.int64)
 
     def sample_networks(self, n: int, rng: np.random.Generator) -> IntArray:
         """(n, D) canonical rows, uniform over the `count()` distinct ones."""

@@ -90,9 +90,9 @@ class Space(ABC):
             raise SpaceError(
                 f"encodings of space {self.name!r} have shape ({d},) or (N, {d}), one index a choice; got {given.shape}"
             )
-        wrong = np.argwhere((given < 0) | (given >= self._tree.sizes))
-        if len(wrong):
-            at = tuple(wrong[0])
+        rows = np.atleast_2d(given)
+        if rows.size and ((rows.min(axis=0) < 0) | (rows.max(axis=0) >= self._tree.sizes)).any():
+            at = tuple(np.argwhere((given < 0) | (given >= self._tree.sizes))[0])
             choice = self.choices[at[-1]]
             raise SpaceError(
                 f"option index {given[at]} for choice {choice.name!r}; allowed: 0 to {len(choice.options) - 1} "

@@ -7,6 +7,7 @@ and attributes of blocks; never torch, devices or weights.
 
 from __future__ import annotations
 
+import inspect
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -197,8 +198,8 @@ class MobileNetSpace(Space):
         Raises:
             SpaceError: an argument is unknown, missing or wrong.
         """
-        names = [n for n in cls.__init__.__annotations__ if n not in ("name", "return")]
-        check_keys("MobileNet space", arguments, known=names)
+        known = [p for p in inspect.signature(cls).parameters if p != "name"]
+        check_keys("MobileNet space", arguments, known=known)
         if not isinstance(arguments["stages"], list):
             raise SpaceError(f"stages of MobileNet space {name!r} must be a list, not {arguments['stages']!r}")
         return cls(name, **{**arguments, "stages": [StageSpec.from_json(s) for s in arguments["stages"]]})

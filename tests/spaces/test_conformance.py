@@ -8,6 +8,7 @@ from hwnas.spaces import CategoricalSpace, MobileNetSpace, StageSpec
 from hwnas.spaces.presets import mobilenet_tiny, mobilenet_v3_large
 from hwnas.testing import space_suite
 from hwnas.testing.spaces import tiny_space
+from hwnas.types import Block, Slot
 from tests.spaces.strategies import categorical_spaces, mobilenet_spaces, seeds
 
 PROPERTY = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
@@ -73,12 +74,24 @@ def test_enumeration_refuses_a_space_that_is_too_large():
 # ---------------------------------------------------------------- the suite finds what is broken
 
 
-class _LeakySlots(MobileNetSpace):
-    """Says that blocks depend on less than they do."""
+class _OneNetwork(MobileNetSpace):
+    """Makes the same blocks whatever is chosen."""
 
     def block_at(self, slot, options):
-        block = super().block_at(slot, options)
-        return None if block is None or options == [0] * len(options) else block
+        return super().block_at(slot, [0] * len(options))
+
+
+class _ForgetsDependency(CategoricalSpace):
+    """Its slot looks at a choice that another one switches off, and does not say so."""
+
+    def __init__(self):
+        super().__init__({"depth": (1, 2), "kernel": (3, 5)}, conditions={"kernel": ("depth", (2,))})
+        self.slots = (Slot(name="block", depends_on=(1,)),)
+
+    def block_at(self, slot, options):
+        shape = (1, 1, 1)
+        attributes = (("kernel_size", self.choices[1].options[options[0]]),)
+        return Block(kind="conv", in_shape=shape, out_shape=shape, precision="fp32", attributes=attributes)
 
 
 class _ForgetsConditions(CategoricalSpace):
@@ -98,10 +111,12 @@ def test_suite_finds_canonical_that_forgets_conditions():
 
 
 def test_suite_finds_networks_that_are_one():
-    space = tiny_space()
-    leaky = _LeakySlots.from_arguments("leaky", {**space.arguments(), "precisions": ["fp32"]})
-    leaky.block_at = lambda slot, options: space.block_at(1, [0])  # type: ignore[method-assign]
-    _broken(space_suite.check_networks_are_distinct, leaky)
+    space = _OneNetwork.from_arguments("one", tiny_space().arguments())
+    _broken(space_suite.check_networks_are_distinct, space)
+
+
+def test_suite_finds_a_slot_that_hides_a_dependency():
+    _broken(space_suite.check_blocks_depend_on_slots_choices, _ForgetsDependency())
 
 
 def test_suite_finds_a_wrong_count():

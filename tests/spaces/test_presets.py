@@ -1,0 +1,87 @@
+"""The presets are what is published and what is promised of their size."""
+
+import numpy as np
+import pytest
+
+from hwnas import registry
+from hwnas.spaces import Space
+from hwnas.spaces.presets import mobilenet_tiny, mobilenet_v3_large
+from hwnas.testing.spaces import tiny_space
+
+
+def _macs(block):
+    (_, h, w), c_out = block.out_shape if len(block.out_shape) == 3 else (0, 1, 1), block.out_shape[0]
+    c_in, h_in, w_in = block.in_shape if len(block.in_shape) == 3 else (0, 0, 0)
+    if block.kind == "conv":
+        return c_in * c_out * block["kernel_size"] ** 2 * h * w
+    if block.kind == "mbconv":
+        hidden = block["hidden_channels"]
+        expand = c_in * hidden * h_in * w_in if hidden != c_in else 0
+        return expand + hidden * h * w * (block["kernel_size"] ** 2 + c_out) + 2 * hidden * block["se_channels"]
+    if block.kind == "head":
+        hidden, features = block["hidden_channels"], block["features"]
+        return c_in * hidden * h_in * w_in + hidden * features + (features or hidden) * c_out
+    return 0
+
+
+def test_v3_large_counts_as_published():
+    space = mobilenet_v3_large().restrict(precisions=("fp32",), resolutions=(224,))
+    assert space.count() == (9**2 + 9**3 + 9**4) ** 5
+
+
+def test_v3_large_counts_resolutions_and_precisions():
+    count = mobilenet_v3_large().count()
+    assert count == 25 * 2**3 * (18**2 + 18**3 + 18**4) ** 5  # precision of stem, fixed block and head
+
+
+def test_v3_large_has_the_published_shapes():
+    space = mobilenet_v3_large().restrict(precisions=("fp32",))
+    blocks = dict(space.named_blocks(space.largest()))
+    assert len(blocks) == 2 + 1 + 5 * 4
+    assert blocks["stem"].out_shape == (16, 112, 112)
+    assert [blocks[f"stages.{s}.blocks.3"].out_shape for s in range(1, 6)] == [
+        (24, 56, 56),
+        (40, 28, 28),
+        (80, 14, 14),
+        (112, 14, 14),
+        (160, 7, 7),
+    ]
+    with_se = [s for s in range(6) if blocks[f"stages.{s}.blocks.0"]["se_channels"]]
+    assert with_se == [2, 4, 5]
+    assert (blocks["head"]["hidden_channels"], blocks["head"]["features"]) == (960, 1280)
+
+
+def test_v3_large_without_expansion_keeps_its_first_block_fixed():
+    space = mobilenet_v3_large()
+    fixed = dict(space.named_blocks(space.largest()))["stages.0.blocks.0"]
+    assert (fixed["hidden_channels"], fixed["kernel_size"], fixed["activation"]) == (16, 3, "relu")
+    assert not [c for c in space.choices if c.name.startswith("stages.0.") and "precision" not in c.name]
+
+
+def test_tiny_is_small_enough_to_train_on_a_cpu():
+    space = mobilenet_tiny()
+    macs = sum(_macs(b) for _, b in space.named_blocks(space.largest()))
+    assert 6e6 < macs < 9e6
+
+
+def test_tiny_has_few_enough_blocks_to_profile_in_minutes():
+    assert 350 <= len(mobilenet_tiny().distinct_blocks()) <= 500
+
+
+def test_the_test_space_has_few_blocks():
+    assert len(tiny_space().distinct_blocks()) < 40
+
+
+@pytest.mark.parametrize("preset", [mobilenet_tiny, mobilenet_v3_large])
+def test_activation_and_se_can_be_replaced(preset):
+    blocks = preset(1, 7, activation="silu", se=True).distinct_blocks()
+    assert {b["activation"] for b in blocks if b.attributes} == {"silu"}
+    assert all(b["se_channels"] for b in blocks if b.kind == "mbconv" and b["hidden_channels"] != 16)
+
+
+@pytest.mark.parametrize("name", registry.names("spaces"))
+def test_registered_spaces_take_channels_and_classes(name):
+    space = registry.load("spaces", name)(in_channels=1, n_classes=3)
+    assert isinstance(space, Space)
+    assert (space.in_channels, space.n_classes) == (1, 3)
+    assert space.sample(2, np.random.default_rng(0)).shape == (2, len(space.choices))
