@@ -1,0 +1,249 @@
+"""What commands print: progress and notes on standard error, the result on standard output.
+
+Knows Rich and numbers, not what is being done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console as RichConsole
+from rich.table import Table
+from rich.text import Text
+
+from hwnas.errors import HwnasError, InfeasibleError
+from hwnas.types import ProgressCallback
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_RATE_WINDOW_S = 60.0
+_LINE_EVERY_S = 10.0  # where there is no terminal to draw on
+_REDRAWS_PER_S = 4.0  # few: drawing competes with what is being measured
+
+
+class Meter:
+    """Rate and time left of work that reports how much is done, over the last minute.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, done: int, total: int) -> str:
+        """Note what is done and tell rate and time left, "" while there is nothing to tell.
+
+        What was done before the first call (a resumed run) does not count into the rate.
+        """
+        now = self._clock()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[0][0] < now - _RATE_WINDOW_S:
+            self._seen.popleft()
+        seconds, steps = now - self._seen[0][0], done - self._seen[0][1]
+        if seconds <= 0 or steps <= 0:
+            return ""
+        rate = steps / seconds
+        text = f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each"
+        left = (total - done) / rate
+        return f"{text}, {format_seconds(left)} left" if left > 0 else text
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `42 s`, `12 min 30 s`, `3 h 05 min`."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def format_value(value: object) -> str:
+    """A value for a table: four significant digits, thousands apart, lists joined."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 10**12 else f"about 10^{len(str(abs(value))) - 1}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 and value.is_integer() else f"{value:.4g}"
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(format_value(v) for v in value)
+    return str(value)
+
+
+class Console:
+    """Where a command speaks.
+
+    Args:
+        json_output: the result is one JSON document instead of a table.
+        stdout: for the result; standard output by default.
+        stderr: for everything else; standard error by default.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        *,
+        json_output: bool = False,
+        stdout: RichConsole | None = None,
+        stderr: RichConsole | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._json = json_output
+        self._out = stdout or RichConsole()
+        self._err = stderr or RichConsole(stderr=True)
+        self._clock = clock
+        self._drawing: Progress | None = None
+
+    def note(self, text: str) -> None:
+        """A line for who is watching."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Something went on, but not as it should."""
+        self._line(text, prefix="warning: ", style="yellow")
+
+    def error(self, text: str) -> None:
+        """Why the command ends without a result."""
+        self._line(text, prefix="error: ", style="bold red")
+
+    def failure(self, error: HwnasError) -> None:
+        """An error in one line; with JSON output also as the document."""
+        self.error(str(error))
+        if self._json:
+            details: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+            if isinstance(error, InfeasibleError):
+                details |= {
+                    "metric": error.metric,
+                    "limit": error.limit,
+                    "reachable": error.reachable,
+                    "architecture": error.architecture,
+                }
+            self._print_json({"error": details, "exit_status": error.exit_status})
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for who is watching, on standard error; the command's own is `result`."""
+        self._err.print(_table(title, columns, rows))
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """The end of a command: a short table, or the whole as JSON.
+
+        Args:
+            result: JSON values; `title`, `rows` (each a name with a value, or as many values as there
+                are `columns`) and `notes` (lines below the table) are shown, the rest is for programs.
+        """
+        if self._json:
+            self._print_json(result)
+            return
+        rows = result.get("rows", ())
+        if rows:
+            self._out.print(_table(str(result.get("title", "")), result.get("columns", ()), rows))
+        for note in result.get("notes", ()):
+            self._out.print(Text(str(note)), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[ProgressCallback]:
+        """A bar with rate and time left while the context lasts; may be nested.
+
+        Without a terminal it is a line now and then.
+        """
+        meter = Meter(self._clock)
+        if not self._err.is_terminal:
+            yield from self._lines(label, meter)
+            return
+        outer = self._drawing
+        drawing = outer or self._new_drawing()
+        if outer is None:
+            self._drawing = drawing
+            drawing.start()
+        task = drawing.add_task(label, total=None, rate="", note="")
+
+        def update(done: int, total: int, note: str) -> None:
+            drawing.update(task, completed=done, total=total, rate=meter.update(done, total), note=note)
+
+        try:
+            yield update
+        finally:
+            if outer is None:
+                drawing.stop()
+                self._drawing = None
+
+    def _new_drawing(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=self._err,
+            refresh_per_second=_REDRAWS_PER_S,
+        )
+
+    def _lines(self, label: str, meter: Meter) -> Iterator[ProgressCallback]:
+        printed_at, printed, latest = self._clock(), "", ""
+
+        def update(done: int, total: int, note: str) -> None:
+            nonlocal printed_at, printed, latest
+            share = f" ({100 * done // total} %)" if total else ""
+            parts = [f"{label}: {done}/{total}{share}", meter.update(done, total), note]
+            latest = ", ".join(part for part in parts if part)
+            if self._clock() - printed_at >= _LINE_EVERY_S:
+                printed_at, printed = self._clock(), latest
+                self._line(latest)
+
+        try:
+            yield update
+        finally:
+            if latest != printed:
+                self._line(latest)
+
+    def _line(self, text: str, *, prefix: str = "", style: str = "") -> None:
+        self._err.print(Text(prefix, style=style) + Text(text), soft_wrap=True)
+
+    def _print_json(self, value: object) -> None:
+        # past Rich, which would wrap and colour it
+        self._out.file.write(json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        self._out.file.flush()
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    heading = Text(title, style="bold") if title else None
+    table = Table(title=heading, title_justify="left", show_header=bool(columns), box=box.SIMPLE_HEAD)
+    for row in rows[:1]:
+        for i in range(len(row)):
+            table.add_column(Text(columns[i]) if columns else "", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(format_value(cell)) for cell in row))
+    return table
+
+
+def _json_ready(value: object) -> object:
+    """The same as JSON values: paths as text, numpy scalars as numbers, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _json_ready(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json_ready(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy, which need not be imported to be met
+        return _json_ready(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,214 @@
+"""What works on this machine: packages, runtimes, exporters, devices, the processor, the disk.
+
+Everything is read from metadata and the operating system: nothing examined is imported. Must never
+know torch, a runtime, spaces or search.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hwnas import registry
+from hwnas.errors import HwnasError
+
+_ENOUGH_DISK_BYTES = 1 << 30
+_BUSY = 0.5  # load for each core above which timings are noisy
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_DEVELOPERS = "dev"  # the extra that users do not need
+_REQUIREMENT = re.compile(r"""^\s*([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*["']([\w-]+)["'])?""")
+
+
+class State(StrEnum):
+    """How a finding bears on the verdict."""
+
+    OK = "ok"
+    OPTIONAL = "optional"  # absent, and only some features want it
+    WARNING = "warning"  # works, with less exact numbers
+    MISSING = "missing"  # nothing works without it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        part: "package", "runtime", "exporter", "device", "machine" or "disk".
+        name: of the thing.
+        state: how it is.
+        value: its version or what was found.
+        advice: what to do about it; "" if nothing.
+    """
+
+    part: str
+    name: str
+    state: State
+    value: str
+    advice: str = ""
+
+
+def examine(folder: Path | None = None) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        folder: where results would be written; the working directory by default.
+    """
+    return [*_packages(), *_plugins(), *_devices(), *_machine(), *_disk(folder or Path.cwd())]
+
+
+def diagnose(folder: Path | None = None) -> dict[str, Any]:
+    """The findings as a command's result; `ready` is the verdict.
+
+    Args:
+        folder: where results would be written; the working directory by default.
+    """
+    findings = examine(folder)
+    missing = [f.name for f in findings if f.state is State.MISSING]
+    warnings = [f.name for f in findings if f.state is State.WARNING]
+    verdict = f"not ready: {', '.join(missing)}" if missing else "ready"
+    if warnings and not missing:
+        verdict = f"ready, but mind: {', '.join(warnings)}"
+    return {
+        "title": "What works on this machine",
+        "columns": ["", "name", "state", "found"],
+        "rows": [(f.part, f.name, f.state.value, f.value) for f in findings],
+        "notes": [*(f"{f.name}: {f.advice}" for f in findings if f.advice), f"Verdict: {verdict}"],
+        "ready": not missing,
+        "findings": [asdict(f) for f in findings],
+    }
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding(part="package", name="python", state=State.OK, value=platform.python_version())
+    for requirement in registry.requirements():
+        found = _REQUIREMENT.match(requirement)
+        if found is None or found[3] == _DEVELOPERS:
+            continue
+        name, minimum, extra = found[1], found[2] or "", found[3] or ""
+        version = registry.installed_version(name)
+        if version is not None and _numbers(version) >= _numbers(minimum):
+            yield Finding(part="package", name=name, state=State.OK, value=version)
+            continue
+        wanted = f"hwnas[{extra}]" if extra else f"{name}>={minimum}" if minimum else name
+        yield Finding(
+            part="package",
+            name=name,
+            state=State.OPTIONAL if extra else State.MISSING,
+            value=f"{version} is too old" if version else "not installed",
+            advice=f"{Path(sys.executable).name} -m pip install '{wanted}'",
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """2.13.0+cpu -> (2, 13, 0)."""
+    release = re.match(r"[\d.]*", version.partition("+")[0])
+    return tuple(int(n) for n in (release[0] if release else "").split(".") if n)
+
+
+def _plugins() -> Iterator[Finding]:
+    """Runtimes and exporters, judged by the packages their extra names: to import one would load it."""
+    absent = {f.name: f for f in _packages() if f.state in (State.OPTIONAL, State.MISSING)}
+    extras: dict[str, set[str]] = {}
+    for requirement in registry.requirements():
+        found = _REQUIREMENT.match(requirement)
+        if found is not None:
+            extras.setdefault(found[3] or "", set()).add(found[1])
+    for part in ("runtime", "exporter"):
+        for name in registry.names(f"{part}s"):
+            extra = registry.extra(f"{part}s", name)
+            if extra is None:
+                yield Finding(part=part, name=name, state=State.OK, value="by another package")
+                continue
+            lacking = sorted(absent.keys() & extras.get(extra, set())) if extra else sorted(absent.keys() & {name})
+            if lacking:
+                advice = absent[lacking[0]].advice
+                yield Finding(
+                    part=part, name=name, state=State.OPTIONAL, value=f"needs {', '.join(lacking)}", advice=advice
+                )
+            else:
+                version = registry.installed_version(name)
+                yield Finding(part=part, name=name, state=State.OK, value=version or "built in")
+
+
+def _devices() -> Iterator[Finding]:
+    load_device = registry.load_object("hwnas.devices:load_device", needed_for="device descriptions")
+    for name in registry.load_object("hwnas.devices:device_names", needed_for="device descriptions")():
+        try:
+            device = load_device(name)
+        except HwnasError as e:
+            yield Finding(part="device", name=name, state=State.WARNING, value="unreadable", advice=str(e))
+        else:
+            value = f"{device.runtime}, {', '.join(device.precisions)}"
+            yield Finding(part="device", name=name, state=State.OK, value=value)
+
+
+def _machine() -> Iterator[Finding]:
+    context = registry.load_object("hwnas.devices.host:host_context", needed_for="this machine")(threads=1)
+    yield Finding(part="machine", name="processor", state=State.OK, value=context["hardware"])
+    cores = _usable_cores()
+    yield Finding(part="machine", name="cores", state=State.OK, value=f"{cores:g} of {os.cpu_count()} usable")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    busy = load > _BUSY * cores
+    yield Finding(
+        part="machine",
+        name="load",
+        state=State.WARNING if busy else State.OK,
+        value=f"{load:.2f}",
+        advice="other work is running; timings will be noisy" if busy else "",
+    )
+    governor = context["governor"]
+    scaling = governor in ("powersave", "ondemand", "conservative", "schedutil")
+    yield Finding(
+        part="machine",
+        name="clock governor",
+        state=State.WARNING if scaling else State.OK,
+        value=governor,
+        advice="the clock follows the load; for steady timings: cpupower frequency-set -g performance"
+        if scaling
+        else "",
+    )
+    gpu = shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()
+    yield Finding(part="machine", name="GPU", state=State.OK, value="NVIDIA" if gpu else "none seen; training on CPU")
+
+
+def _usable_cores() -> float:
+    """Cores this process may run on, less where a container has a quota."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return min(cores, int(quota) / int(period))
+    except (OSError, ValueError):  # no container, or "max": no quota
+        return cores
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    for name, path in (("working folder", folder), ("temporary folder", Path(tempfile.gettempdir()))):
+        try:
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as e:
+            yield Finding(
+                part="disk",
+                name=name,
+                state=State.MISSING,
+                value=f"{path} is not writable",
+                advice=f"{e.strerror}: start hwnas elsewhere or make {path} writable",
+            )
+            continue
+        free = shutil.disk_usage(path).free
+        yield Finding(
+            part="disk",
+            name=name,
+            state=State.OK if free >= _ENOUGH_DISK_BYTES else State.WARNING,
+            value=f"{path}, {free / 1e9:.1f} GB free",
+            advice="" if free >= _ENOUGH_DISK_BYTES else f"less than {_ENOUGH_DISK_BYTES / 1e9:.0f} GB free",
+        )
