@@ -1,0 +1,309 @@
+"""The latency table: round trips, contexts, and files that were cut off, damaged or written by two."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwnas.cost import _table_file
+from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.errors import MissingEntryError, TableContextError, TableError
+from hwnas.types import Device, MeasurementFailure, Statistic
+
+CONTEXT = TableContext(
+    device="cpu",
+    hardware="a processor",
+    runtime="onnxruntime",
+    runtime_version="1.2",
+    threads=1,
+    precision="fp32",
+    reference_sha256="ab" * 32,
+    reference_ms=1.5,
+    date="2026-01-01",
+)
+STATISTIC = Statistic(median=0.25, p90=0.3, n=9, cv=0.01, drift=1.1)
+FAILURE = MeasurementFailure(reason="died of SIGSEGV")
+
+
+def filled(path: Path) -> LatencyTable:
+    table = LatencyTable.open(path, CONTEXT)
+    table.append_block("a", STATISTIC, size_bytes=100)
+    table.append_block("b", FAILURE)
+    table.append_network(["a", "a"], replace(STATISTIC, median=0.6), size_bytes=300)
+    table.append_block("größe|µ", replace(STATISTIC, median=0.125))
+    return table
+
+
+def same(a: LatencyTable, b: LatencyTable) -> bool:
+    return (a.context, dict(a.statistics), dict(a.failures), dict(a.sizes_bytes), a.networks) == (
+        b.context,
+        dict(b.statistics),
+        dict(b.failures),
+        dict(b.sizes_bytes),
+        b.networks,
+    )
+
+
+def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
+    table = filled(tmp_path / "t.jsonl")
+    assert same(table, LatencyTable.open(table.path))
+    assert dict(table.entries) == {"a": 0.25, "größe|µ": 0.125}
+    assert table.latency_ms("a") == 0.25
+    assert table.sizes_bytes == {"a": 100}
+    assert table.networks[0].blocks == ("a", "a")
+    assert table.networks[0].size_bytes == 300
+
+
+def test_appending_many_at_once_equals_appending_one_by_one(tmp_path: Path) -> None:
+    one = LatencyTable.open(tmp_path / "one.jsonl", CONTEXT)
+    one.append_block("a", STATISTIC, size_bytes=7)
+    one.append_block("b", FAILURE)
+    many = LatencyTable.open(tmp_path / "many.jsonl", CONTEXT)
+    many.append_blocks({"a": STATISTIC, "b": FAILURE}, sizes={"a": 7})
+    assert one.path.read_bytes() == many.path.read_bytes()
+
+
+def test_the_last_entry_of_a_block_wins(tmp_path: Path) -> None:
+    table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
+    table.append_block("a", STATISTIC)
+    table.append_block("a", replace(STATISTIC, median=0.5))
+    assert LatencyTable.open(table.path).latency_ms("a") == 0.5
+
+
+def test_a_failure_counts_as_missing_and_its_reason_is_told(tmp_path: Path) -> None:
+    table = filled(tmp_path / "t.jsonl")
+    assert table.missing(["b", "a", "c", "b"]) == ("b", "c")
+    with pytest.raises(MissingEntryError, match="SIGSEGV"):
+        table.latency_ms("b")
+    with pytest.raises(MissingEntryError, match="hwnas profile"):
+        table.latency_ms("c")
+
+
+def test_a_success_after_a_failure_and_the_other_way_round(tmp_path: Path) -> None:
+    table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
+    table.append_block("a", FAILURE)
+    table.append_block("a", STATISTIC, size_bytes=3)
+    assert table.missing(["a"]) == ()
+    assert not table.failures
+    table.append_block("a", FAILURE)
+    assert table.missing(["a"]) == ("a",)
+    assert not table.sizes_bytes
+    assert same(table, LatencyTable.open(table.path))
+
+
+@pytest.mark.parametrize("bad", [{"median": 0.0}, {"median": float("nan")}, {"p90": float("inf")}, {"n": 0}])
+def test_a_value_that_could_not_be_read_back_is_not_written(tmp_path: Path, bad: dict[str, float]) -> None:
+    table = filled(tmp_path / "t.jsonl")
+    before = table.path.read_bytes()
+    with pytest.raises((ValueError, TypeError)):
+        table.append_block("x", replace(STATISTIC, **bad))
+    assert table.path.read_bytes() == before
+
+
+# ---------------------------------------------------------------- contexts
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device", "pi5"),
+        ("hardware", "another processor"),
+        ("runtime", "litert"),
+        ("runtime_version", "1.3"),
+        ("threads", 4),
+        ("precision", "int8"),
+        ("options", "provider=CUDAExecutionProvider"),
+        ("reference_sha256", "cd" * 32),
+    ],
+)
+def test_another_context_is_refused_and_the_difference_named(tmp_path: Path, field: str, value: object) -> None:
+    filled(tmp_path / "t.jsonl")
+    with pytest.raises(TableContextError) as e:
+        LatencyTable.open(tmp_path / "t.jsonl", replace(CONTEXT, **{field: value}))
+    assert e.value.differences == {field: (getattr(CONTEXT, field), value)}
+    assert str(value) in str(e.value)
+
+
+def test_date_governor_and_reference_time_may_differ_and_the_tables_own_stay(tmp_path: Path) -> None:
+    filled(tmp_path / "t.jsonl")
+    later = replace(CONTEXT, date="2027-01-01", reference_ms=2.0, governor="performance")
+    assert LatencyTable.open(tmp_path / "t.jsonl", later).context == CONTEXT
+
+
+def test_a_context_of_a_device_holds_its_options_and_what_the_runtime_says() -> None:
+    device = Device(name="d", runtime="r", threads=2, options={"b": 1, "a": "x"})
+    said = {"runtime_version": "9", "hardware": "h", "governor": "performance"}
+    context = TableContext.of(device, said, precision="int8", reference_sha256="00", reference_ms=1.0)
+    assert (context.device, context.runtime, context.threads, context.options) == ("d", "r", 2, "a=x,b=1")
+    assert (context.runtime_version, context.hardware, context.governor) == ("9", "h", "performance")
+    assert context.date
+
+
+def test_without_a_context_an_absent_table_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="hwnas profile"):
+        LatencyTable.open(tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_opening_writes_nothing_to_a_table_that_exists(tmp_path: Path) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    path.write_bytes(path.read_bytes()[:-3])
+    before = path.read_bytes()
+    LatencyTable.open(path, CONTEXT)
+    LatencyTable.open(path)
+    assert path.read_bytes() == before
+
+
+# ---------------------------------------------------------------- files cut off and damaged
+
+
+def test_a_table_cut_off_at_any_byte_opens_and_can_be_appended_to(tmp_path: Path) -> None:
+    whole = filled(tmp_path / "whole.jsonl").path.read_bytes()
+    first_line_end = whole.index(b"\n") + 1
+    path = tmp_path / "cut.jsonl"
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        complete = whole[:length].count(b"\n")
+        if length < first_line_end:
+            with pytest.raises(TableError, match="first line"):
+                LatencyTable.open(path)
+        table = LatencyTable.open(path, CONTEXT)
+        assert len(table.statistics) + len(table.failures) + len(table.networks) == max(complete - 1, 0)
+        table.append_block("new", STATISTIC)
+        again = LatencyTable.open(path)
+        assert same(table, again)
+        assert again.latency_ms("new") == 0.25
+        kept = whole[: whole[:length].rfind(b"\n") + 1]
+        assert path.read_bytes().startswith(kept)
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_damaged_line_is_an_error_with_its_number(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = filled(tmp_path_factory.mktemp("damaged") / "t.jsonl").path
+    lines = path.read_bytes().split(b"\n")
+    number = data.draw(st.integers(0, len(lines) - 2))
+    position = data.draw(st.integers(0, len(lines[number]) - 1))
+    # Cut inside a line, or a brace replaced: a damage that no JSON survives.
+    lines[number] = data.draw(
+        st.sampled_from(
+            [lines[number][:position], b"\0" * len(lines[number]), b"x" + lines[number][1:], b"\xff" + lines[number]]
+        )
+    )
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(TableError, match=rf"line {number + 1} "):
+        LatencyTable.open(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latency_ms": None},
+        {"latency_ms": {"median": 1.0}},
+        {"latency_ms": {"median": "fast", "p90": 1.0, "n": 3, "cv": 0.0, "drift": 1.0}},
+        {"latency_ms": {"median": -1.0, "p90": 1.0, "n": 3, "cv": 0.0, "drift": 1.0}},
+        {"block": 7},
+        {"kind": "poem"},
+        {"size_bytes": "many"},
+    ],
+)
+def test_a_line_of_the_wrong_shape_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    lines = path.read_text().splitlines()
+    lines[1] = json.dumps({**json.loads(lines[1]), **change})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(TableError, match="line 2 "):
+        LatencyTable.open(path)
+
+
+def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    path.write_text(path.read_text().replace('"schema":1', '"schema":2'))
+    with pytest.raises(TableError, match=r"schema 2.*reads schema 1"):
+        LatencyTable.open(path)
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+def test_a_disk_that_fills_up_is_an_oserror_and_the_table_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = filled(tmp_path / "t.jsonl")
+    before = table.path.read_bytes()
+
+    def half_then_full(fd: int, data: bytes) -> None:
+        os.write(fd, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr(_table_file, "_write", half_then_full)
+        with pytest.raises(OSError, match="No space"):
+            table.append_block("new", STATISTIC)
+    assert table.path.read_bytes() == before
+    assert "new" not in table.entries
+    table.append_block("new", STATISTIC)
+    assert same(table, LatencyTable.open(table.path))
+
+
+def _fill_up_to(path: Path, limit: int) -> None:
+    """In a process of its own: the limit cannot be raised again."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    table = LatencyTable.open(path)
+    try:
+        for i in range(10_000):
+            table.append_block(f"block {i}", STATISTIC)
+    except OSError:
+        os._exit(0 if same(table, LatencyTable.open(path)) else 2)
+    os._exit(1)
+
+
+def test_a_real_size_limit_leaves_a_readable_table(tmp_path: Path) -> None:
+    path = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT).path
+    process = multiprocessing.get_context("spawn").Process(target=_fill_up_to, args=(path, 3000))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    table = LatencyTable.open(path)
+    assert len(table.entries) > 5
+    table.append_block("after", STATISTIC)
+    assert LatencyTable.open(path).latency_ms("after") == 0.25
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def _append_many(path: Path, name: str, n: int) -> None:
+    table = LatencyTable.open(path, CONTEXT)
+    for i in range(n):
+        table.append_block(f"{name}-{i}", STATISTIC)
+
+
+def test_two_processes_lose_and_mix_no_lines(tmp_path: Path) -> None:
+    path, n = tmp_path / "t.jsonl", 150
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append_many, args=(path, name, n)) for name in ("one", "two")]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join(60)
+    assert [p.exitcode for p in processes] == [0, 0]
+    assert set(LatencyTable.open(path).entries) == {f"{name}-{i}" for name in ("one", "two") for i in range(n)}
+
+
+def test_refresh_shows_what_another_process_appended(tmp_path: Path) -> None:
+    mine = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
+    LatencyTable.open(mine.path, CONTEXT).append_block("theirs", STATISTIC)
+    assert "theirs" not in mine.entries
+    mine.refresh()
+    assert mine.latency_ms("theirs") == 0.25
