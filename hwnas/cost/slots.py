@@ -21,7 +21,7 @@ from hwnas.cost.elimination import Combine, Factor, Optimum, optimum
 from hwnas.errors import SpaceError
 from hwnas.types import Block, FloatArray, IntArray, SearchSpace
 
-_CHUNK = 2048  # architectures evaluated at once: their indices and gathered entries stay in the cache
+_CHUNK = 1024  # architectures evaluated at once: their indices and gathered entries stay in the cache
 _MERGED_ENTRIES = 1 << 13  # slots are merged into one table as long as it stays this small
 _FLOAT32_EXACT = 1 << 24  # integers below this are exact in float32, so BLAS may compute indices
 
@@ -137,15 +137,15 @@ class SlotTable:
         Raises:
             SpaceError: wrong shape or type, or an index outside its choice's options.
         """
-        encodings = self._checked(encodings)
-        values = np.zeros(len(encodings))
-        gather = self._gather
-        for start in range(0, len(encodings) if gather else 0, _CHUNK):
+        self._check_form(encodings)
+        values = np.full(len(encodings), self.offset)
+        sizes = np.array(self.sizes, dtype=self._gather.exact)
+        for start in range(0, len(encodings), _CHUNK):
             rows = encodings[start : start + _CHUNK]
-            self._check_range(rows, start)
-            assert gather is not None
-            values[start : start + len(rows)] = gather(rows, self.combine)
-        values += self.offset
+            digits = rows.astype(sizes.dtype)
+            if digits.size and (digits.min() < 0 or (digits >= sizes).any()):
+                raise self._out_of_range(rows, start)
+            values[start : start + len(rows)] += self._gather(digits, self.combine)
         return values
 
     def minimum(self) -> Optimum:
@@ -161,30 +161,24 @@ class SlotTable:
         encodings = self.canonical(found.assignment[None])
         return Optimum(value=float(self.evaluate(encodings)[0]), assignment=encodings[0])
 
-    def _checked(self, encodings: IntArray) -> IntArray:
-        if (
-            encodings.ndim != 2
-            or encodings.shape[1] != len(self.sizes)
-            or not np.issubdtype(encodings.dtype, np.integer)
-        ):
+    def _check_form(self, encodings: IntArray) -> None:
+        integers = np.issubdtype(encodings.dtype, np.integer)
+        if encodings.ndim != 2 or encodings.shape[1] != len(self.sizes) or not integers:
             raise SpaceError(
                 f"encodings of shape {encodings.shape} and type {encodings.dtype}; "
                 f"they must be integers of shape (N, {len(self.sizes)})"
             )
-        return encodings
 
-    def _check_range(self, rows: IntArray, start: int) -> None:
-        sizes = np.asarray(self.sizes)
-        if len(sizes) and ((rows.min(axis=0) < 0) | (rows.max(axis=0) >= sizes)).any():
-            row, column = np.argwhere((rows < 0) | (rows >= sizes))[0]
-            raise SpaceError(
-                f"encoding {start + row} has {rows[row, column]} for choice {column}, "
-                f"which has the options 0 to {sizes[column] - 1}"
-            )
+    def _out_of_range(self, rows: IntArray, start: int) -> SpaceError:
+        row, column = np.argwhere((rows < 0) | (rows >= np.array(self.sizes)))[0]
+        return SpaceError(
+            f"encoding {start + row} has {rows[row, column]} for choice {column}, "
+            f"which has the options 0 to {self.sizes[column] - 1}"
+        )
 
     @cached_property
-    def _gather(self) -> _Gather | None:
-        return _Gather(_merged(self.factors, self.sizes, self.combine), self.sizes) if self.factors else None
+    def _gather(self) -> _Gather:
+        return _Gather(_merged(self.factors, self.sizes, self.combine), self.sizes)
 
 
 class _Gather:
@@ -192,23 +186,27 @@ class _Gather:
 
     The position of a network's entry in a table is a dot product of its encoding with the table's
     strides, so one BLAS product finds the entries of all tables at once.
+
+    Attributes:
+        exact: the float type in which every position is exact.
     """
 
     def __init__(self, factors: Sequence[Factor], sizes: Sequence[int]) -> None:
-        self._entries = np.concatenate([f.values.ravel() for f in factors])
-        exact: npt.DTypeLike = np.float32 if len(self._entries) < _FLOAT32_EXACT else np.float64
-        self._strides = np.zeros((len(factors), len(sizes)), dtype=exact)
+        lengths = [f.values.size for f in factors]
+        self.exact: npt.DTypeLike = np.float32 if sum(lengths) < _FLOAT32_EXACT else np.float64
+        self._entries = np.concatenate([np.zeros(0), *(f.values.ravel() for f in factors)])
+        self._starts = np.cumsum([0, *lengths])[:-1, None]
+        self._strides = np.zeros((len(factors), len(sizes)), dtype=self.exact)
         for row, factor in zip(self._strides, factors, strict=True):
             below = np.cumprod([1, *factor.values.shape[:0:-1]])[::-1]
             row[list(factor.scope)] = below[: len(factor.scope)]
-        lengths = [f.values.size for f in factors]
-        self._starts = np.cumsum([0, *lengths[:-1]])[:, None]
 
-    def __call__(self, rows: IntArray, combine: Combine) -> FloatArray:
-        positions = (self._strides @ rows.T.astype(self._strides.dtype)).astype(np.intp)  # (T, D) @ (D, n) -> (T, n)
+    def __call__(self, digits: FloatArray, combine: Combine) -> FloatArray:
+        """(n, D) option indices as `exact` floats -> (n,) combined entries."""
+        positions = (self._strides @ digits.T).astype(np.intp)  # (T, D) @ (D, n) -> (T, n)
         positions += self._starts
         found = self._entries.take(positions)
-        return np.asarray(found.sum(axis=0) if combine == "sum" else np.maximum(found.max(axis=0), 0.0))
+        return np.asarray(found.sum(axis=0) if combine == "sum" else found.max(axis=0, initial=0.0))
 
 
 def _merged(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -> list[Factor]:
