@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwnas.errors import InfeasibleError
+from hwnas.search.candidates import Candidates, ExhaustedError, key_of
+from hwnas.types import FloatArray, IntArray
+
+from .problems import SPACE, WIDE, Bounded, cost, problem
+
+ENCODINGS = st.tuples(*[st.integers(0, 3)] * 3).map(lambda t: np.array(t, dtype=np.int64))
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@settings(deadline=None)
+@given(ENCODINGS, st.sets(ENCODINGS.map(lambda e: key_of(SPACE.canonical(e))), max_size=8))
+def test_result_is_canonical_new_and_within_limits(encoding: IntArray, taken: set[bytes]) -> None:
+    found = Candidates(problem()).nearest_new(encoding, taken, rng())
+    assert (SPACE.canonical(found) == found).all()
+    assert key_of(found) not in taken
+    assert cost(found[None])[0] <= 4
+
+
+@settings(deadline=None)
+@given(ENCODINGS)
+def test_a_proposal_that_fits_is_not_changed(encoding: IntArray) -> None:
+    found = Candidates(problem(limit=None)).nearest_new(encoding, set(), rng())
+    assert (found == SPACE.canonical(encoding)).all()
+
+
+@settings(deadline=None)
+@given(ENCODINGS)
+def test_a_listed_space_gives_the_nearest_network_of_all(encoding: IntArray) -> None:
+    found = Candidates(problem()).nearest_new(encoding, set(), rng())
+    proposal = SPACE.canonical(encoding)
+    rows = SPACE.canonical(np.indices((4, 4, 4)).reshape(3, -1).T)
+    rows = rows[cost(rows) <= 4]
+    assert (found != proposal).sum() == (rows != proposal).sum(axis=1).min()
+
+
+def test_a_listed_space_is_exhausted_when_all_that_fit_are_taken() -> None:
+    rows = np.unique(SPACE.canonical(np.indices((4, 4, 4)).reshape(3, -1).T), axis=0)
+    taken = {key_of(r) for r in rows if r.sum() <= 4}
+    with pytest.raises(ExhaustedError, match=rf"all {len(taken)} networks"):
+        Candidates(problem()).nearest_new(rows[0], taken, rng())
+
+
+@pytest.mark.parametrize("limit", [30.0, 12.0, 3.0])
+def test_a_wide_space_is_repaired_to_a_tight_limit(limit: float) -> None:
+    candidates = Candidates(problem(WIDE, limit=limit))
+    found = candidates.nearest_new(np.full(20, 3, dtype=np.int64), set(), rng())
+    assert cost(found[None])[0] <= limit
+
+
+def test_a_taken_network_of_a_wide_space_gives_way_to_a_neighbour() -> None:
+    proposal = np.ones(20, dtype=np.int64)
+    found = Candidates(problem(WIDE, limit=30.0)).nearest_new(proposal, {key_of(proposal)}, rng())
+    assert (found != proposal).sum() == 1
+
+
+def test_limits_are_kept_by_the_upper_bound() -> None:
+    candidates = Candidates(problem(closed_form=Bounded(SPACE)))
+    found = candidates.nearest_new(np.array([2, 1, 1]), set(), rng())
+    assert cost(found[None])[0] + 1 <= 4
+
+
+def test_a_network_whose_closed_form_is_nan_is_never_given() -> None:
+    def only_small_runs(encodings: IntArray) -> FloatArray:
+        return np.where(cost(encodings) > 2, np.nan, cost(encodings))
+
+    candidates = Candidates(problem(limit=None, closed_form=only_small_runs))
+    assert cost(candidates.nearest_new(np.array([3, 3, 3]), set(), rng())[None])[0] <= 2
+
+
+@pytest.mark.parametrize("space", [SPACE, WIDE])
+def test_a_limit_below_the_exact_minimum_is_refused_with_the_smallest(space: object) -> None:
+    candidates = Candidates(problem(space, limit=-2.0, closed_form=Bounded(space)))  # type: ignore[arg-type]
+    with pytest.raises(InfeasibleError, match="smallest reachable is 1") as e:
+        candidates.require_feasible(rng())
+    assert (e.value.metric, e.value.limit, e.value.reachable) == ("cost", -2.0, 1.0)
+    assert e.value.architecture is not None
+
+
+def test_a_wide_space_without_a_fit_names_the_nearest_miss() -> None:
+    def never_small(encodings: IntArray) -> FloatArray:
+        return 5 + cost(encodings)
+
+    with pytest.raises(InfeasibleError, match="smallest found in") as e:
+        Candidates(problem(WIDE, limit=4.0, closed_form=never_small)).require_feasible(rng())
+    assert e.value.reachable == pytest.approx(5.0)  # the bounded search does reach the true minimum here
+
+
+def test_the_bounded_search_finds_a_rare_network() -> None:
+    def one_in_a_million(encodings: IntArray) -> FloatArray:  # only c0..c9 all 3 keep the limit
+        return 10.0 - (np.asarray(encodings)[:, :10] == 3).sum(axis=1)
+
+    found = Candidates(problem(WIDE, limit=0.5, closed_form=one_in_a_million)).nearest_new(
+        np.zeros(20, dtype=np.int64), set(), rng()
+    )
+    assert (found[:10] == 3).all()

@@ -1,0 +1,179 @@
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hwnas.errors import StudyError
+from hwnas.search import Study, read_study, search
+from hwnas.search.storage import HealingJournal
+from hwnas.types import Option
+
+from .problems import SPACE, quality
+
+
+def find(storage: Path | str, *, n_trials: int, seed: int = 0) -> Study:
+    return search(
+        SPACE,
+        quality,
+        directions={"accuracy": "maximize"},
+        n_trials=n_trials,
+        storage=storage,
+        sampler="random",
+        seed=seed,
+    )
+
+
+# ---------------------------------------------------------------- a journal that was cut
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("journal") / "study.journal"
+    find(path, n_trials=6)
+    return path.read_bytes()
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_journal_cut_at_any_byte_resumes(journal: bytes, tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "cut.journal"
+    path.write_bytes(journal[: data.draw(st.integers(0, len(journal)))])
+    study = find(path, n_trials=8)
+    assert len(study) == 8
+    assert len(np.unique(study.encodings, axis=0)) == 8
+    assert (read_study(path).encodings == study.encodings).all()
+    assert all(isinstance(json.loads(line), dict) for line in path.read_bytes().splitlines())
+
+
+def test_a_whole_last_record_without_its_line_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "tail.journal"
+    path.write_bytes(b'{"a":1}\n{"b":2}')
+    HealingJournal(path).append_logs([{"c": 3}])
+    assert path.read_bytes() == b'{"a":1}\n{"b":2}\n{"c":3}\n'
+
+
+def test_part_of_a_last_record_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "tail.journal"
+    path.write_bytes(b'{"a":1}\n{"long":"' + b"x" * 200_000)
+    HealingJournal(path).append_logs([{"c": 3}])
+    assert path.read_bytes() == b'{"a":1}\n{"c":3}\n'
+
+
+def test_damage_before_the_last_line_is_an_error_that_names_the_file(tmp_path: Path, journal: bytes) -> None:
+    path = tmp_path / "broken.journal"
+    path.write_bytes(b"\0\0\0 not json\n" + journal)
+    with pytest.raises(StudyError, match=r"broken\.journal is damaged"):
+        find(path, n_trials=8)
+
+
+def test_a_full_disk_ends_the_search_and_space_lets_it_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, appends = tmp_path / "full.journal", 0
+    append = HealingJournal.append_logs
+
+    def full_after_some(self: HealingJournal, logs: list[dict[str, Any]]) -> None:
+        nonlocal appends
+        appends += 1
+        if appends > 30:
+            with open(path, "ab") as f:
+                f.write(b'{"op_code":5,"trial')  # what fitted
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, logs)
+
+    with monkeypatch.context() as m:
+        m.setattr(HealingJournal, "append_logs", full_after_some)
+        with pytest.raises(OSError, match="No space left"):
+            find(path, n_trials=10)
+    assert len(find(path, n_trials=10)) == 10
+
+
+# ---------------------------------------------------------------- several processes, killed processes
+
+_SEARCH_FOR_EVER = """
+import sys, time
+from hwnas.search import search
+from tests.search.problems import SPACE, quality
+
+def evaluate(architecture):
+    print("evaluating", flush=True)
+    time.sleep({seconds})
+    return quality(architecture)
+
+search(SPACE, evaluate, directions={{"accuracy": "maximize"}}, n_trials=40, storage=sys.argv[1], sampler="random")
+"""
+
+
+def test_a_search_killed_while_evaluating_is_completed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "killed.journal"
+    with subprocess.Popen(
+        [sys.executable, "-c", _SEARCH_FOR_EVER.format(seconds=60), str(path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it evaluates its first network
+        process.send_signal(signal.SIGKILL)
+    study = find(path, n_trials=3)
+    assert study.numbers.tolist() == [1, 2, 3]  # trial 0 was running: failed and not counted
+    assert not study.failed
+    # its network is free again: the whole space can still be evaluated
+    assert len(find(path, n_trials=60)) == 52
+
+
+def test_a_trial_that_runs_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shared.journal"
+    with subprocess.Popen(
+        [sys.executable, "-c", _SEARCH_FOR_EVER.format(seconds=60), str(path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        study = find(path, n_trials=60)
+        process.send_signal(signal.SIGKILL)
+    assert len(study) == 51  # all but the one that the other process holds
+    assert "all 52 networks" in study.note
+
+
+def _share(path: str, n_trials: int, asked: Any) -> None:
+    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+        asked.append(str(sorted(architecture.items())))
+        time.sleep(0.002)
+        return quality(architecture)
+
+    search(
+        SPACE,
+        evaluate,
+        directions={"accuracy": "maximize"},
+        n_trials=n_trials,
+        storage=path,
+    )
+
+
+@pytest.mark.parametrize(("storage", "n_trials"), [("journal", 52), ("sqlite", 10)])  # 52: the whole space
+def test_two_processes_share_a_study_and_evaluate_no_network_twice(tmp_path: Path, storage: str, n_trials: int) -> None:
+    path = str(tmp_path / "two.journal") if storage == "journal" else f"sqlite:///{tmp_path}/two.db"
+    if storage == "sqlite":
+        find(path, n_trials=1)  # two processes that make the tables at once are SQLite's problem, not ours
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        asked = manager.list()
+        workers = [context.Process(target=_share, args=(path, n_trials, asked)) for _ in range(2)]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join(120)
+        assert [w.exitcode for w in workers] == [0, 0]
+        assert len(asked) == len(set(asked))
+    study = find(path, n_trials=n_trials)
+    assert len(study) == len(np.unique(study.encodings, axis=0)) == n_trials

@@ -1,0 +1,105 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hwnas.errors import MeasurementError, StudyError
+from hwnas.search import Study, load_study, search
+from hwnas.types import Option
+
+from .problems import SPACE, Bounded, quality
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+        if architecture["y"] == 2:
+            raise MeasurementError("refused")
+        return {**quality(architecture), **({"extra": 1.5} if architecture["y"] == 3 else {})}
+
+    return search(
+        SPACE,
+        evaluate,
+        closed_form={"cost": Bounded(SPACE)},
+        directions={"accuracy": "maximize", "cost": "minimize"},
+        limits={"cost": 6.0},
+        n_trials=60,
+    )
+
+
+def test_a_study_comes_back_as_it_was(study: Study, tmp_path: Path) -> None:
+    study.save(tmp_path / "study.safetensors")
+    loaded = load_study(tmp_path / "study.safetensors")
+    for a, b in zip(study.trials, loaded.trials, strict=True):
+        assert (a.number, a.architecture, a.values, a.upper, a.feasible) == (
+            b.number,
+            b.architecture,
+            b.values,
+            b.upper,
+            b.feasible,
+        )
+    for field in ("name", "space_name", "choices", "directions", "limits", "sources", "failed", "note"):
+        assert getattr(study, field) == getattr(loaded, field), field
+    assert study.failed
+    assert study.note
+
+
+def test_a_metric_that_some_trials_lack_is_left_out_of_their_values(study: Study) -> None:
+    assert {("extra" in t.values) == (t.architecture["y"] == 3) for t in study.trials} == {True}
+
+
+def test_an_empty_study_can_be_saved(study: Study, tmp_path: Path) -> None:
+    empty = Study(
+        name="e",
+        space_name="xyz",
+        choices=SPACE.choices,
+        directions=study.directions,
+        limits={},
+        numbers=np.zeros(0, dtype=np.int64),
+        encodings=np.zeros((0, 3), dtype=np.int64),
+        values={m: np.zeros(0) for m in study.directions},
+        feasible=np.zeros(0, dtype=bool),
+    )
+    empty.save(tmp_path / "e.safetensors")
+    assert load_study(tmp_path / "e.safetensors").trials == ()
+    with pytest.raises(StudyError, match="no finished trial"):
+        empty.best("accuracy")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_file_cut_at_any_byte_is_refused_by_name(study: Study, tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "cut.safetensors"
+    study.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(StudyError, match=r"cut\.safetensors"):
+        load_study(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with pytest.raises(StudyError, match="no study file"):
+        load_study(tmp_path / "absent")
+    save_file({"a": np.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(StudyError, match="not a study"):
+        load_study(tmp_path / "weights.safetensors")
+    save_file({"a": np.zeros(3)}, tmp_path / "newer.safetensors", metadata={"hwnas_study": '{"schema": 99}'})
+    with pytest.raises(StudyError, match="schema 99"):
+        load_study(tmp_path / "newer.safetensors")
+
+
+def test_a_study_is_opened_and_asked_without_optuna_or_torch(study: Study, tmp_path: Path) -> None:
+    study.save(tmp_path / "s.safetensors")
+    program = (
+        "import sys; from hwnas.query import query; import hwnas.search\n"
+        f"query({str(tmp_path / 's.safetensors')!r}, limits={{'cost': 5}})\n"
+        "print([m for m in ('optuna', 'torch', 'onnxruntime', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

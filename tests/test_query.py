@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas.errors import ConfigError, InfeasibleError, StudyError
+from hwnas.query import query, trade_off
+from hwnas.search import Study
+from hwnas.spaces import CategoricalSpace
+from hwnas.types import Direction
+
+SPACE = CategoricalSpace({f"c{i}": tuple(range(6)) for i in range(12)}, name="tabular")
+
+
+def made_up(n: int) -> Study:
+    """A study of n random networks: accuracy grows with latency, size is on its own."""
+    rng = np.random.default_rng(0)
+    latency_ms, noise = rng.uniform(1, 10, n), rng.normal(0, 0.02, n)
+    return Study(
+        name="made-up",
+        space_name=SPACE.name,
+        choices=SPACE.choices,
+        directions={"accuracy": Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE},
+        limits={"latency_ms": 8.0},
+        numbers=np.arange(n),
+        encodings=rng.integers(0, 6, (n, 12)),
+        values={
+            "accuracy": 0.5 + 0.04 * latency_ms + noise,
+            "latency_ms": latency_ms,
+            "size_bytes": rng.uniform(1e5, 1e6, n),
+        },
+        upper={"latency_ms": latency_ms * 1.1},
+        feasible=latency_ms * 1.1 <= 8.0,
+        sources={"accuracy": "measured", "latency_ms": "estimated"},
+    )
+
+
+STUDY = made_up(500)
+
+
+def test_answers_are_the_best_within_all_limits_best_first() -> None:
+    limits = {"latency_ms": 4.0, "size_bytes": 5e5}
+    answers = query(STUDY, limits=limits, top=3)
+    fits = (STUDY.upper["latency_ms"] <= 4.0) & (STUDY.values["size_bytes"] <= 5e5)
+    expected = sorted(np.flatnonzero(fits), key=lambda i: -STUDY.values["accuracy"][i])[:3]
+    assert [a.number for a in answers] == expected
+
+
+def test_a_limit_is_kept_by_the_upper_bound() -> None:
+    answer = query(STUDY, limits={"latency_ms": 4.0})[0]
+    assert answer.values["latency_ms"] < answer.upper["latency_ms"] <= 4.0
+    assert answer.architecture == SPACE.decode(answer.encoding)
+
+
+def test_a_minimised_metric_is_answered_with_the_smallest() -> None:
+    answer = query(STUDY, limits={"accuracy": 0.7}, metric="latency_ms")[0]
+    enough = STUDY.values["accuracy"] >= 0.7  # a floor: accuracy is maximised
+    assert answer.values["latency_ms"] == STUDY.values["latency_ms"][enough].min()
+
+
+def test_fewer_networks_than_asked_for_are_all_there_are() -> None:
+    fits = int((STUDY.upper["latency_ms"] <= 1.5).sum())
+    assert 0 < len(query(STUDY, limits={"latency_ms": 1.5}, top=10_000)) == fits
+
+
+def test_an_unreachable_limit_names_the_smallest_in_the_study() -> None:
+    smallest = STUDY.upper["latency_ms"].min()
+    with pytest.raises(InfeasibleError, match="the limit on latency_ms binds") as e:
+        query(STUDY, limits={"latency_ms": 0.5, "size_bytes": 9e5})
+    assert (e.value.metric, e.value.limit) == ("latency_ms", 0.5)
+    assert e.value.reachable == pytest.approx(smallest)
+    assert e.value.architecture == SPACE.decode(STUDY.encodings[STUDY.upper["latency_ms"].argmin()])
+
+
+def test_limits_that_can_be_kept_only_one_by_one_name_what_is_left_under_the_others() -> None:
+    size = float(STUDY.values["size_bytes"].min())
+    latency = float(STUDY.upper["latency_ms"].min())
+    with pytest.raises(InfeasibleError, match="of the networks that keep") as e:
+        query(STUDY, limits={"latency_ms": latency * 1.001, "size_bytes": size * 1.001})
+    other = "size_bytes" if e.value.metric == "latency_ms" else "latency_ms"
+    keeps = STUDY.keeps({other: {"latency_ms": latency, "size_bytes": size}[other] * 1.001})
+    bound = STUDY.upper.get(e.value.metric, STUDY.values[e.value.metric])
+    assert e.value.reachable == pytest.approx(bound[keeps].min())
+
+
+@pytest.mark.parametrize(
+    ("limits", "metric", "named"),
+    [({"energy_mj": 1.0}, "accuracy", "size_bytes"), ({}, "top5", "accuracy, latency_ms")],
+)
+def test_an_unknown_metric_lists_the_known(limits: dict[str, float], metric: str, named: str) -> None:
+    with pytest.raises(StudyError, match=named):
+        query(STUDY, limits=limits, metric=metric)
+
+
+def test_asking_for_no_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        query(STUDY, limits={}, top=0)
+
+
+def test_trade_off_is_the_front_within_the_limits_of_the_study_cheapest_first() -> None:
+    front = trade_off(STUDY, "accuracy", "latency_ms")
+    costs = [a.values["latency_ms"] for a in front]
+    gains = [a.values["accuracy"] for a in front]
+    assert costs == sorted(costs)
+    assert gains == sorted(gains)
+    rows = STUDY.feasible
+    for cost, gain in zip(costs, gains, strict=True):
+        better = (STUDY.values["latency_ms"][rows] < cost) & (STUDY.values["accuracy"][rows] >= gain)
+        assert not better.any()
+
+
+def test_trade_off_takes_a_metric_that_was_no_direction_as_a_cost() -> None:
+    sizes = [a.values["size_bytes"] for a in trade_off(STUDY, "accuracy", "size_bytes")]
+    assert sizes == sorted(sizes)
+
+
+def test_a_file_of_ten_thousand_trials_gives_the_same_answer_as_the_study(tmp_path: Path) -> None:
+    study = made_up(10_000)
+    path = tmp_path / "study.safetensors"
+    study.save(path)
+    assert path.stat().st_size < 10_000 * (12 + 4 * 8 + 8 + 1) + 20_000  # a byte a choice, no text a trial
+    limits = {"latency_ms": 3.0}
+    assert [a.number for a in query(path, limits=limits, top=5)] == [
+        a.number for a in query(study, limits=limits, top=5)
+    ]
