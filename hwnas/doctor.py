@@ -109,9 +109,12 @@ def _packages() -> Iterator[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """2.13.0+cpu -> (2, 13, 0)."""
-    release = re.match(r"[\d.]*", version.partition("+")[0])
-    return tuple(int(n) for n in (release[0] if release else "").split(".") if n)
+    """2.13.0+cpu -> (2, 13): trailing zeros say nothing."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(n) for n in release[0].split(".")] if release else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _plugins() -> Iterator[Finding]:

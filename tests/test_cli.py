@@ -1,0 +1,285 @@
+"""The commands: what they print where, and what they exit with. The pipeline is replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from hwnas import pipeline
+from hwnas._console import Console
+from hwnas.cli import app
+from hwnas.config import Config
+from hwnas.errors import (
+    ArtefactError,
+    ConfigError,
+    DataError,
+    DivergenceError,
+    HwnasError,
+    InfeasibleError,
+    VerificationError,
+)
+from hwnas.search import search
+from hwnas.spaces import CategoricalSpace
+
+STAGES = {
+    "run": "run_all",
+    "train": "train",
+    "profile": "profile",
+    "search": "search",
+    "export": "export",
+    "report": "report",
+}
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What the commands called, in order: every stage of the pipeline only notes its argument."""
+    made: list[tuple[str, Any]] = []
+
+    def noting(name: str) -> Callable[..., dict[str, Any]]:
+        def stage(subject: Config | Path, *, console: Console) -> dict[str, Any]:
+            made.append((name, subject))
+            console.note("working")
+            return {"title": name, "rows": [("accuracy", 0.98125), ("path", Path("a/b"))], "extra": np.float32(0.5)}
+
+        return stage
+
+    for name in (*STAGES.values(), "verify"):
+        monkeypatch.setattr(pipeline, name, noting(name), raising=False)
+    return made
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def stage(config: Config, *, console: Console) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(pipeline, "train", stage, raising=False)
+
+
+# ---------------------------------------------------------------- stages
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_a_stage_without_configuration_does_the_digits(command: str, calls: list[tuple[str, Any]]) -> None:
+    assert invoke(command).exit_code == 0
+    assert calls == [(STAGES[command], Config.default_digits())]
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_a_stage_reads_the_configuration_of_a_run(command: str, calls: list[tuple[str, Any]], tmp_path: Path) -> None:
+    config = Config().replaced({"train.steps": 7})
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert invoke(command, tmp_path).exit_code == 0
+    assert calls == [(STAGES[command], config.replaced({"output.folder": str(tmp_path)}))]
+
+
+def test_values_can_be_changed_on_the_command_line(calls: list[tuple[str, Any]]) -> None:
+    changes = ("--set", "train.steps=7", "--set", "data.source=npz:a.npz", "--set", "space.resolutions=[8, 16]")
+    assert invoke("train", *changes, "--output", "there").exit_code == 0
+    config = calls[0][1]
+    assert (config.train.steps, config.data.source, config.space.resolutions) == (7, "npz:a.npz", (8, 16))
+    assert config.output.folder == "there"
+
+
+@pytest.mark.parametrize("command", ["run", "search", "export"])
+def test_given_limits_take_the_place_of_the_configured(command: str, calls: list[tuple[str, Any]]) -> None:
+    assert invoke(command, "--limit", "latency_ms=2", "--limit", "size_bytes=300e3").exit_code == 0
+    assert calls[0][1].limits.absolute() == {"latency_ms": 2.0, "size_bytes": 300e3}
+    assert calls[0][1].limits.latency_fraction is None
+
+
+def test_verify_takes_the_folder_of_a_deployment(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
+    assert invoke("verify", tmp_path).exit_code == 0
+    assert calls == [("verify", tmp_path)]
+
+
+# ---------------------------------------------------------------- output
+
+
+def test_the_result_is_a_table_on_standard_output(calls: list[tuple[str, Any]]) -> None:
+    result = invoke("train")
+    assert "0.9812" in result.stdout
+    assert "working" in result.stderr
+    assert "working" not in result.stdout
+
+
+def test_json_is_one_document_and_all_there_is_on_standard_output(calls: list[tuple[str, Any]]) -> None:
+    result = invoke("train", "--json")
+    assert json.loads(result.stdout) == {
+        "title": "train",
+        "rows": [["accuracy", 0.98125], ["path", "a/b"]],
+        "extra": 0.5,
+    }
+    assert "working" in result.stderr
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("no"), 2),
+        (DataError("no"), 2),
+        (ArtefactError("no"), 2),
+        (InfeasibleError("no", metric="latency_ms", limit=1.0), 3),
+        (VerificationError("no"), 4),
+        (DivergenceError(3, float("nan"), None), 1),
+        (OSError(28, "No space left on device"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_the_exit_status_tells_what_happened(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
+) -> None:
+    failing(monkeypatch, error)
+    assert invoke("train").exit_code == status
+
+
+def test_an_error_is_one_line_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, DataError("the folder [a] is missing " + "and so on " * 30))
+    result = invoke("train")
+    assert result.stderr.startswith("error: the folder [a] is missing and so on")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_debug_shows_the_traceback_and_keeps_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, DataError("no"))
+    result = invoke("train", "--debug")
+    assert "Traceback" in result.stderr
+    assert result.exit_code == 2
+
+
+def test_a_bug_is_not_dressed_up_as_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, ZeroDivisionError("our fault"))
+    assert isinstance(invoke("train").exception, ZeroDivisionError)
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyboardInterrupt())
+    assert "interrupted; run the same command again to go on" in invoke("train").stderr
+
+
+def test_json_holds_the_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    reachable = InfeasibleError("no", metric="latency_ms", limit=1.0, reachable=7.3, architecture={"depth": 1})
+    failing(monkeypatch, reachable)
+    document = json.loads(invoke("train", "--json").stdout)
+    assert document["exit_status"] == 3
+    assert document["error"]["reachable"] == 7.3
+    assert document["error"]["architecture"] == {"depth": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "/no/such/file.toml"),
+        ("train", "--set", "steps"),
+        ("train", "--set", "train.stesp=3"),
+        ("train", "--set", "train.steps=many"),
+        ("export", "--limit", "latency_ms"),
+        ("export", "--limit", "latency_ms=fast"),
+        ("export", "--limit", "latency_ms=nan"),
+        ("export", "--limit", "latency_ms=1", "--limit", "latency_ms=2"),
+        ("export", "--limit", "joy=1"),
+        ("spaces", "no-such-space"),
+        ("query", "/no/such/study"),
+        ("train", "--no-such-option"),
+        ("no-such-command",),
+        ("verify",),
+    ],
+)
+def test_wrong_input_is_refused_before_any_work(arguments: tuple[str, ...], calls: list[tuple[str, Any]]) -> None:
+    assert invoke(*arguments).exit_code == 2
+    assert not calls
+
+
+def test_every_error_has_a_status_that_is_documented() -> None:
+    def tree(error: type[HwnasError]) -> list[type[HwnasError]]:
+        return [error, *(e for sub in error.__subclasses__() for e in tree(sub))]
+
+    assert {e.exit_status for e in tree(HwnasError)} == {1, 2, 3, 4}
+
+
+# ---------------------------------------------------------------- questions
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    space = CategoricalSpace({"a": (1, 2, 3), "b": (1, 2, 3)})
+    study = search(
+        space,
+        evaluate=lambda architecture: {"accuracy": float(architecture["a"]) / 10},
+        closed_form={"latency_ms": lambda encodings: encodings.sum(axis=1) + 1.0},
+        directions={"accuracy": "maximize", "latency_ms": "minimize"},
+        n_trials=9,
+        sampler="random",
+    )
+    folder = tmp_path_factory.mktemp("run")
+    study.save(folder / "study.safetensors")
+    return folder
+
+
+def test_query_answers_with_the_best_network_within_a_limit(run_folder: Path) -> None:
+    result = invoke("query", run_folder, "--limit", "latency_ms=2", "--json")
+    (answer,) = json.loads(result.stdout)["answers"]
+    assert answer["architecture"] == {"a": 2, "b": 1}
+    assert answer["values"]["accuracy"] == pytest.approx(0.2)
+
+
+def test_query_takes_a_study_file_and_gives_as_many_as_asked(run_folder: Path) -> None:
+    result = invoke("query", run_folder / "study.safetensors", "--top", 3, "--json")
+    assert len(json.loads(result.stdout)["answers"]) == 3
+
+
+def test_query_for_the_impossible_exits_with_3(run_folder: Path) -> None:
+    result = invoke("query", run_folder, "--limit", "latency_ms=0.5")
+    assert result.exit_code == 3
+    assert "latency_ms" in result.stderr
+
+
+def test_query_of_a_folder_without_study_says_what_makes_one(tmp_path: Path) -> None:
+    result = invoke("query", tmp_path)
+    assert result.exit_code == 2
+    assert "hwnas search" in result.stderr
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def test_spaces_lists_the_presets_with_their_sizes() -> None:
+    rows = json.loads(invoke("spaces", "--json").stdout)["rows"]
+    assert {"mobilenet-tiny", "mobilenet-v3-large"} <= {row[0] for row in rows}
+    assert all(row[1] > 1 for row in rows)
+
+
+def test_a_space_shows_its_choices() -> None:
+    document = json.loads(invoke("spaces", "test-tiny", "--json").stdout)
+    assert all(len(options) > 1 for _, options in document["rows"])
+
+
+def test_devices_lists_this_machine() -> None:
+    assert "cpu" in {row[0] for row in json.loads(invoke("devices", "--json").stdout)["rows"]}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import hwnas
+
+    assert invoke("--version").stdout.strip() == hwnas.__version__
+
+
+def test_every_command_explains_itself() -> None:
+    for command in (*STAGES, "verify", "query", "devices", "spaces", "doctor"):
+        result = invoke(command, "--help")
+        assert result.exit_code == 0
+        assert "--json" in result.stdout

@@ -1,0 +1,176 @@
+"""Progress, tables and numbers as commands print them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console as RichConsole
+
+from hwnas._console import Console, Meter, format_seconds, format_value
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def console(
+    clock: Clock, *, terminal: bool = False, json_output: bool = False
+) -> tuple[Console, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    made = Console(
+        json_output=json_output,
+        stdout=RichConsole(file=out, width=80),
+        stderr=RichConsole(file=err, force_terminal=terminal, width=120),
+        clock=clock,
+    )
+    return made, out, err
+
+
+# ---------------------------------------------------------------- rate and time left
+
+
+def test_the_rate_comes_with_the_time_left() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    assert meter.update(0, 100) == ""
+    clock.now += 5
+    assert meter.update(50, 100) == "10/s, 5 s left"
+
+
+def test_slow_work_is_told_in_seconds_each() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.update(0, 10)
+    clock.now += 8
+    assert meter.update(2, 10) == "4 s each, 32 s left"
+
+
+def test_what_was_done_before_a_resumption_does_not_count() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.update(900, 1000)
+    clock.now += 10
+    assert meter.update(910, 1000) == "1/s, 1 min 30 s left"
+
+
+def test_the_rate_follows_the_last_minute() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.update(0, 10_000)
+    for done in range(1, 301):
+        clock.now += 1
+        text = meter.update(done if done <= 200 else 200 + 10 * (done - 200), 10_000)
+    assert text.startswith("10/s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")]
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+# ---------------------------------------------------------------- progress
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then() -> None:
+    clock = Clock()
+    made, out, err = console(clock)
+    with made.progress("profile") as update:
+        for done in range(1, 101):
+            clock.now += 0.5
+            update(done, 100, "mbconv")
+    lines = err.getvalue().splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "profile: 20/100 (20 %), 2/s, 40 s left, mbconv"
+    assert lines[-1].startswith("profile: 100/100 (100 %)")
+    assert out.getvalue() == ""
+
+
+def test_the_last_state_is_told_when_work_is_cut_off() -> None:
+    made, _, err = console(Clock())
+
+    def work() -> None:
+        with made.progress("train") as update:
+            update(3, 10, "")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert err.getvalue() == "train: 3/10 (30 %)\n"
+
+
+def test_work_of_unknown_length_is_no_error() -> None:
+    made, _, err = console(Clock())
+    with made.progress("scan") as update:
+        update(0, 0, "[bold]")
+    assert err.getvalue() == "scan: 0/0, [bold]\n"
+
+
+def test_on_a_terminal_progress_is_drawn_and_may_be_nested() -> None:
+    made, out, err = console(Clock(), terminal=True)
+    with made.progress("outer") as outer:
+        outer(1, 2, "a [note]")
+        with made.progress("inner") as inner:
+            inner(3, 4, "")
+        outer(2, 2, "a [note]")
+    assert "inner" in err.getvalue()
+    assert "2/2" in err.getvalue()
+    assert "[note]" in err.getvalue()
+    assert out.getvalue() == ""
+    with made.progress("again") as update:
+        update(1, 1, "")
+
+
+# ---------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.981234, "0.9812"),
+        (12.0, "12"),
+        (1_234_567, "1,234,567"),
+        (1_234_567.0, "1,234,567"),
+        (10**30, "about 10^30"),
+        (True, "yes"),
+        (None, "-"),
+        ((3, 5, "x"), "3, 5, x"),
+        ({"median": 1.5, "n": 9}, "median 1.5, n 9"),
+    ],
+)
+def test_values_are_short(value: object, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_a_result_shows_its_rows_and_notes_as_they_are() -> None:
+    made, out, _ = console(Clock())
+    made.result({"title": "t [1]", "columns": ["k", "v"], "rows": [("[red]name", 1)], "notes": ["see [x]"]})
+    assert all(text in out.getvalue() for text in ("t [1]", "[red]name", "see [x]"))
+
+
+def test_a_result_without_rows_is_only_its_notes() -> None:
+    made, out, _ = console(Clock())
+    made.result({"title": "t", "rows": [], "notes": ["nothing to do"]})
+    assert out.getvalue() == "nothing to do\n"
+
+
+def test_json_holds_numbers_that_json_can_hold() -> None:
+    made, out, _ = console(Clock(), json_output=True)
+    made.result({"a": np.arange(2), "b": np.float64("nan"), "c": float("inf"), "d": {1}, "e": np.int64(3)})
+    assert json.loads(out.getvalue()) == {"a": [0, 1], "b": None, "c": None, "d": [1], "e": 3}
+
+
+def test_long_json_lines_are_not_wrapped() -> None:
+    made, out, _ = console(Clock(), json_output=True)
+    made.result({"text": "long " * 100 + "[bold]"})
+    assert json.loads(out.getvalue())["text"].endswith("[bold]")

@@ -1,0 +1,94 @@
+"""The doctor's findings and verdict, on machines made up for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hwnas import doctor, registry
+from hwnas.doctor import Finding, State, diagnose, examine
+
+
+def finding(part: str, name: str) -> Finding:
+    (found,) = [f for f in examine() if (f.part, f.name) == (part, name)]
+    return found
+
+
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
+    real = registry.installed_version
+    monkeypatch.setattr(registry, "installed_version", lambda name: versions.get(name, real(name)))
+
+
+def test_an_installed_package_is_shown_with_its_version() -> None:
+    assert finding("package", "numpy").state is State.OK
+    assert finding("package", "numpy").value == registry.installed_version("numpy")
+
+
+def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, optuna=None)
+    found = finding("package", "optuna")
+    assert found.state is State.MISSING
+    assert "-m pip install 'optuna>=5.0'" in found.advice
+
+
+def test_a_package_that_is_too_old_is_not_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, optuna="4.10.1")
+    assert finding("package", "optuna").value == "4.10.1 is too old"
+
+
+@pytest.mark.parametrize("version", ["5", "5.0", "5.0.0", "5.0.0rc1", "10.1+cpu", "5.0.post1"])
+def test_a_version_that_is_new_enough_is_recognised(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    pretend_installed(monkeypatch, optuna=version)
+    assert finding("package", "optuna").state is State.OK
+
+
+def test_the_package_of_an_extra_is_optional_and_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = (*registry.requirements(), 'no-such-litert>=2.0; extra == "litert"')
+    monkeypatch.setattr(registry, "requirements", lambda: requirements)
+    found = finding("package", "no-such-litert")
+    assert found.state is State.OPTIONAL
+    assert "'hwnas[litert]'" in found.advice
+    assert diagnose()["ready"]
+
+
+def test_a_runtime_without_its_package_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, onnxruntime=None)
+    found = finding("runtime", "onnxruntime")
+    assert found.value == "needs onnxruntime"
+    assert "pip install" in found.advice
+
+
+def test_what_users_do_not_need_is_left_out() -> None:
+    assert not [f for f in examine() if f.name == "pytest"]
+
+
+def test_a_missing_requirement_decides_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, optuna=None)
+    result = diagnose()
+    assert not result["ready"]
+    assert result["notes"][-1] == "Verdict: not ready: optuna"
+
+
+def test_a_busy_machine_is_a_warning_not_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (100.0, 0.0, 0.0))
+    result = diagnose()
+    assert result["ready"]
+    assert "load" in result["notes"][-1]
+
+
+def test_a_container_quota_counts_as_fewer_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    monkeypatch.setattr(doctor, "_QUOTA", tmp_path / "cpu.max")
+    assert finding("machine", "cores").value.startswith("0.5 of ")
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    (found,) = [f for f in examine(tmp_path / "missing") if f.name == "working folder"]
+    assert found.state is State.MISSING
+    assert "not writable" in found.value
+
+
+def test_devices_are_listed_with_their_runtime() -> None:
+    assert finding("device", "cpu").value.startswith("onnxruntime")
