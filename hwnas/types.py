@@ -265,7 +265,10 @@ class Estimate:
 class CostModel(Protocol):
     """A cost known for every architecture of a space without building it."""
 
-    metric: str
+    @property
+    def metric(self) -> str:
+        """Its name, with the unit: `latency_ms`."""
+        ...
 
     def estimate(self, encodings: IntArray) -> Estimate:
         """(N, D) -> values and upper bounds, each (N,)."""

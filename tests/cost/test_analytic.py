@@ -68,13 +68,13 @@ def layer_macs(module: nn.Module, block: Block) -> int:
 
 
 @given(block=blocks())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_macs_are_those_of_the_plain_module(block: Block) -> None:
     assert macs(block) == layer_macs(build_block(block), block)
 
 
 @given(block=blocks())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_parameters_are_those_of_the_plain_module(block: Block) -> None:
     assert parameters(block) == sum(p.numel() for p in build_block(block).parameters())
 
@@ -102,7 +102,7 @@ def sizes_of_tensors(module: nn.Module, block: Block) -> Iterator[int]:
 
 
 @given(block=blocks())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_peak_memory_covers_every_layer_with_its_residual_input_at_most(block: Block) -> None:
     width = 4 if block.precision == "fp32" else 1
     most = max(sizes_of_tensors(build_block(block), block))

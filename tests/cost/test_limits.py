@@ -82,7 +82,7 @@ def test_a_limit_between_value_and_upper_bound_is_not_kept() -> None:
     slack=st.tuples(*[st.floats(1.0, 1.6)] * 3),
     last=st.sampled_from(["sum", "max"]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_what_is_refused_is_impossible_and_a_witness_keeps_every_limit(
     seeds: tuple[int, int, int], slack: tuple[float, float, float], last: Combine
 ) -> None:
