@@ -13,7 +13,7 @@ from hwnas.measure._child import Child
 from hwnas.measure.protocol import PROTOCOL, artefact_to_json, device_to_json
 from hwnas.types import Artefact, Device
 
-_GIVE_UP_AFTER = 8  # deaths in a row without one artefact that ran
+_GIVE_UP_AFTER = 5  # deaths in a row without one artefact that ran
 
 
 class RuntimeBrokenError(MeasurementError):

@@ -1,0 +1,100 @@
+"""Device descriptions: what is shipped, and what is wrong with one's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hwnas.devices import device_names, load_device
+
+from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.testing.fake import fake_device
+from hwnas.types import PRECISIONS
+
+GOOD = """
+schema = 1
+runtime = "onnxruntime"
+threads = 4
+precisions = ["int8"]
+memory_limit_bytes = 1000000
+description = "a board"
+[options]
+provider = "CPUExecutionProvider"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "board.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_every_shipped_description_loads(name: str) -> None:
+    device = load_device(name)
+    assert device.name == name
+    assert device.description
+
+
+def test_the_cpu_is_shipped_with_one_thread_and_both_precisions() -> None:
+    cpu = load_device("cpu")
+    assert (cpu.runtime, cpu.threads, cpu.precisions) == ("onnxruntime", 1, PRECISIONS)
+
+
+def test_the_shipped_fake_device_has_options_its_runtime_knows() -> None:
+    fake_device(options=load_device("fake").options)
+
+
+def test_a_file_of_ones_own_is_read_and_named_by_its_file(tmp_path: Path) -> None:
+    device = load_device(write(tmp_path, GOOD))
+    assert (device.name, device.threads, device.precisions) == ("board", 4, ("int8",))
+    assert device.memory_limit_bytes == 1_000_000
+    assert device.options == {"provider": "CPUExecutionProvider"}
+
+
+def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+    device = load_device(str(write(tmp_path, 'schema = 1\nruntime = "fake"\n')))
+    assert (device.threads, device.precisions, device.memory_limit_bytes) == (1, PRECISIONS, None)
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"'toaster'.*cpu"):
+        load_device("toaster")
+
+
+def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="board"):
+        load_device(tmp_path / "board.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("threads", "thread", r"'thread'.*did you mean 'threads'.*known: .*precisions"),
+        ("threads = 4", "threads = 0", "threads is 0.*whole number"),
+        ("threads = 4", "threads = true", "threads is True"),
+        ("threads = 4", 'threads = "4"', "threads is '4'"),
+        ('["int8"]', '["int4"]', r"int4.*allowed.*fp32, int8"),
+        ('["int8"]', "[]", "one or more"),
+        ('["int8"]', '"int8"', "a list"),
+        ('"onnxruntime"', '"abacus"', "abacus.*known: .*onnxruntime"),
+        ('runtime = "onnxruntime"', "", "runtime is None"),
+        ("schema = 1", "schema = 2", "schema is 2.*schema = 1"),
+        ("schema = 1", "", "schema is None"),
+        ("memory_limit_bytes = 1000000", "memory_limit_bytes = -1", "memory_limit_bytes is -1"),
+        ('provider = "CPUExecutionProvider"', "provider = [1]", "options is"),
+        ("threads = 4", "threads = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_is_allowed(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_device(write(tmp_path, GOOD.replace(old, new, 1)))
+
+
+def test_reading_descriptions_loads_no_runtime() -> None:
+    code = (
+        "import sys; from hwnas.devices import load_device; load_device('cpu'); load_device('fake');"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'onnx', 'onnxruntime')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
