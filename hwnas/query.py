@@ -76,6 +76,8 @@ def query(
             limits=limits,
             directions=study.directions,
             decode=lambda i: decode(study.choices, study.encodings[i]),
+            among="the study",
+            extreme="seen",
         )
     column = study.values[metric][rows]
     order = np.argsort(-column if study.directions[metric] is Direction.MAXIMIZE else column, kind="stable")

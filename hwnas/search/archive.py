@@ -38,14 +38,21 @@ def non_dominated(points: FloatArray) -> BoolArray:
     if not len(valid):
         return front
     unique, inverse = np.unique(points[valid], axis=0, return_inverse=True)  # lexicographic order
-    # No point is dominated by a later one in this order, so those that are left at their turn stay.
-    alive = np.ones(len(unique), dtype=bool)
-    for i in range(len(unique)):
+    front[valid] = _front_of_sorted(unique)[inverse.reshape(-1)]
+    return front
+
+
+def _front_of_sorted(points: FloatArray) -> BoolArray:
+    """(N,) the front of distinct points in lexicographic order; none is dominated by a later one."""
+    alive = np.ones(len(points), dtype=bool)
+    if points.shape[1] <= 2:  # a point stays if its last objective is below all before it
+        alive[1:] = points[1:, -1] < np.minimum.accumulate(points[:, -1])[:-1]
+        return alive
+    for i in range(len(points)):
         if alive[i]:
             later = np.flatnonzero(alive[i + 1 :]) + i + 1
-            alive[later] = (unique[later] < unique[i]).any(axis=1)
-    front[valid] = alive[inverse.reshape(-1)]
-    return front
+            alive[later] = (points[later] < points[i]).any(axis=1)
+    return alive
 
 
 def rank(points: FloatArray) -> IntArray:

@@ -7,11 +7,13 @@ candidates of a round go through the closed forms as one batch. Numpy only: neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
 
 from hwnas.errors import InfeasibleError
+from hwnas.search.limits import infeasible
 from hwnas.search.problem import Minimizing, Problem
 from hwnas.types import FloatArray, IntArray
 
@@ -64,7 +66,7 @@ class Candidates:
         start = self.problem.space.canonical(np.zeros((1, len(self._sizes)), dtype=np.int64))[0]
         if self._listed is not None:
             if not len(self._listed):
-                raise self._infeasible(self._unfiltered(), exact=True)
+                raise self._infeasible(self._unfiltered())
             return
         try:
             self.nearest_new(start, set(), rng)
@@ -125,7 +127,7 @@ class Candidates:
             batch = np.concatenate([self._children(proposal, parents, rng), self._random(rng, BATCH // 4)])
         if seen_kept:
             raise ExhaustedError(f"no new network that keeps the limits was found in {ROUNDS * BATCH} candidates")
-        raise self._infeasible(parents, exact=False)
+        raise self._infeasible(parents, among=f"the {ROUNDS * BATCH:,} candidates tried")
 
     def _neighbours(self, encoding: IntArray) -> IntArray:
         """All encodings that differ in exactly one choice: (sum(sizes - 1), D)."""
@@ -193,30 +195,22 @@ class Candidates:
                 continue
             if isinstance(form, Minimizing) and form.bounds()[0] > limit:
                 smallest = np.asarray(form.minimizer(), dtype=np.int64)
-                raise self._infeasible(smallest[None, :], exact=True, binding=metric)
+                raise self._infeasible(smallest[None, :], metrics=[metric])
 
-    def _infeasible(self, rows: IntArray, *, exact: bool, binding: str | None = None) -> InfeasibleError:
-        """The error for the row of `rows` that misses the limits by least."""
-        metrics, excess = self.problem.violations(rows)
-        best = int(np.argmin(excess.sum(axis=1)))
-        metric = binding or metrics[int(np.argmax(excess[best]))]
-        estimate = self.problem.estimate(rows)[metric]
-        floor = self.problem.is_floor(metric)
-        values = estimate.value if floor else estimate.upper
-        word, sign, extreme = ("largest", ">=", np.nanmax) if floor else ("smallest", "<=", np.nanmin)
-        limit = self.problem.limits.get(metric)
-        if limit is None or np.isnan(values).all():
-            return InfeasibleError(f"no network has a value of {metric!r}", metric=metric, limit=limit or np.nan)
-        alone = bool((excess[:, metrics.index(metric)] == 0).any())
-        i = best if alone else int(np.nanargmax(values) if floor else np.nanargmin(values))
-        reach = float(values[i] if alone else extreme(values))
-        found = "reachable" if exact else f"found in {ROUNDS * BATCH} candidates"
-        together = " by the network nearest to keeping all limits together" if alone else ""
-        return InfeasibleError(
-            f"no network keeps {metric} {sign} {limit:g}; the {word} {found}{together} is {reach:.6g}. "
-            f"Raise the limit to that or allow smaller networks",
-            metric=metric,
-            limit=limit,
-            reachable=reach,
-            architecture=self.problem.decode(rows[i]),
+    def _infeasible(self, rows: IntArray, *, among: str = "the space", metrics: Sequence[str] = ()) -> InfeasibleError:
+        """The error for limits that none of these networks keeps; of some metrics only if they are named."""
+        estimates = self.problem.estimate(rows)
+        for metric, estimate in estimates.items():
+            if np.isnan(estimate.value).all():
+                limit = self.problem.limits.get(metric, np.nan)
+                return InfeasibleError(f"no network of {among} has a value of {metric!r}", metric=metric, limit=limit)
+        limited = [m for m in estimates if m in self.problem.limits and (not metrics or m in metrics)]
+        return infeasible(
+            {m: e.value for m, e in estimates.items()},
+            {m: e.upper for m, e in estimates.items()},
+            limits={m: self.problem.limits[m] for m in limited},
+            directions=self.problem.directions,
+            decode=lambda i: self.problem.decode(rows[i]),
+            among=among,
+            extreme="reachable" if among == "the space" else "found",
         )

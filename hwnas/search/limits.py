@@ -52,8 +52,10 @@ def infeasible(
     limits: Mapping[str, float],
     directions: Mapping[str, Direction],
     decode: Callable[[int], Mapping[str, Option]],
+    among: str,
+    extreme: str,
 ) -> InfeasibleError:
-    """The error for limits that no network of a study keeps; names the limit that binds.
+    """The error for limits that none of N networks keeps; names the limit that binds.
 
     A limit that no network keeps even alone binds first (the one missed by most). If each can be kept
     alone, it is the one that the network with the smallest total excess misses by most.
@@ -64,20 +66,22 @@ def infeasible(
         limits: metric -> limit, at least one; not kept together by any row.
         directions: metric -> direction.
         decode: row -> architecture.
+        among: whose networks these are, for the message: `the study`, `the space`, ...
+        extreme: what the smallest of their values is called: `seen`, `reachable`, `found`.
     """
     metrics = list(limits)
     excess = _excess(values, upper, limits=limits, directions=directions)  # (N, L)
     if not len(excess) or np.isinf(excess).all():
         metric = metrics[0]
         return InfeasibleError(
-            f"the study has no evaluated network with a value of {metric!r}: run more trials",
+            f"no network of {among} has a value of {metric!r} to compare with its limit",
             metric=metric,
             limit=limits[metric],
         )
     alone = excess.min(axis=0)  # (L,) how close each limit is to being kept if it were the only one
     if (alone > 0).any():
         j = int(np.argmax(alone))
-        row, context = int(np.argmin(excess[:, j])), "of any network in the study"
+        row, context = int(np.argmin(excess[:, j])), extreme
     else:
         row = int(np.argmin(excess.sum(axis=1)))
         j = int(np.argmax(excess[row]))
@@ -85,17 +89,16 @@ def infeasible(
         rest = np.flatnonzero((np.delete(excess, j, axis=1) == 0).all(axis=1))
         if len(rest):  # the networks that keep all other limits: how close do they come to this one?
             row = int(rest[np.argmin(excess[rest, j])])
-            context = f"of the networks that keep {_listed(others, limits, directions)}"
+            context = f"among those that keep {_listed(others, limits, directions)}"
         else:
-            context = "of the network nearest to keeping all limits together"
+            context = "of the one that comes nearest to all limits together"
     metric = metrics[j]
     floor = directions.get(metric) is Direction.MAXIMIZE
     bound = values[metric] if floor else upper.get(metric, values[metric])
     reachable = float(bound[row])
     return InfeasibleError(
-        f"no network of the study keeps {_listed(metrics, limits, directions)}: the limit on {metric} binds, the "
-        f"{'largest' if floor else 'smallest'} value {context} is {reachable:.6g}. "
-        f"Loosen it to that, or search further",
+        f"no network of {among} keeps {_listed(metrics, limits, directions)}: the limit on {metric} binds, "
+        f"the {'largest' if floor else 'smallest'} {context} is {reachable:.6g}; loosen it to that",
         metric=metric,
         limit=limits[metric],
         reachable=reachable,

@@ -122,9 +122,7 @@ class Run:
         encoding = self.problem.encode(trial.params)
         architecture = self.problem.decode(encoding)
         try:
-            values, upper = self._with_closed_forms(self.evaluate(architecture), encoding)
-        except StudyError:
-            raise
+            evaluated = self.evaluate(architecture)
         except HwnasError as e:
             self._failed(trial, e)
             return None
@@ -132,6 +130,7 @@ class Run:
             trial.set_user_attr(ERROR, f"{type(e).__name__}: {e}")
             finish_failed(self.study, trial.number)
             raise
+        values, upper = self._with_closed_forms(evaluated, encoding)
         undefined = [m for m in (*self.problem.directions, *self.problem.limits) if np.isnan(values[m])]
         if undefined:
             self._failed(trial, StudyError(f"{', '.join(undefined)} is not a number"))

@@ -130,6 +130,8 @@ class Study:
                 limits=self.limits,
                 directions=self.directions,
                 decode=lambda i: decode(self.choices, self.encodings[i]),
+                among="the study",
+                extreme="seen",
             )
         column = self.values[metric][rows]
         i = np.argmax(column) if self.directions[metric] is Direction.MAXIMIZE else np.argmin(column)

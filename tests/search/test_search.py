@@ -257,7 +257,7 @@ def test_a_choice_with_one_option_is_part_of_every_architecture() -> None:
 @pytest.mark.parametrize("storage", ["study.journal", "sqlite:///{}/study.db"])
 def test_a_finished_study_is_not_evaluated_again(tmp_path: Path, storage: str) -> None:
     where = storage.format(tmp_path) if "://" in storage else tmp_path / storage
-    first, again = find(where), find(where)
+    first, again = find(where, n_trials=4), find(where, n_trials=4)
     assert (first.encodings == again.encodings).all()
     assert read_study(where).values["accuracy"].tolist() == first.values["accuracy"].tolist()
 

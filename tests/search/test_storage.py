@@ -160,7 +160,7 @@ def _share(path: str, n_trials: int, asked: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(("storage", "n_trials"), [("journal", 52), ("sqlite", 10)])  # 52: the whole space
+@pytest.mark.parametrize(("storage", "n_trials"), [("journal", 52), ("sqlite", 6)])  # 52: the whole space
 def test_two_processes_share_a_study_and_evaluate_no_network_twice(tmp_path: Path, storage: str, n_trials: int) -> None:
     path = str(tmp_path / "two.journal") if storage == "journal" else f"sqlite:///{tmp_path}/two.db"
     if storage == "sqlite":
