@@ -35,5 +35,7 @@ def to_pure(module: nn.Module) -> torch.fx.GraphModule:
         raise ExportError(f"{type(module).__name__} does not use {', '.join(sorted(lost))}; remove what is not used")
     for node in pure.graph.nodes:
         node.meta.clear()  # remembers the classes it was traced from
+        node.type = None  # annotations, which may be text that no other module can read
+    pure.recompile()
     pure.train(module.training)
     return pure

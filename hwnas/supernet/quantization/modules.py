@@ -19,7 +19,7 @@ from hwnas.errors import DataError, SpaceError
 
 LEVELS = 255  # uint8: 0 ... 255
 _BIAS_LIMIT = 2.0**30  # of an int32, with room for the accumulator
-_SMALLEST_SCALE = 1e-8  # of a tensor that is always zero
+_SMALLEST_SCALE = 1e-8
 
 
 class _RoundBias(torch.autograd.Function):
@@ -118,6 +118,8 @@ class Quantizer(nn.Module):
 
     def set_range(self, low: float, high: float) -> None:
         """Fix the grid so that it covers `low` <= 0 <= `high`."""
+        if low == high:  # nothing but zeros was seen: a dead tensor, which training may revive
+            high = 1.0
         scale = max((high - low) / LEVELS, _SMALLEST_SCALE)
         self.set_grid(scale, min(LEVELS, max(0, round(-low / scale))))
 

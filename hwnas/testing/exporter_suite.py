@@ -1,0 +1,273 @@
+"""Conformance checks of an exporter with the runtime that loads its files: what hwnas promises, tried.
+
+Each check takes an `ExporterCase` and raises AssertionError with what it found. A third party's test:
+
+    @pytest.mark.parametrize("check", exporter_suite.CHECKS, ids=lambda check: check.__name__)
+    def test_conformance(check, tmp_path):
+        check(ExporterCase(exporter=MyExporter(), runtime=MyRuntime(), device=my_device, folder=tmp_path))
+
+This module knows torch modules, exporters and runtimes; never tables or search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwnas.errors import ExportError
+from hwnas.files import sha256_file
+from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
+from hwnas.types import PRECISIONS, Array, Artefact, Block, Device, Exporter, Option, Runtime
+
+FP32_TOLERANCE = 1e-4  # largest difference of an output, float against float
+INT8_STEPS = 4  # largest difference of an output, in steps of its grid
+INT8_IDENTICAL = 0.95  # smallest share of outputs on the very same step
+_BATCH = 16
+_SHAPE = (2, 12, 12)
+_MIXTURES = ("fiif", "iffi", "ifif")  # precisions of the blocks in order: f for fp32, i for int8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterCase:
+    """What is tried: an exporter, a runtime that reads its format, a device to run on, a folder to write in."""
+
+    exporter: Exporter
+    runtime: Runtime
+    device: Device
+    folder: Path
+
+
+def sample_blocks(
+    pattern: str,
+    *,
+    act: str = "relu6",
+    se_channels: int = 0,
+    features: int = 0,
+    in_shape: tuple[int, int, int] = _SHAPE,
+) -> list[Block]:
+    """A network of four blocks that has every operator, with the boundaries its precisions need.
+
+    Args:
+        pattern: one letter for each block: `i` for int8, `f` for fp32.
+        act: activation of all blocks.
+        se_channels: of the squeeze-and-excitations, 0 for none.
+        features: size of the head's hidden layer, 0 for none.
+        in_shape: (C, H, W) of the images, square.
+    """
+    half, quarter = -(-in_shape[1] // 2), -(-in_shape[1] // 4)
+    mbconv: dict[str, Option] = {"activation": act, "se_channels": se_channels}
+    parts: list[tuple[str, tuple[int, ...], dict[str, Option]]] = [
+        ("conv", (8, half, half), {"activation": act, "kernel_size": 3, "stride": 2}),
+        ("mbconv", (8, half, half), {**mbconv, "hidden_channels": 8, "kernel_size": 3, "stride": 1}),
+        ("mbconv", (12, quarter, quarter), {**mbconv, "hidden_channels": 24, "kernel_size": 5, "stride": 2}),
+        ("head", (10,), {"activation": act, "features": features, "hidden_channels": 32}),
+    ]
+    blocks: list[Block] = []
+    shape: tuple[int, ...] = in_shape
+    integers = False
+    for letter, (kind, out_shape, attributes) in zip(pattern, parts, strict=True):
+        if (letter == "i") != integers:
+            integers = not integers
+            blocks.append(_boundary("quantize" if integers else "dequantize", shape))
+        blocks.append(
+            Block(
+                kind=kind,
+                in_shape=shape,
+                out_shape=out_shape,
+                precision="int8" if integers else "fp32",
+                attributes=tuple(sorted(attributes.items())),
+            )
+        )
+        shape = out_shape
+    return [*blocks, _boundary("dequantize", shape)] if integers else blocks
+
+
+def _boundary(kind: str, shape: tuple[int, ...]) -> Block:
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
+
+
+def sample_network(blocks: Sequence[Block], *, seed: int = 0) -> PlainNetwork:
+    """A network in eval mode with random weights and random BatchNorm statistics; no tensor in it is dead."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        network = PlainNetwork(blocks)
+    for name, tensor in network.state_dict().items():
+        if tensor.dim() > 1:  # He et al. (2015): keeps the size of activations
+            tensor.normal_(0.0, (2.0 / tensor[0].numel()) ** 0.5, generator=generator)
+        elif name.endswith(("bn.weight", "running_var")):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.uniform_(-0.2, 0.4, generator=generator)
+    return network.eval()
+
+
+def sample_images(count: int, *, seed: int = 1) -> Tensor:
+    """(count, 2, 12, 12) of noise."""
+    return torch.randn(count, *_SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+# ---------------------------------------------------------------- checks
+
+
+def check_artefact(case: ExporterCase) -> None:
+    """The artefact says what the file is, and nothing but that file is left in the folder."""
+    path = case.folder / "network.artefact"
+    artefact = case.exporter.export(sample_network(sample_blocks("ffff")), sample_images(1), path, precision="fp32")
+    _require(artefact.path == path and path.is_file(), f"{artefact.path} was written, {path} was asked for")
+    _require(artefact.format == case.exporter.format, f"the artefact has format {artefact.format!r}")
+    _require(artefact.precision == "fp32", f"the artefact has precision {artefact.precision!r}")
+    _require(artefact.sha256 == sha256_file(path), "the artefact's hash is not the file's")
+    _require(artefact.size_bytes == path.stat().st_size, "the artefact's size is not the file's")
+    left = sorted(p.name for p in case.folder.iterdir())
+    _require(left == [path.name], f"export left {left}")
+
+
+def check_fp32_parity(case: ExporterCase) -> None:
+    """Float outputs are those of torch, BatchNorm folded or not, for every activation."""
+    images = sample_images(_BATCH)
+    for act in ("relu", "relu6", "hswish", "silu"):
+        network = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
+        for name, model in (("plain", network), ("folded", fold_batchnorm(network))):
+            difference = np.abs(_through_runtime(case, model, images, "fp32") - _through_torch(model, images)).max()
+            _require(difference <= FP32_TOLERANCE, f"{act}, {name}: outputs differ by {difference}")
+
+
+def check_int8_parity(case: ExporterCase) -> None:
+    """Quantized outputs are those of torch, for every activation, in full and in mixed precision."""
+    if "int8" not in case.runtime.precisions:
+        return
+    images = sample_images(64)
+    activations = [("iiii", act) for act in ("relu", "relu6", "hswish", "silu")]
+    mixtures = [(pattern, "relu6") for pattern in _MIXTURES]
+    for pattern, act in (*activations, *mixtures):
+        model = quantize(sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16)), [images])
+        expected, found = _through_torch(model, images), _through_runtime(case, model, images, "int8")
+        step = _step(model, expected)
+        worst = np.abs(found - expected).max() / step
+        _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}: outputs differ by {worst:.1f} steps")
+        if pattern.endswith("i"):
+            same = float((np.abs(found - expected) < 0.01 * step).mean())
+            _require(same >= INT8_IDENTICAL, f"{pattern}, {act}: only {same:.1%} of outputs are identical")
+
+
+def check_deterministic(case: ExporterCase) -> None:
+    """The same module gives the same bytes, and so do the same block and seed."""
+    quantized = quantize(sample_network(sample_blocks("iiii")), [sample_images(_BATCH)])
+    first, second = (_export(case, quantized, "int8", name) for name in ("first", "second"))
+    _require(first.sha256 == second.sha256, "exporting one module twice gave different files")
+    for block in sample_blocks("ifif"):
+        files = [
+            case.exporter.export_block(block, case.folder / f"block{i}", seed=seed) for i, seed in enumerate((3, 3))
+        ]
+        _require(files[0].sha256 == files[1].sha256, f"exporting {block.key} twice gave different files")
+
+
+def check_network_unchanged(case: ExporterCase) -> None:
+    """Export changes neither the modes nor the weights of what it writes, nor the global random state."""
+    network = sample_network(sample_blocks("ffff")).train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    modes = [m.training for m in network.modules()]
+    state = torch.random.get_rng_state()
+    _export(case, network, "fp32")
+    case.exporter.export_block(sample_blocks("iiii")[1], case.folder / "block")
+    _require(modes == [m.training for m in network.modules()], "export changed a module's mode")
+    changed = [k for k, v in network.state_dict().items() if not torch.equal(v, before[k])]
+    _require(not changed, f"export changed {changed}")
+    _require(torch.equal(state, torch.random.get_rng_state()), "export drew from the global random generator")
+
+
+def check_blocks_run(case: ExporterCase) -> None:
+    """Every block runs alone at batch 1; between int8 blocks tensors are uint8, elsewhere float32."""
+    for precision in sorted(case.runtime.precisions.intersection(PRECISIONS)):
+        letter = precision[0]
+        for act, se_channels, features in (("relu6", 0, 0), ("hswish", 4, 16)):
+            for block in sample_blocks(letter * 4, act=act, se_channels=se_channels, features=features):
+                _check_block(case, block)
+
+
+def _check_block(case: ExporterCase, block: Block) -> None:
+    artefact = case.exporter.export_block(block, case.folder / "block")
+    _require(artefact.precision == block.precision, f"{block.key}: artefact of precision {artefact.precision!r}")
+    integers = {"in": block.precision == "int8" and block.kind != "quantize"}
+    integers["out"] = block.precision == "int8" and block.kind != "dequantize"
+    shapes = {"in": block.in_shape, "out": block.out_shape}
+    for end, shape in shapes.items():
+        if integers[end] and len(shape) == 3:
+            shapes[end] = (*shape[1:], shape[0])  # (C, H, W) -> (H, W, C), as runtimes keep them
+    dtype = np.uint8 if integers["in"] else np.float32
+    given = np.random.default_rng(0).uniform(0, 200, (1, *shapes["in"])).astype(dtype)
+    with case.runtime.load(artefact, case.device) as session:
+        (result,) = session.run([given])
+        _require(session.time_ns(iterations=1) > 0, f"{block.key}: takes no time")
+    _require(result.shape == (1, *shapes["out"]), f"{block.key}: output of shape {result.shape}")
+    expected = np.uint8 if integers["out"] else np.float32
+    _require(result.dtype == expected, f"{block.key}: output of type {result.dtype}")
+
+
+def check_refuses_what_it_cannot_write(case: ExporterCase) -> None:
+    """A module the format cannot express is an ExportError that names the module; no file is left."""
+    model = nn.Sequential(nn.Identity(), _Unexportable())
+    path = case.folder / "never"
+    try:
+        case.exporter.export(model, sample_images(1), path, precision="fp32")
+    except ExportError as e:
+        _require(_Unexportable.__name__ in str(e), f"the error does not name the module: {e}")
+    else:
+        raise AssertionError("a module that no format expresses was exported")
+    _require(not path.exists(), "a failed export left a file")
+
+
+class _Unexportable(nn.Module):
+    """Something no format for deployment expresses: eigenvalues of an unsymmetric matrix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: Tensor = torch.linalg.eigvals(x).real
+        return values
+
+
+CHECKS: tuple[Callable[[ExporterCase], None], ...] = (
+    check_artefact,
+    check_fp32_parity,
+    check_int8_parity,
+    check_deterministic,
+    check_network_unchanged,
+    check_blocks_run,
+    check_refuses_what_it_cannot_write,
+)
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def _export(case: ExporterCase, model: nn.Module, precision: str, name: str = "network") -> Artefact:
+    return case.exporter.export(model, sample_images(1), case.folder / name, precision=precision)
+
+
+def _through_runtime(case: ExporterCase, model: nn.Module, images: Tensor, precision: str) -> Array:
+    artefact = _export(case, model, precision)
+    with case.runtime.load(artefact, case.device) as session:
+        return np.concatenate([session.run([image[None]])[0] for image in images.numpy()])  # any exporter has batch 1
+
+
+@torch.no_grad()
+def _through_torch(model: nn.Module, images: Tensor) -> Array:
+    outputs: Array = model(images).numpy()
+    return outputs
+
+
+def _step(model: QuantizedNetwork, outputs: Array) -> float:
+    """The step of the outputs' grid; if they are float, of a grid as wide as they are."""
+    head = model.blocks[-2] if len(model.blocks) > 1 else model.blocks[-1]
+    logits = getattr(head, "logits", None)
+    return float(logits.scale) if logits is not None else float(np.ptp(outputs)) / 255
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)

@@ -1,0 +1,311 @@
+"""ONNX files: what is in them, what ONNX Runtime makes of them, and that it computes what torch does."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F
+from hwnas.exporters.onnx import OnnxExporter
+from sklearn.datasets import load_digits
+from torch import nn
+
+from hwnas.errors import ExportError, SpaceError
+from hwnas.files import sha256_file
+from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.quantization import quantize, top1_agreement
+from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from hwnas.types import Block
+
+FLOAT_OPERATORS = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSigmoid"}
+
+
+def _optimised(path, folder):
+    """Operators left after all of ONNX Runtime's rewrites."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # it warns that the file is for this machine only
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Counter(n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def _run(path, x):
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+
+
+def _int8(act="relu6", se=0, features=0, pattern="iiii"):
+    network = sample_network(sample_blocks(pattern, act=act, se_channels=se, features=features))
+    return quantize(network, [sample_images(32)])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "network.onnx"
+
+
+# ---------------------------------------------------------------- what ONNX Runtime makes of it
+
+
+@pytest.mark.parametrize("dynamic_batch", [True, False])
+def test_relu6_network_becomes_integer_operators_only(path, tmp_path, dynamic_batch):
+    OnnxExporter(dynamic_batch=dynamic_batch).export(_int8(), sample_images(1), path, precision="int8")
+    found = _optimised(path, tmp_path)
+    assert not FLOAT_OPERATORS.intersection(found)
+    assert found["QLinearConv"] == 1 + 2 + 3 + 1
+    assert (found["QLinearAdd"], found["QGemm"], found["QLinearGlobalAveragePool"]) == (1, 1, 1)
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("act", "gate"), [("hswish", "Clip"), ("silu", "QLinearSigmoid")])
+def test_smooth_activations_stay_in_the_integers(path, tmp_path, act, gate):
+    OnnxExporter().export(_int8(act, features=16), sample_images(1), path, precision="int8")
+    found = _optimised(path, tmp_path)
+    assert not (FLOAT_OPERATORS - {"Clip"}).intersection(found)  # hard-swish clips levels
+    assert found[gate] == found["QLinearMul"] == 1 + 1 + 2 + 2
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+
+
+def test_squeeze_and_excitation_stays_in_the_integers(path, tmp_path):
+    OnnxExporter().export(_int8(se=8), sample_images(1), path, precision="int8")
+    found = _optimised(path, tmp_path)
+    assert not FLOAT_OPERATORS.intersection(found)
+    assert found["QLinearSigmoid"] == found["QLinearMul"] == 2
+
+
+def test_float_blocks_of_a_mixed_network_stay_float(path, tmp_path):
+    OnnxExporter().export(_int8(pattern="iffi"), sample_images(1), path, precision="int8")
+    found = _optimised(path, tmp_path)
+    assert found["Conv"] == 2 + 3
+    assert found["QLinearConv"] == 1 + 1
+
+
+def test_dynamic_batch_changes_no_operator(path, tmp_path):
+    """So what is measured at batch 1 is what a file of fixed batch would have cost."""
+    found = []
+    for dynamic_batch in (True, False):
+        for model in (_int8(se=8), sample_network(sample_blocks("ffff", se_channels=8))):
+            OnnxExporter(dynamic_batch=dynamic_batch).export(model, sample_images(1), path, precision="int8")
+            found.append(_optimised(path, tmp_path))
+    assert found[:2] == found[2:]
+
+
+# ---------------------------------------------------------------- what it computes
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A network trained on digits for a moment, and images it has not seen."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    images = F.interpolate(torch.tensor(x[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8), size=16, mode="bilinear")
+    labels = torch.tensor(y[order])
+    images = (images - 0.3) / 0.38
+    network = sample_network(sample_blocks("iiii", in_shape=(1, 16, 16))).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for chosen in torch.randperm(1200, generator=generator).split(50):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images[chosen]), labels[chosen]).backward()
+            optimizer.step()
+    return network.eval(), images[:256], images[1200:], labels[1200:]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_trained_network_predicts_what_torch_predicts(digits, path, precision):
+    network, calibration, images, labels = digits
+    model = network if precision == "fp32" else quantize(network, [calibration])
+    OnnxExporter().export(model, images[:1], path, precision=precision)
+    found, expected = _run(path, images), model(images).detach()
+    assert top1_agreement(found, expected) >= 0.995
+    accuracy = {
+        name: (y.argmax(1) == labels).float().mean() for name, y in (("float", network(images)), ("file", found))
+    }
+    assert accuracy["file"] >= accuracy["float"] - 0.01
+    assert accuracy["float"] > 0.9  # otherwise the rest would prove nothing
+
+
+def test_int8_logits_are_nearly_bit_exact(digits, path):
+    network, calibration, images, _ = digits
+    model = quantize(network, [calibration])
+    OnnxExporter().export(model, images[:1], path, precision="int8")
+    steps = (_run(path, images) - model(images)).abs() / model.blocks[-2].logits.scale
+    assert (steps < 0.01).float().mean() >= 0.98
+    assert steps.max() < 2.01
+
+
+def test_trained_scales_are_written(path):
+    """After training, the file has the weights' new scales although nobody refreshed them."""
+    model = _int8()
+    for p in model.parameters():
+        p.data.mul_(3.0)
+    OnnxExporter().export(model, sample_images(1), path, precision="int8")
+    x = sample_images(16)
+    steps = (_run(path, x) - model(x)).abs() / model.blocks[-2].logits.scale
+    assert (steps < 0.01).float().mean() > 0.95
+
+
+def test_one_file_takes_any_batch(path):
+    model = sample_network(sample_blocks("ffff"))
+    OnnxExporter().export(model, sample_images(1), path, precision="fp32")
+    for count in (1, 7):
+        assert _run(path, sample_images(count)).shape == (count, 10)
+
+
+# ---------------------------------------------------------------- what is in the file
+
+
+def test_weights_and_biases_are_stored_as_integers(path):
+    OnnxExporter().export(_int8(se=8), sample_images(1), path, precision="int8")
+    graph = onnx.load(path).graph
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    large = {name: v.dtype for name, v in values.items() if v.ndim > 1}
+    assert large
+    assert set(large.values()) == {np.dtype(np.int8)}
+    made_by = {n.output[0]: n for n in graph.node}
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            bias = made_by[node.input[2]]
+            assert bias.op_type == "DequantizeLinear"
+            assert values[bias.input[0]].dtype == np.int32
+            of_input, of_weight = (values[made_by[name].input[1]] for name in node.input[:2])
+            np.testing.assert_allclose(values[bias.input[1]], of_input * of_weight, rtol=1e-6)
+
+
+def test_int8_file_is_a_third_of_the_float_one_for_large_layers(path):
+    block = Block.from_key(
+        "mbconv|in=64x4x4|out=64x4x4|activation=relu6,hidden_channels=384,kernel_size=3,se_channels=0,stride=1|fp32"
+    )
+    large = OnnxExporter().export_block(block, path).size_bytes
+    small = OnnxExporter().export_block(Block.from_key(block.key.replace("fp32", "int8")), path).size_bytes
+    assert small < large / 3
+
+
+def test_every_int8_model_is_valid_for_other_readers(path):
+    """ONNX's own reference implementation, which knows nothing but the standard, agrees."""
+    model = _int8("hswish", se=8, features=16)
+    OnnxExporter().export(model, sample_images(1), path, precision="int8")
+    (found,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"input": sample_images(2).numpy()})
+    step = float(model.blocks[-2].logits.scale)
+    assert np.abs(found - model(sample_images(2)).detach().numpy()).max() <= 4.01 * step
+
+
+def test_file_names_its_maker_and_no_path(path):
+    OnnxExporter().export(sample_network(sample_blocks("ffff")), sample_images(1), path, precision="fp32")
+    model = onnx.load(path)
+    assert model.producer_name == "hwnas"
+    assert b"/home" not in path.read_bytes()
+    assert str(path.parent).encode() not in path.read_bytes()
+    assert ([i.name for i in model.graph.input], [o.name for o in model.graph.output]) == (["input"], ["logits"])
+
+
+def test_another_process_writes_the_same_bytes(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+from hwnas.exporters.onnx import OnnxExporter
+from hwnas.testing.exporter_suite import sample_blocks
+e, folder = OnnxExporter(), Path(sys.argv[1])
+e.export_block(sample_blocks("ffff")[2], folder / "warm-up")
+print(e.export_block(sample_blocks("iiii", se_channels=8)[2], folder / "block", seed=5).sha256)
+print(e.reference_artefact(folder / "reference", precision="int8").sha256)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    exporter = OnnxExporter()
+    block = exporter.export_block(sample_blocks("iiii", se_channels=8)[2], tmp_path / "b", seed=5)
+    reference = exporter.reference_artefact(tmp_path / "r", precision="int8")
+    assert done.stdout.split() == [block.sha256, reference.sha256]
+    assert block.sha256 == sha256_file(tmp_path / "b")
+
+
+# ---------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize("block", sample_blocks("iiii", act="hswish", se_channels=8, features=16), ids=lambda b: b.kind)
+def test_int8_block_alone_has_no_transposition_that_its_network_has_not(block, path, tmp_path):
+    OnnxExporter().export_block(block, path)
+    found = _optimised(path, tmp_path)
+    assert not (FLOAT_OPERATORS - {"Clip"}).intersection(found)
+    if block.kind in ("conv", "mbconv"):
+        assert not {"Transpose", "QuantizeLinear", "DequantizeLinear"}.intersection(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "operators"),
+    [
+        ("quantize", (2, 12, 12), {"QuantizeLinear": 1, "Transpose": 1}),
+        ("dequantize", (8, 6, 6), {"DequantizeLinear": 1, "Transpose": 1}),
+        ("dequantize", (10,), {"DequantizeLinear": 1}),
+    ],
+)
+def test_boundary_is_a_single_conversion(kind, shape, operators, path):
+    OnnxExporter().export_block(Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8"), path)
+    assert Counter(n.op_type for n in onnx.load(path).graph.node) == operators
+
+
+def test_seeds_give_different_weights(tmp_path):
+    block = sample_blocks("ffff")[1]
+    files = [OnnxExporter().export_block(block, tmp_path / str(seed), seed=seed).sha256 for seed in (0, 1)]
+    assert files[0] != files[1]
+
+
+def test_unknown_block_kind_is_refused(path):
+    with pytest.raises(SpaceError, match="no module for block kind 'attention'"):
+        OnnxExporter().export_block(Block(kind="attention", in_shape=(4,), out_shape=(4,), precision="fp32"), path)
+
+
+# ---------------------------------------------------------------- the drift reference
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_reference_is_the_same_every_time(precision, tmp_path):
+    files = [OnnxExporter().reference_artefact(tmp_path / name, precision=precision) for name in "ab"]
+    assert files[0].sha256 == files[1].sha256
+    assert files[0].precision == precision
+
+
+def test_reference_of_unknown_precision_is_refused(path):
+    with pytest.raises(ValueError, match="known: fp32, int8"):
+        OnnxExporter().reference_artefact(path, precision="int4")
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+class _Eigenvalues(nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvals(x).real
+
+
+def test_operator_that_onnx_lacks_is_named_with_its_module(path):
+    with pytest.raises(ExportError, match=r"module '1' \(_Eigenvalues\).*linalg_eigvals"):
+        OnnxExporter().export(nn.Sequential(nn.ReLU(), _Eigenvalues()), sample_images(1), path, precision="fp32")
+    assert not path.exists()
+
+
+def test_wrong_example_is_an_export_error_with_its_shape(path):
+    model = PlainNetwork(sample_blocks("ffff"))
+    with pytest.raises(ExportError, match=r"input of shape \(1, 3, 12, 12\)"):
+        OnnxExporter().export(model, torch.zeros(1, 3, 12, 12), path, precision="fp32")
+
+
+def test_full_disk_leaves_the_old_file(path, monkeypatch):
+    model = sample_network(sample_blocks("ffff"))
+    OnnxExporter().export(model, sample_images(1), path, precision="fp32")
+    before = path.read_bytes()
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        OnnxExporter().export(_int8(), sample_images(1), path, precision="int8")
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,329 @@
+"""Quantized networks: what they compute, how they calibrate, how they train."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hwnas.errors import DataError, SpaceError
+from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.quantization import block_sqnr_db, fold_batchnorm, quantize, sqnr_db, top1_agreement
+from hwnas.supernet.quantization.modules import (
+    HardswishQuantizer,
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantizedWeights,
+    Quantizer,
+    UnitQuantizer,
+)
+from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+
+ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
+
+
+def _network(pattern="iiii", act="relu6", se=4, features=16):
+    return sample_network(sample_blocks(pattern, act=act, se_channels=se, features=features))
+
+
+def _calibrated(quantizer, values):
+    quantizer.observing = True
+    quantizer(values)
+    quantizer.observing = False
+    quantizer.calibrate()
+    return quantizer
+
+
+# ---------------------------------------------------------------- folding
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_folded_network_computes_the_same_without_batchnorm(act):
+    network = _network("ffff", act)
+    folded = fold_batchnorm(network)
+    x = sample_images(4)
+    torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+
+
+def test_folding_leaves_the_original_alone_and_twice_is_once():
+    network = _network("ffff")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    folded = fold_batchnorm(network)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    x = sample_images(2)
+    assert torch.equal(fold_batchnorm(folded)(x), folded(x))
+
+
+# ---------------------------------------------------------------- quantizers
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    low=st.floats(-50, 50, width=32), span=st.floats(2.0**-10, 100, width=32), lower=st.sampled_from([-math.inf, 0.0])
+)
+def test_quantizer_covers_what_it_saw_to_half_a_step(low, span, lower):
+    values = torch.linspace(low, low + span, 1001)
+    quantizer = _calibrated(Quantizer(lower=lower), values)
+    expected = values.clamp(min=lower)
+    # half a step of rounding, and half a step at the ends because zero must be a level
+    error = (quantizer(values) - expected).abs().max()
+    assert error <= 1.001 * float(quantizer.scale)
+    assert quantizer(torch.zeros(1)).item() == 0
+    levels = (quantizer(values) / quantizer.scale).round() + quantizer.zero_point
+    assert levels.min() >= 0
+    assert levels.max() <= 255
+
+
+def test_relu6_grid_never_exceeds_six():
+    quantizer = _calibrated(Quantizer(lower=0.0, upper=6.0), torch.tensor([-3.0, 9.0]))
+    assert quantizer(torch.tensor([-1.0, 100.0])).tolist() == pytest.approx([0.0, 6.0])
+
+
+def test_quantizer_of_zeros_gives_zeros():
+    quantizer = _calibrated(Quantizer(), torch.zeros(8))
+    assert torch.equal(quantizer(torch.zeros(8)), torch.zeros(8))
+    assert float(quantizer.scale) == pytest.approx(1 / 255)  # not so small that a bias would not fit
+
+
+@settings(deadline=None, max_examples=60)
+@given(high=st.floats(0.0, 300.0))
+def test_hardswish_grid_has_minus_three_and_covers_the_rest(high):
+    quantizer = HardswishQuantizer()
+    quantizer.set_range(-3.0, high)
+    scale, zero = float(quantizer.scale), int(quantizer.zero_point)
+    assert scale * zero == pytest.approx(3.0, rel=1e-6)  # level 0 is -3
+    assert 0 < zero < 255
+    assert scale * (255 - zero) >= high * (1 - 1e-6)
+
+
+def test_gate_covers_zero_to_one_without_calibration():
+    gate = UnitQuantizer()
+    gate.calibrate()
+    assert gate(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 1.0])
+
+
+def test_exact_quantizer_rounds_ties_by_division_as_runtimes_do():
+    quantizer = Quantizer(exact=True)
+    quantizer.set_grid(0.0103199, 76)
+    x = (torch.arange(-60, 60) + 0.5) * quantizer.scale
+    levels = np.rint((x / quantizer.scale).numpy())  # ONNX QuantizeLinear
+    assert np.array_equal((quantizer(x) / quantizer.scale).round().numpy(), levels)
+
+
+def test_batches_widen_the_range():
+    quantizer = Quantizer()
+    quantizer.observing = True
+    quantizer(torch.tensor([-1.0, 0.5]))
+    quantizer(torch.tensor([-0.5, 2.0]))
+    quantizer.calibrate()
+    assert float(quantizer.scale) == pytest.approx(3.0 / 255)
+
+
+# ---------------------------------------------------------------- weights
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**31), size=st.floats(1e-6, 1e3), bias=st.floats(-1e3, 1e3), input_scale=st.floats(1e-6, 1))
+def test_weights_and_bias_lie_on_their_integer_grids(seed, size, bias, input_scale):
+    generator = torch.Generator().manual_seed(seed)
+    linear = nn.Linear(7, 3)
+    linear.weight.data = torch.randn(3, 7, generator=generator) * size
+    linear.weight.data[0] = 0.0  # a dead channel, with a bias all the same
+    linear.bias.data.fill_(bias)
+    layer = QuantizedLinear(linear)
+    layer.input_scale.fill_(input_scale)
+    weight, rounded = layer.parameters_on_grid()
+    levels = weight.detach() / layer.weight_scale[:, None]
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    assert levels.abs().max() <= 127.001
+    bias_levels = rounded.detach().double() / (layer.input_scale * layer.weight_scale).double()
+    assert bias_levels.abs().max() < 2**31
+    step = (layer.input_scale * layer.weight_scale).max()
+    assert (rounded - layer.bias).abs().max() <= 0.51 * step + 1e-6 * abs(bias)
+
+
+def test_each_output_channel_has_its_own_scale():
+    conv = nn.Conv2d(2, 2, 1)
+    conv.weight.data = torch.tensor([[1.0, 0.5], [100.0, 50.0]]).view(2, 2, 1, 1)
+    layer = QuantizedConv2d(conv)
+    layer.update_weight_scale_()
+    assert layer.weight_scale.tolist() == pytest.approx([1 / 127, 100 / 127])
+
+
+def test_scales_follow_the_weights_whatever_changes_them():
+    quantized = quantize(_network(), [sample_images(8)])
+    for p in quantized.parameters():
+        p.data.mul_(2.0)
+    quantized(sample_images(1))
+    for m in quantized.modules():
+        if isinstance(m, QuantizedWeights):
+            assert torch.allclose(m.weight_scale * 127, m.weight.abs().flatten(1).amax(1), rtol=1e-5)
+
+
+def test_seven_bits_keep_weights_within_63_levels():
+    quantized = quantize(_network(), [sample_images(8)], weight_bits=7)
+    layer = next(m for m in quantized.modules() if isinstance(m, QuantizedWeights))
+    weight, _ = layer.parameters_on_grid()
+    assert (weight.flatten(1).abs().amax(1) / layer.weight_scale).max().round() == 63
+
+
+# ---------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("pattern", ["iiii", "fiif", "iffi"])
+def test_quantized_network_stays_close_to_the_float_one(act, pattern):
+    network = _network(pattern, act)
+    x = sample_images(32)
+    quantized = quantize(network, [x])
+    assert sqnr_db(network(x), quantized(x)) > 20
+
+
+def test_quantize_leaves_the_network_alone():
+    network = _network().train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    quantized = quantize(network, [sample_images(4)])
+    assert network.training
+    assert not quantized.training
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_float_blocks_stay_float():
+    network = _network("fffi")
+    quantized = quantize(network, [sample_images(4)])
+    assert not any(isinstance(m, Quantizer) for b in quantized.blocks[:3] for m in b.modules())
+
+
+def test_every_tensor_between_int8_blocks_is_on_a_grid():
+    quantized = quantize(_network("iiii", "hswish"), [sample_images(8)])
+    x = sample_images(4)
+    for block in quantized.blocks:
+        x = block(x)
+        assert len(x.unique()) <= 256
+
+
+def test_logits_are_on_the_grid_of_the_head():
+    quantized = quantize(_network(), [sample_images(8)])
+    levels = quantized(sample_images(4)) / quantized.blocks[-2].logits.scale
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+def test_state_dict_carries_the_scales():
+    network = _network()
+    quantized, other = quantize(network, [sample_images(16)]), quantize(network, [0.1 * sample_images(2)])
+    x = sample_images(4)
+    assert not torch.equal(other(x), quantized(x))
+    other.load_state_dict(quantized.state_dict())
+    assert torch.equal(other(x), quantized(x))
+
+
+def test_only_max_batches_are_read():
+    def batches():
+        yield sample_images(2)
+        yield sample_images(2)
+        raise AssertionError("a third batch was read")
+
+    quantize(_network(), batches(), max_batches=2)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_all_parameters_train(mode):
+    quantized = quantize(_network(act="hswish"), [sample_images(16)]).train(mode == "train")
+    quantized(sample_images(16)).square().sum().backward()
+    for name, p in quantized.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().sum() > 0, name
+
+
+def test_training_recovers_what_was_lost():
+    network = _network()
+    x = sample_images(64)
+    target = network(x).detach()
+    quantized = quantize(network, [x])
+    generator = torch.Generator().manual_seed(0)
+    for p in quantized.parameters():
+        p.data += 0.1 * p.data.abs().mean() * torch.randn(p.shape, generator=generator)
+    before = sqnr_db(target, quantized(x))
+    optimizer = torch.optim.Adam(quantized.parameters(), 1e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        (quantized(x) - target).square().mean().backward()
+        optimizer.step()
+    assert sqnr_db(target, quantized(x)) > before + 2
+
+
+def test_quantized_network_can_be_copied():
+    quantized = quantize(_network(), [sample_images(4)])
+    x = sample_images(2)
+    assert torch.equal(copy.deepcopy(quantized)(x), quantized(x))
+
+
+def test_channels_last_gives_the_same():
+    quantized = quantize(_network(), [sample_images(4)])
+    x = sample_images(4)
+    other = quantized(x.contiguous(memory_format=torch.channels_last))
+    step = float(quantized.blocks[-2].logits.scale)
+    assert ((other - quantized(x)).abs() < 0.01 * step).float().mean() > 0.95
+
+
+# ---------------------------------------------------------------- wrong input
+
+
+def test_int8_block_without_boundary_is_refused():
+    blocks = [b for b in sample_blocks("fiif") if b.kind != "quantize"]
+    with pytest.raises(SpaceError, match="put a 'quantize' block before it"):
+        quantize(PlainNetwork(blocks), [sample_images(2)])
+
+
+def test_float_block_after_int8_without_boundary_is_refused():
+    blocks = [b for b in sample_blocks("fiif") if b.kind != "dequantize"]
+    with pytest.raises(SpaceError, match="put a 'dequantize' block before it"):
+        quantize(PlainNetwork(blocks), [sample_images(2)])
+
+
+def test_no_calibration_batch_is_refused():
+    with pytest.raises(DataError, match="no batches"):
+        quantize(_network(), [])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_activations_that_are_not_finite_name_their_place(bad):
+    images = sample_images(2)
+    images[0, 0, 0, 0] = bad
+    with pytest.raises(DataError, match=r"blocks\.0.*not finite"):
+        quantize(_network(), [images])
+
+
+@pytest.mark.parametrize("wrong", [{"max_batches": 0}, {"weight_bits": 4}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        quantize(_network(), [sample_images(2)], **wrong)
+
+
+# ---------------------------------------------------------------- quality
+
+
+def test_sqnr_of_known_signals():
+    x = torch.ones(10)
+    assert sqnr_db(x, x) == math.inf
+    assert sqnr_db(x, 0.9 * x) == pytest.approx(20.0, abs=1e-3)
+    assert sqnr_db(torch.zeros(3), x[:3]) == -math.inf
+
+
+def test_top1_agreement_counts_samples():
+    a = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert top1_agreement(a, torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 3.0], [1.0, 4.0]])) == 0.75
+
+
+def test_block_sqnr_has_one_value_for_each_block():
+    network = _network("ffii")
+    ratios = block_sqnr_db(network, quantize(network, [sample_images(8)]), sample_images(8))
+    assert len(ratios) == len(network.blocks)
+    assert min(ratios[:2]) > 100  # float blocks: only BatchNorm was folded
+    assert all(20 < r < 80 for r in ratios[2:])
