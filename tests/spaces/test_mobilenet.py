@@ -377,6 +377,11 @@ def test_expand_ratios_that_only_narrow_stages_confuse_are_refused():
         _space(stages=[_stage(channels=8, expand_ratios=(2, 3)), _stage(channels=16, expand_ratios=(1.9, 2))])
 
 
+def test_expand_ratios_that_only_later_blocks_confuse_are_refused():
+    with pytest.raises(SpaceError, match="of stage 0 both give 16 hidden channels from 8"):
+        _space(stem_channels=16, stages=[_stage(channels=8, expand_ratios=(1.4, 1.9))])
+
+
 def test_activations_are_those_a_network_has_modules_for():
     plain = pytest.importorskip("hwnas.supernet.plain")
     assert set(ACTIVATIONS) == set(plain.ACTIVATIONS)
