@@ -74,7 +74,10 @@ class Candidates:
             raise AssertionError("an empty set of taken networks cannot exhaust a space") from None
 
     def uniform(self, rng: np.random.Generator) -> IntArray:
-        """(D,) uniform over the encodings whose network keeps the limits; the nearest miss if a batch has none."""
+        """(D,) at random among what keeps the limits: uniform over networks if the space is listed, else over encodings.
+
+        Where no encoding of a batch keeps the limits, the one that misses them by least.
+        """
         if self._listed is not None and len(self._listed):
             listed: IntArray = self._listed[rng.integers(len(self._listed))]
             return listed
@@ -111,7 +114,7 @@ class Candidates:
         """Rounds of neighbours, mutants, crossovers and random networks until one fits."""
         parents = np.concatenate([proposal[None, :], self._minimizers()])
         seen_kept = bool(self._feasible)
-        batch = self._neighbours(proposal)
+        batch = np.concatenate([self._neighbours(proposal), parents])
         for _ in range(ROUNDS):
             batch = self.problem.space.canonical(batch)
             total = self._excess(batch).sum(axis=1)

@@ -118,7 +118,6 @@ class Run:
         return n >= self.problem.n_trials
 
     def _evaluated(self, trial: optuna.Trial) -> int | None:
-
         encoding = self.problem.encode(trial.params)
         architecture = self.problem.decode(encoding)
         try:
@@ -166,7 +165,6 @@ class Run:
         return values, upper
 
     def _failed(self, trial: optuna.Trial, error: HwnasError) -> None:
-
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         finish_failed(self.study, trial.number)
         self.failures += 1

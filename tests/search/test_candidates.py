@@ -89,7 +89,7 @@ def test_a_wide_space_without_a_fit_names_the_nearest_miss() -> None:
     def never_small(encodings: IntArray) -> FloatArray:
         return 5 + cost(encodings)
 
-    with pytest.raises(InfeasibleError, match="98,304 candidates tried.*smallest found is 5") as e:
+    with pytest.raises(InfeasibleError, match=r"98,304 candidates tried.*smallest found is 5") as e:
         Candidates(problem(WIDE, limit=4.0, closed_form=never_small)).require_feasible(rng())
     assert e.value.reachable == pytest.approx(5.0)  # the bounded search does reach the true minimum here
 
@@ -102,3 +102,8 @@ def test_the_bounded_search_finds_a_rare_network() -> None:
         np.zeros(20, dtype=np.int64), set(), rng()
     )
     assert (found[:10] == 3).all()
+
+
+def test_the_only_network_within_a_limit_is_found_through_its_closed_form() -> None:
+    candidates = Candidates(problem(WIDE, limit=1.0, closed_form=Bounded(WIDE)))  # upper is 1 for the smallest alone
+    assert (candidates.nearest_new(np.full(20, 3, dtype=np.int64), set(), rng()) == 0).all()
