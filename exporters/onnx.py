@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
-OPSET = 17  # the newest the TorchScript-based exporter writes; QDQ with one scale per channel needs 13
+OPSET = 19  # the first whose QuantizeLinear every reader knows, onnx's own reference among them
 
 
 class OnnxExporter:

@@ -20,7 +20,7 @@ def _model(nodes, *, shape=(1, 2, 3, 4), out_shape=None, **initializers):
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, out_shape or shape)],
         [numpy_helper.from_array(v, k) for k, v in {"s": SCALE, "z": ZERO, **initializers}.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
 def _pair(x, y, grid=("s", "z")):
