@@ -74,7 +74,7 @@ class Candidates:
             raise AssertionError("an empty set of taken networks cannot exhaust a space") from None
 
     def uniform(self, rng: np.random.Generator) -> IntArray:
-        """(D,) at random among what keeps the limits: uniform over networks if the space is listed, else over encodings.
+        """(D,) at random within the limits: uniform over networks if the space is listed, else over encodings.
 
         Where no encoding of a batch keeps the limits, the one that misses them by least.
         """
