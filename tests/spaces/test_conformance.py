@@ -11,7 +11,7 @@ from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block, Slot
 from tests.spaces.strategies import categorical_spaces, mobilenet_spaces, seeds
 
-PROPERTY = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 NAMED = {
     "tiny": tiny_space(),
     "tiny-int8": tiny_space().restrict(precisions=("int8",)),

@@ -15,7 +15,7 @@ from hwnas.testing.spaces import tiny_space
 from hwnas.types import PRECISIONS, Block
 from tests.spaces.strategies import mobilenet_spaces, seeds
 
-PROPERTY = settings(deadline=None, max_examples=25)
+PROPERTY = settings(deadline=None, max_examples=15)
 STAGE = {"channels": 8, "stride": 1, "depths": (1, 2), "kernel_sizes": (3, 5), "expand_ratios": (2, 3)}
 SPACE = {
     "in_channels": 3,
