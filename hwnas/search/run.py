@@ -76,7 +76,7 @@ class Run:
                 finish_failed(self.study, trial.number)
                 return None
             return self._evaluated(trial)
-        except BaseException:  # also Ctrl-C: the network is free to be tried again
+        except BaseException:  # a bug, a full disk, Ctrl-C: the network is free to be tried again
             with contextlib.suppress(Exception):
                 finish_failed(self.study, trial.number)
             raise
@@ -125,10 +125,6 @@ class Run:
         except HwnasError as e:
             self._failed(trial, e)
             return None
-        except Exception as e:
-            trial.set_user_attr(ERROR, f"{type(e).__name__}: {e}")
-            finish_failed(self.study, trial.number)
-            raise
         values, upper = self._with_closed_forms(evaluated, encoding)
         undefined = [m for m in (*self.problem.directions, *self.problem.limits) if np.isnan(values[m])]
         if undefined:
