@@ -1,0 +1,1 @@
+"""Writers of deployable files, one module a format. Must never know devices, tables or search."""

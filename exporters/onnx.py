@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,30 @@ class OnnxExporter:
             _qdq.quantize_output(proto.graph)
         _qdq.drop_unused(proto.graph)
         return _write(proto, path, precision=block.precision)
+
+    def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
+        """Write a whole network with random weights, to be timed: its latency does not depend on them.
+
+        Args:
+            blocks: of the network, in order, boundaries included.
+            path: where to write; replaced whole.
+            precision: what to note in the artefact: int8 as soon as one block is.
+            seed: of the weights.
+
+        Raises:
+            SpaceError: there is no module for a block's kind, or a boundary is missing.
+            ExportError: the network cannot be written.
+        """
+        import torch
+
+        from . import _networks
+
+        rng = np.random.default_rng(seed)
+        network = _networks.random_network(list(blocks), rng)
+        model = _networks.deployable(network, precision=precision, rng=rng)
+        example = torch.zeros(1, *network.in_shape)
+        proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
+        return _write(proto, path, precision=precision)
 
     def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
         """Write the fixed network whose time tells how fast the machine is at the moment.

@@ -107,12 +107,20 @@ def test_gate_covers_zero_to_one_without_calibration():
     assert gate(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 1.0])
 
 
-def test_exact_quantizer_rounds_ties_by_division_as_runtimes_do():
-    quantizer = Quantizer(exact=True)
+def test_ties_are_rounded_by_division_as_runtimes_do():
+    quantizer = Quantizer()
     quantizer.set_grid(0.0103199, 76)
     x = (torch.arange(-60, 60) + 0.5) * quantizer.scale
     levels = np.rint((x / quantizer.scale).numpy())  # ONNX QuantizeLinear
     assert np.array_equal((quantizer(x) / quantizer.scale).round().numpy(), levels)
+
+
+def test_gradient_passes_within_the_range_and_stops_outside():
+    quantizer = Quantizer()
+    quantizer.set_range(-1.0, 1.0)
+    x = torch.tensor([-2.0, -0.5, 0.0, 0.9, 1.5], requires_grad=True)
+    quantizer(x).sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]
 
 
 def test_batches_widen_the_range():

@@ -147,7 +147,7 @@ class QuantizeBoundary(nn.Module):
     def __init__(self, plain: Boundary) -> None:
         super().__init__()
         self.block = plain.block
-        self.quantizer = Quantizer(exact=True)
+        self.quantizer = Quantizer()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.quantizer(x)  # type: ignore[no-any-return]

@@ -20,6 +20,33 @@ from hwnas.errors import DataError, SpaceError
 LEVELS = 255  # uint8: 0 ... 255
 _BIAS_LIMIT = 2.0**30  # of an int32, with room for the accumulator
 _SMALLEST_SCALE = 1e-8
+_UINT8, _INT32 = 2, 6  # ONNX TensorProto.DataType
+
+
+class _OnGrid(torch.autograd.Function):
+    """Rounds to a uint8 grid exactly as ONNX QuantizeLinear does: by division, ties to even.
+
+    `torch.fake_quantize_per_tensor_affine` multiplies by 1 / scale instead, which sends ties (common
+    where pixels come in) to other levels, and takes three times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        lowest = -int(zero_point)
+        levels = torch.div(x, scale).round_()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((levels >= lowest) & (levels <= lowest + LEVELS))
+        return levels.clamp_(lowest, lowest + LEVELS).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:  # what torch.onnx.export writes
+        zero = g.op("Cast", zero_point, to_i=_UINT8)
+        return g.op("DequantizeLinear", g.op("QuantizeLinear", x, scale, zero), scale, zero)
 
 
 class _RoundBias(torch.autograd.Function):
@@ -34,8 +61,8 @@ class _RoundBias(torch.autograd.Function):
         return grads[0], None
 
     @staticmethod
-    def symbolic(g: Any, bias: Any, scale: Any) -> Any:  # what torch.onnx.export writes
-        levels = g.op("Cast", g.op("Round", g.op("Div", bias, scale)), to_i=6)  # 6: int32
+    def symbolic(g: Any, bias: Any, scale: Any) -> Any:
+        levels = g.op("Cast", g.op("Round", g.op("Div", bias, scale)), to_i=_INT32)
         return g.op("DequantizeLinear", levels, scale, axis_i=0)
 
 
@@ -52,11 +79,11 @@ class _HardswishOnLevels(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:
-        n = g.op("Cast", zero_point, to_i=2)  # 2: uint8
+        n = g.op("Cast", zero_point, to_i=_UINT8)
         levels = g.op("QuantizeLinear", x, scale, n)  # (merged with the quantizer before it)
         two = g.op("Constant", value_t=torch.tensor(2, dtype=torch.int32))
         most = g.op("Constant", value_t=torch.tensor(LEVELS, dtype=torch.int32))
-        top = g.op("Cast", g.op("Min", g.op("Mul", g.op("Cast", zero_point, to_i=6), two), most), to_i=2)
+        top = g.op("Cast", g.op("Min", g.op("Mul", g.op("Cast", zero_point, to_i=_INT32), two), most), to_i=_UINT8)
         bottom = g.op("Constant", value_t=torch.tensor(0, dtype=torch.uint8))
         sixth = g.op("Div", scale, g.op("Constant", value_t=torch.tensor(6.0)))
         gate = g.op("DequantizeLinear", g.op("Clip", levels, bottom, top), sixth, bottom)
@@ -73,16 +100,14 @@ class Quantizer(nn.Module):
     Args:
         lower: values below are clipped, in full precision too.
         upper: values above likewise.
-        exact: round as runtimes do even where a value lies between two levels; needed where tensors
-            come from outside (pixels have few values, so that ties are common), not after a layer.
     """
 
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, *, lower: float = -math.inf, upper: float = math.inf, exact: bool = False) -> None:
+    def __init__(self, *, lower: float = -math.inf, upper: float = math.inf) -> None:
         super().__init__()
-        self.lower, self.upper, self.exact = lower, upper, exact
+        self.lower, self.upper = lower, upper
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
         self.observing = False
@@ -91,10 +116,7 @@ class Quantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.observing:
             return self._observe(x)
-        if self.exact and not torch.onnx.is_in_onnx_export():
-            # torch multiplies by 1 / scale and runtimes divide: divide first, then both agree
-            x = x + (torch.round(x / self.scale) * self.scale - x).detach()
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, LEVELS)
+        return _OnGrid.apply(x, self.scale, self.zero_point)  # type: ignore[no-any-return,no-untyped-call]
 
     def _observe(self, x: Tensor) -> Tensor:
         if self.lower > -math.inf or self.upper < math.inf:
