@@ -1,0 +1,130 @@
+"""A network as a drawing: one outline a block, as tall as it has channels, in rows of equal resolution.
+
+The outlines of neighbours meet, so a row reads as one body that widens and narrows with the channels.
+Knows blocks; never a space, weights or latencies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from hwnas.report.palette import block_role
+from hwnas.types import Block
+
+_HALF = 50.0  # the outline's viewport is 100 wide and 100 high
+_NARROWEST, _WIDEST = 2.0, 47.0  # half heights of one channel and of the most
+_BOUNDARIES = {"quantize": "fp32 → int8", "dequantize": "int8 → fp32"}
+_KNOWN = ("kernel_size", "stride", "hidden_channels", "se_channels", "features", "activation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockView:
+    """A block as it is drawn.
+
+    Attributes:
+        slot: its position.
+        title: `mbconv 5×5`.
+        channels: `16 → 96 → 24`: in, hidden, out.
+        notes: what else distinguishes it: stride, squeeze-and-excitation, activation, other attributes.
+        precision: shown in words.
+        role: its colour in the palette.
+        outline: points of an SVG polygon.
+        residual: whether its input is added to its output.
+        boundary: whether it only changes the precision.
+    """
+
+    slot: str
+    title: str
+    channels: str
+    notes: tuple[str, ...]
+    precision: str
+    role: str
+    outline: str
+    residual: bool
+    boundary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Consecutive blocks whose outputs have the same height and width.
+
+    Attributes:
+        label: `8 × 8`; `vector` where there is no image any more.
+        blocks: in order.
+    """
+
+    label: str
+    blocks: tuple[BlockView, ...]
+
+
+def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
+    """The rows of the drawing, from the input down to the output.
+
+    Args:
+        named_blocks: (slot, block) in network order.
+    """
+    most = max((c for _, b in named_blocks for c in _profile(b)), default=1)
+    activations = {b["activation"] for _, b in named_blocks if "activation" in dict(b.attributes)}
+    rows = groupby(named_blocks, key=lambda named: named[1].out_shape[1:])
+    return tuple(
+        Level(
+            label=" × ".join(map(str, sides)) or "vector",
+            blocks=tuple(_view(slot, b, most=most, same_activation=len(activations) < 2) for slot, b in row),
+        )
+        for sides, row in rows
+    )
+
+
+def common_activation(blocks: Sequence[Block]) -> str:
+    """The activation that all blocks have, empty if they differ or have none."""
+    found = {str(value) for b in blocks for name, value in b.attributes if name == "activation"}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> BlockView:
+    attributes = dict(block.attributes)
+    kernel, stride = attributes.get("kernel_size"), attributes.get("stride", 1)
+    notes = [f"stride {stride}"] if stride != 1 else []
+    if attributes.get("se_channels"):
+        notes.append(f"SE {attributes['se_channels']}")
+    if "activation" in attributes and not same_activation:
+        notes.append(str(attributes["activation"]))
+    notes += [f"{name} {value}" for name, value in block.attributes if name not in _KNOWN]
+    profile = _profile(block)
+    return BlockView(
+        slot=slot,
+        title=f"{block.kind} {kernel}×{kernel}" if kernel else block.kind,
+        channels=str(profile[0]) if block.kind in _BOUNDARIES else " → ".join(map(str, profile)),
+        notes=tuple(notes),
+        precision=_BOUNDARIES.get(block.kind, block.precision),
+        role=block_role(block.kind, block.precision),
+        outline=_outline(profile, most=most),
+        residual=block.kind == "mbconv" and stride == 1 and block.in_shape[0] == block.out_shape[0],
+        boundary=block.kind in _BOUNDARIES,
+    )
+
+
+def _profile(block: Block) -> tuple[int, ...]:
+    """Channels along the block: in, what is between, out."""
+    attributes = dict(block.attributes)
+    between = (int(attributes.get(name, 0)) for name in ("hidden_channels", "features"))
+    return (block.in_shape[0], *(c for c in between if c), block.out_shape[0])
+
+
+def _outline(profile: Sequence[int], *, most: int) -> str:
+    """An SVG polygon, 100 x 100: plateaus for what is between, slopes from and to the neighbours' channels.
+
+    The height grows with the root of the channels, so that the few of the first blocks can still be seen.
+    """
+    halves = [_NARROWEST + (_WIDEST - _NARROWEST) * math.sqrt(c / most) for c in profile]
+    first, *between, last = halves
+    slope = 100 / (2 * len(between) + 1) if between else 100.0
+    top = [(0.0, first)]
+    for i, half in enumerate(between):
+        top += [((2 * i + 1) * slope, half), ((2 * i + 2) * slope, half)]
+    top.append((100.0, last))
+    points = [(x, _HALF - h) for x, h in top] + [(x, _HALF + h) for x, h in reversed(top)]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -1,0 +1,206 @@
+"""The report: one page that explains itself, loads nothing and runs no script.
+
+The same inputs give the same bytes. This module must never know how a number was obtained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.files import write_whole
+from hwnas.report import architecture, figures, tables
+from hwnas.report.inputs import ReportInputs
+from hwnas.report.palette import DARK, LIGHT
+from hwnas.report.quantities import digits, metric_name, percent, printable, quantity
+from hwnas.report.svg import inline_svg
+from hwnas.types import Block
+
+METRIC, COST = "accuracy", "latency_ms"
+_FRONT_ROWS = 20  # in the table under the figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure with its words. `svg` is markup of ours; everything else is text."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+def write_report(inputs: ReportInputs, path: Path) -> None:
+    """Write the report as one file, whole.
+
+    Raises:
+        StudyError: the study has no trial of that number.
+        OSError: the file cannot be written; an older one is untouched.
+    """
+    write_whole(Path(path), render_report(inputs).encode())
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The report as one HTML document.
+
+    Raises:
+        StudyError: the study has no trial of that number.
+        ValueError: a prediction point or a block is not what it should be.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hwnas.report", package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(_context(inputs))
+
+
+def _context(inputs: ReportInputs) -> dict[str, Any]:
+    m = inputs.manifest
+    blocks = [(s.slot, s.block) for s in inputs.shares] or [("", Block.from_key(key)) for key in m.blocks]
+    rows = tables.promises(inputs)
+    return {
+        "manifest": m,
+        "light": dict(LIGHT),
+        "dark": dict(DARK),
+        "promises": rows,
+        "missed": [row.name for row in rows if row.kept is False],
+        "limited": any(row.kept is not None for row in rows),
+        "latency": quantity(COST, m.measured.latency_ms.median),
+        "latency_limit": quantity(COST, m.limits[COST]) if COST in m.limits else "",
+        "size": quantity("size_bytes", m.artefact.size_bytes),
+        "test": percent(m.accuracy.test_runtime),
+        "measurement": _measurement(inputs),
+        "accuracies": tables.accuracies(m),
+        "loss_points": _points(m.accuracy.test_fp32 - m.accuracy.test_runtime),
+        "parity": tables.parity(m),
+        "front": _front(inputs),
+        "prediction": _prediction(inputs),
+        "front_table": _front_table(inputs),
+        "qualities": tables.qualities(inputs.points),
+        "levels": architecture.levels(blocks),
+        "activation": architecture.common_activation([b for _, b in blocks]),
+        "n_blocks": sum(1 for _, b in blocks if b.kind not in ("quantize", "dequantize")),
+        "shares": _shares(inputs),
+        "history": _history(inputs),
+        "choices": tables.facts(m.architecture),
+        "rejected": tables.rejected(m),
+        "context": tables.facts({**m.device.options, **m.device.context}),
+        "provenance": tables.facts(m.provenance),
+    }
+
+
+def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
+    latency = inputs.manifest.measured.latency_ms
+    return [
+        ("Median", quantity(COST, latency.median)),
+        ("90th percentile", quantity(COST, latency.p90)),
+        ("Rounds", str(latency.n)),
+        ("Spread of the rounds", percent(latency.cv)),
+        ("The machine was", tables.drift_text(latency.drift)),
+        ("Median on the clock", quantity(COST, latency.raw_median)),
+        ("Reference network", quantity(COST, inputs.manifest.reference_ms)),
+    ]
+
+
+def _points(loss: float) -> str:
+    """A loss of accuracy in percentage points."""
+    if abs(loss) < 0.00005:
+        return "as accurate as"
+    return f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'} accurate than"
+
+
+def _limits(inputs: ReportInputs) -> Mapping[str, float]:
+    """The deployment's limits on what the study has values of."""
+    return {m: v for m, v in inputs.manifest.limits.items() if m in inputs.study.values}
+
+
+def _drawable(inputs: ReportInputs) -> bool:
+    values = inputs.study.values
+    return METRIC in values and COST in values and bool(np.isfinite(values[METRIC] + values[COST]).any())
+
+
+def _front(inputs: ReportInputs) -> Picture | None:
+    if not _drawable(inputs):
+        return None
+    study, limits = inputs.study, _limits(inputs)
+    figure = figures.front_figure(study, trial=inputs.trial, limits=limits, metric=METRIC, cost=COST)
+    n_front = len(figures.front_rows(study, metric=METRIC, cost=COST, limits=limits))
+    kept = f", {int(study.keeps(limits).sum())} within the limits" if limits else ""
+    failed = f" {len(study.failed)} more could not be evaluated." if study.failed else ""
+    sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (METRIC, COST)]
+    caption = (
+        f"{len(study)} networks evaluated on validation data{kept}; {n_front} that no other beats in both. "
+        f"The chosen one is trial {inputs.trial}; its line ends at its upper bound.{failed} {' '.join(sources)}"
+    )
+    label = f"Scatter of {METRIC} against latency of {len(study)} networks; {n_front} of them form the front."
+    title = "What else there was"
+    return Picture(title=title, svg=inline_svg(figure, name="front", label=label), caption=caption)
+
+
+def _source(inputs: ReportInputs, metric: str) -> str:
+    return inputs.sources.get(metric, inputs.study.sources.get(metric, "estimated"))
+
+
+def _front_table(inputs: ReportInputs) -> tables.Grid:
+    """The front in numbers, thinned if it is long; the chosen network is always in."""
+    if not _drawable(inputs):
+        return tables.Grid(headers=(), rows=())
+    study = inputs.study
+    rows = figures.front_rows(study, metric=METRIC, cost=COST, limits=_limits(inputs))
+    if len(rows) > _FRONT_ROWS:
+        places = np.unique(np.linspace(0, len(rows) - 1, _FRONT_ROWS).round().astype(int))
+        rows = [r for i, r in enumerate(rows) if i in places or study.numbers[r] == inputs.trial]
+    upper = study.upper.get(COST)
+    headers = ("Trial", "Accuracy", "Latency", *(("Upper bound",) if upper is not None else ()))
+    cells = []
+    for r in rows:
+        number = f"{study.numbers[r]}{' (chosen)' if study.numbers[r] == inputs.trial else ''}"
+        values = [quantity(METRIC, study.values[METRIC][r]), quantity(COST, study.values[COST][r])]
+        cells.append((number, *values, *((quantity(COST, upper[r]),) if upper is not None else ())))
+    return tables.Grid(headers=headers, rows=tuple(cells))
+
+
+def _prediction(inputs: ReportInputs) -> Picture | None:
+    if not inputs.points:
+        return None
+    held_out = sum(p.held_out for p in inputs.points)
+    caption = (
+        f"{len(inputs.points)} whole networks, measured on this device; {held_out} of them were held out "
+        "and alone tell the error."
+    )
+    label = f"Measured against predicted latency of {len(inputs.points)} networks, with a band of 10 percent."
+    svg = inline_svg(figures.prediction_figure(inputs.points), name="prediction", label=label)
+    return Picture(title="How far predictions can be trusted", svg=svg, caption=caption)
+
+
+def _shares(inputs: ReportInputs) -> Picture | None:
+    if not inputs.shares:
+        return None
+    total = sum(s.latency_ms for s in inputs.shares)
+    slowest = max(inputs.shares, key=lambda s: s.latency_ms)
+    caption = (
+        f"Milliseconds, {_source(inputs, COST)}; {digits(total)}\u00a0ms together. "
+        f"The most expensive is {printable(slowest.slot)}"
+        + (f" with {percent(slowest.latency_ms / total, decimals=0)}." if total > 0 else ".")
+    )
+    label = "Bars: " + ", ".join(f"{s.slot} {s.latency_ms:.3f} ms" for s in inputs.shares)
+    svg = inline_svg(figures.share_figure(inputs.shares), name="shares", label=printable(label))
+    return Picture(title="Where the time goes", svg=svg, caption=caption)
+
+
+def _history(inputs: ReportInputs) -> Picture | None:
+    if not inputs.history:
+        return None
+    last = inputs.history[-1]
+    caption = f"Measured on training batches; {last['loss']:.3f} for the largest network at step {last['step']:.0f}."
+    label = f"Training loss over {last['step']:.0f} steps, ending at {last['loss']:.3f}."
+    svg = inline_svg(figures.history_figure(inputs.history), name="history", label=label)
+    return Picture(title="How the supernet learned", svg=svg, caption=caption)

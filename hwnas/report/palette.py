@@ -1,0 +1,52 @@
+"""The colours of page and figures, for light and dark. Figures are drawn in the light ones.
+
+Every colour has one role and one name; `hwnas.report.svg` exchanges the light values for CSS variables of these
+names, so one figure serves both. Knows colours only.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+LIGHT = MappingProxyType(
+    {
+        "background": "#ffffff",
+        "surface": "#f4f6f8",
+        "band": "#e3e9ef",
+        "rule": "#d3dae1",
+        "ink": "#1c2128",
+        "muted": "#57606a",
+        "trial": "#9ba6b2",
+        "int8": "#2369bd",
+        "fp32": "#b45309",
+        "conversion": "#66707c",
+        "chosen": "#be185d",
+        "good": "#1a7431",
+        "bad": "#c11f2a",
+    }
+)
+DARK = MappingProxyType(
+    {
+        "background": "#0f1318",
+        "surface": "#181d24",
+        "band": "#262e38",
+        "rule": "#353e49",
+        "ink": "#e6ebf1",
+        "muted": "#a1acb8",
+        "trial": "#6f7b88",
+        "int8": "#6cb0f5",
+        "fp32": "#f0a04b",
+        "conversion": "#9aa5b2",
+        "chosen": "#f67fbd",
+        "good": "#5acb7a",
+        "bad": "#ff8a80",
+    }
+)
+TEXT_ROLES = ("ink", "muted", "int8", "fp32", "conversion", "chosen", "good", "bad")  # these must be readable
+
+
+def block_role(kind: str, precision: str) -> str:
+    """The colour role of a block: its precision, or `conversion` where the precision changes."""
+    if kind in ("quantize", "dequantize"):
+        return "conversion"
+    return precision if precision in ("fp32", "int8") else "muted"

@@ -1,0 +1,115 @@
+"""Numbers as people read them: the unit beside the number, three digits that count.
+
+The project's names carry their units (`latency_ms`, `size_bytes`), so a metric's name tells how to write it.
+Knows names and numbers, nothing of what is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+NBSP = "\u00a0"  # keeps a number and its unit on one line
+UPPER = "_upper"  # `latency_ms_upper` bounds `latency_ms`
+_SUFFIXES = {"_ms": "ms", "_mj": "mJ", "_s": "s", "_bytes": "B"}
+_COUNTS = ("macs", "parameters", "params", "flops")
+_NAMES = {"macs": "MACs", "params": "parameters", "flops": "FLOPs"}
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How a metric is drawn on an axis.
+
+    Attributes:
+        label: the metric's name with its unit: `latency (ms)`.
+        factor: what its values are multiplied with.
+    """
+
+    label: str
+    factor: float
+
+
+def metric_name(metric: str) -> str:
+    """`peak_memory_bytes` -> `peak memory`: the name without its unit."""
+    if metric.endswith(UPPER):
+        return f"{metric_name(metric.removesuffix(UPPER))}, upper bound"
+    if metric in _NAMES:
+        return _NAMES[metric]
+    for suffix in _SUFFIXES:
+        metric = metric.removesuffix(suffix)
+    return metric.replace("_", " ")
+
+
+def scale_of(metric: str, largest: float) -> Scale:
+    """The unit in which values up to `largest` are shown on one axis."""
+    name, unit = metric_name(metric), _unit(metric)
+    if unit == "%":
+        return Scale(label=f"{name} (%)", factor=100.0)
+    if unit == "B" or metric in _COUNTS:
+        size, prefix = _prefix(largest)
+        unit = prefix + unit if unit else {"M": "millions", "k": "thousands", "G": "billions"}.get(prefix, "")
+        return Scale(label=f"{name} ({unit})" if unit else name, factor=1 / size)
+    return Scale(label=f"{name} ({unit})" if unit else name, factor=1.0)
+
+
+def quantity(metric: str, value: float) -> str:
+    """A value with its unit: `0.482 ms`, `61.3 kB`, `98.3 %`; "not known" if it is not finite."""
+    if not math.isfinite(value):
+        return "not known"
+    metric = metric.removesuffix(UPPER)
+    unit = _unit(metric)
+    if unit == "%":
+        return percent(value)
+    if unit == "B" or metric in _COUNTS:
+        size, prefix = _prefix(value)
+        return f"{digits(value / size)}{NBSP}{prefix}{unit}".rstrip(NBSP)
+    return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
+
+
+def percent(share: float, *, decimals: int = 1, signed: bool = False) -> str:
+    """A share as percent: 0.983 -> `98.3 %`."""
+    sign = "+" if signed else ""
+    return f"{100 * share:{sign}.{decimals}f}{NBSP}%".replace("-", "−")
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent where it can be: 0.482, 61.3, 1 240, 3.1 × 10⁻⁷."""
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -4 <= size < 9:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}{NBSP}×{NBSP}10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−")
+    if size >= 3 or float(value).is_integer():
+        return f"{value:,.0f}".replace(",", NBSP).replace("-", "−")
+    return f"{value:.{max(0, 2 - size)}f}".replace("-", "−")
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share seen in n samples (Wilson, 1927).
+
+    Args:
+        share: in [0, 1].
+        n: at least 1.
+    """
+    z = 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def printable(text: str) -> str:
+    """The text with a replacement for what no font and no page can hold."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _unit(metric: str) -> str:
+    if metric.startswith(("accuracy", "top1")):
+        return "%"
+    return next((unit for suffix, unit in _SUFFIXES.items() if metric.endswith(suffix)), "")
+
+
+def _prefix(value: float) -> tuple[float, str]:
+    return next(((size, prefix) for size, prefix in _PREFIXES if abs(value) >= size), (1.0, ""))

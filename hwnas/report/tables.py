@@ -1,0 +1,210 @@
+"""What was promised and what was found, as rows of text for the page.
+
+Every number says whether it is measured or estimated. Knows manifests and studies, not pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwnas.cost.quality import PredictionQuality
+from hwnas.deployment import Manifest
+from hwnas.report.inputs import PredictionPoint, ReportInputs
+from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
+from hwnas.types import Direction
+
+_ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """One metric of the deployed network.
+
+    Attributes:
+        name: for people.
+        limit: `at most 0.600 ms`, empty if there is none.
+        predicted: with its unit, empty if it was not predicted.
+        upper: upper bound of the prediction, empty if it has none.
+        source: where the prediction comes from.
+        found: measured value with its unit, empty if it was not measured.
+        how: how it was measured.
+        error: of the prediction against what was found: `+2.1 %`; empty if there is no such pair.
+        kept: whether the limit is kept, by what was found or else by the upper bound; None without a limit.
+    """
+
+    name: str
+    limit: str
+    predicted: str
+    upper: str
+    source: str
+    found: str
+    how: str
+    error: str
+    kept: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyRow:
+    """Top-1 accuracy of one form of the network. `interval` is the 95 % confidence interval of `test`."""
+
+    name: str
+    validation: str
+    test: str
+    interval: str
+    ships: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table of text: as many cells a row as there are headers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def promises(inputs: ReportInputs) -> tuple[Promise, ...]:
+    """A row for each metric with a limit, a prediction or a measurement; limited ones first."""
+    manifest = inputs.manifest
+    predicted = [m for m in manifest.predicted if not m.endswith(UPPER)]
+    metrics = dict.fromkeys([*manifest.limits, "latency_ms", "size_bytes", *predicted])
+    return tuple(_promise(inputs, metric) for metric in metrics)
+
+
+def _promise(inputs: ReportInputs, metric: str) -> Promise:
+    manifest = inputs.manifest
+    predicted, upper = manifest.predicted.get(metric), manifest.predicted.get(metric + UPPER)
+    limit, (found, how) = manifest.limits.get(metric), _found(manifest, metric)
+    floor = inputs.study.directions.get(metric) is Direction.MAXIMIZE
+    bound = next((v for v in (found, predicted if floor else upper, predicted) if v is not None), None)
+    kept = None if limit is None or bound is None else (bound >= limit if floor else bound <= limit)
+    comparable = metric == "latency_ms" or not metric.startswith("accuracy")
+    return Promise(
+        name=metric_name(metric),
+        limit="" if limit is None else f"at {'least' if floor else 'most'} {quantity(metric, limit)}",
+        predicted="" if predicted is None else quantity(metric, predicted),
+        upper="" if upper is None else quantity(metric, upper),
+        source=inputs.sources.get(metric, inputs.study.sources.get(metric, _ESTIMATED)),
+        found="" if found is None else quantity(metric, found),
+        how=how,
+        error=percent(predicted / found - 1, signed=True) if comparable and predicted and found else "",
+        kept=kept,
+    )
+
+
+def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
+    """What was measured on the artefact, and how; None if nothing was."""
+    if metric == "latency_ms":
+        return manifest.measured.latency_ms.median, f"measured, median of {manifest.measured.latency_ms.n} rounds"
+    if metric == "size_bytes":
+        return float(manifest.artefact.size_bytes), "measured, the file"
+    if metric == "accuracy":
+        return manifest.accuracy.test_runtime, f"measured, {manifest.runtime} on {manifest.accuracy.n_test} test images"
+    return None, ""
+
+
+def drift_text(drift: float) -> str:
+    """What the reference network said about the machine."""
+    change = drift - 1
+    if abs(change) < 0.0005:
+        return "as fast as when its table was measured"
+    return f"{percent(abs(change))} {'slower' if change > 0 else 'faster'} than when its table was measured; corrected"
+
+
+def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
+    """Top-1 accuracy in fp32 and in what ships, computed by torch and by the runtime."""
+    a, precision = manifest.accuracy, manifest.precision
+    rows: list[tuple[str, float | None, float]] = [("torch, fp32", a.validation_fp32, a.test_fp32)]
+    if precision != "fp32":
+        rows.append((f"torch, {precision}", a.validation_torch, a.test_torch))
+    rows.append((f"{manifest.runtime}, {precision}", None, a.test_runtime))
+    last = len(rows) - 1
+    return tuple(
+        AccuracyRow(
+            name=name,
+            validation="" if validation is None else percent(validation),
+            test=percent(test),
+            interval=" to ".join(percent(end) for end in wilson_interval(test, max(1, a.n_test))),
+            ships=i == last,
+        )
+        for i, (name, validation, test) in enumerate(rows)
+    )
+
+
+def qualities(points: Sequence[PredictionPoint]) -> Grid:
+    """The prediction's error on held-out networks, one row a precision."""
+    rows = []
+    for precision in sorted({p.precision for p in points if p.held_out}):
+        of = [p for p in points if p.held_out and p.precision == precision]
+        q = PredictionQuality.of([p.predicted_ms for p in of], [p.measured_ms for p in of])
+        errors = (q.mean_abs_error_percent, q.max_abs_error_percent)
+        rows.append(
+            (
+                f"{q.n} in {precision}",
+                *(percent(e / 100) for e in errors),
+                percent(q.bias_percent / 100, signed=True),
+                *(percent(share, decimals=0) for share in (q.within_5, q.within_10)),
+                "not defined" if q.kendall_tau is None else f"{q.kendall_tau:.3f}",
+            )
+        )
+    headers = ("Held out", "Mean error", "Largest", "Bias", "Within 5 %", "Within 10 %", "Kendall’s τ")
+    return Grid(headers=headers, rows=tuple(rows))
+
+
+def rejected(manifest: Manifest) -> Grid:
+    """Candidates that were exported, measured and not returned; the reason last, architectures left out."""
+    flat = [dict(_flat(candidate)) for candidate in manifest.rejected]
+    keys = list(dict.fromkeys(key for row in flat for key in row))
+    keys.sort(key=lambda key: key == "reason")
+    return Grid(
+        headers=tuple(_header(key) for key in keys),
+        rows=tuple(tuple(_cell(key, row.get(key, "")) for key in keys) for row in flat),
+    )
+
+
+def facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Nested values as (name, text) pairs, in order."""
+    return tuple((_header(key), _cell(key, value)) for key, value in _flat(values, skip=()))
+
+
+def _flat(
+    values: Mapping[str, Any], *, skip: Sequence[str] = ("architecture", "encoding"), prefix: str = ""
+) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if key in skip:
+            continue
+        if isinstance(value, Mapping):
+            pairs += _flat(value, skip=skip, prefix=f"{prefix}{key}.")
+        elif value is not None:
+            pairs.append((prefix + str(key), value))
+    return pairs
+
+
+def _header(key: str) -> str:
+    """`measured.latency_ms` -> `measured latency`."""
+    *path, last = key.split(".")
+    return " ".join([*(p.replace("_", " ") for p in path), metric_name(last)])
+
+
+def _cell(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return quantity(key.rpartition(".")[2], value)
+    if isinstance(value, int):
+        last = key.rpartition(".")[2]
+        return quantity(last, value) if last.endswith("_bytes") else str(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(key, v) for v in value)
+    return str(value)
+
+
+def parity(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """How the runtime's outputs agree with torch's."""
+    p = manifest.parity
+    return (
+        ("Same class as torch", f"{percent(p.top1_agreement, decimals=2)} of {p.n} test images"),
+        ("Largest difference of a logit", digits(p.max_abs_diff)),
+    )
