@@ -52,9 +52,8 @@ class GroupMeasurement:
             MeasurementError: the reference cannot be measured, or nothing can.
         """
         loaded: list[str] = []
-        if self._reference is not None and self._reference_key is not None and keys:
-            if not self._link.is_loaded(self._reference_key):
-                self._link.load(self._reference_key, self._reference, timeout_s=self._settings.timeout_s)
+        if keys:
+            self._load_reference()
         for key in keys:
             try:
                 self._link.load(key, self._artefacts[key], timeout_s=self._settings.timeout_s)
@@ -70,6 +69,11 @@ class GroupMeasurement:
                 self.results[key] = MeasurementFailure(reason=str(e))
         if loaded:
             self._time(loaded)
+
+    def _load_reference(self) -> None:
+        if self._reference is None or self._reference_key is None or self._link.is_loaded(self._reference_key):
+            return
+        self._link.load(self._reference_key, self._reference, timeout_s=self._settings.timeout_s)
 
     def _time(self, keys: Sequence[str]) -> None:
         """Time loaded candidates together, and free them."""

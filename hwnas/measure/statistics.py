@@ -3,12 +3,12 @@
 Knows numbers only; never what was timed, nor where it is kept.
 
 Why medians of ratios. On a shared machine the clock, the caches and the neighbours change the time of
-one and the same model by half within seconds, slowly enough that two visits a few milliseconds apart see
-the same machine. So every sample is divided by the reference model's time at that very moment (interpolated
-between its visits before and after), which removes the drift round by round; the median over the rounds
-then removes the visits in which something else happened. Dividing one median by another would do neither:
-the two medians may come from different moments. Multiplying by the reference's time in the table expresses the
-result in the table's own state of the machine, so that entries measured on different days can be added.
+one and the same model by half within seconds, slowly enough that visits some milliseconds apart see the same
+machine. So every sample is divided by the reference model's time around that moment, which removes the drift
+round by round; the median over the rounds then removes the visits in which something else happened. A single visit
+to the reference is as noisy as any other, so its times are smoothed by a running median over a few rounds
+before they are interpolated. Multiplying by the reference's time in the table expresses the result in the table's
+own state of the machine, so that entries measured on different days can be added.
 """
 
 from __future__ import annotations
@@ -40,6 +40,23 @@ def median_error(samples: FloatArray) -> float:
         samples: (R,) positive, R >= 1.
     """
     return _MEDIAN_TO_MEAN_ERROR * robust_cv(samples) / math.sqrt(len(samples))
+
+
+def running_median(values: FloatArray, *, half_width: int) -> FloatArray:
+    """Median of each value and its neighbours; towards the ends of fewer, always as many on either side.
+
+    A window that is symmetric everywhere leaves a steady drift as it is.
+
+    Args:
+        values: (N,).
+        half_width: neighbours on either side.
+
+    Returns:
+        (N,)
+    """
+    n = len(values)
+    widths = [min(i, n - 1 - i, half_width) for i in range(n)]
+    return np.array([np.median(values[i - w : i + w + 1]) for i, w in enumerate(widths)])
 
 
 def summarize(

@@ -10,15 +10,19 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
 from hwnas.errors import ConfigError
-from hwnas.measure.statistics import median_error
+from hwnas.measure.statistics import median_error, running_median
 from hwnas.types import FloatArray, Session
 
+_BURST_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
+_BURSTS = (3, 9)  # in a visit, at least and at most
+_SMOOTHED_VISITS = 5  # to the reference, on either side: about two rounds of a full group
 _MAX_ITERATIONS = 10_000
-_CALIBRATIONS = 12  # doublings at most: 2**12 runs of anything take longer than a visit
+_CALIBRATIONS = 40  # of the warm-up, at most
 _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
 
 
@@ -26,16 +30,17 @@ _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
 class TimingSettings:
     """How long and how often to time.
 
-    The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A visit of 1.5 ms is
-    long against the clock and the call (microseconds) and short against a scheduler's time slice and the drift
-    (tens of milliseconds and more): a visit is either undisturbed or an outlier that the median drops. 9 rounds
+    The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A visit is several
+    bursts of a quarter of a millisecond, and its time is their median: another process that takes the core, or
+    an interrupt, falls into one burst and is dropped. A visit of 1.5 ms is short against the drift (tens of
+    milliseconds and more), so many short visits, each with its own reference time, beat few long ones. 9 rounds
     settle a quiet machine (about 25 ms a block with warm-up and reference); 25 rounds bound a noisy one
-    (about 60 ms). Many short visits beat few long ones because each has its own reference time.
+    (about 60 ms).
 
     Attributes:
         rounds: at most so many.
         min_rounds: at least so many, unless the time limit is reached.
-        target_round_ms: how long one visit to one candidate takes; a slower model runs once.
+        target_round_ms: how long one visit to one candidate takes; a slower model still runs three times.
         target_error: stop when the relative standard error of every median is below it.
         warmup_ms: untimed running before the first round, for each candidate.
         reference_every: the reference is visited at the start of each round and after so many candidates.
@@ -77,7 +82,7 @@ class RoundTimes:
     Attributes:
         samples_ms: candidate -> (R,) time of one run.
         reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
-        iterations: candidate -> runs in one visit.
+        iterations: candidate -> runs in one burst.
     """
 
     samples_ms: Mapping[str, FloatArray]
@@ -90,9 +95,10 @@ def time_rounds(
 ) -> RoundTimes:
     """Time sessions in interleaved rounds, each round in a new order.
 
-    Every visit begins with one untimed run, which brings the model back into the caches its predecessor
-    took. Rounds end when all medians are certain enough, at `settings.rounds`, or at the time limit. The time
-    that counts is the sessions' own clock, so that a simulated device gives the same result every time.
+    A visit's sample is the median of its bursts. It begins with one untimed run, which brings the model back into
+    the caches its predecessor took. Rounds end when all medians are certain enough, at `settings.rounds`, or at the
+    time limit. The time that counts is the sessions' own clock, so that a simulated device gives the same result
+    every time.
 
     Args:
         sessions: key -> loaded session; the reference is one of them.
@@ -110,8 +116,7 @@ def time_rounds(
     if not candidates:
         raise ValueError("nothing to time: give at least one candidate beside the reference")
     with _no_garbage_collection():
-        iterations = {key: _calibrate(session, settings) for key, session in sessions.items()}
-        log = _VisitLog(sessions, iterations)
+        log = _VisitLog(sessions, {key: _calibrate(session, settings) for key, session in sessions.items()})
         for done in range(1, settings.rounds + 1):
             for key in _round_order(candidates, reference, settings.reference_every, rng):
                 log.visit(key)
@@ -124,50 +129,60 @@ def time_rounds(
     return log.result(candidates, reference)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Visit:
+    """What one visit to a candidate consists of."""
+
+    bursts: int
+    iterations: int  # in each burst
+
+
 class _VisitLog:
     """All visits so far: for each key its positions in the sequence of visits and its times."""
 
-    def __init__(self, sessions: Mapping[str, Session], iterations: Mapping[str, int]) -> None:
+    def __init__(self, sessions: Mapping[str, Session], plans: Mapping[str, _Visit]) -> None:
         self._sessions = sessions
-        self._iterations = iterations
+        self._plans = plans
         self._visits: dict[str, list[tuple[int, float]]] = {key: [] for key in sessions}  # (position, ms)
         self._count = 0
         self.spent_ms = 0.0
 
     def visit(self, key: str) -> None:
-        session, n = self._sessions[key], self._iterations[key]
+        session, plan = self._sessions[key], self._plans[key]
         cold_ns = session.time_ns(iterations=1)
-        warm_ns = session.time_ns(iterations=n)
-        self._visits[key].append((self._count, max(warm_ns, 1) / n * 1e-6))
+        bursts_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.bursts)]
+        self._visits[key].append((self._count, max(median(bursts_ns), 1) / plan.iterations * 1e-6))
         self._count += 1
-        self.spent_ms += (cold_ns + warm_ns) * 1e-6
+        self.spent_ms += (cold_ns + sum(bursts_ns)) * 1e-6
 
-    def samples(self, key: str, reference: str | None) -> tuple[FloatArray, FloatArray]:
-        """(R,) times and (R,) reference times at the same positions (all ones without a reference)."""
-        positions, times = np.array(self._visits[key]).T  # (R, 2) -> (R,), (R,)
+    def rounds(self, candidates: Sequence[str], reference: str | None) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """Candidate -> (R,) its times and (R,) the reference's at the same positions (ones if there is none)."""
+        series = {key: np.array(visits).T for key, visits in self._visits.items()}  # (R, 2) -> (2, R)
         if reference is None:
-            return times, np.ones_like(times)
-        reference_positions, reference_times = np.array(self._visits[reference]).T
-        return times, np.interp(positions, reference_positions, reference_times)
+            return {key: (series[key][1], np.ones_like(series[key][1])) for key in candidates}
+        positions, times = series[reference]
+        smooth = running_median(times, half_width=_SMOOTHED_VISITS)
+        return {key: (series[key][1], np.interp(series[key][0], positions, smooth)) for key in candidates}
 
     def result(self, candidates: Sequence[str], reference: str | None) -> RoundTimes:
-        pairs = {key: self.samples(key, reference) for key in candidates}
+        rounds = self.rounds(candidates, reference)
         return RoundTimes(
-            samples_ms={key: times for key, (times, _) in pairs.items()},
-            reference_ms={key: local for key, (_, local) in pairs.items()} if reference is not None else {},
-            iterations={key: self._iterations[key] for key in candidates},
+            samples_ms={key: times for key, (times, _) in rounds.items()},
+            reference_ms={key: local for key, (_, local) in rounds.items()} if reference is not None else {},
+            iterations={key: self._plans[key].iterations for key in candidates},
         )
 
 
 def _enough(
     log: _VisitLog, candidates: Sequence[str], reference: str | None, settings: TimingSettings, done: int
 ) -> bool:
+    """Whether the rounds done are certain enough, or took as long as they may."""
     if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
         return True
     if done < settings.min_rounds:
         return False
-    ratios = (np.divide(*log.samples(key, reference)) for key in candidates)
-    return all(median_error(r) <= settings.target_error for r in ratios)
+    rounds = log.rounds(candidates, reference)
+    return all(median_error(times / local) <= settings.target_error for times, local in rounds.values())
 
 
 def _round_order(
@@ -179,9 +194,9 @@ def _round_order(
         yield candidates[int(index)]
 
 
-def _calibrate(session: Session, settings: TimingSettings) -> int:
-    """Warm a session up, untimed, and find how many runs fill one visit."""
-    target_ns, warmup_ns = settings.target_round_ms * 1e6, settings.warmup_ms * 1e6
+def _calibrate(session: Session, settings: TimingSettings) -> _Visit:
+    """Warm a session up, untimed, and find how many runs fill a burst, and bursts a visit."""
+    burst_ns, warmup_ns = _BURST_MS * 1e6, settings.warmup_ms * 1e6
     session.time_ns(iterations=1)  # the first run allocates
     spent, iterations = 0, 1
     fastest = float("inf")
@@ -189,11 +204,13 @@ def _calibrate(session: Session, settings: TimingSettings) -> int:
         elapsed = max(session.time_ns(iterations=iterations), 1)
         spent += elapsed
         fastest = min(fastest, elapsed / iterations)
-        if elapsed >= target_ns / 2 and spent >= warmup_ns:
-            break
-        if elapsed < target_ns / 2:
+        if elapsed < burst_ns / 2:
             iterations = min(2 * iterations, _MAX_ITERATIONS)
-    return int(np.clip(round(target_ns / fastest), 1, _MAX_ITERATIONS))
+        elif spent >= warmup_ns:
+            break
+    iterations = int(np.clip(round(burst_ns / fastest), 1, _MAX_ITERATIONS))
+    bursts = int(np.clip(settings.target_round_ms * 1e6 // (iterations * fastest), *_BURSTS))
+    return _Visit(bursts=bursts | 1, iterations=iterations)  # odd: the median is one of them
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwnas.measure.statistics import median_error, robust_cv, summarize
+from hwnas.measure.statistics import median_error, robust_cv, running_median, summarize
 
 positive = st.floats(1e-3, 1e3)
 rounds = hnp.arrays(np.float64, st.integers(1, 40), elements=positive)
@@ -69,6 +69,18 @@ def test_the_medians_error_agrees_with_repeated_experiments() -> None:
     experiments = rng.normal(10, 0.5, size=(4000, 25))
     observed = np.std(np.median(experiments, axis=1)) / 10
     assert np.mean([median_error(e) for e in experiments]) == pytest.approx(observed, rel=0.1)
+
+
+def test_a_running_median_drops_outliers_and_keeps_a_steady_drift() -> None:
+    steady = np.linspace(1.0, 2.0, 21)
+    np.testing.assert_allclose(running_median(steady, half_width=5), steady)
+    disturbed = steady.copy()
+    disturbed[[4, 10, 11]] = 9.0
+    assert np.max(np.abs(running_median(disturbed, half_width=5) - steady)) < 0.2
+
+
+def test_a_running_median_of_width_zero_changes_nothing() -> None:
+    np.testing.assert_array_equal(running_median(np.array([3.0, 1.0, 2.0]), half_width=0), [3.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize("bad", [[], [0.0], [-1.0], [float("nan")], [float("inf"), 1.0], [[1.0]]])
