@@ -19,6 +19,7 @@ from hwnas.files import sha256_file
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import quantize, top1_agreement
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
 
 FLOAT_OPERATORS = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSigmoid"}
@@ -128,6 +129,19 @@ def test_a_trained_network_predicts_what_torch_predicts(digits, path, precision)
     }
     assert accuracy["file"] >= accuracy["float"] - 0.01
     assert accuracy["float"] > 0.9  # otherwise the rest would prove nothing
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_network_of_a_space_keeps_its_outputs(seed, path):
+    space = tiny_space()
+    (encoding,) = space.sample(1, np.random.default_rng(seed))
+    network = sample_network([block for _, block in space.named_blocks(encoding)], seed=seed)
+    images = torch.randn(32, *network.in_shape, generator=torch.Generator().manual_seed(seed))
+    model = quantize(network, [images])
+    OnnxExporter().export(model, images[:1], path, precision="int8")
+    expected = model(images).detach()
+    step = (expected.max() - expected.min()) / 255
+    assert (_run(path, images) - expected).abs().mean() < 0.1 * step
 
 
 def test_int8_logits_are_nearly_bit_exact(digits, path):
@@ -309,3 +323,8 @@ def test_full_disk_leaves_the_old_file(path, monkeypatch):
         OnnxExporter().export(_int8(), sample_images(1), path, precision="int8")
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_importing_the_exporter_is_light():
+    program = "import sys, hwnas.exporters.onnx; sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0

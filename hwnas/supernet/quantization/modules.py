@@ -157,7 +157,8 @@ class Quantizer(nn.Module):
 class HardswishQuantizer(Quantizer):
     """The grid before a hard-swish: scale 3 / n, zero point n, so that -3 and 0 are levels.
 
-    Below -3 hard-swish is 0, so nothing is lost by clipping there.
+    Below -3 hard-swish is 0, so nothing is lost by clipping there. The coarsest such grid ends at 762:
+    far beyond what follows a BatchNorm, but larger values are clipped.
     """
 
     def __init__(self) -> None:
