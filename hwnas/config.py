@@ -84,7 +84,6 @@ class TrainConfig(_Section):
     seed: Natural = Field(default=0, description="of weights, order and augmentation")
     threads: Count | None = _optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")
-    time_limit_s: Positive | None = _optional("stop then and keep what was learned", example="3600")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -115,6 +114,7 @@ class ProfileConfig(_Section):
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(default=0.9, description="with which upper bounds hold")
     rounds: Count | None = _optional("timed rounds at most; as many as are needed if left out", example="25")
+    tables: str | None = _optional("folder of latency tables; the run's own if left out", example='"latency_tables"')
 
 
 class SearchConfig(_Section):
@@ -154,6 +154,7 @@ class DeployConfig(_Section):
     """How the chosen network becomes a file."""
 
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
+    finetune_learning_rate: Positive = Field(default=0.005, description="at its start; a cosine follows")
     candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")
     test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
 

@@ -220,6 +220,14 @@ class Exporter(Protocol):
         """Write one block with random weights; an int8 block takes and gives quantized tensors."""
         ...
 
+    def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
+        """Write a whole network with random weights, to be timed."""
+        ...
+
+    def reference_artefact(self, path: Path, *, precision: str) -> Artefact:
+        """Write the fixed network that times the machine's drift: the same bytes every time."""
+        ...
+
 
 # ---------------------------------------------------------------- costs, limits, search
 

@@ -157,9 +157,8 @@ def fit_correction(
     if not all(n.blocks for n in networks):
         raise TableError("a measured network has no blocks; measure the table again")
     design = _Design.of(networks, entries)
-    order = np.random.default_rng(seed).permutation(len(networks))
-    held_out = _n_held_out(len(networks), confidence)
-    test, train = order[:held_out], order[held_out:]
+    test = held_out_rows(len(networks), seed=seed, confidence=confidence)
+    train = np.setdiff1d(np.arange(len(networks)), test)
     weights = _fit(design, measured, train)
     predicted = design.features @ weights
     ratio, guaranteed = conformal_ratio(measured[test] / predicted[test], confidence)
@@ -176,6 +175,11 @@ def fit_correction(
         n_fit=len(train),
         quality=PredictionQuality.of(predicted[test], measured[test]),
     )
+
+
+def held_out_rows(n: int, *, seed: int, confidence: float) -> IntArray:
+    """Which of n networks `fit_correction` does not fit to, but tests and bounds its error on."""
+    return np.random.default_rng(seed).permutation(n)[: _n_held_out(n, confidence)]
 
 
 def conformal_ratio(ratios: FloatArray, confidence: float) -> tuple[float, bool]:

@@ -33,7 +33,7 @@ class SandwichRule:
     def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]:
         """Largest first, then the random ones, the smallest last."""
         # over encodings, not networks: uniform over networks is nearly always the deepest one
-        random = self.space.sample(self.n_random, rng, over="encodings") if self.n_random else []
+        random = self.space.sample(self.n_random, rng, over="encodings")
         others = [*random, self.space.smallest()]
         return [
             TrainTarget(encoding=self.space.largest()),

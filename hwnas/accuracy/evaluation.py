@@ -1,0 +1,95 @@
+"""Measure the accuracy of networks and of a supernet's sub-networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hwnas.types import Block
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hwnas.supernet.batches import BatchStream
+    from hwnas.supernet.elastic import NamedBlocks, Supernet
+    from hwnas.supernet.plain import PlainNetwork
+
+
+def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolution: tuple[int, ...]) -> float:
+    """Share of images whose highest logit is their label, in [0, 1].
+
+    Args:
+        network: in evaluation mode.
+        batches: (N, C, H, W) preprocessed images with (N,) labels; resized to `resolution`, (H, W).
+
+    Raises:
+        ValueError: there is no image.
+    """
+    import torch
+
+    from hwnas.supernet.elastic import resize
+
+    right = n = 0
+    with torch.inference_mode():
+        for x, y in batches:
+            right += int((network(resize(x, resolution)).argmax(1) == y).sum())
+            n += len(y)
+    if n == 0:
+        raise ValueError("there is no image to evaluate on")
+    return right / n
+
+
+class SubnetEvaluator:
+    """Accuracy of sub-networks on validation images, each at the precision it ships in.
+
+    A sub-network is extracted, its BatchNorm recalibrated, its int8 blocks quantized with calibrated
+    ranges, and evaluated; the supernet is never changed.
+
+    Args:
+        supernet: trained, on the CPU.
+        train: where BatchNorm and range calibration take their images from (never augmented).
+        validation: where accuracy is measured.
+        recalibration_samples, calibration_samples, validation_samples: how many images each uses; None: all.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        *,
+        train: BatchStream,
+        validation: BatchStream,
+        recalibration_samples: int = 1024,
+        calibration_samples: int = 256,
+        validation_samples: int | None = None,
+    ) -> None:
+        self.supernet = supernet
+        # held once: every sub-network sees the same images
+        self._recalibration = [x for x, _ in train.plain(recalibration_samples)]
+        self._calibration = [x for x, _ in train.plain(calibration_samples)]
+        self._validation = list(validation.plain(validation_samples))
+
+    def extract(self, blocks: NamedBlocks) -> PlainNetwork:
+        """The fp32 sub-network, recalibrated."""
+        from hwnas.supernet.recalibration import recalibrate
+
+        return recalibrate(self.supernet.extract(blocks), self._recalibration)
+
+    def quantize(self, network: PlainNetwork) -> nn.Module:
+        """The network at the precision of its blocks; the network itself when all are fp32."""
+        from hwnas.supernet.elastic import resize
+        from hwnas.supernet.quantization import quantize
+
+        blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]
+        if all(b.precision == "fp32" for b in blocks):
+            return network
+        size = network.in_shape[1:]
+        return quantize(network, [resize(x, size) for x in self._calibration])
+
+    def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:
+        """Top-1 of any network on the validation images, in [0, 1]."""
+        return top1(network, self._validation, resolution=resolution)
+
+    def __call__(self, blocks: NamedBlocks) -> float:
+        """Top-1 of a sub-network at its blocks' precisions, in [0, 1]."""
+        network = self.extract(blocks)
+        return self.accuracy(self.quantize(network), resolution=network.in_shape[1:])

@@ -1,0 +1,182 @@
+"""A deployment: a folder with the artefact, what was promised and what was measured.
+
+    model.onnx            the artefact
+    reference.onnx        the fixed network that times the machine's drift
+    samples.safetensors   a few inputs with the outputs torch computed for them
+    manifest.json         everything else (`Manifest`)
+    report.html           the same for people
+
+It is enough to verify the network again on a machine that has only the runtime. This module must
+never know torch, tables or search.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hwnas.errors import ArtefactError
+from hwnas.files import sha256_file, write_json
+from hwnas.types import Artefact, Device, Option, Statistic
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+SAMPLES = "samples.safetensors"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Latency(_Section):
+    """Milliseconds, corrected by `drift`; `raw_median` is what the clock said."""
+
+    median: float
+    p90: float
+    n: int
+    cv: float
+    drift: float
+
+    @property
+    def raw_median(self) -> float:
+        """Uncorrected median in milliseconds."""
+        return self.median * self.drift
+
+    @classmethod
+    def of(cls, s: Statistic) -> Latency:
+        return cls(median=s.median, p90=s.p90, n=s.n, cv=s.cv, drift=s.drift)
+
+
+class Measured(_Section):
+    """What the runtime said."""
+
+    latency_ms: Latency
+
+
+class Accuracy(_Section):
+    """Top-1 shares in [0, 1]; the test set is read once, after everything is decided."""
+
+    validation_torch: float
+    validation_fp32: float
+    test_torch: float
+    test_fp32: float
+    test_runtime: float
+    n_test: int
+
+
+class Parity(_Section):
+    """The runtime's logits against torch's on the test images."""
+
+    max_abs_diff: float
+    top1_agreement: float
+    n: int
+
+
+class ArtefactInfo(_Section):
+    """A file of the deployment."""
+
+    path: str
+    format: str
+    sha256: str
+    size_bytes: int
+
+
+class InputInfo(_Section):
+    """How an image becomes the network's input: (H, W, C) uint8 -> (C, H, W) float32."""
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+
+
+class DeviceInfo(_Section):
+    """The device as it was described, and the context in which it was measured."""
+
+    name: str
+    runtime: str
+    threads: int
+    options: dict[str, Option]
+    context: dict[str, str]
+
+
+class Manifest(_Section):
+    """Everything a deployment promises and what was found. Units stand in the names."""
+
+    schema_number: int
+    space: str
+    architecture: dict[str, Option]
+    blocks: tuple[str, ...]
+    device: DeviceInfo
+    runtime: str
+    precision: str
+    limits: dict[str, float]
+    predicted: dict[str, float]
+    measured: Measured
+    accuracy: Accuracy
+    parity: Parity
+    artefact: ArtefactInfo
+    reference: ArtefactInfo
+    reference_ms: float
+    input: InputInfo
+    classes: tuple[str, ...]
+    rejected: tuple[dict[str, Any], ...]
+    provenance: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json`, whole."""
+        write_json(folder / MANIFEST, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a deployment.
+
+        Raises:
+            ArtefactError: the folder has none, or it cannot be read.
+        """
+        path = Path(folder) / MANIFEST
+        if not path.is_file():
+            raise ArtefactError(
+                f"{folder} is no deployment: it has no {MANIFEST}. Deployments are made by `hwnas export`"
+            )
+        try:
+            value = json.loads(path.read_text())
+        except ValueError as e:
+            raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
+        schema = value.get("schema_number") if isinstance(value, dict) else None
+        if schema != SCHEMA:
+            raise ArtefactError(f"{path} has schema {schema!r}; this version reads {SCHEMA}")
+        try:
+            return cls.model_validate(value)
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ArtefactError(f"{path}: {where}: {first['msg']}; export the network again") from e
+
+    def described_device(self) -> Device:
+        """The device to load the artefact with."""
+        d = self.device
+        return Device(name=d.name, runtime=d.runtime, threads=d.threads, options=dict(d.options))
+
+
+def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Artefact:
+    """A file of a deployment, if it is the one the manifest names.
+
+    Raises:
+        ArtefactError: it is missing or its content changed.
+    """
+    path = Path(folder) / info.path
+    if not path.is_file():
+        raise ArtefactError(f"{folder} lacks {info.path}, which its manifest names; export the network again")
+    found = sha256_file(path)
+    if found != info.sha256:
+        raise ArtefactError(
+            f"{path} is not the file that was verified: its SHA-256 is {found[:12]}..., the manifest has "
+            f"{info.sha256[:12]}...; export the network again"
+        )
+    return Artefact(
+        path=path, format=info.format, precision=precision, sha256=info.sha256, size_bytes=path.stat().st_size
+    )

@@ -1,0 +1,155 @@
+"""Latency tables of a run's device, and the cost models made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hwnas.cost import (
+    Correction,
+    NetworkSample,
+    SlotBlocks,
+    SlotCost,
+    closed_form_costs,
+    corrected_cost,
+    fit_correction,
+    size_entries,
+)
+from hwnas.cost.table import LatencyTable, NetworkEntry
+from hwnas.errors import ConfigError, TableError
+from hwnas.files import sha256_file
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Block
+
+MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
+
+
+def table_path(work: Workspace, precision: str) -> Path:
+    """Where the table of one precision is kept."""
+    return work.tables / f"{work.device.runtime}-{precision}.jsonl"
+
+
+def reference_path(work: Workspace, precision: str) -> Path:
+    """Where the reference model of one table is kept."""
+    return work.tables / f"{work.device.runtime}-{precision}.reference.{work.exporter.format}"
+
+
+def precision_of(blocks: Sequence[Block]) -> str:
+    """`fp32`, `int8` or `mixed`: the table a whole network belongs to. Boundaries do not count."""
+    found = {b.precision for b in blocks if b.kind not in ("quantize", "dequantize")}
+    return found.pop() if len(found) == 1 else MIXED
+
+
+def artefact_precision(precision: str) -> str:
+    """What the file of such a network counts as."""
+    return "int8" if precision == MIXED else precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Everything that is known about cost on one device, for one space.
+
+    Attributes:
+        blocks: of the space.
+        entries: block key -> latency in milliseconds.
+        networks: whole networks that were measured, each once.
+        latency: correction of the sums of entries.
+        size: correction of the closed-form file sizes.
+        reference_ms: of the fp32 table, in whose state of the machine times are told.
+        largest_fp32_ms: measured latency of the largest fp32 network: what fractions are fractions of.
+        hashes: table file name -> SHA-256.
+    """
+
+    blocks: SlotBlocks
+    entries: Mapping[str, float]
+    networks: tuple[NetworkEntry, ...]
+    latency: Correction
+    size: Correction
+    largest_fp32_ms: float
+    hashes: Mapping[str, str]
+
+    @cached_property
+    def models(self) -> dict[str, SlotCost]:
+        """Metric -> cost model: latency_ms, size_bytes, macs, parameters, peak_memory_bytes."""
+        return {
+            "latency_ms": corrected_cost("latency_ms", self.blocks, entries=self.entries, correction=self.latency),
+            "size_bytes": corrected_cost(
+                "size_bytes", self.blocks, entries=size_entries(self.blocks.blocks), correction=self.size
+            ),
+            **closed_form_costs(self.blocks),
+        }
+
+
+def load_costs(work: Workspace) -> Costs:
+    """Read the device's tables and fit the corrections.
+
+    Raises:
+        TableError: the device was not profiled (completely) yet, or a table is damaged.
+    """
+    tables = {}
+    for precision in dict.fromkeys(["fp32", *work.space.precisions, MIXED]):
+        path = table_path(work, precision)
+        needed = precision in work.space.precisions or precision == "fp32"
+        if needed or path.exists():
+            tables[precision] = LatencyTable.open(path)
+    blocks = SlotBlocks.of(work.space)
+    entries: dict[str, float] = {}
+    for block in blocks.blocks:
+        entries[block.key] = tables[block.precision].latency_ms(block.key)
+    networks = {n.blocks: n for t in tables.values() for n in t.networks}  # measured again: the last counts
+    usable = tuple(n for n in networks.values() if all(key in entries for key in n.blocks))
+    if len(usable) < 4:
+        raise TableError(
+            f"the tables in {work.tables} hold {len(usable)} whole networks of this space; "
+            "measure more with `hwnas profile`"
+        )
+    c = work.config.profile
+    latency = fit_correction(
+        [NetworkSample(blocks=n.blocks, measured=n.statistic.median) for n in usable],
+        entries,
+        seed=work.config.search.seed,
+        confidence=c.confidence,
+    )
+    size = fit_correction(
+        [NetworkSample(blocks=n.blocks, measured=float(n.size_bytes)) for n in usable],
+        size_entries(blocks.blocks),
+        seed=work.config.search.seed,
+        confidence=c.confidence,
+    )
+    largest = largest_fp32(work)
+    if largest not in networks:
+        raise TableError(f"the largest fp32 network was not measured in {work.tables}; run `hwnas profile`")
+    return Costs(
+        blocks=blocks,
+        entries=entries,
+        networks=usable,
+        latency=latency,
+        size=size,
+        largest_fp32_ms=networks[largest].statistic.median,
+        hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
+    )
+
+
+def largest_fp32(work: Workspace) -> tuple[str, ...]:
+    """Block keys of the largest network at fp32.
+
+    Raises:
+        ConfigError: the device does not compute in fp32.
+    """
+    if "fp32" not in work.device.precisions:
+        raise ConfigError(
+            f"device {work.device.name!r} does not compute in fp32, in which the largest network is timed"
+        )
+    space = work.training_space.restrict(precisions=("fp32",))
+    return tuple(b.key for _, b in space.named_blocks(space.largest()))
+
+
+def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
+    """The configuration's limits, a latency given as a fraction turned into milliseconds."""
+    limits = work.config.limits.absolute()
+    fraction = work.config.limits.latency_fraction
+    if fraction is not None:
+        limits["latency_ms"] = fraction * costs.largest_fp32_ms
+    return limits

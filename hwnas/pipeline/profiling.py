@@ -1,0 +1,257 @@
+"""Stage `profile`: time every distinct block of the space, then whole networks, on the device.
+
+Everything measured is appended to the device's tables at once, so an interrupted profile goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.cost import PredictionQuality
+from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.measure import TimingSettings, Worker
+from hwnas.pipeline.costs import (
+    MIXED,
+    artefact_precision,
+    load_costs,
+    precision_of,
+    reference_path,
+    table_path,
+)
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
+
+_EXPORTED_AT_ONCE = 64  # files on disk at a time
+_NETWORK_SETTINGS = {"rounds": 41, "min_rounds": 15, "target_error": 0.004}  # longer: they are the yardstick
+
+Result = Statistic | MeasurementFailure
+T = TypeVar("T")
+
+
+def profile(config: Config, *, console: Console) -> dict[str, Any]:
+    """Measure what the device's tables lack, and end with the error on networks the correction did not see.
+
+    Raises:
+        TableContextError: the tables were measured in another context (machine, runtime version, threads).
+        MeasurementError: the runtime cannot be started, or dies on one block after the other.
+        OSError: a table cannot be written; what was measured before is kept.
+    """
+    work = Workspace(config)
+    space = work.space
+    work.begin()
+    started = time.monotonic()
+    networks = list(sample_networks(work))
+    needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks), "fp32"])
+    with work.alone("profiling"), Worker(work.device) as worker:
+        context = worker.context()
+        failures = 0
+        for precision in needed:
+            table, reference = _open(work, worker, context, precision)
+            blocks = [b for b in space.distinct_blocks() if b.precision == precision]
+            failures += _measure_blocks(work, worker, table, reference, blocks, console=console)
+        for precision in needed:
+            table, reference = _open(work, worker, context, precision)
+            chosen = [n for n in networks if precision_of(n) == precision]
+            failures += _measure_networks(work, worker, table, reference, chosen, console=console)
+    if failures:
+        console.warn(f"{failures} measurements failed; the reasons are in the tables in {work.tables}")
+    return _summary(work, seconds=time.monotonic() - started)
+
+
+def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
+    """The whole networks that correct the sums: random ones of each precision, and the largest at fp32."""
+    c, space = work.config.profile, work.space
+    rng = np.random.default_rng([work.config.search.seed, 7])
+    fp32 = work.training_space.restrict(precisions=("fp32",))
+    yield tuple(b for _, b in fp32.named_blocks(fp32.largest()))
+    parts = [space.restrict(precisions=(p,)) for p in space.precisions]
+    if len(parts) > 1:
+        parts.append(space)
+    for part in parts:
+        # over encodings, not networks: small and large ones alike
+        for encoding in part.sample(c.n_networks, rng, over="encodings"):
+            yield tuple(b for _, b in part.named_blocks(encoding))
+
+
+def timing(work: Workspace, **changes: Any) -> TimingSettings:
+    """The run's timing settings; `profile.rounds` bounds the rounds."""
+    rounds = work.config.profile.rounds
+    values = dict(changes)
+    if rounds is not None:
+        values["rounds"] = rounds
+        values["min_rounds"] = min(values.get("min_rounds", TimingSettings().min_rounds), rounds)
+    return TimingSettings(**values)
+
+
+def _open(work: Workspace, worker: Worker, context: Mapping[str, str], precision: str) -> tuple[LatencyTable, Artefact]:
+    """A precision's table and its reference model; both are made if there is none yet."""
+    path = table_path(work, precision)
+    reference = work.exporter.reference_artefact(
+        reference_path(work, precision), precision=artefact_precision("fp32" if precision == MIXED else precision)
+    )
+    if path.exists():
+        begun = LatencyTable.open(path).context.reference_ms
+    else:
+        begun = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).median
+    wanted = TableContext.of(
+        work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=begun
+    )
+    return LatencyTable.open(path, wanted), reference
+
+
+def _measure_blocks(
+    work: Workspace,
+    worker: Worker,
+    table: LatencyTable,
+    reference: Artefact,
+    blocks: Sequence[Block],
+    *,
+    console: Console,
+) -> int:
+    missing = set(table.missing(b.key for b in blocks))
+    todo = [b for b in blocks if b.key in missing]
+    if not todo:
+        return 0
+
+    def export(block: Block, path: Path) -> Artefact:
+        return work.exporter.export_block(block, path)
+
+    failed = 0
+    with console.progress(f"blocks, {table.context.precision}") as progress:
+        for start in range(0, len(todo), _EXPORTED_AT_ONCE):
+            part = todo[start : start + _EXPORTED_AT_ONCE]
+            results, _ = _measure(
+                worker,
+                {b.key: b for b in part},
+                export,
+                work=work,
+                table=table,
+                reference=reference,
+                settings=timing(work),
+                progress=lambda done, _, note, start=start: progress(start + done, len(todo), note),  # type: ignore[misc]
+                keep=lambda results, sizes: table.append_blocks(results, sizes=sizes),
+            )
+            failed += sum(isinstance(r, MeasurementFailure) for r in results.values())
+    return failed
+
+
+def _measure_networks(
+    work: Workspace,
+    worker: Worker,
+    table: LatencyTable,
+    reference: Artefact,
+    networks: Sequence[tuple[Block, ...]],
+    *,
+    console: Console,
+) -> int:
+    measured = {n.blocks for n in table.networks}
+    todo = {keys: n for n in networks if (keys := tuple(b.key for b in n)) not in measured}
+    if not todo:
+        return 0
+
+    def export(network: tuple[Block, ...], path: Path) -> Artefact:
+        return work.exporter.export_sample(network, path, precision=artefact_precision(precision_of(network)))
+
+    def keep(results: Mapping[str, Result], sizes: Mapping[str, int]) -> None:
+        for name, result in results.items():
+            if isinstance(result, Statistic):
+                table.append_network(names[name], result, size_bytes=sizes[name])
+
+    names = {f"network {i}": keys for i, keys in enumerate(todo)}
+    with console.progress(f"networks, {table.context.precision}") as progress:
+        results, _ = _measure(
+            worker,
+            {name: todo[keys] for name, keys in names.items()},
+            export,
+            work=work,
+            table=table,
+            reference=reference,
+            settings=timing(work, **_NETWORK_SETTINGS),
+            progress=progress,
+            keep=keep,
+        )
+    return sum(isinstance(r, MeasurementFailure) for r in results.values())
+
+
+def _measure(
+    worker: Worker,
+    things: Mapping[str, T],
+    export: Callable[[T, Path], Artefact],
+    *,
+    work: Workspace,
+    table: LatencyTable,
+    reference: Artefact,
+    settings: TimingSettings,
+    progress: ProgressCallback,
+    keep: Callable[[Mapping[str, Result], Mapping[str, int]], None],
+) -> tuple[dict[str, Result], dict[str, int]]:
+    """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
+    with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+        artefacts = {
+            key: export(thing, Path(folder, f"{i}.{work.exporter.format}"))
+            for i, (key, thing) in enumerate(things.items())
+        }
+        sizes = {key: a.size_bytes for key, a in artefacts.items()}
+        pending: dict[str, Result] = {}
+
+        def on_result(key: str, result: Result) -> None:
+            pending[key] = result
+
+        def on_group(done: int, total: int, note: str) -> None:
+            keep(pending, sizes)
+            pending.clear()
+            progress(done, total, note)
+
+        results = worker.measure(
+            artefacts,
+            reference=reference,
+            reference_ms=table.context.reference_ms,
+            settings=settings,
+            progress=on_group,
+            on_result=on_result,
+        )
+    return results, sizes
+
+
+def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
+    costs = load_costs(work)
+    quality = costs.latency.quality
+    low, high = costs.models["latency_ms"].bounds()
+    rows: list[tuple[str, Any]] = [
+        ("distinct blocks", len(costs.blocks.blocks)),
+        ("whole networks", len(costs.networks)),
+        (
+            "sum of blocks alone, mean error",
+            f"{_plain_sums(costs.networks, costs.entries).mean_abs_error_percent:.1f} %",
+        ),
+        ("corrected, mean error on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
+        ("  within 5 % / within 10 %", f"{quality.within_5:.0%} / {quality.within_10:.0%} of {quality.n}"),
+        ("  rank correlation (Kendall)", quality.kendall_tau),
+        ("upper bound", f"estimate + {100 * (costs.latency.upper_ratio - 1):.1f} %"),
+        ("networks of the space", f"{low:.3f} to {high:.3f} ms"),
+        ("largest fp32 network", f"{costs.largest_fp32_ms:.3f} ms"),
+        ("tables", str(work.tables)),
+    ]
+    return {
+        "title": f"{work.device.name}, {work.device.runtime}, {', '.join(work.space.precisions)}",
+        "rows": rows,
+        "correction": costs.latency.to_json(),
+        "largest_fp32_ms": costs.largest_fp32_ms,
+        "latency_ms_bounds": [low, high],
+        "seconds": seconds,
+        "tables": dict(costs.hashes),
+    }
+
+
+def _plain_sums(networks: Sequence[Any], entries: Mapping[str, float]) -> PredictionQuality:
+    sums = np.array([sum(entries[k] for k in n.blocks) for n in networks])
+    return PredictionQuality.of(sums, np.array([n.statistic.median for n in networks]))

@@ -1,0 +1,91 @@
+"""Stage `report`: the pages of a run's deployments, written from what is in its folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.cost.correction import entry_of, held_out_rows
+from hwnas.deployment import MANIFEST, Manifest
+from hwnas.errors import CheckpointError, ConfigError
+from hwnas.pipeline.costs import Costs, load_costs, precision_of
+from hwnas.pipeline.workspace import Workspace
+from hwnas.report import BlockShare, PredictionPoint, ReportInputs, write_report
+from hwnas.search import Study, load_study
+from hwnas.types import Block
+
+
+def report(config: Config, *, console: Console) -> dict[str, Any]:
+    """Write the page of every deployment of a run again.
+
+    Raises:
+        ConfigError: the run has no deployment.
+        StudyError: it has no finished study.
+    """
+    work = Workspace(config)
+    folders = sorted(p.parent for p in (work.folder / "deployments").glob(f"*/{MANIFEST}"))
+    if not folders:
+        raise ConfigError(f"{work.folder} has no deployment to report on; make one with `hwnas export {work.folder}`")
+    costs, study = load_costs(work), load_study(work.study)
+    for folder in folders:
+        trial = int(Manifest.read(folder).provenance["trial"])
+        write_deployment_report(work, folder, costs=costs, study=study, trial=trial)
+    return {"title": "Reports", "rows": [(f.name, str(f / "report.html")) for f in folders]}
+
+
+def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, study: Study, trial: int) -> None:
+    """Write `report.html` into a deployment, and a copy beside the run's configuration."""
+    manifest = Manifest.read(folder)
+    named = zip(_slots(work, manifest), (Block.from_key(k) for k in manifest.blocks), strict=True)
+    shares = [
+        BlockShare(slot=slot, block=b, latency_ms=costs.latency.correct(b, entry_of(b.key, costs.entries)))
+        for slot, b in named
+    ]
+    inputs = ReportInputs(
+        manifest=manifest,
+        shares=shares,
+        points=prediction_points(work, costs),
+        study=study,
+        trial=trial,
+        history=_history(work),
+        sources=study.sources,
+    )
+    write_report(inputs, folder / "report.html")
+    shutil.copyfile(folder / "report.html", work.folder / "report.html")
+
+
+def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:
+    """Every measured network of the space with its prediction."""
+    c = work.config
+    held_out = set(
+        np.asarray(held_out_rows(len(costs.networks), seed=c.search.seed, confidence=c.profile.confidence)).tolist()
+    )
+    return [
+        PredictionPoint(
+            precision=precision_of([Block.from_key(k) for k in n.blocks]),
+            predicted_ms=costs.latency.predict(n.blocks, costs.entries),
+            measured_ms=n.statistic.median,
+            held_out=i in held_out,
+        )
+        for i, n in enumerate(costs.networks)
+    ]
+
+
+def _slots(work: Workspace, manifest: Manifest) -> list[str]:
+    blocks = work.space.named_blocks(work.space.encode(manifest.architecture))
+    return [name for name, _ in blocks]
+
+
+def _history(work: Workspace) -> list[dict[str, float]]:
+    from hwnas.supernet.checkpoint import load_newest
+
+    try:
+        found = load_newest(work.checkpoint)
+    except CheckpointError:
+        return []
+    return list(found.meta["history"]) if found is not None else []

@@ -1,0 +1,44 @@
+"""The whole way in one call."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.pipeline.deploying import export
+from hwnas.pipeline.profiling import profile
+from hwnas.pipeline.searching import search
+from hwnas.pipeline.training import train
+
+
+def run_all(config: Config, *, console: Console) -> dict[str, Any]:
+    """Train, profile, search, export, verify and report; each stage goes on from what it finds.
+
+    Raises:
+        HwnasError: a stage failed; the ones before it are kept.
+    """
+    started = time.monotonic()
+    seconds = {}
+    result: dict[str, Any] = {}
+    # the device first: a limit that cannot be kept is told before the training
+    for name, stage in (("profile", profile), ("train", train), ("search", search), ("export", export)):
+        console.note(f"-- {name}")
+        begun = time.monotonic()
+        result = stage(config, console=console)
+        seconds[name] = round(time.monotonic() - begun, 1)
+        if name != "export":
+            console.table(result["title"], result.get("columns", ()), result["rows"])
+    folder = config.output.folder
+    return {
+        **result,
+        "rows": [*result["rows"], ("time", f"{time.monotonic() - started:.0f} s {seconds}")],
+        "notes": [
+            *result.get("notes", ()),
+            f"Other budgets of the same study: hwnas query {folder} --limit latency_ms=...",
+            f"Your own images and device: edit {folder}/config.toml ([data] source, [device] name), "
+            f"name another [output] folder, and start it with: hwnas run FILE",
+        ],
+        "seconds": seconds,
+    }

@@ -1,0 +1,142 @@
+"""Stage `search`: accuracy by evaluating sub-networks, every cost in closed form, within the limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hwnas import registry
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.cost import check_reachable
+from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
+from hwnas.pipeline.workspace import Workspace, limit_threads
+from hwnas.search import Study
+from hwnas.search import search as run_search
+from hwnas.types import Limit, Option
+
+if TYPE_CHECKING:
+    from hwnas.accuracy import SubnetEvaluator
+
+DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
+
+
+def search(config: Config, *, console: Console) -> dict[str, Any]:
+    """Search the space; the finished study is kept for `hwnas query` and `hwnas export`.
+
+    Raises:
+        InfeasibleError: no network keeps the limits; names the smallest reachable value.
+        TableError: the device was not profiled yet.
+        CheckpointError: the supernet was not trained yet.
+    """
+    work = Workspace(config)
+    costs = load_costs(work)
+    limits = absolute_limits(work, costs)
+    # before anything expensive: an impossible limit is refused at once
+    fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+    work.begin()
+    limit_threads(config.train.threads)
+    evaluator = make_evaluator(work)
+    space, c = work.space, config.search
+
+    def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
+        return {"accuracy": evaluator(space.named_blocks(space.encode(architecture)))}
+
+    sampler: Any = registry.load("samplers", c.sampler)
+    if c.sampler in ("nsga2", "nsga3"):
+        sampler = functools.partial(sampler, population_size=c.population_size)
+    started = time.monotonic()
+    with console.progress("search") as progress:
+        study = run_search(
+            space,
+            evaluate,
+            closed_form=costs.models,
+            directions=DIRECTIONS,
+            limits=limits,
+            sampler=sampler,
+            n_trials=c.n_trials,
+            seed=c.seed,
+            storage=work.folder / "search" / "journal.log",
+            study_name=study_name(work, costs, limits),
+            progress=progress,
+            initial=[space.decode(e) for e in (space.largest(), *([fitting] if fitting is not None else []))],
+        )
+    study = dataclasses.replace(
+        study, sources={m: "measured on validation images" if m == "accuracy" else _source(m) for m in study.values}
+    )
+    work.study.parent.mkdir(parents=True, exist_ok=True)
+    study.save(work.study)
+    front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
+    shown = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
+    return {
+        "title": f"Front: {len(front)} of {len(study)} networks, {_listed(limits)}",
+        "columns": ["trial", "latency_ms (estimated)", "size_bytes", "accuracy (validation)"],
+        "rows": [
+            (t.number, t.values["latency_ms"], round(t.values["size_bytes"]), t.values["accuracy"]) for t in shown
+        ],
+        "notes": [
+            f"Ask it: hwnas query {work.folder} --limit latency_ms={shown[-1].values['latency_ms']:.2f}",
+            *_notes(study),
+        ],
+        "study": str(work.study),
+        "limits": limits,
+        "n_trials": len(study),
+        "seconds": time.monotonic() - started,
+        "front": [
+            {"trial": t.number, "architecture": t.architecture, "values": t.values, "upper": t.upper} for t in front
+        ],
+    }
+
+
+def make_evaluator(work: Workspace) -> SubnetEvaluator:
+    """Accuracy of sub-networks of the run's supernet, on its validation images."""
+    from hwnas.accuracy import SubnetEvaluator
+
+    c = work.config.search
+    return SubnetEvaluator(
+        work.supernet,
+        train=work.stream("train"),
+        validation=work.stream("validation"),
+        recalibration_samples=c.recalibration_samples,
+        calibration_samples=c.calibration_samples,
+        validation_samples=c.validation_samples,
+    )
+
+
+def study_name(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> str:
+    """A study belongs to one set of limits and tables and to one way of evaluating: another begins anew."""
+    c = work.config.search
+    what = {
+        "limits": dict(limits),
+        "tables": dict(costs.hashes),
+        "checkpoint": _stamp(work),
+        "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
+        "sampler": [c.sampler, c.seed, c.population_size, work.space.fingerprint()],
+    }
+    return "search-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamp(work: Workspace) -> str:
+    from hwnas.files import sha256_file
+
+    return sha256_file(work.checkpoint) if work.checkpoint.exists() else ""
+
+
+def _source(metric: str) -> str:
+    return "estimated" if metric in ("latency_ms", "size_bytes") else "computed"
+
+
+def _listed(limits: Mapping[str, float]) -> str:
+    return ", ".join(f"{m} <= {v:.4g}" for m, v in limits.items()) or "no limits"
+
+
+def _notes(study: Study) -> list[str]:
+    notes = [study.note] if study.note else []
+    if study.failed:
+        notes.append(f"{len(study.failed)} networks could not be evaluated; the first: {study.failed[0].reason}")
+    return notes

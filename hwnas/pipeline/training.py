@@ -1,0 +1,81 @@
+"""Stage `train`: the supernet, from where its checkpoint stands."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hwnas import registry
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.pipeline.workspace import Workspace, limit_threads
+
+
+def train(config: Config, *, console: Console) -> dict[str, Any]:
+    """Train the supernet to its last step, going on from its checkpoint if there is one.
+
+    Raises:
+        DataError: the images cannot be used; nothing was trained.
+        CheckpointError: the folder holds the checkpoint of another run.
+        DivergenceError: a loss became NaN; the last good checkpoint is kept.
+    """
+    work = Workspace(config)
+    data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
+    work.begin()
+
+    import torch
+
+    from hwnas.supernet.elastic import Supernet
+    from hwnas.supernet.training import Trainer, TrainSettings, start_distributed
+
+    c = config.train
+    limit_threads(c.threads)
+    start_distributed()
+    with work.alone("training"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(c.seed)
+            supernet = Supernet(space)
+        trainer = Trainer(
+            supernet,
+            work.stream("train", batch_size=c.batch_size, augmented=True),
+            strategy=registry.load("strategies", c.strategy)(space, n_random=c.n_random),
+            named_blocks=space.named_blocks,
+            settings=TrainSettings(
+                steps=c.total_steps(len(data.train)),
+                learning_rate=c.learning_rate,
+                warmup_fraction=c.warmup_fraction,
+                weight_decay=c.weight_decay,
+                label_smoothing=c.label_smoothing,
+                ema_decay=c.ema_decay,
+                seed=c.seed,
+                checkpoint_every_s=c.checkpoint_every_s,
+            ),
+            checkpoint=work.checkpoint,
+            identity=work.identity,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+        first = trainer.resume()
+        total = trainer.settings.steps
+        if first:
+            console.note(f"{work.checkpoint} is at step {first} of {total}")
+        started = time.monotonic()
+        if first < total:
+            console.note(
+                f"training on {len(data.train)} images of {data.name}: {space.count():,} networks share weights"
+            )
+            with console.progress("train") as progress:
+                trainer.run(progress=progress)
+    last = trainer.history[-1] if trainer.history else {}
+    return {
+        "title": "Supernet",
+        "rows": [
+            ("steps", trainer.step),
+            ("trained now", f"{time.monotonic() - started:.0f} s"),
+            ("loss of the largest", last.get("loss")),
+            ("loss of the smallest", last.get("loss_smallest")),
+            ("checkpoint", str(work.checkpoint)),
+        ],
+        "checkpoint": str(work.checkpoint),
+        "steps": trainer.step,
+        "seconds": time.monotonic() - started,
+    }

@@ -1,0 +1,150 @@
+"""Stage `verify`: a deployment against its own promises, on this machine, with the runtime alone (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas._console import Console
+from hwnas.deployment import SAMPLES, Manifest, checked_artefact
+from hwnas.errors import ArtefactError, VerificationError
+from hwnas.measure import TimingSettings, Worker
+from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
+
+# A verdict on one network: long enough that its own error is below one per cent on a shared machine
+VERDICT = TimingSettings(rounds=101, min_rounds=31, target_error=0.003, candidate_limit_s=20.0)
+TOLERANCE = {"fp32": 1e-4, "int8": 1e-3}  # largest difference of a logit, relative to the largest logit
+AGREEMENT = 0.995  # share of equal top-1 predictions that an int8 artefact must reach
+
+
+def verify(folder: Path, *, console: Console) -> dict[str, Any]:
+    """Check that a deployment's file is the one that was verified, computes the same, and keeps its limits.
+
+    On the hardware it was made for, latency is corrected by the reference model's drift; elsewhere it is
+    told as the clock says.
+
+    Raises:
+        ArtefactError: the folder is no deployment, or a file of it is missing or changed.
+        VerificationError: outputs differ, or a limit is not kept; the message lists all that failed.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
+    reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
+    inputs, expected = read_samples(folder)
+    with Worker(manifest.described_device()) as worker:
+        context = dict(worker.context())
+        (found,) = worker.run(artefact, [inputs])
+        same = _same_context(manifest.device.context, context)
+        statistic = measure_latency(
+            worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
+        )
+    difference, agreement = compare(found, expected)
+    problems = parity_problems(manifest.precision, difference, agreement, scale=float(np.abs(expected).max()))
+    values = {"latency_ms": statistic.median, "size_bytes": float(artefact.size_bytes)}
+    problems += limit_problems(values, manifest.limits)
+    if not same:
+        console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
+    if problems:
+        raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
+    return {
+        "title": f"{folder}: verified",
+        "rows": [
+            ("outputs, largest difference", f"{difference:.2g}"),
+            ("outputs, equal predictions", f"{agreement:.1%} of {len(expected)}"),
+            ("latency", f"{statistic.median:.3f} ms (promised: {_promise(manifest.limits, 'latency_ms')})"),
+            ("  as the clock said", f"{statistic.median * statistic.drift:.3f} ms, drift {statistic.drift:.2f}"),
+            ("size", f"{artefact.size_bytes:,} bytes (promised: {_promise(manifest.limits, 'size_bytes')})"),
+            ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
+        ],
+        "latency_ms": {"median": statistic.median, "p90": statistic.p90, "drift": statistic.drift, "n": statistic.n},
+        "max_abs_diff": difference,
+        "top1_agreement": agreement,
+        "same_context": same,
+        "limits": manifest.limits,
+    }
+
+
+def measure_latency(
+    worker: Worker, artefact: Artefact, *, reference: Artefact, reference_ms: float | None
+) -> Statistic:
+    """Time one artefact among rounds of the reference.
+
+    Args:
+        worker: of the device.
+        artefact: what ships.
+        reference: the table's reference model.
+        reference_ms: its time in the table; None: no drift correction.
+
+    Raises:
+        VerificationError: the runtime cannot run it.
+    """
+    result = worker.measure(
+        {"deployment": artefact},
+        reference=reference if reference_ms is not None else None,
+        reference_ms=reference_ms,
+        settings=VERDICT,
+    )["deployment"]
+    if isinstance(result, MeasurementFailure):
+        raise VerificationError(f"the runtime cannot run {artefact.path}: {result.reason}")
+    return result
+
+
+def read_samples(folder: Path) -> tuple[Array, Array]:
+    """The stored inputs and the outputs torch computed for them.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(folder / SAMPLES)
+        return stored["inputs"], stored["outputs"]
+    except (OSError, SafetensorError, KeyError) as e:
+        raise ArtefactError(f"{folder / SAMPLES} is missing or damaged ({e}); export the network again") from e
+
+
+def compare(found: Array, expected: Array) -> tuple[float, float]:
+    """Largest absolute difference of (N, classes) logits, and the share of equal top-1 predictions."""
+    return float(np.abs(found - expected).max()), float((found.argmax(1) == expected.argmax(1)).mean())
+
+
+def parity_problems(precision: str, difference: float, agreement: float, *, scale: float) -> list[str]:
+    """What is wrong with a runtime's outputs; empty if nothing is.
+
+    Float outputs must be equal to 1e-4 of the largest logit (at least 1). Quantized outputs may differ by
+    a step where a value falls on the edge between two, so what counts there are the predictions.
+    """
+    if precision == "fp32" and difference > TOLERANCE["fp32"] * max(1.0, scale):
+        return [f"outputs differ from torch's by {difference:.2g} (allowed: {TOLERANCE['fp32'] * max(1.0, scale):.2g})"]
+    if agreement < AGREEMENT:
+        return [f"only {agreement:.1%} of predictions equal torch's (needed: {AGREEMENT:.1%})"]
+    return []
+
+
+def limit_problems(values: Mapping[str, float], limits: Mapping[str, float], *, margin: float = 0.0) -> list[str]:
+    """Which measured values miss their limits.
+
+    Args:
+        values: metric -> measured.
+        limits: metric -> `<=`; metrics that are not measured do not count.
+        margin: a value must stay below its limit by this share.
+    """
+    return [
+        f"{m} is {values[m]:.4g}, the limit {limits[m]:.4g}" + (f" less {margin:.0%}" if margin else "")
+        for m in values
+        if m in limits and values[m] * (1 + (margin if m == "latency_ms" else 0)) > limits[m]
+    ]
+
+
+def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    return all(made.get(k) == here.get(k) for k in ("hardware", "runtime_version", "threads"))
+
+
+def _promise(limits: Mapping[str, float], metric: str) -> str:
+    return f"at most {limits[metric]:.4g}" if metric in limits else "nothing"

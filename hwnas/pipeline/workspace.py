@@ -1,0 +1,228 @@
+"""What the stages of one run share: the folder's layout, the data, the space, the device, the supernet.
+
+Everything is made when first asked for and kept; torch is loaded only by what needs it.
+
+    config.toml                 the configuration
+    checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
+    latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model
+    search/                     journals (one study for each set of limits) and study.safetensors
+    deployments/<name>/         what ships
+    report.html                 of the last deployment
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas import registry
+from hwnas.config import CONFIG_FILE, Config
+from hwnas.data import Data, augment_batch, load_data
+from hwnas.errors import ConfigError, HwnasError
+from hwnas.files import write_whole
+from hwnas.types import Device, Exporter, Runtime
+
+if TYPE_CHECKING:
+    from hwnas.spaces.mobilenet import MobileNetSpace
+    from hwnas.supernet.batches import BatchStream
+    from hwnas.supernet.elastic import Supernet
+
+_EVALUATION_BATCH = 250
+
+
+class Workspace:
+    """One run's folder and the parts its configuration names.
+
+    Args:
+        config: of the run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = Path(config.output.folder)
+
+    def begin(self) -> None:
+        """Make the folder and write the configuration into it.
+
+        Raises:
+            ConfigError: the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"the output folder {self.folder} cannot be made: {e.strerror}") from e
+        write_whole(self.folder / CONFIG_FILE, self.config.to_toml().encode())
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Keep another process out of a stage that must not run twice in one folder.
+
+        Raises:
+            ConfigError: another process is in it.
+        """
+        with open(self.folder / f".{what}.lock", "w") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise ConfigError(
+                    f"another process is {what} in {self.folder}; wait for it, or name another output folder"
+                ) from e
+            f.write(str(os.getpid()))
+            yield
+
+    # ------------------------------------------------------------ places
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the supernet is kept."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the device's latency tables."""
+        chosen = self.config.profile.tables
+        return (Path(chosen) if chosen else self.folder / "latency_tables") / self.device.name
+
+    @property
+    def study(self) -> Path:
+        """The finished study."""
+        return self.folder / "search" / "study.safetensors"
+
+    # ------------------------------------------------------------ parts
+
+    @cached_property
+    def data(self) -> Data:
+        """The images, checked and split.
+
+        Raises:
+            DataError: they cannot be used.
+        """
+        c = self.config.data
+        return load_data(
+            c.source, seed=c.seed, validation_fraction=c.validation_fraction, test_fraction=c.test_fraction
+        )
+
+    @cached_property
+    def training_space(self) -> MobileNetSpace:
+        """The space the supernet is trained on: all precisions, because weights do not depend on them.
+
+        Raises:
+            ConfigError: the preset does not take what the configuration asks of it.
+            SpaceError: a restriction names an option the preset does not have.
+        """
+        c = self.config.space
+        style = {k: v for k, v in (("activation", c.activation), ("se", c.se)) if v is not None}
+        make = registry.load("spaces", c.preset)
+        try:
+            space: MobileNetSpace = make(self.data.in_channels, self.data.n_classes, **style)
+        except TypeError as e:
+            raise ConfigError(f"space {c.preset!r} does not take {', '.join(style)}: {e}") from e
+        return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
+
+    @cached_property
+    def space(self) -> MobileNetSpace:
+        """The networks to choose from: those whose precisions are asked for and legal on the device.
+
+        Raises:
+            ConfigError: no precision is left.
+        """
+        wanted = self.config.space.precisions or self.training_space.precisions
+        legal = [p for p in wanted if p in self.device.precisions]
+        if not legal:
+            raise ConfigError(
+                f"device {self.device.name!r} computes in {', '.join(self.device.precisions)}; "
+                f"the configuration asks for {', '.join(wanted)}"
+            )
+        return self.training_space.restrict(precisions=legal)
+
+    @cached_property
+    def device(self) -> Device:
+        """Where networks will run."""
+        import dataclasses
+
+        c = self.config.device
+        load = registry.load_object("hwnas.devices:load_device", needed_for="[device]")
+        device: Device = load(c.name)
+        return device if c.threads is None else dataclasses.replace(device, threads=c.threads)
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        """Writes files the device's runtime loads.
+
+        Raises:
+            ConfigError: no registered exporter writes a format the runtime reads.
+        """
+        runtime: Runtime = registry.load("runtimes", self.device.runtime)()
+        for name in registry.names("exporters"):
+            if name in runtime.formats:
+                exporter: Exporter = registry.load("exporters", name)()
+                return exporter
+        raise ConfigError(
+            f"no exporter writes what runtime {self.device.runtime!r} reads ({', '.join(sorted(runtime.formats))}); "
+            f"known: {', '.join(registry.names('exporters'))}"
+        )
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet, with its averaged weights.
+
+        Raises:
+            CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
+        """
+        from hwnas.errors import CheckpointError
+        from hwnas.supernet.checkpoint import load_newest
+        from hwnas.supernet.elastic import Supernet
+        from hwnas.supernet.training import load_averaged
+
+        found = load_newest(self.checkpoint)
+        if found is None:
+            raise CheckpointError(f"there is no trained supernet in {self.folder}; train one with `hwnas train`")
+        identity = found.meta["identity"]
+        for what, now in self.identity.items():
+            if identity.get(what) != now:
+                raise CheckpointError(
+                    f"{self.checkpoint} was trained with another {what}; use its own configuration, "
+                    "or name another output folder"
+                )
+        if found.meta["step"] < found.meta["steps"]:
+            raise CheckpointError(
+                f"{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
+                "go on with `hwnas train` first"
+            )
+        return load_averaged(Supernet(self.training_space), found)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been trained on to be used here."""
+        return {"space": self.training_space.fingerprint(), "data": self.data.fingerprint}
+
+    def stream(self, part: str, *, batch_size: int = _EVALUATION_BATCH, augmented: bool = False) -> BatchStream:
+        """Batches of `train`, `validation` or `test`."""
+        from hwnas.supernet.batches import BatchStream
+
+        data = self.data
+        return BatchStream(
+            getattr(data, part),
+            batch_size=batch_size,
+            mean=data.mean,
+            std=data.std,
+            seed=self.config.train.seed,
+            augment=(lambda x, g: augment_batch(x, data.augment, generator=g)) if augmented else None,
+        )
+
+
+def limit_threads(threads: int | None) -> None:
+    """Let torch use so many threads in this process; None leaves them."""
+    if threads is None:
+        return
+    import torch
+
+    available = os.cpu_count() or 1
+    if threads > available:
+        raise HwnasError(f"train.threads is {threads}, but this machine has {available} cores")
+    torch.set_num_threads(threads)
