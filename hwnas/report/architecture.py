@@ -27,7 +27,7 @@ class BlockView:
     Attributes:
         slot: its position.
         title: `mbconv 5×5`.
-        channels: `16 → 96 → 24`: in, hidden, out.
+        channels: `16→96→24`: in, hidden, out.
         notes: what else distinguishes it: stride, squeeze-and-excitation, activation, other attributes.
         precision: shown in words.
         role: its colour in the palette.
@@ -97,7 +97,7 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
     return BlockView(
         slot=slot,
         title=f"{block.kind} {kernel}×{kernel}" if kernel else block.kind,
-        channels=str(profile[0]) if block.kind in _BOUNDARIES else " → ".join(map(str, profile)),
+        channels=str(profile[0]) if block.kind in _BOUNDARIES else "\u2009→\u2009".join(map(str, profile)),
         notes=tuple(notes),
         precision=_BOUNDARIES.get(block.kind, block.precision),
         role=block_role(block.kind, block.precision),

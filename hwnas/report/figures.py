@@ -66,9 +66,10 @@ def front_figure(
     front = front_rows(study, metric=metric, cost=cost, limits=limits)
     with drawing_style():
         figure, axes = new_figure(height=3.9)
-        hollow = {"mfc": "none", "mec": LIGHT["trial"], "mew": 0.7, "ms": 3.4}
+        size = 3.8 if known.sum() <= 800 else 2.8  # many dots, small dots
+        hollow = {"mfc": "none", "mec": LIGHT["trial"], "mew": 0.7, "ms": size - 0.4}
         dots(axes, x, y, known & ~kept, label="over a limit", style=hollow)
-        dots(axes, x, y, kept, label="evaluated", style={"mfc": LIGHT["trial"], "mec": "none", "ms": 3.8})
+        dots(axes, x, y, kept, label="evaluated", style={"mfc": LIGHT["trial"], "mew": 0, "ms": size})
         _line(axes, x[front], y[front], direction=study.directions.get(cost, Direction.MINIMIZE))
         _limit_lines(axes, limits, x=(cost, x_scale), y=(metric, y_scale))
         if trial is not None:
@@ -77,9 +78,9 @@ def front_figure(
         axes.set(xlabel=_label(x_scale, cost, study), ylabel=_label(y_scale, metric, study))
         if hidden:
             axes.text(0.99, 0.015, f"{hidden} more outside", transform=axes.transAxes, ha="right", color=LIGHT["muted"])
-        figure.legend(loc="outside upper left", ncols=5)
-        if title:
-            figure.suptitle(title, x=0.02, ha="left", fontsize=12)
+        figure.legend(
+            title=printable(title) or None, title_fontsize=12, alignment="left", loc="outside upper left", ncols=5
+        )
     return figure
 
 
@@ -123,7 +124,7 @@ def prediction_figure(points: Sequence[PredictionPoint]) -> Figure:
                 note = "held out" if held_out else "used in the fit"
                 style = {"mfc": colour if held_out else "none", "mec": colour, "mew": 0.8, "ms": 4.4}
                 dots(axes, predicted, measured, of, label=f"{precision}, {note}", style=style, thin=False)
-        if high / low > 4:
+        if high / low > 8:
             log_axes(axes)
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set(xlabel="predicted latency (ms)", ylabel="measured latency (ms)")
@@ -165,15 +166,15 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     """
     steps = np.array([row["step"] for row in history])
     losses = {
-        "largest network": (np.array([row["loss"] for row in history]), "int8", "-"),
-        "smallest network": (np.array([row.get("loss_smallest", np.nan) for row in history]), "fp32", "-"),
+        "largest network": (np.array([row["loss"] for row in history]), "ink", "-"),
+        "smallest network": (np.array([row.get("loss_smallest", np.nan) for row in history]), "muted", (0, (3, 1.5))),
     }
     with drawing_style():
         figure, axes = new_figure(height=2.9)
         for label, (loss, role, dash) in losses.items():
             if np.isfinite(loss).any():
                 marker = "o" if len(loss) == 1 else ""
-                axes.plot(steps, loss, dash, marker=marker, color=LIGHT[role], lw=1.1, label=label)
+                axes.plot(steps, loss, ls=dash, marker=marker, color=LIGHT[role], lw=1.1, label=label)
         axes.set(xlabel="step", ylabel="training loss")
         axes.margins(x=0.01)
         figure.legend(loc="outside upper left", ncols=2)
@@ -184,7 +185,7 @@ def _line(axes: Axes, x: FloatArray, y: FloatArray, *, direction: Direction) -> 
     """The front as steps: until the next better network there is nothing better than the last one."""
     if len(x):
         axes.step(x, y, where="post" if direction is Direction.MINIMIZE else "pre", color=LIGHT["ink"], lw=1.0)
-        axes.plot(x, y, "o", mfc=LIGHT["ink"], mec="none", ms=4.2, label="front")
+        axes.plot(x, y, "o", mfc=LIGHT["ink"], mew=0, ms=4.2, label="front")
 
 
 def _limit_lines(axes: Axes, limits: Mapping[str, float], *, x: tuple[str, Scale], y: tuple[str, Scale]) -> None:

@@ -16,7 +16,7 @@ from hwnas.files import write_whole
 from hwnas.report import architecture, figures, tables
 from hwnas.report.inputs import ReportInputs
 from hwnas.report.palette import DARK, LIGHT
-from hwnas.report.quantities import digits, metric_name, percent, printable, quantity
+from hwnas.report.quantities import count, digits, metric_name, percent, printable, quantity
 from hwnas.report.svg import inline_svg
 from hwnas.types import Block
 
@@ -137,10 +137,10 @@ def _front(inputs: ReportInputs) -> Picture | None:
     failed = f" {len(study.failed)} more could not be evaluated." if study.failed else ""
     sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (METRIC, COST)]
     caption = (
-        f"{len(study)} networks evaluated on validation data{kept}; {n_front} that no other beats in both. "
+        f"{count(len(study), 'network')} evaluated on validation data{kept}; {n_front} that no other beats in both. "
         f"The chosen one is trial {inputs.trial}; its line ends at its upper bound.{failed} {' '.join(sources)}"
     )
-    label = f"Scatter of {METRIC} against latency of {len(study)} networks; {n_front} of them form the front."
+    label = f"Scatter of {METRIC} against latency of {count(len(study), 'network')}; {n_front} of them form the front."
     title = "What else there was"
     return Picture(title=title, svg=inline_svg(figure, name="front", label=label), caption=caption)
 
@@ -173,8 +173,8 @@ def _prediction(inputs: ReportInputs) -> Picture | None:
         return None
     held_out = sum(p.held_out for p in inputs.points)
     caption = (
-        f"{len(inputs.points)} whole networks, measured on this device; {held_out} of them were held out "
-        "and alone tell the error."
+        f"{count(len(inputs.points), 'whole network')} measured on this device; {held_out} held out of the fit, which "
+        "alone tell the error."
     )
     label = f"Measured against predicted latency of {len(inputs.points)} networks, with a band of 10 percent."
     svg = inline_svg(figures.prediction_figure(inputs.points), name="prediction", label=label)

@@ -68,6 +68,11 @@ def quantity(metric: str, value: float) -> str:
     return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
 
 
+def count(n: int, noun: str) -> str:
+    """`1 network`, `30 networks`."""
+    return f"{n}{NBSP}{noun}{'' if n == 1 else 's'}"
+
+
 def percent(share: float, *, decimals: int = 1, signed: bool = False) -> str:
     """A share as percent: 0.983 -> `98.3 %`."""
     sign = "+" if signed else ""

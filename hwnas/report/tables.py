@@ -30,7 +30,7 @@ class Promise:
         source: where the prediction comes from.
         found: measured value with its unit, empty if it was not measured.
         how: how it was measured.
-        error: of the prediction against what was found: `+2.1 %`; empty if there is no such pair.
+        error: of the prediction against what was found: `2.1 % too low`; empty if there is no such pair.
         kept: whether the limit is kept, by what was found or else by the upper bound; None without a limit.
     """
 
@@ -79,7 +79,6 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
     floor = inputs.study.directions.get(metric) is Direction.MAXIMIZE
     bound = next((v for v in (found, predicted if floor else upper, predicted) if v is not None), None)
     kept = None if limit is None or bound is None else (bound >= limit if floor else bound <= limit)
-    comparable = metric == "latency_ms" or not metric.startswith("accuracy")
     return Promise(
         name=metric_name(metric),
         limit="" if limit is None else f"at {'least' if floor else 'most'} {quantity(metric, limit)}",
@@ -88,7 +87,7 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
         source=inputs.sources.get(metric, inputs.study.sources.get(metric, _ESTIMATED)),
         found="" if found is None else quantity(metric, found),
         how=how,
-        error=percent(predicted / found - 1, signed=True) if comparable and predicted and found else "",
+        error=_error(predicted, found) if not metric.startswith("accuracy") else "",
         kept=kept,
     )
 
@@ -102,6 +101,13 @@ def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
     if metric == "accuracy":
         return manifest.accuracy.test_runtime, f"measured, {manifest.runtime} on {manifest.accuracy.n_test} test images"
     return None, ""
+
+
+def _error(predicted: float | None, found: float | None) -> str:
+    if predicted is None or not found:
+        return ""
+    error = predicted / found - 1
+    return f"{percent(abs(error))} too {'high' if error > 0 else 'low'}" if abs(error) >= 0.0005 else "exact"
 
 
 def drift_text(drift: float) -> str:
@@ -133,30 +139,37 @@ def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
 
 
 def qualities(points: Sequence[PredictionPoint]) -> Grid:
-    """The prediction's error on held-out networks, one row a precision."""
-    rows = []
+    """The prediction's error on held-out networks, one column a precision; no columns if none was held out.
+
+    Raises:
+        ValueError: a prediction is not finite, or a measurement not positive and finite.
+    """
+    names = ("Mean error", "Largest error", "Bias", "Within 5 %", "Within 10 %", "Rank correlation, Kendall’s τ")
+    headers, columns = ["Held-out networks"], [names]
     for precision in sorted({p.precision for p in points if p.held_out}):
         of = [p for p in points if p.held_out and p.precision == precision]
         q = PredictionQuality.of([p.predicted_ms for p in of], [p.measured_ms for p in of])
-        errors = (q.mean_abs_error_percent, q.max_abs_error_percent)
-        rows.append(
+        headers.append(f"{q.n} in {precision}")
+        columns.append(
             (
-                f"{q.n} in {precision}",
-                *(percent(e / 100) for e in errors),
+                percent(q.mean_abs_error_percent / 100),
+                percent(q.max_abs_error_percent / 100),
                 percent(q.bias_percent / 100, signed=True),
-                *(percent(share, decimals=0) for share in (q.within_5, q.within_10)),
+                percent(q.within_5, decimals=0),
+                percent(q.within_10, decimals=0),
                 "not defined" if q.kendall_tau is None else f"{q.kendall_tau:.3f}",
             )
         )
-    headers = ("Held out", "Mean error", "Largest", "Bias", "Within 5 %", "Within 10 %", "Kendall’s τ")
-    return Grid(headers=headers, rows=tuple(rows))
+    return Grid(headers=tuple(headers), rows=tuple(zip(*columns, strict=True)) if len(columns) > 1 else ())
 
 
 def rejected(manifest: Manifest) -> Grid:
-    """Candidates that were exported, measured and not returned; the reason last, architectures left out."""
+    """Candidates that were exported, measured and not returned, and why; architectures left out."""
     flat = [dict(_flat(candidate)) for candidate in manifest.rejected]
     keys = list(dict.fromkeys(key for row in flat for key in row))
-    keys.sort(key=lambda key: key == "reason")
+    if "reason" in keys:  # beside what names the candidate: on a phone the rest is out of sight
+        keys.remove("reason")
+        keys.insert(1, "reason")
     return Grid(
         headers=tuple(_header(key) for key in keys),
         rows=tuple(tuple(_cell(key, row.get(key, "")) for key in keys) for row in flat),

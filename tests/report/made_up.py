@@ -15,7 +15,7 @@ from hwnas.spaces.presets import mobilenet_tiny
 from hwnas.types import Block, Direction, IntArray
 
 SPACE = mobilenet_tiny(1, 10)
-_HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
 def encodings(n: int, *, space: MobileNetSpace = SPACE, seed: int = 0) -> IntArray:
@@ -90,8 +90,8 @@ def manifest(**changes: Any) -> Manifest:
             "n_test": 360,
         },
         "parity": {"max_abs_diff": 0.0412, "top1_agreement": 1.0, "n": 360},
-        "artefact": {"path": "model.onnx", "format": "onnx", "sha256": _HASH, "size_bytes": 61_284},
-        "reference": {"path": "reference.onnx", "format": "onnx", "sha256": _HASH[::-1], "size_bytes": 12_000},
+        "artefact": {"path": "model.onnx", "format": "onnx", "sha256": HASH, "size_bytes": 61_284},
+        "reference": {"path": "reference.onnx", "format": "onnx", "sha256": HASH[::-1], "size_bytes": 12_000},
         "reference_ms": 0.2104,
         "input": {"shape": (1, 24, 24), "mean": (0.3053,), "std": (0.3767,)},
         "classes": tuple(map(str, range(10))),
@@ -113,8 +113,8 @@ def manifest(**changes: Any) -> Manifest:
             "hwnas": "0.1.0",
             "versions": {"torch": "2.13.0", "numpy": "2.4.6", "onnxruntime": "1.31.1"},
             "seeds": {"train": 0, "search": 0},
-            "table_sha256": _HASH,
-            "checkpoint_sha256": _HASH[::-1],
+            "table_sha256": HASH,
+            "checkpoint_sha256": HASH[::-1],
             "date": "2026-11-22T13:40:00Z",
         },
     }
@@ -167,7 +167,7 @@ def inputs(**changes: Any) -> ReportInputs:
         "shares": shares(),
         "points": points(),
         "study": found,
-        "trial": found.best("accuracy").number,
+        "trial": changes["trial"] if "trial" in changes else found.best("accuracy").number,
         "history": history(),
         "sources": {
             "accuracy": "measured",
