@@ -12,6 +12,7 @@ from hwnas.cost import (
     NetworkSample,
     SlotBlocks,
     SlotCost,
+    check_reachable,
     closed_form_costs,
     corrected_cost,
     fit_correction,
@@ -21,7 +22,7 @@ from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, TableError
 from hwnas.files import sha256_file
 from hwnas.pipeline.workspace import Workspace
-from hwnas.types import Block
+from hwnas.types import Block, IntArray, Limit
 
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 
@@ -144,6 +145,17 @@ def largest_fp32(work: Workspace) -> tuple[str, ...]:
         )
     space = work.training_space.restrict(precisions=("fp32",))
     return tuple(b.key for _, b in space.named_blocks(space.largest()))
+
+
+def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], IntArray | None]:
+    """The configuration's limits as absolute numbers, and a network that keeps them, if one is known.
+
+    Raises:
+        InfeasibleError: no network of the space keeps them; names the smallest reachable value.
+    """
+    limits = absolute_limits(work, costs)
+    fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+    return limits, fitting
 
 
 def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:

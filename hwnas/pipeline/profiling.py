@@ -47,19 +47,18 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     """
     work = Workspace(config)
     space = work.space
-    work.begin()
     started = time.monotonic()
     networks = list(sample_networks(work))
     needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks), "fp32"])
     with work.alone("profiling"), Worker(work.device) as worker:
         context = worker.context()
+        tables = {precision: _open(work, worker, context, precision) for precision in needed}
+        work.begin()
         failures = 0
-        for precision in needed:
-            table, reference = _open(work, worker, context, precision)
+        for precision, (table, reference) in tables.items():
             blocks = [b for b in space.distinct_blocks() if b.precision == precision]
             failures += _measure_blocks(work, worker, table, reference, blocks, console=console)
-        for precision in needed:
-            table, reference = _open(work, worker, context, precision)
+        for precision, (table, reference) in tables.items():
             chosen = [n for n in networks if precision_of(n) == precision]
             failures += _measure_networks(work, worker, table, reference, chosen, console=console)
     if failures:

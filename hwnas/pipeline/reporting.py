@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hwnas.config import Config
 from hwnas.cost.correction import entry_of, held_out_rows
 from hwnas.deployment import MANIFEST, Manifest
 from hwnas.errors import CheckpointError, ConfigError
+from hwnas.files import write_whole
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs, write_report
@@ -56,7 +56,7 @@ def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, stud
         sources=study.sources,
     )
     write_report(inputs, folder / "report.html")
-    shutil.copyfile(folder / "report.html", work.folder / "report.html")
+    write_whole(work.folder / "report.html", (folder / "report.html").read_bytes())
 
 
 def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:

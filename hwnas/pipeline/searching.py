@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.cost import check_reachable
-from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
+from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.search import Study
 from hwnas.search import search as run_search
-from hwnas.types import Limit, Option
+from hwnas.types import Option
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
@@ -36,9 +35,7 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
     """
     work = Workspace(config)
     costs = load_costs(work)
-    limits = absolute_limits(work, costs)
-    # before anything expensive: an impossible limit is refused at once
-    fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+    limits, fitting = reachable_limits(work, costs)  # before anything expensive
     work.begin()
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)

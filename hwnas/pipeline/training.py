@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.pipeline.workspace import Workspace, limit_threads
+
+if TYPE_CHECKING:
+    from hwnas.supernet.training import Trainer
 
 
 def train(config: Config, *, console: Console) -> dict[str, Any]:
@@ -21,40 +24,10 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     """
     work = Workspace(config)
     data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
-    work.begin()
-
-    import torch
-
-    from hwnas.supernet.elastic import Supernet
-    from hwnas.supernet.training import Trainer, TrainSettings, start_distributed
-
-    c = config.train
-    limit_threads(c.threads)
-    start_distributed()
     with work.alone("training"):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(c.seed)
-            supernet = Supernet(space)
-        trainer = Trainer(
-            supernet,
-            work.stream("train", batch_size=c.batch_size, augmented=True),
-            strategy=registry.load("strategies", c.strategy)(space, n_random=c.n_random),
-            named_blocks=space.named_blocks,
-            settings=TrainSettings(
-                steps=c.total_steps(len(data.train)),
-                learning_rate=c.learning_rate,
-                warmup_fraction=c.warmup_fraction,
-                weight_decay=c.weight_decay,
-                label_smoothing=c.label_smoothing,
-                ema_decay=c.ema_decay,
-                seed=c.seed,
-                checkpoint_every_s=c.checkpoint_every_s,
-            ),
-            checkpoint=work.checkpoint,
-            identity=work.identity,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-        )
+        trainer = _make_trainer(work)
         first = trainer.resume()
+        work.begin()
         total = trainer.settings.steps
         if first:
             console.note(f"{work.checkpoint} is at step {first} of {total}")
@@ -79,3 +52,47 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         "steps": trainer.step,
         "seconds": time.monotonic() - started,
     }
+
+
+def refuse_other_run(config: Config) -> None:
+    """Raise the error that `train` would raise for a folder with the checkpoint of another run; change nothing.
+
+    Raises:
+        CheckpointError: the folder holds the checkpoint of another run, or a damaged one.
+    """
+    work = Workspace(config)
+    if work.folder.exists():
+        _make_trainer(work).resume()
+
+
+def _make_trainer(work: Workspace) -> Trainer:
+    import torch
+
+    from hwnas.supernet.elastic import Supernet
+    from hwnas.supernet.training import Trainer, TrainSettings, start_distributed
+
+    c, space = work.config.train, work.training_space
+    limit_threads(c.threads)
+    start_distributed()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(c.seed)
+        supernet = Supernet(space)
+    return Trainer(
+        supernet,
+        work.stream("train", batch_size=c.batch_size, augmented=True),
+        strategy=registry.load("strategies", c.strategy)(space, n_random=c.n_random),
+        named_blocks=space.named_blocks,
+        settings=TrainSettings(
+            steps=c.total_steps(len(work.data.train)),
+            learning_rate=c.learning_rate,
+            warmup_fraction=c.warmup_fraction,
+            weight_decay=c.weight_decay,
+            label_smoothing=c.label_smoothing,
+            ema_decay=c.ema_decay,
+            seed=c.seed,
+            checkpoint_every_s=c.checkpoint_every_s,
+        ),
+        checkpoint=work.checkpoint,
+        identity=work.identity,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from hwnas import registry
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
-from hwnas.errors import ConfigError, HwnasError
+from hwnas.errors import ConfigError
 from hwnas.files import write_whole
 from hwnas.types import Device, Exporter, Runtime
 
@@ -47,15 +47,12 @@ class Workspace:
         self.folder = Path(config.output.folder)
 
     def begin(self) -> None:
-        """Make the folder and write the configuration into it.
+        """Make the folder and write the configuration into it, once nothing there contradicts it.
 
         Raises:
             ConfigError: the folder cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise ConfigError(f"the output folder {self.folder} cannot be made: {e.strerror}") from e
+        self._make_folder()
         write_whole(self.folder / CONFIG_FILE, self.config.to_toml().encode())
 
     @contextlib.contextmanager
@@ -63,8 +60,9 @@ class Workspace:
         """Keep another process out of a stage that must not run twice in one folder.
 
         Raises:
-            ConfigError: another process is in it.
+            ConfigError: another process is in it, or the folder cannot be made.
         """
+        self._make_folder()
         with open(self.folder / f".{what}.lock", "w") as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,6 +72,12 @@ class Workspace:
                 ) from e
             f.write(str(os.getpid()))
             yield
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"the output folder {self.folder} cannot be made: {e.strerror}") from e
 
     # ------------------------------------------------------------ places
 
@@ -217,12 +221,16 @@ class Workspace:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Let torch use so many threads in this process; None leaves them."""
+    """Let torch use so many threads in this process; None leaves them.
+
+    Raises:
+        ConfigError: the machine has fewer cores.
+    """
     if threads is None:
         return
     import torch
 
     available = os.cpu_count() or 1
     if threads > available:
-        raise HwnasError(f"train.threads is {threads}, but this machine has {available} cores")
+        raise ConfigError(f"train.threads is {threads}, but this machine has {available} cores")
     torch.set_num_threads(threads)

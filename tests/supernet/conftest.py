@@ -19,7 +19,9 @@ def make_space() -> MobileNetSpace:
         width_mults=(0.5, 1.0),
         stem_channels=16,
         stages=(
-            StageSpec(channels=16, stride=1, depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(1, 2), se=(False, True)),
+            StageSpec(
+                channels=16, stride=1, depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(1, 2), se=(False, True)
+            ),
             StageSpec(
                 channels=32,
                 stride=2,

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hwnas.supernet.elastic import Supernet
+from hwnas.supernet.extraction import extract
+from hwnas.supernet.recalibration import recalibrate
+
+from .conftest import make_space
+
+SPACE = make_space()
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10**6))
+def test_an_extracted_network_computes_what_the_active_supernet_does(seed: int) -> None:
+    torch.manual_seed(seed)
+    net = Supernet(SPACE)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    blocks = SPACE.named_blocks(SPACE.sample(1, np.random.default_rng(seed), over="encodings")[0])
+    x = torch.randn(32, 2, *blocks[0][1].in_shape[1:])
+    network = extract(net, blocks, [x])
+    with torch.no_grad():
+        # normalised by this very batch, as the supernet does: in training mode
+        torch.testing.assert_close(network.train()(x), net.train()(x, blocks), rtol=0, atol=1e-5)
+
+
+def test_an_extracted_network_has_nothing_of_ours_in_it(space, supernet) -> None:
+    network = extract(supernet, space.named_blocks(space.largest()), [torch.randn(8, 2, 12, 12)])
+    assert {type(m).__module__.split(".")[0] for m in network.modules() if m is not network} == {"torch"}
+
+
+def test_an_extracted_network_has_the_recalibrated_statistics(space, supernet) -> None:
+    x, blocks = torch.randn(16, 2, 8, 8), space.named_blocks(space.smallest())
+    found = extract(supernet, blocks, [x])
+    expected = recalibrate(supernet.extract(blocks), [x])
+    assert not found.training
+    torch.testing.assert_close(found(x), expected(x), rtol=0, atol=1e-6)
+    assert any(isinstance(m, nn.BatchNorm2d) and m.running_mean.abs().sum() > 0 for m in found.modules())
