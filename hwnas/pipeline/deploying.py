@@ -22,7 +22,7 @@ from hwnas import __version__, deployment
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.deployment import ArtefactInfo, DeviceInfo, InputInfo, Latency, Manifest, Measured, Parity
-from hwnas.errors import ConfigError, InfeasibleError, VerificationError
+from hwnas.errors import ConfigError, InfeasibleError, TableContextError, VerificationError
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import Worker
 from hwnas.pipeline.costs import (
@@ -76,6 +76,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         InfeasibleError: no network of the study keeps the limits, or none of the candidates did when measured.
         VerificationError: the runtime computes something else than torch.
         StudyError: there is no finished study.
+        TableContextError: the device's tables were measured on another machine or runtime.
     """
     work = Workspace(config)
     costs = load_costs(work)
@@ -85,7 +86,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
     rejected: list[dict[str, Any]] = []
-    with Worker(work.device) as worker:
+    with work.alone("exporting"), Worker(work.device) as worker:
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
             candidate = _extract(work, evaluator, answer)
@@ -131,7 +132,7 @@ def _limits_missed(
     work: Workspace, worker: Worker, candidate: _Candidate, artefact: Artefact, limits: Mapping[str, float]
 ) -> tuple[list[str], Latency]:
     precision = _table_precision(candidate)
-    reference, reference_ms = _reference(work, precision)
+    reference, reference_ms = _reference(work, worker, precision)
     latency = Latency.of(measure_latency(worker, artefact, reference=reference, reference_ms=reference_ms))
     values = {**candidate.answer.values, "latency_ms": latency.median, "size_bytes": float(artefact.size_bytes)}
     return limit_problems(values, limits, margin=MARGIN), latency
@@ -141,9 +142,13 @@ def _table_precision(candidate: _Candidate) -> str:
     return precision_of([b for _, b in candidate.blocks])
 
 
-def _reference(work: Workspace, precision: str) -> tuple[Artefact, float]:
-    """The reference model of a table, and its time when the table was begun."""
-    from hwnas.cost.table import LatencyTable
+def _reference(work: Workspace, worker: Worker, precision: str) -> tuple[Artefact, float]:
+    """The reference model of a table, and its time when the table was begun.
+
+    Raises:
+        TableContextError: the table was measured in another context than the one that candidates are timed in.
+    """
+    from hwnas.cost.table import LatencyTable, TableContext
     from hwnas.measure import artefact_from_file
 
     path = table_path(work, precision)
@@ -153,6 +158,15 @@ def _reference(work: Workspace, precision: str) -> tuple[Artefact, float]:
         format=work.exporter.format,
         precision=artefact_precision("fp32" if precision == MIXED else precision),
     )
+    here = TableContext.of(
+        work.device,
+        worker.context(),
+        precision=precision,
+        reference_sha256=reference.sha256,
+        reference_ms=context.reference_ms,
+    )
+    if differences := context.differences(here):
+        raise TableContextError(str(path), differences)
     return reference, context.reference_ms
 
 
@@ -239,7 +253,7 @@ def _described(
     rejected: list[dict[str, Any]],
 ) -> Manifest:
     precision = _table_precision(candidate)
-    reference, reference_ms = _reference(work, precision)
+    reference, reference_ms = _reference(work, worker, precision)
     kept_reference = f"reference.{work.exporter.format}"
     shutil.copyfile(reference.path, folder / kept_reference)
     accuracy, parity = _test(work, worker, candidate, network, artefact, evaluator=evaluator, folder=folder)

@@ -22,7 +22,8 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         InfeasibleError: no network keeps the limits; found out before the training.
         HwnasError: a stage failed; the ones before it are kept.
     """
-    refuse_other_run(config)
+    work = Workspace(config)
+    refuse_other_run(work)
     started = time.monotonic()
     seconds = {}
     result: dict[str, Any] = {}
@@ -32,7 +33,6 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         result = stage(config, console=console)
         seconds[name] = round(time.monotonic() - begun, 1)
         if name == "profile":  # the device comes first, to tell a limit that cannot be kept before the training
-            work = Workspace(config)
             reachable_limits(work, load_costs(work))
         if name != "export":
             console.table(result["title"], result.get("columns", ()), result["rows"])

@@ -54,13 +54,12 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     }
 
 
-def refuse_other_run(config: Config) -> None:
+def refuse_other_run(work: Workspace) -> None:
     """Raise the error that `train` would raise for a folder with the checkpoint of another run; change nothing.
 
     Raises:
         CheckpointError: the folder holds the checkpoint of another run, or a damaged one.
     """
-    work = Workspace(config)
     if work.folder.exists():
         _make_trainer(work).resume()
 
