@@ -21,6 +21,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy devices exporters
 
 clean:
 	rm -rf $(VENV) build *.egg-info
