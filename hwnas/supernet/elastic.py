@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +31,14 @@ NamedBlocks = Sequence[tuple[str, "Block"]]
 _BOUNDARIES = ("quantize", "dequantize")  # precision is a matter of the extracted network, not of the weights
 
 
+@dataclass(frozen=True, slots=True)
+class _Skeleton:
+    """A plain module without storage, and its parameters' shapes, which every forward pass needs."""
+
+    module: nn.Module
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+
 class ElasticBlock(nn.Module):
     """The weights of all variants of one slot.
 
@@ -39,12 +48,11 @@ class ElasticBlock(nn.Module):
 
     def __init__(self, variants: Sequence[Block]) -> None:
         super().__init__()
-        self._skeletons: dict[object, nn.Module] = {}
+        self._skeletons: dict[object, _Skeleton] = {}
         largest: dict[str, tuple[int, ...]] = {}
         kernels: set[int] = set()
         for block in {_signature(b): b for b in variants}.values():
-            for name, p in self._skeleton(block).named_parameters():
-                shape = tuple(p.shape)
+            for name, shape in self._skeleton(block).shapes:
                 if name == "depthwise.conv.weight":
                     kernels.add(shape[-1])
                 old = largest.get(name, (0,) * len(shape))
@@ -74,7 +82,7 @@ class ElasticBlock(nn.Module):
         for t in self.transforms.values():
             nn.init.eye_(t)
 
-    def _skeleton(self, block: Block) -> nn.Module:
+    def _skeleton(self, block: Block) -> _Skeleton:
         """The plain module of a block without storage; BatchNorm normalises by the batch and keeps no statistics."""
         signature = _signature(block)
         if signature not in self._skeletons:
@@ -84,17 +92,18 @@ class ElasticBlock(nn.Module):
                 if isinstance(m, nn.BatchNorm2d):
                     m.track_running_stats = False
                     m.running_mean = m.running_var = m.num_batches_tracked = None
-            self._skeletons[signature] = module
+            shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
+            self._skeletons[signature] = _Skeleton(module=module, shapes=shapes)
         return self._skeletons[signature]
 
     def plain_weights(self, block: Block) -> dict[str, Tensor]:
         """Plain parameter name -> its slice of the shared weights; gradients flow back into them."""
         found = {}
-        for name, p in self._skeleton(block).named_parameters():
+        for name, shape in self._skeleton(block).shapes:
             shared = self.weights[name.replace(".", "/")]
-            if shared.dim() == 4 and shared.shape[-1] != p.shape[-1]:
-                shared = self._shrink_kernel(shared[: p.shape[0]], p.shape[-1])
-            for dim, size in enumerate(p.shape):
+            if shared.dim() == 4 and shared.shape[-1] != shape[-1]:
+                shared = self._shrink_kernel(shared[: shape[0]], shape[-1])
+            for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
                     shared = shared.narrow(dim, 0, size)
             found[name] = shared
@@ -110,8 +119,9 @@ class ElasticBlock(nn.Module):
 
     def forward(self, x: Tensor, block: Block) -> Tensor:
         """Run one variant on the shared weights."""
-        skeleton = self._skeleton(block)
-        skeleton.train(self.training)
+        skeleton = self._skeleton(block).module
+        if skeleton.training != self.training:
+            skeleton.train(self.training)
         return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
 
 

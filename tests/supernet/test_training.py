@@ -42,7 +42,7 @@ def make_images(n: int = 64) -> Images:
 
 def make_stream(data: object | None = None, **changes: object) -> BatchStream:
     arguments: dict = {"batch_size": 16, "mean": (0.3, 0.3), "std": (0.3, 0.3), **changes}
-    return BatchStream(data or make_images(), **arguments)
+    return BatchStream(make_images() if data is None else data, **arguments)
 
 
 SETTINGS = TrainSettings(steps=8, learning_rate=0.05, ema_decay=0.9)
