@@ -59,11 +59,12 @@ class MissingPackageError(HwnasError, ImportError):
     exit_status = 2
 
     def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
+        # extra: the optional dependency group that brings it; empty for a package hwnas always needs
         self.package = package
         self.extra = extra
+        wanted = f"'hwnas[{extra}]'" if extra else package
         super().__init__(
-            f"{needed_for} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'hwnas[{extra}]'"
+            f"{needed_for} needs the package {package!r}, which is not installed; install it with: pip install {wanted}"
         )
 
 

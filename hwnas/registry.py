@@ -121,7 +121,7 @@ def load_object(target: str, *, extra: str = "", needed_for: str) -> Any:
     except ModuleNotFoundError as e:
         if e.name and (e.name == module_name or module_name.startswith(e.name + ".")):
             raise ConfigError(f"there is no module {module_name!r} ({needed_for})") from e
-        raise MissingPackageError(e.name or "?", extra or "all", needed_for=needed_for) from e
+        raise MissingPackageError(e.name or "?", extra, needed_for=needed_for) from e
     try:
         return getattr(module, attribute)
     except AttributeError as e:
