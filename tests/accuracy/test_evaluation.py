@@ -1,0 +1,168 @@
+"""Accuracy of known logits, and of a supernet's sub-networks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hwnas.accuracy import SubnetEvaluator, top1
+from hwnas.data.arrays import ArrayDataset
+from hwnas.spaces.mobilenet import MobileNetSpace
+from hwnas.supernet.batches import BatchStream
+from hwnas.supernet.elastic import Supernet
+from hwnas.testing.spaces import tiny_space
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Given(nn.Module):
+    """Gives the logits that its input holds in its first row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0, 0]
+
+
+def logits(*rows: list[float]) -> Tensor:
+    """(N, classes) -> (N, 1, classes, classes), the size of an image."""
+    x = torch.tensor(rows)
+    return x[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+
+
+# ---------------------------------------------------------------- top1
+
+
+def test_top1_is_the_share_of_highest_logits_that_are_labels() -> None:
+    first = logits([3.0, 1.0, 2.0], [0.0, 0.1, 0.0]), torch.tensor([0, 2])
+    second = logits([0.0, -1.0, 5.0]), torch.tensor([2])
+    assert top1(Given(), [first, second], resolution=(3, 3)) == pytest.approx(2 / 3)
+
+
+def test_batches_count_by_their_images() -> None:
+    right = logits([1.0, 0.0]), torch.tensor([0])
+    wrong = logits(*[[1.0, 0.0]] * 3), torch.tensor([1] * 3)
+    assert top1(Given(), [right, wrong], resolution=(2, 2)) == pytest.approx(1 / 4)
+
+
+def test_images_are_resized_to_the_network() -> None:
+    sizes = []
+
+    class Noting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(tuple(x.shape[2:]))
+            return x.mean((2, 3))
+
+    top1(Noting(), [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 0]))], resolution=(4, 6))
+    assert sizes == [(4, 6)]
+
+
+def test_no_image_is_an_error() -> None:
+    with pytest.raises(ValueError, match="there is no image"):
+        top1(Given(), [], resolution=(2, 2))
+
+
+# ---------------------------------------------------------------- sub-networks
+
+
+@pytest.fixture(scope="module")
+def space() -> MobileNetSpace:
+    return tiny_space()
+
+
+@pytest.fixture(scope="module")
+def stream() -> BatchStream:
+    """Noise whose brightness tells its class, so that even random weights see something."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    images = rng.integers(0, 60, size=(200, 8, 8, 1)) + 19 * labels[:, None, None, None]
+    dataset = ArrayDataset(images=images.astype(np.uint8), labels=labels.astype(np.int64))
+    return BatchStream(dataset, batch_size=64, mean=(0.5,), std=(0.3,))
+
+
+@pytest.fixture(scope="module")
+def supernet(space: MobileNetSpace) -> Supernet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Supernet(space)
+        with torch.no_grad():
+            for p in net.parameters():
+                p.add_(torch.randn_like(p) * 0.2)
+    return net.eval()
+
+
+@pytest.fixture
+def evaluator(supernet: Supernet, stream: BatchStream) -> SubnetEvaluator:
+    return SubnetEvaluator(supernet, train=stream, validation=stream, recalibration_samples=100, calibration_samples=50)
+
+
+def largest(space: MobileNetSpace, precision: str):  # type: ignore[no-untyped-def]
+    part = space.restrict(precisions=(precision,))
+    return part.named_blocks(part.largest())
+
+
+def fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_evaluating_never_changes_the_supernet(
+    precision: str, evaluator: SubnetEvaluator, supernet: Supernet, space: MobileNetSpace
+) -> None:
+    before = fingerprint(supernet)
+    evaluator(largest(space, precision))
+    assert fingerprint(supernet) == before
+    assert not supernet.training
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_same_network_has_the_same_accuracy_whatever_came_before(
+    precision: str, evaluator: SubnetEvaluator, space: MobileNetSpace
+) -> None:
+    blocks = largest(space, precision)
+    first = evaluator(blocks)
+    evaluator(space.named_blocks(space.smallest()))
+    assert evaluator(blocks) == first
+
+
+def test_an_int8_network_is_judged_by_its_quantized_outputs(
+    evaluator: SubnetEvaluator, space: MobileNetSpace, stream: BatchStream
+) -> None:
+    blocks = largest(space, "int8")
+    plain = evaluator.extract(blocks)
+    quantized = evaluator.quantize(plain)
+    images, _ = next(stream.plain())
+    with torch.inference_mode():
+        assert not torch.allclose(plain(images), quantized(images), atol=1e-3)
+    assert evaluator(blocks) == evaluator.accuracy(quantized, resolution=(8, 8))
+
+
+def test_an_fp32_network_is_left_as_it_is(evaluator: SubnetEvaluator, space: MobileNetSpace) -> None:
+    plain = evaluator.extract(largest(space, "fp32"))
+    assert evaluator.quantize(plain) is plain
+
+
+def test_extraction_recalibrates_on_training_images(
+    evaluator: SubnetEvaluator, space: MobileNetSpace, supernet: Supernet
+) -> None:
+    blocks = largest(space, "fp32")
+    norms = [m for m in evaluator.extract(blocks).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(torch.equal(m.running_mean, torch.zeros_like(m.running_mean)) for m in norms)
+
+
+def test_only_so_many_validation_images_count(supernet: Supernet, stream: BatchStream, space: MobileNetSpace) -> None:
+    few = SubnetEvaluator(supernet, train=stream, validation=stream, validation_samples=3)
+    assert few(largest(space, "fp32")) in (0, 1 / 3, 2 / 3, 1)

@@ -1,0 +1,72 @@
+"""One run on the fake device, made once by the command line and copied by the tests that change it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hwnas.accuracy import SubnetEvaluator
+from hwnas.config import Config, load_config
+from hwnas.measure import Worker
+from hwnas.testing.run import tiny_config
+from hwnas.types import Artefact
+from tests.runs import FinishedRun, hwnas
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("finished")
+    config = tiny_config(folder / "run")
+    (folder / "run.toml").write_text(config.to_toml())
+    done = hwnas("run", folder / "run.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    return FinishedRun(given=config, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def config(finished: FinishedRun, tmp_path: Path) -> Config:
+    """The configuration of a copy of the finished run."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    moved = load_config(folder)
+    (folder / "config.toml").write_text(moved.to_toml())
+    return moved
+
+
+@pytest.fixture
+def deployment(finished: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the finished run's deployment."""
+    folder = tmp_path / "deployment"
+    shutil.copytree(finished.deployment, folder)
+    return folder
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows with every sub-network that is evaluated."""
+    made: list[object] = []
+    evaluate = SubnetEvaluator.__call__
+
+    def counting(self: SubnetEvaluator, blocks: object) -> float:
+        made.append(blocks)
+        return evaluate(self, blocks)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SubnetEvaluator, "__call__", counting)
+    return made
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows with the key of everything that a measuring process is to time, the reference aside."""
+    made: list[str] = []
+    measure = Worker.measure
+
+    def counting(self: Worker, artefacts: Mapping[str, Artefact], **arguments: object) -> object:
+        made.extend(artefacts)
+        return measure(self, artefacts, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Worker, "measure", counting)
+    return made

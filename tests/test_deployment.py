@@ -1,0 +1,114 @@
+"""What a manifest and the files it names must be like to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hwnas.deployment import MANIFEST, SCHEMA, Latency, Manifest, checked_artefact
+from hwnas.errors import ArtefactError
+from hwnas.types import Statistic
+from tests.runs import FinishedRun
+
+
+def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = deployment / MANIFEST
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_manifest_is_read_as_it_was_written(finished: FinishedRun, tmp_path: Path) -> None:
+    manifest = Manifest.read(finished.deployment)
+    manifest.write(tmp_path)
+    assert Manifest.read(tmp_path) == manifest
+    assert (tmp_path / MANIFEST).read_bytes() == (finished.deployment / MANIFEST).read_bytes()
+
+
+def test_a_folder_without_a_manifest_is_no_deployment(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"is no deployment: it has no manifest.json.*hwnas export"):
+        Manifest.read(tmp_path)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_manifest_cut_off_at_any_byte_is_refused(share: float, finished: FinishedRun, tmp_path: Path) -> None:
+    whole = (finished.deployment / MANIFEST).read_bytes()
+    cut = int(share * (len(whole) - 1))  # without its last byte, a newline, it is whole
+    (tmp_path / MANIFEST).write_bytes(whole[:cut])
+    with pytest.raises(ArtefactError, match=r"is damaged.*export the network again"):
+        Manifest.read(tmp_path)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_a_file_that_is_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(ArtefactError):
+        Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("schema", [0, SCHEMA + 1, "1", None])
+def test_another_schema_is_refused(schema: object, deployment: Path) -> None:
+    rewrite(deployment, lambda m: m.update(schema_number=schema))
+    with pytest.raises(ArtefactError, match=f"has schema {schema!r}; this version reads {SCHEMA}"):
+        Manifest.read(deployment)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda m: m.pop("limits"), "limits"),
+        (lambda m: m.update(colour="red"), "colour"),
+        (lambda m: m["limits"].update(latency_ms="fast"), "limits.latency_ms"),
+        (lambda m: m["limits"].update(latency_ms=float("nan")), "limits.latency_ms"),  # anything would keep it
+        (lambda m: m["measured"]["latency_ms"].pop("drift"), "measured.latency_ms.drift"),
+    ],
+)
+def test_a_wrong_value_is_named(change: Callable[[dict[str, Any]], object], where: str, deployment: Path) -> None:
+    rewrite(deployment, change)
+    with pytest.raises(ArtefactError, match=where):
+        Manifest.read(deployment)
+
+
+def test_the_device_of_a_manifest_is_the_one_it_was_made_with(finished: FinishedRun) -> None:
+    device = Manifest.read(finished.deployment).described_device()
+    assert (device.name, device.runtime, device.threads) == ("fake", "fake", 1)
+    assert device.options == {"noise": 0.01, "drift": 0.2, "seed": 0}
+
+
+def test_a_latency_keeps_what_the_clock_said() -> None:
+    latency = Latency.of(Statistic(median=2.0, p90=2.2, n=31, cv=0.01, drift=1.5))
+    assert latency.raw_median == pytest.approx(3.0)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_of_the_manifest_is_found(finished: FinishedRun) -> None:
+    manifest = Manifest.read(finished.deployment)
+    artefact = checked_artefact(finished.deployment, manifest.artefact, precision=manifest.precision)
+    assert artefact.path == finished.deployment / "model.onnx"
+    assert artefact.size_bytes == artefact.path.stat().st_size == manifest.artefact.size_bytes
+
+
+def test_a_missing_file_is_named(deployment: Path) -> None:
+    manifest = Manifest.read(deployment)
+    (deployment / "model.onnx").unlink()
+    with pytest.raises(ArtefactError, match=r"lacks model\.onnx"):
+        checked_artefact(deployment, manifest.artefact, precision="int8")
+
+
+def test_one_changed_byte_is_noticed(deployment: Path) -> None:
+    manifest = Manifest.read(deployment)
+    data = bytearray((deployment / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (deployment / "model.onnx").write_bytes(data)
+    with pytest.raises(ArtefactError, match="is not the file that was verified"):
+        checked_artefact(deployment, manifest.artefact, precision="int8")
