@@ -1,0 +1,137 @@
+"""What is exported computes what was evaluated: torch against the runtime, on the test images.
+
+Random networks of a run's study, each in fp32 and in int8 (calibrated only), through the evaluator, the exporter and
+the measuring process that deployments go through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _common import Benchmark, Figure, borrowed_run, run_folder, script, spread
+
+from hwnas.config import Config
+from hwnas.types import Array, Option
+
+if TYPE_CHECKING:
+    from hwnas._console import Console
+    from hwnas.accuracy import SubnetEvaluator
+    from hwnas.measure import Worker
+    from hwnas.pipeline.workspace import Workspace
+
+PRECISIONS = ("fp32", "int8")
+_PART = 1000  # images in one call of the runtime
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN_FOLDER", help="of a run with a finished search")
+    parser.add_argument("--networks", type=int, default=10, help="of the study (10)")
+    parser.add_argument("--test-samples", type=int, help="test images; all if left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the networks (0)")
+    bench = Benchmark("parity", parser, argv)
+    n, samples = (2, 50) if bench.smoke else (bench.options.networks, bench.options.test_samples)
+    with run_folder(bench.options.run, smoke=bench.smoke) as folder, borrowed_run(folder) as config:
+        rows = compare(config, n, samples=samples, seed=bench.options.seed, console=bench.console)
+    return bench.publish(_figures(rows), details={"networks": rows})
+
+
+def compare(config: Config, n: int, *, samples: int | None, seed: int, console: Console) -> list[dict[str, Any]]:
+    """For each of n random trials and both precisions: accuracy in torch and in the runtime, and how far they agree."""
+    import numpy as np
+
+    from hwnas.measure import Worker
+    from hwnas.pipeline.searching import make_evaluator
+    from hwnas.pipeline.workspace import Workspace, limit_threads
+    from hwnas.search import load_study
+
+    work = Workspace(config)
+    limit_threads(config.train.threads)
+    study = load_study(work.study)
+    chosen = np.random.default_rng(seed).choice(len(study), size=min(n, len(study)), replace=False)
+    evaluator = make_evaluator(work)
+    test = list(work.stream("test").plain(samples))
+    rows = []
+    with Worker(work.device) as worker, console.progress("networks") as progress:
+        for i, row in enumerate(chosen):
+            trial = study.trial_at(int(row))
+            found: dict[str, Any] = {"trial": trial.number}
+            for precision in PRECISIONS:
+                found |= _compared(work, worker, evaluator, trial.architecture, test, precision=precision)
+            rows.append(found)
+            progress(i + 1, len(chosen), f"trial {trial.number}")
+    return rows
+
+
+def _compared(
+    work: Workspace,
+    worker: Worker,
+    evaluator: SubnetEvaluator,
+    architecture: Mapping[str, Option],
+    test: Sequence[tuple[Any, Any]],
+    *,
+    precision: str,
+) -> dict[str, float]:
+    """One network wholly in one precision."""
+    import numpy as np
+    import torch
+
+    from hwnas.pipeline.verifying import compare as compare_outputs
+    from hwnas.supernet.elastic import resize
+
+    space = work.training_space.restrict(precisions=(precision,))
+    blocks = space.named_blocks(space.encode(_without_precisions(architecture)))
+    plain = evaluator.extract(blocks)
+    network = evaluator.quantize(plain)
+    size = plain.in_shape[1:]
+    images = [resize(x, size).contiguous() for x, _ in test]
+    labels: Array = torch.cat([y for _, y in test]).numpy()
+    with torch.inference_mode():
+        expected: Array = torch.cat([network(x) for x in images]).numpy()
+    inputs: Array = torch.cat(images).numpy()
+    with tempfile.TemporaryDirectory(prefix="hwnas-parity-") as folder:
+        path = Path(folder, f"model.{work.exporter.format}")
+        artefact = work.exporter.export(network, torch.zeros(1, *plain.in_shape), path, precision=precision)
+        parts = [inputs[start : start + _PART] for start in range(0, len(inputs), _PART)]
+        outputs: Array = np.concatenate([worker.run(artefact, [part])[0] for part in parts])
+    difference, agreement = compare_outputs(outputs, expected)
+    return {
+        f"{precision}_accuracy_torch": float((expected.argmax(1) == labels).mean()),
+        f"{precision}_accuracy_runtime": float((outputs.argmax(1) == labels).mean()),
+        f"{precision}_max_abs_diff": difference,
+        f"{precision}_top1_agreement": agreement,
+        "n_test": len(labels),
+    }
+
+
+def _without_precisions(architecture: Mapping[str, Option]) -> dict[str, Option]:
+    return {name: option for name, option in architecture.items() if not name.endswith(".precision")}
+
+
+def _figures(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    lost = spread([100 * (row["fp32_accuracy_runtime"] - row["int8_accuracy_runtime"]) for row in rows])
+    agreement = spread([100 * row["int8_top1_agreement"] for row in rows])
+    return [
+        Figure(name="networks", value=len(rows)),
+        Figure(name="test_images", value=rows[0]["n_test"]),
+        Figure(name="fp32_max_abs_diff", value=max(row["fp32_max_abs_diff"] for row in rows), at_most=1e-4),
+        Figure(name="int8_top1_agreement_percent_worst", value=agreement["min"], at_least=99.5),
+        Figure(name="int8_top1_agreement_percent_mean", value=agreement["mean"]),
+        Figure(name="int8_points_lost_worst", value=lost["max"], at_most=1.0),
+        Figure(name="int8_points_lost_mean", value=lost["mean"], at_most=1.0),
+        Figure(
+            name="fp32_accuracy_percent_mean", value=spread([100 * r["fp32_accuracy_runtime"] for r in rows])["mean"]
+        ),
+        Figure(
+            name="int8_accuracy_percent_mean", value=spread([100 * r["int8_accuracy_runtime"] for r in rows])["mean"]
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    script(main)

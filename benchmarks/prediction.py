@@ -1,0 +1,194 @@
+"""How well latency is predicted: random networks that no fit has seen, each measured twice.
+
+Profiles into a fresh folder (or completes the tables it is given), draws networks of each precision, measures them
+in two separate passes, and compares the prediction with their mean, and the passes with each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _common import SMOKE, Benchmark, Figure, script
+
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.errors import MeasurementError
+from hwnas.types import Artefact, Block, MeasurementFailure
+
+if TYPE_CHECKING:
+    from hwnas.cost import PredictionQuality
+    from hwnas.measure import Worker
+    from hwnas.pipeline.costs import Costs
+    from hwnas.pipeline.workspace import Workspace
+
+PRECISIONS = ("fp32", "int8")
+_PASSES = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="mobilenet-tiny", help="preset (mobilenet-tiny)")
+    parser.add_argument("--device", default="cpu", help="see `hwnas devices` (cpu)")
+    parser.add_argument("--tables", metavar="FOLDER", help="of latency tables; what they lack is measured and added")
+    parser.add_argument("--networks", type=int, default=50, help="of each precision (50)")
+    parser.add_argument("--seed", type=int, default=1000, help="of the networks (1000)")
+    bench = Benchmark("prediction", parser, argv)
+    options = bench.options
+    with tempfile.TemporaryDirectory(prefix="hwnas-prediction-") as temporary:
+        values = {"space.preset": options.space, "device.name": options.device, "profile.tables": options.tables}
+        smoke = {**SMOKE, "space.precisions": list(PRECISIONS)}
+        config = Config().replaced({**(smoke if bench.smoke else values), "output.folder": temporary})
+        n = 4 if bench.smoke else options.networks
+        results = compare(config, n, seed=options.seed, console=bench.console)
+    figures = [figure for precision in PRECISIONS for figure in _figures(precision, results[precision])]
+    return bench.publish(figures, details=results)
+
+
+def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str, dict[str, Any]]:
+    """Precision -> predictions and measurements of n networks of it, and how well they agree."""
+    from hwnas import pipeline
+    from hwnas.measure import Worker
+    from hwnas.pipeline.costs import load_costs
+    from hwnas.pipeline.workspace import Workspace
+
+    pipeline.profile(config, console=console)
+    work = Workspace(config)
+    costs = load_costs(work)
+    networks = {p: unseen_networks(work, costs, n, precision=p, seed=seed) for p in PRECISIONS}
+    measured: dict[str, list[list[float]]] = {p: [] for p in PRECISIONS}
+    with contextlib.ExitStack() as stack:
+        worker = stack.enter_context(Worker(work.device))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hwnas-networks-")))
+        artefacts = {p: _export(work, networks[p], folder / p, precision=p) for p in PRECISIONS}
+        for number in range(_PASSES):  # the precisions alternate, so that the passes of each lie apart
+            for p in PRECISIONS:
+                measured[p].append(_measure(work, worker, artefacts[p], precision=p, number=number, console=console))
+    return {p: _compared(costs, networks[p], measured[p]) for p in PRECISIONS}
+
+
+def unseen_networks(
+    work: Workspace, costs: Costs, n: int, *, precision: str, seed: int
+) -> list[tuple[tuple[str, ...], tuple[Block, ...]]]:
+    """(Block keys, blocks) of n different random networks of one precision that the correction does not know."""
+    import numpy as np
+
+    space = work.space.restrict(precisions=(precision,))
+    rng = np.random.default_rng([seed, PRECISIONS.index(precision)])
+    known = {network.blocks for network in costs.networks}
+    found: dict[tuple[str, ...], tuple[Block, ...]] = {}
+    for _ in range(100):
+        for encoding in space.sample(n, rng, over="encodings"):
+            blocks = tuple(block for _, block in space.named_blocks(encoding))
+            keys = tuple(block.key for block in blocks)
+            if keys not in known and len(found) < n:
+                found[keys] = blocks
+        if len(found) == n:
+            return list(found.items())
+    raise MeasurementError(f"space {space.name!r} has only {len(found)} {precision} networks left; ask for no more")
+
+
+def _export(
+    work: Workspace, networks: Sequence[tuple[tuple[str, ...], tuple[Block, ...]]], folder: Path, *, precision: str
+) -> dict[str, Artefact]:
+    folder.mkdir()
+    suffix = work.exporter.format
+    return {
+        str(i): work.exporter.export_sample(blocks, folder / f"{i}.{suffix}", precision=precision)
+        for i, (_, blocks) in enumerate(networks)
+    }
+
+
+def _measure(
+    work: Workspace,
+    worker: Worker,
+    artefacts: Mapping[str, Artefact],
+    *,
+    precision: str,
+    number: int,
+    console: Console,
+) -> list[float]:
+    """Milliseconds of each artefact, in an order and in groups of this pass's own."""
+    import dataclasses
+
+    import numpy as np
+
+    from hwnas.cost.table import LatencyTable
+    from hwnas.measure import artefact_from_file
+    from hwnas.pipeline.costs import reference_path, table_path
+    from hwnas.pipeline.verifying import VERDICT
+
+    table = LatencyTable.open(table_path(work, precision))
+    reference = artefact_from_file(reference_path(work, precision), format=work.exporter.format, precision=precision)
+    order = [str(i) for i in np.random.default_rng([number]).permutation(len(artefacts))]
+    with console.progress(f"pass {number + 1}, {precision}") as progress:
+        results = worker.measure(
+            {key: artefacts[key] for key in order},
+            reference=reference,
+            reference_ms=table.context.reference_ms,
+            settings=dataclasses.replace(VERDICT, seed=number),
+            progress=progress,
+        )
+    medians = []
+    for key in artefacts:
+        result = results[key]
+        if isinstance(result, MeasurementFailure):
+            raise MeasurementError(f"{precision} network {key} could not be measured: {result.reason}")
+        medians.append(result.median)
+    return medians
+
+
+def _compared(
+    costs: Costs, networks: Sequence[tuple[tuple[str, ...], tuple[Block, ...]]], passes: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    import numpy as np
+
+    from hwnas.cost import PredictionQuality
+
+    predicted = np.array([costs.latency.predict(keys, costs.entries) for keys, _ in networks])
+    measured = np.array(passes)  # (passes, n)
+    mean = measured.mean(axis=0)
+    sums = np.array([sum(costs.entries[key] for key in keys) for keys, _ in networks])
+    quality: dict[str, PredictionQuality] = {
+        "prediction": PredictionQuality.of(predicted, mean),
+        "prediction_of_one_pass": PredictionQuality.of(predicted, measured[0]),
+        "plain_sum": PredictionQuality.of(sums, mean),
+        "repeatability": PredictionQuality.of(measured[1], measured[0]),
+    }
+    return {
+        **{name: asdict(q) for name, q in quality.items()},
+        "within_upper_bound": float((mean <= predicted * costs.latency.upper_ratio).mean()),
+        "networks": [
+            {"predicted_ms": float(p), "measured_ms": [float(x) for x in m]}
+            for p, m in zip(predicted, measured.T, strict=True)
+        ],
+    }
+
+
+def _figures(precision: str, result: Mapping[str, Any]) -> list[Figure]:
+    prediction, repeated = result["prediction"], result["repeatability"]
+    return [
+        Figure(name=f"{precision}_networks", value=prediction["n"]),
+        Figure(name=f"{precision}_mean_error_percent", value=prediction["mean_abs_error_percent"], at_most=3),
+        Figure(name=f"{precision}_within_10_percent", value=100 * prediction["within_10"], at_least=98),
+        Figure(name=f"{precision}_within_5_percent", value=100 * prediction["within_5"]),
+        Figure(name=f"{precision}_largest_error_percent", value=prediction["max_abs_error_percent"]),
+        Figure(name=f"{precision}_kendall_tau", value=prediction["kendall_tau"]),
+        Figure(name=f"{precision}_below_upper_bound_percent", value=100 * result["within_upper_bound"]),
+        Figure(
+            name=f"{precision}_mean_error_of_one_pass", value=result["prediction_of_one_pass"]["mean_abs_error_percent"]
+        ),
+        Figure(name=f"{precision}_plain_sum_mean_error_percent", value=result["plain_sum"]["mean_abs_error_percent"]),
+        Figure(name=f"{precision}_measurement_repeats_to_percent", value=repeated["mean_abs_error_percent"]),
+        Figure(name=f"{precision}_measurement_repeats_within_5_percent", value=100 * repeated["within_5"]),
+    ]
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,107 @@
+"""How long a space takes to profile completely on this machine, and where the time goes.
+
+Profiles into a fresh folder; knows the pipeline's `profile`, and what the exporter and the measuring process are
+called so that their time can be told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from _common import SMOKE, Benchmark, Figure, script
+
+from hwnas.config import Config
+
+_EXPORTS = ("export_block", "export_sample", "reference_artefact")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="mobilenet-tiny", help="preset, in all its precisions (mobilenet-tiny)")
+    parser.add_argument("--device", default="cpu", help="see `hwnas devices` (cpu)")
+    bench = Benchmark("profiling", parser, argv)
+    with tempfile.TemporaryDirectory(prefix="hwnas-profiling-") as folder:
+        values = {"space.preset": bench.options.space, "device.name": bench.options.device}
+        config = Config().replaced({**(SMOKE if bench.smoke else values), "output.folder": folder})
+        began = time.monotonic()
+        seconds, result = timed_profile(bench, config)
+        total = time.monotonic() - began
+    rows = dict(result["rows"])
+    quality = result["correction"]["quality"]
+    figures = [
+        Figure(name="profile_s", value=round(total, 1), at_most=180),
+        *(Figure(name=f"{name}_s", value=round(value, 1)) for name, value in seconds.items()),
+        Figure(name="other_s", value=round(total - sum(seconds.values()), 1)),
+        Figure(name="distinct_blocks", value=rows["distinct blocks"]),
+        Figure(name="whole_networks", value=rows["whole networks"]),
+        Figure(name="mean_error_percent_held_out", value=quality["mean_abs_error_percent"]),
+        Figure(name="largest_fp32_latency_ms", value=result["largest_fp32_ms"]),
+    ]
+    return bench.publish(figures, details={"correction": result["correction"], "bounds": result["latency_ms_bounds"]})
+
+
+def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], dict[str, Any]]:
+    """Profile; the seconds spent in exporting and in measuring, and the stage's result."""
+    from hwnas import pipeline
+    from hwnas.measure import Worker
+    from hwnas.pipeline.workspace import Workspace
+
+    seconds: dict[str, float] = defaultdict(float)
+    with (
+        stopwatch(type(Workspace(config).exporter), _EXPORTS, lambda s: _add(seconds, "export", s)),
+        stopwatch(Worker, ("measure", "measure_reference"), lambda s: _add(seconds, "measure", s)),
+    ):
+        result = pipeline.profile(config, console=bench.console)
+    return dict(seconds), result
+
+
+@contextmanager
+def stopwatch(owner: type, methods: Sequence[str], report: Callable[[float], None]) -> Iterator[None]:
+    """Time the outermost calls of some methods of a class while the context lasts.
+
+    Args:
+        owner: whose methods they are.
+        methods: by name; a call inside another of them does not count again.
+        report: called with the seconds of each call.
+    """
+    originals = {name: getattr(owner, name) for name in methods}
+    depth = 0
+
+    def timed(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal depth
+            depth += 1
+            began = time.monotonic()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                depth -= 1
+                if depth == 0:
+                    report(time.monotonic() - began)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(owner, name, timed(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(owner, name, original)
+
+
+def _add(seconds: dict[str, float], name: str, more: float) -> None:
+    seconds[name] += more
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,192 @@
+"""The benchmark programs: every one explains itself, and runs in seconds with `--smoke`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hwnas.config import load_config
+from hwnas.errors import ConfigError, HwnasError
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+ON_A_RUN = ("budgets", "parity")
+
+
+@pytest.fixture(scope="module")
+def on_path() -> Iterator[None]:
+    """The folder of a program is where its imports are looked for first, as when it is started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield
+        for name in (*PROGRAMS, "_common"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def common(on_path: None) -> ModuleType:
+    return importlib.import_module("_common")
+
+
+@pytest.fixture(scope="module")
+def smoke_run(common: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    common.make_smoke_run(folder)
+    return folder
+
+
+# ---------------------------------------------------------------- every program
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_explains_itself(name: str, on_path: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main(["--help"])
+    assert ended.value.code == 0
+    assert "--smoke" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_runs_in_seconds_and_writes_its_figures(
+    name: str, on_path: None, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run = [str(request.getfixturevalue("smoke_run"))] if name in ON_A_RUN else []
+    assert importlib.import_module(name).main([*run, "--smoke", "--results", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / f"{name}.json").read_text())
+    assert result["smoke"] is True
+    assert result["command"].startswith(f"python benchmarks/{name}.py")
+    assert result["machine"]["processor"]
+    assert result["machine"]["packages"]["torch"]
+    assert result["figures"]
+    assert all(math.isfinite(figure["value"]) for figure in result["figures"].values())
+
+
+def test_it_can_be_started_as_a_script_and_loads_nothing_heavy_before_it_works() -> None:
+    code = (
+        "import runpy, sys; sys.path.insert(0, 'benchmarks'); "
+        f"[runpy.run_path(f'benchmarks/{{name}}.py') for name in {PROGRAMS}]; "
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'optuna', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_smoke_run_leaves_the_results_alone(on_path: None) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (FOLDER / "results").glob("*")}
+    importlib.import_module("search").main(["--smoke"])
+    assert {path: path.stat().st_mtime_ns for path in (FOLDER / "results").glob("*")} == before
+
+
+def test_the_list_in_the_readme_is_complete() -> None:
+    text = (FOLDER / "README.md").read_text()
+    assert [name for name in PROGRAMS if f"`{name}.py" not in text] == []
+
+
+# ---------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reached"),
+    [
+        ({}, None),
+        ({"at_least": 2.0}, True),
+        ({"at_least": 2.1}, False),
+        ({"at_most": 2.0}, True),
+        ({"at_most": 1.9}, False),
+    ],
+)
+def test_a_figure_knows_whether_it_reaches_its_target(
+    common: ModuleType, bounds: dict[str, float], reached: bool | None
+) -> None:
+    assert common.Figure(name="x", value=2.0, **bounds).reached is reached
+
+
+def test_a_value_that_is_no_number_reaches_no_target(common: ModuleType) -> None:
+    assert common.Figure(name="x", value=math.nan, at_most=1.0).reached is False
+
+
+@pytest.mark.parametrize(("value", "status"), [(1.0, 0), (3.0, 1)])
+def test_the_exit_status_tells_of_a_missed_target(
+    common: ModuleType, value: float, status: int, tmp_path: Path
+) -> None:
+    import argparse
+
+    bench = common.Benchmark("trial", argparse.ArgumentParser(), ["--results", str(tmp_path)])
+    assert bench.publish([common.Figure(name="x", value=value, at_most=2.0)]) == status
+    assert json.loads((tmp_path / "trial.json").read_text())["figures"]["x"]["reached"] is (status == 0)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_a_borrowed_run_stays_as_it_is(common: ModuleType, smoke_run: Path) -> None:
+    before = sorted(smoke_run.rglob("*"))
+    with common.borrowed_run(smoke_run) as config:
+        output = Path(config.output.folder)
+        (output / "deployments").mkdir()
+        assert (output / "search" / "study.safetensors").read_bytes() == (
+            smoke_run / "search" / "study.safetensors"
+        ).read_bytes()
+    assert sorted(smoke_run.rglob("*")) == before
+    assert not output.exists()
+
+
+def test_a_program_on_a_run_asks_for_one(on_path: None) -> None:
+    with pytest.raises(HwnasError, match="name the folder of a run"):
+        importlib.import_module("budgets").main([])
+
+
+def test_the_budgets_lie_between_the_reachable_bounds(on_path: None, smoke_run: Path) -> None:
+    from hwnas.search import load_study
+
+    upper = load_study(smoke_run / "search" / "study.safetensors").upper["latency_ms"]
+    budgets = importlib.import_module("budgets").random_budgets(smoke_run, 20, seed=3)
+    assert len(set(budgets)) == 20
+    assert all(upper.min() <= budget <= upper.max() for budget in budgets)
+
+
+# ---------------------------------------------------------------- Fashion-MNIST
+
+
+def test_the_configuration_of_fashion_mnist_is_valid() -> None:
+    config = load_config(FOLDER / "fashion_mnist.toml")
+    assert config.train.total_steps(54_000) == 7000
+    assert config.limits.absolute() == {}
+
+
+def test_a_fresh_start_deletes_what_a_run_made_and_nothing_else(on_path: None, tmp_path: Path) -> None:
+    for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors", "config.toml", "mine.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "search").mkdir()
+    importlib.import_module("fashion_mnist")._forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_fresh_start_leaves_a_folder_that_is_no_run_alone(on_path: None, tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    with pytest.raises(ConfigError, match="does not look like"):
+        importlib.import_module("fashion_mnist")._forget(tmp_path)
+    assert (tmp_path / "search").is_dir()
+
+
+def test_the_time_of_an_interrupted_training_is_noted(
+    on_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = importlib.import_module("fashion_mnist")
+    steps = iter([0, 40, 40, 100, 100])
+    monkeypatch.setattr(program, "_trained_steps", lambda folder: next(steps))
+    with pytest.raises(KeyboardInterrupt), program._training_timed(tmp_path):
+        raise KeyboardInterrupt
+    with program._training_timed(tmp_path):
+        pass
+    figures = {figure.name: figure.value for figure in program._training_figures(tmp_path)}
+    assert figures["training_steps"] == figures["training_steps_timed"] == 100
+    assert figures["training_s"] >= 0
