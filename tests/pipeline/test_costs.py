@@ -1,0 +1,107 @@
+"""Cost models of a run, made from its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas.config import Config
+from hwnas.cost.table import LatencyTable
+from hwnas.errors import ConfigError, InfeasibleError, TableError
+from hwnas.pipeline.costs import absolute_limits, load_costs, precision_of, reachable_limits, table_path
+from hwnas.pipeline.workspace import Workspace
+from hwnas.testing.run import tiny_config
+from hwnas.types import Block
+
+
+def with_limits(config: Config, **limits: float) -> Workspace:
+    return Workspace(config.with_limits(limits))
+
+
+def test_every_metric_a_limit_may_name_has_a_model(config: Config) -> None:
+    models = load_costs(Workspace(config)).models
+    assert set(models) == {"latency_ms", "size_bytes", "macs", "parameters", "peak_memory_bytes"}
+
+
+def test_without_tables_the_command_that_makes_them_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"does not exist; measure this device with `hwnas profile`"):
+        load_costs(Workspace(tiny_config(tmp_path)))
+
+
+def test_a_profile_that_stopped_before_the_networks_says_how_to_go_on(config: Config) -> None:
+    work = Workspace(config)
+    for precision in ("fp32", "int8", "mixed"):
+        path = table_path(work, precision)
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if '"kind":"network"' not in line))
+    with pytest.raises(TableError, match=r"hold 0 whole networks.*measure more with `hwnas profile`"):
+        load_costs(work)
+
+
+def test_a_network_that_was_measured_again_counts_once_and_as_the_last(config: Config) -> None:
+    work = Workspace(config)
+    table = LatencyTable.open(table_path(work, "fp32"))
+    first = load_costs(work)
+    entry = table.networks[0]
+    table.append_network(entry.blocks, entry.statistic, size_bytes=entry.size_bytes + 1)
+    second = load_costs(work)
+    assert len(second.networks) == len(first.networks)
+    assert [n.size_bytes for n in second.networks if n.blocks == entry.blocks] == [entry.size_bytes + 1]
+
+
+def test_estimates_of_measured_networks_are_near(config: Config) -> None:
+    costs = load_costs(Workspace(config))
+    predicted = np.array([costs.latency.predict(n.blocks, costs.entries) for n in costs.networks])
+    measured = np.array([n.statistic.median for n in costs.networks])
+    assert np.abs(predicted / measured - 1).max() < 0.1
+
+
+def test_a_fraction_becomes_milliseconds(config: Config) -> None:
+    work = with_limits(config, latency_fraction=0.25, size_bytes=3e5)
+    costs = load_costs(work)
+    assert absolute_limits(work, costs) == {"latency_ms": 0.25 * costs.largest_fp32_ms, "size_bytes": 3e5}
+
+
+def test_limits_that_can_be_kept_come_with_a_network_that_keeps_them(config: Config) -> None:
+    work = with_limits(config, latency_fraction=0.9, macs=1e6)
+    costs = load_costs(work)
+    limits, fitting = reachable_limits(work, costs)
+    assert fitting is not None
+    for metric, limit in limits.items():
+        assert costs.models[metric].estimate(fitting[None]).upper[0] <= limit
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "size_bytes", "macs", "parameters", "peak_memory_bytes"])
+def test_the_smallest_value_that_an_error_names_can_be_kept(metric: str, config: Config) -> None:
+    work = with_limits(config, **{metric: 1e-6})
+    costs = load_costs(work)
+    with pytest.raises(InfeasibleError) as caught:
+        reachable_limits(work, costs)
+    assert caught.value.metric == metric
+    assert caught.value.architecture is not None
+    assert caught.value.reachable is not None
+    reachable_limits(with_limits(config, **{metric: caught.value.reachable * (1 + 1e-9)}), costs)
+
+
+def test_a_device_without_fp32_cannot_give_fractions(config: Config, tmp_path: Path) -> None:
+    device = tmp_path / "fake.toml"
+    device.write_text('schema = 1\nruntime = "fake"\nprecisions = ["int8"]\n[options]\nnoise = 0.01\n')
+    work = Workspace(config.replaced({"device.name": str(device)}))
+    with pytest.raises(ConfigError, match="does not compute in fp32"):
+        load_costs(work)
+
+
+def test_quantize_and_dequantize_do_not_make_a_network_mixed(config: Config) -> None:
+    space = Workspace(config).space.restrict(precisions=("int8",))
+    blocks = [b for _, b in space.named_blocks(space.largest())]
+    assert {b.kind for b in blocks} >= {"quantize", "dequantize"}
+    assert precision_of(blocks) == "int8"
+
+
+def test_a_missing_mixed_table_is_no_error(config: Config) -> None:
+    work = Workspace(config)
+    table_path(work, "mixed").unlink()
+    networks = [[Block.from_key(k) for k in n.blocks] for n in load_costs(work).networks]
+    assert {precision_of(n) for n in networks} == {"fp32", "int8"}

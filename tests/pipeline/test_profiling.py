@@ -1,0 +1,116 @@
+"""Profiling: what is measured, going on after an interruption, and what the tables must be of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hwnas import pipeline
+from hwnas.config import Config
+from hwnas.cost.table import LatencyTable
+from hwnas.errors import ConfigError, TableContextError
+from hwnas.pipeline.costs import MIXED, largest_fp32, load_costs, precision_of, table_path
+from hwnas.pipeline.profiling import sample_networks, timing
+from hwnas.pipeline.workspace import Workspace
+from hwnas.testing.fake import OPTIONS
+from hwnas.testing.run import describe_fake_device, tiny_config
+from tests.runs import ReadConsole, contents
+
+
+def test_every_block_and_network_is_in_the_tables(config: Config) -> None:
+    work = Workspace(config)
+    for block in work.space.distinct_blocks():
+        assert LatencyTable.open(table_path(work, block.precision)).latency_ms(block.key) > 0
+    measured = {
+        precision: {n.blocks for n in LatencyTable.open(table_path(work, precision)).networks}
+        for precision in ("fp32", "int8", MIXED)
+    }
+    for network in sample_networks(work):
+        assert tuple(b.key for b in network) in measured[precision_of(network)]
+
+
+def test_networks_of_every_precision_correct_the_sums(config: Config) -> None:
+    work = Workspace(config)
+    networks = list(sample_networks(work))
+    found = [precision_of(n) for n in networks]
+    assert tuple(b.key for b in networks[0]) == largest_fp32(work)
+    assert min(found.count("fp32"), found.count("int8"), found.count(MIXED)) >= config.profile.n_networks - 1
+
+
+def test_the_same_configuration_measures_the_same_networks(config: Config) -> None:
+    assert list(sample_networks(Workspace(config))) == list(sample_networks(Workspace(config)))
+
+
+def test_an_ideal_device_is_predicted_closely(config: Config) -> None:
+    """The fake device's network costs are sums of block costs: noise is left, and a fit to nine networks."""
+    correction = pipeline.profile(config, console=ReadConsole())["correction"]
+    assert correction["quality"]["mean_abs_error_percent"] < 5.0
+
+
+def test_rounds_are_bounded_by_the_configuration(config: Config) -> None:
+    bounded = timing(Workspace(config.replaced({"profile.rounds": 5})), rounds=41, min_rounds=15)
+    assert (bounded.rounds, bounded.min_rounds) == (5, 5)
+    assert timing(Workspace(config), rounds=41, min_rounds=15).rounds == 41
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize(
+    ("precisions", "progress", "n_blocks", "n_networks"),
+    [
+        (["int8", "fp32"], "blocks, int8", 4 + 14, 3 * 4 + 1),  # the first group of 16 of the 20 int8 blocks is kept
+        (["int8"], "networks, int8", 0, 1),  # the largest fp32 network is left
+    ],
+)
+def test_an_interrupted_profile_goes_on_where_it_was(
+    precisions: list[str], progress: str, n_blocks: int, n_networks: int, tmp_path: Path, measured: list[str]
+) -> None:
+    config = tiny_config(tmp_path, {"space.precisions": precisions})
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.profile(config, console=ReadConsole(interrupt_after=(progress, 1)))
+    table = LatencyTable.open(table_path(Workspace(config), "int8"))
+    measured.clear()
+    pipeline.profile(config, console=ReadConsole())
+    blocks = [key for key in measured if not key.startswith("network ")]
+    assert (len(blocks), len(measured) - len(blocks)) == (n_blocks, n_networks)
+    assert not set(blocks) & set(table.entries)
+    assert dict(table.entries).items() <= dict(LatencyTable.open(table.path).entries).items()
+
+
+def test_more_networks_are_added_to_those_there_are(config: Config, measured: list[str]) -> None:
+    before = len(load_costs(Workspace(config)).networks)
+    pipeline.profile(config.replaced({"profile.n_networks": 5}), console=ReadConsole())
+    assert len(load_costs(Workspace(config)).networks) == before + len(measured)
+    assert 1 <= len(measured) <= 15
+
+
+# ---------------------------------------------------------------- contexts
+
+
+def test_a_table_of_another_machine_is_refused_and_the_difference_named(config: Config, tmp_path: Path) -> None:
+    options = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
+    device = describe_fake_device(tmp_path / "devices", options)
+    before = contents(Path(config.output.folder))
+    with pytest.raises(TableContextError, match="hardware: table has 'simulated processor', here it is 'another") as e:
+        pipeline.profile(config.replaced({"device.name": device}), console=ReadConsole())
+    assert e.value.differences["hardware"] == (OPTIONS["hardware"], "another processor")
+    assert contents(Path(config.output.folder)) == before
+
+
+def test_a_table_for_other_threads_is_refused(config: Config) -> None:
+    with pytest.raises(TableContextError, match="threads: table has 1, here it is 2"):
+        pipeline.profile(config.replaced({"device.threads": 2}), console=ReadConsole())
+
+
+def test_tables_may_stand_in_a_folder_that_runs_share(config: Config, tmp_path: Path, measured: list[str]) -> None:
+    shared = {"profile.tables": f"{config.output.folder}/latency_tables"}
+    pipeline.profile(tiny_config(tmp_path / "other", shared), console=ReadConsole())
+    assert not measured
+
+
+def test_two_profiles_in_one_folder_are_refused(config: Config) -> None:
+    work = Workspace(config)
+    with work.alone("profiling"), pytest.raises(ConfigError, match="another process is profiling in"):
+        pipeline.profile(config, console=ReadConsole())

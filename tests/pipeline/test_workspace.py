@@ -1,0 +1,131 @@
+"""What stages share: where things are, and what is refused before anything is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hwnas import pipeline
+from hwnas.config import Config, load_config
+from hwnas.errors import CheckpointError, ConfigError, SpaceError
+from hwnas.pipeline.workspace import Workspace, limit_threads
+from hwnas.testing.run import tiny_config
+from tests.runs import ReadConsole, contents
+
+
+def test_tables_are_kept_under_their_device(tmp_path: Path) -> None:
+    work = Workspace(tiny_config(tmp_path))
+    assert work.tables == tmp_path / "latency_tables" / "fake"
+    shared = Workspace(tiny_config(tmp_path, {"profile.tables": "elsewhere"}))
+    assert shared.tables == Path("elsewhere/fake")
+
+
+def test_the_exporter_writes_what_the_runtime_reads(tmp_path: Path) -> None:
+    assert Workspace(tiny_config(tmp_path)).exporter.format == "onnx"
+
+
+def test_only_precisions_that_are_asked_for_and_legal_are_searched(tmp_path: Path) -> None:
+    assert set(Workspace(tiny_config(tmp_path)).space.precisions) == {"fp32", "int8"}
+    assert Workspace(tiny_config(tmp_path, {"space.precisions": ["int8"]})).space.precisions == ("int8",)
+
+
+def test_the_supernet_does_not_depend_on_the_precisions(tmp_path: Path) -> None:
+    both, one = tiny_config(tmp_path), tiny_config(tmp_path, {"space.precisions": ["int8"]})
+    assert Workspace(both).identity == Workspace(one).identity
+
+
+def test_a_precision_the_device_lacks_is_refused(tmp_path: Path) -> None:
+    device = tmp_path / "old.toml"
+    device.write_text('schema = 1\nruntime = "fake"\nprecisions = ["fp32"]\n')
+    changes = {"device.name": str(device), "space.precisions": ["int8"]}
+    with pytest.raises(ConfigError, match="'old' computes in fp32; the configuration asks for int8"):
+        _ = Workspace(tiny_config(tmp_path, changes)).space
+
+
+def test_a_style_the_space_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'test-tiny' does not take activation"):
+        _ = Workspace(tiny_config(tmp_path, {"space.activation": "relu6"})).space
+
+
+def test_an_option_the_space_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="9"):
+        _ = Workspace(tiny_config(tmp_path, {"space.resolutions": [9]})).space
+
+
+def test_more_threads_than_cores_are_wrong_input() -> None:
+    with pytest.raises(ConfigError, match="this machine has"):
+        limit_threads((os.cpu_count() or 1) + 1)
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    work = Workspace(tiny_config(tmp_path / "file" / "run"))
+    with pytest.raises(ConfigError, match=r"output folder .* cannot be made"):
+        work.begin()
+
+
+def test_a_lock_is_free_again_after_its_stage(tmp_path: Path) -> None:
+    work = Workspace(tiny_config(tmp_path))
+    for _ in range(2):
+        with work.alone("training"):
+            pass
+
+
+def test_stages_do_not_keep_each_other_out(tmp_path: Path) -> None:
+    work = Workspace(tiny_config(tmp_path))
+    with work.alone("training"), work.alone("profiling"):
+        pass
+
+
+# ---------------------------------------------------------------- the supernet
+
+
+def test_without_a_supernet_the_command_that_trains_one_is_named(config: Config) -> None:
+    (Path(config.output.folder) / "checkpoint.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="train one with `hwnas train`"):
+        pipeline.export(config, console=ReadConsole())
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"space.preset": "mobilenet-tiny"}, "space"), ({"data.seed": 1}, "data")],
+)
+def test_the_supernet_of_another_space_or_other_data_is_refused(
+    change: dict[str, object], what: str, config: Config
+) -> None:
+    with pytest.raises(CheckpointError, match=f"was trained with another {what}; use its own configuration"):
+        _ = Workspace(config.replaced(change)).supernet
+
+
+def test_a_training_that_is_not_finished_is_no_supernet(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, {"train.checkpoint_every_s": 1e-6})
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(config, console=ReadConsole(interrupt_after=("train", 4)))
+    with pytest.raises(CheckpointError, match=r"is at step 3 of 10; go on with `hwnas train` first"):
+        _ = Workspace(config).supernet
+
+
+def test_two_trainings_in_one_folder_are_refused(config: Config) -> None:
+    with Workspace(config).alone("training"), pytest.raises(ConfigError, match="another process is training in"):
+        pipeline.train(config, console=ReadConsole())
+
+
+def test_a_refused_training_leaves_the_configuration_of_the_first(config: Config) -> None:
+    before = contents(Path(config.output.folder))
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        pipeline.train(config.replaced({"train.learning_rate": 0.2}), console=ReadConsole())
+    assert contents(Path(config.output.folder)) == before
+    assert load_config(config.output.folder) == config
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(config: Config, tmp_path: Path) -> None:
+    whole = Path(config.output.folder) / "checkpoint.safetensors"
+    again = tiny_config(tmp_path / "again", {"train.checkpoint_every_s": 1e-6})
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(again, console=ReadConsole(interrupt_after=("train", 4)))
+    console = ReadConsole()
+    pipeline.train(again, console=console)
+    assert "is at step 3 of 10" in console.said
+    assert (tmp_path / "again" / "checkpoint.safetensors").read_bytes() == whole.read_bytes()
