@@ -192,13 +192,17 @@ def _torch_threads() -> int | None:
 
 
 def _commit() -> str | None:
-    """Of the working tree, with `-dirty` if it has changes; None outside a repository."""
+    """Of the working tree, with `-dirty` if more than results has changed; None outside a repository."""
     try:
-        command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results", ":!docs")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return commit + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 # ---------------------------------------------------------------- work that several programs do

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
     """Keep this process on one core, and its linear algebra on one thread, while the context lasts."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     with threadpool_limits(limits=1), _pinned():
         yield
@@ -54,7 +54,7 @@ def one_core() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
-    """This thread on one core, where the system can do that."""
+    """Keep the calling thread on one core, where the system can do that."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
