@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.workspace import Workspace, limit_threads
-from hwnas.search import Study
+from hwnas.search import Study, load_study
 from hwnas.search import search as run_search
 from hwnas.types import Option
 
@@ -66,8 +67,7 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
     study = dataclasses.replace(
         study, sources={m: "measured on validation images" if m == "accuracy" else _source(m) for m in study.values}
     )
-    work.study.parent.mkdir(parents=True, exist_ok=True)
-    study.save(work.study)
+    _save(work, study)
     front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
     shown = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
     return {
@@ -88,6 +88,17 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
             {"trial": t.number, "architecture": t.architecture, "values": t.values, "upper": t.upper} for t in front
         ],
     }
+
+
+def _save(work: Workspace, study: Study) -> None:
+    """Write the study, unless another process that shares it has already written more of it."""
+    with work.alone("saving", wait=True):
+        try:
+            saved = load_study(work.study)
+        except StudyError:  # there is none, or it is damaged
+            saved = None
+        if saved is None or saved.name != study.name or len(saved) <= len(study):
+            study.save(work.study)
 
 
 def make_evaluator(work: Workspace) -> SubnetEvaluator:

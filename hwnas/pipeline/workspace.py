@@ -56,8 +56,12 @@ class Workspace:
         write_whole(self.folder / CONFIG_FILE, self.config.to_toml().encode())
 
     @contextlib.contextmanager
-    def alone(self, what: str) -> Iterator[None]:
+    def alone(self, what: str, *, wait: bool = False) -> Iterator[None]:
         """Keep another process out of a stage that must not run twice in one folder.
+
+        Args:
+            what: the stage, as in "another process is training".
+            wait: for the other process to come out.
 
         Raises:
             ConfigError: another process is in it, or the folder cannot be made.
@@ -65,7 +69,7 @@ class Workspace:
         self._make_folder()
         with open(self.folder / f".{what}.lock", "w") as f:
             try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as e:
                 raise ConfigError(
                     f"another process is {what} in {self.folder}; wait for it, or name another output folder"

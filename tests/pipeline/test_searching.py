@@ -1,0 +1,193 @@
+"""Searching: within limits, going on, several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas import pipeline
+from hwnas.config import Config
+from hwnas.errors import InfeasibleError, TableError
+from hwnas.pipeline import searching
+from hwnas.pipeline.costs import load_costs
+from hwnas.pipeline.searching import study_name
+from hwnas.pipeline.workspace import Workspace
+from hwnas.search import Study, load_study
+from hwnas.testing.run import tiny_config
+from tests.runs import ReadConsole
+
+
+def without_search(config: Config) -> Config:
+    for path in (Path(config.output.folder) / "search").iterdir():
+        path.unlink()
+    return config
+
+
+def test_every_trial_keeps_the_limits_by_its_upper_bound(config: Config) -> None:
+    study = load_study(Workspace(config).study)
+    assert len(study) == config.search.n_trials
+    assert (study.upper["latency_ms"] <= study.limits["latency_ms"]).all()
+    assert (study.upper["latency_ms"] >= study.values["latency_ms"]).all()
+
+
+def test_no_network_is_evaluated_twice(config: Config) -> None:
+    study = load_study(Workspace(config).study)
+    assert len(np.unique(study.encodings, axis=0)) == len(study)
+
+
+def test_it_says_which_figures_are_measured(config: Config) -> None:
+    sources = load_study(Workspace(config).study).sources
+    assert sources["accuracy"] == "measured on validation images"
+    assert sources["latency_ms"] == sources["size_bytes"] == "estimated"
+
+
+def test_the_front_is_what_is_shown(config: Config) -> None:
+    result = pipeline.search(config, console=ReadConsole())
+    latencies = [t["values"]["latency_ms"] for t in result["front"]]
+    accuracies = [t["values"]["accuracy"] for t in result["front"]]
+    assert latencies == sorted(latencies)
+    assert accuracies == sorted(accuracies)
+    assert [row[0] for row in result["rows"]] == [t["trial"] for t in result["front"]]
+
+
+def test_an_interrupted_search_goes_on_where_it_was(config: Config, evaluated: list[object]) -> None:
+    without_search(config)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.search(config, console=ReadConsole(interrupt_after=("search", 3)))
+    assert len(evaluated) == 3
+    assert not Workspace(config).study.exists()
+    pipeline.search(config, console=ReadConsole())
+    assert len(evaluated) == config.search.n_trials
+
+
+def test_more_trials_are_added_to_those_there_are(config: Config, evaluated: list[object]) -> None:
+    more = config.replaced({"search.n_trials": config.search.n_trials + 2})
+    assert pipeline.search(more, console=ReadConsole())["n_trials"] == config.search.n_trials + 2
+    assert len(evaluated) == 2
+
+
+def test_other_limits_begin_another_study_and_keep_the_first(config: Config, evaluated: list[object]) -> None:
+    other = config.with_limits({"latency_fraction": 0.9}).replaced({"search.n_trials": 2})
+    pipeline.search(other, console=ReadConsole())
+    assert len(evaluated) == 2
+    pipeline.search(config, console=ReadConsole())
+    assert len(evaluated) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"search.validation_samples": 50}, {"search.seed": 1}, {"search.population_size": 6}]
+)
+def test_what_decides_the_trials_names_the_study(change: dict[str, object], config: Config) -> None:
+    work, other = Workspace(config), Workspace(config.replaced(change))
+    costs = load_costs(work)
+    assert study_name(work, costs, {"latency_ms": 1.0}) != study_name(other, costs, {"latency_ms": 1.0})
+    assert study_name(work, costs, {"latency_ms": 1.0}) == study_name(Workspace(config), costs, {"latency_ms": 1.0})
+
+
+def test_without_tables_nothing_is_loaded_or_written(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="hwnas profile"):
+        pipeline.search(tiny_config(tmp_path / "run"), console=ReadConsole())
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- limits that cannot be kept
+
+REFUSED = """
+import sys, time
+from hwnas import pipeline
+from hwnas._console import Console
+from hwnas.config import load_config
+from hwnas.errors import InfeasibleError
+from sklearn import datasets  # the digits' package, which takes its time to load
+config = load_config(sys.argv[1]).with_limits({"latency_ms": 1e-4})
+begun = time.process_time()
+try:
+    pipeline.search(config, console=Console())
+except InfeasibleError as e:
+    print(time.process_time() - begun, "torch" in sys.modules, e.exit_status, e)
+"""
+
+
+def test_an_unreachable_limit_is_refused_within_a_second_and_without_torch(config: Config) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, config.output.folder], capture_output=True, text=True, check=True
+    )
+    seconds, torch_loaded, status, *message = done.stdout.split()
+    assert float(seconds) < 1
+    assert (torch_loaded, status) == ("False", "3")
+    assert "the smallest reachable" in " ".join(message)
+
+
+def test_a_refused_search_writes_nothing(config: Config) -> None:
+    before = Path(config.output.folder, "config.toml").read_bytes()
+    with pytest.raises(InfeasibleError):
+        pipeline.search(config.with_limits({"size_bytes": 10}), console=ReadConsole())
+    assert Path(config.output.folder, "config.toml").read_bytes() == before
+
+
+# ---------------------------------------------------------------- several processes
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+import optuna, torch
+from hwnas import pipeline
+from hwnas._console import Console
+from hwnas.config import load_config
+config = load_config(sys.argv[1]).replaced({"search.n_trials": 30})
+Path(sys.argv[2]).touch()
+while not all(Path(name).exists() for name in sys.argv[2:]):
+    time.sleep(0.01)
+pipeline.search(config, console=Console())
+"""
+
+
+def test_two_processes_share_one_search(config: Config, tmp_path: Path) -> None:
+    folder = without_search(config).output.folder
+    ready = [str(tmp_path / name) for name in ("one", "other")]
+    processes = [subprocess.Popen([sys.executable, "-c", TOGETHER, folder, *order]) for order in (ready, ready[::-1])]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    study = load_study(Workspace(config).study)
+    assert len(study) == 30
+    assert not study.failed
+    assert len(np.unique(study.encodings, axis=0)) == 30
+    records = map(json.loads, Path(folder, "search", "journal.log").read_text().splitlines())
+    owners = [r["user_attr"]["owner"]["pid"] for r in records if "owner" in r.get("user_attr", {})]
+    assert set(owners) == {str(p.pid) for p in processes}
+
+
+def test_a_process_that_ends_early_does_not_write_over_a_fuller_study(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It collected its trials before another process had finished the last one, and saves after it."""
+    collected = searching.run_search
+
+    def early(*arguments: object, **options: object) -> Study:
+        study = collected(*arguments, **options)  # type: ignore[arg-type]
+        return dataclasses.replace(
+            study,
+            numbers=study.numbers[:-1],
+            encodings=study.encodings[:-1],
+            values={m: v[:-1] for m, v in study.values.items()},
+            upper={m: v[:-1] for m, v in study.upper.items()},
+            feasible=study.feasible[:-1],
+        )
+
+    monkeypatch.setattr(searching, "run_search", early)
+    assert pipeline.search(config, console=ReadConsole())["n_trials"] == config.search.n_trials - 1
+    assert len(load_study(Workspace(config).study)) == config.search.n_trials
+
+
+def test_a_damaged_study_is_written_again(config: Config) -> None:
+    path = Workspace(config).study
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    pipeline.search(config, console=ReadConsole())
+    assert path.read_bytes() == whole
