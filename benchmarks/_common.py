@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -43,7 +44,7 @@ SMOKE: Mapping[str, object] = {
     "train.batch_size": 32,
     "train.threads": 1,
     "device.name": "fake",
-    "profile.n_networks": 6,
+    "profile.n_networks": 4,
     "search.n_trials": 6,
     "search.population_size": 4,
     "search.validation_samples": 50,
@@ -54,7 +55,7 @@ SMOKE: Mapping[str, object] = {
     "deploy.test_samples": 50,
 }
 
-Value = float | int | str
+Value = float | int | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class Figure:
 
     Attributes:
         name: with its unit: `wall_time_s`.
-        value: what was found.
+        value: what was found; None if nothing was, which reaches no target.
         at_least: the target, if more is better.
         at_most: the target, if less is better.
     """
@@ -82,10 +83,10 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is; None without one. A value that is not a number reaches none."""
+        """Whether the target is; None without one."""
         if self.at_least is None and self.at_most is None:
             return None
-        value = float(self.value)
+        value = math.nan if self.value is None else float(self.value)
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 

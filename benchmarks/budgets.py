@@ -14,7 +14,7 @@ from _common import Benchmark, Figure, borrowed_run, hwnas, run_folder, script, 
 
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.errors import InfeasibleError
+from hwnas.errors import InfeasibleError, VerificationError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def deploy(config: Config, budget: float, *, console: Console) -> dict[str, Any]
     row: dict[str, Any] = {"budget_ms": budget, "kept": False}
     try:
         result = pipeline.export(config.with_limits({"latency_ms": budget}), console=console)
-    except InfeasibleError as e:
+    except (InfeasibleError, VerificationError) as e:
         return {**row, "refused": str(e)}
     manifest = result["manifest"]
     latency, predicted = manifest["measured"]["latency_ms"], manifest["predicted"]

@@ -109,8 +109,9 @@ def test_a_figure_knows_whether_it_reaches_its_target(
     assert common.Figure(name="x", value=2.0, **bounds).reached is reached
 
 
-def test_a_value_that_is_no_number_reaches_no_target(common: ModuleType) -> None:
-    assert common.Figure(name="x", value=math.nan, at_most=1.0).reached is False
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_a_value_that_is_no_number_reaches_no_target(common: ModuleType, value: float | None) -> None:
+    assert common.Figure(name="x", value=value, at_most=1.0).reached is False
 
 
 @pytest.mark.parametrize(("value", "status"), [(1.0, 0), (3.0, 1)])
