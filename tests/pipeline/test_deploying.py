@@ -1,0 +1,188 @@
+"""Exporting: the best candidate that keeps its limits when measured, or an error that says why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas import pipeline
+from hwnas.accuracy import SubnetEvaluator
+from hwnas.config import Config
+from hwnas.deployment import Manifest
+from hwnas.errors import ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
+from hwnas.measure import Worker
+from hwnas.pipeline import deploying
+from hwnas.pipeline.workspace import Workspace
+from hwnas.query import query
+from hwnas.search import load_study
+from hwnas.testing.run import describe_fake_device
+from hwnas.types import Array, Artefact, Statistic
+from tests.runs import FinishedRun, ReadConsole, contents
+
+Measure = Callable[..., Statistic]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
+    """Lets the measurements with these numbers, from 0, come out at twice what was predicted."""
+
+    def install(which: Sequence[int]) -> None:
+        measure: Measure = deploying.measure_latency
+        calls = iter(range(1000))
+
+        def measure_or_exaggerate(*arguments: object, **options: object) -> Statistic:
+            statistic = measure(*arguments, **options)
+            return dataclasses.replace(statistic, median=2 * statistic.median) if next(calls) in which else statistic
+
+        monkeypatch.setattr(deploying, "measure_latency", measure_or_exaggerate)
+
+    return install
+
+
+def best_trials(config: Config, finished: FinishedRun) -> list[int]:
+    limits = finished.document["manifest"]["limits"]
+    return [a.number for a in query(load_study(Workspace(config).study), limits=limits, top=3)]
+
+
+# ---------------------------------------------------------------- candidates
+
+
+def test_the_most_accurate_network_of_the_study_is_deployed(finished: FinishedRun, config: Config) -> None:
+    manifest = Manifest.read(finished.deployment)
+    study = load_study(Workspace(config).study)
+    assert manifest.provenance["trial"] == best_trials(config, finished)[0]
+    assert manifest.predicted["accuracy"] == max(study.values["accuracy"])
+    assert manifest.accuracy.validation_torch == pytest.approx(manifest.predicted["accuracy"], abs=0.15)
+    assert not manifest.rejected
+
+
+def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is_tried(
+    config: Config, finished: FinishedRun, slow: Callable[[Sequence[int]], None]
+) -> None:
+    slow([0])
+    console = ReadConsole()
+    result = pipeline.export(config, console=console)
+    first, second, _ = best_trials(config, finished)
+    manifest = Manifest.read(Path(result["deployment"]))
+    assert manifest.provenance["trial"] == second
+    assert [r["trial"] for r in manifest.rejected] == [first]
+    assert manifest.rejected[0]["reason"].startswith("latency_ms is ")
+    assert "rejected when measured: latency_ms is " in console.said
+    assert ("candidates rejected before", 1) in result["rows"]
+
+
+def test_the_file_that_would_ship_is_measured_too(
+    config: Config, finished: FinishedRun, slow: Callable[[Sequence[int]], None]
+) -> None:
+    slow([1])  # the first candidate passes the first look, and misses its limit in the end
+    result = pipeline.export(config, console=ReadConsole())
+    assert [r["trial"] for r in result["manifest"]["rejected"]] == best_trials(config, finished)[:1]
+
+
+def test_no_more_candidates_are_tried_than_allowed(config: Config, slow: Callable[[Sequence[int]], None]) -> None:
+    slow(range(1000))
+    before = contents(Path(config.output.folder))
+    console = ReadConsole()
+    with pytest.raises(
+        InfeasibleError, match=r"none of the 2 best .* when measured: latency_ms is .*deploy.candidates"
+    ):
+        pipeline.export(config.replaced({"deploy.candidates": 2}), console=console)
+    assert "candidate 2 of at most 2" in console.said
+    assert "candidate 3" not in console.said
+    assert contents(Path(config.output.folder)) == before
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_one_study_answers_other_limits(config: Config, finished: FinishedRun) -> None:
+    study = load_study(Workspace(config).study)
+    limit = float(np.median(study.upper["latency_ms"])) * 1.05
+    result = pipeline.export(config.with_limits({"latency_ms": limit, "size_bytes": 1e6}), console=ReadConsole())
+    manifest = Manifest.read(Path(result["deployment"]))
+    assert manifest.limits == {"latency_ms": limit, "size_bytes": 1e6}
+    assert manifest.measured.latency_ms.median <= limit
+    assert len(list((Path(config.output.folder) / "deployments").iterdir())) == 2
+
+
+def test_limits_that_no_network_of_the_study_keeps_are_refused(config: Config) -> None:
+    with pytest.raises(InfeasibleError, match="study") as caught:
+        pipeline.export(config.with_limits({"size_bytes": 100}), console=ReadConsole())
+    assert caught.value.reachable is not None
+    assert caught.value.reachable > 100
+
+
+def test_without_a_study_the_command_that_makes_one_is_named(config: Config) -> None:
+    Workspace(config).study.unlink()
+    with pytest.raises(StudyError, match="hwnas search"):
+        pipeline.export(config, console=ReadConsole())
+
+
+def test_a_table_of_another_machine_is_refused(config: Config, tmp_path: Path) -> None:
+    """Its drift correction would turn this machine's times into those of the other."""
+    options = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
+    other = config.replaced({"device.name": describe_fake_device(tmp_path / "devices", options)})
+    with pytest.raises(TableContextError, match="hardware: table has 'simulated processor', here it is 'another"):
+        pipeline.export(other, console=ReadConsole())
+
+
+def test_two_exports_in_one_folder_are_refused(config: Config) -> None:
+    with Workspace(config).alone("exporting"), pytest.raises(ConfigError, match="another process is exporting"):
+        pipeline.export(config, console=ReadConsole())
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_a_runtime_that_computes_something_else_is_no_deployment(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(Path(config.output.folder))
+    run = Worker.run
+
+    def reversed_logits(self: Worker, artefact: Artefact, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        return tuple(-a for a in run(self, artefact, inputs))
+
+    monkeypatch.setattr(Worker, "run", reversed_logits)
+    with pytest.raises(VerificationError, match=r"fake does not compute what torch does for trial \d+: "):
+        pipeline.export(config, console=ReadConsole())
+    assert contents(Path(config.output.folder)) == before
+
+
+def test_an_fp32_network_is_deployed_too(config: Config) -> None:
+    fp32 = config.replaced({"space.precisions": ["fp32"], "search.n_trials": 2})
+    pipeline.search(fp32, console=ReadConsole())
+    manifest = pipeline.export(fp32, console=ReadConsole())["manifest"]
+    assert manifest["precision"] == "fp32"
+    assert manifest["parity"]["max_abs_diff"] < 1e-4
+    assert manifest["accuracy"]["test_torch"] == manifest["accuracy"]["test_fp32"]
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.4, False)])
+def test_fine_tuning_is_kept_only_if_it_helps_on_validation_images(
+    after: float, kept: bool, config: Config, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, after])
+    monkeypatch.setattr(SubnetEvaluator, "accuracy", lambda *_, resolution: next(found, 0.5))
+    console = ReadConsole()
+    tuning = config.replaced({"deploy.finetune_steps": 1, "deploy.finetune_learning_rate": 0.1})
+    result = pipeline.export(tuning, console=console)
+    assert f"validation accuracy 50.00% calibrated, {after:.2%} fine-tuned" in console.said
+    calibrated = finished.document["manifest"]["artefact"]["sha256"]
+    assert (result["manifest"]["artefact"]["sha256"] != calibrated) is kept
+
+
+def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) -> None:
+    from hwnas.files import sha256_file
+
+    found = Manifest.read(finished.deployment).provenance
+    assert found["checkpoint_sha256"] == sha256_file(finished.folder / "checkpoint.safetensors")
+    assert set(found["tables_sha256"]) == {"fake-fp32.jsonl", "fake-int8.jsonl", "fake-mixed.jsonl"}
+    for name, digest in found["tables_sha256"].items():
+        assert sha256_file(finished.folder / "latency_tables" / "fake" / name) == digest
+    assert found["seeds"] == {"data": 0, "train": 0, "search": 0}
+    assert set(found["versions"]) >= {"hwnas", "python", "torch"}

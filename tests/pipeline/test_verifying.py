@@ -1,0 +1,210 @@
+"""A deployment against its promises, with the runtime alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwnas import pipeline
+from hwnas.deployment import MANIFEST
+from hwnas.errors import ArtefactError, VerificationError
+from hwnas.pipeline.verifying import compare, limit_problems, parity_problems
+from tests.runs import FinishedRun, ReadConsole, hwnas
+
+
+def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = deployment / MANIFEST
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which importing torch, or what trains and searches, fails in every process."""
+    folder = tmp_path_factory.mktemp("without_torch")
+    for name in ("torch", "optuna", "sklearn"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise ModuleNotFoundError({name!r}, name={name!r})\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_the_runtime_alone_is_enough(deployment: Path, without_torch: dict[str, str]) -> None:
+    done = hwnas("verify", deployment, "--json", environment=without_torch)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["title"] == f"{deployment}: verified"
+    assert document["same_context"] is True
+    assert document["latency_ms"]["median"] <= document["limits"]["latency_ms"]
+
+
+def test_torch_is_really_missing_there(without_torch: dict[str, str], finished: FinishedRun) -> None:
+    done = hwnas("train", finished.folder, environment=without_torch)
+    assert done.returncode != 0
+    assert "torch" in done.stderr
+
+
+def test_a_promise_that_is_not_kept_exits_with_4(deployment: Path) -> None:
+    rewrite(deployment, lambda m: m["limits"].update(latency_ms=0.9 * m["measured"]["latency_ms"]["median"]))
+    done = hwnas("verify", deployment, "--json")
+    assert done.returncode == 4
+    document = json.loads(done.stdout)
+    assert document["error"]["type"] == "VerificationError"
+    assert "does not keep its promises: latency_ms is " in document["error"]["message"]
+
+
+def test_the_result_says_what_was_promised_and_found(deployment: Path) -> None:
+    result = pipeline.verify(deployment, console=ReadConsole())
+    assert set(result) == {
+        "title", "rows", "latency_ms", "max_abs_diff", "top1_agreement", "same_context", "limits",
+    }  # fmt: skip
+    assert result["top1_agreement"] == 1.0
+    json.dumps(result, allow_nan=False)
+
+
+def test_verifying_changes_nothing(deployment: Path) -> None:
+    before = {p.name: p.read_bytes() for p in deployment.iterdir()}
+    pipeline.verify(deployment, console=ReadConsole())
+    assert {p.name: p.read_bytes() for p in deployment.iterdir()} == before
+
+
+# ---------------------------------------------------------------- another machine, a slower one
+
+
+def test_a_machine_that_is_slow_for_now_is_corrected_for(deployment: Path) -> None:
+    """The reference model in the same rounds is as slow: it is drift."""
+    rewrite(deployment, lambda m: m["device"]["options"].update(speed=0.5))
+    result = pipeline.verify(deployment, console=ReadConsole())
+    assert result["latency_ms"]["drift"] == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_slower_device_misses_the_limit(deployment: Path) -> None:
+    rewrite(deployment, lambda m: m["device"]["options"].update(speed=0.5, hardware="a slower processor"))
+    console = ReadConsole()
+    with pytest.raises(VerificationError, match=r"latency_ms is .*, the limit "):
+        pipeline.verify(deployment, console=console)
+    assert "this is not the machine or runtime the deployment was made on" in console.said
+
+
+def test_a_faster_device_keeps_it_by_its_own_clock(deployment: Path) -> None:
+    rewrite(deployment, lambda m: m["device"]["options"].update(speed=2.0, hardware="a faster processor"))
+    made = json.loads((deployment / MANIFEST).read_text())["measured"]["latency_ms"]["median"]
+    result = pipeline.verify(deployment, console=ReadConsole())
+    assert result["same_context"] is False
+    assert result["latency_ms"]["drift"] == 1.0
+    assert result["latency_ms"]["median"] == pytest.approx(made / 2, rel=0.25)  # its drift is up to 20 %
+
+
+def test_all_that_fails_is_told(deployment: Path) -> None:
+    rewrite(deployment, lambda m: m["limits"].update(latency_ms=1e-6, size_bytes=10))
+    with pytest.raises(VerificationError, match=r"latency_ms is .*; size_bytes is .*, the limit 10"):
+        pipeline.verify(deployment, console=ReadConsole())
+
+
+# ---------------------------------------------------------------- damaged deployments
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return damage
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "manifest.json"])
+@pytest.mark.parametrize("damage", [cut, remove])
+def test_a_damaged_deployment_is_told_from_one_that_fails(
+    damage: Callable[[str], Callable[[Path], None]], name: str, deployment: Path
+) -> None:
+    damage(name)(deployment)
+    with pytest.raises(ArtefactError, match=name):
+        pipeline.verify(deployment, console=ReadConsole())
+
+
+def test_a_damaged_deployment_exits_with_2(deployment: Path, without_torch: dict[str, str]) -> None:
+    cut("model.onnx")(deployment)
+    done = hwnas("verify", deployment, environment=without_torch)
+    assert done.returncode == 2
+    assert "is not the file that was verified" in done.stderr
+
+
+def test_samples_of_another_shape_are_damage(deployment: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = deployment / "samples.safetensors"
+    stored = load_file(path)
+    save_file({**stored, "outputs": stored["outputs"][:-1].copy()}, path)
+    with pytest.raises(ArtefactError, match="holds other arrays than expected"):
+        pipeline.verify(deployment, console=ReadConsole())
+
+
+def test_outputs_that_torch_did_not_compute_fail(deployment: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = deployment / "samples.safetensors"
+    stored = load_file(path)
+    save_file({**stored, "outputs": -stored["outputs"]}, path)
+    with pytest.raises(VerificationError, match=r"only .* of predictions equal torch's|outputs differ"):
+        pipeline.verify(deployment, console=ReadConsole())
+
+
+def test_a_folder_that_is_no_deployment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="is no deployment"):
+        pipeline.verify(tmp_path, console=ReadConsole())
+
+
+def test_a_deployment_may_be_moved(deployment: Path, tmp_path: Path) -> None:
+    shutil.move(deployment, tmp_path / "elsewhere")
+    assert "verified" in pipeline.verify(tmp_path / "elsewhere", console=ReadConsole())["title"]
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def test_logits_are_compared_by_value_and_by_prediction() -> None:
+    expected = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
+    found = expected.copy()
+    found[1] = [2.0, 2.5]
+    assert compare(found, expected) == (2.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("precision", "difference", "agreement", "scale", "fails"),
+    [
+        ("fp32", 0.9e-4, 1.0, 0.1, False),
+        ("fp32", 1.1e-4, 1.0, 0.1, True),
+        ("fp32", 9e-4, 1.0, 10.0, False),  # relative to large logits
+        ("fp32", 0.0, 0.99, 1.0, True),
+        ("fp32", float("nan"), 1.0, 1.0, True),
+        ("int8", 0.2, 0.995, 1.0, False),  # a step on the edge between two values
+        ("int8", 0.0, 0.994, 1.0, True),
+        ("int8", float("nan"), 1.0, 1.0, True),
+    ],
+)
+def test_what_counts_as_the_same_outputs(
+    precision: str, difference: float, agreement: float, scale: float, fails: bool
+) -> None:
+    assert bool(parity_problems(precision, difference, agreement, scale=scale)) is fails
+
+
+def test_only_what_was_measured_can_miss_a_limit() -> None:
+    limits = {"latency_ms": 2.0, "macs": 1.0}
+    assert limit_problems({"latency_ms": 2.0, "size_bytes": 1e9}, limits) == []
+    assert limit_problems({"latency_ms": 2.1}, limits) == ["latency_ms is 2.1, the limit 2"]
+
+
+def test_a_margin_is_kept_in_latency_alone() -> None:
+    limits = {"latency_ms": 2.0, "size_bytes": 100.0}
+    assert limit_problems({"latency_ms": 1.9, "size_bytes": 100.0}, limits, margin=0.03) == []
+    assert limit_problems({"latency_ms": 1.99}, limits, margin=0.03) == ["latency_ms is 1.99, the limit 2 less 3%"]
