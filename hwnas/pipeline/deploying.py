@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas import __version__, deployment
+from hwnas import __version__, deployment, registry
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.deployment import ArtefactInfo, DeviceInfo, InputInfo, Latency, Manifest, Measured, Parity
@@ -347,13 +347,11 @@ def _folder_name(work: Workspace, limits: Mapping[str, float]) -> str:
 
 
 def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
-    from importlib.metadata import version
-
     c = work.config
     packages = ("torch", "onnx", "numpy", "optuna")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"hwnas": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {"hwnas": __version__, "python": platform.python_version(), **{p: registry.installed_version(p) for p in packages}},
         "seeds": {"data": c.data.seed, "train": c.train.seed, "search": c.search.seed},
         "data": {"source": c.data.source, "fingerprint": work.data.fingerprint},
         "space_fingerprint": work.space.fingerprint(),
