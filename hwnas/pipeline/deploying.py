@@ -351,7 +351,11 @@ def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
     packages = ("torch", "onnx", "numpy", "optuna")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"hwnas": __version__, "python": platform.python_version(), **{p: registry.installed_version(p) for p in packages}},
+        "versions": {
+            "hwnas": __version__,
+            "python": platform.python_version(),
+            **{p: registry.installed_version(p) for p in packages},
+        },
         "seeds": {"data": c.data.seed, "train": c.train.seed, "search": c.search.seed},
         "data": {"source": c.data.source, "fingerprint": work.data.fingerprint},
         "space_fingerprint": work.space.fingerprint(),
