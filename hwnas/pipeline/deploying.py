@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import platform
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -362,7 +361,6 @@ def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
         "checkpoint_sha256": sha256_file(work.checkpoint),
         "tables_sha256": dict(costs.hashes),
         "trial": trial,
-        "timezone": time.tzname[0],
     }
 
 
