@@ -58,7 +58,6 @@ class Costs:
         networks: whole networks that were measured, each once.
         latency: correction of the sums of entries.
         size: correction of the closed-form file sizes.
-        reference_ms: of the fp32 table, in whose state of the machine times are told.
         largest_fp32_ms: measured latency of the largest fp32 network: what fractions are fractions of.
         hashes: table file name -> SHA-256.
     """

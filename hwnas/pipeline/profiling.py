@@ -97,7 +97,7 @@ def _open(work: Workspace, worker: Worker, context: Mapping[str, str], precision
     reference = work.exporter.reference_artefact(
         reference_path(work, precision), precision=artefact_precision("fp32" if precision == MIXED else precision)
     )
-    if path.exists():
+    if _is_begun(path):
         begun = LatencyTable.open(path).context.reference_ms
     else:
         begun = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).median
@@ -105,6 +105,14 @@ def _open(work: Workspace, worker: Worker, context: Mapping[str, str], precision
         work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=begun
     )
     return LatencyTable.open(path, wanted), reference
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a table has its first line; one that a full disk or a killed process left without it is begun anew."""
+    if not path.exists():
+        return False
+    with open(path, "rb") as f:
+        return f.readline().endswith(b"\n")
 
 
 def _measure_blocks(
