@@ -21,30 +21,18 @@ from hwnas.types import ProgressCallback
 
 # half the blocks and a third of the networks; no fault depends on the precision
 ONE_PRECISION = {"space.precisions": ["fp32"]}
-_COMMAND = [sys.executable, "-c", "from hwnas.cli import main; main()"]
 
 
-def start_hwnas(*arguments: object, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """The command `hwnas` in a process of its own."""
-    return subprocess.Popen(
-        [*_COMMAND, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+def hwnas(*arguments: object, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command `hwnas` in a process of its own, whatever it exits with."""
+    return subprocess.run(
+        [sys.executable, "-c", "from hwnas.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
         text=True,
+        check=False,
+        timeout=200,
         env={**os.environ, **(environment or {})},
     )
-
-
-def hwnas(
-    *arguments: object, environment: Mapping[str, str] | None = None, timeout_s: float = 120
-) -> subprocess.CompletedProcess[str]:
-    """The same, waited for, whatever it exits with."""
-    with start_hwnas(*arguments, environment=environment) as process:
-        try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
-        finally:
-            process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from hwnas.config import Config
 from hwnas.deployment import Manifest
 from hwnas.errors import ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
-from hwnas.pipeline import deploying
+from hwnas.pipeline import deploying, verifying
 from hwnas.pipeline.workspace import Workspace
 from hwnas.query import query
 from hwnas.search import load_study
 from hwnas.testing.run import describe_fake_device
-from hwnas.types import Array, Artefact, Statistic
+from hwnas.types import Array, Artefact, Option, Statistic
 from tests.runs import FinishedRun, ReadConsole, contents
 
 Measure = Callable[..., Statistic]
@@ -31,7 +31,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
     """Lets the measurements with these numbers, from 0, come out at twice what was predicted."""
 
     def install(which: Sequence[int]) -> None:
-        measure: Measure = deploying.measure_latency
+        measure: Measure = verifying.measure_latency
         calls = iter(range(1000))
 
         def measure_or_exaggerate(*arguments: object, **options: object) -> Statistic:
@@ -124,7 +124,7 @@ def test_without_a_study_the_command_that_makes_one_is_named(config: Config) -> 
 
 def test_a_table_of_another_machine_is_refused(config: Config, tmp_path: Path) -> None:
     """Its drift correction would turn this machine's times into those of the other."""
-    options = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
+    options: dict[str, Option] = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
     other = config.replaced({"device.name": describe_fake_device(tmp_path / "devices", options)})
     with pytest.raises(TableContextError, match="hardware: table has 'simulated processor', here it is 'another"):
         pipeline.export(other, console=ReadConsole())

@@ -15,6 +15,7 @@ from hwnas.pipeline.profiling import sample_networks, timing
 from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
+from hwnas.types import Option
 from tests.runs import ReadConsole, contents
 
 
@@ -90,7 +91,7 @@ def test_more_networks_are_added_to_those_there_are(config: Config, measured: li
 
 
 def test_a_table_of_another_machine_is_refused_and_the_difference_named(config: Config, tmp_path: Path) -> None:
-    options = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
+    options: dict[str, Option] = {"noise": 0.01, "drift": 0.2, "seed": 0, "hardware": "another processor"}
     device = describe_fake_device(tmp_path / "devices", options)
     before = contents(Path(config.output.folder))
     with pytest.raises(TableContextError, match="hardware: table has 'simulated processor', here it is 'another") as e:

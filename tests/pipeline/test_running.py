@@ -82,7 +82,7 @@ def test_the_runtime_computes_what_torch_does(finished: FinishedRun) -> None:
 def test_a_latency_fraction_is_one_of_the_largest_fp32_network(finished: FinishedRun, config: Config) -> None:
     largest = pipeline.profile(config, console=ReadConsole())["largest_fp32_ms"]
     limit = Manifest.read(finished.deployment).limits["latency_ms"]
-    assert limit == pytest.approx(finished.given.limits.latency_fraction * largest)  # type: ignore[operator]
+    assert finished.given.limits.latency_fraction == pytest.approx(limit / largest)
 
 
 # ---------------------------------------------------------------- going on
@@ -97,7 +97,9 @@ def test_a_second_run_measures_trains_and_evaluates_nothing_again(
     assert not evaluated
     assert set(measured) == {"deployment"}
     for name, content in before.items():
-        if not name.startswith(("deployments", "report")):  # made again: they hold dates and times
+        if name == "search/journal.log":
+            assert after[name].startswith(content)  # Optuna notes that it was opened
+        elif not name.startswith(("deployments", "report")):  # made again: they hold dates and times
             assert after[name] == content, name
 
 

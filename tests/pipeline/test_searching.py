@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hwnas.pipeline import searching
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.searching import study_name
 from hwnas.pipeline.workspace import Workspace
-from hwnas.search import Study, load_study
+from hwnas.search import Study, load_study, search
 from hwnas.testing.run import tiny_config
 from tests.runs import ReadConsole
 
@@ -167,10 +168,9 @@ def test_a_process_that_ends_early_does_not_write_over_a_fuller_study(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It collected its trials before another process had finished the last one, and saves after it."""
-    collected = searching.run_search
 
-    def early(*arguments: object, **options: object) -> Study:
-        study = collected(*arguments, **options)  # type: ignore[arg-type]
+    def early(*arguments: Any, **options: Any) -> Study:
+        study = search(*arguments, **options)
         return dataclasses.replace(
             study,
             numbers=study.numbers[:-1],
