@@ -18,7 +18,8 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost import PredictionQuality
 from hwnas.cost.table import LatencyTable, TableContext
-from hwnas.measure import TimingSettings, Worker
+from hwnas.files import sha256_file
+from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.pipeline.costs import (
     MIXED,
     artefact_precision,
@@ -93,16 +94,20 @@ def timing(work: Workspace, **changes: Any) -> TimingSettings:
 
 def _open(work: Workspace, worker: Worker, context: Mapping[str, str], precision: str) -> tuple[LatencyTable, Artefact]:
     """A precision's table and its reference model; both are made if there is none yet."""
-    path = table_path(work, precision)
-    reference = work.exporter.reference_artefact(
-        reference_path(work, precision), precision=artefact_precision("fp32" if precision == MIXED else precision)
-    )
-    if _is_begun(path):
-        begun = LatencyTable.open(path).context.reference_ms
+    path, kept = table_path(work, precision), reference_path(work, precision)
+    counts_as = artefact_precision("fp32" if precision == MIXED else precision)
+    begun = LatencyTable.open(path).context if _is_begun(path) else None
+    if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
+        # other versions of the exporter may write other bytes: the table goes on with its own
+        reference = artefact_from_file(kept, format=work.exporter.format, precision=counts_as)
     else:
-        begun = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).median
+        reference = work.exporter.reference_artefact(kept, precision=counts_as)
+    if begun is not None:
+        reference_ms = begun.reference_ms
+    else:
+        reference_ms = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).median
     wanted = TableContext.of(
-        work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=begun
+        work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=reference_ms
     )
     return LatencyTable.open(path, wanted), reference
 

@@ -26,6 +26,12 @@ from tests.runs import FinishedRun, ReadConsole, contents
 Measure = Callable[..., Statistic]
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is tested elsewhere, and takes as long to draw as all the rest."""
+    monkeypatch.setattr(deploying, "write_deployment_report", lambda *_, **__: None)
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
     """Lets the measurements with these numbers, from 0, come out at twice what was predicted."""
