@@ -6,23 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hwnas.supernet.elastic import Supernet
 from hwnas.supernet.extraction import extract
 from hwnas.supernet.recalibration import recalibrate
 
-from .conftest import make_space
-
-SPACE = make_space()
+from .test_elastic import SPACE, trained_supernet
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_an_extracted_network_computes_what_the_active_supernet_does(seed: int) -> None:
-    torch.manual_seed(seed)
-    net = Supernet(SPACE)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
+    net = trained_supernet()
     blocks = SPACE.named_blocks(SPACE.sample(1, np.random.default_rng(seed), over="encodings")[0])
     x = torch.randn(32, 2, *blocks[0][1].in_shape[1:])
     network = extract(net, blocks, [x])
