@@ -92,8 +92,8 @@ def test_a_killed_process_goes_on_where_it_was(space, tmp_path) -> None:
         "from pathlib import Path\n"
         "from tests.supernet.conftest import make_space\n"
         "from tests.supernet.test_training import make_trainer, SETTINGS\n"
-        "import dataclasses\n"
-        "t = make_trainer(make_space(), Path(sys.argv[1]), settings=dataclasses.replace(SETTINGS, checkpoint_every_s=0))\n"
+        "import dataclasses; settings = dataclasses.replace(SETTINGS, checkpoint_every_s=0)\n"
+        "t = make_trainer(make_space(), Path(sys.argv[1]), settings=settings)\n"
         "t.run(progress=lambda d, n, s: os.kill(os.getpid(), signal.SIGKILL) if d == 4 else None)\n"
     )
     killed, whole = tmp_path / "killed.safetensors", tmp_path / "whole.safetensors"
