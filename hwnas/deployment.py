@@ -32,8 +32,9 @@ class _Section(BaseModel):
 
 
 class Latency(_Section):
-    """Milliseconds, corrected by `drift`; `raw_median` is what the clock said."""
+    """Milliseconds, corrected by `drift`; limits are about `fastest`; `raw_median` is what the clock said."""
 
+    fastest: float
     median: float
     p90: float
     n: int
@@ -47,7 +48,7 @@ class Latency(_Section):
 
     @classmethod
     def of(cls, s: Statistic) -> Latency:
-        return cls(median=s.median, p90=s.p90, n=s.n, cv=s.cv, drift=s.drift)
+        return cls(fastest=s.fastest, median=s.median, p90=s.p90, n=s.n, cv=s.cv, drift=s.drift)
 
 
 class Measured(_Section):

@@ -236,7 +236,12 @@ class Exporter(Protocol):
 class Statistic:
     """A measured time with its spread, in milliseconds.
 
+    `fastest` is what the model costs while nothing else disturbs the machine. It is the number tables, predictions
+    and limits are about, because it repeats: a neighbour on the same core slows half of all runs by half, and
+    which half changes from minute to minute (`benchmarks/repeatability.py`). The median tells what that does.
+
     Attributes:
+        fastest: of all bursts of runs, corrected by the reference's fastest.
         median: corrected by `drift` (raw median divided by it).
         p90: 90th percentile of the rounds, corrected likewise.
         n: number of timed rounds.
@@ -244,6 +249,7 @@ class Statistic:
         drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
     """
 
+    fastest: float
     median: float
     p90: float
     n: int

@@ -271,7 +271,7 @@ def _statistic_values(statistic: Statistic) -> dict[str, Any]:
 
 def _parse_statistic(values: dict[str, Any]) -> Statistic:
     statistic = Statistic(**values)
-    for name in ("median", "p90", "n", "drift"):
+    for name in ("fastest", "median", "p90", "n", "drift"):
         _positive(getattr(statistic, name), name)
     if _number(statistic.cv, "cv") < 0:
         raise ValueError(f"cv is {statistic.cv}")

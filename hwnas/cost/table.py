@@ -126,7 +126,7 @@ class LatencyTable:
         return tuple(self._networks)
 
     def latency_ms(self, key: str) -> float:
-        """Median time of a block.
+        """Undisturbed time of a block.
 
         Raises:
             MissingEntryError: it was not measured; says why if the measurement failed.
@@ -181,6 +181,6 @@ class LatencyTable:
             self._failures[entry.block] = entry.result.reason
             return
         self._statistics[entry.block] = entry.result
-        self._latency_ms[entry.block] = entry.result.median
+        self._latency_ms[entry.block] = entry.result.fastest
         if entry.size_bytes is not None:
             self._sizes_bytes[entry.block] = entry.size_bytes

@@ -13,7 +13,7 @@ import numpy as np
 from hwnas.errors import ArtefactError, HwnasError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.measure._link import Link, RuntimeBrokenError
 from hwnas.measure.statistics import summarize
-from hwnas.measure.timing import TimingSettings
+from hwnas.measure.timing import RoundTimes, TimingSettings
 from hwnas.types import Artefact, MeasurementFailure, Statistic
 
 Result = Statistic | MeasurementFailure
@@ -79,7 +79,7 @@ class GroupMeasurement:
         """Time loaded candidates together, and free them."""
         reference = self._reference_key
         try:
-            samples, local = time_loaded(self._link, keys, reference=reference, settings=self._settings)
+            times = time_loaded(self._link, keys, reference=reference, settings=self._settings)
         except RuntimeBrokenError:
             raise
         except HwnasError as e:
@@ -94,18 +94,19 @@ class GroupMeasurement:
         self._link.unload(keys, timeout_s=self._settings.timeout_s)
         for key in keys:
             if reference is None:
-                self.results[key] = summarize(samples[key])
+                self.results[key] = summarize(times.samples_ms[key], fastest_ms=times.fastest_ms[key])
             else:
-                self.results[key] = summarize(samples[key], local[key], reference_ms=self._reference_ms)
+                self.results[key] = summarize(
+                    times.samples_ms[key],
+                    times.reference_ms[key],
+                    reference_ms=self._reference_ms,
+                    fastest_ms=times.fastest_ms[key],
+                    reference_fastest_ms=times.fastest_ms[reference],
+                )
 
 
-def time_loaded(
-    link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def time_loaded(link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings) -> RoundTimes:
     """Time what the child has loaded.
-
-    Returns:
-        key -> (R,) times in milliseconds, and key -> (R,) the reference's at the same moments.
 
     Raises:
         HwnasError: the child reported an error or died.
@@ -117,4 +118,8 @@ def time_loaded(
         {"keys": list(keys), "reference": reference, "settings": asdict(settings), "seed": settings.seed},
         timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
     )
-    return tuple({k: np.array(v) for k, v in times[name].items()} for name in ("samples_ms", "reference_ms"))  # type: ignore[return-value]
+    return RoundTimes(
+        samples_ms={key: np.array(samples) for key, samples in times["samples_ms"].items()},
+        reference_ms={key: np.array(samples) for key, samples in times["reference_ms"].items()},
+        fastest_ms=times["fastest_ms"],
+    )

@@ -132,7 +132,7 @@ class Worker:
         """
         settings = settings or TimingSettings()
         if reference is not None and reference_ms is None and artefacts:
-            reference_ms = self.measure_reference(reference, settings=settings).median
+            reference_ms = self.measure_reference(reference, settings=settings).fastest
         groups = GroupMeasurement(
             self._link, artefacts, reference=reference, reference_ms=reference_ms, settings=settings
         )
@@ -154,6 +154,6 @@ class Worker:
         """
         settings = settings or TimingSettings()
         self._link.load("reference", reference, timeout_s=settings.timeout_s)
-        samples, _ = time_loaded(self._link, ["reference"], reference=None, settings=settings)
+        times = time_loaded(self._link, ["reference"], reference=None, settings=settings)
         self._link.unload(["reference"], timeout_s=settings.timeout_s)
-        return summarize(samples["reference"])
+        return summarize(times.samples_ms["reference"], fastest_ms=times.fastest_ms["reference"])

@@ -60,7 +60,12 @@ def running_median(values: FloatArray, *, half_width: int) -> FloatArray:
 
 
 def summarize(
-    samples_ms: FloatArray, local_reference_ms: FloatArray | None = None, *, reference_ms: float | None = None
+    samples_ms: FloatArray,
+    local_reference_ms: FloatArray | None = None,
+    *,
+    reference_ms: float | None = None,
+    fastest_ms: float | None = None,
+    reference_fastest_ms: float | None = None,
 ) -> Statistic:
     """Median, spread and drift of one candidate's rounds.
 
@@ -68,6 +73,8 @@ def summarize(
         samples_ms: (R,) time of one run in each round.
         local_reference_ms: (R,) the reference model's time at the same moments; None: no correction.
         reference_ms: the reference model's time in the table; needed with `local_reference_ms`.
+        fastest_ms: the candidate's fastest burst; None: its fastest round.
+        reference_fastest_ms: likewise of the reference.
 
     Returns:
         median and p90 as they would be at the table's reference time; drift is 1.0 without a reference.
@@ -88,7 +95,12 @@ def summarize(
             raise ValueError(f"{samples.shape[0]} samples but {reference.shape[0]} reference times")
         drift = float(np.median(reference)) / reference_ms
         samples = samples / reference * reference_ms
+    fastest = fastest_ms if fastest_ms is not None else float(np.min(samples_ms))
+    if local_reference_ms is not None and reference_ms is not None:
+        fastest_reference = reference_fastest_ms if reference_fastest_ms is not None else np.min(local_reference_ms)
+        fastest *= reference_ms / float(fastest_reference)
     return Statistic(
+        fastest=fastest,
         median=float(np.median(samples)),
         p90=float(np.percentile(samples, 90)),
         n=len(samples),

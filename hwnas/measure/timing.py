@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from hwnas.errors import ConfigError
-from hwnas.measure.statistics import median_error, running_median
+from hwnas.measure.statistics import running_median
 from hwnas.types import FloatArray, Session
 
 _BURST_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
@@ -23,6 +23,7 @@ _BURSTS = (3, 9)  # in a visit, at least and at most
 _SMOOTHED_VISITS = 5  # to the reference, on either side: about two rounds of a full group
 _MAX_ITERATIONS = 10_000
 _CALIBRATIONS = 40  # of the warm-up, at most
+_AGREEING = 3  # visits whose fastest bursts must agree: one fast burst alone may be a slip of the clock
 _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
 
 
@@ -31,17 +32,17 @@ class TimingSettings:
     """How long and how often to time.
 
     The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A visit is several
-    bursts of a quarter of a millisecond, and its time is their median: another process that takes the core, or
-    an interrupt, falls into one burst and is dropped. A visit of 1.5 ms is short against the drift (tens of
-    milliseconds and more), so many short visits, each with its own reference time, beat few long ones. 9 rounds
-    settle a quiet machine (about 25 ms a block with warm-up and reference); 25 rounds bound a noisy one
-    (about 60 ms).
+    bursts of a quarter of a millisecond. Its sample is their median: another process that takes the core, or
+    an interrupt, falls into one burst and is dropped. Its fastest burst counts for the undisturbed time; rounds go on
+    until that was seen three times. A visit of 1.5 ms is short against the drift (tens of milliseconds and
+    more), so many short visits, each with its own reference time, beat few long ones. 9 rounds settle a quiet
+    machine (about 25 ms a block with warm-up and reference); 40 rounds bound a noisy one (about 100 ms).
 
     Attributes:
         rounds: at most so many.
         min_rounds: at least so many, unless the time limit is reached.
         target_round_ms: how long one visit to one candidate takes; a slower model still runs three times.
-        target_error: stop when the relative standard error of every median is below it.
+        target_error: stop when the fastest bursts of three visits to each candidate agree to this share.
         warmup_ms: untimed running before the first round, for each candidate.
         reference_every: the reference is visited at the start of each round and after so many candidates.
         candidate_limit_s: rounds end early (after three) when they took so long for each candidate on average.
@@ -50,10 +51,10 @@ class TimingSettings:
         seed: of the visits' order.
     """
 
-    rounds: int = 25
+    rounds: int = 40
     min_rounds: int = 9
     target_round_ms: float = 1.5
-    target_error: float = 0.005
+    target_error: float = 0.01
     warmup_ms: float = 5.0
     reference_every: int = 8
     candidate_limit_s: float = 2.0
@@ -83,11 +84,13 @@ class RoundTimes:
         samples_ms: candidate -> (R,) time of one run.
         reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
         iterations: candidate -> runs in one burst.
+        fastest_ms: candidate -> time of one run in its fastest burst; the reference is among them.
     """
 
     samples_ms: Mapping[str, FloatArray]
     reference_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     iterations: Mapping[str, int] = field(default_factory=dict)
+    fastest_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def time_rounds(
@@ -96,9 +99,9 @@ def time_rounds(
     """Time sessions in interleaved rounds, each round in a new order.
 
     A visit's sample is the median of its bursts. It begins with one untimed run, which brings the model back into
-    the caches its predecessor took. Rounds end when all medians are certain enough, at `settings.rounds`, or at the
-    time limit. The time that counts is the sessions' own clock, so that a simulated device gives the same result
-    every time.
+    the caches its predecessor took. Rounds end when every candidate was seen undisturbed, at `settings.rounds`, or
+    at the time limit. The time that counts is the sessions' own clock, so that a simulated device gives the same
+    result every time.
 
     Args:
         sessions: key -> loaded session; the reference is one of them.
@@ -120,9 +123,7 @@ def time_rounds(
         for done in range(1, settings.rounds + 1):
             for key in _round_order(candidates, reference, settings.reference_every, rng):
                 log.visit(key)
-            if done >= min(settings.min_rounds, _MIN_BUDGET_ROUNDS) and _enough(
-                log, candidates, reference, settings, done
-            ):
+            if done >= min(settings.min_rounds, _MIN_BUDGET_ROUNDS) and _enough(log, candidates, settings, done):
                 break
         if reference is not None:
             log.visit(reference)  # closes the last round: every candidate has a reference before and after it
@@ -144,6 +145,7 @@ class _VisitLog:
         self._sessions = sessions
         self._plans = plans
         self._visits: dict[str, list[tuple[int, float]]] = {key: [] for key in sessions}  # (position, ms)
+        self._fastest: dict[str, list[float]] = {key: [] for key in sessions}  # ms, of each visit's fastest burst
         self._count = 0
         self.spent_ms = 0.0
 
@@ -152,6 +154,7 @@ class _VisitLog:
         cold_ns = session.time_ns(iterations=1)
         bursts_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.bursts)]
         self._visits[key].append((self._count, max(median(bursts_ns), 1) / plan.iterations * 1e-6))
+        self._fastest[key].append(max(min(bursts_ns), 1) / plan.iterations * 1e-6)
         self._count += 1
         self.spent_ms += (cold_ns + sum(bursts_ns)) * 1e-6
 
@@ -170,19 +173,25 @@ class _VisitLog:
             samples_ms={key: times for key, (times, _) in rounds.items()},
             reference_ms={key: local for key, (_, local) in rounds.items()} if reference is not None else {},
             iterations={key: self._plans[key].iterations for key in candidates},
+            fastest_ms={key: min(times) for key, times in self._fastest.items()},
         )
 
+    def settled(self, tolerance: float) -> bool:
+        """Whether each key, the reference too, was seen undisturbed: its three fastest visits agree."""
+        return all(len(t) >= _AGREEING and _agree(sorted(t), tolerance) for t in self._fastest.values())
 
-def _enough(
-    log: _VisitLog, candidates: Sequence[str], reference: str | None, settings: TimingSettings, done: int
-) -> bool:
+
+def _enough(log: _VisitLog, candidates: Sequence[str], settings: TimingSettings, done: int) -> bool:
     """Whether the rounds done are certain enough, or took as long as they may."""
     if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
         return True
     if done < settings.min_rounds:
         return False
-    rounds = log.rounds(candidates, reference)
-    return all(median_error(times / local) <= settings.target_error for times, local in rounds.values())
+    return log.settled(settings.target_error)
+
+
+def _agree(ascending: Sequence[float], tolerance: float) -> bool:
+    return ascending[_AGREEING - 1] <= ascending[0] * (1 + tolerance)
 
 
 def _round_order(

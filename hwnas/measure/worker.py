@@ -96,6 +96,7 @@ class Server:
             "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
             "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
             "iterations": dict(times.iterations),
+            "fastest_ms": dict(times.fastest_ms),
         }
 
     def _run(self, request: Request) -> dict[str, Any]:

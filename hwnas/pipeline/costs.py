@@ -107,7 +107,7 @@ def load_costs(work: Workspace) -> Costs:
         )
     c = work.config.profile
     latency = fit_correction(
-        [NetworkSample(blocks=n.blocks, measured=n.statistic.median) for n in usable],
+        [NetworkSample(blocks=n.blocks, measured=n.statistic.fastest) for n in usable],
         entries,
         seed=work.config.search.seed,
         confidence=c.confidence,
@@ -127,7 +127,7 @@ def load_costs(work: Workspace) -> Costs:
         networks=usable,
         latency=latency,
         size=size,
-        largest_fp32_ms=networks[largest].statistic.median,
+        largest_fp32_ms=networks[largest].statistic.fastest,
         hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
     )
 

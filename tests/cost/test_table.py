@@ -28,7 +28,7 @@ CONTEXT = TableContext(
     reference_ms=1.5,
     date="2026-01-01",
 )
-STATISTIC = Statistic(median=0.25, p90=0.3, n=9, cv=0.01, drift=1.1)
+STATISTIC = Statistic(fastest=0.25, median=0.25, p90=0.3, n=9, cv=0.01, drift=1.1)
 FAILURE = MeasurementFailure(reason="died of SIGSEGV")
 
 

@@ -184,7 +184,7 @@ def test_a_reference_that_is_not_there_and_an_empty_group_are_refused() -> None:
     "changes",
     [
         {"rounds": 0},
-        {"min_rounds": 30},
+        {"min_rounds": 300},
         {"target_round_ms": 0.0},
         {"timeout_s": -1.0},
         {"target_error": -0.1},

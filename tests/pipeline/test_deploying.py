@@ -42,7 +42,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
 
         def measure_or_exaggerate(*arguments: object, **options: object) -> Statistic:
             statistic = measure(*arguments, **options)
-            return dataclasses.replace(statistic, median=2 * statistic.median) if next(calls) in which else statistic
+            return dataclasses.replace(statistic, fastest=2 * statistic.fastest) if next(calls) in which else statistic
 
         monkeypatch.setattr(deploying, "measure_latency", measure_or_exaggerate)
 
@@ -111,7 +111,7 @@ def test_one_study_answers_other_limits(config: Config, finished: FinishedRun) -
     result = pipeline.export(config.with_limits({"latency_ms": limit, "size_bytes": 1e6}), console=ReadConsole())
     manifest = Manifest.read(Path(result["deployment"]))
     assert manifest.limits == {"latency_ms": limit, "size_bytes": 1e6}
-    assert manifest.measured.latency_ms.median <= limit
+    assert manifest.measured.latency_ms.fastest <= limit
     assert len(list((Path(config.output.folder) / "deployments").iterdir())) == 2
 
 
