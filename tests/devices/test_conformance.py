@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from hwnas.devices import load_device
-
 from hwnas.testing.fake import fake_device
 from hwnas.testing.runtime_suite import RuntimeSuite
 from hwnas.types import Artefact, Device

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hwnas.devices import device_names, load_device
 
+from hwnas.devices import device_names, load_device
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.testing.fake import fake_device
 from hwnas.types import PRECISIONS

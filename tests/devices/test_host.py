@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from hwnas.devices import host
 
 X86 = """processor\t: 0

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hwnas.devices import load_device
-from hwnas.devices.onnxruntime import OnnxRuntime
 from onnx import TensorProto, helper
 
+from hwnas.devices import load_device
+from hwnas.devices.onnxruntime import OnnxRuntime
 from hwnas.errors import MeasurementError
 from hwnas.measure.artefacts import artefact_from_file
 from tests.measure.onnx_models import write_model

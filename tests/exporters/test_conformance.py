@@ -1,10 +1,10 @@
 """Every exporter passes the shipped suite with the runtime that loads its files."""
 
 import pytest
+
 from hwnas.devices import load_device
 from hwnas.devices.onnxruntime import OnnxRuntime
 from hwnas.exporters.onnx import OnnxExporter
-
 from hwnas.testing import exporter_suite
 from hwnas.testing.exporter_suite import ExporterCase
 

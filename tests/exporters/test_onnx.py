@@ -10,11 +10,11 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from hwnas.exporters.onnx import OnnxExporter
 from sklearn.datasets import load_digits
 from torch import nn
 
 from hwnas.errors import ExportError, SpaceError
+from hwnas.exporters.onnx import OnnxExporter
 from hwnas.files import sha256_file
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import quantize, top1_agreement

@@ -3,11 +3,11 @@
 import numpy as np
 import onnx
 import pytest
-from hwnas.exporters import _qdq
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from hwnas.errors import ExportError
+from hwnas.exporters import _qdq
 
 SCALE, ZERO = np.array(0.5, np.float32), np.array(10, np.uint8)
 
