@@ -154,7 +154,7 @@ class DeployConfig(_Section):
     """How the chosen network becomes a file."""
 
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
-    finetune_learning_rate: Positive = Field(default=0.005, description="at its start; a cosine follows")
+    finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")
     candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")
     test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
 

@@ -186,7 +186,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: _Candidat
             resolution=candidate.resolution,
             steps=c.finetune_steps,
             learning_rate=c.finetune_learning_rate,
-            teacher=candidate.plain,
+            teacher=evaluator.extract(work.space.named_blocks(work.space.largest())),
             progress=progress,
         )
     after = evaluator.accuracy(tuned, resolution=candidate.resolution)

@@ -10,19 +10,24 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.search import Study, load_study
 from hwnas.search import search as run_search
-from hwnas.types import Option
+from hwnas.types import IntArray, Limit, Option
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
 
+_SEED_RESOLUTIONS = 5
+_SEED_WEIGHTS = 13  # a resolution
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
@@ -49,6 +54,7 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
     if c.sampler in ("nsga2", "nsga3"):
         sampler = functools.partial(sampler, population_size=c.population_size)
     started = time.monotonic()
+    seeds = seed_architectures(work, costs, limits)[: max(1, c.n_trials // 2)]
     with console.progress("search") as progress:
         study = run_search(
             space,
@@ -62,7 +68,7 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
             storage=work.folder / "search" / "journal.log",
             study_name=study_name(work, costs, limits),
             progress=progress,
-            initial=[space.decode(e) for e in (space.largest(), *([fitting] if fitting is not None else []))],
+            initial=[*seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
         )
     study = dataclasses.replace(
         study, sources={m: "measured on validation images" if m == "accuracy" else _source(m) for m in study.values}
@@ -99,6 +105,37 @@ def _save(work: Workspace, study: Study) -> None:
             saved = None
         if saved is None or saved.name != study.name or len(saved) <= len(study):
             study.save(work.study)
+
+
+def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:
+    """Networks that do the most arithmetic for their latency: a spread first population for the search.
+
+    For a weight w, the network that minimises `w * latency - (1 - w) * MACs` (each in units of its largest) is found
+    exactly, by elimination; weights sweep from one end to the other, at several resolutions. MACs stand for
+    accuracy only here, where nothing has been evaluated yet. Networks beyond the limits are left out.
+    """
+    latency = costs.models["latency_ms"]
+    most_latency, most_macs = latency.bounds()[1], costs.models["macs"].bounds()[1]
+    resolutions = work.space.resolutions
+    chosen = [
+        resolutions[round(i)] for i in np.linspace(0, len(resolutions) - 1, min(len(resolutions), _SEED_RESOLUTIONS))
+    ]
+    found: dict[bytes, IntArray] = {}
+    for resolution in dict.fromkeys(chosen):
+        part = work.space.restrict(resolutions=(resolution,))
+        blocks = SlotBlocks.of(part)
+        arithmetic = {b: macs(b) / most_macs for b in blocks.blocks}
+        time_share = {b: costs.latency.correct(b, costs.entries[b.key]) / most_latency for b in blocks.blocks}
+        for w in np.linspace(0.05, 0.95, _SEED_WEIGHTS):
+            weighed = {b: w * time_share[b] - (1 - w) * arithmetic[b] for b in blocks.blocks}
+            table = blocks.table(weighed.__getitem__)
+            fixed = {"resolution": resolution} if len(resolutions) > 1 else {}
+            encoding = work.space.encode({**fixed, **part.decode(table.minimum().assignment)})
+            found[encoding.tobytes()] = encoding
+    encodings = np.stack([work.space.largest(), *found.values()])
+    within = kept(encodings, costs.models, [Limit(metric=m, value=v) for m, v in limits.items()])
+    order = np.argsort(latency.estimate(encodings).value)
+    return [work.space.decode(encodings[i]) for i in order if within[i]]
 
 
 def make_evaluator(work: Workspace) -> SubnetEvaluator:

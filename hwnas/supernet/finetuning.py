@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.elastic import resize
+from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.training import soft_cross_entropy
 from hwnas.types import ProgressCallback, ignore_progress
 
@@ -25,7 +26,7 @@ def finetune(
     resolution: tuple[int, int],
     steps: int,
     learning_rate: float = 0.005,
-    teacher: nn.Module | None = None,
+    teacher: PlainNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> nn.Module:
     """Train a network in place with SGD and a cosine schedule; its BatchNorm statistics stay fixed.
@@ -33,8 +34,9 @@ def finetune(
     Args:
         network: any module on (N, C, *resolution) images; left in evaluation mode.
         stream: training batches; steps count from 0.
-        resolution: (H, W) the network takes; the teacher sees the same images.
-        teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015); None: labels only.
+        resolution: (H, W) the network takes; the teacher sees the same images at its own.
+        teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015), best the supernet's
+            largest network; None: labels only.
 
     Raises:
         DivergenceError: a loss is not finite.
@@ -45,12 +47,11 @@ def finetune(
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         images, labels = stream.batch(step)
-        images = resize(images, resolution)
-        logits = network(images)
+        logits = network(resize(images, resolution))
         loss = F.cross_entropy(logits, labels)
         if teacher is not None:
             with torch.no_grad():
-                soft = teacher(images)
+                soft = teacher(resize(images, teacher.in_shape[1:]))
             loss = 0.5 * loss + 0.5 * soft_cross_entropy(logits, soft)
         if not math.isfinite(loss.item()):
             raise DivergenceError(step, loss.item(), None)
