@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from hwnas.measure._link import Link
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
+
+_REFERENCE_BOUTS, _REFERENCE_PAUSE_S = 8, 0.25
 
 ResultCallback = Callable[[str, Result], None]
 
@@ -148,12 +151,19 @@ class Worker:
     def measure_reference(self, reference: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
         """The reference's time now, uncorrected: what a new table writes into its context.
 
+        It is timed in several bouts a moment apart and the best one counts: a neighbour may keep the machine slow, and
+        as steady as if it were undisturbed, for longer than one bout lasts.
+
         Raises:
             MeasurementError: it cannot be measured.
             ArtefactError: its file cannot be read.
         """
         settings = settings or TimingSettings()
         self._link.load("reference", reference, timeout_s=settings.timeout_s)
-        times = time_loaded(self._link, ["reference"], reference=None, settings=settings)
+        bouts = []
+        for bout in range(_REFERENCE_BOUTS):
+            time.sleep(_REFERENCE_PAUSE_S if bout else 0.0)
+            times = time_loaded(self._link, ["reference"], reference=None, settings=settings)
+            bouts.append(summarize(times.samples_ms["reference"], fastest_ms=times.fastest_ms["reference"]))
         self._link.unload(["reference"], timeout_s=settings.timeout_s)
-        return summarize(times.samples_ms["reference"], fastest_ms=times.fastest_ms["reference"])
+        return min(bouts, key=lambda statistic: statistic.fastest)
