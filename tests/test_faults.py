@@ -242,11 +242,12 @@ def kill_child_before(operation: str, number: int) -> Any:
     return killing
 
 
+@pytest.mark.parametrize("request_number", [2, 9])  # of the reference's eight bouts, and of the blocks
 def test_a_child_that_is_killed_while_it_measures_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_number: int
 ) -> None:
     config = tiny_config(tmp_path, ONE_PRECISION)
-    monkeypatch.setattr(Child, "request", kill_child_before("time", 2))  # the first is the reference's
+    monkeypatch.setattr(Child, "request", kill_child_before("time", request_number))
     console = ReadConsole()
     pipeline.profile(config, console=console)
     assert not fp32_table(config).failures
