@@ -5,6 +5,9 @@ This module knows blocks and torch modules, not file formats, devices or search.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import nn
@@ -80,4 +83,15 @@ def deployable(network: PlainNetwork, *, precision: str, rng: np.random.Generato
     if precision == "fp32":
         return fold_batchnorm(network)
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
-    return quantize(network, [images])
+    with _one_thread():  # sums in another order would give other ranges, and so another file
+        return quantize(network, [images])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
