@@ -17,7 +17,11 @@ from hwnas.types import PRECISIONS, Device
 
 SCHEMA = 1
 _FOLDER = Path(__file__).parent
-_KEYS = ("schema", "runtime", "threads", "precisions", "memory_limit_bytes", "description", "options")
+_KEYS = (
+    *("schema", "runtime", "threads", "cores", "precisions"),
+    *("description", "known", "unknown", "options", "connection", "energy", "limits"),
+)
+_ENERGY_KEYS = ("meter", "power_w", "idle_w", "options")
 
 
 def device_names() -> tuple[str, ...]:
@@ -67,22 +71,68 @@ def _device(path: Path, values: Mapping[str, Any]) -> Device:
         raise ConfigError(
             f"{path}: precisions is {precisions!r}; allowed: a list of one or more of {', '.join(PRECISIONS)}"
         )
-    options = values.get("options", {})
-    if not isinstance(options, dict) or not all(isinstance(v, str | int | float | bool) for v in options.values()):
-        raise ConfigError(f"{path}: options is {options!r}; allowed: a table of texts, numbers and booleans")
+    energy = _table(path, "energy", values)
+    for key in energy:
+        if key not in _ENERGY_KEYS:
+            raise ConfigError(f"{path}: unknown key {key!r} in [energy]; known: {', '.join(_ENERGY_KEYS)}")
+    limits = _table(path, "limits", values)
     return Device(
         name=path.stem,
         runtime=runtime,
         threads=_positive(path, "threads", values.get("threads", 1)),
+        cores=_cores(path, values.get("cores", [])),
         precisions=tuple(precisions),
-        options=options,
-        memory_limit_bytes=(
-            _positive(path, "memory_limit_bytes", values["memory_limit_bytes"])
-            if "memory_limit_bytes" in values
-            else None
-        ),
-        description=str(values.get("description", "")),
+        options=_options(path, "options", values),
+        connection=_options(path, "connection", values),
+        meter=_text(path, "energy.meter", energy.get("meter", "")),
+        meter_options=_options(path, "options", energy),
+        power_w=_amount(path, "energy.power_w", energy.get("power_w")),
+        idle_w=_amount(path, "energy.idle_w", energy.get("idle_w"), zero=True),
+        limits={key: _limit(path, f"limits.{key}", value) for key, value in limits.items()},
+        description=_text(path, "description", values.get("description", "")),
+        known=_text(path, "known", values.get("known", "")),
+        unknown=_text(path, "unknown", values.get("unknown", "")),
     )
+
+
+def _table(path: Path, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = values.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: {key} is {found!r}; allowed: a table, written as [{key}]")
+    return found
+
+
+def _options(path: Path, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = values.get(key, {})
+    if not isinstance(found, dict) or not all(isinstance(v, str | int | float | bool) for v in found.values()):
+        raise ConfigError(f"{path}: {key} is {found!r}; allowed: a table of texts, numbers and booleans")
+    return found
+
+
+def _text(path: Path, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a text")
+    return value
+
+
+def _cores(path: Path, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or any(isinstance(c, bool) or not isinstance(c, int) or c < 0 for c in value):
+        raise ConfigError(f"{path}: cores is {value!r}; allowed: a list of processor numbers from 0")
+    return tuple(value)
+
+
+def _amount(path: Path, key: str, value: object, *, zero: bool = False) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
+        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a number {'from' if zero else 'above'} 0")
+    return float(value)
+
+
+def _limit(path: Path, key: str, value: object) -> float:
+    amount = _amount(path, key, value)
+    assert amount is not None  # TOML has no null
+    return amount
 
 
 def _positive(path: Path, key: str, value: object) -> int:

@@ -48,6 +48,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     formats = frozenset({"onnx"})
     precisions = frozenset(PRECISIONS)
+    quantization = "asymmetric"
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Load a file with the device's threads and provider.
@@ -131,6 +132,10 @@ class OnnxSession:
             "version": str(ort.__version__),
             "threads": str(session.get_session_options().intra_op_num_threads),
         }
+
+    def costs(self) -> Mapping[str, float]:
+        """Nothing: ONNX Runtime's arena is shared by all sessions of a process."""
+        return {}
 
     def __enter__(self) -> OnnxSession:
         return self

@@ -10,6 +10,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import numpy as np
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
-from hwnas.types import PRECISIONS, Artefact, Block
+from hwnas.types import PRECISIONS, Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -85,7 +86,12 @@ class OnnxExporter:
         if integers_out:
             _qdq.quantize_output(proto.graph)
         _qdq.drop_unused(proto.graph)
-        return _write(proto, path, precision=block.precision)
+        artefact = _write(proto, path, precision=block.precision)
+        return replace(
+            artefact,
+            input=_integers(block.in_shape) if integers_in else artefact.input,
+            output=_integers(block.out_shape) if integers_out else artefact.output,
+        )
 
     def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
         """Write a whole network with random weights, to be timed: its latency does not depend on them.
@@ -131,6 +137,11 @@ class OnnxExporter:
         model = _networks.deployable(network, precision=precision, rng=rng)
         example = torch.zeros(1, *network.in_shape)
         return _write(_trace(model, example, names=("input", "logits"), dynamic_batch=False), path, precision=precision)
+
+
+def _integers(shape: tuple[int, ...]) -> TensorSpec:
+    """A block's quantized end; its scale does not matter, as its weights do not."""
+    return TensorSpec(layout="NHWC" if len(shape) == 3 else "NCHW", dtype="uint8")
 
 
 # ---------------------------------------------------------------- writing

@@ -13,6 +13,7 @@ never know torch, tables or search.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_json
-from hwnas.types import Artefact, Device, Option, Statistic
+from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -76,6 +77,15 @@ class Parity(_Section):
     n: int
 
 
+class TensorInfo(_Section):
+    """How an input takes images or an output gives logits; see `hwnas.types.TensorSpec`."""
+
+    layout: str = "NCHW"
+    dtype: str = "float32"
+    scale: float = 1.0
+    zero_point: int = 0
+
+
 class ArtefactInfo(_Section):
     """A file of the deployment."""
 
@@ -83,6 +93,20 @@ class ArtefactInfo(_Section):
     format: str
     sha256: str
     size_bytes: int
+    input: TensorInfo = TensorInfo()
+    output: TensorInfo = TensorInfo()
+
+    @classmethod
+    def of(cls, artefact: Artefact, *, path: str) -> ArtefactInfo:
+        """What is noted of an artefact that is kept under that name."""
+        return cls(
+            path=path,
+            format=artefact.format,
+            sha256=artefact.sha256,
+            size_bytes=artefact.size_bytes,
+            input=TensorInfo(**asdict(artefact.input)),
+            output=TensorInfo(**asdict(artefact.output)),
+        )
 
 
 class InputInfo(_Section):
@@ -179,5 +203,11 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
             f"{info.sha256[:12]}...; export the network again"
         )
     return Artefact(
-        path=path, format=info.format, precision=precision, sha256=info.sha256, size_bytes=path.stat().st_size
+        path=path,
+        format=info.format,
+        precision=precision,
+        sha256=info.sha256,
+        size_bytes=path.stat().st_size,
+        input=TensorSpec(**info.input.model_dump()),
+        output=TensorSpec(**info.output.model_dump()),
     )

@@ -145,37 +145,78 @@ class Device:
         name: of the description, also the folder of its tables.
         runtime: registered name of the adapter.
         threads: intra-operator threads the runtime may use.
+        cores: processors the measuring process is pinned to; empty: any.
         precisions: which of PRECISIONS are legal on it.
         options: runtime-specific settings (execution provider, ...), passed on as they are.
-        memory_limit_bytes: None if unknown.
+        connection: how the board is reached: `transport` (a registered name) and its settings; empty: this machine.
+        meter: registered name of the energy meter; empty: none.
+        meter_options: the meter's settings, passed on as they are.
+        power_w: stated power while a network runs; without a meter, energies are estimated from it.
+        idle_w: stated power while nothing runs, which a meter or an estimate subtracts; None: measured, or 0.
+        limits: metric -> what the device cannot exceed whatever a run asks for (flash: `size_bytes`, SRAM:
+            `memory_bytes`).
         description: for people.
+        known: what is known of it, and from where, for people.
+        unknown: what only profiling will tell, for people.
     """
 
     name: str
     runtime: str
     threads: int = 1
+    cores: tuple[int, ...] = ()
     precisions: tuple[str, ...] = PRECISIONS
     options: Mapping[str, Option] = field(default_factory=dict)
-    memory_limit_bytes: int | None = None
+    connection: Mapping[str, Option] = field(default_factory=dict)
+    meter: str = ""
+    meter_options: Mapping[str, Option] = field(default_factory=dict)
+    power_w: float | None = None
+    idle_w: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
     description: str = ""
+    known: str = ""
+    unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """How an artefact's input takes images, or its output gives logits.
+
+    The canonical form is float32, images as (N, C, H, W). `hwnas.measure.interface` leads there and back.
+
+    Attributes:
+        layout: `NCHW` or `NHWC`, of images.
+        dtype: numpy's name: `float32`, `int8`, `uint8`.
+        scale: real value of one level, for integers.
+        zero_point: the level of 0, for integers.
+    """
+
+    layout: str = "NCHW"
+    dtype: str = "float32"
+    scale: float = 1.0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """A file a runtime loads."""
+    """A file a runtime loads; `input` and `output` say what its first tensors look like."""
 
     path: Path
     format: str
     precision: str
     sha256: str
     size_bytes: int
+    input: TensorSpec = TensorSpec()
+    output: TensorSpec = TensorSpec()
 
 
 class Session(Protocol):
     """A loaded artefact. Used as a context manager; leaving it frees the runtime's memory."""
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Outputs for these inputs; each (N, ...), in the artefact's order."""
+        """Outputs for these inputs, in the types and layouts the artefact has; each (N, ...), in its order.
+
+        An artefact of a fixed batch of 1 is run once for each of the N samples.
+        """
         ...
 
     def time_ns(self, *, iterations: int) -> int:
@@ -186,17 +227,32 @@ class Session(Protocol):
         """What really runs: provider, delegates, fused operators, fallbacks."""
         ...
 
+    def costs(self) -> Mapping[str, float]:
+        """What a run costs besides time, as far as the runtime itself tells: `memory_bytes` (of an arena), ...
+
+        Empty where it tells nothing.
+        """
+        ...
+
     def __enter__(self) -> Session: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
 
 class Runtime(Protocol):
-    """An adapter that loads artefacts. `version` and `hardware` go into a table's context."""
+    """An adapter that loads artefacts.
+
+    Attributes:
+        name: registered.
+        formats: it reads.
+        precisions: it computes in.
+        quantization: of int8 activations: `asymmetric` (uint8 with a zero point, or its equivalent), or `symmetric`.
+    """
 
     name: str
     formats: frozenset[str]
     precisions: frozenset[str]
+    quantization: str
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Raises ArtefactError for a file it cannot read, MeasurementError when the runtime refuses it."""
@@ -247,6 +303,7 @@ class Statistic:
         n: number of timed rounds.
         cv: robust coefficient of variation of the rounds (1.4826 MAD / median).
         drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
+        costs: what else one run costs, by metric with its unit (`energy_mj`, `memory_bytes`), where something tells.
     """
 
     fastest: float
@@ -255,6 +312,7 @@ class Statistic:
     n: int
     cv: float
     drift: float = 1.0
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

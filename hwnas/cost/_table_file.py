@@ -131,6 +131,7 @@ def entry_line(entry: BlockEntry | NetworkEntry) -> str:
                 "blocks": list(entry.blocks),
                 "latency_ms": _statistic_values(entry.statistic),
                 "size_bytes": entry.size_bytes,
+                **_costs_value(entry.statistic),
             }
         )
     if isinstance(entry.result, MeasurementFailure):
@@ -141,6 +142,7 @@ def entry_line(entry: BlockEntry | NetworkEntry) -> str:
             "block": entry.block,
             "latency_ms": _statistic_values(entry.result),
             "size_bytes": entry.size_bytes,
+            **_costs_value(entry.result),
         }
     )
 
@@ -252,7 +254,7 @@ def _parse_context(values: dict[str, Any]) -> TableContext:
 def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
     if values["kind"] == "network":
         blocks = tuple(_text(b, "block") for b in values["blocks"])
-        statistic = _parse_statistic(values["latency_ms"])
+        statistic = _parse_statistic(values["latency_ms"], values.get("costs", {}))
         return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=_size(values["size_bytes"]))
     if values["kind"] != "block":
         raise ValueError(f"unknown kind {values['kind']!r}; known: block, network")
@@ -260,17 +262,26 @@ def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
     if "failure" in values:
         return BlockEntry(block=block, result=MeasurementFailure(reason=_text(values["failure"], "failure")))
     size_bytes = None if values["size_bytes"] is None else _size(values["size_bytes"])
-    return BlockEntry(block=block, result=_parse_statistic(values["latency_ms"]), size_bytes=size_bytes)
+    statistic = _parse_statistic(values["latency_ms"], values.get("costs", {}))
+    return BlockEntry(block=block, result=statistic, size_bytes=size_bytes)
 
 
 def _statistic_values(statistic: Statistic) -> dict[str, Any]:
     values = asdict(statistic)
-    _parse_statistic(values)
+    _parse_statistic(values, values.pop("costs"))
     return values
 
 
-def _parse_statistic(values: dict[str, Any]) -> Statistic:
-    statistic = Statistic(**values)
+def _costs_value(statistic: Statistic) -> dict[str, Any]:
+    """The other costs, in a field of their own: a metric without a meter has none."""
+    return {"costs": dict(statistic.costs)} if statistic.costs else {}
+
+
+def _parse_statistic(values: dict[str, Any], costs: dict[str, Any]) -> Statistic:
+    statistic = Statistic(**values, costs=dict(costs))
+    for name, cost in costs.items():
+        if _number(cost, name) < 0:
+            raise ValueError(f"{name} is {cost}")
     for name in ("fastest", "median", "p90", "n", "drift"):
         _positive(getattr(statistic, name), name)
     if _number(statistic.cv, "cv") < 0:

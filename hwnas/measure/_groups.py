@@ -6,7 +6,7 @@ Knows artefacts and the link; not where results go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -94,15 +94,16 @@ class GroupMeasurement:
         self._link.unload(keys, timeout_s=self._settings.timeout_s)
         for key in keys:
             if reference is None:
-                self.results[key] = summarize(times.samples_ms[key], fastest_ms=times.fastest_ms[key])
+                result = summarize(times.samples_ms[key], fastest_ms=times.fastest_ms[key])
             else:
-                self.results[key] = summarize(
+                result = summarize(
                     times.samples_ms[key],
                     times.reference_ms[key],
                     reference_ms=self._reference_ms,
                     fastest_ms=times.fastest_ms[key],
                     reference_fastest_ms=times.fastest_ms[reference],
                 )
+            self.results[key] = replace(result, costs=self._link.costs(key))
 
 
 def time_loaded(link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings) -> RoundTimes:

@@ -30,6 +30,7 @@ class Link:
         self._child: Child | None = None
         self._context: dict[str, str] = {}
         self._first_run_s: dict[str, float] = {}  # of each artefact the child has loaded
+        self._costs: dict[str, dict[str, float]] = {}  # likewise, what its session tells
         self._deaths = 0
 
     @property
@@ -51,6 +52,10 @@ class Link:
         """How long the first run of a loaded artefact took."""
         return self._first_run_s[key]
 
+    def costs(self, key: str) -> dict[str, float]:
+        """What the session of an artefact told of its costs besides time when it was loaded last."""
+        return dict(self._costs.get(key, {}))
+
     def load(self, key: str, artefact: Artefact, *, timeout_s: float) -> None:
         """Load an artefact in the child and run it once.
 
@@ -59,6 +64,7 @@ class Link:
         """
         reply = self.ask("load", {"key": key, "artefact": artefact_to_json(artefact)}, timeout_s=timeout_s)
         self._first_run_s[key] = reply["first_run_ns"] * 1e-9
+        self._costs[key] = reply["costs"]
 
     def unload(self, keys: Sequence[str], *, timeout_s: float) -> None:
         """Free what these keys hold; nothing to do if the child died with them."""

@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.errors import WorkerCrashedError
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
+from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
@@ -102,6 +103,15 @@ class Worker:
                     return tuple(file[f"array_{i}"] for i in range(n))
         finally:
             self._link.unload(["run"], timeout_s=timeout_s)
+
+    def predict(self, artefact: Artefact, images: Array, *, timeout_s: float = 600.0) -> Array:
+        """(N, C, H, W) float32 -> (N, classes) float32 logits, whatever layout and types the artefact has.
+
+        Raises:
+            HwnasError: as for `run`.
+        """
+        (outputs,) = self.run(artefact, [to_artefact(images, artefact.input)], timeout_s=timeout_s)
+        return from_artefact(outputs, artefact.output)
 
     def measure(
         self,

@@ -15,9 +15,9 @@ from typing import Any
 
 from hwnas import errors
 from hwnas.errors import HwnasError, MeasurementError
-from hwnas.types import Artefact, Device
+from hwnas.types import Artefact, Device, TensorSpec
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 # Raised again under their own name on the parent's side; any other error becomes a MeasurementError.
 _CARRIED = {
@@ -28,12 +28,12 @@ _CARRIED = {
 
 def device_to_json(device: Device) -> dict[str, Any]:
     """A device as JSON values."""
-    return {**asdict(device), "precisions": list(device.precisions), "options": dict(device.options)}
+    return asdict(device)
 
 
 def device_from_json(value: Mapping[str, Any]) -> Device:
     """The inverse of `device_to_json`."""
-    return Device(**{**value, "precisions": tuple(value["precisions"])})
+    return Device(**{**value, "precisions": tuple(value["precisions"]), "cores": tuple(value["cores"])})
 
 
 def artefact_to_json(artefact: Artefact) -> dict[str, Any]:
@@ -43,7 +43,8 @@ def artefact_to_json(artefact: Artefact) -> dict[str, Any]:
 
 def artefact_from_json(value: Mapping[str, Any]) -> Artefact:
     """The inverse of `artefact_to_json`."""
-    return Artefact(**{**value, "path": Path(value["path"])})
+    specs = {end: TensorSpec(**value[end]) for end in ("input", "output")}
+    return Artefact(**{**value, "path": Path(value["path"]), **specs})
 
 
 def error_to_json(error: Exception) -> dict[str, str]:

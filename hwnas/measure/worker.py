@@ -78,7 +78,7 @@ class Server:
         self._sessions[key] = session
         try:
             # Run once here, so that a file that crashes or hangs its runtime is known by name.
-            return {"first_run_ns": session.time_ns(iterations=1)}
+            return {"first_run_ns": session.time_ns(iterations=1), "costs": dict(session.costs())}
         except Exception:
             self._close({"keys": [key]})
             raise

@@ -278,8 +278,8 @@ def _described(
         measured=Measured(latency_ms=latency),
         accuracy=accuracy,
         parity=parity,
-        artefact=_info(artefact, artefact.path.name),
-        reference=_info(reference, kept_reference),
+        artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
+        reference=ArtefactInfo.of(reference, path=kept_reference),
         reference_ms=reference_ms,
         input=InputInfo(shape=candidate.plain.in_shape, mean=data.mean, std=data.std),  # type: ignore[arg-type]
         classes=data.class_names,
@@ -311,7 +311,7 @@ def _test(
     with torch.inference_mode():
         expected: Array = torch.cat([network(x) for x in torch.split(images, 250)]).numpy()
     inputs: Array = images.numpy()
-    outputs = [worker.run(artefact, [part])[0] for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
+    outputs = [worker.predict(artefact, part) for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
     found = np.concatenate(outputs)
     difference, agreement = compare(found, expected)
     scale = float(np.abs(expected).max())
@@ -331,10 +331,6 @@ def _test(
         n_test=len(labels),
     )
     return accuracy, Parity(max_abs_diff=difference, top1_agreement=agreement, n=len(labels))
-
-
-def _info(artefact: Artefact, name: str) -> ArtefactInfo:
-    return ArtefactInfo(path=name, format=artefact.format, sha256=artefact.sha256, size_bytes=artefact.size_bytes)
 
 
 def _folder_name(work: Workspace, limits: Mapping[str, float]) -> str:

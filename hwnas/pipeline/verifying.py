@@ -37,7 +37,7 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
     inputs, expected = read_samples(folder)
     with Worker(manifest.described_device()) as worker:
         context = dict(worker.context())
-        (found,) = worker.run(artefact, [inputs])
+        found = worker.predict(artefact, inputs)
         same = _same_context(manifest.device.context, context)
         statistic = measure_latency(
             worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None

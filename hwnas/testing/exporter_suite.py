@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import ExportError
 from hwnas.files import sha256_file
+from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
 from hwnas.types import PRECISIONS, Array, Artefact, Block, Device, Exporter, Option, Runtime
@@ -183,7 +184,7 @@ def check_network_unchanged(case: ExporterCase) -> None:
 
 
 def check_blocks_run(case: ExporterCase) -> None:
-    """Every block runs alone at batch 1; between int8 blocks tensors are uint8, elsewhere float32."""
+    """Every block runs alone at batch 1; between int8 blocks tensors are 8-bit integers, elsewhere float32."""
     for precision in sorted(case.runtime.precisions.intersection(PRECISIONS)):
         letter = precision[0]
         for act, se_channels, features in (("relu6", 0, 0), ("hswish", 4, 16)):
@@ -196,18 +197,19 @@ def _check_block(case: ExporterCase, block: Block) -> None:
     _require(artefact.precision == block.precision, f"{block.key}: artefact of precision {artefact.precision!r}")
     integers = {"in": block.precision == "int8" and block.kind != "quantize"}
     integers["out"] = block.precision == "int8" and block.kind != "dequantize"
+    specs = {"in": artefact.input, "out": artefact.output}
     shapes = {"in": block.in_shape, "out": block.out_shape}
-    for end, shape in shapes.items():
-        if integers[end] and len(shape) == 3:
-            shapes[end] = (*shape[1:], shape[0])  # (C, H, W) -> (H, W, C), as runtimes keep them
-    dtype = np.uint8 if integers["in"] else np.float32
-    given = np.random.default_rng(0).uniform(0, 200, (1, *shapes["in"])).astype(dtype)
+    for end, spec in specs.items():
+        wanted = ("int8", "uint8") if integers[end] else ("float32",)
+        _require(spec.dtype in wanted, f"{block.key}: {end}put noted as {spec.dtype}, not {' or '.join(wanted)}")
+        if spec.layout == "NHWC" and len(shapes[end]) == 3:
+            shapes[end] = (*shapes[end][1:], shapes[end][0])  # (C, H, W) -> (H, W, C)
+    given = np.random.default_rng(0).uniform(0, 100, (1, *shapes["in"])).astype(specs["in"].dtype)
     with case.runtime.load(artefact, case.device) as session:
         (result,) = session.run([given])
         _require(session.time_ns(iterations=1) > 0, f"{block.key}: takes no time")
     _require(result.shape == (1, *shapes["out"]), f"{block.key}: output of shape {result.shape}")
-    expected = np.uint8 if integers["out"] else np.float32
-    _require(result.dtype == expected, f"{block.key}: output of type {result.dtype}")
+    _require(result.dtype == specs["out"].dtype, f"{block.key}: output of type {result.dtype}")
 
 
 def check_refuses_what_it_cannot_write(case: ExporterCase) -> None:
@@ -252,7 +254,8 @@ def _export(case: ExporterCase, model: nn.Module, precision: str, name: str = "n
 def _through_runtime(case: ExporterCase, model: nn.Module, images: Tensor, precision: str) -> Array:
     artefact = _export(case, model, precision)
     with case.runtime.load(artefact, case.device) as session:
-        return np.concatenate([session.run([image[None]])[0] for image in images.numpy()])  # any exporter has batch 1
+        given = [to_artefact(image[None], artefact.input) for image in images.numpy()]  # any exporter has batch 1
+        return np.concatenate([from_artefact(session.run([x])[0], artefact.output) for x in given])
 
 
 @torch.no_grad()

@@ -61,6 +61,7 @@ class FakeRuntime:
     name = "fake"
     formats = frozenset({"onnx"})
     precisions = frozenset(PRECISIONS)
+    quantization = "asymmetric"
 
     def __init__(self) -> None:
         import onnx  # noqa: F401  here, so that loading the first file takes no longer than the others
@@ -143,6 +144,11 @@ class FakeSession:
         """The simulated provider, and the cost without noise and drift."""
         self._check_open()
         return {"provider": "simulated", "cost_ns": repr(self._cost_ns)}
+
+    def costs(self) -> Mapping[str, float]:
+        """Nothing."""
+        self._check_open()
+        return {}
 
     def misbehave(self) -> None:
         """Crash, hang or fail if the options say that it is time for this file to."""

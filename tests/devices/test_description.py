@@ -16,10 +16,19 @@ schema = 1
 runtime = "onnxruntime"
 threads = 4
 precisions = ["int8"]
-memory_limit_bytes = 1000000
+cores = [2, 3]
 description = "a board"
 [options]
 provider = "CPUExecutionProvider"
+[connection]
+transport = "ssh"
+[energy]
+meter = "sysfs"
+power_w = 4.5
+idle_w = 0
+options = { path = "/sys" }
+[limits]
+size_bytes = 1000000
 """
 
 
@@ -48,13 +57,17 @@ def test_the_shipped_fake_device_has_options_its_runtime_knows() -> None:
 def test_a_file_of_ones_own_is_read_and_named_by_its_file(tmp_path: Path) -> None:
     device = load_device(write(tmp_path, GOOD))
     assert (device.name, device.threads, device.precisions) == ("board", 4, ("int8",))
-    assert device.memory_limit_bytes == 1_000_000
+    assert (device.limits, device.cores) == ({"size_bytes": 1_000_000}, (2, 3))
+    assert (device.meter, device.power_w, device.idle_w) == ("sysfs", 4.5, 0.0)
+    assert device.meter_options == {"path": "/sys"}
+    assert device.connection == {"transport": "ssh"}
     assert device.options == {"provider": "CPUExecutionProvider"}
 
 
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     device = load_device(str(write(tmp_path, 'schema = 1\nruntime = "fake"\n')))
-    assert (device.threads, device.precisions, device.memory_limit_bytes) == (1, PRECISIONS, None)
+    assert (device.threads, device.precisions, device.power_w) == (1, PRECISIONS, None)
+    assert (device.cores, device.limits, device.connection) == ((), {}, {})
 
 
 def test_an_unknown_name_lists_the_known() -> None:
@@ -81,7 +94,10 @@ def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
         ('runtime = "onnxruntime"', "", "runtime is None"),
         ("schema = 1", "schema = 2", "schema is 2.*schema = 1"),
         ("schema = 1", "", "schema is None"),
-        ("memory_limit_bytes = 1000000", "memory_limit_bytes = -1", "memory_limit_bytes is -1"),
+        ("size_bytes = 1000000", "size_bytes = -1", "limits.size_bytes is -1.*above 0"),
+        ("power_w = 4.5", "power_w = 0", "energy.power_w is 0.*above 0"),
+        ("idle_w = 0", "idle = 0", "'idle'.*known: meter, power_w, idle_w, options"),
+        ("cores = [2, 3]", "cores = [-1]", "cores is"),
         ('provider = "CPUExecutionProvider"', "provider = [1]", "options is"),
         ("threads = 4", "threads = ", "not valid TOML"),
     ],

@@ -22,6 +22,7 @@ from hwnas.errors import (
 )
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
+from hwnas.measure.protocol import PROTOCOL
 from hwnas.measure.timing import TimingSettings
 from hwnas.testing.fake import fake_device
 from hwnas.testing.simulation import simulated_cost_ns
@@ -266,7 +267,7 @@ def test_a_child_that_talks_nonsense_for_ever_is_stopped() -> None:
 
 def test_another_protocol_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwnas.measure._link.PROTOCOL", 999)
-    with Worker(device()) as worker, pytest.raises(ConfigError, match=r"999.*1"):
+    with Worker(device()) as worker, pytest.raises(ConfigError, match=rf"999.*{PROTOCOL}"):
         worker.context()
 
 

@@ -1,0 +1,36 @@
+"""Between images and logits as people have them and an artefact's own tensors: layout, type, quantization.
+
+The canonical form is float32, images (N, C, H, W), logits (N, classes). Knows arrays and specifications only; it
+needs numpy and nothing else, so that a board can use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.types import Array, TensorSpec
+
+
+def to_artefact(images: Array, spec: TensorSpec) -> Array:
+    """(N, C, H, W) float32 -> what the artefact's input takes.
+
+    Integers are reached by division and rounding, ties to even, as ONNX QuantizeLinear and the TFLite
+    QUANTIZE operator do.
+    """
+    laid_out = images.transpose(0, 2, 3, 1) if spec.layout == "NHWC" and images.ndim == 4 else images
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return np.ascontiguousarray(laid_out, dtype=dtype)
+    limits = np.iinfo(dtype)
+    levels = np.rint(laid_out / np.float32(spec.scale)) + spec.zero_point
+    return np.ascontiguousarray(np.clip(levels, limits.min, limits.max).astype(dtype))
+
+
+def from_artefact(outputs: Array, spec: TensorSpec) -> Array:
+    """What the artefact's output gives -> float32; images (N, H, W, C) -> (N, C, H, W)."""
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        values = outputs.astype(np.float32)
+    else:
+        values = (outputs.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+    return values.transpose(0, 3, 1, 2) if spec.layout == "NHWC" and values.ndim == 4 else values
