@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[runtimes,dev]"
 	touch $@
 
 quickstart: $(VENV)/.installed
