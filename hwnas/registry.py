@@ -17,10 +17,26 @@ from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
 _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     "runtimes": {
         "onnxruntime": ("hwnas.devices.onnxruntime:OnnxRuntime", ""),
+        "litert": ("hwnas.devices.litert:LiteRtRuntime", "litert"),
+        "openvino": ("hwnas.devices.openvino:OpenVinoRuntime", "openvino"),
+        "tensorrt": ("hwnas.devices.tensorrt:TensorRtRuntime", "tensorrt"),
+        "ethos-u": ("hwnas.devices.ethosu:EthosURuntime", "litert"),
         "fake": ("hwnas.testing.fake:FakeRuntime", ""),
     },
     "exporters": {
         "onnx": ("hwnas.exporters.onnx:OnnxExporter", ""),
+        "tflite": ("hwnas.exporters.litert:LiteRtExporter", "litert"),
+        "tensorrt-onnx": ("hwnas.exporters.tensorrt:TensorRtExporter", ""),
+    },
+    "meters": {
+        "fake": ("hwnas.testing.meter:FakeMeter", ""),
+        "nvml": ("hwnas.devices.meters.nvml:NvmlMeter", "nvml"),
+        "rapl": ("hwnas.devices.meters.rapl:RaplMeter", ""),
+        "sysfs": ("hwnas.devices.meters.sysfs:SysfsMeter", ""),
+    },
+    "transports": {
+        "ssh": ("hwnas.measure.transports.ssh:SshTransport", ""),
+        "adb": ("hwnas.measure.transports.adb:AdbTransport", ""),
     },
     "spaces": {
         "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
@@ -52,6 +68,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
 _WHAT = {
     "runtimes": "runtime",
     "exporters": "exporter",
+    "meters": "energy meter",
+    "transports": "transport",
     "spaces": "space",
     "space_types": "type of space",
     "samplers": "sampler",
