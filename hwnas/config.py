@@ -137,7 +137,9 @@ class LimitsConfig(_Section):
     size_bytes: Positive | None = _optional("of the file", example="300e3")
     macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
     parameters: Positive | None = _optional("weights and biases", example="200e3")
-    peak_memory_bytes: Positive | None = _optional("of the activations", example="100e3")
+    peak_memory_bytes: Positive | None = _optional("of the activations, computed", example="100e3")
+    memory_bytes: Positive | None = _optional("arena or SRAM, where the device tells", example="200e3")
+    energy_mj: Positive | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
 
     @model_validator(mode="after")
     def _one_latency(self) -> Self:

@@ -18,6 +18,7 @@ from hwnas.cost import (
     fit_correction,
     size_entries,
 )
+from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, TableError
 from hwnas.files import sha256_file
@@ -58,7 +59,10 @@ class Costs:
         networks: whole networks that were measured, each once.
         latency: correction of the sums of entries.
         size: correction of the closed-form file sizes.
-        largest_fp32_ms: measured latency of the largest fp32 network: what fractions are fractions of.
+        largest_ms: measured latency of the largest network at the device's widest precision: what fractions are
+            fractions of.
+        memory: model of `memory_bytes`, None where nothing told the networks' memory.
+        limits: of the device itself, whatever a run asks for.
         hashes: table file name -> SHA-256.
     """
 
@@ -67,13 +71,16 @@ class Costs:
     networks: tuple[NetworkEntry, ...]
     latency: Correction
     size: Correction
-    largest_fp32_ms: float
+    largest_ms: float
+    memory: SlotCost | None
+    limits: Mapping[str, float]
     hashes: Mapping[str, str]
 
     @cached_property
     def models(self) -> dict[str, SlotCost]:
-        """Metric -> cost model: latency_ms, size_bytes, macs, parameters, peak_memory_bytes."""
+        """Metric -> cost model: latency_ms, size_bytes, macs, parameters, peak_memory_bytes; memory_bytes if known."""
         return {
+            **({"memory_bytes": self.memory} if self.memory is not None else {}),
             "latency_ms": corrected_cost("latency_ms", self.blocks, entries=self.entries, correction=self.latency),
             "size_bytes": corrected_cost(
                 "size_bytes", self.blocks, entries=size_entries(self.blocks.blocks), correction=self.size
@@ -89,10 +96,9 @@ def load_costs(work: Workspace) -> Costs:
         TableError: the device was not profiled (completely) yet, or a table is damaged.
     """
     tables = {}
-    for precision in dict.fromkeys(["fp32", *work.space.precisions, MIXED]):
+    for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
         path = table_path(work, precision)
-        needed = precision in work.space.precisions or precision == "fp32"
-        if needed or path.exists():
+        if precision != MIXED or path.exists():
             tables[precision] = LatencyTable.open(path)
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
@@ -118,31 +124,34 @@ def load_costs(work: Workspace) -> Costs:
         seed=work.config.search.seed,
         confidence=c.confidence,
     )
-    largest = largest_fp32(work)
+    largest = largest_network(work)
     if largest not in networks:
-        raise TableError(f"the largest fp32 network was not measured in {work.tables}; run `hwnas profile`")
+        raise TableError(f"the largest network was not measured in {work.tables}; run `hwnas profile`")
+    alone = {key: s.costs for t in tables.values() for key, s in t.statistics.items()}
     return Costs(
         blocks=blocks,
         entries=entries,
         networks=usable,
         latency=latency,
         size=size,
-        largest_fp32_ms=networks[largest].statistic.fastest,
+        largest_ms=networks[largest].statistic.fastest,
+        memory=memory_cost(
+            blocks,
+            entries={key: costs["memory_bytes"] for key, costs in alone.items() if "memory_bytes" in costs},
+            networks=[
+                (n.blocks, n.statistic.costs["memory_bytes"]) for n in usable if "memory_bytes" in n.statistic.costs
+            ],
+            seed=work.config.search.seed,
+            confidence=c.confidence,
+        ),
+        limits=work.device.limits,
         hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
     )
 
 
-def largest_fp32(work: Workspace) -> tuple[str, ...]:
-    """Block keys of the largest network at fp32.
-
-    Raises:
-        ConfigError: the device does not compute in fp32.
-    """
-    if "fp32" not in work.device.precisions:
-        raise ConfigError(
-            f"device {work.device.name!r} does not compute in fp32, in which the largest network is timed"
-        )
-    space = work.training_space.restrict(precisions=("fp32",))
+def largest_network(work: Workspace) -> tuple[str, ...]:
+    """Block keys of the largest network at the device's widest precision."""
+    space = work.training_space.restrict(precisions=(work.widest_precision,))
     return tuple(b.key for _, b in space.named_blocks(space.largest()))
 
 
@@ -158,9 +167,21 @@ def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], I
 
 
 def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
-    """The configuration's limits, a latency given as a fraction turned into milliseconds."""
+    """The configuration's limits and the device's own, the tighter of each; a fraction turned into milliseconds.
+
+    Raises:
+        ConfigError: a limit on something that this device tells nothing about.
+    """
     limits = work.config.limits.absolute()
     fraction = work.config.limits.latency_fraction
     if fraction is not None:
-        limits["latency_ms"] = fraction * costs.largest_fp32_ms
+        limits["latency_ms"] = fraction * costs.largest_ms
+    for metric, value in costs.limits.items():
+        limits[metric] = min(value, limits.get(metric, value))
+    for metric in limits:
+        if metric not in costs.models:
+            raise ConfigError(
+                f"nothing tells {metric} on device {work.device.name!r}, so its limit cannot be kept; known there: "
+                f"{', '.join(costs.models)}"
+            )
     return limits

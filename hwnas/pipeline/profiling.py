@@ -50,7 +50,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     space = work.space
     started = time.monotonic()
     networks = list(sample_networks(work))
-    needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks), "fp32"])
+    needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
     with work.alone("profiling"), Worker(work.device) as worker:
         context = worker.context()
         tables = {precision: _open(work, worker, context, precision) for precision in needed}
@@ -68,11 +68,11 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
 
 
 def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
-    """The whole networks that correct the sums: random ones of each precision, and the largest at fp32."""
+    """The whole networks that correct the sums: random ones of each precision, and the largest at the widest."""
     c, space = work.config.profile, work.space
     rng = np.random.default_rng([work.config.search.seed, 7])
-    fp32 = work.training_space.restrict(precisions=("fp32",))
-    yield tuple(b for _, b in fp32.named_blocks(fp32.largest()))
+    widest = work.training_space.restrict(precisions=(work.widest_precision,))
+    yield tuple(b for _, b in widest.named_blocks(widest.largest()))
     parts = [space.restrict(precisions=(p,)) for p in space.precisions]
     if len(parts) > 1:
         parts.append(space)
@@ -250,14 +250,15 @@ def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
         ("  rank correlation (Kendall)", quality.kendall_tau),
         ("upper bound", f"estimate + {100 * (costs.latency.upper_ratio - 1):.1f} %"),
         ("networks of the space", f"{low:.3f} to {high:.3f} ms"),
-        ("largest fp32 network", f"{costs.largest_fp32_ms:.3f} ms"),
+        (f"largest network, {work.widest_precision}", f"{costs.largest_ms:.3f} ms"),
         ("tables", str(work.tables)),
     ]
     return {
         "title": f"{work.device.name}, {work.device.runtime}, {', '.join(work.space.precisions)}",
         "rows": rows,
         "correction": costs.latency.to_json(),
-        "largest_fp32_ms": costs.largest_fp32_ms,
+        "largest_ms": costs.largest_ms,
+        "largest_precision": work.widest_precision,
         "latency_ms_bounds": [low, high],
         "seconds": seconds,
         "tables": dict(costs.hashes),

@@ -25,7 +25,7 @@ from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
 from hwnas.files import write_whole
-from hwnas.types import Device, Exporter, Runtime
+from hwnas.types import PRECISIONS, Device, Exporter, Runtime
 
 if TYPE_CHECKING:
     from hwnas.spaces.mobilenet import MobileNetSpace
@@ -147,6 +147,11 @@ class Workspace:
                 f"the configuration asks for {', '.join(wanted)}"
             )
         return self.training_space.restrict(precisions=legal)
+
+    @property
+    def widest_precision(self) -> str:
+        """The most exact precision the device computes in; that of the network which fractions refer to."""
+        return next(p for p in PRECISIONS if p in self.device.precisions)
 
     @cached_property
     def device(self) -> Device:

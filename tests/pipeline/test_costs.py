@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, InfeasibleError, TableError
-from hwnas.pipeline.costs import absolute_limits, load_costs, precision_of, reachable_limits, table_path
+from hwnas.pipeline.costs import (
+    absolute_limits,
+    largest_network,
+    load_costs,
+    precision_of,
+    reachable_limits,
+    table_path,
+)
 from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import tiny_config
 from hwnas.types import Block
+from tests.runs import ReadConsole
 
 
 def with_limits(config: Config, **limits: float) -> Workspace:
@@ -61,7 +71,7 @@ def test_estimates_of_measured_networks_are_near(config: Config) -> None:
 def test_a_fraction_becomes_milliseconds(config: Config) -> None:
     work = with_limits(config, latency_fraction=0.25, size_bytes=3e5)
     costs = load_costs(work)
-    assert absolute_limits(work, costs) == {"latency_ms": 0.25 * costs.largest_fp32_ms, "size_bytes": 3e5}
+    assert absolute_limits(work, costs) == {"latency_ms": 0.25 * costs.largest_ms, "size_bytes": 3e5}
 
 
 def test_limits_that_can_be_kept_come_with_a_network_that_keeps_them(config: Config) -> None:
@@ -85,12 +95,29 @@ def test_the_smallest_value_that_an_error_names_can_be_kept(metric: str, config:
     reachable_limits(with_limits(config, **{metric: caught.value.reachable * (1 + 1e-9)}), costs)
 
 
-def test_a_device_without_fp32_cannot_give_fractions(config: Config, tmp_path: Path) -> None:
-    device = tmp_path / "fake.toml"
+def test_on_a_device_without_fp32_fractions_are_of_the_largest_int8_network(config: Config, tmp_path: Path) -> None:
+    device = tmp_path / "integers.toml"
     device.write_text('schema = 1\nruntime = "fake"\nprecisions = ["int8"]\n[options]\nnoise = 0.01\n')
-    work = Workspace(config.replaced({"device.name": str(device)}))
-    with pytest.raises(ConfigError, match="does not compute in fp32"):
-        load_costs(work)
+    values = {"device.name": str(device), "space.precisions": ["int8"], "output.folder": str(tmp_path / "run")}
+    work = with_limits(config.replaced(values), latency_fraction=0.5)
+    pipeline.profile(work.config, console=ReadConsole())
+    assert {p.name for p in work.tables.glob("*.jsonl")} == {"fake-int8.jsonl"}
+    costs = load_costs(work)
+    largest = next(n for n in costs.networks if n.blocks == largest_network(work))
+    assert absolute_limits(work, costs) == {"latency_ms": 0.5 * largest.statistic.fastest}
+
+
+def test_a_devices_own_limit_holds_whatever_a_run_asks_for(config: Config) -> None:
+    work = with_limits(config, size_bytes=3e5)
+    costs = load_costs(work)
+    assert absolute_limits(work, dataclasses.replace(costs, limits={"size_bytes": 1e5})) == {"size_bytes": 1e5}
+    assert absolute_limits(work, dataclasses.replace(costs, limits={"size_bytes": 9e5})) == {"size_bytes": 3e5}
+
+
+def test_a_limit_on_what_nothing_tells_names_what_is_known(config: Config) -> None:
+    work = with_limits(config, memory_bytes=1e5)
+    with pytest.raises(ConfigError, match=r"nothing tells memory_bytes.*latency_ms"):
+        absolute_limits(work, load_costs(work))
 
 
 def test_quantize_and_dequantize_do_not_make_a_network_mixed(config: Config) -> None:

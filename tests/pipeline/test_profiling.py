@@ -10,7 +10,7 @@ from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, TableContextError
-from hwnas.pipeline.costs import MIXED, largest_fp32, load_costs, precision_of, reference_path, table_path
+from hwnas.pipeline.costs import MIXED, largest_network, load_costs, precision_of, reference_path, table_path
 from hwnas.pipeline.profiling import sample_networks, timing
 from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.fake import OPTIONS
@@ -35,7 +35,7 @@ def test_networks_of_every_precision_correct_the_sums(config: Config) -> None:
     work = Workspace(config)
     networks = list(sample_networks(work))
     found = [precision_of(n) for n in networks]
-    assert tuple(b.key for b in networks[0]) == largest_fp32(work)
+    assert tuple(b.key for b in networks[0]) == largest_network(work)
     assert min(found.count("fp32"), found.count("int8"), found.count(MIXED)) >= config.profile.n_networks - 1
 
 

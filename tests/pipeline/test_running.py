@@ -80,7 +80,7 @@ def test_the_runtime_computes_what_torch_does(finished: FinishedRun) -> None:
 
 
 def test_a_latency_fraction_is_one_of_the_largest_fp32_network(finished: FinishedRun, config: Config) -> None:
-    largest = pipeline.profile(config, console=ReadConsole())["largest_fp32_ms"]
+    largest = pipeline.profile(config, console=ReadConsole())["largest_ms"]
     limit = Manifest.read(finished.deployment).limits["latency_ms"]
     assert finished.given.limits.latency_fraction == pytest.approx(limit / largest)
 
@@ -141,7 +141,7 @@ def test_the_checkpoint_of_another_run_is_refused_before_anything_is_written(con
 @pytest.mark.parametrize(
     ("stage", "keys"),
     [
-        ("profile", {"correction", "largest_fp32_ms", "latency_ms_bounds", "seconds", "tables"}),
+        ("profile", {"correction", "largest_ms", "latency_ms_bounds", "seconds", "tables"}),
         ("train", {"checkpoint", "steps", "seconds"}),
         ("search", {"columns", "notes", "study", "limits", "n_trials", "seconds", "front"}),
         ("export", {"notes", "deployment", "manifest"}),
