@@ -216,12 +216,15 @@ def report(
 def verify(
     deployment: Annotated[Path, typer.Argument(metavar="DEPLOYMENT", help="The folder of a deployment.")],
     *,
+    here: Annotated[bool, typer.Option("--here", help="This machine is the board: do not connect to it.")] = False,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Check that a deployment keeps its promises on this machine; needs its runtime, not torch."""
+    """Check that a deployment keeps its promises on its device; needs the runtime, not torch."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("verify", deployment, console=console)
+        from hwnas import pipeline
+
+        console.result(pipeline.verify(deployment, console=console, here=here))
 
 
 # ---------------------------------------------------------------- questions

@@ -53,9 +53,42 @@ class Latency(_Section):
 
 
 class Measured(_Section):
-    """What the runtime said."""
+    """What the runtime said.
+
+    Attributes:
+        latency_ms: of one run at batch 1.
+        costs: what else a run costs, by metric: `energy_mj`, `memory_bytes`; empty where nothing tells.
+        source: `measured`, or `estimated by ...` on a device without the hardware.
+    """
 
     latency_ms: Latency
+    costs: dict[str, float] = {}
+    source: str = "measured"
+
+
+class BlockGain(_Section):
+    """A block that gains little by int8: `count` times in the network; None where it has no fp32 form."""
+
+    block: str
+    count: int
+    latency_ms: float
+    fp32_latency_ms: float | None
+
+
+class PrecisionGain(_Section):
+    """The network against its own fp32 form, timed in the same rounds.
+
+    Attributes:
+        fp32_latency_ms: of the fp32 form.
+        latency_ms: of what ships.
+        speedup: the former over the latter.
+        slow_blocks: where the speed-up is small: the blocks that stop it, the most expensive first.
+    """
+
+    fp32_latency_ms: float
+    latency_ms: float
+    speedup: float
+    slow_blocks: tuple[BlockGain, ...] = ()
 
 
 class Accuracy(_Section):
@@ -126,6 +159,8 @@ class DeviceInfo(_Section):
     threads: int
     options: dict[str, Option]
     context: dict[str, str]
+    cores: tuple[int, ...] = ()
+    connection: dict[str, Option] = {}
 
 
 class Manifest(_Section):
@@ -150,6 +185,8 @@ class Manifest(_Section):
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
+    runs: dict[str, str] = {}  # what really runs: provider, operators, fallbacks
+    precision_gain: PrecisionGain | None = None
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json`, whole."""
@@ -181,10 +218,21 @@ class Manifest(_Section):
             where = ".".join(map(str, first["loc"]))
             raise ArtefactError(f"{path}: {where}: {first['msg']}; export the network again") from e
 
-    def described_device(self) -> Device:
-        """The device to load the artefact with."""
+    def described_device(self, *, here: bool = False) -> Device:
+        """The device to load the artefact with.
+
+        Args:
+            here: this machine is the board: there is no connection to it.
+        """
         d = self.device
-        return Device(name=d.name, runtime=d.runtime, threads=d.threads, options=dict(d.options))
+        return Device(
+            name=d.name,
+            runtime=d.runtime,
+            threads=d.threads,
+            cores=d.cores,
+            options=dict(d.options),
+            connection={} if here else dict(d.connection),
+        )
 
 
 def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Artefact:

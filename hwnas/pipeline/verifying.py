@@ -16,15 +16,21 @@ from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
 VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
+MEASURED = "measured"
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
 AGREEMENT = 0.995  # share of top-1 predictions that must be equal
 
 
-def verify(folder: Path, *, console: Console) -> dict[str, Any]:
+def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, Any]:
     """Check that a deployment's file is the one that was verified, computes the same, and keeps its limits.
 
     On the hardware it was made for, latency is corrected by the reference model's drift; elsewhere it is
     told as the clock says.
+
+    Args:
+        folder: of the deployment.
+        console: to speak on.
+        here: this machine is the board that the deployment was measured on over a connection.
 
     Raises:
         ArtefactError: the folder is no deployment, or a file of it is missing or changed.
@@ -35,7 +41,7 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
     inputs, expected = read_samples(folder)
-    with Worker(manifest.described_device()) as worker:
+    with Worker(manifest.described_device(here=here)) as worker:
         context = dict(worker.context())
         found = worker.predict(artefact, inputs)
         same = _same_context(manifest.device.context, context)
@@ -44,7 +50,7 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
         )
     difference, agreement = compare(found, expected)
     problems = parity_problems(manifest.precision, difference, agreement, scale=float(np.abs(expected).max()))
-    values = {"latency_ms": statistic.fastest, "size_bytes": float(artefact.size_bytes)}
+    values = measured_values(statistic, artefact)
     problems += limit_problems(values, manifest.limits)
     if not same:
         console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
@@ -56,7 +62,7 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
             ("outputs, largest difference", f"{difference:.2g}"),
             ("outputs, equal predictions", f"{agreement:.1%} of {len(expected)}"),
             (
-                "latency",
+                "latency" if source_of(context) == MEASURED else f"latency {source_of(context)}",
                 f"{statistic.fastest:.3f} ms undisturbed (promised: {_promise(manifest.limits, 'latency_ms')})",
             ),
             (
@@ -64,6 +70,10 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
                 f"median {statistic.median * statistic.drift:.3f} ms, drift {statistic.drift:.2f}",
             ),
             ("size", f"{artefact.size_bytes:,} bytes (promised: {_promise(manifest.limits, 'size_bytes')})"),
+            *(
+                (metric, f"{value:,.4g} (promised: {_promise(manifest.limits, metric)})")
+                for metric, value in statistic.costs.items()
+            ),
             ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
         ],
         "latency_ms": {
@@ -73,6 +83,8 @@ def verify(folder: Path, *, console: Console) -> dict[str, Any]:
             "drift": statistic.drift,
             "n": statistic.n,
         },
+        "costs": dict(statistic.costs),
+        "source": source_of(context),
         "max_abs_diff": difference,
         "top1_agreement": agreement,
         "same_context": same,
@@ -103,6 +115,16 @@ def measure_latency(
     if isinstance(result, MeasurementFailure):
         raise VerificationError(f"the runtime cannot run {artefact.path}: {result.reason}")
     return result
+
+
+def measured_values(statistic: Statistic, artefact: Artefact) -> dict[str, float]:
+    """Metric -> what the runtime and the file say, of everything a limit may be about."""
+    return {"latency_ms": statistic.fastest, "size_bytes": float(artefact.size_bytes), **statistic.costs}
+
+
+def source_of(context: Mapping[str, str]) -> str:
+    """`measured`, or what a runtime without hardware says of its numbers: `estimated by ...`."""
+    return context.get("source", MEASURED)
 
 
 def read_samples(folder: Path) -> tuple[Array, Array]:

@@ -92,6 +92,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "history": _history(inputs),
         "choices": tables.facts(m.architecture),
         "rejected": tables.rejected(m),
+        "gains": tables.gains(m),
+        "latency_source": m.measured.source,
+        "given": tables.stored_as(m.artefact.input),
+        "taken": tables.stored_as(m.artefact.output),
+        "runs": tables.facts(m.runs),
         "context": tables.facts({**m.device.options, **m.device.context}),
         "provenance": tables.facts(m.provenance),
     }

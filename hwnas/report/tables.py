@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas.cost.quality import PredictionQuality
-from hwnas.deployment import Manifest
+from hwnas.deployment import Manifest, TensorInfo
 from hwnas.report.inputs import PredictionPoint, ReportInputs
 from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
 from hwnas.types import Direction
@@ -68,7 +68,7 @@ def promises(inputs: ReportInputs) -> tuple[Promise, ...]:
     """A row for each metric with a limit, a prediction or a measurement; limited ones first."""
     manifest = inputs.manifest
     predicted = [m for m in manifest.predicted if not m.endswith(UPPER)]
-    metrics = dict.fromkeys([*manifest.limits, "latency_ms", "size_bytes", *predicted])
+    metrics = dict.fromkeys([*manifest.limits, "latency_ms", "size_bytes", *predicted, *manifest.measured.costs])
     return tuple(_promise(inputs, metric) for metric in metrics)
 
 
@@ -94,6 +94,11 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
 
 def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
     """What was measured on the artefact, and how; None if nothing was."""
+    measured = manifest.measured
+    if metric in measured.costs:
+        return measured.costs[metric], measured.source
+    if metric == "latency_ms" and measured.source != "measured":
+        return measured.latency_ms.fastest, measured.source
     if metric == "latency_ms":
         return manifest.measured.latency_ms.fastest, f"measured, undisturbed, {manifest.measured.latency_ms.n} rounds"
     if metric == "size_bytes":
@@ -174,6 +179,32 @@ def rejected(manifest: Manifest) -> Grid:
         headers=tuple(_header(key) for key in keys),
         rows=tuple(tuple(_cell(key, row.get(key, "")) for key in keys) for row in flat),
     )
+
+
+def stored_as(tensor: TensorInfo) -> str:
+    """How canonical float32 values become an artefact's own tensor; empty if they are it already."""
+    parts = ["laid out (H, W, C)"] if tensor.layout == "NHWC" else []
+    if not tensor.dtype.startswith("float"):
+        zero_point = f"{tensor.zero_point:+d}".replace("-", "−")
+        parts.append(f"as {tensor.dtype}: round(x / {tensor.scale:.7g}) {zero_point}")
+    return "".join(f", {part}" for part in parts)
+
+
+def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """The network against its own fp32 form; where int8 gains little, the blocks that stop it."""
+    gain = manifest.precision_gain
+    if gain is None:
+        return ()
+    rows = [
+        ("The same network in fp32", quantity("latency_ms", gain.fp32_latency_ms)),
+        (f"In {manifest.precision}", f"{quantity('latency_ms', gain.latency_ms)}, {gain.speedup:.2f} times as fast"),
+    ]
+    for block in gain.slow_blocks:
+        other = "no fp32 form" if block.fp32_latency_ms is None else quantity("latency_ms", block.fp32_latency_ms)
+        rows.append(
+            (f"Stopped by {block.block}", f"{block.count} × {quantity('latency_ms', block.latency_ms)}; {other}")
+        )
+    return tuple(rows)
 
 
 def facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

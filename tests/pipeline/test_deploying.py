@@ -148,12 +148,12 @@ def test_a_runtime_that_computes_something_else_is_no_deployment(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(Path(config.output.folder))
-    run = Worker.run
+    predict = Worker.predict
 
-    def reversed_logits(self: Worker, artefact: Artefact, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        return tuple(-a for a in run(self, artefact, inputs))
+    def reversed_logits(self: Worker, artefact: Artefact, images: Array) -> Array:
+        return -predict(self, artefact, images)
 
-    monkeypatch.setattr(Worker, "run", reversed_logits)
+    monkeypatch.setattr(Worker, "predict", reversed_logits)
     with pytest.raises(VerificationError, match=r"fake does not compute what torch does for trial \d+: "):
         pipeline.export(config, console=ReadConsole())
     assert contents(Path(config.output.folder)) == before

@@ -62,7 +62,7 @@ def test_a_promise_that_is_not_kept_exits_with_4(deployment: Path) -> None:
 def test_the_result_says_what_was_promised_and_found(deployment: Path) -> None:
     result = pipeline.verify(deployment, console=ReadConsole())
     assert set(result) == {
-        "title", "rows", "latency_ms", "max_abs_diff", "top1_agreement", "same_context", "limits",
+        "title", "rows", "latency_ms", "costs", "source", "max_abs_diff", "top1_agreement", "same_context", "limits",
     }  # fmt: skip
     assert result["top1_agreement"] == 1.0
     json.dumps(result, allow_nan=False)

@@ -250,3 +250,28 @@ def test_the_page_of_a_large_study_stays_small() -> None:
 def test_svg_is_well_formed(html: str) -> None:
     for svg in re.findall(r'<svg class="figure".*?</svg>', html, flags=re.DOTALL):
         ET.fromstring(svg)
+
+
+def test_an_estimate_is_never_called_measured() -> None:
+    latency = {"fastest": 0.9, "median": 0.9, "p90": 0.9, "n": 9, "cv": 0.0, "drift": 1.0}
+    measured = {"latency_ms": latency, "costs": {"memory_bytes": 81_920.0}, "source": "estimated by Vela 5.2.0"}
+    limits = {"latency_ms": 1.0, "memory_bytes": 1e5}
+    text = rendered(manifest=made_up.manifest(measured=measured, limits=limits)).text
+    assert "Runs in 0.900 ms estimated by Vela 5.2.0, limit" in text
+    assert "81.9 kB estimated by Vela 5.2.0" in text
+    assert "0.900 ms measured" not in text
+
+
+def test_the_blocks_that_stop_a_precision_are_named() -> None:
+    slow = {"block": "mbconv|in=8x8x8|out=8x8x8|stride=1|int8", "count": 2, "latency_ms": 0.2, "fp32_latency_ms": 0.1}
+    gain = {"fp32_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
+    text = rendered(manifest=made_up.manifest(precision_gain=gain)).text
+    assert "0.400 ms, 1.10 times as fast" in text
+    assert "Stopped by mbconv|in=8x8x8|out=8x8x8|stride=1|int8 2 × 0.200 ms; 0.100 ms" in text
+
+
+def test_a_quantized_input_says_how_to_fill_it() -> None:
+    tensor = {"layout": "NHWC", "dtype": "int8", "scale": 0.0078125, "zero_point": -3}
+    artefact = {"path": "m.tflite", "format": "tflite", "sha256": made_up.HASH, "size_bytes": 9, "input": tensor}
+    text = rendered(manifest=made_up.manifest(artefact=artefact)).text
+    assert "bilinear, laid out (H, W, C), as int8: round(x / 0.0078125) −3" in text

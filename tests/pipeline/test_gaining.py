@@ -1,0 +1,81 @@
+"""What int8 gains, against the same network in fp32."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hwnas.config import Config
+from hwnas.deployment import PrecisionGain
+from hwnas.measure import Worker, artefact_from_file
+from hwnas.pipeline import gaining
+from hwnas.pipeline.costs import reference_path
+from hwnas.pipeline.gaining import precision_gain
+from hwnas.pipeline.searching import make_evaluator
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Block
+
+
+def gain_of(
+    config: Config, folder: Path, *, precision: str = "int8", legal: tuple[str, ...] = ("fp32", "int8")
+) -> PrecisionGain | None:
+    import torch
+
+    work = Workspace(config)
+    work.device = dataclasses.replace(work.device, precisions=legal)  # a cached property: it stays
+    part = work.training_space.restrict(precisions=(precision,))
+    named = part.named_blocks(part.largest())
+    evaluator = make_evaluator(work)
+    plain = evaluator.extract(named)
+    network, example = evaluator.quantize(plain), torch.zeros(1, *plain.in_shape)
+    artefact = work.exporter.export(network, example, folder / "model.onnx", precision=precision)
+    reference = artefact_from_file(reference_path(work, precision), format="onnx", precision=precision)
+    with Worker(work.device) as worker:
+        return precision_gain(
+            work,
+            worker,
+            blocks=[b for _, b in named],
+            plain=plain,
+            artefact=artefact,
+            reference=reference,
+            reference_ms=1.0,
+        )
+
+
+def test_the_speed_up_is_that_of_both_forms(config: Config, tmp_path: Path) -> None:
+    gain = gain_of(config, tmp_path)
+    assert gain is not None
+    assert gain.speedup == pytest.approx(gain.fp32_latency_ms / gain.latency_ms)
+
+
+def test_where_little_is_gained_the_blocks_that_stop_it_are_named(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaining, "ENOUGH", 1e9)
+    gain = gain_of(config, tmp_path)
+    assert gain is not None
+    kinds = {Block.from_key(b.block).kind for b in gain.slow_blocks}
+    assert kinds == {"conv", "mbconv", "head", "quantize", "dequantize"}
+    for block in gain.slow_blocks:
+        assert (block.fp32_latency_ms is None) == (Block.from_key(block.block).kind in ("quantize", "dequantize"))
+    shares = [b.count * b.latency_ms for b in gain.slow_blocks]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_where_enough_is_gained_no_block_is_named(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaining, "ENOUGH", 1e-9)
+    gain = gain_of(config, tmp_path)
+    assert gain is not None
+    assert gain.slow_blocks == ()
+
+
+def test_a_network_without_integers_gains_nothing(config: Config, tmp_path: Path) -> None:
+    assert gain_of(config, tmp_path, precision="fp32") is None
+
+
+def test_a_device_without_fp32_has_nothing_to_compare_with(config: Config, tmp_path: Path) -> None:
+    assert gain_of(config, tmp_path, legal=("int8",)) is None
