@@ -1,7 +1,8 @@
 """The configuration of a run: TOML in, validated values out, and back.
 
-An unknown key is an error that names the known ones. Knows registered names, not what stands behind
-them: never torch, data, spaces or devices.
+An unknown key is an error that names the known ones. A run may be for several devices and budgets; each pair is a
+part of it, a configuration of its own (`Config.part`). Knows registered names, not what stands behind them: never
+torch, data, spaces or devices.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from hwnas import registry
 from hwnas._toml import Entry, format_section
@@ -21,6 +22,12 @@ from hwnas.errors import ConfigError, UnknownNameError
 
 CONFIG_FILE = "config.toml"
 _DEFAULT_EPOCHS = 20.0
+_DEFAULT_DEVICE = "cpu"
+_NO_BUDGETS = """\
+# More than one budget: a table for each, see [limits]; with `device` for one device alone.
+# [[budgets]]
+# latency_fraction = 0.3  # for example
+"""
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -40,6 +47,12 @@ def _optional(comment: str, *, example: str) -> Any:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def device_name(name_or_path: str) -> str:
+    """What a device is called whose description is named so: a path's file name without its ending."""
+    is_path = name_or_path.endswith(".toml") or len(Path(name_or_path).parts) > 1
+    return Path(name_or_path).stem if is_path else name_or_path
 
 
 class DataConfig(_Section):
@@ -100,10 +113,26 @@ class TrainConfig(_Section):
 
 
 class DeviceConfig(_Section):
-    """Where the network will run."""
+    """Where the network will run: see `hwnas devices`, or name the path of a description (.toml)."""
 
-    name: str = Field(default="cpu", description="see `hwnas devices`; or the path of a description (.toml)")
+    name: str | None = _optional(f"give name or names; {_DEFAULT_DEVICE} if both are left out", example='"cpu"')
+    names: tuple[str, ...] | None = _list("several devices, one supernet", example='["cpu", "boards/my-pi.toml"]')
     threads: Count | None = _optional("of the runtime; as described if left out", example="1")
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.name is not None and self.names is not None:
+            raise ValueError("give name or names, not both")
+        called = [device_name(n) for n in self.all]
+        twice = [n for n in called if called.count(n) > 1]
+        if twice:
+            raise ValueError(f"names has {twice[0]!r} twice; tables and studies are kept under this name")
+        return self
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every device as it is named in the file."""
+        return self.names or (self.name or _DEFAULT_DEVICE,)
 
 
 class ProfileConfig(_Section):
@@ -133,7 +162,9 @@ class LimitsConfig(_Section):
     """What a network must keep: each line is a `<=`; none is needed."""
 
     latency_ms: Positive | None = _optional("at batch 1", example="2.0")
-    latency_fraction: Positive | None = _optional("of the largest fp32 network's latency", example="0.5")
+    latency_fraction: Positive | None = _optional(
+        "of the largest network's latency at the widest precision", example="0.5"
+    )
     size_bytes: Positive | None = _optional("of the file", example="300e3")
     macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
     parameters: Positive | None = _optional("weights and biases", example="200e3")
@@ -147,9 +178,28 @@ class LimitsConfig(_Section):
             raise ValueError("give latency_ms or latency_fraction, not both")
         return self
 
+    def given(self) -> dict[str, float]:
+        """Key -> value of what was said, as in the file."""
+        return {k: float(v) for k in LimitsConfig.model_fields if (v := getattr(self, k)) is not None}
+
     def absolute(self) -> dict[str, float]:
         """Metric -> limit, without `latency_fraction`, which needs a measured device."""
-        return {k: float(v) for k, v in self.model_dump(exclude={"latency_fraction"}, exclude_none=True).items()}
+        return {k: v for k, v in self.given().items() if k != "latency_fraction"}
+
+
+class BudgetConfig(LimitsConfig):
+    """A deployment on each device: what is said here takes the place of the same in [limits].
+
+    There may be any number of [[budgets]] tables; without one, [limits] is the only budget.
+    """
+
+    device: str | None = _optional("the only one it is for; all if left out", example='"my-pi"')
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if not self.given():
+            raise ValueError(f"a budget needs a limit: {', '.join(LimitsConfig.model_fields)}")
+        return self
 
 
 class DeployConfig(_Section):
@@ -179,6 +229,82 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     deploy: DeployConfig = DeployConfig()
     output: OutputConfig = OutputConfig()
+    budgets: tuple[BudgetConfig, ...] = Field(default=(), strict=False)
+
+    _whole: Config | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _budgets_fit(self) -> Self:
+        known = [device_name(n) for n in self.device.all]
+        for budget in self.budgets:
+            if budget.device is not None and device_name(budget.device) not in known:
+                raise ValueError(f"a budget is for device {budget.device!r}; the run's: {', '.join(known)}")
+        return self
+
+    # ------------------------------------------------------------ several devices, several budgets
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether the run is for several devices or budgets, and so consists of parts."""
+        return self.device.names is not None or bool(self.budgets)
+
+    @property
+    def whole(self) -> Config:
+        """The run this is a part of: what is kept in its folder. A run that is no part is its own."""
+        return self._whole or self
+
+    def budgets_of(self, device: str) -> tuple[LimitsConfig, ...]:
+        """The budgets of one device, as complete limits, in the order of the file; at least one.
+
+        Args:
+            device: one of `device.all`.
+        """
+        mine = [b for b in self.budgets if b.device is None or device_name(b.device) == device_name(device)]
+        if not mine:
+            return (self.limits,)
+        return tuple(_joined(self.limits, budget) for budget in mine)
+
+    def part(self, device: str, limits: Mapping[str, float] | None = None) -> Config:
+        """The run for one of its devices and one budget.
+
+        Args:
+            device: one of `device.all`.
+            limits: key of [limits] -> value; None for those of the run.
+        """
+        chosen = self.model_copy(
+            update={
+                "device": DeviceConfig(name=device, threads=self.device.threads),
+                "limits": self.limits if limits is None else LimitsConfig(**limits),
+                "budgets": (),
+            }
+        )
+        chosen._whole = self.whole
+        return chosen
+
+    def only(self, device: str) -> Config:
+        """The run for one of its devices, with all budgets of that device.
+
+        Args:
+            device: the name of one of the run's devices, or its path. In a run for one device, that one.
+
+        Raises:
+            UnknownNameError: the run is not for this device; lists those it is for.
+        """
+        for name in self.device.all:
+            if device in (name, device_name(name)):
+                break
+        else:
+            raise UnknownNameError("device of this run", device, map(device_name, self.device.all))
+        if self.device.names is None:
+            return self
+        budgets = tuple(b for b in self.budgets if b.device is None or device_name(b.device) == device_name(name))
+        chosen = self.model_copy(
+            update={"device": DeviceConfig(names=(name,), threads=self.device.threads), "budgets": budgets}
+        )
+        chosen._whole = self.whole
+        return chosen
+
+    # ------------------------------------------------------------ TOML
 
     @classmethod
     def default_digits(cls) -> Config:
@@ -196,18 +322,24 @@ class Config(_Section):
     def to_toml(self) -> str:
         """The configuration as TOML with comments; the inverse of `parse_config`."""
         sections = [
-            format_section(
-                name, _entries(getattr(self, name)), comment=(type(getattr(self, name)).__doc__ or "").strip()
-            )
-            for name in type(self).model_fields
+            format_section(name, _entries(section), comment=_summary_line(type(section)))
+            for name, section in self
+            if name != "budgets"
         ]
-        return "\n".join(["# A run of hwnas. Start it, or go on with it: hwnas run THIS_FILE\n", *sections])
+        budgets = [
+            format_section(
+                "[budgets]", (e for e in _entries(b) if e.value is not None), comment=_summary_line(BudgetConfig)
+            )
+            for b in self.budgets
+        ]
+        heading = "# A run of hwnas. Start it, or go on with it: hwnas run THIS_FILE\n"
+        return "\n".join([heading, *sections, *(budgets or [_NO_BUDGETS])])
 
     def replaced(self, values: Mapping[str, object]) -> Config:
-        """The configuration with some values changed.
+        """The configuration with some values changed. Of a part it makes a run of its own: change the whole instead.
 
         Args:
-            values: "section.key" -> value as TOML would give it; None removes the key.
+            values: "section.key" or "budgets" -> value as TOML would give it; None removes the key.
 
         Raises:
             ConfigError: an unknown key or a value that is not allowed.
@@ -215,6 +347,9 @@ class Config(_Section):
         document = self.model_dump(exclude_none=True)
         for path, value in values.items():
             section, _, key = path.partition(".")
+            if path == "budgets":
+                document["budgets"] = () if value is None else value
+                continue
             if not key:
                 raise ConfigError(f"{path!r} does not name a value; give SECTION.KEY, for example train.steps")
             document.setdefault(section, {})
@@ -225,14 +360,27 @@ class Config(_Section):
         return _validated(document, where="the given values")
 
     def with_limits(self, limits: Mapping[str, float]) -> Config:
-        """The configuration with these limits instead of its own.
+        """The configuration with these limits instead of its own limits and budgets.
 
         Raises:
             ConfigError: an unknown limit, or one that is not above zero.
         """
-        document = self.model_dump(exclude_none=True)
+        document = self.model_dump(exclude_none=True, exclude={"budgets"})
         document["limits"] = dict(limits)
         return _validated(document, where="the given limits")
+
+
+def _joined(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:
+    """The limits with those of a budget in their place; one latency takes the place of the other."""
+    mine, general = budget.given(), limits.given()
+    latencies = {"latency_ms", "latency_fraction"}
+    if latencies & set(mine):
+        general = {k: v for k, v in general.items() if k not in latencies}
+    return LimitsConfig(**(general | mine))
+
+
+def _summary_line(section: type[BaseModel]) -> str:
+    return (section.__doc__ or "").strip().partition("\n")[0]
 
 
 def _entries(section: BaseModel) -> Iterable[Entry]:
@@ -308,7 +456,9 @@ def _describe(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     name, kind = ".".join(location), error["type"]
     if kind == "extra_forbidden":
-        section: type[BaseModel] = type(getattr(Config(), location[0])) if len(location) > 1 else Config
+        section: type[BaseModel] = Config
+        if len(location) > 1:
+            section = BudgetConfig if location[0] == "budgets" else type(getattr(Config(), location[0]))
         known = list(section.model_fields)
         near = difflib.get_close_matches(location[-1], known, n=1)
         return (
@@ -317,7 +467,9 @@ def _describe(error: Any) -> str:
             + f" known: {', '.join(known)}"
         )
     if kind == "value_error":
-        return f"{name}: {error['ctx']['error']}"
+        return f"{name}: {error['ctx']['error']}" if name else str(error["ctx"]["error"])
+    if location == ["budgets"]:
+        return f"budgets is {error['input']!r}, but should be tables: write [[budgets]] and its keys below, for each"
     own_words = {
         "tuple_type": "should be a list",
         "too_short": "should not be empty",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from hwnas.config import (
+    BudgetConfig,
     Config,
     DataConfig,
+    DeviceConfig,
     LimitsConfig,
     OutputConfig,
     SpaceConfig,
@@ -22,6 +26,12 @@ from hwnas.config import (
 )
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.types import PRECISIONS
+
+
+def sections() -> Iterator[tuple[str, BaseModel]]:
+    for name, section in Config():
+        if isinstance(section, BaseModel):  # [[budgets]] are tables, none by default
+            yield name, section
 
 
 def refused(text: str) -> str:
@@ -69,6 +79,13 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[space]\nresolutions = []", "should not be empty"),
         ("[space]\nse = 1", "should be a boolean"),
         ("train = 3", "write [train] and its keys below"),
+        ("[device]\nname = 'a'\nnames = ['b']", "device: give name or names, not both"),
+        ("[device]\nnames = []", "device.names is [], but should not be empty"),
+        ("[device]\nnames = ['pi', 'boards/pi.toml']", "device: names has 'pi' twice"),
+        ("[[budgets]]\ndevice = 'pi'\nlatency_ms = 1", "a budget is for device 'pi'; the run's: cpu"),
+        ("[[budgets]]\ndevice = 'cpu'", "budgets.0: a budget needs a limit: latency_ms, "),
+        ("[[budgets]]\nlatency_ms = 1\nlatency_fraction = 1", "budgets.0: give latency_ms or latency_fraction"),
+        ("[budgets]\nlatency_ms = 1", "should be tables: write [[budgets]]"),
         ("[train", "my.toml is not TOML"),
     ],
 )
@@ -129,33 +146,122 @@ def test_the_quick_start_survives_the_way_to_toml_and_back() -> None:
     number=st.floats(min_value=1e-300, allow_nan=False, allow_infinity=False),
     count=st.integers(1, 2**62),
     sides=st.none() | st.lists(st.integers(1, 512), min_size=1),
+    devices=st.none() | st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=1, unique=True),
     flag=st.none() | st.booleans(),
 )
 @settings(deadline=None)
 def test_any_configuration_survives_the_way_to_toml_and_back(
-    text: str, number: float, count: int, sides: list[int] | None, flag: bool | None
+    text: str, number: float, count: int, sides: list[int] | None, devices: list[str] | None, flag: bool | None
 ) -> None:
     config = Config(
         data=DataConfig(source=text, seed=count),
         space=SpaceConfig(resolutions=tuple(sides) if sides else None, se=flag),
+        device=DeviceConfig(names=tuple(devices) if devices else None),
         limits=LimitsConfig(macs=number),
         output=OutputConfig(folder=text),
+        budgets=(BudgetConfig(macs=number), BudgetConfig(latency_ms=number, device=devices[0])) if devices else (),
     )
     assert parse_config(config.to_toml()) == config
 
 
 def test_every_key_is_written_with_a_comment() -> None:
-    lines = [line for line in Config().to_toml().splitlines() if " = " in line]
+    text, _, _ = Config().to_toml().partition("# [[budgets]]")
+    lines = [line for line in text.splitlines() if " = " in line]
     assert all("  # " in line for line in lines)
-    assert len(lines) == sum(len(type(section).model_fields) for _, section in Config())
+    assert len(lines) == sum(len(type(section).model_fields) for _, section in sections())
 
 
 def test_every_example_is_a_value_that_is_allowed() -> None:
-    for name, section in Config():
+    for name, section in sections():
         for key, field in type(section).model_fields.items():
             for example in field.examples or ():
                 document = {name: tomllib.loads(f"{key} = {example}")}
                 Config.model_validate(document)
+
+
+# ---------------------------------------------------------------- several devices, several budgets
+
+FLEET = """
+[device]
+names = ["cpu", "boards/pi.toml"]
+threads = 2
+[limits]
+size_bytes = 300e3
+latency_fraction = 0.9
+[[budgets]]
+latency_fraction = 0.3
+[[budgets]]
+device = "pi"
+latency_ms = 20
+size_bytes = 1e5
+"""
+
+
+def test_one_device_and_its_limits_are_no_fleet() -> None:
+    assert not Config().is_fleet
+    assert Config().device.all == ("cpu",)
+    assert Config().budgets_of("cpu") == (LimitsConfig(),)
+
+
+@pytest.mark.parametrize("text", ["[device]\nnames = ['cpu']", "[[budgets]]\nlatency_ms = 1"])
+def test_a_list_of_devices_or_a_budget_makes_a_fleet(text: str) -> None:
+    assert parse_config(text).is_fleet
+
+
+def test_without_budgets_every_device_keeps_the_limits() -> None:
+    config = parse_config("[device]\nnames = ['a', 'b']\n[limits]\nlatency_ms = 2")
+    assert [config.budgets_of(d) for d in ("a", "b")] == [(LimitsConfig(latency_ms=2.0),)] * 2
+
+
+def test_a_budget_takes_the_place_of_the_same_limits_and_keeps_the_others() -> None:
+    config = parse_config(FLEET)
+    everywhere = LimitsConfig(latency_fraction=0.3, size_bytes=300e3)
+    assert config.budgets_of("cpu") == (everywhere,)
+    assert config.budgets_of("boards/pi.toml") == (everywhere, LimitsConfig(latency_ms=20.0, size_bytes=1e5))
+
+
+def test_a_part_is_for_one_device_and_knows_its_whole() -> None:
+    config = parse_config(FLEET)
+    part = config.part("boards/pi.toml", {"latency_ms": 3.0})
+    assert part.device == DeviceConfig(name="boards/pi.toml", threads=2)
+    assert part.limits == LimitsConfig(latency_ms=3.0)
+    assert not part.is_fleet
+    assert part.whole == config.whole == config
+
+
+@pytest.mark.parametrize("name", ["pi", "boards/pi.toml"])
+def test_one_device_of_a_fleet_is_chosen_by_its_name_or_path(name: str) -> None:
+    config = parse_config(FLEET)
+    one = config.only(name)
+    assert one.device == DeviceConfig(names=("boards/pi.toml",), threads=2)
+    assert one.budgets_of("boards/pi.toml") == config.budgets_of("boards/pi.toml")
+    assert one.whole == one.part("boards/pi.toml").whole == config
+
+
+def test_budgets_of_other_devices_do_not_follow_the_one_that_is_chosen() -> None:
+    assert [b.device for b in parse_config(FLEET).only("cpu").budgets] == [None]
+
+
+def test_a_device_the_run_is_not_for_lists_those_it_is_for() -> None:
+    with pytest.raises(UnknownNameError, match=r"'phone'; known: cpu, pi"):
+        parse_config(FLEET).only("phone")
+
+
+def test_given_limits_take_the_place_of_all_budgets() -> None:
+    config = parse_config(FLEET).with_limits({"latency_ms": 2})
+    assert config.budgets == ()
+    assert config.budgets_of("cpu") == (LimitsConfig(latency_ms=2.0),)
+
+
+def test_budgets_can_be_replaced_and_removed() -> None:
+    config = parse_config(FLEET).replaced({"budgets": [{"latency_ms": 4}]})
+    assert config.budgets == (BudgetConfig(latency_ms=4.0),)
+    assert config.replaced({"budgets": None}).budgets == ()
+
+
+def test_an_unknown_key_of_a_budget_names_the_nearest() -> None:
+    message = refused("[[budgets]]\nlatency = 1")
+    assert "unknown key 'budgets.0.latency', did you mean 'latency_ms'? known: latency_ms, " in message
 
 
 # ---------------------------------------------------------------- changes

@@ -6,6 +6,8 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model
     search/                     journals (one study for each set of limits) and study.safetensors
+    search/<device>/            the same, in a run for several devices
+    search/accuracies-*.jsonl   of all networks evaluated so far, for any device
     deployments/<name>/         what ships
     report.html                 of the last deployment
 """
@@ -53,7 +55,7 @@ class Workspace:
             ConfigError: the folder cannot be made.
         """
         self._make_folder()
-        write_whole(self.folder / CONFIG_FILE, self.config.to_toml().encode())
+        write_whole(self.folder / CONFIG_FILE, self.config.whole.to_toml().encode())
 
     @contextlib.contextmanager
     def alone(self, what: str, *, wait: bool = False) -> Iterator[None]:
@@ -99,7 +101,13 @@ class Workspace:
     @property
     def study(self) -> Path:
         """The finished study."""
-        return self.folder / "search" / "study.safetensors"
+        return self.searched / "study.safetensors"
+
+    @property
+    def searched(self) -> Path:
+        """Folder of the device's studies: its own, if the run is for several devices."""
+        folder = self.folder / "search"
+        return folder if self.config.whole.device.names is None else folder / self.device.name
 
     # ------------------------------------------------------------ parts
 
@@ -155,12 +163,17 @@ class Workspace:
 
     @cached_property
     def device(self) -> Device:
-        """Where networks will run."""
+        """Where networks will run.
+
+        Raises:
+            UnknownNameError, ConfigError: it is not described, or its description is wrong.
+        """
         import dataclasses
 
         c = self.config.device
         load = registry.load_object("hwnas.devices:load_device", needed_for="[device]")
-        device: Device = load(c.name)
+        (name,) = c.all  # a run for several devices is worked on by its parts
+        device: Device = load(name)
         return device if c.threads is None else dataclasses.replace(device, threads=c.threads)
 
     @cached_property
