@@ -12,6 +12,7 @@ import numpy as np
 
 from hwnas.errors import ArtefactError, HwnasError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.measure._link import Link, RuntimeBrokenError
+from hwnas.measure.energy import energy_limit_s
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import RoundTimes, TimingSettings
 from hwnas.types import Artefact, MeasurementFailure, Statistic
@@ -79,7 +80,7 @@ class GroupMeasurement:
         """Time loaded candidates together, and free them."""
         reference = self._reference_key
         try:
-            times = time_loaded(self._link, keys, reference=reference, settings=self._settings)
+            times = time_loaded(self._link, keys, reference=reference, settings=self._settings, energy=True)
         except RuntimeBrokenError:
             raise
         except HwnasError as e:
@@ -103,24 +104,31 @@ class GroupMeasurement:
                     fastest_ms=times.fastest_ms[key],
                     reference_fastest_ms=times.fastest_ms[reference],
                 )
-            self.results[key] = replace(result, costs=self._link.costs(key))
+            self.results[key] = replace(result, costs={**self._link.costs(key), **times.costs.get(key, {})})
 
 
-def time_loaded(link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings) -> RoundTimes:
-    """Time what the child has loaded.
+def time_loaded(
+    link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings, energy: bool = False
+) -> RoundTimes:
+    """Time what the child has loaded and, if the device has a meter and `energy` is asked for, measure its energy.
 
     Raises:
         HwnasError: the child reported an error or died.
     """
     everything = [*keys, *([reference] if reference is not None else [])]
     slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
+    request: dict[str, object] = {"keys": list(keys), "reference": reference}
+    if energy and link.device.meter:
+        request["energy"] = True
+        slow_s += energy_limit_s(len(everything))
     times = link.ask(
         "time",
-        {"keys": list(keys), "reference": reference, "settings": asdict(settings), "seed": settings.seed},
+        {**request, "settings": asdict(settings), "seed": settings.seed},
         timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
     )
     return RoundTimes(
         samples_ms={key: np.array(samples) for key, samples in times["samples_ms"].items()},
         reference_ms={key: np.array(samples) for key, samples in times["reference_ms"].items()},
         fastest_ms=times["fastest_ms"],
+        costs=times.get("costs", {}),
     )

@@ -85,12 +85,14 @@ class RoundTimes:
         reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
         iterations: candidate -> runs in one burst.
         fastest_ms: candidate -> time of one run in its fastest burst; the reference is among them.
+        costs: candidate -> what else one run costs, where a meter told (`hwnas.measure.energy`).
     """
 
     samples_ms: Mapping[str, FloatArray]
     reference_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     iterations: Mapping[str, int] = field(default_factory=dict)
     fastest_ms: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def time_rounds(

@@ -20,6 +20,7 @@ import numpy as np
 
 from hwnas import registry
 from hwnas.errors import ConfigError, MeasurementError
+from hwnas.measure.energy import Meter, measure_energies, open_meter
 from hwnas.measure.protocol import PROTOCOL, artefact_from_json, device_from_json, error_to_json
 from hwnas.measure.timing import TimingSettings, time_rounds
 from hwnas.types import Device, Runtime, Session
@@ -33,6 +34,7 @@ class Server:
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
         self._device: Device | None = None
+        self._meter: Meter | None = None
         self._sessions: dict[str, Session] = {}
         self._operations: dict[str, Callable[[Request], Any]] = {
             "hello": self._hello,
@@ -67,6 +69,7 @@ class Server:
         self._device = device_from_json(request["device"])
         runtime: Runtime = registry.load("runtimes", self._device.runtime)()
         self._runtime = runtime
+        self._meter = open_meter(self._device)
         return {"protocol": PROTOCOL, "pid": os.getpid(), "context": dict(runtime.context(self._device))}
 
     def _load(self, request: Request) -> dict[str, Any]:
@@ -97,7 +100,22 @@ class Server:
             "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
             "iterations": dict(times.iterations),
             "fastest_ms": dict(times.fastest_ms),
+            "costs": self._energies(request, times.fastest_ms),
         }
+
+    def _energies(self, request: Request, run_ms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """What the device's meter shows for what was just timed: candidate -> costs; empty if nobody asked."""
+        if self._meter is None or self._device is None or not request.get("energy"):
+            return {}
+        energies = measure_energies(
+            {key: self._session(key) for key in run_ms},
+            self._meter,
+            run_ms=run_ms,
+            reference=request["reference"],
+            idle_w=self._device.idle_w,
+            rng=np.random.default_rng(request["seed"]),
+        )
+        return {key: energy.costs() for key, energy in energies.items()}
 
     def _run(self, request: Request) -> dict[str, Any]:
         with np.load(request["inputs"], allow_pickle=False) as file:

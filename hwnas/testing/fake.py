@@ -12,12 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
-from hwnas.testing.simulation import simulated_cost_ns
+from hwnas.testing.simulation import simulated_costs
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
 
 # Everything `device.options` may hold, with its default.
@@ -66,7 +67,7 @@ class FakeRuntime:
     def __init__(self) -> None:
         import onnx  # noqa: F401  here, so that loading the first file takes no longer than the others
 
-        self._clock = _Clock()
+        self._clock = SimulatedMachine.new()
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Parse a file and compute its cost.
@@ -81,10 +82,11 @@ class FakeRuntime:
         if options["chatter"]:
             os.write(1, b"simulated runtime: loading\n")
         try:
-            cost_ns = simulated_cost_ns(artefact.path) / float(options["speed"])
+            cost_ns, energy_mj = simulated_costs(artefact.path)
         except ValueError as e:
             raise ArtefactError(str(e)) from e
-        session = FakeSession(artefact.path, cost_ns, clock=self._clock, options=options)
+        cost_ns /= float(options["speed"])
+        session = FakeSession(artefact.path, cost_ns, energy_mj=energy_mj, clock=self._clock, options=options)
         session.misbehave()
         return session
 
@@ -100,20 +102,38 @@ class FakeRuntime:
         }
 
 
-class _Clock:
-    """Virtual nanoseconds since the runtime was made, and the noise drawn so far."""
+class SimulatedMachine:
+    """What a process's sessions and its meter share: virtual nanoseconds, energy, and the noise drawn so far.
+
+    Attributes:
+        now_ns: since the runtime was made.
+        energy_mj: of all runs since then, above the idle level.
+        rng: of the times' noise, made with the first of them.
+    """
+
+    current: ClassVar[SimulatedMachine | None] = None
 
     def __init__(self) -> None:
         self.now_ns = 0.0
+        self.energy_mj = 0.0
         self.rng: np.random.Generator | None = None
+
+    @classmethod
+    def new(cls) -> SimulatedMachine:
+        """A machine at rest, which is this process's from now on, as a processor is: meters find it."""
+        cls.current = cls()
+        return cls.current
 
 
 class FakeSession:
     """A loaded model: its cost is known, its outputs are computed when asked for."""
 
-    def __init__(self, path: Path, cost_ns: float, *, clock: _Clock, options: Mapping[str, Option]) -> None:
+    def __init__(
+        self, path: Path, cost_ns: float, *, energy_mj: float, clock: SimulatedMachine, options: Mapping[str, Option]
+    ) -> None:
         self._path = path
         self._cost_ns = cost_ns
+        self._energy_mj = energy_mj
         self._clock = clock
         self._options = options
         self._evaluate: Callable[[Sequence[Array]], tuple[Array, ...]] | None = None
@@ -138,6 +158,7 @@ class FakeSession:
         noise = math.exp(float(self._options["noise"]) * self._clock.rng.standard_normal())
         elapsed = self._cost_ns * iterations * drift * noise
         self._clock.now_ns += elapsed
+        self._clock.energy_mj += self._energy_mj * iterations
         return max(1, round(elapsed))
 
     def info(self) -> Mapping[str, str]:

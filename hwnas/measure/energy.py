@@ -1,0 +1,324 @@
+"""Energy of one run: meters behind one Protocol, and what they show while a session runs less what they show idle.
+
+Knows meters (something that counts millijoules and has a clock) and sessions; never models, files, tables or where a
+meter's numbers come from.
+
+A meter counts slowly and coarsely against one run, so a session runs over a window of many updates and the runs in
+it are counted. The window's ends are moments at which the meter's count just moved (`_energy_window.py`), which keeps
+the error of a meter of few updates small. The level with nothing running, seen before, between and after the
+sessions and interpolated, is subtracted; both are reported. What does not stand out from the noise is never negative
+and never guessed: it is given as the smallest energy that would have stood out, and marked.
+
+The reference model is visited as often as the idle level. A warmer chip leaks more and another clock needs another
+voltage, for all models alike: whoever adds energies of different hours divides each by the reference's energy beside
+it, as a latency is divided by the reference's time. The statistic carries that energy, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from hwnas import registry
+from hwnas.errors import ConfigError
+from hwnas.measure._energy_window import Window, observe
+from hwnas.types import Device, Option, Session
+
+_BURST_S = (0.004, 0.02)  # between two looks at the meter: long against a look, short against a window
+_BURSTS_AN_UPDATE = 5
+_MOST_SETTLE_S = 2.0
+_MOST_ITERATIONS = 100_000  # in a burst
+_SAFETY = 1.5  # of the parent's patience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterInfo:
+    """What a meter is.
+
+    Attributes:
+        name: for people: `rapl package-0`.
+        covers: what its energy includes: `processor package`, `GPU board`, `rail VDD_IN`.
+        resolution_mj: smallest step of its count, above 0.
+        update_interval_s: between two values of it, above 0.
+        settle_s: after a change of load its values still hold some of the time before for so long.
+    """
+
+    name: str
+    covers: str
+    resolution_mj: float
+    update_interval_s: float
+    settle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Energy since some fixed moment, never less than before, and when it was read by the meter's clock."""
+
+    energy_mj: float
+    time_s: float
+
+
+class Meter(Protocol):
+    """Counts energy. Entered before it is read (sensors begin to sample) and left afterwards.
+
+    A meter is registered as a factory that takes `Device.meter_options`. It raises ConfigError for an option it does
+    not know, and MeasurementError, with what to do, where this machine or user cannot read it.
+    """
+
+    @property
+    def info(self) -> MeterInfo:
+        """What it covers, and how finely."""
+        ...
+
+    def read(self) -> Reading:
+        """The count now.
+
+        Raises:
+            MeasurementError: it can no longer be read.
+        """
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, by the meter's clock, with nothing running."""
+        ...
+
+    def __enter__(self) -> Meter: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergySettings:
+    """How long to look.
+
+    With the defaults a candidate costs 0.7 s on a meter of a millisecond (RAPL) and 2.8 s on one of a tenth of a
+    second (NVML), idle and reference included: hundreds of blocks take minutes.
+
+    Attributes:
+        updates: of the meter in one window, at least, as far as the next two allow.
+        min_window_s: shortest window.
+        max_window_s: longest window, twice this where the meter does not move.
+        reference_every: idle level and reference are seen at the start, after so many candidates, and at the end.
+        clear: a net energy counts from so many times the noise of its window.
+    """
+
+    updates: int = 20
+    min_window_s: float = 0.5
+    max_window_s: float = 2.0
+    reference_every: int = 8
+    clear: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.updates < 1 or self.reference_every < 1:
+            raise ConfigError(f"updates ({self.updates}) and reference_every must be at least 1")
+        if not 0 < self.min_window_s <= self.max_window_s:
+            raise ConfigError(f"min_window_s ({self.min_window_s}) must be above 0 and at most max_window_s")
+        if not self.clear > 0:
+            raise ConfigError(f"clear must be above 0, not {self.clear}")
+
+    def window_s(self, info: MeterInfo) -> float:
+        """How long a window on that meter is."""
+        return min(max(self.updates * info.update_interval_s, self.min_window_s), self.max_window_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnergy:
+    """The energy of one run.
+
+    Attributes:
+        net_mj: above the idle level, above 0; where it is within the noise, the smallest that would not have been.
+        gross_mj: with the idle level.
+        idle_w: the level subtracted.
+        within_noise: whether `net_mj` is such a bound.
+        reference_mj: net energy of the reference model around that moment; None without a reference.
+        runs: counted.
+        seconds: they took.
+    """
+
+    net_mj: float
+    gross_mj: float
+    idle_w: float
+    within_noise: bool
+    reference_mj: float | None
+    runs: int
+    seconds: float
+
+    def costs(self) -> dict[str, float]:
+        """As entries of `Statistic.costs`: `energy_mj` (net) and, beside it, how it came about."""
+        costs = {"energy_mj": self.net_mj, "energy_gross_mj": self.gross_mj, "energy_idle_w": self.idle_w}
+        if self.reference_mj is not None:
+            costs["energy_reference_mj"] = self.reference_mj
+        if self.within_noise:
+            costs["energy_within_noise"] = 1.0
+        return costs
+
+
+def open_meter(device: Device) -> Meter | None:
+    """The device's meter; None if it has none.
+
+    Raises:
+        UnknownNameError: no meter of that name.
+        MissingPackageError: it needs a package that is not installed.
+        ConfigError: an option of it is wrong.
+        MeasurementError: it cannot be read here; says what to do.
+    """
+    if not device.meter:
+        return None
+    factory: Callable[[Mapping[str, Option]], Meter] = registry.load("meters", device.meter)
+    return factory(device.meter_options)
+
+
+def check_meter_options(name: str, options: Mapping[str, Option], defaults: Mapping[str, Option]) -> dict[str, Option]:
+    """The options of a meter, completed.
+
+    Args:
+        name: of the meter, for the error.
+        options: given.
+        defaults: of everything that may be given; the types must agree (whole numbers pass for fractions).
+
+    Raises:
+        ConfigError: an option is not known, or of another type.
+    """
+    for key, value in options.items():
+        if key not in defaults:
+            raise ConfigError(f"meter {name!r} has no option {key!r}; known: {', '.join(defaults) or 'none'}")
+        wanted = type(defaults[key])
+        fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        if not fits or isinstance(value, bool) != (wanted is bool):
+            raise ConfigError(f"option {key!r} of meter {name!r} is {value!r}; allowed: a {_TYPE_NAMES[wanted]}")
+    return {**defaults, **options}
+
+
+_TYPE_NAMES: Mapping[type, str] = {str: "text", bool: "boolean", int: "whole number", float: "number"}
+
+
+def measure_energies(
+    sessions: Mapping[str, Session],
+    meter: Meter,
+    *,
+    run_ms: Mapping[str, float],
+    reference: str | None,
+    idle_w: float | None,
+    rng: np.random.Generator,
+    settings: EnergySettings | None = None,
+) -> dict[str, RunEnergy]:
+    """The energy of one run of each session but the reference, in a shuffled order.
+
+    Args:
+        sessions: key -> loaded session; the reference is one of them.
+        meter: not entered yet.
+        run_ms: key -> about how long one run takes.
+        reference: key of the model that tells the drift; None: there is none.
+        idle_w: stated level to subtract; None: it is measured.
+        rng: draws the order.
+        settings: how long to look.
+
+    Raises:
+        MeasurementError: the meter cannot be read, or a session failed.
+    """
+    settings = settings or EnergySettings()
+    series = _Series(meter, settings)
+    candidates = [key for key in sessions if key != reference]
+    with meter:
+        for i, index in enumerate(rng.permutation(len(candidates))):
+            if i % settings.reference_every == 0:
+                _see_yardsticks(series, sessions, run_ms, reference, idle_w)
+            key = candidates[int(index)]
+            series.see_run(key, sessions[key], run_ms[key])
+        _see_yardsticks(series, sessions, run_ms, reference, idle_w)
+    return {key: series.energy(key, reference=reference, idle_w=idle_w) for key in candidates}
+
+
+def energy_limit_s(n: int, settings: EnergySettings | None = None) -> float:
+    """The longest `measure_energies` takes for n sessions of short runs, whatever the meter: for whoever waits."""
+    settings = settings or EnergySettings()
+    windows = n + 2 * (n // settings.reference_every + 2)
+    return _SAFETY * windows * (2 * settings.max_window_s + _MOST_SETTLE_S)
+
+
+def _see_yardsticks(
+    series: _Series,
+    sessions: Mapping[str, Session],
+    run_ms: Mapping[str, float],
+    reference: str | None,
+    idle_w: float | None,
+) -> None:
+    if idle_w is None:
+        series.see_idle()
+    if reference is not None:
+        series.see_run(reference, sessions[reference], run_ms[reference])
+
+
+class _Series:
+    """All windows on one meter so far, by what ran in them."""
+
+    def __init__(self, meter: Meter, settings: EnergySettings) -> None:
+        info = meter.info
+        self._meter = meter
+        self._resolution_mj = info.resolution_mj
+        self._clear = settings.clear
+        self._window_s = settings.window_s(info)
+        self._settle_s = min(info.settle_s, _MOST_SETTLE_S)
+        self._burst_s = float(np.clip(info.update_interval_s / _BURSTS_AN_UPDATE, *_BURST_S))
+        self._idle: list[Window] = []
+        self._runs: dict[str, list[Window]] = {}
+
+    def see_idle(self) -> None:
+        self._idle.append(self._observe(self._rest))
+
+    def see_run(self, key: str, session: Session, run_ms: float) -> None:
+        iterations = int(np.clip(round(1e3 * self._burst_s / run_ms), 1, _MOST_ITERATIONS))
+
+        def run() -> int:
+            session.time_ns(iterations=iterations)
+            return iterations
+
+        self._runs.setdefault(key, []).append(self._observe(run))
+
+    def energy(self, key: str, *, reference: str | None, idle_w: float | None) -> RunEnergy:
+        (window,) = self._runs[key]
+        level_w = self._level_w(window, idle_w)
+        smallest_mj = self._clear * self._noise_mj(window, level_w)
+        net_mj = self._net_mj(window, idle_w)
+        reference_mj = None
+        if reference is not None:
+            seen = self._runs[reference]
+            each = [max(self._net_mj(w, idle_w), self._resolution_mj) / w.runs for w in seen]
+            reference_mj = float(np.interp(window.middle_s, [w.middle_s for w in seen], each))
+        return RunEnergy(
+            net_mj=max(net_mj, smallest_mj) / window.runs,
+            gross_mj=window.energy_mj / window.runs,
+            idle_w=level_w,
+            within_noise=net_mj < smallest_mj,
+            reference_mj=reference_mj,
+            runs=window.runs,
+            seconds=window.seconds,
+        )
+
+    def _observe(self, work: Callable[[], int]) -> Window:
+        return observe(self._meter, work, seconds=self._window_s, settle_s=self._settle_s)
+
+    def _rest(self) -> int:
+        self._meter.wait(self._burst_s)
+        return 0
+
+    def _net_mj(self, window: Window, idle_w: float | None) -> float:
+        return window.energy_mj - 1e3 * self._level_w(window, idle_w) * window.seconds
+
+    def _level_w(self, window: Window, idle_w: float | None) -> float:
+        if idle_w is not None:
+            return idle_w
+        return float(np.interp(window.middle_s, [w.middle_s for w in self._idle], [w.power_w for w in self._idle]))
+
+    def _noise_mj(self, window: Window, level_w: float) -> float:
+        """Standard error of a window's net energy: the meter's steps and updates, and how unsteady the powers were."""
+        levels = [w.power_w for w in self._idle]
+        drift_w = (max(levels) - min(levels)) / 2 if levels else 0.0
+        idle_error_w = float(np.mean([w.error_w for w in self._idle])) if levels else 0.0
+        unsteady_w = math.hypot(window.error_w, idle_error_w, drift_w)
+        noise_mj = 2 * self._resolution_mj + 1e3 * (level_w * window.slack_s + unsteady_w * window.seconds)
+        return noise_mj if window.whole else noise_mj + window.energy_mj
