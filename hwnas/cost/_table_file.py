@@ -1,21 +1,19 @@
-"""The latency table's file: its lines, and how they are appended so that none is lost.
+"""The lines of the latency table's file, and back.
 
-Knows JSON, locks and the disk; not what an entry is used for.
+Knows JSON; neither the disk (`hwnas.appending` does) nor what an entry is used for.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hwnas.appending import complete_lines
 from hwnas.errors import TableError
 from hwnas.types import Device, MeasurementFailure, Statistic
 
@@ -40,6 +38,7 @@ class TableContext:
         date: of the table's first measurement, ISO 8601.
         reference_sha256: of the reference model's file, which tells the machine's drift.
         reference_ms: its time when the table was begun: every entry is corrected to it.
+        source: `measured`, or `estimated by ...` where a compiler stands for the hardware.
     """
 
     device: str
@@ -53,6 +52,7 @@ class TableContext:
     options: str = ""
     governor: str = "unknown"
     date: str = ""
+    source: str = "measured"
 
     @classmethod
     def of(
@@ -83,6 +83,7 @@ class TableContext:
             options=",".join(f"{k}={v}" for k, v in sorted(device.options.items())),
             governor=runtime_context.get("governor", "unknown"),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
+            source=runtime_context.get("source", "measured"),
             reference_sha256=reference_sha256,
             reference_ms=reference_ms,
         )
@@ -157,10 +158,9 @@ def read_lines(path: Path) -> tuple[TableContext | None, list[BlockEntry | Netwo
         FileNotFoundError: there is no file.
         TableError: a complete line is damaged; names it.
     """
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is cut short, or empty
     context: TableContext | None = None
     entries: list[BlockEntry | NetworkEntry] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(complete_lines(path), start=1):
         try:
             values = json.loads(line.decode(), parse_constant=_refuse_constant)
             if number == 1:
@@ -173,62 +173,6 @@ def read_lines(path: Path) -> tuple[TableContext | None, list[BlockEntry | Netwo
                 "it is not the first and profile again"
             ) from e
     return context, entries
-
-
-def append_lines(path: Path, lines: Sequence[str], *, first_line: str = "") -> None:
-    """Append lines under the file's lock and sync them: all of them, or none.
-
-    Args:
-        path: created if `first_line` is given.
-        lines: each with its newline.
-        first_line: written before them if the file has no complete line yet.
-
-    Raises:
-        OSError: the disk is full or the file cannot be written; it holds what it held before.
-    """
-    with _locked(path, create=bool(first_line)) as fd:
-        size = _cut_tail(fd)
-        data = "".join([first_line if size == 0 else "", *lines]).encode()
-        try:
-            _write(fd, data)
-            os.fsync(fd)
-        except BaseException:
-            os.ftruncate(fd, size)  # what was written of it is no entry
-            raise
-
-
-@contextmanager
-def _locked(path: Path, *, create: bool) -> Iterator[int]:
-    """A file descriptor with the exclusive lock; closing it frees the lock, also when the process dies."""
-    if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _cut_tail(fd: int) -> int:
-    """Cut off a last line without its end, and return the size of what remains."""
-    size = os.fstat(fd).st_size
-    end = size
-    while end > 0:  # backwards in pieces until the last newline
-        start = max(0, end - 4096)
-        newline = os.pread(fd, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(fd, end)
-    return end
-
-
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 def _line(values: Mapping[str, Any]) -> str:

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from hwnas.appending import append_lines
 from hwnas.cost._table_file import (
     SCHEMA,
     BlockEntry,
     NetworkEntry,
     TableContext,
-    append_lines,
     context_line,
     entry_line,
     read_lines,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas.cost import _table_file
+from hwnas import appending
 from hwnas.cost.table import LatencyTable, TableContext
 from hwnas.errors import MissingEntryError, TableContextError, TableError
 from hwnas.types import Device, MeasurementFailure, Statistic
@@ -248,7 +248,7 @@ def test_a_disk_that_fills_up_is_an_oserror_and_the_table_stays_as_it_was(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr(_table_file, "_write", half_then_full)
+        m.setattr(appending, "_write", half_then_full)
         with pytest.raises(OSError, match="No space"):
             table.append_block("new", STATISTIC)
     assert table.path.read_bytes() == before
