@@ -177,13 +177,19 @@ class Workspace:
         return device if c.threads is None else dataclasses.replace(device, threads=c.threads)
 
     @cached_property
+    def runtime(self) -> Runtime:
+        """The adapter of the device's runtime, which loads nothing before it is asked to."""
+        runtime: Runtime = registry.load("runtimes", self.device.runtime)()
+        return runtime
+
+    @cached_property
     def exporter(self) -> Exporter:
         """Writes files the device's runtime loads.
 
         Raises:
             ConfigError: no registered exporter writes a format the runtime reads.
         """
-        runtime: Runtime = registry.load("runtimes", self.device.runtime)()
+        runtime = self.runtime
         for name in registry.names("exporters"):
             if name in runtime.formats:
                 exporter: Exporter = registry.load("exporters", name)()

@@ -124,3 +124,22 @@ def test_two_profiles_in_one_folder_are_refused(config: Config) -> None:
     work = Workspace(config)
     with work.alone("profiling"), pytest.raises(ConfigError, match="another process is profiling in"):
         pipeline.profile(config, console=ReadConsole())
+
+
+def test_a_table_that_ships_for_the_device_is_begun_with(
+    config: Config, tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwnas.latency_tables.folder", lambda: Path(config.output.folder, "latency_tables"))
+    shipped = contents(Workspace(config).tables)
+    run = tiny_config(tmp_path / "new")
+    pipeline.profile(run, console=ReadConsole())
+    assert not measured
+    assert contents(Workspace(run).tables) == shipped
+
+
+def test_a_table_that_ships_for_another_context_is_left_alone(
+    config: Config, tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwnas.latency_tables.folder", lambda: Path(config.output.folder, "latency_tables"))
+    pipeline.profile(tiny_config(tmp_path / "new", {"device.threads": 2}), console=ReadConsole())
+    assert measured
