@@ -21,6 +21,7 @@ from hwnas.supernet.quantization.modules import (
     Quantizer,
     UnitQuantizer,
 )
+from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
@@ -104,7 +105,7 @@ def test_hardswish_grid_has_minus_three_and_covers_the_rest(high):
 def test_gate_covers_zero_to_one_without_calibration():
     gate = UnitQuantizer()
     gate.calibrate()
-    assert gate(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.0, 1.0])
+    assert gate(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 255 / 256]
 
 
 def test_ties_are_rounded_by_division_as_runtimes_do():
@@ -278,6 +279,109 @@ def test_channels_last_gives_the_same():
     other = quantized(x.contiguous(memory_format=torch.channels_last))
     step = float(quantized.blocks[-2].logits.scale)
     assert ((other - quantized(x)).abs() < 0.01 * step).float().mean() > 0.95
+
+
+# ---------------------------------------------------------------- the symmetric scheme
+
+
+def _symmetric(pattern="iiii", act="relu6", images=None):
+    return quantize(_network(pattern, act), [sample_images(32) if images is None else images], symmetric=True)
+
+
+def _outputs(network, images, kinds):
+    """Name -> what each module of these kinds gives."""
+    seen = {}
+    hooks = [
+        m.register_forward_hook(lambda m, args, y, name=name: seen.__setitem__(name, y))
+        for name, m in network.named_modules()
+        if isinstance(m, kinds)
+    ]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("pattern", ["iiii", "fiif", "iffi"])
+def test_symmetric_network_stays_close_to_the_float_one(act, pattern):
+    x = sample_images(32)
+    assert sqnr_db(_network(pattern, act)(x), _symmetric(pattern, act, x)(x)) > 20
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_in_the_symmetric_scheme_what_weights_meet_is_on_an_int8_grid_around_zero(act):
+    network = _symmetric(act=act)
+    inputs = {}
+    for name, m in network.named_modules():
+        if isinstance(m, QuantizedWeights):
+            m.register_forward_hook(lambda m, args, y, name=name: inputs.__setitem__(name, (m, args[0])))
+    network(sample_images(16))
+    assert len(inputs) == 1 + 2 + 3 + 1 + 2 * 2 + 2
+    for name, (m, x) in inputs.items():
+        levels = x / m.input_scale
+        assert torch.allclose(levels, levels.round(), atol=1e-3), name
+        assert levels.min() >= -128.001, name
+        assert levels.max() <= 127.001, name
+    assert all(int(m.zero_point) == 0 for m in network.modules() if isinstance(m, Quantizer) and m.rounds)
+
+
+def test_symmetric_grid_reaches_as_far_below_zero_as_above():
+    quantizer = Quantizer()
+    quantizer.scheme, quantizer.needed = SYMMETRIC, True
+    _calibrated(quantizer, torch.tensor([-2.0, 1.0]))
+    assert float(quantizer.scale) == pytest.approx(2 / 127)
+    assert quantizer(torch.tensor([-9.0, 9.0])).tolist() == pytest.approx([-128 / 127 * 2, 2.0])
+
+
+def test_in_the_symmetric_scheme_relu_is_an_operator_and_the_grid_clips_at_six():
+    quantizer = Quantizer(lower=0.0, upper=6.0)
+    quantizer.scheme, quantizer.needed = SYMMETRIC, True
+    _calibrated(quantizer, torch.tensor([-3.0, 9.0]))
+    assert quantizer(torch.tensor([-1.0, 100.0])).tolist() == pytest.approx([0.0, 6.0])
+
+
+def test_in_the_symmetric_scheme_what_no_weights_meet_is_float():
+    network = _symmetric(act="hswish")
+    given = _outputs(network, sample_images(16), Quantizer)
+    residual = network.blocks[2]
+    on_grid = {name for name, y in given.items() if len(y.unique()) <= 256}
+    assert {"blocks.2.sum", "blocks.3.project.act", "blocks.4.logits"} <= on_grid  # what blocks pass on
+    assert residual.sum is not None
+    # the sum's other operand, the head before its pool, the convolution before squeeze-and-excitation
+    assert not on_grid & {"blocks.2.project.act", "blocks.4.conv.act.after", "blocks.2.depthwise.act.after"}
+
+
+def test_in_the_symmetric_scheme_biases_are_float():
+    layer = next(m for m in _symmetric().modules() if isinstance(m, QuantizedWeights))
+    assert torch.equal(layer.parameters_on_grid()[1], layer.bias)
+
+
+def test_a_large_bias_does_not_widen_the_weights_grid_of_the_symmetric_scheme():
+    scales = []
+    linear = nn.Linear(4, 2)
+    linear.bias.data.fill_(1e9)
+    for scheme in (SYMMETRIC, ASYMMETRIC):
+        layer = QuantizedLinear(linear)
+        layer.scheme = scheme
+        layer.update_weight_scale_()
+        scales.append(layer.weight_scale)
+    assert torch.allclose(scales[0] * 127, layer.weight.abs().amax(1))
+    assert (scales[1] > scales[0]).all()
+
+
+def test_symmetric_network_trains_and_can_be_restored():
+    network, other = _symmetric(act="hswish"), _symmetric(act="hswish", images=0.1 * sample_images(2))
+    network.train()
+    network(sample_images(16)).square().sum().backward()
+    for name, p in network.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().sum() > 0, name
+    x = sample_images(4)
+    assert not torch.equal(other(x), network(x))
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other(x), network(x))
 
 
 # ---------------------------------------------------------------- wrong input

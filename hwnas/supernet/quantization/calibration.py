@@ -17,6 +17,7 @@ from hwnas.supernet.plain import Boundary, PlainNetwork
 from hwnas.supernet.quantization.blocks import QuantizeBoundary, QuantizedBlock, quantized_block
 from hwnas.supernet.quantization.folding import fold_batchnorm
 from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
+from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.types import Block
 
 
@@ -43,7 +44,12 @@ class QuantizedNetwork(nn.Module):
 
 
 def quantize(
-    network: PlainNetwork, calibration: Iterable[Tensor], *, max_batches: int = 4, weight_bits: int = 8
+    network: PlainNetwork,
+    calibration: Iterable[Tensor],
+    *,
+    max_batches: int = 4,
+    weight_bits: int = 8,
+    symmetric: bool = False,
 ) -> QuantizedNetwork:
     """A quantized copy of a network, in eval mode, with scales from calibration batches.
 
@@ -55,6 +61,8 @@ def quantize(
         calibration: batches (N, C, H, W) as the network will see them; a few hundred samples do.
         max_batches: batches used at most; the rest is not even read.
         weight_bits: 8, or 7 for x86 processors without VNNI, whose fast kernels may overflow at 8.
+        symmetric: activations on int8 grids with zero point 0, and only those that weights meet or that a block
+            passes on; float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
 
     Raises:
         SpaceError: an int8 block gets a float tensor, or an fp32 block a quantized one, because a
@@ -70,6 +78,8 @@ def quantize(
     for module in quantized.modules():
         if isinstance(module, QuantizedWeights):
             module.limit = 2 ** (weight_bits - 1) - 1
+        if isinstance(module, QuantizedWeights | Quantizer):
+            module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
     _calibrate_(quantized, islice(calibration, max_batches))
     return quantized
 
@@ -120,3 +130,5 @@ def _connect_(network: QuantizedNetwork) -> None:
         elif isinstance(module, QuantizedBlock):
             assert source is not None  # _check_boundaries
             source = module.connect(source)
+        if source is not None:
+            source.needed = True  # between blocks tensors are integers, whoever reads them

@@ -1,9 +1,10 @@
 """Fake-quantized layers: they compute in float32 exactly what the integer operators will compute.
 
 Each layer has two states. While it is calibrated it computes in full precision and watches its
-outputs; afterwards its scales are fixed and every tensor it gives lies on a uint8 grid. Gradients
-pass the rounding straight through (Bengio et al., 2013) and stop where a value was clipped, so all
-layers train. This module knows tensors, not blocks, files or runtimes.
+outputs; afterwards its scales are fixed and the tensors it gives lie on the grids its scheme lays
+(schemes.py; uint8 grids unless a line says otherwise). Gradients pass the rounding straight through
+(Bengio et al., 2013) and stop where a value was clipped, so all layers train. This module knows
+tensors, not blocks, files or runtimes.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import DataError, SpaceError
+from hwnas.supernet.quantization.schemes import ASYMMETRIC, Scheme
 
-LEVELS = 255  # uint8: 0 ... 255
+LEVELS = 255  # steps of a grid: uint8 has 0 ... 255, int8 -128 ... 127
 _BIAS_LIMIT = 2.0**30  # of an int32, with room for the accumulator
 _SMALLEST_SCALE = 1e-8
-_UINT8, _INT32 = 2, 6  # ONNX TensorProto.DataType
+_UINT8, _INT8, _INT32 = 2, 3, 6  # ONNX TensorProto.DataType
 
 
 class _OnGrid(torch.autograd.Function):
-    """Rounds to a uint8 grid exactly as ONNX QuantizeLinear does: by division, ties to even.
+    """Rounds to a grid of 256 levels exactly as ONNX QuantizeLinear does: by division, ties to even.
 
     `torch.fake_quantize_per_tensor_affine` multiplies by 1 / scale instead, which sends ties (common
     where pixels come in) to other levels, and takes three times as long.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        lowest = -int(zero_point)
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, first: int) -> Tensor:
+        lowest = first - int(zero_point)
         levels = torch.div(x, scale).round_()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((levels >= lowest) & (levels <= lowest + LEVELS))
@@ -41,11 +43,11 @@ class _OnGrid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None
+        return grads[0] * inside, None, None, None
 
     @staticmethod
-    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:  # what torch.onnx.export writes
-        zero = g.op("Cast", zero_point, to_i=_UINT8)
+    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any, first: int) -> Any:  # what torch.onnx.export writes
+        zero = g.op("Cast", zero_point, to_i=_INT8 if first < 0 else _UINT8)
         return g.op("DequantizeLinear", g.op("QuantizeLinear", x, scale, zero), scale, zero)
 
 
@@ -91,15 +93,20 @@ class _HardswishOnLevels(torch.autograd.Function):
 
 
 class Quantizer(nn.Module):
-    """Puts a tensor on a uint8 grid: `scale * (level - zero_point)`, level in 0 ... 255.
+    """Puts a tensor on a grid: `scale * (level - zero_point)`, uint8 levels with a zero point, or int8 levels.
 
-    Its clipping stands for a ReLU (`lower` 0) or ReLU6 (`upper` 6): they cost nothing. The grid
-    covers all values seen in calibration: ranges shrunk to the least squared error lost 7 dB at the
-    logits of networks trained on digits, because clipping errors add up over layers.
+    On uint8 its clipping stands for a ReLU (`lower` 0) or ReLU6 (`upper` 6): they cost nothing. The int8 grid of the
+    symmetric scheme goes below 0 whatever was seen: there a ReLU is an operator, and only the upper clip is free.
+    A grid covers all values seen in calibration: ranges shrunk to the least squared error lost 7 dB at the logits
+    of networks trained on digits, because clipping errors add up over layers.
 
     Args:
         lower: values below are clipped, in full precision too.
         upper: values above likewise.
+
+    Attributes:
+        scheme: which grid, and whether there is one although no weights meet the tensor.
+        needed: weights meet the tensor, or a block passes it on.
     """
 
     scale: Tensor
@@ -111,17 +118,32 @@ class Quantizer(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
         self.observing = False
+        self.scheme: Scheme = ASYMMETRIC
+        self.needed = False
         self._extremes: list[Tensor] = []
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the tensor is put on a grid; if not, it is only clipped."""
+        return self.needed or self.scheme.everywhere
 
     def forward(self, x: Tensor) -> Tensor:
         if self.observing:
             return self._observe(x)
-        return _OnGrid.apply(x, self.scale, self.zero_point)  # type: ignore[no-any-return,no-untyped-call]
+        if self.scheme.symmetric:
+            x = F.relu(x) if self.rounds and self.lower == 0.0 else self._clip(x)
+            if not self.rounds:
+                return x
+        return _OnGrid.apply(x, self.scale, self.zero_point, self.scheme.lowest)  # type: ignore[no-any-return,no-untyped-call]
 
     def _observe(self, x: Tensor) -> Tensor:
-        if self.lower > -math.inf or self.upper < math.inf:
-            x = x.clamp(self.lower, self.upper)
+        x = self._clip(x)
         self._extremes.append(torch.stack(torch.aminmax(x)))
+        return x
+
+    def _clip(self, x: Tensor) -> Tensor:
+        if self.lower > -math.inf or self.upper < math.inf:
+            return x.clamp(self.lower, self.upper)
         return x
 
     def calibrate(self) -> None:
@@ -142,6 +164,9 @@ class Quantizer(nn.Module):
         """Fix the grid so that it covers `low` <= 0 <= `high`."""
         if low == high:  # nothing but zeros was seen: a dead tensor, which training may revive
             high = 1.0
+        if self.scheme.symmetric:
+            self.set_grid(max(max(-low, high) / (LEVELS // 2), _SMALLEST_SCALE), 0)
+            return
         scale = max((high - low) / LEVELS, _SMALLEST_SCALE)
         self.set_grid(scale, min(LEVELS, max(0, round(-low / scale))))
 
@@ -170,11 +195,11 @@ class HardswishQuantizer(Quantizer):
 
 
 class UnitQuantizer(Quantizer):
-    """The grid of a gate: [0, 1], known without calibration."""
+    """The grid of a gate: [0, 1), known without calibration. TFLite's int8 LOGISTIC has this grid and no other."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_range(0.0, 1.0)
+        self.set_grid(1 / (LEVELS + 1), 0)
 
     def _observe(self, x: Tensor) -> Tensor:
         return x
@@ -184,7 +209,7 @@ class UnitQuantizer(Quantizer):
 
 
 class QuantizedHardswish(nn.Module):
-    """Hard-swish on uint8, fake-quantized before and after; see `_HardswishOnLevels`."""
+    """Hard-swish, fake-quantized before (on uint8 only, see `_HardswishOnLevels`) and after."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,6 +217,8 @@ class QuantizedHardswish(nn.Module):
         self.after = Quantizer()
 
     def forward(self, x: Tensor) -> Tensor:
+        if not (self.before.rounds or self.before.observing):
+            return self.after(F.hardswish(x))  # type: ignore[no-any-return]
         x = self.before(x)
         if torch.onnx.is_in_onnx_export() and not self.before.observing:
             return self.after(_HardswishOnLevels.apply(x, self.before.scale, self.before.zero_point))  # type: ignore[no-any-return,no-untyped-call]
@@ -199,7 +226,7 @@ class QuantizedHardswish(nn.Module):
 
 
 class QuantizedSiLU(nn.Module):
-    """x * sigmoid(x), every tensor on a uint8 grid."""
+    """x * sigmoid(x); on uint8 every tensor is on a grid, in the symmetric scheme the result alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,9 +267,9 @@ def output_grid(module: nn.Module) -> Quantizer:
 
 
 class QuantizedWeights(nn.Module):
-    """What convolution and linear layer share: int8 weights, an int32 bias, the input's scale.
+    """What convolution and linear layer share: int8 weights, an int32 or float bias, the input's scale.
 
-    The weights' scales follow the weights, whatever changes them; the activations' scales stay. A bias
+    The weights' scales follow the weights, whatever changes them; the activations' scales stay. An int32 bias
     has scale `input_scale * weight_scale`, as integer operators want it.
     """
 
@@ -261,10 +288,12 @@ class QuantizedWeights(nn.Module):
         self.register_buffer("weight_scale", torch.ones(channels))
         self.register_buffer("weight_zero", torch.zeros(channels, dtype=torch.int32), persistent=False)
         self.observing = False
+        self.scheme: Scheme = ASYMMETRIC
         self.limit = 127  # largest level of a weight
 
     def connect(self, source: Quantizer) -> None:
-        """Take the input's scale from the quantizer that makes it."""
+        """Take the input's scale from the quantizer that makes it, which is needed therefore."""
+        source.needed = True
         self.input_scale.copy_(source.scale)
         self.update_weight_scale_()
 
@@ -272,9 +301,10 @@ class QuantizedWeights(nn.Module):
     def update_weight_scale_(self) -> None:
         """Fit the scales to the weights as they are."""
         largest = self.weight.abs().flatten(1).amax(1)  # (C,)
-        # wide enough for the bias to fit an int32, even in a channel without weights
-        for_bias = self.bias.abs() / (self.input_scale * _BIAS_LIMIT)
-        self.weight_scale.copy_(torch.maximum(largest / self.limit, for_bias).clamp_min_(_SMALLEST_SCALE))
+        scale = largest / self.limit
+        if self.scheme.everywhere:  # wide enough for the bias to fit an int32, even in a channel without weights
+            scale = torch.maximum(scale, self.bias.abs() / (self.input_scale * _BIAS_LIMIT))
+        self.weight_scale.copy_(scale.clamp_min_(_SMALLEST_SCALE))
 
     def train(self, mode: bool = True) -> QuantizedWeights:
         self.update_weight_scale_()
@@ -287,6 +317,8 @@ class QuantizedWeights(nn.Module):
         if not torch.onnx.is_in_onnx_export():  # (its own mode change has brought the scales up to date)
             self.update_weight_scale_()
         weight = torch.fake_quantize_per_channel_affine(self.weight, self.weight_scale, self.weight_zero, 0, -128, 127)
+        if not self.scheme.everywhere:
+            return weight, self.bias
         bias: Tensor = _RoundBias.apply(self.bias, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]
         return weight, bias
 

@@ -1,0 +1,29 @@
+"""The two ways in which integer operators are built, as far as they decide what torch must compute.
+
+Knows levels and which tensors lie on a grid; never a runtime by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """How activations and biases are quantized. Weights are int8, symmetric, one scale a channel, in every scheme.
+
+    Attributes:
+        lowest: level of an activation's grid, which has 256 of them: 0 for uint8, -128 for int8.
+        symmetric: the zero point is always 0, so a grid goes as far below 0 as above.
+        everywhere: every tensor lies on a grid, and a bias on that of the int32 accumulator, as processors with
+            integer operators for everything want it. Otherwise only the tensors that a convolution or a linear layer
+            reads, and those that a block passes on; what comes between, biases too, is float.
+    """
+
+    lowest: int
+    symmetric: bool
+    everywhere: bool
+
+
+ASYMMETRIC = Scheme(lowest=0, symmetric=False, everywhere=True)
+SYMMETRIC = Scheme(lowest=-128, symmetric=True, everywhere=False)
