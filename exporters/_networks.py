@@ -78,13 +78,15 @@ def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwor
     return network
 
 
-def deployable(network: PlainNetwork, *, precision: str, rng: np.random.Generator) -> nn.Module:
+def deployable(
+    network: PlainNetwork, *, precision: str, rng: np.random.Generator, symmetric: bool = False
+) -> nn.Module:
     """The network as it would ship: BatchNorm folded, int8 blocks quantized by one random image."""
     if precision == "fp32":
         return fold_batchnorm(network)
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
     with _one_thread():  # sums in another order would give other ranges, and so another file
-        return quantize(network, [images])
+        return quantize(network, [images], symmetric=symmetric)
 
 
 @contextmanager

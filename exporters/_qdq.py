@@ -162,12 +162,16 @@ def rename(graph: GraphProto, old: str, new: str) -> None:
 # ---------------------------------------------------------------- a block's float ends
 
 
-def quantize_input(graph: GraphProto) -> None:
-    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8, images (N, H, W, C).
+def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
+    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8 or int8, images (N, H, W, C).
 
     Between two int8 blocks of a network, runtimes keep tensors channels-last. A Transpose leads back
     to (N, C, H, W); it meets the opposite one that the runtime puts around its convolution, and both
     vanish. Without it a block alone would pay for two transpositions that no network has.
+
+    Args:
+        graph: changed in place.
+        channels_last: False leaves images (N, C, H, W), for a runtime that chooses layouts itself, ends included.
 
     Raises:
         ExportError: the graph does not begin with a QuantizeLinear.
@@ -177,18 +181,23 @@ def quantize_input(graph: GraphProto) -> None:
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
     inside = readers[0].output[0]
-    if not _is_image(entry):
+    dtype = _levels(graph, readers[0])
+    if not channels_last or not _is_image(entry):
         inside = entry.name
         rename(graph, readers[0].output[0], inside)
     else:
         graph.node.insert(0, helper.make_node("Transpose", [entry.name], [inside], name="enter", perm=[0, 3, 1, 2]))
         _permute(entry, (0, 2, 3, 1))
     graph.node.remove(readers[0])
-    entry.type.tensor_type.elem_type = TensorProto.UINT8
+    entry.type.tensor_type.elem_type = dtype
 
 
-def quantize_output(graph: GraphProto) -> None:
-    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8, images (N, H, W, C).
+def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
+    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8 or int8, images (N, H, W, C).
+
+    Args:
+        graph: changed in place.
+        channels_last: as in `quantize_input`.
 
     Raises:
         ExportError: the graph does not end with a DequantizeLinear.
@@ -200,14 +209,20 @@ def quantize_output(graph: GraphProto) -> None:
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )
     graph.node.remove(last)
-    if not _is_image(result):
+    dtype = _levels(graph, last)
+    if not channels_last or not _is_image(result):
         rename(graph, last.input[0], result.name)
     else:
         graph.node.append(
             helper.make_node("Transpose", [last.input[0]], [result.name], name="leave", perm=[0, 2, 3, 1])
         )
         _permute(result, (0, 2, 3, 1))
-    result.type.tensor_type.elem_type = TensorProto.UINT8
+    result.type.tensor_type.elem_type = dtype
+
+
+def _levels(graph: GraphProto, node: NodeProto) -> int:
+    """The ONNX type of a (de)quantize node's levels."""
+    return next((t.data_type for t in graph.initializer if t.name == node.input[2]), TensorProto.UINT8)
 
 
 def _is_image(value: ValueInfoProto) -> bool:

@@ -36,6 +36,8 @@ class OnnxExporter:
     """
 
     format = "onnx"
+    _symmetric = False  # how what is only timed is quantized
+    _channels_last = True  # images at an int8 block's ends
 
     def __init__(self, *, dynamic_batch: bool = True) -> None:
         self.dynamic_batch = dynamic_batch
@@ -54,7 +56,7 @@ class OnnxExporter:
             ExportError: the module has something that ONNX cannot say; names it.
         """
         proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
-        return _write(proto, path, precision=precision)
+        return self._write(proto, path, precision=precision)
 
     def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
         """Write one block with random weights, batch 1, input "input" and output "output".
@@ -79,18 +81,19 @@ class OnnxExporter:
         if integers_out and block.kind != "quantize":
             blocks.append(_networks.boundary("dequantize", block.out_shape))
         rng = np.random.default_rng(seed)
-        model = _networks.deployable(_networks.random_network(blocks, rng), precision=block.precision, rng=rng)
+        network = _networks.random_network(blocks, rng)
+        model = _networks.deployable(network, precision=block.precision, rng=rng, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
         if integers_in:
-            _qdq.quantize_input(proto.graph)
+            _qdq.quantize_input(proto.graph, channels_last=self._channels_last)
         if integers_out:
-            _qdq.quantize_output(proto.graph)
+            _qdq.quantize_output(proto.graph, channels_last=self._channels_last)
         _qdq.drop_unused(proto.graph)
-        artefact = _write(proto, path, precision=block.precision)
+        artefact = self._write(proto, path, precision=block.precision)
         return replace(
             artefact,
-            input=_integers(block.in_shape) if integers_in else artefact.input,
-            output=_integers(block.out_shape) if integers_out else artefact.output,
+            input=self._integers(block.in_shape) if integers_in else artefact.input,
+            output=self._integers(block.out_shape) if integers_out else artefact.output,
         )
 
     def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
@@ -112,10 +115,10 @@ class OnnxExporter:
 
         rng = np.random.default_rng(seed)
         network = _networks.random_network(list(blocks), rng)
-        model = _networks.deployable(network, precision=precision, rng=rng)
+        model = _networks.deployable(network, precision=precision, rng=rng, symmetric=self._symmetric)
         example = torch.zeros(1, *network.in_shape)
         proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
-        return _write(proto, path, precision=precision)
+        return self._write(proto, path, precision=precision)
 
     def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
         """Write the fixed network whose time tells how fast the machine is at the moment.
@@ -134,14 +137,18 @@ class OnnxExporter:
             raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
         rng = np.random.default_rng(0)
         network = _networks.random_network(_networks.reference_blocks(precision), rng)
-        model = _networks.deployable(network, precision=precision, rng=rng)
-        example = torch.zeros(1, *network.in_shape)
-        return _write(_trace(model, example, names=("input", "logits"), dynamic_batch=False), path, precision=precision)
+        model = _networks.deployable(network, precision=precision, rng=rng, symmetric=self._symmetric)
+        proto = _trace(model, torch.zeros(1, *network.in_shape), names=("input", "logits"), dynamic_batch=False)
+        return self._write(proto, path, precision=precision)
 
+    def _integers(self, shape: tuple[int, ...]) -> TensorSpec:
+        """A block's quantized end; its scale does not matter, as its weights do not."""
+        layout = "NHWC" if self._channels_last and len(shape) == 3 else "NCHW"
+        return TensorSpec(layout=layout, dtype="int8" if self._symmetric else "uint8")
 
-def _integers(shape: tuple[int, ...]) -> TensorSpec:
-    """A block's quantized end; its scale does not matter, as its weights do not."""
-    return TensorSpec(layout="NHWC" if len(shape) == 3 else "NCHW", dtype="uint8")
+    def _write(self, proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
+        """The file, and what it is called."""
+        return _write(proto, path, format=self.format, precision=precision)
 
 
 # ---------------------------------------------------------------- writing
@@ -183,7 +190,7 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
     return proto
 
 
-def _write(proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
+def _write(proto: onnx.ModelProto, path: Path, *, format: str, precision: str) -> Artefact:
     from . import _qdq
 
     proto.producer_name, proto.producer_version = "hwnas", __version__
@@ -194,7 +201,7 @@ def _write(proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
     data = proto.SerializeToString(deterministic=True)
     write_whole(path, data)
     digest = hashlib.sha256(data).hexdigest()
-    return Artefact(path=path, format="onnx", precision=precision, sha256=digest, size_bytes=len(data))
+    return Artefact(path=path, format=format, precision=precision, sha256=digest, size_bytes=len(data))
 
 
 def _culprit(model: nn.Module, example: Tensor) -> str:

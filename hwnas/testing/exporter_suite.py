@@ -147,7 +147,8 @@ def check_int8_parity(case: ExporterCase) -> None:
     activations = [("iiii", act) for act in ("relu", "relu6", "hswish", "silu")]
     mixtures = [(pattern, "relu6") for pattern in _MIXTURES]
     for pattern, act in (*activations, *mixtures):
-        model = quantize(sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16)), [images])
+        network = sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16))
+        model = quantize(network, [images], symmetric=_symmetric(case))
         expected, found = _through_torch(model, images), _through_runtime(case, model, images, "int8")
         step = _step(model, expected)
         worst = np.abs(found - expected).max() / step
@@ -159,7 +160,8 @@ def check_int8_parity(case: ExporterCase) -> None:
 
 def check_deterministic(case: ExporterCase) -> None:
     """The same module gives the same bytes, and so do the same block and seed."""
-    quantized = quantize(sample_network(sample_blocks("iiii")), [sample_images(_BATCH)])
+    images = sample_images(_BATCH)
+    quantized = quantize(sample_network(sample_blocks("iiii")), [images], symmetric=_symmetric(case))
     first, second = (_export(case, quantized, "int8", name) for name in ("first", "second"))
     _require(first.sha256 == second.sha256, "exporting one module twice gave different files")
     for block in sample_blocks("ifif"):
@@ -245,6 +247,10 @@ CHECKS: tuple[Callable[[ExporterCase], None], ...] = (
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _symmetric(case: ExporterCase) -> bool:
+    return case.runtime.quantization == "symmetric"
 
 
 def _export(case: ExporterCase, model: nn.Module, precision: str, name: str = "network") -> Artefact:
