@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from hwnas.devices import load_device
 from hwnas.testing.fake import fake_device
 from hwnas.testing.runtime_suite import RuntimeSuite
 from hwnas.types import Artefact, Device
+from tests.devices import tflite_models
 from tests.measure.onnx_models import write_model
 
 
@@ -22,3 +26,18 @@ class TestOnnxRuntime(OnnxFiles):
 class TestFakeRuntime(OnnxFiles):
     def device(self) -> Device:
         return fake_device()
+
+
+class TestLiteRt(RuntimeSuite):
+    @pytest.fixture(autouse=True)
+    def installed(self) -> None:
+        pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
+
+    def device(self) -> Device:
+        return load_device("cpu-litert")
+
+    def artefact(self, folder: Path, *, precision: str, size: int = 1) -> Artefact:
+        return tflite_models.write_tflite(folder / f"{precision}-{size}.tflite", precision=precision, size=size)
+
+    def inputs(self, precision: str) -> np.ndarray:
+        return tflite_models.inputs(precision)
