@@ -8,6 +8,7 @@ never import what it names before somebody asks for it.
 from __future__ import annotations
 
 import importlib
+import re
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from typing import Any
 
@@ -87,6 +88,19 @@ def extra(kind: str, name: str) -> str | None:
     """The extra that installs what a built-in name needs, "" for the core; None if a third party registered it."""
     found = _BUILT_IN[kind].get(name)
     return found[1] if found else None
+
+
+def modules(kind: str) -> tuple[str, ...]:
+    """The modules of the built-in objects of a kind, sorted; none is imported."""
+    return tuple(sorted({target.partition(":")[0] for target, _ in _BUILT_IN[kind].values()}))
+
+
+def distributions(kind: str, name: str) -> tuple[str, ...]:
+    """Names of the distributions that the extra of a built-in object brings; empty if it has no extra."""
+    wanted = extra(kind, name)
+    ending = re.compile(rf"""extra\s*==\s*["']{re.escape(wanted)}["']""") if wanted else None
+    found = [r for r in requirements() if ending is not None and ending.search(r)]
+    return tuple(re.split(r"[\s<>=!~;\[]", r, maxsplit=1)[0] for r in found)
 
 
 def requirements() -> tuple[str, ...]:

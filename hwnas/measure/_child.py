@@ -34,6 +34,7 @@ class Child:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  a pipe nobody reads would fill and block it
         self._next_id = 0
         self._received = b""
+        self.last_words = ""  # of its standard error, once it was found dead or stopped
         try:
             # A session of its own: Ctrl-C reaches the parent alone, and the child's children die with it.
             self._process = subprocess.Popen(
@@ -63,6 +64,11 @@ class Child:
         """Process id."""
         return self._process.pid
 
+    @property
+    def exit_status(self) -> int | None:
+        """Of the dead process; negative for the signal it died of. None while it runs."""
+        return self._process.poll()
+
     def request(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
         """Ask for one operation and wait for its result.
 
@@ -76,12 +82,23 @@ class Child:
             WorkerCrashedError: the child died; the message has its exit signal and last words.
             HwnasError: the child reported an error; it can still be used.
         """
+        reply = self.exchange(op, arguments, timeout_s=timeout_s)
+        if not reply["ok"]:
+            raise error_from_json(reply["error"])
+        return reply["result"]
+
+    def exchange(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
+        """The reply as it comes: what the child reports is not raised.
+
+        Raises:
+            MeasurementTimeoutError, WorkerCrashedError: as for `request`.
+        """
         self._next_id += 1
         line = json.dumps({"id": self._next_id, "op": op, **arguments}).encode() + b"\n"
         deadline = time.monotonic() + timeout_s
         try:
             self._send(line, deadline)
-            reply = self._receive(deadline)
+            return self._receive(deadline)
         except TimeoutError:
             last_words = self._last_words()
             self.kill()
@@ -93,9 +110,6 @@ class Child:
         except BaseException:  # Ctrl-C: its answer would be taken for that of the next request
             self.kill()
             raise
-        if not reply["ok"]:
-            raise error_from_json(reply["error"])
-        return reply["result"]
 
     def close(self) -> None:
         """Ask the child to end; kill it if it does not."""
@@ -156,8 +170,8 @@ class Child:
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _TAIL_BYTES))
-        tail = self._errors.read().decode(errors="replace").strip()
-        return f"; its last words: {tail}" if tail else ""
+        self.last_words = self._errors.read().decode(errors="replace").strip()
+        return f"; its last words: {self.last_words}" if self.last_words else ""
 
 
 def _wait(deadline: float, *, readable: int | None = None, writable: int | None = None) -> None:

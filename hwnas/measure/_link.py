@@ -5,11 +5,10 @@ Knows the protocol and one device; not what is measured, nor what happens to res
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from hwnas.errors import MeasurementError, MeasurementTimeoutError, WorkerCrashedError
-from hwnas.measure._child import Child
 from hwnas.measure.protocol import PROTOCOL, artefact_to_json, device_to_json
 from hwnas.types import Artefact, Device
 
@@ -20,14 +19,40 @@ class RuntimeBrokenError(MeasurementError):
     """The process dies whatever it is given: no single artefact is to blame."""
 
 
-class Link:
-    """A connection to a child that may be started several times. One thread at a time."""
+class Process(Protocol):
+    """What a link needs of a measuring process: `Child` is one here, `BoardProcess` one on a board."""
 
-    def __init__(self, device: Device, *, command: Sequence[str], start_timeout_s: float) -> None:
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests; once dead it stays so."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        ...
+
+    def request(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
+        """The result of one operation; dead after a crash or a timeout."""
+        ...
+
+    def close(self) -> None:
+        """End it politely."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+class Link:
+    """A connection to a process that may be started several times. One thread at a time."""
+
+    def __init__(self, device: Device, *, start: Callable[[], Process], start_timeout_s: float) -> None:
         self.device = device
-        self._command = tuple(command)
+        self._start = start
         self._start_timeout_s = start_timeout_s
-        self._child: Child | None = None
+        self._child: Process | None = None
         self._context: dict[str, str] = {}
         self._first_run_s: dict[str, float] = {}  # of each artefact the child has loaded
         self._costs: dict[str, dict[str, float]] = {}  # likewise, what its session tells
@@ -111,11 +136,11 @@ class Link:
         self._child = None
         self._first_run_s.clear()
 
-    def _running(self) -> Child:
+    def _running(self) -> Process:
         if self._child is not None and self._child.alive:
             return self._child
         self.stop(at_once=True)
-        child = Child(self._command)
+        child = self._start()
         try:
             hello = {"protocol": PROTOCOL, "device": device_to_json(self.device)}
             self._context = child.request("hello", hello, timeout_s=self._start_timeout_s)["context"]

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.errors import WorkerCrashedError
+from hwnas.measure._child import Child
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
+from hwnas.measure.board import board_processes
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
@@ -34,21 +36,30 @@ def ignore_result(key: str, result: Result) -> None:
 class Worker:
     """A measuring process for one device. Use as a context manager; leaving it ends the process.
 
-    The process starts with the first request and is replaced after a crash or a timeout. One thread at a time.
+    The process starts with the first request and is replaced after a crash or a timeout. On a board
+    (`device.connection`) a lost link is found again and what was cut short is repeated; a board that stays lost or
+    cannot be used is a MeasurementError that blames no artefact. One thread at a time.
     """
 
     def __init__(self, device: Device, *, command: Sequence[str] | None = None, start_timeout_s: float = 60.0) -> None:
         """Describe the process; it starts later.
 
         Args:
-            device: sent to the child, which loads the device's runtime.
-            command: starts a child that speaks the protocol; by default this Python.
+            device: sent to the child, which loads the device's runtime. With a `connection` the process runs on that
+                board, and everything else is the same.
+            command: starts a child here that speaks the protocol; by default this Python.
             start_timeout_s: importing a runtime on a small board takes its time.
+
+        Raises:
+            ConfigError, UnknownNameError: a setting of the device's connection is wrong.
         """
         self.device = device
+        if device.connection and command is None:
+            self._link = Link(device, start=board_processes(device), start_timeout_s=start_timeout_s)
+            return
         # -P: a file in the working folder named like a package must not be imported in its place.
         command = command or (sys.executable, "-P", "-m", "hwnas.measure.worker")
-        self._link = Link(device, command=command, start_timeout_s=start_timeout_s)
+        self._link = Link(device, start=lambda: Child(command), start_timeout_s=start_timeout_s)
 
     def __enter__(self) -> Worker:
         return self
@@ -58,7 +69,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Id of the measuring process; None while there is none."""
+        """Id of the measuring process, or of the one that leads to its board; None while there is none."""
         return self._link.pid
 
     def context(self) -> Mapping[str, str]:

@@ -2,8 +2,9 @@
 
 A request is `{"id": 1, "op": "load", ...}`, its reply `{"id": 1, "ok": true, "result": ...}` or
 `{"id": 1, "ok": false, "error": {"type": "ArtefactError", "message": "..."}}`. Operations: `hello` (always
-first: protocol number and device), `load`, `time`, `run`, `info`, `close`, `quit`. The same lines travel
-over a pipe or over SSH. Knows the vocabulary of types.py; neither processes nor runtimes.
+first: protocol number and device), `load`, `time`, `run`, `info`, `close`, `quit`. On a board they are
+wrapped in requests to its agent, which travel in the same way. Knows the vocabulary of types.py; neither processes
+nor runtimes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from hwnas.errors import HwnasError, MeasurementError
 from hwnas.types import Artefact, Device, TensorSpec
 
 PROTOCOL = 2
+AGENT_PROTOCOL = 1  # of the agent on a board (agent.py), which passes these requests on
 
 # Raised again under their own name on the parent's side; any other error becomes a MeasurementError.
 _CARRIED = {
     c.__name__: c
-    for c in (errors.ConfigError, errors.MeasurementError, errors.MeasurementTimeoutError, errors.ArtefactError)
+    for c in (
+        errors.ConfigError,
+        errors.MeasurementError,
+        errors.MeasurementTimeoutError,
+        errors.ArtefactError,
+        errors.WorkerCrashedError,  # told by a board's agent of the process there
+    )
 }
 
 

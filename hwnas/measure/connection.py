@@ -1,0 +1,119 @@
+"""How a board is reached: the settings of a device's `connection`, checked, and the transport they name.
+
+Knows settings and the registry; opens nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from hwnas import registry
+from hwnas.errors import ConfigError
+from hwnas.types import Option
+
+
+class Transport(Protocol):
+    """Starts commands on a board. Its class is called with the settings of the connection that it names in `keys`.
+
+    Attributes:
+        keys: the settings it has, beside those of every connection: name -> type.
+        board: the board's name, for people.
+    """
+
+    keys: Mapping[str, type]
+    board: str
+
+    def command(self, arguments: Sequence[str], *, timeout_s: float) -> list[str]:
+        """The command here that runs one there, with standard input, output and error passed on.
+
+        It ends when the one there does, and the one there loses its standard input when it is killed.
+
+        Args:
+            arguments: program and arguments; a program `~/...` is in the home folder there.
+            timeout_s: for connecting, as far as the transport can limit it.
+        """
+        ...
+
+    def advice(self, words: str) -> str:
+        """What a person can do when connecting failed with these words on standard error; "" if nothing is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """The settings every transport shares.
+
+    Attributes:
+        transport: registered name.
+        python: command that starts Python on the board; `~/venv/bin/python` is one of a virtual environment there.
+        folder: of the agent and the artefacts on the board.
+        agent: path of an agent put there by hand (`hwnas agent --write`); empty: it is sent.
+        connect_timeout_s: for one attempt.
+        reconnect_s: a lost board is looked for so long: it may be booting.
+        max_file_mb: larger files are not sent.
+        cache_mb: artefacts kept on the board; beyond, the least recently used are removed.
+    """
+
+    transport: str
+    python: str = "python3"
+    folder: str = "~/.cache/hwnas-agent"
+    agent: str = ""
+    connect_timeout_s: float = 20.0
+    reconnect_s: float = 300.0
+    max_file_mb: float = 512.0
+    cache_mb: float = 1024.0
+
+
+_TYPES: Mapping[str, type] = {
+    "transport": str,
+    "python": str,
+    "folder": str,
+    "agent": str,
+    "connect_timeout_s": float,
+    "reconnect_s": float,
+    "max_file_mb": float,
+    "cache_mb": float,
+}
+assert set(_TYPES) == {f.name for f in fields(Connection)}
+
+
+def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transport]:
+    """The checked settings of a device's `connection`, and its transport.
+
+    Raises:
+        ConfigError: a setting is unknown, absent or has a wrong value; lists the known ones.
+        UnknownNameError: there is no such transport; lists those there are.
+    """
+    name = options.get("transport")
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"a device's connection needs a transport, one of {', '.join(registry.names('transports'))}; "
+            f"it has: {', '.join(options) or 'nothing'}"
+        )
+    made = registry.load("transports", name)
+    known = {**_TYPES, **made.keys}
+    for key, value in options.items():
+        _check(key, value, known=known, transport=name)
+    shared: dict[str, Any] = {key: value for key, value in options.items() if key in _TYPES}
+    transport: Transport = made({key: value for key, value in options.items() if key in made.keys})
+    return Connection(**shared), transport
+
+
+def _check(key: str, value: Option, *, known: Mapping[str, type], transport: str) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(
+            f"connection: unknown setting {key!r}{hint}; transport {transport!r} knows: {', '.join(sorted(known))}"
+        )
+    wanted = known[key]
+    if wanted is str:
+        if not isinstance(value, str) or any(ord(c) < ord(" ") for c in value):
+            raise ConfigError(f"connection: {key} is {value!r}; allowed: a text without control characters")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigError(f"connection: {key} is {value!r}; allowed: a number above 0")
+    elif wanted is int and not isinstance(value, int):
+        raise ConfigError(f"connection: {key} is {value!r}; allowed: a whole number from 1")
