@@ -1,0 +1,158 @@
+"""What an audit means for the space of a run: values for its configuration, and warnings.
+
+Knows findings, configurations and the stages of a space; must never load torch or a runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hwnas import registry
+from hwnas.config import Config
+from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE
+from hwnas.pipeline._audit_file import Audit
+from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
+
+_NAMES = {"se": "squeeze-and-excitation", "kernel_size": "kernel size", "expand_ratio": "expand ratio"}
+_BASES = {
+    "activation": BASE_ACTIVATION,
+    "se": "none",
+    "kernel_size": f"{BASE_KERNEL_SIZE}",
+    "expand_ratio": f"{BASE_EXPAND_RATIO}",
+}
+
+
+def suggestion(audit: Audit) -> dict[str, Any]:
+    """Values for the configuration of a run on this device, by key; only what the audit has a reason for.
+
+    They are judged in the precision that suits the device best: int8 where it pays, else fp32.
+    """
+    values: dict[str, Any] = {}
+    left_out = {(f.choice, f.option) for f in _left_out(audit) if f.precision == best_precision(audit)}
+    worth = worthwhile_precisions(audit)
+    if worth != audit.precisions:
+        values["space.precisions"] = list(worth)
+    if any(choice == "activation" for choice, _ in left_out):
+        values["space.activation"] = BASE_ACTIVATION
+    if ("se", True) in left_out:
+        values["space.se"] = False
+    return values
+
+
+def advice(config: Config, audit: Audit) -> list[str]:
+    """What the configured space has that the audit advises against; empty if all is well.
+
+    Args:
+        config: of a run on the audit's device.
+        audit: of it.
+
+    Raises:
+        ConfigError: the preset does not take what the configuration asks of it.
+    """
+    space = _Space(config)
+    precisions = [p for p in space.precisions if p in audit.precisions]
+    lines = []
+    for f in _left_out(audit):
+        if f.precision not in precisions or not space.uses(f):
+            continue
+        if f.choice == "precision" and len(precisions) == 1:  # its own wish, and nothing else is left
+            continue
+        lines.append(f"on {audit.device} leave out {describe(f)}{_mend(f)}")
+    for precision in precisions:
+        multiple = recommended_multiple(audit.findings, precision)
+        if multiple > space.divisor:
+            lines.append(
+                f"on {audit.device} {precision} wants channels in multiples of {multiple}; space "
+                f"{config.space.preset!r} has multiples of {space.divisor}"
+            )
+    return lines
+
+
+def suggestion_lines(audit: Audit) -> list[str]:
+    """What to leave out on the device, and how a configuration says so, for people."""
+    lines = [f"leave out {describe(f)}" for f in _left_out(audit)]
+    for precision in audit.precisions:
+        multiple = recommended_multiple(audit.findings, precision)
+        if multiple > 8:
+            lines.append(f"in {precision} make channels multiples of {multiple}")
+    values = suggestion(audit)
+    if values:
+        settings = " ".join(f"--set {key}={_toml(value)}" for key, value in values.items())
+        lines.append(f"for a run on this device: {settings}")
+    return lines or ["nothing to leave out: every choice costs about what its work costs"]
+
+
+def describe(f: Finding) -> str:
+    """`hswish in int8: 3.1x relu6, slower than fp32`."""
+    if f.choice == "precision":
+        return f"{f.option}: {f.reason}"
+    if f.choice == "multiple":
+        return f"widths that are no multiple of {2 * int(f.option)} in {f.precision}: {f.reason}"
+    name = str(f.option) if f.choice == "activation" else _NAMES[f.choice]
+    if f.choice in ("kernel_size", "expand_ratio"):
+        name = f"{name} {f.option}"
+    return f"{name} in {f.precision}: {f.reason} (against {_BASES[f.choice]})"
+
+
+def worthwhile_precisions(audit: Audit) -> tuple[str, ...]:
+    """The precisions without one that gains nothing; all, if none would be left."""
+    bad = {f.precision for f in _left_out(audit) if f.choice == "precision"}
+    return tuple(p for p in audit.precisions if p not in bad) or audit.precisions
+
+
+def best_precision(audit: Audit) -> str:
+    """int8 where it pays, else the first there is."""
+    worth = worthwhile_precisions(audit)
+    return "int8" if "int8" in worth else worth[0]
+
+
+def _left_out(audit: Audit) -> Iterator[Finding]:
+    """What the audit advises against, widths aside: they come as one number, `recommended_multiple`."""
+    return (f for f in audit.findings if f.verdict == LEAVE_OUT and f.choice != "multiple")
+
+
+def _mend(f: Finding) -> str:
+    if f.choice == "activation":
+        return f'; set space.activation = "{BASE_ACTIVATION}"'
+    if f.choice == "se":
+        return "; set space.se = false"
+    if f.choice == "precision":
+        return '; set space.precisions = ["fp32"]'
+    return ""  # the search avoids it by itself: the table knows what it costs
+
+
+def _toml(value: object) -> str:
+    from hwnas._toml import format_value
+
+    text = format_value(value)  # type: ignore[arg-type]
+    return f"'{text}'" if isinstance(value, list) else text.strip('"')
+
+
+class _Space:
+    """What a configured space may choose from."""
+
+    def __init__(self, config: Config) -> None:
+        from hwnas.errors import ConfigError
+        from hwnas.spaces.mobilenet import MobileNetSpace
+
+        c = config.space
+        style = {k: v for k, v in (("activation", c.activation), ("se", c.se)) if v is not None}
+        try:
+            space = registry.load("spaces", c.preset)(3, 10, **style)  # neither images nor classes matter here
+        except TypeError as e:
+            raise ConfigError(f"space {c.preset!r} does not take {', '.join(style)}: {e}") from e
+        if not isinstance(space, MobileNetSpace):
+            raise ConfigError(f"space {c.preset!r} is not of inverted residuals, which an audit is about")
+        self.precisions = tuple(c.precisions or space.precisions)
+        self.divisor = space.channel_divisor
+        self._options: dict[str, set[object]] = {
+            "precision": set(self.precisions),
+            "activation": {space.stem_activation, space.head_activation}.union(*(s.activations for s in space.stages)),
+            "se": set().union(*(s.se for s in space.stages)),
+            "kernel_size": set().union(*(s.kernel_sizes for s in space.stages)),
+            "expand_ratio": set().union(*(s.expand_ratios for s in space.stages)),
+        }
+
+    def uses(self, finding: Finding) -> bool:
+        return finding.option in self._options[finding.choice]

@@ -1,0 +1,129 @@
+"""An audit as a file: `audit.json`, read by later runs and by other programs. Knows JSON and findings only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hwnas.errors import TableError
+from hwnas.files import read_json, write_json
+from hwnas.pipeline._audit_cases import Case
+from hwnas.pipeline._audit_rules import Finding, Measured
+from hwnas.types import Block, Statistic
+
+SCHEMA = 1
+AUDIT_FILE = "audit.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What a device does well and badly.
+
+    Attributes:
+        device: name of its description.
+        runtime: registered name.
+        precisions: that were audited.
+        source: `measured`, or who estimated the times: `estimated by ...`.
+        context: of the measurement: hardware, runtime version, threads, date, ...
+        findings: one for each option and precision.
+        measured: the blocks behind them.
+    """
+
+    device: str
+    runtime: str
+    precisions: tuple[str, ...]
+    source: str
+    context: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+    measured: tuple[Measured, ...]
+
+
+def save_audit(audit: Audit, path: Path, *, statistics: Mapping[str, Statistic], suggestion: Mapping[str, Any]) -> None:
+    """Write an audit.
+
+    Args:
+        audit: to write.
+        path: of the file.
+        statistics: block key -> the statistic behind its time.
+        suggestion: for the configuration of a run; for readers of the file, `load_audit` does not need it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json(
+        path,
+        {
+            "schema": SCHEMA,
+            "device": audit.device,
+            "runtime": audit.runtime,
+            "precisions": list(audit.precisions),
+            "source": audit.source,
+            "context": dict(audit.context),
+            "suggestion": dict(suggestion),
+            "findings": [asdict(f) for f in audit.findings],
+            "measurements": [_measurement(m, statistics) for m in audit.measured],
+        },
+    )
+
+
+def load_audit(path: Path) -> Audit:
+    """Read an audit.
+
+    Args:
+        path: of the file, or of the folder it stands in.
+
+    Raises:
+        TableError: there is none, it is damaged, or of another schema.
+    """
+    path = Path(path)
+    path = path / AUDIT_FILE if path.is_dir() else path
+    try:
+        values = read_json(path)
+        if values["schema"] != SCHEMA:
+            raise TableError(f"{path} has schema {values['schema']!r}; this version of hwnas reads {SCHEMA}")
+        return Audit(
+            device=values["device"],
+            runtime=values["runtime"],
+            precisions=tuple(values["precisions"]),
+            source=values["source"],
+            context=values["context"],
+            findings=tuple(Finding(**{f.name: v[f.name] for f in fields(Finding)}) for v in values["findings"]),
+            measured=tuple(_measured(v) for v in values["measurements"]),
+        )
+    except OSError as e:
+        raise TableError(f"there is no audit {path}: {e.strerror}; make one with `hwnas devices audit`") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        if isinstance(e, TableError):
+            raise
+        raise TableError(
+            f"{path} is damaged ({type(e).__name__}: {e}); make it again with `hwnas devices audit`"
+        ) from e
+
+
+def _measurement(m: Measured, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
+    statistic = statistics.get(m.case.block.key)
+    outcome = {"failure": m.failure} if statistic is None else {"latency_ms": asdict(statistic)}
+    return {
+        "site": m.case.site,
+        "choice": m.case.choice,
+        "option": m.case.option,
+        "block": m.case.block.key,
+        **outcome,
+    }
+
+
+def _measured(values: Mapping[str, Any]) -> Measured:
+    case = Case(
+        site=values["site"],
+        choice=values["choice"],
+        option=values["option"],
+        block=Block.from_key(values["block"]),
+    )
+    latency = values.get("latency_ms")
+    return Measured(
+        case=case,
+        latency_ms=float(latency["fastest"]) if latency is not None else None,
+        failure=values.get("failure", ""),
+    )

@@ -1,0 +1,260 @@
+"""From an audit's times to verdicts, by rules whose thresholds stand here.
+
+Every option is held against the base block of the same shape and precision (relu6, no squeeze-and-excitation, 3 x 3,
+expand ratio 4). What counts is the excess: how much longer it takes than the base, over how many more
+multiply-accumulates it does. An option that costs just what its work costs has excess 1. A width is held against
+what the two widths around it, which are multiples of twice as many channels, say its work should cost.
+Knows times and blocks; not how they were measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hwnas.cost.analytic import macs
+from hwnas.pipeline._audit_cases import BASE, WIDTH_SITES, WIDTHS, Case
+from hwnas.types import Option
+
+# Of a whole network the changed operators are a part only: an excess of 1.2 in a block is the least that is seen in
+# the network's latency beside what a table predicts it to (some percent); at 1.5 another choice is nearly always the
+# better use of the time (an expand ratio of 6 instead of 4 costs as much).
+COSTLY_EXCESS, LEAVE_OUT_EXCESS = 1.2, 1.5
+# int8 costs accuracy and care. It should pay by what networks designed for it are known to gain, at least.
+INT8_WORTH, INT8_GAINS = 1.3, 1.05
+
+FINE, COSTLY, LEAVE_OUT = "fine", "costly", "leave out"
+VERDICTS = (FINE, COSTLY, LEAVE_OUT)  # from good to bad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One case with its outcome.
+
+    Attributes:
+        case: what was measured.
+        latency_ms: undisturbed time of one run; None if it failed.
+        failure: why; "" if it did not.
+    """
+
+    case: Case
+    latency_ms: float | None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one option costs in one precision.
+
+    Attributes:
+        choice: `precision` (int8 against fp32, of the base), `activation`, `se`, `kernel_size`, `expand_ratio`, or
+            `multiple` (a width that is a multiple of so many channels and not of twice as many).
+        option: taken for it.
+        precision: of the blocks.
+        excess: site -> time over the base's, divided by `work`; `precision`: int8's time over fp32's.
+        ratio: geometric mean over the sites of the time over the base's.
+        work: likewise of the multiply-accumulates.
+        macs_per_ns: likewise, of the option itself: how well the device is used.
+        speedup: likewise of the time in fp32 over that in int8, both with this option; None if one is not known.
+        verdict: fine, costly or leave out.
+        reason: of the verdict, for people.
+    """
+
+    choice: str
+    option: Option
+    precision: str
+    excess: Mapping[str, float]
+    ratio: float | None
+    work: float | None
+    macs_per_ns: float | None
+    speedup: float | None
+    verdict: str
+    reason: str
+
+    @property
+    def mean_excess(self) -> float | None:
+        """Geometric mean over the sites; None if nothing could be measured."""
+        return _mean(self.excess.values())
+
+
+def judge(measured: Sequence[Measured], *, precisions: Sequence[str]) -> tuple[Finding, ...]:
+    """All findings, the precision's first, then option by option.
+
+    Args:
+        measured: cases with their outcomes.
+        precisions: that were measured.
+    """
+    book = _Book(measured)
+    found: list[Finding] = []
+    base_speedup = book.speedup(BASE, BASE)
+    if "int8" in precisions:
+        found.append(_judge_int8(book, base_speedup, compared="fp32" in precisions))
+    for choice, option in book.options():
+        found.extend(_judge_option(book, choice, option, p, base_speedup=base_speedup) for p in precisions)
+    for multiple in WIDTHS:
+        found.extend(_judge_multiple(book, multiple, p) for p in precisions)
+    return tuple(found)
+
+
+def recommended_multiple(findings: Iterable[Finding], precision: str) -> int:
+    """Channels should be multiples of so many: twice the largest multiple that costs too much; 4 if none does."""
+    bad = [int(f.option) for f in findings if f.choice == "multiple" and f.precision == precision and f.verdict != FINE]
+    return 2 * max(bad) if bad else min(WIDTHS)
+
+
+class _Book:
+    """The outcomes by what they are of."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        self._by_place = {(m.case.choice, m.case.option, m.case.block.precision, m.case.site): m for m in measured}
+
+    def options(self) -> list[tuple[str, Option]]:
+        """(choice, option) that change a base, in order."""
+        return list(dict.fromkeys(k[:2] for k in self._by_place if k[0] not in (BASE, "width")))
+
+    def all(self, choice: str, option: Option, precision: str) -> list[Measured]:
+        return [m for (c, o, p, _), m in self._by_place.items() if (c, o, p) == (choice, option, precision)]
+
+    def times(self, choice: str, option: Option, precision: str) -> dict[str, float]:
+        """Site -> milliseconds, where it was measured."""
+        found = self.all(choice, option, precision)
+        return {m.case.site: m.latency_ms for m in found if m.latency_ms is not None}
+
+    def work(self, choice: str, option: Option, precision: str) -> dict[str, int]:
+        """Site -> multiply-accumulates."""
+        return {m.case.site: macs(m.case.block) for m in self.all(choice, option, precision)}
+
+    def failure(self, choice: str, option: Option, precision: str) -> str:
+        """Why one of them has no time; "" if all have."""
+        return next((m.failure for m in self.all(choice, option, precision) if m.failure), "")
+
+    def speedup(self, choice: str, option: Option) -> float | None:
+        fp32, int8 = (self.times(choice, option, p) for p in ("fp32", "int8"))
+        return _mean(fp32[site] / int8[site] for site in fp32 if site in int8)
+
+    def macs_per_ns(self, choice: str, option: Option, precision: str) -> float | None:
+        work = self.work(choice, option, precision)
+        return _mean(work[s] / (ms * 1e6) for s, ms in self.times(choice, option, precision).items())
+
+
+def _judge_int8(book: _Book, speedup: float | None, *, compared: bool) -> Finding:
+    fp32, int8 = (book.times(BASE, BASE, p) for p in ("fp32", "int8"))
+    failure = book.failure(BASE, BASE, "int8")
+    if failure and not int8:
+        verdict, reason = LEAVE_OUT, f"does not run: {failure}"
+    elif speedup is None:
+        verdict, reason = FINE, "fp32 failed, nothing to compare with" if compared else "the only precision"
+    elif speedup < INT8_GAINS:
+        verdict, reason = LEAVE_OUT, f"no faster than fp32 ({speedup:.2g}x)"
+    elif speedup < INT8_WORTH:
+        verdict, reason = COSTLY, f"gains little: {speedup:.2g}x"
+    else:
+        verdict, reason = FINE, f"{speedup:.2g}x as fast as fp32"
+    excess = {site: int8[site] / fp32[site] for site in fp32 if site in int8}
+    return Finding(
+        choice="precision",
+        option="int8",
+        precision="int8",
+        excess=excess,
+        ratio=_mean(excess.values()),
+        work=1.0,
+        macs_per_ns=book.macs_per_ns(BASE, BASE, "int8"),
+        speedup=speedup,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, base_speedup: float | None) -> Finding:
+    times, base_times = book.times(choice, option, precision), book.times(BASE, BASE, precision)
+    work, base_work = book.work(choice, option, precision), book.work(BASE, BASE, precision)
+    sites = [site for site in times if site in base_times]
+    ratios = {s: times[s] / base_times[s] for s in sites}
+    # squeeze-and-excitation adds some MACs of its own, and is no larger network: it has to pay for all its time
+    more = {s: 1.0 if choice == "se" else work[s] / base_work[s] for s in sites}
+    excess = {s: ratios[s] / more[s] for s in sites}
+    speedup = book.speedup(choice, option)
+    verdict, reason = _by_excess(excess, ratio=_mean(ratios.values()), work=_mean(more.values()))
+    failure = book.failure(choice, option, precision)
+    if failure:
+        verdict = LEAVE_OUT
+        reason = f"{len(book.all(choice, option, precision)) - len(times)} blocks do not run: {failure}"
+    elif not sites:
+        verdict, reason = FINE, "the base failed, nothing to compare with"
+    elif _turns_int8_slow(precision, speedup, base_speedup):
+        verdict, reason = LEAVE_OUT, f"{_mean(ratios.values()):.2g}x, slower than fp32"
+    return Finding(
+        choice=choice,
+        option=option,
+        precision=precision,
+        excess=excess,
+        ratio=_mean(ratios.values()),
+        work=_mean(more.values()),
+        macs_per_ns=book.macs_per_ns(choice, option, precision),
+        speedup=speedup,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _turns_int8_slow(precision: str, speedup: float | None, base_speedup: float | None) -> bool:
+    """Whether int8 gains with the base's choices and loses with this option."""
+    if precision != "int8" or speedup is None or base_speedup is None:
+        return False
+    return speedup < 1.0 and base_speedup >= INT8_GAINS
+
+
+def _judge_multiple(book: _Book, multiple: int, precision: str) -> Finding:
+    excess: dict[str, float] = {}
+    failure = ""
+    for width, below, above in WIDTHS[multiple]:
+        for side in WIDTH_SITES:
+            site = f"{side}x{side}"
+            low, here, high = (book.times("width", w, precision).get(site) for w in (below, width, above))
+            failure = failure or book.failure("width", width, precision)
+            if low is None or here is None or high is None:
+                continue
+            work = [book.work("width", w, precision)[site] for w in (below, width, above)]
+            expected = low + (high - low) * (work[1] - work[0]) / (work[2] - work[0])
+            excess[f"{site}x{width}"] = here / expected
+    verdict, reason = _by_excess(excess, ratio=_mean(excess.values()), work=1.0)
+    if failure:
+        verdict, reason = LEAVE_OUT, f"does not run: {failure}"
+    elif not excess:
+        verdict, reason = FINE, "the widths around it failed, nothing to compare with"
+    return Finding(
+        choice="multiple",
+        option=multiple,
+        precision=precision,
+        excess=excess,
+        ratio=_mean(excess.values()),
+        work=1.0,
+        macs_per_ns=_mean(
+            m for w, _, _ in WIDTHS[multiple] if (m := book.macs_per_ns("width", w, precision)) is not None
+        ),
+        speedup=_mean(s for w, _, _ in WIDTHS[multiple] if (s := book.speedup("width", w)) is not None),
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _by_excess(excess: Mapping[str, float], *, ratio: float | None, work: float | None) -> tuple[str, str]:
+    mean = _mean(excess.values())
+    if mean is None or ratio is None or work is None:
+        return FINE, ""
+    if ratio < 1:  # saves less than its work would tell, but saves
+        verdict = FINE
+    else:
+        verdict = LEAVE_OUT if mean >= LEAVE_OUT_EXCESS else COSTLY if mean >= COSTLY_EXCESS else FINE
+    reason = f"{ratio:.2g}x" if abs(work - 1) < 0.005 else f"{ratio:.2g}x for {work:.2g}x the MACs"
+    worst = max(excess, key=lambda site: excess[site])
+    if verdict != LEAVE_OUT and excess[worst] >= LEAVE_OUT_EXCESS:  # good in most places is not good everywhere
+        verdict, reason = COSTLY, f"{reason}, but {excess[worst]:.2g}x at {worst}"
+    return verdict, reason
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Geometric mean; None of nothing."""
+    logarithms = [math.log(v) for v in values]
+    return math.exp(math.fsum(logarithms) / len(logarithms)) if logarithms else None

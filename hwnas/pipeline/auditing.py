@@ -1,0 +1,336 @@
+"""`hwnas devices audit`: what a device does badly, measured by changing one choice of a block at a time.
+
+Which operators are slow differs from runtime to runtime, so a space that suits one device wastes another's time
+(SpaceEvo, Wang et al., ICCV 2023, section 3). What was measured is kept at once, group by group, in a table of its
+own: an interrupted audit goes on where it was.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas import registry
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
+from hwnas.files import sha256_file, write_whole
+from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.pipeline._audit_advice import advice, suggestion, suggestion_lines
+from hwnas.pipeline._audit_cases import Case, case_groups
+from hwnas.pipeline._audit_file import AUDIT_FILE, Audit, load_audit, save_audit
+from hwnas.pipeline._audit_rules import (
+    COSTLY_EXCESS,
+    LEAVE_OUT_EXCESS,
+    VERDICTS,
+    Finding,
+    Measured,
+    judge,
+)
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Artefact, Device, MeasurementFailure, Option, Statistic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hwnas.report.audit import AuditRow
+
+__all__ = ["Audit", "advice", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
+
+AUDIT_FOLDER = "audit"  # in the folder of a device's tables
+_TABLE, _REFERENCE = "measurements.jsonl", "reference"
+_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "of {0}, not of {1}"}
+_CHOICES = {
+    "se": "squeeze-and-excitation",
+    "kernel_size": "kernel size",
+    "expand_ratio": "expand ratio",
+    "multiple": "channels a multiple",
+}
+_GROUPS = {  # in the picture, over the options
+    "activation": "activation (base relu6)",
+    "se": "squeeze-and-excitation",
+    "kernel_size": "kernel size (base 3)",
+    "expand_ratio": "expand ratio (base 4)",
+    "multiple": "channels a multiple",
+}
+
+
+def audit(device: str, *, output: str = "", again: bool = False, console: Console) -> dict[str, Any]:
+    """Measure operator choices on a device and say which to leave out.
+
+    Args:
+        device: name of a description, or the path of one.
+        output: folder for `audit.json`, the picture and the measurements; `latency_tables/<device>/audit` if empty.
+        again: forget what was measured before.
+        console: to speak to.
+
+    Raises:
+        ConfigError: the measurements in the folder are of another context.
+        MeasurementError: the runtime cannot be started, or dies on one block after the other.
+        OSError: the folder cannot be written.
+    """
+    started = time.monotonic()
+    work = Workspace(Config().replaced({"device.name": device}))
+    folder = Path(output) if output else Path("latency_tables", work.device.name, AUDIT_FOLDER)
+    work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
+    precisions = _precisions(work)
+    with work.alone("auditing"), Worker(work.device) as worker:
+        if again:
+            (folder / _TABLE).unlink(missing_ok=True)
+        context = worker.context()
+        table, reference = _open(work, worker, context, precision=precisions[0])
+        groups = list(case_groups(precisions))
+        _measure(work, worker, table, reference, groups, console=console)
+    measured = [_outcome(table, case) for group in groups for case in group]
+    if all(m.latency_ms is None for m in measured):
+        raise MeasurementError(f"nothing could be measured on {work.device.name}: {measured[0].failure}")
+    found = Audit(
+        device=work.device.name,
+        runtime=work.device.runtime,
+        precisions=precisions,
+        source=table.context.source,
+        context={**context, "threads": work.device.threads, "date": table.context.date},
+        findings=judge(measured, precisions=precisions),
+        measured=tuple(measured),
+    )
+    save_audit(found, folder / AUDIT_FILE, statistics=table.statistics, suggestion=suggestion(found))
+    _draw(found, folder)
+    return {**_result(found), "folder": str(folder), "seconds": time.monotonic() - started}
+
+
+def find_audit(tables: Path, device: Device) -> Audit | None:
+    """The audit of a device: beside the tables of a run, else beside those that are shipped.
+
+    Args:
+        tables: folder of the device's tables, as `Workspace.tables`.
+        device: its runtime and threads must be those of the audit.
+
+    Raises:
+        TableError: there is one, and it is damaged.
+    """
+    shipped = registry.load_object("hwnas.latency_tables:__path__", needed_for="shipped audits")
+    for folder in (Path(tables), *(Path(place, device.name) for place in shipped)):
+        path = folder / AUDIT_FOLDER / AUDIT_FILE
+        if path.is_file():
+            found = load_audit(path)
+            if (found.runtime, found.context.get("threads")) == (device.runtime, device.threads):
+                return found
+    return None
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def _precisions(work: Workspace) -> tuple[str, ...]:
+    """Legal on the device and known to its runtime, fp32 first.
+
+    Raises:
+        ConfigError: none is both.
+    """
+    known = registry.load("runtimes", work.device.runtime)().precisions
+    found = tuple(p for p in ("fp32", "int8") if p in work.device.precisions and p in known)
+    if not found:
+        raise ConfigError(
+            f"device {work.device.name!r} allows {', '.join(work.device.precisions)}; its runtime "
+            f"{work.device.runtime!r} computes in {', '.join(sorted(known))}"
+        )
+    return found
+
+
+def _open(
+    work: Workspace, worker: Worker, context: Mapping[str, str], *, precision: str
+) -> tuple[LatencyTable, Artefact]:
+    """The table of the audit, which holds blocks of all precisions, and the reference model of one."""
+    path, kept = work.folder / _TABLE, work.folder / f"{_REFERENCE}.{work.exporter.format}"
+    try:
+        begun = LatencyTable.open(path).context if path.exists() else None
+    except TableError:  # begun and not a line written
+        begun = None
+    if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
+        reference = artefact_from_file(kept, format=work.exporter.format, precision=precision)
+    else:
+        reference = work.exporter.reference_artefact(kept, precision=precision)
+    reference_ms = worker.measure_reference(reference).fastest if begun is None else begun.reference_ms
+    wanted = TableContext.of(
+        work.device, context, precision="mixed", reference_sha256=reference.sha256, reference_ms=reference_ms
+    )
+    try:
+        return LatencyTable.open(path, wanted), reference
+    except TableContextError as e:
+        differences = "; ".join(f"{k}: there {a!r}, here {b!r}" for k, (a, b) in e.differences.items())
+        raise ConfigError(
+            f"the audit in {work.folder} was measured in another context ({differences}); name another folder with "
+            "--output, or measure anew with --again"
+        ) from e
+
+
+def _measure(
+    work: Workspace,
+    worker: Worker,
+    table: LatencyTable,
+    reference: Artefact,
+    groups: Sequence[Sequence[Case]],
+    *,
+    console: Console,
+) -> None:
+    """Measure what the table lacks, a group at a time, and keep each group's results as soon as it is done."""
+    total, done = sum(map(len, groups)), 0
+    with console.progress(f"audit of {work.device.name}") as progress:
+        for group in groups:
+            missing = set(table.missing(c.block.key for c in group))
+            if missing:  # a group is timed whole: it is compared with itself
+                results, sizes = _measure_group(work, worker, table, reference, group)
+                table.append_blocks(results, sizes=sizes)
+            done += len(group)
+            progress(done, total, f"{group[0].site}")
+
+
+def _measure_group(
+    work: Workspace, worker: Worker, table: LatencyTable, reference: Artefact, group: Sequence[Case]
+) -> tuple[dict[str, Statistic | MeasurementFailure], dict[str, int]]:
+    results: dict[str, Statistic | MeasurementFailure] = {}
+    artefacts: dict[str, Artefact] = {}
+    with tempfile.TemporaryDirectory(prefix="hwnas-audit-") as folder:
+        for i, case in enumerate(group):
+            try:
+                path = Path(folder, f"{i}.{work.exporter.format}")
+                artefacts[case.block.key] = work.exporter.export_block(case.block, path)
+            except HwnasError as e:  # what cannot be written is a finding, too
+                results[case.block.key] = MeasurementFailure(reason=str(e))
+        results |= worker.measure(
+            artefacts,
+            reference=reference,
+            reference_ms=table.context.reference_ms,
+            settings=TimingSettings(group_size=max(1, len(artefacts))),
+        )
+    return results, {key: a.size_bytes for key, a in artefacts.items()}
+
+
+def _outcome(table: LatencyTable, case: Case) -> Measured:
+    key = case.block.key
+    return Measured(case=case, latency_ms=table.entries.get(key), failure=table.failures.get(key, ""))
+
+
+# ---------------------------------------------------------------- showing
+
+
+def _result(found: Audit) -> dict[str, Any]:
+    """The table of the command: a row for each option, a column for each precision."""
+    rows = []
+    for (choice, option), parts in _by_option(found).items():
+        by_precision = {f.precision: f for f in parts}
+        label = _label(choice, option)
+        works = [f.work for f in parts if f.work is not None]
+        rows.append(
+            (
+                _CHOICES.get(choice, choice),
+                label,
+                _times(works[0] if works else None),
+                *(_times(by_precision[p].ratio if p in by_precision else None) for p in found.precisions),
+                _times(next((f.speedup for f in parts if f.speedup is not None), None)),
+                _verdict_text(parts),
+            )
+        )
+    return {
+        "title": f"{found.device}: what each choice costs, {found.source}",
+        "columns": ["choice", "option", "MACs", *found.precisions, "int8 speed-up", "verdict"],
+        "rows": rows,
+        "notes": [
+            f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
+            f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
+            f"{found.context.get('runtime_version', '')}, {found.context['threads']} thread(s); "
+            f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
+            *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
+        ],
+        "source": found.source,
+        "suggestion": suggestion(found),
+        "findings": [
+            {"choice": f.choice, "option": f.option, "precision": f.precision, "verdict": f.verdict}
+            | {"ratio": f.ratio, "work": f.work, "speedup": f.speedup, "reason": f.reason}
+            for f in found.findings
+        ],
+    }
+
+
+def _by_option(found: Audit) -> dict[tuple[str, Option], list[Finding]]:
+    grouped: dict[tuple[str, Option], list[Finding]] = {}
+    for f in found.findings:
+        grouped.setdefault((f.choice, f.option), []).append(f)
+    return grouped
+
+
+def _label(choice: str, option: Option) -> str:
+    if choice not in _LABELS:
+        return str(option)
+    return _LABELS[choice].format(option, 2 * int(option) if choice == "multiple" else "")
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def _verdict_text(parts: Sequence[Finding]) -> str:
+    """`fine`, or what is wrong in which precision: `leave out in int8`."""
+    found = {v: [f.precision for f in parts if f.verdict == v] for v in reversed(VERDICTS[1:])}
+    return ", ".join(f"{v} in {' and '.join(of)}" for v, of in found.items() if of) or VERDICTS[0]
+
+
+def _draw(found: Audit, folder: Path) -> None:
+    """Write the picture as PNG and SVG."""
+    import matplotlib as mpl
+
+    figure = _figure(found)
+    with mpl.rc_context({"svg.hashsalt": "hwnas"}):  # the same picture, the same bytes
+        for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
+            write_whole(folder / f"audit.{form}", buffer.getvalue())
+
+
+def _figure(found: Audit) -> Figure:
+    from hwnas.report.audit import AuditRow, audit_figure
+
+    base = next((f for f in found.findings if f.choice == "precision"), None)
+    rows: list[AuditRow] = [
+        AuditRow(
+            label="relu6, 3 x 3, x 4",
+            group="base block",
+            excess={p: [1.0] for p in found.precisions},
+            speedup=base.speedup if base is not None else None,
+            verdict=base.verdict if base is not None else VERDICTS[0],
+            note="int8" if base is not None else "",
+        )
+    ]
+    for (choice, option), parts in _by_option(found).items():
+        if choice != "precision":
+            rows.append(replace(_row(parts), label=_label(choice, option), group=_GROUPS[choice]))
+    context = found.context
+    return audit_figure(
+        rows,
+        title=f"{found.device}: what each choice costs",
+        subtitle=f"{found.source}; {context.get('hardware', 'unknown')}; {found.runtime} "
+        f"{context.get('runtime_version', '')}, {context['threads']} thread(s). Large marks: mean of the shapes.",
+        costly=COSTLY_EXCESS,
+        leave_out=LEAVE_OUT_EXCESS,
+    )
+
+
+def _row(parts: Sequence[Finding]) -> AuditRow:
+    from hwnas.report.audit import AuditRow
+
+    worst = max((f.verdict for f in parts), key=VERDICTS.index)
+    of = [f.precision for f in parts if f.verdict == worst]
+    return AuditRow(
+        label="",
+        group="",
+        excess={f.precision: list(f.excess.values()) for f in parts},
+        speedup=next((f.speedup for f in parts if f.speedup is not None), None),
+        verdict=worst,
+        note=" and ".join(of) if len(of) < len(parts) else "",
+    )

@@ -1,0 +1,360 @@
+"""Audits: what is measured, how it is judged, what it means for a run, and going on after an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwnas import registry
+from hwnas.config import Config
+from hwnas.cost.analytic import macs
+from hwnas.cost.table import LatencyTable
+from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
+from hwnas.pipeline._audit_cases import SITES, WIDTHS, Case, case_groups
+from hwnas.pipeline._audit_rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
+from hwnas.pipeline.auditing import Audit, advice, audit, find_audit, load_audit, suggestion, suggestion_lines
+from hwnas.testing.fake import fake_device
+from hwnas.testing.run import describe_fake_device
+from hwnas.types import PRECISIONS, Artefact, Block, Exporter
+from tests.runs import ReadConsole
+
+FACTORS = {"fp32": 1.0, "int8": 0.5}  # of an ideal device: time is work
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of an audit of the fake device, not to be changed, and the command's result."""
+    folder = tmp_path_factory.mktemp("audited")
+    return folder, audit("fake", output=str(folder), console=ReadConsole())
+
+
+def outcomes(
+    factor: Callable[[Case], float] = lambda case: 1.0, *, precisions: tuple[str, ...] = PRECISIONS
+) -> list[Measured]:
+    """Every case as an ideal device would have it, but for a factor."""
+    return [
+        Measured(case=c, latency_ms=macs(c.block) * 1e-6 * FACTORS[c.block.precision] * factor(c))
+        for group in case_groups(precisions)
+        for c in group
+    ]
+
+
+def slow(choice: str, option: object, *, precision: str, by: float) -> Callable[[Case], float]:
+    def factor(case: Case) -> float:
+        return by if (case.choice, case.option, case.block.precision) == (choice, option, precision) else 1.0
+
+    return factor
+
+
+def findings(measured: list[Measured], precisions: tuple[str, ...] = PRECISIONS) -> dict[tuple[object, ...], Finding]:
+    return {(f.choice, f.option, f.precision): f for f in judge(measured, precisions=precisions)}
+
+
+def made_up(factor: Callable[[Case], float] = lambda case: 1.0) -> Audit:
+    measured = outcomes(factor)
+    return Audit(
+        device="board",
+        runtime="fake",
+        precisions=PRECISIONS,
+        source="measured",
+        context={"threads": 1},
+        findings=judge(measured, precisions=PRECISIONS),
+        measured=tuple(measured),
+    )
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def test_each_block_differs_from_its_base_in_one_attribute() -> None:
+    for group in list(case_groups(("fp32",)))[: len(SITES)]:
+        base, *others = (dict(c.block.attributes) for c in group)
+        assert all(sum(base[k] != other[k] for k in base) == 1 for other in others)
+
+
+def test_no_block_is_measured_twice() -> None:
+    keys = [c.block.key for group in case_groups(PRECISIONS) for c in group]
+    assert len(keys) == len(set(keys))
+
+
+def test_what_is_compared_is_measured_in_the_same_rounds() -> None:
+    for group in list(case_groups(PRECISIONS))[: len(SITES)]:
+        assert {c.site for c in group} == {group[0].site}
+        assert {c.block.precision for c in group} == set(PRECISIONS)
+
+
+def test_a_width_is_a_multiple_of_its_number_and_not_of_its_double_and_its_neighbours_are() -> None:
+    for multiple, trios in WIDTHS.items():
+        for width, *around in trios:
+            assert width % multiple == 0 < width % (2 * multiple)
+            assert all(w % (2 * multiple) == 0 for w in around)
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def test_an_ideal_device_has_nothing_to_leave_out() -> None:
+    found = judge(outcomes(), precisions=PRECISIONS)
+    assert {f.verdict for f in found if f.choice != "multiple"} == {FINE}
+    assert all(f.mean_excess == pytest.approx(1.0, abs=0.05) for f in found if f.choice not in ("precision", "se"))
+    assert suggestion(made_up()) == {}
+    assert "nothing to leave out" in suggestion_lines(made_up())[0]
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(1.19, FINE), (1.21, COSTLY), (1.51, LEAVE_OUT)])
+def test_thresholds_are_kept(by: float, verdict: str) -> None:
+    found = findings(outcomes(slow("activation", "silu", precision="fp32", by=by)))
+    assert found["activation", "silu", "fp32"].verdict == verdict
+    assert found["activation", "silu", "int8"].verdict == FINE
+
+
+def test_more_work_may_cost_more() -> None:
+    large = findings(outcomes())["expand_ratio", 6, "fp32"]
+    assert large.ratio == pytest.approx(1.5)
+    assert large.work == pytest.approx(1.5)
+    assert large.verdict == FINE
+
+
+def test_a_smaller_block_that_saves_less_than_its_work_is_no_worse_a_choice() -> None:
+    small = findings(outcomes(slow("expand_ratio", 3, precision="fp32", by=1.3)))["expand_ratio", 3, "fp32"]
+    assert small.mean_excess == pytest.approx(1.3)
+    assert small.verdict == FINE
+
+
+def test_an_option_with_which_int8_loses_its_gain_is_left_out() -> None:
+    """hswish in fp32 is as costly as in int8: no excess tells it, the comparison with fp32 does."""
+
+    def factor(case: Case) -> float:
+        if case.option != "hswish":
+            return 1.0
+        return {"fp32": 0.55, "int8": 1.19}[case.block.precision]
+
+    finding = findings(outcomes(factor))["activation", "hswish", "int8"]
+    assert finding.verdict == LEAVE_OUT
+    assert "slower than fp32" in finding.reason
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(1.0, FINE), (1.6, COSTLY), (2.0, LEAVE_OUT)])
+def test_int8_has_to_pay(by: float, verdict: str) -> None:
+    found = findings(outcomes(lambda case: by if case.block.precision == "int8" else 1.0))
+    assert found["precision", "int8", "int8"].verdict == verdict
+    assert found["activation", "hswish", "int8"].verdict == FINE  # it is int8 that is slow, not the activation
+
+
+def test_a_choice_that_is_bad_in_one_place_only_is_costly_there() -> None:
+    def factor(case: Case) -> float:
+        return 1.8 if (case.option, case.site) == ("silu", "7x7x160") else 1.0
+
+    finding = findings(outcomes(factor))["activation", "silu", "fp32"]
+    assert finding.verdict == COSTLY
+    assert "1.8x at 7x7x160" in finding.reason
+
+
+def test_a_runtime_that_pads_channels_to_16_is_found_out() -> None:
+    def padded(case: Case) -> float:
+        def work(width: int) -> int:
+            shape = (width, *case.block.in_shape[1:])
+            attributes = {**dict(case.block.attributes), "hidden_channels": 3 * width}
+            return macs(
+                dataclasses.replace(
+                    case.block, in_shape=shape, out_shape=shape, attributes=tuple(sorted(attributes.items()))
+                )
+            )
+
+        if case.choice != "width" or case.block.precision == "fp32":
+            return 1.0
+        width = int(case.option)
+        return work(-(-width // 16) * 16) / work(width)
+
+    found = judge(outcomes(padded), precisions=PRECISIONS)
+    assert recommended_multiple(found, "int8") == 16
+    assert recommended_multiple(found, "fp32") == 4
+
+
+def test_what_does_not_run_is_left_out_with_the_reason() -> None:
+    measured = [
+        dataclasses.replace(m, latency_ms=None, failure="no kernel") if m.case.option == "silu" else m
+        for m in outcomes()
+    ]
+    finding = findings(measured)["activation", "silu", "int8"]
+    assert finding.verdict == LEAVE_OUT
+    assert "no kernel" in finding.reason
+    assert finding.ratio is None
+
+
+def test_a_device_without_fp32_is_judged_in_int8_alone() -> None:
+    found = findings(outcomes(precisions=("int8",)), ("int8",))
+    assert found["precision", "int8", "int8"].reason == "the only precision"
+    assert {precision for _, _, precision in found} == {"int8"}
+
+
+# ---------------------------------------------------------------- suggestions
+
+
+def test_an_activation_that_is_left_out_is_replaced() -> None:
+    found = made_up(slow("activation", "hswish", precision="int8", by=2.5))
+    assert suggestion(found) == {"space.activation": "relu6"}
+
+
+def test_int8_that_gains_nothing_is_left_out_and_its_faults_with_it() -> None:
+    def factor(case: Case) -> float:
+        return (2.0 if case.block.precision == "int8" else 1.0) * (2.0 if case.option == "hswish" else 1.0)
+
+    assert suggestion(made_up(factor)) == {"space.precisions": ["fp32"], "space.activation": "relu6"}
+    only_int8 = made_up(lambda c: (4.0 if c.option == "hswish" else 2.0) if c.block.precision == "int8" else 1.0)
+    assert suggestion(only_int8) == {"space.precisions": ["fp32"]}
+
+
+def test_suggested_values_are_values_of_a_configuration() -> None:
+    def factor(case: Case) -> float:
+        return 3.0 if case.option == "silu" or case.choice == "se" or case.block.precision == "int8" else 1.0
+
+    values = suggestion(made_up(factor))
+    config = Config().replaced(values)
+    assert (config.space.activation, config.space.se, config.space.precisions) == ("relu6", False, ("fp32",))
+
+
+def test_advice_warns_of_what_the_configured_space_uses_and_of_nothing_else() -> None:
+    found = made_up(slow("activation", "hswish", precision="int8", by=2.5))
+    tiny = Config()
+    assert advice(tiny, found) == []  # its activation is relu6
+    (line,) = advice(tiny.replaced({"space.activation": "hswish"}), found)
+    assert line.startswith("on board leave out hswish in int8: 2.5x")
+    assert 'space.activation = "relu6"' in line
+    assert len(advice(tiny.replaced({"space.preset": "mobilenet-v3-large"}), found)) == 1
+    assert advice(tiny.replaced({"space.activation": "hswish", "space.precisions": ["fp32"]}), found) == []
+
+
+def test_advice_tells_of_channels_in_too_small_multiples() -> None:
+    found = made_up(lambda c: 1.6 if c.option in (40, 72) and c.block.precision == "int8" else 1.0)
+    (line,) = advice(Config(), found)
+    assert "int8 wants channels in multiples of 16" in line
+
+
+def test_advice_refuses_what_a_preset_does_not_take() -> None:
+    with pytest.raises(ConfigError, match="does not take activation"):
+        advice(Config().replaced({"space.preset": "test-tiny", "space.activation": "relu"}), made_up())
+
+
+# ---------------------------------------------------------------- the whole of it
+
+
+def test_an_audit_leaves_its_file_a_picture_and_the_measurements(audited: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = audited
+    found = load_audit(folder)
+    assert (found.device, found.source, found.precisions) == ("fake", "measured", PRECISIONS)
+    assert all(m.latency_ms is not None for m in found.measured)
+    assert result["suggestion"] == suggestion(found)
+    assert (folder / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (folder / "audit.svg").read_bytes()
+    assert "measured" in result["title"]
+
+
+def test_the_simulated_device_is_slow_where_it_is_made_slow(audited: tuple[Path, dict[str, Any]]) -> None:
+    """It computes hswish and silu in fp32, and int8 convolutions in less than half the time."""
+    found = {(f.choice, f.option, f.precision): f for f in load_audit(audited[0]).findings}
+    assert found["activation", "silu", "int8"].verdict != FINE
+    assert found["activation", "relu", "int8"].verdict == FINE
+    assert found["precision", "int8", "int8"].speedup > 1.3  # type: ignore[operator]
+
+
+def test_what_is_read_back_is_what_was_found(audited: tuple[Path, dict[str, Any]]) -> None:
+    found = load_audit(audited[0] / "audit.json")
+    assert found.findings == judge(found.measured, precisions=found.precisions)
+
+
+def test_an_audit_again_measures_nothing_unless_asked_to(
+    audited: tuple[Path, dict[str, Any]], tmp_path: Path, measured: list[str]
+) -> None:
+    folder = tmp_path / "audit"
+    shutil.copytree(audited[0], folder)
+    assert audit("fake", output=str(folder), console=ReadConsole())["findings"] == audited[1]["findings"]
+    assert not measured
+
+
+def test_an_interrupted_audit_goes_on_where_it_was(tmp_path: Path, measured: list[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        audit("fake", output=str(tmp_path), console=ReadConsole(interrupt_after=("audit of fake", 1)))
+    table = LatencyTable.open(tmp_path / "measurements.jsonl")
+    assert 0 < len(table.entries) < 40
+    measured.clear()
+    console = ReadConsole(interrupt_after=("audit of fake", 2))
+    with pytest.raises(KeyboardInterrupt):
+        audit("fake", output=str(tmp_path), console=console)
+    assert not set(measured) & set(table.entries)
+
+
+def test_measurements_of_another_context_are_refused_and_can_be_made_again(
+    audited: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "audit"
+    shutil.copytree(audited[0], folder)
+    other = describe_fake_device(tmp_path / "devices", {"hardware": "another processor"})
+    with pytest.raises(ConfigError, match=r"another processor.*--again"):
+        audit(other, output=str(folder), console=ReadConsole())
+
+
+def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter: type[Exporter] = registry.load("exporters", "onnx")
+    export = exporter.export_block
+
+    def refusing(self: Exporter, block: Block, path: Path, *, seed: int = 0) -> Artefact:
+        if block["activation"] == "silu":
+            raise ExportError("no Sigmoid here")
+        return export(self, block, path, seed=seed)
+
+    monkeypatch.setattr(exporter, "export_block", refusing)
+    device = describe_fake_device(tmp_path / "devices", {"noise": 0.0})
+    result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
+    (silu,) = [r for r in result["rows"] if r[1] == "silu"]
+    assert silu[-1] == "leave out in fp32 and int8"
+    assert "no Sigmoid here" in json.dumps(result["findings"])
+
+
+def test_a_device_on_which_nothing_runs_has_no_audit(tmp_path: Path) -> None:
+    device = describe_fake_device(tmp_path / "devices", {"fail_on": ".onnx"})
+    with pytest.raises(MeasurementError):
+        audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
+    assert not (tmp_path / "audit" / "audit.json").exists()
+
+
+def test_an_estimate_is_called_an_estimate(
+    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hwnas.measure import Worker
+
+    folder = tmp_path / "audit"
+    shutil.copytree(audited[0], folder)
+    context = Worker.context
+    table = folder / "measurements.jsonl"
+    table.write_text(table.read_text().replace('"source":"measured"', '"source":"estimated by a compiler"', 1))
+
+    def estimating(self: Worker) -> Mapping[str, str]:
+        return {**context(self), "source": "estimated by a compiler"}
+
+    monkeypatch.setattr(Worker, "context", estimating)
+    result = audit("fake", output=str(folder), console=ReadConsole())
+    assert "estimated by a compiler" in result["title"]
+    assert "measured" not in result["notes"][0]
+
+
+def test_an_audit_beside_the_tables_is_found(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    assert find_audit(tmp_path, fake_device()) is None
+    shutil.copytree(audited[0], tmp_path / "audit")
+    found = find_audit(tmp_path, fake_device())
+    assert found is not None
+    assert found.device == "fake"
+    assert find_audit(tmp_path, dataclasses.replace(fake_device(), threads=2)) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 99}', '{"schema": 1, "device": "a"}', "[]"])
+def test_a_damaged_audit_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text(text)
+    with pytest.raises(TableError):
+        load_audit(tmp_path)
