@@ -33,6 +33,7 @@ SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("hwnas", "torch", "numpy", "scipy", "onnx", "onnxruntime", "optuna")
+RUNTIMES = ("ai-edge-litert", "openvino", "tensorrt_rtx_cu12_bindings")  # where they are installed
 
 # Configuration values that make a run take seconds: a simulated device, a space of 8 px networks, hardly any training
 SMOKE: Mapping[str, object] = {
@@ -109,9 +110,11 @@ class Benchmark:
             metavar="FOLDER",
             help=f"where {name}.json is written (benchmarks/results; with --smoke nowhere)",
         )
-        self.name = name
+        parser.add_argument("--as", dest="name", metavar="NAME", help=f"of the result, for a variant ({name})")
         given = list(sys.argv[1:] if argv is None else argv)
         self.options = parser.parse_args(given)
+        self.program = name
+        self.name: str = self.options.name or name
         self.smoke: bool = self.options.smoke
         self.console = Console()
         self._command = shlex.join(["python", f"benchmarks/{name}.py", *given])
@@ -166,6 +169,8 @@ class Benchmark:
 
 def machine() -> dict[str, Any]:
     """The machine and the packages a number was found with."""
+    from hwnas.registry import installed_version
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
@@ -174,7 +179,8 @@ def machine() -> dict[str, Any]:
         "torch_threads": _torch_threads(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES}
+        | {name: found for name in RUNTIMES if (found := installed_version(name)) is not None},
         "commit": _commit(),
     }
 

@@ -98,7 +98,7 @@ def _compared(
         path = Path(folder, f"model.{work.exporter.format}")
         artefact = work.exporter.export(network, torch.zeros(1, *plain.in_shape), path, precision=precision)
         parts = [inputs[start : start + _PART] for start in range(0, len(inputs), _PART)]
-        outputs: Array = np.concatenate([worker.run(artefact, [part])[0] for part in parts])
+        outputs: Array = np.concatenate([worker.predict(artefact, part) for part in parts])
     difference, agreement = compare_outputs(outputs, expected)
     return {
         f"{precision}_accuracy_torch": float((expected.argmax(1) == labels).mean()),

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", default="mobilenet-tiny", help="preset, in all its precisions (mobilenet-tiny)")
     parser.add_argument("--device", default="cpu", help="see `hwnas devices` (cpu)")
+    parser.add_argument("--at-most", type=float, default=180.0, metavar="SECONDS", help="the target (180)")
     bench = Benchmark("profiling", parser, argv)
     with tempfile.TemporaryDirectory(prefix="hwnas-profiling-") as folder:
         values = {"space.preset": bench.options.space, "device.name": bench.options.device}
@@ -37,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = dict(result["rows"])
     quality = result["correction"]["quality"]
     figures = [
-        Figure(name="profile_s", value=round(total, 1), at_most=180),
+        Figure(name="profile_s", value=round(total, 1), at_most=bench.options.at_most),
         *(Figure(name=f"{name}_s", value=round(value, 1)) for name, value in seconds.items()),
         Figure(name="other_s", value=round(total - sum(seconds.values()), 1)),
         Figure(name="distinct_blocks", value=rows["distinct blocks"]),
         Figure(name="whole_networks", value=rows["whole networks"]),
         Figure(name="mean_error_percent_held_out", value=quality["mean_abs_error_percent"]),
-        Figure(name="largest_fp32_latency_ms", value=result["largest_ms"]),
+        Figure(name="largest_latency_ms", value=result["largest_ms"]),
     ]
     return bench.publish(figures, details={"correction": result["correction"], "bounds": result["latency_ms_bounds"]})
 

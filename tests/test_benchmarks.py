@@ -18,7 +18,7 @@ from hwnas.errors import ConfigError, HwnasError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
-ON_A_RUN = ("budgets", "parity")
+ON_A_RUN = ("budgets", "new_device", "parity")
 
 
 @pytest.fixture(scope="module")
