@@ -1,0 +1,218 @@
+"""The energy of a run (`energy_mj`): a table that adds up as latency does, or an estimate from a stated power.
+
+With a meter, the entries are energies of blocks above the idle level. Each is divided by the energy the reference model
+took around that moment and multiplied by the median of all those of its table: what a warmer chip or another clock
+added cancels. Their sum is corrected by whole networks and bounded as a latency is. Without a meter, energy is
+stated power times the latency model, and called an estimate. It must never know how a sample was taken, or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from hwnas.cost.correction import Correction, NetworkSample, fit_correction
+from hwnas.cost.elimination import Factor
+from hwnas.cost.model import SlotCost, corrected_cost
+from hwnas.cost.slots import SlotBlocks
+from hwnas.cost.table import NetworkEntry
+from hwnas.errors import ConfigError, TableError
+from hwnas.types import Block, Device, Limit
+
+METRIC = "energy_mj"
+_REFERENCE = "energy_reference_mj"
+_WITHIN_NOISE = "energy_within_noise"
+_BOUNDARIES = ("quantize", "dequantize")
+_FEWEST = 4  # whole networks, to fit to and to bound with
+_MOST_NOISE = 0.5  # share of a space's blocks that may be within the meter's noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EnergyModel:
+    """How `energy_mj` of a network is known.
+
+    Attributes:
+        cost: the model.
+        source: for people: what it was made from, beginning with `measured` or `estimated`.
+        correction: of the sums of measured entries; None for an estimate.
+        anchors: kind of table (`fp32`, `int8`) -> the reference's energy that measured ones are brought to.
+    """
+
+    cost: SlotCost
+    source: str
+    correction: Correction | None = None
+    anchors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nothing was measured."""
+        return self.correction is None
+
+    def comparable(self, costs: Mapping[str, float], precision: str) -> float:
+        """A measured energy as it would be in the table's state of the machine: what a limit is held against.
+
+        Args:
+            costs: of a measured network, with `energy_mj`.
+            precision: of the table the network belongs to: `fp32`, `int8` or `mixed`.
+
+        Raises:
+            KeyError: it has no measured energy.
+        """
+        return _normalised(costs, self.anchors.get(_reference_of(precision)))
+
+
+def energy_model(
+    blocks: SlotBlocks,
+    *,
+    latency: SlotCost,
+    entries: Mapping[str, Mapping[str, float]],
+    networks: Sequence[NetworkEntry],
+    device: Device,
+    seed: int,
+    confidence: float,
+) -> EnergyModel | None:
+    """What is known about the energy of a space's networks on a device; None if nothing is.
+
+    Measured energies come first. A device with a meter whose tables have none yet (they were begun without it) is
+    treated as one without.
+
+    Args:
+        blocks: of the space.
+        latency: its model of `latency_ms`, which an estimate is proportional to.
+        entries: block key -> other costs of its statistic (`Statistic.costs`).
+        networks: measured whole networks, as the tables have them.
+        device: with `meter`, `power_w` and `idle_w`.
+        seed: decides which networks are held out.
+        confidence: of the upper bound, in (0, 1).
+
+    Raises:
+        TableError: the meter told too little of these blocks or networks.
+        MissingEntryError: some blocks have an energy and one has none.
+        ConfigError: the stated idle power is not below the stated power.
+    """
+    if any(METRIC in entries.get(block.key, {}) for block in blocks.blocks):
+        return _measured(blocks, entries=entries, networks=networks, device=device, seed=seed, confidence=confidence)
+    return _estimated(latency, device)
+
+
+def no_energy_error(device: Device, limit: float | None = None) -> ConfigError:
+    """The error for whoever asks for energies of a device of which `energy_model` knows nothing.
+
+    Args:
+        device: asked about.
+        limit: on `energy_mj`, if there was one.
+    """
+    asked = f"the limit {Limit(metric=METRIC, value=limit)}" if limit is not None else METRIC
+    if device.meter:
+        return ConfigError(
+            f"{asked} needs energies, but the tables of device {device.name!r} were measured before it had the meter "
+            f"{device.meter!r}; name another folder in profile.tables, or remove these tables, and run `hwnas profile`"
+        )
+    return ConfigError(
+        f"{asked} needs energies, but device {device.name!r} has neither a meter nor a stated power; give its "
+        "description an [energy] section with meter (nvml, rapl or sysfs; `hwnas doctor` shows which work here) and "
+        "profile again, or with power_w (and idle_w) for an estimate"
+    )
+
+
+def without_energy(keys: Iterable[str], entries: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """The keys whose measurement has no energy: what to profile again once a device has got a meter.
+
+    Args:
+        keys: of blocks.
+        entries: block key -> other costs of its statistic.
+    """
+    return tuple(key for key in keys if METRIC not in entries.get(key, {}))
+
+
+def _measured(
+    blocks: SlotBlocks,
+    *,
+    entries: Mapping[str, Mapping[str, float]],
+    networks: Sequence[NetworkEntry],
+    device: Device,
+    seed: int,
+    confidence: float,
+) -> EnergyModel:
+    usable = [n for n in networks if METRIC in n.statistic.costs and _WITHIN_NOISE not in n.statistic.costs]
+    keys = [block.key for block in blocks.blocks]
+    noisy = [key for key in keys if _WITHIN_NOISE in entries.get(key, {})]
+    if len(usable) < _FEWEST or len(noisy) > _MOST_NOISE * len(keys):
+        raise TableError(
+            f"meter {device.meter!r} told the energy of {len(usable)} of {len(networks)} whole networks clearly "
+            f"(at least {_FEWEST} are needed), and that of {len(noisy)} of {len(keys)} blocks was within its noise; "
+            "profile more networks or on a quieter machine, take a finer meter, or state power_w instead of a meter"
+        )
+    anchors = _anchors(blocks.blocks, entries, usable)
+    energies = {
+        key: _normalised(costs, anchors.get(_reference_of_block(Block.from_key(key))))
+        for key, costs in entries.items()
+        if METRIC in costs
+    }
+    samples = [
+        NetworkSample(blocks=n.blocks, measured=_normalised(n.statistic.costs, anchors.get(_reference_of_network(n))))
+        for n in usable
+    ]
+    correction = fit_correction(samples, energies, seed=seed, confidence=confidence)
+    cost = corrected_cost(
+        METRIC, blocks, entries=energies, correction=correction, source=f"the energies of device {device.name!r}"
+    )
+    noise = f"; {len(noisy)} of {len(keys)} blocks within the meter's noise" if noisy else ""
+    source = f"measured with meter {device.meter!r}, above the idle level; {correction}{noise}"
+    return EnergyModel(cost=cost, source=source, correction=correction, anchors=anchors)
+
+
+def _estimated(latency: SlotCost, device: Device) -> EnergyModel | None:
+    if device.power_w is None:
+        return None
+    idle_w = device.idle_w or 0.0
+    if idle_w >= device.power_w:
+        raise ConfigError(
+            f"device {device.name!r}: idle_w ({idle_w:g}) must be below power_w ({device.power_w:g}) in [energy]"
+        )
+    watts = device.power_w - idle_w
+    factors = tuple(Factor(scope=f.scope, values=watts * f.values) for f in latency.table.factors)
+    table = replace(latency.table, factors=factors, offset=watts * latency.table.offset)
+    stated = f"{watts:g} W ({device.power_w:g} W stated for device {device.name!r}"
+    stated += f" less {idle_w:g} W idle)" if idle_w else ", idle included)"
+    return EnergyModel(
+        cost=SlotCost(metric=METRIC, table=table, upper_ratio=latency.upper_ratio),
+        source=f"estimated: {stated} times the latency; no energy was measured",
+    )
+
+
+def _anchors(
+    blocks: Sequence[Block], entries: Mapping[str, Mapping[str, float]], networks: Sequence[NetworkEntry]
+) -> dict[str, float]:
+    """Kind of table -> the median of its reference's energies: what all its entries are brought to."""
+    seen: dict[str, list[float]] = {}
+    for block in blocks:
+        costs = entries.get(block.key, {})
+        if _REFERENCE in costs:
+            seen.setdefault(_reference_of_block(block), []).append(costs[_REFERENCE])
+    for network in networks:
+        if _REFERENCE in network.statistic.costs:
+            seen.setdefault(_reference_of_network(network), []).append(network.statistic.costs[_REFERENCE])
+    return {kind: median(energies) for kind, energies in seen.items()}
+
+
+def _normalised(costs: Mapping[str, float], anchor: float | None) -> float:
+    """An energy at the anchor's state of the machine; as it is where no reference was measured."""
+    if anchor is None or not costs.get(_REFERENCE):
+        return costs[METRIC]
+    return costs[METRIC] * anchor / costs[_REFERENCE]
+
+
+def _reference_of_network(network: NetworkEntry) -> str:
+    found = {b.precision for b in map(Block.from_key, network.blocks) if b.kind not in _BOUNDARIES}
+    return _reference_of(found.pop() if len(found) == 1 else "mixed")
+
+
+def _reference_of_block(block: Block) -> str:
+    return _reference_of(block.precision)
+
+
+def _reference_of(precision: str) -> str:
+    """Which reference model a table has: that of whole networks of mixed precision is the fp32 one."""
+    return "fp32" if precision == "mixed" else precision
