@@ -50,6 +50,7 @@ class SubnetEvaluator:
         train: where BatchNorm and range calibration take their images from (never augmented).
         validation: where accuracy is measured.
         recalibration_samples, calibration_samples, validation_samples: how many images each uses; None: all.
+        symmetric: the runtime's int8 activations have zero point 0 (`Runtime.quantization`).
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class SubnetEvaluator:
         recalibration_samples: int = 1024,
         calibration_samples: int = 256,
         validation_samples: int | None = None,
+        symmetric: bool = False,
     ) -> None:
         self.supernet = supernet
+        self.symmetric = symmetric
         # held once: every sub-network sees the same images
         self._recalibration = [x for x, _ in train.plain(recalibration_samples)]
         self._calibration = [x for x, _ in train.plain(calibration_samples)]
@@ -83,7 +86,7 @@ class SubnetEvaluator:
         if all(b.precision == "fp32" for b in blocks):
             return network
         size = network.in_shape[1:]
-        return quantize(network, [resize(x, size) for x in self._calibration])
+        return quantize(network, [resize(x, size) for x in self._calibration], symmetric=self.symmetric)
 
     def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:
         """Top-1 of any network on the validation images, in [0, 1]."""
