@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from hwnas.config import Config
 from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
+from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.search import Study, load_study
 from hwnas.search import search as run_search
@@ -31,8 +32,16 @@ _SEED_WEIGHTS = 13  # a resolution
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
-def search(config: Config, *, console: Console) -> dict[str, Any]:
+def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, Option]] = ()) -> dict[str, Any]:
     """Search the space; the finished study is kept for `hwnas query` and `hwnas export`.
+
+    Networks that an earlier search evaluated, with other limits or for another device, are not evaluated again, and
+    the best of them are where this one begins.
+
+    Args:
+        config: of a run for one device.
+        console: to speak on.
+        initial: architectures that the study shall have in any case.
 
     Raises:
         InfeasibleError: no network keeps the limits; names the smallest reachable value.
@@ -44,17 +53,18 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
     limits, fitting = reachable_limits(work, costs)  # before anything expensive
     work.begin()
     limit_threads(config.train.threads)
-    evaluator = make_evaluator(work)
+    evaluations = Evaluations.of(work, make_evaluator(work))
     space, c = work.space, config.search
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
-        return {"accuracy": evaluator(space.named_blocks(space.encode(architecture)))}
+        return {"accuracy": evaluations.accuracy(architecture)}
 
     sampler: Any = registry.load("samplers", c.sampler)
     if c.sampler in ("nsga2", "nsga3"):
         sampler = functools.partial(sampler, population_size=c.population_size)
     started = time.monotonic()
     seeds = seed_architectures(work, costs, limits)[: max(1, c.n_trials // 2)]
+    known = evaluations.front(costs, limits, most=c.n_trials // 4)
     with console.progress("search") as progress:
         study = run_search(
             space,
@@ -65,10 +75,10 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
             sampler=sampler,
             n_trials=c.n_trials,
             seed=c.seed,
-            storage=work.folder / "search" / "journal.log",
+            storage=work.searched / "journal.log",
             study_name=study_name(work, costs, limits),
             progress=progress,
-            initial=[*seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
+            initial=[*initial, *known, *seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
         )
     study = dataclasses.replace(
         study, sources={m: "measured on validation images" if m == "accuracy" else _source(m) for m in study.values}
@@ -84,11 +94,12 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
         ],
         "notes": [
             f"Ask it: hwnas query {work.folder} --limit latency_ms={shown[-1].values['latency_ms']:.2f}",
-            *_notes(study),
+            *_notes(study, evaluations),
         ],
         "study": str(work.study),
         "limits": limits,
         "n_trials": len(study),
+        "evaluations": {"measured": evaluations.measured, "reused": evaluations.reused},
         "seconds": time.monotonic() - started,
         "front": [
             {"trial": t.number, "architecture": t.architecture, "values": t.values, "upper": t.upper} for t in front
@@ -150,6 +161,7 @@ def make_evaluator(work: Workspace) -> SubnetEvaluator:
         recalibration_samples=c.recalibration_samples,
         calibration_samples=c.calibration_samples,
         validation_samples=c.validation_samples,
+        symmetric=work.runtime.quantization == "symmetric",
     )
 
 
@@ -180,8 +192,11 @@ def _listed(limits: Mapping[str, float]) -> str:
     return ", ".join(f"{m} <= {v:.4g}" for m, v in limits.items()) or "no limits"
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: Study, evaluations: Evaluations) -> list[str]:
     notes = [study.note] if study.note else []
+    if evaluations.reused:
+        asked = evaluations.reused + evaluations.measured
+        notes.append(f"{evaluations.reused} of {asked} accuracies were known from earlier searches")
     if study.failed:
         notes.append(f"{len(study.failed)} networks could not be evaluated; the first: {study.failed[0].reason}")
     return notes

@@ -74,11 +74,60 @@ def test_more_trials_are_added_to_those_there_are(config: Config, evaluated: lis
 
 
 def test_other_limits_begin_another_study_and_keep_the_first(config: Config, evaluated: list[object]) -> None:
+    first = load_study(Workspace(config).study)
     other = config.with_limits({"latency_fraction": 0.9}).replaced({"search.n_trials": 2})
     pipeline.search(other, console=ReadConsole())
-    assert len(evaluated) == 2
+    assert load_study(Workspace(config).study).name != first.name
+    evaluated.clear()
     pipeline.search(config, console=ReadConsole())
-    assert len(evaluated) == 2
+    assert load_study(Workspace(config).study).name == first.name
+    assert not evaluated
+
+
+# ---------------------------------------------------------------- accuracies that are known
+
+
+def test_a_network_that_was_evaluated_is_not_evaluated_again(config: Config, evaluated: list[object]) -> None:
+    for path in (Workspace(config).study, Workspace(config).searched / "journal.log"):
+        path.unlink()
+    console = ReadConsole()
+    result = pipeline.search(config, console=console)
+    reused, n = config.search.n_trials - len(evaluated), config.search.n_trials
+    assert reused > 0
+    assert result["evaluations"] == {"measured": len(evaluated), "reused": reused}
+    assert f"{reused} of {n} accuracies were known from earlier searches" in result["notes"]
+
+
+def test_a_search_with_other_limits_begins_with_the_best_networks_known(config: Config) -> None:
+    before = load_study(Workspace(config).study)
+    other = config.with_limits({"latency_fraction": 0.95}).replaced({"search.n_trials": 12})
+    result = pipeline.search(other, console=ReadConsole())
+    assert 0 < result["evaluations"]["reused"] < 12
+    assert result["evaluations"]["reused"] + result["evaluations"]["measured"] == 12
+    began = load_study(Workspace(config).study).trials[0]
+    assert began.architecture in [t.architecture for t in before.front()]
+
+
+def test_known_accuracies_are_those_that_would_be_measured(config: Config, evaluated: list[object]) -> None:
+    known = load_study(Workspace(config).study)
+    without_search(config)
+    pipeline.search(config, console=ReadConsole())
+    assert len(evaluated) == config.search.n_trials
+    again = load_study(Workspace(config).study)
+    assert again.values["accuracy"].tolist() == known.values["accuracy"].tolist()
+    assert again.encodings.tolist() == known.encodings.tolist()
+
+
+def test_another_way_of_evaluating_reuses_nothing(config: Config) -> None:
+    other = config.replaced({"search.validation_samples": 50, "search.n_trials": 2})
+    assert pipeline.search(other, console=ReadConsole())["evaluations"] == {"measured": 2, "reused": 0}
+
+
+def test_what_a_study_shall_have_is_evaluated_first(config: Config) -> None:
+    work = Workspace(without_search(config))
+    smallest = work.space.decode(work.space.smallest())
+    searching.search(config, console=ReadConsole(), initial=[smallest])
+    assert load_study(work.study).trials[0].architecture == smallest
 
 
 @pytest.mark.parametrize(

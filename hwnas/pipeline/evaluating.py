@@ -1,0 +1,116 @@
+"""Accuracies of the run's sub-networks, each measured once in the life of the run, whatever it is searched for.
+
+What a network's accuracy depends on is in `hwnas.accuracy.known`; its device is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwnas import __version__
+from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
+from hwnas.cost import kept
+from hwnas.errors import SpaceError
+from hwnas.files import sha256_file
+from hwnas.pipeline.costs import Costs
+from hwnas.pipeline.workspace import Workspace
+from hwnas.search import non_dominated
+from hwnas.types import Block, IntArray, Limit, Option
+
+NamedBlocks = tuple[tuple[str, Block], ...]
+
+
+@dataclass(kw_only=True)
+class Evaluations:
+    """Accuracies for one search, and how many of them had to be measured.
+
+    Attributes:
+        work: the run.
+        measure: accuracy of a network, by its blocks.
+        known: by earlier searches and this one.
+        reused: how many answers were known.
+        measured: how many were not.
+    """
+
+    work: Workspace
+    measure: Callable[[NamedBlocks], float]
+    known: KnownAccuracies
+    reused: int = 0
+    measured: int = 0
+
+    @classmethod
+    def of(cls, work: Workspace, measure: Callable[[NamedBlocks], float]) -> Evaluations:
+        """Those of a run with a trained supernet.
+
+        Raises:
+            StudyError: the file of known accuracies is damaged.
+        """
+        c = work.config.search
+        conditions = Conditions(
+            checkpoint_sha256=sha256_file(work.checkpoint),
+            quantization=work.runtime.quantization,
+            validation_samples=c.validation_samples,
+            recalibration_samples=c.recalibration_samples,
+            calibration_samples=c.calibration_samples,
+            version=__version__,
+        )
+        return cls(work=work, measure=measure, known=KnownAccuracies(work.folder / "search", conditions))
+
+    def accuracy(self, architecture: Mapping[str, Option]) -> float:
+        """Top-1 on the validation images, in [0, 1].
+
+        Raises:
+            OSError: it cannot be kept for later searches.
+        """
+        blocks = self.work.space.named_blocks(self.work.space.encode(architecture))
+        key = network_key(blocks)
+        found = self.known.find(key)
+        if found is not None:
+            self.reused += 1
+            return found
+        accuracy = self.measure(blocks)
+        self.measured += 1
+        self.known.add(KnownNetwork(key=key, architecture=self._in_full(architecture, blocks), accuracy=accuracy))
+        return accuracy
+
+    def front(self, costs: Costs, limits: Mapping[str, float], *, most: int) -> list[dict[str, Option]]:
+        """Networks to begin a search with: of those known, the ones no other beats at what they cost on this device.
+
+        Args:
+            costs: on the device.
+            limits: metric -> limit, kept by upper bounds.
+            most: networks at most, spread over the front.
+
+        Returns:
+            Architectures, the fastest first.
+        """
+        found = [(e, n.accuracy) for n in self.known.networks if (e := self._in_space(n)) is not None]
+        if not found or most < 1:
+            return []
+        encodings = np.stack([e for e, _ in found])
+        latency = costs.models["latency_ms"].estimate(encodings).value
+        within = kept(encodings, costs.models, [Limit(metric=m, value=v) for m, v in limits.items()])
+        points = np.stack([-np.array([a for _, a in found]), np.where(within, latency, np.nan)], axis=1)
+        rows = np.flatnonzero(non_dominated(points))
+        rows = rows[np.argsort(latency[rows], kind="stable")]
+        spread = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
+        return [self.work.space.decode(encodings[i]) for i in rows[spread]]
+
+    def _in_full(self, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
+        """The architecture with the choices that this device's space lacks: precisions it leaves no choice of."""
+        choices = {c.name for c in self.work.training_space.choices}
+        precisions = {name: b.precision for slot, b in blocks if (name := f"{slot}.precision") in choices}
+        return {**architecture, **precisions}
+
+    def _in_space(self, network: KnownNetwork) -> IntArray | None:
+        """(D,) the encoding of a known network, None if it is not in this device's space."""
+        space = self.work.space
+        choices = {c.name for c in space.choices}
+        try:
+            encoding = space.encode({k: v for k, v in network.architecture.items() if k in choices})
+        except SpaceError:
+            return None
+        return encoding if network_key(space.named_blocks(encoding)) == network.key else None

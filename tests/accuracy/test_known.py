@@ -1,0 +1,90 @@
+"""Accuracies that are known: found again, kept whole, told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
+from hwnas.errors import StudyError
+from hwnas.testing.spaces import tiny_space
+
+CONDITIONS = Conditions(
+    checkpoint_sha256="9f86d081",
+    quantization="asymmetric",
+    validation_samples=None,
+    recalibration_samples=512,
+    calibration_samples=256,
+    version="1",
+)
+FIRST = KnownNetwork(key="a", architecture={"depth": 2, "se": True, "precision": "int8"}, accuracy=0.75)
+SECOND = KnownNetwork(key="b", architecture={"depth": 1}, accuracy=1.0)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> KnownAccuracies:
+    known = KnownAccuracies(tmp_path, CONDITIONS)
+    known.add(FIRST)
+    return known
+
+
+def test_nothing_is_written_before_something_is_known(tmp_path: Path) -> None:
+    assert KnownAccuracies(tmp_path / "new", CONDITIONS).find("a") is None
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_was_added_is_found_by_the_next_one(known: KnownAccuracies, tmp_path: Path) -> None:
+    again = KnownAccuracies(tmp_path, CONDITIONS)
+    assert again.find("a") == 0.75
+    assert again.networks == (FIRST,)
+
+
+def test_what_another_process_adds_is_found(known: KnownAccuracies, tmp_path: Path) -> None:
+    other = KnownAccuracies(tmp_path, CONDITIONS)
+    other.add(SECOND)
+    assert known.find("b") == 1.0
+    assert known.networks == (FIRST, SECOND)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Conditions)])
+def test_under_other_conditions_nothing_is_known(name: str, known: KnownAccuracies, tmp_path: Path) -> None:
+    changed = "other" if isinstance(getattr(CONDITIONS, name), str) else 7
+    other = KnownAccuracies(tmp_path, dataclasses.replace(CONDITIONS, **{name: changed}))
+    assert other.find("a") is None
+    assert other.path != known.path
+
+
+def test_a_line_that_was_cut_short_is_as_if_it_had_not_been(known: KnownAccuracies, tmp_path: Path) -> None:
+    known.add(SECOND)
+    known.path.write_bytes(known.path.read_bytes()[:-5])
+    again = KnownAccuracies(tmp_path, CONDITIONS)
+    assert again.networks == (FIRST,)
+    again.add(SECOND)
+    assert KnownAccuracies(tmp_path, CONDITIONS).networks == (FIRST, SECOND)
+
+
+@pytest.mark.parametrize("line", ["no JSON", '{"key":"b"}', '{"key":"b","architecture":{},"accuracy":1.5}', "[1]"])
+def test_a_damaged_line_is_named_with_what_to_do(line: str, known: KnownAccuracies, tmp_path: Path) -> None:
+    with known.path.open("a") as f:
+        f.write(line + "\n")
+    with pytest.raises(StudyError, match=r"line 3 is damaged .* delete the file"):
+        KnownAccuracies(tmp_path, CONDITIONS)
+
+
+def test_networks_of_different_blocks_have_different_keys() -> None:
+    space = tiny_space()
+    largest, smallest = (space.named_blocks(e) for e in (space.largest(), space.smallest()))
+    assert network_key(largest) != network_key(smallest)
+    assert network_key(largest) == network_key(space.named_blocks(space.largest()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_network_is_the_same_where_its_precision_is_the_only_one(precision: str) -> None:
+    both = tiny_space()
+    one = both.restrict(precisions=[precision])
+    of_both = {c.name: precision for c in both.choices if c.name.endswith("precision")}
+    for encoding in (one.largest(), one.smallest()):
+        same = both.encode({**of_both, **one.decode(encoding)})
+        assert network_key(one.named_blocks(encoding)) == network_key(both.named_blocks(same))
