@@ -10,6 +10,7 @@ from hwnas.testing.fake import fake_device
 from hwnas.testing.runtime_suite import RuntimeSuite
 from hwnas.types import Artefact, Device
 from tests.devices import tflite_models
+from tests.devices.ethosu_tools import require_tools
 from tests.measure.onnx_models import write_model
 
 
@@ -41,3 +42,19 @@ class TestLiteRt(RuntimeSuite):
 
     def inputs(self, precision: str) -> np.ndarray:
         return tflite_models.inputs(precision)
+
+
+class TestEthosU(RuntimeSuite):
+    @pytest.fixture(autouse=True)
+    def installed(self) -> None:
+        require_tools()
+
+    def device(self) -> Device:
+        return load_device("ethos-u55-128")
+
+    def artefact(self, folder: Path, *, precision: str, size: int = 1) -> Artefact:
+        path = folder / f"{precision}-{size}.tflite"
+        return tflite_models.write_tflite(path, precision=precision, size=size, layout="NHWC")
+
+    def inputs(self, precision: str) -> np.ndarray:
+        return np.ascontiguousarray(tflite_models.inputs(precision).transpose(0, 2, 3, 1))
