@@ -26,6 +26,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "exporters": {
         "onnx": ("hwnas.exporters.onnx:OnnxExporter", ""),
+        "openvino-onnx": ("hwnas.exporters.openvino:OpenVinoExporter", ""),
         "tflite": ("hwnas.exporters.litert:LiteRtExporter", "litert"),
         "tensorrt-onnx": ("hwnas.exporters.tensorrt:TensorRtExporter", ""),
     },

@@ -1,5 +1,6 @@
 """Every runtime passes the shipped suite."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,18 @@ class OnnxFiles(RuntimeSuite):
 class TestOnnxRuntime(OnnxFiles):
     def device(self) -> Device:
         return load_device("cpu")
+
+
+class TestOpenVino(OnnxFiles):
+    @pytest.fixture(autouse=True)
+    def installed(self) -> None:
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+
+    def device(self) -> Device:
+        return load_device("cpu-openvino")
+
+    def artefact(self, folder: Path, *, precision: str, size: int = 1) -> Artefact:
+        return replace(super().artefact(folder, precision=precision, size=size), format="openvino-onnx")
 
 
 class TestFakeRuntime(OnnxFiles):

@@ -1,0 +1,147 @@
+"""What is particular to files for OpenVINO: they compute what torch does, and in integers."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hwnas.devices import load_device
+from hwnas.devices.onnxruntime import OnnxRuntime
+from hwnas.exporters.onnx import OnnxExporter
+from hwnas.exporters.openvino import OpenVinoExporter, dequantize_first, keep_roundings
+from hwnas.measure.artefacts import artefact_from_file
+from hwnas.supernet.quantization import quantize
+from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+
+pytest.importorskip("openvino", reason="the files are judged by OpenVINO; extra `openvino`")
+
+DEVICE = load_device("cpu-openvino")
+
+
+@pytest.fixture
+def runtime():
+    from hwnas.devices.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime()
+
+
+def _quantized(act, se_channels=0):
+    images = sample_images(256)
+    model = quantize(sample_network(sample_blocks("iiii", act=act, se_channels=se_channels)), [images[:64]])
+    return model, images
+
+
+def _predictions(runtime, artefact, images):
+    with runtime.load(artefact, DEVICE) as session:
+        return session.run([images.numpy()])[0].argmax(1)
+
+
+@pytest.mark.parametrize("act", ["relu6", "hswish"])
+def test_predictions_agree_with_torch(runtime, tmp_path, act):
+    model, images = _quantized(act, se_channels=4)
+    artefact = OpenVinoExporter().export(model, images[:1], tmp_path / "m", precision="int8")
+    agreement = (_predictions(runtime, artefact, images) == model(images).detach().numpy().argmax(1)).mean()
+    assert agreement >= 0.99
+
+
+def test_plain_onnx_files_do_not_agree_so_the_rewrite_is_needed(runtime, tmp_path):
+    model, images = _quantized("hswish")
+    plain = OnnxExporter().export(model, images[:1], tmp_path / "m", precision="int8")
+    artefact = artefact_from_file(plain.path, format="openvino-onnx", precision="int8")
+    agreement = (_predictions(runtime, artefact, images) == model(images).detach().numpy().argmax(1)).mean()
+    assert agreement < 0.99, "OpenVINO keeps the rounding now: keep_roundings is no longer needed"
+
+
+@pytest.mark.parametrize("act", ["relu", "relu6", "hswish", "silu"])
+@pytest.mark.parametrize("se_channels", [0, 4])
+def test_convolutions_of_int8_blocks_compute_in_integers(runtime, tmp_path, act, se_channels):
+    blocks = [b for b in sample_blocks("iiii", act=act, se_channels=se_channels) if b.kind in ("conv", "mbconv")]
+    for block in blocks:
+        with runtime.load(OpenVinoExporter().export_block(block, tmp_path / "block"), DEVICE) as session:
+            info = session.info()
+        assert "Convolution_i8" in info["layers"], block.key
+        assert info["float_convolutions"] == "none", block.key
+
+
+def test_a_plain_onnx_block_computes_in_float_so_the_swap_is_needed(runtime, tmp_path):
+    block = sample_blocks("iiii")[1]
+    plain = OnnxExporter().export_block(block, tmp_path / "block")
+    artefact = artefact_from_file(plain.path, format="openvino-onnx", precision="int8")
+    with runtime.load(artefact, DEVICE) as session:
+        assert session.info()["float_convolutions"] != "none", "the swap in dequantize_first is no longer needed"
+
+
+def test_networks_compute_in_integers_from_end_to_end(runtime, tmp_path):
+    model, images = _quantized("relu6", se_channels=4)
+    artefact = OpenVinoExporter().export(model, images[:1], tmp_path / "m", precision="int8")
+    with runtime.load(artefact, DEVICE) as session:
+        assert session.info()["float_convolutions"] == "none"
+
+
+@pytest.mark.parametrize("pattern", ["iiii", "fiif"])
+def test_any_reader_of_onnx_computes_the_same_as_from_a_plain_file(tmp_path, pattern):
+    images = sample_images(16)
+    model = quantize(sample_network(sample_blocks(pattern)), [images])
+    outputs = []
+    for exporter in (OnnxExporter(), OpenVinoExporter()):
+        path = exporter.export(model, images[:1], tmp_path / exporter.format, precision="int8").path
+        with OnnxRuntime().load(artefact_from_file(path, format="onnx", precision="int8"), load_device("cpu")) as s:
+            outputs.append(s.run([images.numpy()])[0])
+    np.testing.assert_array_equal(*outputs)
+
+
+def _count(path: Path, op_type: str) -> int:
+    return sum(node.op_type == op_type for node in onnx.load(str(path)).graph.node)
+
+
+def test_only_sums_are_touched(tmp_path):
+    images = sample_images(1)
+    model = quantize(sample_network(sample_blocks("iiii")), [images])
+    assert _count(OpenVinoExporter().export(model, images, tmp_path / "int8", precision="int8").path, "LeakyRelu") == 1
+    plain = sample_network(sample_blocks("ffff"))
+    float_files = [
+        e.export(plain, images, tmp_path / e.format, precision="fp32") for e in (OnnxExporter(), OpenVinoExporter())
+    ]
+    assert float_files[0].sha256 == float_files[1].sha256
+
+
+def _graph(nodes, *, output="y"):
+    constants = {"s": np.float32(0.1), "z": np.uint8(7), "w": np.zeros((2, 2, 1, 1), np.float32)}
+    return helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 3, 3, 2])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+
+
+def test_a_convolution_that_is_read_elsewhere_too_is_left_alone():
+    graph = _graph(
+        [
+            helper.make_node("Conv", ["a", "w"], ["c"]),
+            helper.make_node("QuantizeLinear", ["c", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            helper.make_node("Relu", ["d"], ["r"]),
+            helper.make_node("Add", ["d", "r"], ["y"]),
+        ]
+    )
+    before = graph.SerializeToString()
+    keep_roundings(graph)
+    assert graph.SerializeToString() == before
+
+
+def test_a_transpose_that_two_operators_read_is_left_alone():
+    graph = _graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("DequantizeLinear", ["t", "s", "z"], ["d"]),
+            helper.make_node("Cast", ["t"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["d", "f"], ["y"]),
+        ]
+    )
+    before = graph.SerializeToString()
+    dequantize_first(graph)
+    assert graph.SerializeToString() == before
