@@ -34,7 +34,13 @@ OFFSET = 128  # a uint8 level less this is the int8 level
 
 
 def grid(quantizer: Quantizer) -> Grid:
-    """A quantizer's grid in int8."""
+    """A quantizer's grid in int8.
+
+    Raises:
+        ExportError: the network was quantized symmetrically, which leaves parts of it float.
+    """
+    if quantizer.scheme.symmetric:
+        raise ExportError("TFLite's int8 operators want zero points; quantize the network with symmetric=False")
     return Grid(scales=(float(quantizer.scale),), zero_point=int(quantizer.zero_point) - OFFSET)
 
 

@@ -1,23 +1,65 @@
 """Every exporter passes the shipped suite with the runtime that loads its files."""
 
+import onnxruntime as ort
 import pytest
 
 from hwnas.devices import load_device
+from hwnas.devices.litert import LiteRtRuntime
 from hwnas.devices.onnxruntime import OnnxRuntime
+from hwnas.devices.openvino import OpenVinoRuntime
+from hwnas.exporters.litert import LiteRtExporter
 from hwnas.exporters.onnx import OnnxExporter
+from hwnas.exporters.openvino import OpenVinoExporter
+from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.testing import exporter_suite
 from hwnas.testing.exporter_suite import ExporterCase
 
-EXPORTERS = {"onnx": OnnxExporter}
+
+class StandsInForTensorRt(OnnxRuntime):
+    """ONNX Runtime without its fusions, which put biases on grids: what the file says, to be computed anywhere."""
+
+    formats = frozenset({"tensorrt-onnx"})
+    quantization = "symmetric"
+
+    def load(self, artefact, device):
+        return _AsWritten(artefact.path)
+
+
+class _AsWritten:
+    def __init__(self, path):
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs):
+        names = [i.name for i in self._session.get_inputs()]
+        return tuple(self._session.run(None, dict(zip(names, inputs, strict=True))))
+
+    def time_ns(self, *, iterations):
+        return iterations
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+
+# format -> exporter, a runtime and a device that load its files, a package without which there is nothing to try
+EXPORTERS = {
+    "onnx": (OnnxExporter, OnnxRuntime, "cpu", "onnxruntime"),
+    "openvino-onnx": (OpenVinoExporter, OpenVinoRuntime, "cpu-openvino", "openvino"),
+    "tensorrt-onnx": (TensorRtExporter, StandsInForTensorRt, "cpu", "onnxruntime"),
+    "tflite": (LiteRtExporter, LiteRtRuntime, "cpu-litert", "ai_edge_litert"),
+}
 
 
 @pytest.mark.parametrize("check", exporter_suite.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_conformance(exporter, check, tmp_path):
-    case = ExporterCase(
-        exporter=EXPORTERS[exporter](), runtime=OnnxRuntime(), device=load_device("cpu"), folder=tmp_path
-    )
-    check(case)
+    make_exporter, make_runtime, device, package = EXPORTERS[exporter]
+    pytest.importorskip(package, reason=f"the package {package!r} is not installed")
+    check(ExporterCase(exporter=make_exporter(), runtime=make_runtime(), device=load_device(device), folder=tmp_path))
 
 
 def _broken(check, exporter, folder):
