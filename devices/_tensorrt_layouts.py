@@ -1,0 +1,63 @@
+"""How TensorRT lays an 8-bit image out in memory, and arrays brought into that form and back.
+
+An engine may keep the int8 tensors at its ends as it keeps those inside: channels last, or in groups. Knows arrays
+and the names of TensorRT's formats, not engines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.errors import MeasurementError
+from hwnas.types import Array
+
+# format -> (channels in a group, whether the groups of a pixel stand together)
+_FORMATS = {
+    "LINEAR": (1, False),
+    "CHW4": (4, False),
+    "CHW32": (32, False),
+    "HWC16": (16, True),
+}
+INT8_FORMATS = tuple(_FORMATS)  # that TensorRT allows for int8 images
+
+
+def packed_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """The array that has a tensor's bytes in order, for a tensor (N, C, H, W) or, in LINEAR, any other.
+
+    Raises:
+        MeasurementError: the format is unknown.
+    """
+    if layout == "LINEAR":
+        return shape
+    if layout not in _FORMATS or len(shape) != 4:
+        raise MeasurementError(
+            f"TensorRT keeps a tensor of shape {shape} in format {layout!r}; known: {', '.join(_FORMATS)} for images"
+        )
+    group, last = _FORMATS[layout]
+    n, c, h, w = shape
+    groups = -(-c // group)
+    return (n, h, w, groups * group) if last else (n, groups, h, w, group)
+
+
+def pack(array: Array, layout: str) -> Array:
+    """(N, C, H, W) -> the contiguous array of `packed_shape`; channels that only fill a group are 0."""
+    if layout == "LINEAR":
+        return np.ascontiguousarray(array)
+    shape = packed_shape(array.shape, layout)
+    group, last = _FORMATS[layout]
+    n, c, h, w = array.shape
+    padded = np.zeros((n, -(-c // group) * group, h, w), array.dtype)
+    padded[:, :c] = array
+    if last:
+        return np.ascontiguousarray(padded.transpose(0, 2, 3, 1))  # (N, C, H, W) -> (N, H, W, C)
+    return np.ascontiguousarray(padded.reshape(n, -1, group, h, w).transpose(0, 1, 3, 4, 2)).reshape(shape)
+
+
+def unpack(packed: Array, shape: tuple[int, ...], layout: str) -> Array:
+    """The inverse of `pack`, for a tensor of that shape."""
+    if layout == "LINEAR":
+        return packed.reshape(shape)
+    _, last = _FORMATS[layout]
+    n, c, h, w = shape
+    planes = packed.transpose(0, 3, 1, 2) if last else packed.transpose(0, 1, 4, 2, 3).reshape(n, -1, h, w)
+    return np.ascontiguousarray(planes[:, :c])
