@@ -54,6 +54,7 @@ class Link:
         self._start_timeout_s = start_timeout_s
         self._child: Process | None = None
         self._context: dict[str, str] = {}
+        self._warnings: list[str] = []
         self._first_run_s: dict[str, float] = {}  # of each artefact the child has loaded
         self._costs: dict[str, dict[str, float]] = {}  # likewise, what its session tells
         self._deaths = 0
@@ -67,6 +68,11 @@ class Link:
         """The runtime's context, from the child's greeting."""
         self._running()
         return dict(self._context)
+
+    def warnings(self) -> list[str]:
+        """What the child saw that spoils measurements, from its greeting."""
+        self._running()
+        return list(self._warnings)
 
     def is_loaded(self, key: str) -> bool:
         """Whether the child that runs now has an artefact under this key."""
@@ -143,7 +149,8 @@ class Link:
         child = self._start()
         try:
             hello = {"protocol": PROTOCOL, "device": device_to_json(self.device)}
-            self._context = child.request("hello", hello, timeout_s=self._start_timeout_s)["context"]
+            greeting = child.request("hello", hello, timeout_s=self._start_timeout_s)
+            self._context, self._warnings = greeting["context"], greeting.get("warnings", [])
         except BaseException:
             child.kill()
             raise

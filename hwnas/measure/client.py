@@ -80,6 +80,14 @@ class Worker:
         """
         return self._link.context()
 
+    def warnings(self) -> tuple[str, ...]:
+        """What spoils a measurement where the process runs, each with what to do; as it was when the process started.
+
+        Raises:
+            MeasurementError: as for `context`.
+        """
+        return tuple(self._link.warnings())
+
     def info(self, artefact: Artefact, *, timeout_s: float = 60.0) -> Mapping[str, str]:
         """What really runs when this artefact does: provider, operators, fallbacks.
 

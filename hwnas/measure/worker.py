@@ -67,10 +67,18 @@ class Server:
                 "install the same version of hwnas on both sides"
             )
         self._device = device_from_json(request["device"])
+        if self._device.cores:  # before the runtime starts its threads: they inherit it
+            registry.load_object("hwnas.devices.host:pin", needed_for="the device's cores")(self._device.cores)
         runtime: Runtime = registry.load("runtimes", self._device.runtime)()
         self._runtime = runtime
         self._meter = open_meter(self._device)
-        return {"protocol": PROTOCOL, "pid": os.getpid(), "context": dict(runtime.context(self._device))}
+        context = dict(runtime.context(self._device))
+        return {
+            "protocol": PROTOCOL,
+            "pid": os.getpid(),
+            "context": context,
+            "warnings": _host_warnings(self._device, context),
+        }
 
     def _load(self, request: Request) -> dict[str, Any]:
         if self._runtime is None or self._device is None:
@@ -136,6 +144,14 @@ class Server:
         if key not in self._sessions:
             raise MeasurementError(f"{key!r} is not loaded; loaded: {', '.join(self._sessions) or 'nothing'}")
         return self._sessions[key]
+
+
+def _host_warnings(device: Device, context: Mapping[str, str]) -> list[str]:
+    """What spoils a measurement here. A runtime whose context has no `load` simulates or estimates: nothing does."""
+    if "load" not in context:
+        return []
+    tell = registry.load_object("hwnas.devices.host:warnings", needed_for="what disturbs a measurement")
+    return list(tell(threads=device.threads, pinned=device.cores))
 
 
 def main() -> int:
