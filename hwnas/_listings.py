@@ -6,12 +6,15 @@ Knows the registry and finished studies; must never load torch or a runtime.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
 from hwnas.errors import ConfigError
+from hwnas.pipeline.describing import command_to_name_it, reached
 from hwnas.query import query
+from hwnas.types import Device
 
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
 
@@ -20,13 +23,63 @@ def all_devices() -> dict[str, Any]:
     """The devices that are described, in the order of their names."""
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="the list of devices")
     names = registry.load_object("hwnas.devices:device_names", needed_for="the list of devices")()
-    found = [load_device(name) for name in names]
+    found: list[Device] = [load_device(name) for name in names]
     return {
         "title": "Devices",
-        "columns": ["name", "runtime", "threads", "precisions", "description"],
-        "rows": [(d.name, d.runtime, d.threads, list(d.precisions), d.description) for d in found],
-        "notes": ["Your own: a file like devices/cpu.toml, named by its path in [device] name."],
+        "columns": ["name", "runtime", "precisions", "reached by", "tables"],
+        "rows": [(d.name, d.runtime, list(d.precisions), reached(d), shipped_tables(d) or None) for d in found],
+        "notes": [
+            "All that is known of one: hwnas devices show NAME",
+            "Your own: hwnas devices new NAME; then name its file in [device] name.",
+        ],
+        "descriptions": {d.name: d.description for d in found},
     }
+
+
+def one_device(name: str) -> dict[str, Any]:
+    """Everything a description says.
+
+    Args:
+        name: of a shipped description, or the path of one.
+
+    Raises:
+        UnknownNameError: there is no such device; lists the known.
+        ConfigError: the description is wrong.
+    """
+    load_device = registry.load_object("hwnas.devices:load_device", needed_for="a device")
+    d: Device = load_device(name)
+    tables, own = shipped_tables(d), command_to_name_it(d)
+    rows: list[tuple[str, object]] = [
+        ("runtime", d.runtime),
+        ("threads", d.threads),
+        ("pinned to cores", list(d.cores)),
+        ("precisions", list(d.precisions)),
+        ("options", d.options),
+        ("reached by", reached(d)),
+        ("connection", {k: v for k, v in d.connection.items() if k != "transport"}),
+        ("energy meter", d.meter),
+        ("its options", d.meter_options),
+        ("stated power", "" if d.power_w is None else f"{d.power_w:g} W"),
+        ("idle power", "" if d.idle_w is None else f"{d.idle_w:g} W"),
+        ("limits", d.limits),
+        ("shipped tables", tables),
+        ("known", " ".join(d.known.split())),
+        ("unknown", " ".join(d.unknown.split())),
+    ]
+    return {
+        "title": f"{d.name}: {d.description}",
+        "rows": [row for row in rows if row[1] not in ("", [], {}, None)],
+        "notes": [f"Describe yours: {own}" if own else f"Measure it: hwnas profile --set device.name={name}"],
+        "device": asdict(d),
+    }
+
+
+def shipped_tables(device: Device) -> list[str]:
+    """What ships for a device: the precisions of its tables, and `audit`."""
+    folder: Path = registry.load_object("hwnas.latency_tables:folder", needed_for="the list of tables")() / device.name
+    prefix = f"{device.runtime}-"
+    found = sorted(path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.jsonl"))
+    return [*found, *(["audit"] if (folder / "audit" / "audit.json").is_file() else [])]
 
 
 def all_spaces() -> dict[str, Any]:

@@ -250,13 +250,118 @@ def query(
 # ---------------------------------------------------------------- what there is
 
 
-@app.command()
-def devices(*, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
-    """The devices that are described."""
+devices_app = typer.Typer(
+    no_args_is_help=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+app.add_typer(devices_app, name="devices")
+
+
+@devices_app.callback(invoke_without_command=True)
+def devices(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
+    """The devices that are described; show, describe or audit one."""
+    if context.invoked_subcommand is not None:
+        return
     with _speaking(json_output=json_output, debug=debug) as console:
         from hwnas._listings import all_devices
 
         console.result(all_devices())
+
+
+@devices_app.command("show")
+def devices_show(
+    name: Annotated[str, typer.Argument(metavar="DEVICE", help="A name, or the path of a description.")],
+    *,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """All that a description says."""
+    with _speaking(json_output=json_output, debug=debug) as console:
+        from hwnas._listings import one_device
+
+        console.result(one_device(name))
+
+
+@devices_app.command("audit")
+def devices_audit(
+    name: Annotated[str, typer.Argument(metavar="DEVICE", help="A name, or the path of a description.")],
+    *,
+    output: Annotated[
+        str, typer.Option("--output", metavar="FOLDER", help="For results; by default latency_tables/DEVICE/audit.")
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what was measured before.")] = False,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """What a device does badly: measure operator choices, and say which to leave out."""
+    with _speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.pipeline.auditing import audit
+
+        console.result(audit(name, output=output, again=again, console=console))
+
+
+@devices_app.command("new")
+def devices_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the device, and of its file NAME.toml.")],
+    *,
+    like: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin with this description.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="What runs the networks there.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of the runtime.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8. May be repeated.")] = None,
+    transport: Annotated[str | None, typer.Option(help="How it is reached: local, ssh, adb.")] = None,
+    host: Annotated[str | None, typer.Option(help="For ssh: pi@board.local")] = None,
+    serial: Annotated[str | None, typer.Option(help="For adb: as `adb devices` shows it.")] = None,
+    python: Annotated[str | None, typer.Option(help="Python on the board, which has the runtime.")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of the runtime.")] = None,
+    connection: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="port=2222, ...")] = None,
+    power_w: Annotated[float | None, typer.Option(help="Stated power while a network runs.")] = None,
+    idle_w: Annotated[float | None, typer.Option(help="Stated power while nothing runs.")] = None,
+    meter: Annotated[str | None, typer.Option(help="Energy meter, or none.")] = None,
+    description: Annotated[str | None, typer.Option(help="For lists.")] = None,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="Where to write it.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not start its runtime to look at it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take the defaults.")] = False,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Describe a device of your own, from flags and by asking for the rest."""
+    with _speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.pipeline.describing import Wishes, new_device
+
+        wishes = Wishes(
+            like=like,
+            runtime=runtime,
+            threads=threads,
+            precisions=tuple(precision) if precision else None,
+            transport=transport,
+            host=host,
+            serial=serial,
+            python=python,
+            options=_settings(option, what="--option", example="provider=CPUExecutionProvider"),
+            connection=_settings(connection, what="--connection", example="port=2222"),
+            power_w=power_w,
+            idle_w=idle_w,
+            meter=meter,
+            description=description,
+        )
+        ask = None if yes or json_output else _ask
+        result = new_device(name, wishes=wishes, output=output, force=force, look=not offline, ask=ask, console=console)
+        console.result(result)
+
+
+def _settings(given: list[str] | None, *, what: str, example: str) -> dict[str, str | int | float | bool]:
+    pairs = (_assignment(text, what=what, example=example) for text in given or ())
+    settings: dict[str, str | int | float | bool] = {}
+    for key, text in pairs:
+        value = _toml_value(text)
+        settings[key] = value if isinstance(value, str | int | float | bool) else text
+    return settings
+
+
+def _ask(question: str, default: str) -> str:
+    """On standard error, so that standard output keeps the result."""
+    answer: str = typer.prompt(question, default=default, err=True)
+    return answer
 
 
 @app.command()

@@ -194,6 +194,11 @@ def test_json_holds_the_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ("export", "--limit", "joy=1"),
         ("spaces", "no-such-space"),
         ("query", "/no/such/study"),
+        ("devices", "show", "no-such-device"),
+        ("devices", "audit", "no-such-device"),
+        ("devices", "audit", "raspberry-pi-5"),
+        ("devices", "new", "cpu", "--yes"),
+        ("devices", "new", "board", "--option", "provider", "--yes"),
         ("train", "--no-such-option"),
         ("no-such-command",),
         ("verify",),
@@ -272,6 +277,51 @@ def test_devices_lists_this_machine() -> None:
     assert "cpu" in {row[0] for row in json.loads(invoke("devices", "--json").stdout)["rows"]}
 
 
+def test_devices_tells_which_are_to_be_named_first() -> None:
+    rows = {row[0]: row for row in json.loads(invoke("devices", "--json").stdout)["rows"]}
+    assert rows["cpu"][3] == "this machine"
+    assert rows["raspberry-pi-5"][3] == "ssh, host not set"
+
+
+def test_a_device_shows_all_its_description_says() -> None:
+    document = json.loads(invoke("devices", "show", "raspberry-pi-5", "--json").stdout)
+    assert "Cortex-A76" in dict(document["rows"])["known"]
+    assert document["device"]["threads"] == 4
+    assert "hwnas devices new my-raspberry-pi-5 --like raspberry-pi-5" in document["notes"][0]
+
+
+def test_a_new_device_is_written_from_flags_alone(tmp_path: Path) -> None:
+    flags = ("--like", "raspberry-pi-5", "--host", "pi@there", "--connection", "port=2222", "--precision", "int8")
+    result = invoke("devices", "new", "my-pi", *flags, "--output", tmp_path, "--offline", "--yes", "--json")
+    assert result.exit_code == 0, result.stderr
+    path = json.loads(result.stdout)["path"]
+    device = json.loads(invoke("devices", "show", path, "--json").stdout)["device"]
+    assert (device["connection"]["host"], device["connection"]["port"]) == ("pi@there", 2222)
+    assert device["precisions"] == ["int8"]
+
+
+def test_a_new_device_is_asked_about_on_standard_error(tmp_path: Path) -> None:
+    arguments = ["devices", "new", "board", "--output", str(tmp_path), "--offline"]
+    result = CliRunner().invoke(app, arguments, input="ssh\npi@there\n\n\n3\n\n\n\n\n")
+    assert result.exit_code == 0, result.stderr
+    assert "threads" in result.stderr
+    assert "threads" not in result.stdout
+    device = json.loads(invoke("devices", "show", tmp_path / "board.toml", "--json").stdout)["device"]
+    assert (device["threads"], device["connection"]["host"]) == (3, "pi@there")
+
+
+def test_an_audit_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwnas.pipeline import auditing
+
+    def audit(device: str, *, output: str, again: bool, console: Console) -> dict[str, Any]:
+        return {"title": f"{device} {output} {again}", "rows": [("hswish", "leave out")]}
+
+    monkeypatch.setattr(auditing, "audit", audit)
+    result = invoke("devices", "audit", "cpu", "--output", "there", "--again")
+    assert "cpu there True" in result.stdout
+    assert "leave out" in result.stdout
+
+
 def test_the_version_is_that_of_the_package() -> None:
     import hwnas
 
@@ -279,7 +329,8 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in (*STAGES, "verify", "query", "devices", "spaces", "doctor"):
-        result = invoke(command, "--help")
+    groups = [["devices", command] for command in ("show", "audit", "new")]
+    for command in (*([c] for c in (*STAGES, "verify", "query", "devices", "spaces", "doctor")), *groups):
+        result = invoke(*command, "--help")
         assert result.exit_code == 0
         assert "--json" in result.stdout

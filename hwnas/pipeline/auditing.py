@@ -33,6 +33,7 @@ from hwnas.pipeline._audit_rules import (
     Measured,
     judge,
 )
+from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Artefact, Device, MeasurementFailure, Option, Statistic
 
@@ -45,19 +46,14 @@ __all__ = ["Audit", "advice", "audit", "find_audit", "load_audit", "suggestion",
 
 AUDIT_FOLDER = "audit"  # in the folder of a device's tables
 _TABLE, _REFERENCE = "measurements.jsonl", "reference"
-_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "of {0}, not of {1}"}
-_CHOICES = {
-    "se": "squeeze-and-excitation",
-    "kernel_size": "kernel size",
-    "expand_ratio": "expand ratio",
-    "multiple": "channels a multiple",
-}
+_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "{0}n, not {1}n"}
+_CHOICES = {"multiple": "channels"}  # in the table: else as a configuration or a block calls it
 _GROUPS = {  # in the picture, over the options
     "activation": "activation (base relu6)",
     "se": "squeeze-and-excitation",
     "kernel_size": "kernel size (base 3)",
     "expand_ratio": "expand ratio (base 4)",
-    "multiple": "channels a multiple",
+    "multiple": "channels a multiple of",
 }
 
 
@@ -71,12 +67,13 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
         console: to speak to.
 
     Raises:
-        ConfigError: the measurements in the folder are of another context.
+        ConfigError: the measurements in the folder are of another context, or nobody said where the board is.
         MeasurementError: the runtime cannot be started, or dies on one block after the other.
         OSError: the folder cannot be written.
     """
     started = time.monotonic()
     work = Workspace(Config().replaced({"device.name": device}))
+    check_reachable(work.device)
     folder = Path(output) if output else Path("latency_tables", work.device.name, AUDIT_FOLDER)
     work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
     precisions = _precisions(work)
@@ -114,8 +111,8 @@ def find_audit(tables: Path, device: Device) -> Audit | None:
     Raises:
         TableError: there is one, and it is damaged.
     """
-    shipped = registry.load_object("hwnas.latency_tables:__path__", needed_for="shipped audits")
-    for folder in (Path(tables), *(Path(place, device.name) for place in shipped)):
+    shipped = registry.load_object("hwnas.latency_tables:folder", needed_for="shipped audits")() / device.name
+    for folder in (Path(tables), shipped):
         path = folder / AUDIT_FOLDER / AUDIT_FILE
         if path.is_file():
             found = load_audit(path)
@@ -277,8 +274,10 @@ def _times(value: float | None) -> str:
 
 def _verdict_text(parts: Sequence[Finding]) -> str:
     """`fine`, or what is wrong in which precision: `leave out in int8`."""
-    found = {v: [f.precision for f in parts if f.verdict == v] for v in reversed(VERDICTS[1:])}
-    return ", ".join(f"{v} in {' and '.join(of)}" for v, of in found.items() if of) or VERDICTS[0]
+    found = {v: [f.precision for f in parts if f.verdict == v] for v in reversed(VERDICTS)}
+    if parts and len(found[parts[0].verdict]) == len(parts):
+        return parts[0].verdict
+    return ", ".join(f"{v} in {' and '.join(of)}" for v, of in found.items() if of and v != VERDICTS[0])
 
 
 def _draw(found: Audit, folder: Path) -> None:

@@ -1,0 +1,358 @@
+"""`hwnas devices new`: write the description of a device, from flags, another description and answers.
+
+Knows the fields of a description and asks through a function it is given; loads no runtime in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hwnas import registry
+from hwnas._console import Console
+from hwnas._toml import Entry, Value, format_section, format_value
+from hwnas.errors import ConfigError, HwnasError
+from hwnas.files import write_whole
+from hwnas.types import PRECISIONS, Device, Option
+
+Ask = Callable[[str, str], str]  # (question, default) -> answer; an empty answer leaves the value out
+
+LOCAL = "local"  # the answer that stands for no transport
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SEEN = re.compile(r"\s*Seen: .* \(\d{4}-\d\d-\d\d\)\.")
+_RUNTIME = "onnxruntime"
+_PROBE = {"connect_timeout_s": 8.0, "reconnect_s": 1.0}  # a look at a board must not wait for one that is off
+_KEY_OF = {"ssh": "host", "adb": "serial"}  # what leads to a board, by transport
+_OPTION_NOTES = {"provider": "of execution", "host": "as for ssh", "serial": "as `adb devices` shows it"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is known of a new device before anything is asked; None: not said.
+
+    Attributes:
+        like: name or path of a description to begin with.
+        runtime: registered name.
+        threads: the runtime may use.
+        precisions: legal on it.
+        transport: `local`, `ssh`, `adb`, ...; follows from `host` and `serial` if left out.
+        host: for ssh.
+        serial: for adb.
+        python: command that starts Python on the board.
+        options: of the runtime.
+        connection: further settings of the connection: `port`, `identity_file`, `folder`, ...
+        power_w: stated power while a network runs.
+        idle_w: stated power while nothing runs.
+        meter: registered name.
+        description: for people.
+    """
+
+    like: str | None = None
+    runtime: str | None = None
+    threads: int | None = None
+    precisions: tuple[str, ...] | None = None
+    transport: str | None = None
+    host: str | None = None
+    serial: str | None = None
+    python: str | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    connection: Mapping[str, Option] = field(default_factory=dict)
+    power_w: float | None = None
+    idle_w: float | None = None
+    meter: str | None = None
+    description: str | None = None
+
+
+def new_device(
+    name: str,
+    *,
+    wishes: Wishes,
+    output: str = "",
+    force: bool = False,
+    look: bool = True,
+    ask: Ask | None = None,
+    console: Console,
+) -> dict[str, Any]:
+    """Write a description, checked by loading it.
+
+    Args:
+        name: of the device, also of the file.
+        wishes: what is known already.
+        output: folder to write to; the current one if empty.
+        force: replace a file that is there.
+        look: start the runtime, on the board if it is one, to tell what it runs on.
+        ask: for what is not known; None: nothing is asked, defaults are taken.
+        console: to speak to.
+
+    Raises:
+        ConfigError: the name is taken or cannot be one, or a value is wrong.
+        UnknownNameError: a runtime, a transport, a meter or `like` is not known.
+        OSError: the file cannot be written.
+    """
+    path = _path(name, output=output, force=force)
+    device = _begin(path.stem, wishes)
+    device = _connected(device, wishes, ask)
+    device = _computing(device, wishes, ask)
+    device = _powered(device, wishes, ask)
+    text = wishes.description
+    if text is None:
+        text = _answer(ask, "description, for lists", device.description or f"{path.stem}, {device.runtime}")
+    device = replace(device, description=text)
+    _check(device)
+    if look:
+        device = _looked_at(device, console)
+    document = _to_toml(device, like=wishes.like)
+    _check_file(path.name, document)
+    write_whole(path, document.encode())
+    shown = str(path) if len(path.parts) > 1 or not path.name else f"./{path}"
+    return {
+        "title": f"New device {path.stem}",
+        "rows": [("written", shown), ("runtime", device.runtime), ("reached", reached(device))],
+        "notes": [
+            *([f"Next: hwnas agent --check {shown}"] if device.connection else []),
+            f"{'Then' if device.connection else 'Next'}: hwnas devices audit {shown}    what it does badly",
+            f"      hwnas profile --set device.name={shown}    its table, for a run's space",
+        ],
+        "path": str(path),
+        "device": path.stem,
+    }
+
+
+def reached(device: Device) -> str:
+    """How a device is reached, for people: `this machine`, `ssh pi@board`, `ssh, host not set`."""
+    transport = str(device.connection.get("transport", ""))
+    if not transport:
+        return "this machine"
+    key = _KEY_OF.get(transport)
+    if key is None:
+        return transport
+    place = device.connection.get(key)
+    return f"{transport} {place}" if place else f"{transport}, {key} not set"
+
+
+def command_to_name_it(device: Device) -> str:
+    """The command that describes the user's own board, "" if the description says where it is."""
+    key = _KEY_OF.get(str(device.connection.get("transport", "")))
+    if key is None or device.connection.get(key):
+        return ""
+    example = "pi@board.local" if key == "host" else "SERIAL"
+    return f"hwnas devices new my-{device.name} --like {device.name} --{key} {example}"
+
+
+def check_reachable(device: Device) -> None:
+    """Refuse a description whose board nobody has named yet, as those that ship.
+
+    Raises:
+        ConfigError: it has a transport, and not where that leads to; names the command that sets it.
+    """
+    command = command_to_name_it(device)
+    if command:
+        raise ConfigError(f"device {device.name!r} is {reached(device)}; describe yours with: {command}")
+
+
+# ---------------------------------------------------------------- what to write
+
+
+def _path(name: str, *, output: str, force: bool) -> Path:
+    stem = name.removesuffix(".toml")
+    if not _NAME.fullmatch(stem):
+        raise ConfigError(f"{name!r} cannot name a device; allowed: letters, digits, '-', '_' and '.', as in my-board")
+    if stem in registry.load_object("hwnas.devices:device_names", needed_for="the names that are taken")():
+        raise ConfigError(f"{stem!r} is a description that ships with hwnas; choose another name, as in my-{stem}")
+    path = Path(output or ".", f"{stem}.toml")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already; choose another name, or replace it with --force")
+    return path
+
+
+def _begin(name: str, wishes: Wishes) -> Device:
+    """The description to begin with: another one, or what is usual for the runtime."""
+    if wishes.like:
+        like: Device = registry.load_object("hwnas.devices:load_device", needed_for="--like")(wishes.like)
+        return replace(like, name=name)
+    return Device(name=name, runtime=wishes.runtime or _RUNTIME)
+
+
+def _connected(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+    transports = registry.names("transports")
+    connection = dict(device.connection)
+    transport = wishes.transport or ("ssh" if wishes.host else "adb" if wishes.serial else None)
+    if transport is None:
+        default = str(connection.get("transport", LOCAL))
+        transport = _answer(ask, f"where is it: {', '.join((LOCAL, *transports))}", default)
+    if transport == LOCAL:
+        if wishes.host or wishes.serial or wishes.connection:
+            raise ConfigError("transport local is this machine: leave out host, serial and other connection settings")
+        return replace(device, connection={})
+    if transport not in transports:
+        raise ConfigError(f"transport is {transport!r}; allowed: {', '.join((LOCAL, *transports))}")
+    if connection.get("transport") != transport:
+        connection = {k: v for k, v in connection.items() if k == "python"}
+    connection["transport"] = transport
+    key = _KEY_OF.get(transport)
+    if key is not None:
+        given = wishes.host if key == "host" else wishes.serial
+        place = given or _answer(ask, f"{key} ({_OPTION_NOTES[key]})", str(connection.get(key, "")))
+        if not place:
+            raise ConfigError(f"transport {transport} needs --{key}, {_OPTION_NOTES[key]}")
+        connection[key] = place
+    default = str(connection.get("python", "python3"))
+    connection["python"] = wishes.python or _answer(ask, "Python there, which has the runtime", default)
+    return replace(device, connection={**connection, **wishes.connection})
+
+
+def _computing(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+    runtime = wishes.runtime or _answer(ask, f"runtime: {', '.join(registry.names('runtimes'))}", device.runtime)
+    known = registry.names("runtimes")
+    if runtime not in known:
+        raise ConfigError(f"runtime is {runtime!r}; known: {', '.join(known)}")
+    if runtime != device.runtime or not wishes.like:
+        device = replace(device, runtime=runtime, **_usual(runtime))
+    where = f" (this machine has {os.cpu_count()})" if not device.connection else ""
+    threads: object = wishes.threads or _answer(ask, f"threads{where}", str(device.threads))
+    precisions: Iterable[str] = wishes.precisions or _listed(_answer(ask, "precisions", ", ".join(device.precisions)))
+    return replace(
+        device,
+        threads=_whole("threads", threads),
+        precisions=tuple(precisions),
+        options={**device.options, **wishes.options},
+    )
+
+
+def _usual(runtime: str) -> dict[str, Any]:
+    """Options and precisions of the first shipped description of a runtime; none if there is none."""
+    load_device = registry.load_object("hwnas.devices:load_device", needed_for="usual options")
+    names = registry.load_object("hwnas.devices:device_names", needed_for="usual options")()
+    for device in map(load_device, names):
+        if device.runtime == runtime:
+            return {"options": dict(device.options), "precisions": device.precisions}
+    return {"options": {}, "precisions": PRECISIONS}
+
+
+def _powered(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+    meters = registry.names("meters")
+    meter = wishes.meter
+    if meter is None:
+        meter = _answer(ask, f"energy meter: {', '.join(meters)}, or none", device.meter or "none")
+    meter = "" if meter == "none" else meter
+    if meter and meter not in meters:
+        raise ConfigError(f"meter is {meter!r}; known: {', '.join(meters)}, or none")
+    power: object = wishes.power_w
+    if power is None:
+        given = "" if device.power_w is None else f"{device.power_w:g}"
+        power = _answer(ask, "power while it runs a network, in watts (none: not known)", given or "none")
+    idle = wishes.idle_w if wishes.idle_w is not None else device.idle_w
+    return replace(
+        device,
+        meter=meter,
+        meter_options=device.meter_options if meter == device.meter else {},
+        power_w=None if power in ("none", "") else _number("power", power),
+        idle_w=idle,
+    )
+
+
+def _looked_at(device: Device, console: Console) -> Device:
+    """With what its runtime says it runs on; a board that does not answer is no reason not to describe it."""
+    from hwnas.measure import Worker
+
+    probed = replace(device, connection={**_PROBE, **device.connection, **_PROBE}) if device.connection else device
+    try:
+        with console.progress(f"looking at {reached(device)}") as progress:
+            progress(0, 1, "")
+            with Worker(probed, start_timeout_s=30.0) as worker:
+                context = worker.context()
+            progress(1, 1, "")
+    except HwnasError as e:
+        console.warn(f"its runtime could not be started, so nothing was read from it: {e}")
+        return device
+    date = datetime.now(UTC).date().isoformat()
+    seen = f"{context.get('hardware', 'unknown')}, {device.runtime} {context.get('runtime_version', '')} ({date})"
+    told = _SEEN.sub("", device.known).strip()  # by the description this one is like
+    return replace(device, known=f"{told} Seen: {seen}.".strip())
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _answer(ask: Ask | None, question: str, default: str) -> str:
+    return default if ask is None else ask(question, default).strip()
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in re.split(r"[\s,]+", text) if part)
+
+
+def _whole(what: str, value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ConfigError(f"{what} is {value!r}; allowed: a whole number from 1") from None
+
+
+def _number(what: str, value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ConfigError(f"{what} is {value!r}; allowed: a number") from None
+
+
+# ---------------------------------------------------------------- checks and the file
+
+
+def _check(device: Device) -> None:
+    """What loading the file does not: the connection's settings."""
+    if device.connection:
+        from hwnas.measure.connection import open_connection
+
+        open_connection(device.connection)
+
+
+def _check_file(name: str, document: str) -> None:
+    """Load it as it will be, before it stands where another may."""
+    load_device = registry.load_object("hwnas.devices:load_device", needed_for="checking the description")
+    with tempfile.TemporaryDirectory(prefix="hwnas-device-") as folder:
+        path = Path(folder, name)
+        path.write_text(document, encoding="utf-8")
+        try:
+            load_device(path)
+        except ConfigError as e:
+            raise ConfigError(str(e).replace(f"{folder}{os.sep}", "")) from e
+
+
+def _to_toml(device: Device, *, like: str | None) -> str:
+    origin = f", like {like}" if like else ""
+    top: list[tuple[str, Value, str]] = [
+        ("schema", 1, ""),
+        ("description", device.description, ""),
+        ("runtime", device.runtime, ""),
+        ("threads", device.threads, "of the runtime"),
+        ("precisions", list(device.precisions), "what it may compute in"),
+    ]
+    if device.cores:
+        top.append(("cores", list(device.cores), "the measuring process is pinned to"))
+    top += [(k, v.strip(), "") for k, v in (("known", device.known), ("unknown", device.unknown)) if v.strip()]
+    lines = [
+        f"# Written by `hwnas devices new`{origin}. The file's name is the device's, and its tables are kept under it.",
+        *(f"{key} = {format_value(value)}{f'  # {note}' if note else ''}" for key, value, note in top),
+        "",
+    ]
+    energy = {"meter": device.meter or None, "power_w": device.power_w, "idle_w": device.idle_w}
+    sections = [
+        _section("options", device.options, comment="of the runtime"),
+        _section("connection", device.connection, comment="how the board is reached; without it: this machine"),
+        _section("energy", energy, comment="without a meter, energy is estimated from the stated power"),
+        _section("energy.options", device.meter_options, comment="of the meter"),
+        _section("limits", device.limits, comment="what the device cannot exceed"),
+    ]
+    return "\n".join([*lines, *(s for s in sections if s)])
+
+
+def _section(name: str, values: Mapping[str, Option | None], *, comment: str) -> str:
+    entries = [Entry(key=k, value=v, comment=_OPTION_NOTES.get(k, "")) for k, v in values.items() if v is not None]
+    return format_section(name, entries, comment=comment) if entries else ""
