@@ -17,7 +17,7 @@ from hwnas.cost.elimination import Factor
 from hwnas.cost.model import SlotCost, corrected_cost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
-from hwnas.errors import ConfigError, TableError
+from hwnas.errors import ConfigError
 from hwnas.types import Block, Device, Limit
 
 METRIC = "energy_mj"
@@ -74,8 +74,8 @@ def energy_model(
 ) -> EnergyModel | None:
     """What is known about the energy of a space's networks on a device; None if nothing is.
 
-    Measured energies come first. A device with a meter whose tables have none yet (they were begun without it) is
-    treated as one without.
+    Measured energies come first. A device whose meter told too little (its tables were begun without it, or what it
+    showed was within its noise) is treated as one without, and `source` says so: its latency is known all the same.
 
     Args:
         blocks: of the space.
@@ -87,13 +87,14 @@ def energy_model(
         confidence: of the upper bound, in (0, 1).
 
     Raises:
-        TableError: the meter told too little of these blocks or networks.
-        MissingEntryError: some blocks have an energy and one has none.
+        TableError: a measured energy is not positive.
         ConfigError: the stated idle power is not below the stated power.
     """
-    if any(METRIC in entries.get(block.key, {}) for block in blocks.blocks):
-        return _measured(blocks, entries=entries, networks=networks, device=device, seed=seed, confidence=confidence)
-    return _estimated(latency, device)
+    usable = [n for n in networks if METRIC in n.statistic.costs and _WITHIN_NOISE not in n.statistic.costs]
+    lacking = _what_is_lacking(blocks.blocks, entries, n_usable=len(usable), n_networks=len(networks))
+    if not lacking:
+        return _measured(blocks, entries=entries, networks=usable, device=device, seed=seed, confidence=confidence)
+    return _estimated(latency, device, why=f"; meter {device.meter!r}: {lacking}" if device.meter else "")
 
 
 def no_energy_error(device: Device, limit: float | None = None) -> ConfigError:
@@ -106,8 +107,10 @@ def no_energy_error(device: Device, limit: float | None = None) -> ConfigError:
     asked = f"the limit {Limit(metric=METRIC, value=limit)}" if limit is not None else METRIC
     if device.meter:
         return ConfigError(
-            f"{asked} needs energies, but the tables of device {device.name!r} were measured before it had the meter "
-            f"{device.meter!r}; name another folder in profile.tables, or remove these tables, and run `hwnas profile`"
+            f"{asked} needs energies, but the tables of device {device.name!r} hold too few from its meter "
+            f"{device.meter!r}: they were measured before it had one, or what it showed was within its noise "
+            "(energy_within_noise in the tables). Run `hwnas profile` with another folder as profile.tables, on a "
+            "quiet machine; or state power_w in the description's [energy] for an estimate"
         )
     return ConfigError(
         f"{asked} needs energies, but device {device.name!r} has neither a meter nor a stated power; give its "
@@ -126,6 +129,22 @@ def without_energy(keys: Iterable[str], entries: Mapping[str, Mapping[str, float
     return tuple(key for key in keys if METRIC not in entries.get(key, {}))
 
 
+def _what_is_lacking(
+    blocks: Sequence[Block], entries: Mapping[str, Mapping[str, float]], *, n_usable: int, n_networks: int
+) -> str:
+    """Why measured energies are not enough for a model, "" if they are."""
+    n = len(blocks)
+    absent = len(without_energy((block.key for block in blocks), entries))
+    noisy = sum(_WITHIN_NOISE in entries.get(block.key, {}) for block in blocks)
+    if absent:
+        return f"{absent} of {n} blocks were measured without it"
+    if noisy > _MOST_NOISE * n:
+        return f"{noisy} of {n} blocks were within its noise"
+    if n_usable < _FEWEST:
+        return f"it told the energy of {n_usable} of {n_networks} whole networks clearly, and {_FEWEST} are needed"
+    return ""
+
+
 def _measured(
     blocks: SlotBlocks,
     *,
@@ -135,16 +154,9 @@ def _measured(
     seed: int,
     confidence: float,
 ) -> EnergyModel:
-    usable = [n for n in networks if METRIC in n.statistic.costs and _WITHIN_NOISE not in n.statistic.costs]
     keys = [block.key for block in blocks.blocks]
-    noisy = [key for key in keys if _WITHIN_NOISE in entries.get(key, {})]
-    if len(usable) < _FEWEST or len(noisy) > _MOST_NOISE * len(keys):
-        raise TableError(
-            f"meter {device.meter!r} told the energy of {len(usable)} of {len(networks)} whole networks clearly "
-            f"(at least {_FEWEST} are needed), and that of {len(noisy)} of {len(keys)} blocks was within its noise; "
-            "profile more networks or on a quieter machine, take a finer meter, or state power_w instead of a meter"
-        )
-    anchors = _anchors(blocks.blocks, entries, usable)
+    noisy = [key for key in keys if _WITHIN_NOISE in entries[key]]
+    anchors = _anchors(blocks.blocks, entries, networks)
     energies = {
         key: _normalised(costs, anchors.get(_reference_of_block(Block.from_key(key))))
         for key, costs in entries.items()
@@ -152,7 +164,7 @@ def _measured(
     }
     samples = [
         NetworkSample(blocks=n.blocks, measured=_normalised(n.statistic.costs, anchors.get(_reference_of_network(n))))
-        for n in usable
+        for n in networks
     ]
     correction = fit_correction(samples, energies, seed=seed, confidence=confidence)
     cost = corrected_cost(
@@ -163,7 +175,7 @@ def _measured(
     return EnergyModel(cost=cost, source=source, correction=correction, anchors=anchors)
 
 
-def _estimated(latency: SlotCost, device: Device) -> EnergyModel | None:
+def _estimated(latency: SlotCost, device: Device, *, why: str) -> EnergyModel | None:
     if device.power_w is None:
         return None
     idle_w = device.idle_w or 0.0
@@ -178,7 +190,7 @@ def _estimated(latency: SlotCost, device: Device) -> EnergyModel | None:
     stated += f" less {idle_w:g} W idle)" if idle_w else ", idle included)"
     return EnergyModel(
         cost=SlotCost(metric=METRIC, table=table, upper_ratio=latency.upper_ratio),
-        source=f"estimated: {stated} times the latency; no energy was measured",
+        source=f"estimated: {stated} times the latency; no energy was measured{why}",
     )
 
 
