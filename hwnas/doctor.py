@@ -24,6 +24,7 @@ from hwnas.errors import HwnasError
 _ENOUGH_DISK_BYTES = 1 << 30
 _BUSY = 0.5  # load for each core above which timings are noisy
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_NVML_PACKAGE = "nvidia-ml-py"  # the only one a built-in meter needs
 _DEVELOPERS = "dev"  # the extra that users do not need
 _REQUIREMENT = re.compile(r"""^\s*([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*["']([\w-]+)["'])?""")
 
@@ -42,7 +43,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        part: "package", "runtime", "exporter", "device", "machine" or "disk".
+        part: "package", "runtime", "exporter", "device", "meter", "machine" or "disk".
         name: of the thing.
         state: how it is.
         value: its version or what was found.
@@ -62,7 +63,7 @@ def examine(folder: Path | None = None) -> list[Finding]:
     Args:
         folder: where results would be written; the working directory by default.
     """
-    return [*_packages(), *_plugins(), *_devices(), *_machine(), *_disk(folder or Path.cwd())]
+    return [*_packages(), *_plugins(), *_devices(), *_meters(), *_machine(), *_disk(folder or Path.cwd())]
 
 
 def diagnose(folder: Path | None = None) -> dict[str, Any]:
@@ -154,11 +155,31 @@ def _devices() -> Iterator[Finding]:
             yield Finding(part="device", name=name, state=State.OK, value=value)
 
 
+def _meters() -> Iterator[Finding]:
+    """Which energy meters would find something to read; none is opened."""
+    found = registry.load_object("hwnas.devices.meters:found_meters", needed_for="energy meters")()
+    lacking = {f.name: f.advice for f in _packages() if f.state is not State.OK}
+    for name in registry.names("meters"):
+        extra = registry.extra("meters", name)
+        if extra is None:
+            yield Finding(part="meter", name=name, state=State.OK, value="by another package")
+        elif name == "fake":
+            yield Finding(part="meter", name=name, state=State.OK, value="simulated, for tests")
+        elif name not in found:
+            yield Finding(part="meter", name=name, state=State.OPTIONAL, value="nothing to read here")
+        elif extra and _NVML_PACKAGE in lacking:
+            value, advice = f"{found[name]}; needs {_NVML_PACKAGE}", lacking[_NVML_PACKAGE]
+            yield Finding(part="meter", name=name, state=State.OPTIONAL, value=value, advice=advice)
+        else:
+            yield Finding(part="meter", name=name, state=State.OK, value=found[name])
+
+
 def _machine() -> Iterator[Finding]:
     context = registry.load_object("hwnas.devices.host:host_context", needed_for="this machine")(threads=1)
     yield Finding(part="machine", name="processor", state=State.OK, value=context["hardware"])
     cores = _usable_cores()
-    yield Finding(part="machine", name="cores", state=State.OK, value=f"{cores:g} of {os.cpu_count()} usable")
+    usable = f"{cores:g} of {os.cpu_count()} usable, affinity {context['affinity']}"
+    yield Finding(part="machine", name="cores", state=State.OK, value=usable)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     busy = load > _BUSY * cores
     yield Finding(
@@ -169,7 +190,7 @@ def _machine() -> Iterator[Finding]:
         advice="other work is running; timings will be noisy" if busy else "",
     )
     governor = context["governor"]
-    scaling = governor in ("powersave", "ondemand", "conservative", "schedutil")
+    scaling = any(name in governor for name in ("powersave", "ondemand", "conservative", "schedutil"))
     yield Finding(
         part="machine",
         name="clock governor",
@@ -177,6 +198,17 @@ def _machine() -> Iterator[Finding]:
         value=governor,
         advice="the clock follows the load; for steady timings: cpupower frequency-set -g performance"
         if scaling
+        else "",
+    )
+    turbo = context["turbo"] == "on"
+    yield Finding(
+        part="machine",
+        name="turbo",
+        state=State.WARNING if turbo else State.OK,
+        value=context["turbo"],
+        advice="the clock depends on temperature and neighbours; for steady timings switch it off: "
+        "echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo (or 0 to cpufreq/boost)"
+        if turbo
         else "",
     )
     gpu = shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()

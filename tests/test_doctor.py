@@ -92,3 +92,64 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 def test_devices_are_listed_with_their_runtime() -> None:
     assert finding("device", "cpu").value.startswith("onnxruntime")
+
+
+def pretend_context(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    """A machine whose context differs from this one's."""
+    real = registry.load_object
+
+    def load_object(target: str, **arguments: str) -> object:
+        loaded = real(target, **arguments)
+        if target != "hwnas.devices.host:host_context":
+            return loaded
+        return lambda **settings: {**loaded(**settings), **changes}
+
+    monkeypatch.setattr(registry, "load_object", load_object)
+
+
+def pretend_meters(monkeypatch: pytest.MonkeyPatch, found: dict[str, str]) -> None:
+    real = registry.load_object
+    found_meters = "hwnas.devices.meters:found_meters"
+    monkeypatch.setattr(
+        registry, "load_object", lambda target, **a: (lambda: found) if target == found_meters else real(target, **a)
+    )
+
+
+def test_turbo_is_a_warning_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_context(monkeypatch, turbo="on")
+    assert finding("machine", "turbo").state is State.WARNING
+    assert "no_turbo" in finding("machine", "turbo").advice
+
+
+def test_turbo_that_is_off_or_unknown_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_context(monkeypatch, turbo="off")
+    assert finding("machine", "turbo").state is State.OK
+
+
+def test_one_core_s_governor_that_follows_the_load_is_enough_for_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_context(monkeypatch, governor="ondemand, performance")
+    assert finding("machine", "clock governor").state is State.WARNING
+
+
+def test_the_processors_this_process_may_use_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_context(monkeypatch, affinity="2-3,7")
+    assert finding("machine", "cores").value.endswith("affinity 2-3,7")
+
+
+def test_meters_are_listed_with_what_they_would_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_meters(monkeypatch, {"rapl": "package-0, package-0/dram"})
+    assert finding("meter", "rapl").value == "package-0, package-0/dram"
+    assert finding("meter", "rapl").state is State.OK
+    assert finding("meter", "sysfs").state is State.OPTIONAL
+
+
+def test_a_gpu_without_the_package_that_reads_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_meters(monkeypatch, {"nvml": "nvidia0"})
+    pretend_installed(monkeypatch, **{"nvidia-ml-py": None})
+    assert finding("meter", "nvml").state is State.OPTIONAL
+    assert "hwnas[nvml]" in finding("meter", "nvml").advice
+
+
+def test_a_machine_without_meters_is_ready_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_meters(monkeypatch, {})
+    assert diagnose()["ready"]
