@@ -46,7 +46,7 @@ class VelaTools:
         Args:
             command: starts a server; the path of a file for the tools' words is added. By default ours, in the
                 tools' environment.
-            limit_s: for one answer.
+            limit_s: for one answer, or for one step of it.
         """
         self._command = command
         self._limit_s = limit_s
@@ -65,13 +65,14 @@ class VelaTools:
             self._running()
             return dict(self._versions)
 
-    def ask(self, op: str, arguments: Mapping[str, Any], *, about: str) -> Any:
+    def ask(self, op: str, arguments: Mapping[str, Any], *, about: str, steps: int = 1) -> Any:
         """The answer to one question.
 
         Args:
             op: the operation's name.
             arguments: JSON values.
             about: what it is about, for messages: a file's path.
+            steps: how often the time for one answer is allowed.
 
         Raises:
             ToolEnvironmentError: as for `versions`.
@@ -83,7 +84,7 @@ class VelaTools:
             start = self._words_said()
             limit_s = int(self._limit_s + _GRACE_S)
             try:
-                return child.request(op, {**arguments, "limit_s": limit_s}, timeout_s=self._limit_s)
+                return child.request(op, {**arguments, "limit_s": limit_s}, timeout_s=self._limit_s * steps)
             except (WorkerCrashedError, MeasurementTimeoutError) as e:
                 # Not as what they are: to the measuring process' parent they would mean that process, which lives.
                 how = str(e).replace("the measuring process", "its process")

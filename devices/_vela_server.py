@@ -11,13 +11,14 @@ What the tools print goes to that file, so that their last words survive a crash
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import os
 import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Server:
     def __init__(self, words: int) -> None:
         """Args: words: descriptor of the file everything printed goes to."""
         self._words = words
+        self._parent = os.getppid()
         self._systems: dict[tuple[str, ...], tuple[Any, str]] = {}
         self.operations: dict[str, Callable[[Request], Any]] = {
             "hello": self.hello,
@@ -58,7 +60,7 @@ class Server:
     def answer(self, request: Request) -> dict[str, Any]:
         """The reply to one request."""
         try:
-            signal.alarm(int(request.get("limit_s", 0)))  # a tool that hangs holds Python's lock: only this ends it
+            self._go_on(request)
             return {"id": request["id"], "ok": True, "result": self.operations[request["op"]](request)}
         except ServerError as e:
             return _error(request, e.kind, str(e))
@@ -79,10 +81,18 @@ class Server:
         except ImportError as e:
             raise ServerError("ConfigError", f"{sys.executable} has not the tools: {e}") from e
 
-    def configure(self, request: Request) -> dict[str, float]:
-        """What is known of a system before anything is compiled for it."""
+    def configure(self, request: Request) -> dict[str, Any]:
+        """What is known of a system before anything is compiled for it; the hash of a configuration not Vela's own."""
+        from ethosu.vela import architecture_features as features
+
         architecture, _ = self._system(request)
-        return {"clock_hz": float(architecture.core_clock), "macs_per_cycle": _macs_per_cycle(architecture)}
+        ini = Path(features.CONFIG_FILES_PATH, request["config"])
+        shipped = ini.resolve().is_relative_to(Path(features.CONFIG_FILES_PATH).resolve())
+        return {
+            "clock_hz": float(architecture.core_clock),
+            "macs_per_cycle": _macs_per_cycle(architecture),
+            "config_sha256": "" if shipped else hashlib.sha256(ini.read_bytes()).hexdigest(),
+        }
 
     def compile(self, request: Request) -> dict[str, Any]:
         """Compile a file and tell what Vela estimates for it."""
@@ -137,13 +147,15 @@ class Server:
         as_it_is = all(x.shape == shape for x, shape in zip(inputs, shapes, strict=True))
         samples = 1 if as_it_is else min((len(x) for x in inputs if x.ndim), default=0)
         outputs: list[list[Any]] = [[] for _ in range(n_outputs)]
+        start = self._words_said()
         for i in range(samples):
-            for at, x in enumerate(inputs):
-                try:
+            self._go_on(request)
+            try:
+                for at, x in enumerate(inputs):
                     interpreter.set_input(np.ascontiguousarray(x if as_it_is else x[i : i + 1]), at)
-                except ValueError as e:
-                    raise ServerError("MeasurementError", str(e)) from e
-            interpreter.invoke()
+                interpreter.invoke()
+            except (ValueError, RuntimeError) as e:
+                raise ServerError("MeasurementError", f"{e} {self._words_since(start)}".strip()) from e
             for at, found in enumerate(outputs):
                 found.append(np.array(interpreter.get_output(at)))
         if not samples:
@@ -151,6 +163,12 @@ class Server:
         arrays = {f"array_{i}": np.concatenate(found) for i, found in enumerate(outputs)}
         np.savez(request["outputs"], **arrays)  # type: ignore[arg-type]
         return n_outputs
+
+    def _go_on(self, request: Request) -> None:
+        """Begin a step that may take `limit_s`, unless nobody waits for it any more."""
+        if os.getppid() != self._parent:
+            os._exit(1)
+        signal.alarm(int(request.get("limit_s", 0)))  # a tool that hangs holds Python's lock: only this ends it
 
     def _interpreter(self, path: str) -> Any:
         from tflite_micro.python.tflite_micro import runtime
@@ -166,24 +184,21 @@ class Server:
         from ethosu.vela import architecture_features as features
         from ethosu.vela.errors import VelaError  # type: ignore[import-not-found]
 
-        names = ("accelerator", "system_config", "memory_mode", "config")
-        wanted = tuple(str(request[name]) for name in names)
+        accelerator, system_config, memory_mode, config = (
+            str(request[name]) for name in ("accelerator", "system_config", "memory_mode", "config")
+        )
+        ini = Path(features.CONFIG_FILES_PATH, config)  # (an absolute path stays what it is)
+        text = _read(ini)
+        wanted = (accelerator, system_config, memory_mode, text)
         if wanted not in self._systems:
-            accelerator, system_config, memory_mode, config = wanted
-            known = features.Accelerator.member_list()
-            if accelerator not in known:
-                raise ServerError("ConfigError", f"accelerator {accelerator!r} is unknown; known: {', '.join(known)}")
-            ini = Path(features.CONFIG_FILES_PATH, config)  # (an absolute path stays what it is)
-            sections = _sections(ini)
+            sections = _sections(text, ini)
+            _check_name("accelerator", accelerator, features.Accelerator.member_list(), where="Vela")
             for name, value, kind in (
-                ("system_config", system_config, "System_Config"),
-                ("memory_mode", memory_mode, "Memory_Mode"),
+                ("system_config", system_config, "System_Config."),
+                ("memory_mode", memory_mode, "Memory_Mode."),
             ):
-                known = [s.removeprefix(f"{kind}.") for s in sections if s.startswith(f"{kind}.")]
-                if value not in known:
-                    raise ServerError(
-                        "ConfigError", f"{name} {value!r} is not in {config}; it has: {', '.join(known) or 'none'}"
-                    )
+                known = [s.removeprefix(kind) for s in sections if s.startswith(kind)]
+                _check_name(name, value, known, where=config)
             try:
                 architecture = features.ArchitectureFeatures(
                     vela_config_files=[str(ini)],
@@ -196,11 +211,11 @@ class Server:
                 )
             except VelaError as e:
                 raise ServerError("ConfigError", f"Vela refuses this system: {e.error_msg}") from e
-            text = (
+            head = (
                 f"[architecture]\nmacs={architecture.num_macs_per_cycle}\ncores={architecture.ncores}\n"
                 f"[vela]\nsystem_config_name={architecture.system_config}\nmemory_mode_name={architecture.memory_mode}\n"
             )
-            self._systems[wanted] = (architecture, text + ini.read_text())
+            self._systems[wanted] = (architecture, head + text)
         return self._systems[wanted]
 
     def _words_said(self) -> int:
@@ -211,10 +226,14 @@ class Server:
         return " ".join(text.split())
 
 
+def _check_name(name: str, value: str, known: Sequence[str], *, where: str) -> None:
+    if value not in known:
+        raise ServerError("ConfigError", f"{where} knows no {name} {value!r}; known: {', '.join(known) or 'none'}")
+
+
 def _compiler_options(request: Request, architecture: Any) -> str:
     """What Vela's command line would tell its compiler; the database says which operators stay on the CPU."""
-    if request["optimise"] not in _OPTIMISE:
-        raise ServerError("ConfigError", f"optimise {request['optimise']!r} is unknown; known: {', '.join(_OPTIMISE)}")
+    _check_name("optimise", request["optimise"], _OPTIMISE, where="Vela")
     return (
         "\n[compiler]\nenable_db=true\noutput_format=TFLite\ncop_format=COP1\n"
         f"\n[scheduler]\noptimize={request['optimise']}\narena_size_limit={architecture.arena_cache_size}\n"
@@ -235,11 +254,18 @@ def _cpu_operators(database: Any) -> Counter[str]:
     return Counter(name_of.get(row[origin], "?") for row in performance.data if row[operator] == _LEFT_TO_CPU)
 
 
-def _sections(ini: Path) -> list[str]:
+def _read(ini: Path) -> str:
+    try:
+        return ini.read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ServerError("ConfigError", f"cannot read Vela's configuration {ini}: {e}") from e
+
+
+def _sections(text: str, ini: Path) -> list[str]:
     parser = configparser.ConfigParser()
     try:
-        parser.read_string(ini.read_text())
-    except (OSError, UnicodeDecodeError, configparser.Error) as e:
+        parser.read_string(text)
+    except configparser.Error as e:
         raise ServerError("ConfigError", f"cannot read Vela's configuration {ini}: {e}") from e
     return parser.sections()
 

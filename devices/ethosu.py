@@ -74,9 +74,11 @@ class EthosURuntime:
         options = _options(device)
         versions = self._tools.versions()
         system = self._tools.ask("configure", _system(options), about=f"device {device.name!r}")
+        digest = str(system["config_sha256"])
+        own_system = f" for {Path(str(options['config'])).name} {digest[:12]}" if digest else ""  # it may change
         return {
             "runtime_version": f"Vela {versions['vela']}",
-            "hardware": _hardware(options, versions),
+            "hardware": f"{_hardware(options, versions)}{own_system}",
             "source": _source(versions),
             "outputs_by": _outputs_by(versions),
             "clock_mhz": f"{system['clock_hz'] * 1e-6:g}",
@@ -105,7 +107,8 @@ class EthosUSession:
             source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
             request = {"path": str(self._path.resolve()), "inputs": str(source), "outputs": str(target)}
-            n_outputs: int = self._tools.ask("run", request, about=str(self._path))
+            steps = max((len(a) for a in inputs if a.ndim), default=1)
+            n_outputs: int = self._tools.ask("run", request, about=str(self._path), steps=max(1, steps))
             with np.load(target, allow_pickle=False) as file:
                 return tuple(file[f"array_{i}"] for i in range(n_outputs))
 
@@ -131,7 +134,7 @@ class EthosUSession:
             "cycles": f"{cycles} in all, NPU {e['npu_cycles']}, memory {_listing(e['access_cycles']) or 'none'}",
             "macs_utilisation": f"{100 * used:.1f} % of {e['macs_per_cycle']:g} MACs a cycle",
             "peak_bytes": _listing(e["peak_bytes"]) or "none",
-            "remarks": e["words"],
+            "remarks": e["words"] or "none",
         }
 
     def costs(self) -> Mapping[str, float]:
