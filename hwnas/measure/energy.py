@@ -95,7 +95,7 @@ class Meter(Protocol):
 class EnergySettings:
     """How long to look.
 
-    With the defaults a candidate costs 0.7 s on a meter of a millisecond (RAPL) and 2.8 s on one of a tenth of a
+    With the defaults a candidate costs 0.7 s on a meter of a millisecond (RAPL) and 3 s on one of a tenth of a
     second (NVML), idle and reference included: hundreds of blocks take minutes.
 
     Attributes:
