@@ -37,7 +37,7 @@ from hwnas.measure.protocol import AGENT_PROTOCOL, error_to_json
 _LARGEST_BYTES = 2 << 30  # whatever the caller allows
 _LONGEST_S = 3600.0  # likewise, for one request to the measuring process
 _IDLE_S = 600.0  # without a request, the caller is taken to be gone: a cut link may never tell
-_TAKEOVER_S = 10.0
+_TAKEOVER_S, _BUSY_S = 10.0, 2.0  # until the lock is ours: our agent of before is ended; another one may just be ending
 _FORWARDED = ("hello", "load", "time", "run", "info", "close")
 _INPUTS_SUFFIX = ".npz"
 
@@ -237,7 +237,7 @@ def take_over(path: Path, *, session: str, who: str) -> IO[str]:
         BusyError: somebody else measures.
     """
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  held as long as the agent lives
-    deadline = time.monotonic() + _TAKEOVER_S
+    start_s = time.monotonic()
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,10 +249,10 @@ def take_over(path: Path, *, session: str, who: str) -> IO[str]:
                 if holder["session"] == session:
                     with suppress(ProcessLookupError):
                         os.kill(holder["pid"], signal.SIGKILL)
-                elif time.monotonic() > deadline - _TAKEOVER_S / 2:
+                elif time.monotonic() > start_s + _BUSY_S:
                     file.close()
                     raise BusyError(f"{holder['who']} is measuring here (process {holder['pid']})") from None
-        if time.monotonic() > deadline:
+        if time.monotonic() > start_s + _TAKEOVER_S:
             file.close()
             raise BusyError(f"the lock {path} is held")
         time.sleep(0.1)

@@ -13,10 +13,9 @@ from hwnas.errors import ConfigError
 from hwnas.measure.transports._shell import shell_line
 from hwnas.types import Option
 
-_ALIVE_S, _ALIVE_COUNT = 5, 3  # a cut link is noticed after 15 s, also in a long run that says nothing
+_ALIVE_S, _ALIVE_COUNT = 5, 3  # a link that was cut is noticed after 15 s, also in a long run that says nothing
 _OPTIONS = (
     "BatchMode=yes",  # never a prompt: nobody is there to answer
-    f"ServerAliveInterval={_ALIVE_S}",
     f"ServerAliveCountMax={_ALIVE_COUNT}",
     "ControlMaster=no",  # a connection of our own: one that is shared may be cut by others
     "ControlPath=none",
@@ -42,9 +41,21 @@ _ADVICE = {  # what ssh says -> what to do
 
 
 class SshTransport:
-    """A board signed in to by OpenSSH. Settings: `host` (`pi@board`, or a name of the configuration), ..."""
+    """A board signed in to by OpenSSH.
 
-    keys: Mapping[str, type] = {"host": str, "port": int, "identity_file": str, "config_file": str, "jump": str}
+    Settings: `host` (`pi@board`, or a name in the configuration), and where the configuration does not say it: `port`,
+    `identity_file`, `config_file` (instead of ~/.ssh/config), `jump` (a host in between), `alive_s` (seconds between
+    signs of life; three are waited for).
+    """
+
+    keys: Mapping[str, type] = {
+        "host": str,
+        "port": int,
+        "identity_file": str,
+        "config_file": str,
+        "jump": str,
+        "alive_s": int,
+    }
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.
@@ -62,7 +73,8 @@ class SshTransport:
 
     def command(self, arguments: Sequence[str], *, timeout_s: float) -> list[str]:
         """`ssh -T ... host 'exec program arguments'`."""
-        options = [*_OPTIONS, f"ConnectTimeout={max(1, math.ceil(timeout_s))}"]
+        alive_s = self._settings.get("alive_s", _ALIVE_S)
+        options = [*_OPTIONS, f"ServerAliveInterval={alive_s}", f"ConnectTimeout={max(1, math.ceil(timeout_s))}"]
         command = ["ssh", *self._place(), "-T", *(word for option in options for word in ("-o", option))]
         return [*command, "--", self.board, shell_line(arguments)]
 

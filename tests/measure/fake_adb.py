@@ -1,0 +1,65 @@
+"""Stands in for `adb`: runs the command here, in a folder that plays the device, over pipes as adb does.
+
+`adb -s SERIAL shell -T LINE`. Faults are asked for by files in the folder: `down` (no device), `damage` (a number:
+so many pieces of files arrive changed). When it is killed, the command loses its standard input, as over a cable.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+
+def damaged(line: bytes, board: Path) -> bytes:
+    """The line with one character of the file's piece changed, if one is still to be."""
+    wanted = board / "damage"
+    if b'"op": "put"' not in line or not wanted.exists():
+        return line
+    left = int(wanted.read_text())
+    wanted.write_text(str(left - 1))
+    if left <= 1:
+        wanted.unlink()
+    start = line.index(b'"data": "') + len(b'"data": "')
+    return line[:start] + (b"B" if line[start : start + 1] != b"B" else b"C") + line[start + 1 :]
+
+
+def main() -> int:
+    """Run the command and pass everything on."""
+    board = Path(os.environ["FAKE_ADB_BOARD"])
+    _, _, serial, _, _, line = sys.argv
+    if (board / "down").exists():
+        print(f"error: device '{serial}' not found", file=sys.stderr)
+        return 1
+    environment = {**os.environ, "HOME": str(board), "PYTHONPATH": str(board / "modules")}
+    with subprocess.Popen(
+        ["sh", "-c", line],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=board,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def pass_in() -> None:
+            assert process.stdin is not None
+            try:
+                for request in sys.stdin.buffer:
+                    process.stdin.write(damaged(request, board))
+                    process.stdin.flush()
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+
+        threading.Thread(target=pass_in, daemon=True).start()
+        for reply in process.stdout:
+            sys.stdout.buffer.write(reply)
+            sys.stdout.buffer.flush()
+        status = process.wait()
+    os._exit(status if status >= 0 else 128 - status)  # the reader of standard input sleeps for ever
+
+
+if __name__ == "__main__":
+    sys.exit(main())
