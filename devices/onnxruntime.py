@@ -1,6 +1,7 @@
 """ONNX Runtime: loads, runs and times .onnx files.
 
-Knows sessions and execution providers; never torch, what a model is for, or where times are kept.
+Knows sessions and bindings (providers are in _onnx_providers.py); never torch, what a model is for, or where times
+are kept.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
 
+from ._onnx_providers import Provider, check_available, check_placement, placement, provider_of
+from ._shared import listing, random_array
 from .host import host_context
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-_DEFAULT_PROVIDER = "CPUExecutionProvider"
-_OPTIONS = ("provider",)
 _SEED = 0  # of the timed inputs: the same in every process
 _QUIET = 3  # errors only: warnings about optimisations would fill the worker's standard error
 _NOT_A_MODEL = ("InvalidProtobuf", "NoSuchFile", "NoModel")  # ONNX Runtime's names for a file that holds none
@@ -43,7 +44,15 @@ _DTYPES = {
 
 
 class OnnxRuntime:
-    """The adapter. `device.options`: `provider`, the execution provider that must run the model."""
+    """The adapter.
+
+    `device.options`:
+        provider: the execution provider that must run the model: `CPU` (default), `CUDA`, `TensorRT`, `OpenVINO`,
+            `XNNPACK`, ..., or ONNX Runtime's own name of one.
+        provider.<option>: an option of that provider, passed on: `"provider.device_id" = 1`.
+        allow_cpu_fallback: whether operators that the provider does not take may run on the CPU (default: an error
+            that names them); `info` tells which do.
+    """
 
     name = "onnxruntime"
     formats = frozenset({"onnx"})
@@ -56,28 +65,29 @@ class OnnxRuntime:
         Raises:
             ArtefactError: the file is absent, changed or not an ONNX model.
             MeasurementError: the precision is not legal, ONNX Runtime refuses the model, or the provider asked for
-                would not run any of it.
+                would not run all of it.
             ConfigError: the device has an option that is not known.
+            UnknownNameError: there is no such provider.
         """
         check_artefact(artefact, device, formats=self.formats, precisions=self.precisions)
-        for option in device.options:
-            if option not in _OPTIONS:
-                raise ConfigError(
-                    f"device {device.name!r} has an unknown option {option!r}; runtime {self.name!r} knows: "
-                    f"{', '.join(_OPTIONS)}"
-                )
-        provider = str(device.options.get("provider", _DEFAULT_PROVIDER))
-        session = _create(artefact.path, provider, device.threads)
-        _refuse_fallback(session, provider, artefact.path)
-        return OnnxSession(session, artefact.path, provider, device.threads)
+        provider = provider_of(device)
+        session = _create(artefact.path, provider)
+        check_placement(session, provider, artefact.path)
+        return OnnxSession(session, artefact.path, provider)
 
     def context(self, device: Device) -> Mapping[str, str]:
-        """ONNX Runtime's version, the host's hardware, and the provider."""
+        """ONNX Runtime's version, the host's hardware, the provider and its options.
+
+        ONNX Runtime does not tell an accelerator's name: boards that differ in it need descriptions of their own.
+        """
         import onnxruntime as ort
 
+        provider = provider_of(device)
+        options = ", ".join(f"{name}={value}" for name, value in sorted(provider.options.items()))
         return {
             "runtime_version": str(ort.__version__),
-            "provider": str(device.options.get("provider", _DEFAULT_PROVIDER)),
+            "provider": provider.name,
+            **({"provider_options": options} if options else {}),
             **host_context(threads=device.threads),
         }
 
@@ -85,11 +95,10 @@ class OnnxRuntime:
 class OnnxSession:
     """A loaded model with inputs and outputs bound once, so that a timed run is one call."""
 
-    def __init__(self, session: ort.InferenceSession, path: Path, provider: str, threads: int) -> None:
+    def __init__(self, session: ort.InferenceSession, path: Path, provider: Provider) -> None:
         self._session: ort.InferenceSession | None = session
         self._path = path
         self._provider = provider
-        self._threads = threads
         self._binding: Any = None
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -106,15 +115,23 @@ class OnnxSession:
             raise MeasurementError(f"ONNX Runtime cannot run {self._path}: {e}") from e
 
     def time_ns(self, *, iterations: int) -> int:
-        """Nanoseconds of that many runs at batch 1, by the monotonic clock."""
+        """Nanoseconds of that many runs at batch 1, by the monotonic clock; each run ends before the next begins."""
         session = self._open()
         if self._binding is None:
             self._binding = self._bind(session)
         run, binding = session.run_with_iobinding, self._binding
         try:
+            if self._provider.memory == "cpu":
+                start = time.perf_counter_ns()
+                for _ in range(iterations):
+                    run(binding)
+                return time.perf_counter_ns() - start
+            wait = binding.synchronize_outputs  # an accelerator may still work when `run` returns
+            binding.synchronize_inputs()
             start = time.perf_counter_ns()
             for _ in range(iterations):
                 run(binding)
+                wait()
             return time.perf_counter_ns() - start
         except _ort_errors() as e:
             raise MeasurementError(f"ONNX Runtime cannot run {self._path}: {e}") from e
@@ -125,10 +142,10 @@ class OnnxSession:
 
         session = self._open()
         return {
-            "provider": self._provider,
+            "provider": self._provider.name,
             "providers": ", ".join(session.get_providers()),
-            "nodes_by_provider": _listing(_nodes_by_provider(session)),
-            "operators": _listing(self._operators()),
+            **placement(session, self._provider),
+            "operators": listing(self._operators()),
             "version": str(ort.__version__),
             "threads": str(session.get_session_options().intra_op_num_threads),
         }
@@ -150,41 +167,47 @@ class OnnxSession:
         return self._session
 
     def _bind(self, session: ort.InferenceSession) -> Any:
-        """Fixed random inputs and preallocated outputs: a bound run neither copies feeds nor allocates results."""
+        """Fixed random inputs and preallocated outputs: a bound run neither copies feeds nor allocates results.
+
+        They lie in the memory of the provider's accelerator, where its bindings reach that.
+        """
         import onnxruntime as ort
 
+        memory, device_id = self._provider.memory, self._provider.device_id
         feeds = _random_inputs(session, self._path)
-        binding = session.io_binding()
-        for name, array in feeds.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         outputs = self.run(list(feeds.values()))  # their shapes may be symbolic in the file
-        for meta, array in zip(session.get_outputs(), outputs, strict=True):
-            binding.bind_ortvalue_output(meta.name, ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)))
+        try:
+            binding = session.io_binding()
+            for name, array in feeds.items():
+                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, memory, device_id))
+            for meta, array in zip(session.get_outputs(), outputs, strict=True):
+                value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), memory, device_id)
+                binding.bind_ortvalue_output(meta.name, value)
+        except _ort_errors() as e:
+            raise MeasurementError(
+                f"{self._provider.name} cannot take tensors in {memory} memory of device {device_id}: {e}"
+            ) from e
         return binding
 
     def _operators(self) -> Counter[str]:
         """Operators executed in one run, from ONNX Runtime's own profile: it needs no parser of models."""
         with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
-            session = _create(self._path, self._provider, self._threads, profile=Path(folder, "profile"))
+            session = _create(self._path, self._provider, profile=Path(folder, "profile"))
             session.run(None, _random_inputs(session, self._path))
             events = json.loads(Path(session.end_profiling()).read_text())
         nodes = {e["name"]: e["args"]["op_name"] for e in events if "op_name" in e.get("args", {})}
         return Counter(op for name, op in nodes.items() if name.endswith("_kernel_time"))
 
 
-def _create(path: Path, provider: str, threads: int, *, profile: Path | None = None) -> ort.InferenceSession:
+def _create(path: Path, provider: Provider, *, profile: Path | None = None) -> ort.InferenceSession:
     import onnxruntime as ort
 
-    available = ort.get_available_providers()
-    if provider not in available:  # ONNX Runtime would warn and run on the CPU
-        raise MeasurementError(
-            f"execution provider {provider!r} is not in this build of ONNX Runtime; available: {', '.join(available)}"
-        )
+    check_available(provider, ort.get_available_providers())
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL  # parallel pays for many branches, which we have not
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = provider.threads
     options.inter_op_num_threads = 1
     # Threads of a pool spin while they wait, which a deployment wants within a run. Several sessions share this
     # process, so they stop at the end of each run: a candidate's idle threads must not take the next one's cores.
@@ -198,29 +221,16 @@ def _create(path: Path, provider: str, threads: int, *, profile: Path | None = N
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        return ort.InferenceSession(os.fspath(path), options, providers=[provider])
+        return ort.InferenceSession(
+            os.fspath(path),
+            options,
+            providers=[(provider.name, dict(provider.options))],
+            enable_fallback=0,  # else a provider that fails is replaced by another one, with a note on standard output
+        )
     except _ort_errors() as e:
         if type(e).__name__ in _NOT_A_MODEL:
             raise ArtefactError(f"{path} is not an ONNX model: {e}") from e
         raise MeasurementError(f"ONNX Runtime refuses {path}: {e}") from e
-
-
-def _refuse_fallback(session: ort.InferenceSession, provider: str, path: Path) -> None:
-    """A model of which the provider asked for runs nothing would be measured on another one."""
-    nodes = _nodes_by_provider(session)
-    if session.get_providers()[0] != provider or (nodes and not nodes[provider]):
-        raise MeasurementError(
-            f"{path} was to run on {provider}, but ONNX Runtime runs it on "
-            f"{', '.join(nodes) or ', '.join(session.get_providers())}; "
-            "name that provider in the device's options, or make this one work"
-        )
-
-
-def _nodes_by_provider(session: ort.InferenceSession) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        counts[part.ep_name] += len(part.get_nodes())
-    return counts
 
 
 def _random_inputs(session: ort.InferenceSession, path: Path) -> dict[str, Array]:
@@ -235,22 +245,8 @@ def _random_inputs(session: ort.InferenceSession, path: Path) -> dict[str, Array
             )
         if meta.type not in _DTYPES:
             raise MeasurementError(f"input {meta.name!r} of {path} is {meta.type}; known: {', '.join(_DTYPES)}")
-        feeds[meta.name] = _random_array(rng, shape, np.dtype(_DTYPES[meta.type]))
+        feeds[meta.name] = random_array(rng, shape, np.dtype(_DTYPES[meta.type]))
     return feeds
-
-
-def _random_array(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
-    return np.zeros(shape, dtype)  # indices and flags: zero is always in range
-
-
-def _listing(counts: Mapping[str, int]) -> str:
-    """`QLinearConv 5, QLinearAdd 1`: the most frequent first."""
-    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _ort_errors() -> tuple[type[Exception], ...]:

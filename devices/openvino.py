@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
 
 from ._openvino_graph import float_convolutions, layer_counts
+from ._shared import listing, random_array
 from .host import host_context
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class OpenVinoSession:
             self._timed = compiled.create_infer_request()
             rng = np.random.default_rng(_SEED)
             for i, port in enumerate(compiled.inputs):
-                array = _random_array(rng, tuple(port.shape), _dtype(port))
+                array = random_array(rng, tuple(port.shape), _dtype(port))
                 self._timed.set_input_tensor(i, _import().Tensor(array))
         infer = self._timed.infer
         try:
@@ -154,7 +154,7 @@ class OpenVinoSession:
         layers = compiled.get_runtime_model().get_ordered_ops()
         told = {
             "provider": f"OpenVINO {', '.join(compiled.get_property('EXECUTION_DEVICES'))}",
-            "layers": _listing(layer_counts(layers)),
+            "layers": listing(layer_counts(layers)),
             "version": _import().__version__,
         }
         if self._quantized:
@@ -323,20 +323,6 @@ def _check_placement(compiled: ov.CompiledModel, device_name: str, *, threads: i
 def _dtype(port: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(port.element_type.to_dtype())
     return dtype
-
-
-def _random_array(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
-    return np.zeros(shape, dtype)  # indices and flags: zero is always in range
-
-
-def _listing(counts: Counter[str]) -> str:
-    """`Convolution_i8 5, Subgraph_f32 1`: the most frequent first."""
-    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _last_line(error: Exception) -> str:
