@@ -5,8 +5,10 @@ Knows a function that gives watts; not where they come from.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from hwnas.errors import MeasurementError
 from hwnas.measure.energy import Reading
@@ -86,6 +88,7 @@ class PowerSampler:
             return Reading(energy_mj=self._energy_mj, time_s=self._last[0])
 
     def _run(self) -> None:
+        _leave_pinned_cores()
         while not self._stop.wait(self._interval_s):
             try:
                 self.sample()
@@ -93,3 +96,12 @@ class PowerSampler:
                 with self._lock:
                     self._error = e
                 return
+
+
+def _leave_pinned_cores() -> None:
+    """Where the process is pinned, let the calling thread run on the other processors."""
+    if hasattr(os, "sched_setaffinity"):
+        others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
+        with suppress(OSError):  # a container may grant no others
+            if others:
+                os.sched_setaffinity(0, others)  # of this thread alone

@@ -62,6 +62,7 @@ class SysfsMeter:
             covers=f"rails {names}, with everything they feed" if len(self._rails) > 1 else f"rail {names}",
             resolution_mj=step_mj * len(self._rails),
             update_interval_s=self._interval_s,
+            step_w=sum(rail.step_w for rail in self._rails),
         )
 
     def read(self) -> Reading:

@@ -33,6 +33,7 @@ _BURSTS_AN_UPDATE = 5
 _MOST_SETTLE_S = 2.0
 _MOST_ITERATIONS = 100_000  # in a burst
 _SAFETY = 1.5  # of the parent's patience
+_ROUNDING = 1 / math.sqrt(6)  # standard deviation, in steps, of a difference of two rounded powers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class MeterInfo:
         resolution_mj: smallest step of its count, above 0.
         update_interval_s: between two values of it, above 0.
         settle_s: after a change of load its values still hold some of the time before for so long.
+        step_w: smallest step of a power sensor: an error of the level that no length of a window averages out.
     """
 
     name: str
@@ -52,6 +54,7 @@ class MeterInfo:
     resolution_mj: float
     update_interval_s: float
     settle_s: float = 0.0
+    step_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +263,7 @@ class _Series:
         info = meter.info
         self._meter = meter
         self._resolution_mj = info.resolution_mj
+        self._rounding_w = _ROUNDING * info.step_w
         self._clear = settings.clear
         self._window_s = settings.window_s(info)
         self._settle_s = min(info.settle_s, _MOST_SETTLE_S)
@@ -319,6 +323,6 @@ class _Series:
         levels = [w.power_w for w in self._idle]
         drift_w = (max(levels) - min(levels)) / 2 if levels else 0.0
         idle_error_w = float(np.mean([w.error_w for w in self._idle])) if levels else 0.0
-        unsteady_w = math.hypot(window.error_w, idle_error_w, drift_w)
+        unsteady_w = math.hypot(window.error_w, idle_error_w, drift_w, self._rounding_w)
         noise_mj = 2 * self._resolution_mj + 1e3 * (level_w * window.slack_s + unsteady_w * window.seconds)
         return noise_mj if window.whole else noise_mj + window.energy_mj

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -226,6 +227,12 @@ def test_sysfs_lists_rails_and_leaves_sums_and_shunt_voltages_out(tmp_path: Path
     assert rails_in(write_tree(tmp_path, ORIN_NX)) == ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
 
 
+def test_sysfs_tells_how_coarse_the_current_of_an_ina3221_is(tmp_path: Path) -> None:
+    tree = {**ORIN_NX, "class/hwmon/hwmon1/shunt1_resistor": 5000}
+    assert SysfsMeter({}, sys=write_tree(tmp_path / "a", tree)).info.step_w == pytest.approx(0.04)
+    assert SysfsMeter({}, sys=write_tree(tmp_path / "b", ORIN_NX)).info.step_w == 0.0
+
+
 def test_sysfs_counts_a_chip_once_that_is_reached_by_two_ways(tmp_path: Path) -> None:
     write_tree(tmp_path, ORIN_NX)
     by_driver = tmp_path / "bus/i2c/drivers/ina3221/1-0040/hwmon"
@@ -324,6 +331,31 @@ def test_a_sensor_that_breaks_is_reported_to_whoever_reads() -> None:
     with pytest.raises(MeasurementError, match="the sensor is gone"):
         read_for_a_while()
     sampler.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system knows no pinning")
+def test_a_sampler_leaves_the_cores_that_are_measured_on() -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one processor: there is nowhere to go")
+    seen: list[set[int]] = []
+
+    def read_w() -> float:
+        seen.append(os.sched_getaffinity(0))  # of the thread that asks
+        return 1.0
+
+    sampler = PowerSampler(read_w, interval_s=0.001, clock=time.monotonic)
+    pinned = {min(before)}
+    os.sched_setaffinity(0, pinned)
+    try:
+        sampler.start()
+        while len(seen) < 3:
+            time.sleep(0.001)
+        sampler.stop()
+        assert os.sched_getaffinity(0) == pinned
+    finally:
+        os.sched_setaffinity(0, before)
+    assert not seen[-1] & pinned
 
 
 def test_what_passed_between_two_uses_is_not_counted() -> None:

@@ -1,6 +1,7 @@
 """The energy of one run, on a meter and sessions that are simulated: every number is known beforehand."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,14 @@ def test_a_meter_too_coarse_for_the_run_marks_it(tmp_path: Path) -> None:
     energy = measured(models(tmp_path, 1), resolution_mj=1e6)["m0"]
     assert energy.within_noise
     assert energy.net_mj > 0
+
+
+def test_a_power_sensor_too_coarse_for_the_level_marks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefacts = models(tmp_path, 1)
+    fine, coarse = (replace(FakeMeter({}).info, step_w=step_w) for step_w in (0.001, 20.0))
+    for info, marked in ((fine, False), (coarse, True)):
+        monkeypatch.setattr(FakeMeter, "info", info)
+        assert measured(artefacts)["m0"].within_noise is marked
 
 
 def test_a_clear_energy_has_no_mark(tmp_path: Path) -> None:
