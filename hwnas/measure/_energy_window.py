@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hwnas.measure.energy import Meter, Reading
+from hwnas.measure._energy_meter import Meter, Reading
 
 _PATIENCE = 2  # windows of a meter that does not move
 _PARTS = 8  # of a window, whose powers tell how sure its mean is
