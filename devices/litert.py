@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
 
+from ._shared import listing, random_array
 from .host import host_context
 
 _OPTIONS = ("xnnpack",)
@@ -101,7 +102,7 @@ class LiteRtSession:
         interpreter = self._open()
         rng = np.random.default_rng(_SEED)
         for detail in interpreter.get_input_details():
-            interpreter.set_tensor(detail["index"], _random_array(rng, detail["shape"], detail["dtype"]))
+            interpreter.set_tensor(detail["index"], _random(rng, detail))
         invoke = interpreter.invoke
         try:
             start = time.perf_counter_ns()
@@ -118,9 +119,9 @@ class LiteRtSession:
         return {
             "provider": _XNNPACK if accelerated else _BUILT_IN,
             "fully_accelerated": "no" if left else "yes",
-            "operators": _listing(accelerated + left),
-            "operators_on_xnnpack": _listing(accelerated),
-            "operators_left": _listing(left),
+            "operators": listing(accelerated + left),
+            "operators_on_xnnpack": listing(accelerated) or "none",
+            "operators_left": listing(left) or "none",
             "version": f"{package} {version}",
             "threads": str(self._threads),
         }
@@ -182,6 +183,10 @@ class LiteRtSession:
             raise MeasurementError(f"LiteRT cannot run {self._path}: {e}") from e
 
 
+def _random(rng: np.random.Generator, detail: Mapping[str, Any]) -> Array:
+    return random_array(rng, tuple(map(int, detail["shape"])), np.dtype(detail["dtype"]))
+
+
 def _wanted(device: Device) -> bool | None:
     for option in device.options:
         if option not in _OPTIONS:
@@ -229,20 +234,3 @@ def _version() -> tuple[str, str]:
     except ModuleNotFoundError:
         import tflite_runtime as package
     return str(package.__version__), package.__name__
-
-
-def _random_array(rng: np.random.Generator, shape: Iterable[int], dtype: Any) -> Array:
-    shape, dtype = tuple(map(int, shape)), np.dtype(dtype)
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
-    return np.zeros(shape, dtype)  # indices and flags: zero is always in range
-
-
-def _listing(counts: Mapping[str, int]) -> str:
-    """`CONV_2D 5, ADD 1`: the most frequent first; `none` if there is nothing."""
-    return (
-        ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))) or "none"
-    )

@@ -90,9 +90,13 @@ def test_a_model_of_which_xnnpack_runs_nothing_is_refused_where_it_was_asked_for
         assert session.info()["operators_left"] == "HARD_SWISH 1"
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not tell a process's threads")
+@pytest.mark.parametrize("threads", [1, 3])
 def test_the_devices_threads_are_the_sessions_threads(threads, tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/task").iterdir()))
     with _load(write_tflite(tmp_path / "m"), replace(CPU, threads=threads)) as session:
+        session.time_ns(iterations=1)
+        assert len(list(Path("/proc/self/task").iterdir())) - before == threads - 1
         assert session.info()["threads"] == str(threads)
 
 
