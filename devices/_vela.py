@@ -77,6 +77,7 @@ class VelaTools:
         Raises:
             ToolEnvironmentError: as for `versions`.
             ConfigError: the tools do not know a setting.
+            ArtefactError: a file has changed or is not there any more.
             MeasurementError: a tool refused, crashed on or took too long over what it was asked; has its words.
         """
         with self._lock:
@@ -92,10 +93,8 @@ class VelaTools:
                 raise MeasurementError(
                     f"Vela or tflite-micro failed on {about}: {how}{f'; its last words: {said}' if said else ''}"
                 ) from e
-            except ConfigError:
-                raise
-            except MeasurementError as e:
-                raise MeasurementError(f"{about}: {e}") from e
+            except (ConfigError, MeasurementError) as e:
+                raise type(e)(f"{about}: {e}") from e
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -156,5 +155,10 @@ def shared_tools() -> VelaTools:
 @cache
 def _tools_of(pid: int) -> VelaTools:
     tools = VelaTools()
-    atexit.register(tools.close)
+
+    def close() -> None:
+        if os.getpid() == pid:
+            tools.close()
+
+    atexit.register(close)
     return tools

@@ -100,7 +100,7 @@ class Server:
 
         architecture, system = self._system(request)
         accelerator = "".join(part.capitalize() for part in request["accelerator"].split("-")[:-1])  # EthosU55
-        data = Path(request["path"]).read_bytes()
+        data = _model(request)
         start = self._words_said()
         try:
             compiled = regor.compile(
@@ -127,7 +127,7 @@ class Server:
 
     def arena(self, request: Request) -> int:
         """Bytes of tensor arena that tflite-micro takes for a file."""
-        interpreter = self._interpreter(request["path"])
+        interpreter = self._interpreter(request)
         start = self._words_said()
         interpreter.print_allocations()
         found = _ARENA_TOTAL.search(said := self._words_since(start))
@@ -139,7 +139,7 @@ class Server:
         """Compute a file's outputs for the inputs in one .npz file into another, a batch of 1 sample by sample."""
         with np.load(request["inputs"], allow_pickle=False) as file:
             inputs = [file[f"array_{i}"] for i in range(len(file.files))]
-        interpreter = self._interpreter(request["path"])
+        interpreter = self._interpreter(request)
         shapes = [tuple(d["shape"]) for d in _details(interpreter.get_input_details)]
         n_outputs = len(_details(interpreter.get_output_details))
         if len(inputs) != len(shapes):
@@ -170,12 +170,12 @@ class Server:
             os._exit(1)
         signal.alarm(int(request.get("limit_s", 0)))  # a tool that hangs holds Python's lock: only this ends it
 
-    def _interpreter(self, path: str) -> Any:
+    def _interpreter(self, request: Request) -> Any:
         from tflite_micro.python.tflite_micro import runtime
 
         start = self._words_said()
         try:
-            return runtime.Interpreter.from_bytes(Path(path).read_bytes(), arena_size=_ARENA_BYTES)
+            return runtime.Interpreter.from_bytes(_model(request), arena_size=_ARENA_BYTES)
         except RuntimeError as e:
             raise ServerError("MeasurementError", f"{e} {self._words_since(start)}".strip()) from e
 
@@ -224,6 +224,17 @@ class Server:
     def _words_since(self, start: int) -> str:
         text = os.pread(self._words, self._words_said() - start, start).decode(errors="replace")
         return " ".join(text.split())
+
+
+def _model(request: Request) -> bytes:
+    """The file asked about, if it is still the one that was checked."""
+    try:
+        data = Path(request["path"]).read_bytes()
+    except OSError as e:
+        raise ServerError("ArtefactError", f"cannot read the artefact {request['path']}: {e.strerror}") from e
+    if hashlib.sha256(data).hexdigest() != request["sha256"]:
+        raise ServerError("ArtefactError", f"{request['path']} has changed since it was loaded; export it again")
+    return data
 
 
 def _check_name(name: str, value: str, known: Sequence[str], *, where: str) -> None:

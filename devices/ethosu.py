@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, Option] = {
     "system_config": "",  # clock, memories and their speed: a section of the configuration file
     "memory_mode": "",  # what lies in which memory: likewise
     "config": "Arm/vela.ini",  # the file: one that Vela ships, or an absolute path
-    "optimise": "Performance",  # or "Size": less SRAM, more time
+    "optimise": "Performance",  # or "Size": less SRAM; but operators cascade: sums of blocks predict badly then
     "cpu_operators": False,  # whether to accept networks with operators the NPU has not, whose time nobody estimates
 }
 
@@ -64,10 +64,10 @@ class EthosURuntime:
                 raise ArtefactError(
                     f"{artefact.path} is not a TFLite model: it has not the format's mark {_IDENTIFIER!r}"
                 )
-        path = str(artefact.path.resolve())
-        estimate = self._tools.ask("compile", {"path": path, **_system(options)}, about=path)
+        model = {"path": str(artefact.path.resolve()), "sha256": artefact.sha256}
+        estimate = self._tools.ask("compile", {**model, **_system(options)}, about=str(artefact.path))
         _refuse_cpu_operators(estimate, artefact.path, options)
-        return EthosUSession(artefact.path, estimate, tools=self._tools, options=options)
+        return EthosUSession(model, estimate, tools=self._tools, options=options)
 
     def context(self, device: Device) -> Mapping[str, str]:
         """Vela's version, and the system it estimates for. The machine it runs on does not matter."""
@@ -92,9 +92,9 @@ class EthosUSession:
     """A compiled file and what Vela estimates for it."""
 
     def __init__(
-        self, path: Path, estimate: Mapping[str, Any], *, tools: VelaTools, options: Mapping[str, Option]
+        self, model: Mapping[str, str], estimate: Mapping[str, Any], *, tools: VelaTools, options: Mapping[str, Option]
     ) -> None:
-        self._path = path
+        self._model = model
         self._estimate = estimate
         self._tools = tools
         self._options = options
@@ -106,9 +106,9 @@ class EthosUSession:
         with tempfile.TemporaryDirectory(prefix="hwnas-ethos-u-") as folder:
             source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
-            request = {"path": str(self._path.resolve()), "inputs": str(source), "outputs": str(target)}
+            request = {**self._model, "inputs": str(source), "outputs": str(target)}
             steps = max((len(a) for a in inputs if a.ndim), default=1)
-            n_outputs: int = self._tools.ask("run", request, about=str(self._path), steps=max(1, steps))
+            n_outputs: int = self._tools.ask("run", request, about=self._model["path"], steps=max(1, steps))
             with np.load(target, allow_pickle=False) as file:
                 return tuple(file[f"array_{i}"] for i in range(n_outputs))
 
@@ -149,7 +149,7 @@ class EthosUSession:
             "flash_bytes": float(self._estimate["compiled_bytes"]),
         }
         try:
-            arena: int = self._tools.ask("arena", {"path": str(self._path.resolve())}, about=str(self._path))
+            arena: int = self._tools.ask("arena", self._model, about=self._model["path"])
         except MeasurementError:
             return costs
         return {**costs, "arena_bytes": float(arena)}
@@ -162,7 +162,7 @@ class EthosUSession:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise MeasurementError(f"the session of {self._path} is closed; load the artefact again")
+            raise MeasurementError(f"the session of {self._model['path']} is closed; load the artefact again")
 
 
 def _options(device: Device) -> dict[str, Option]:

@@ -357,6 +357,17 @@ def test_a_damaged_file_is_refused_in_velas_words_and_the_next_is_compiled(
         assert session.time_ns(iterations=1) > 0
 
 
+def test_a_file_that_changed_after_it_was_loaded_is_not_run(tools: VelaTools, device: Device, tmp_path: Path) -> None:
+    artefact = tflite_models.write_tflite(tmp_path / "m.tflite", precision="int8", layout="NHWC")
+    with EthosURuntime().load(artefact, device) as session:
+        tflite_models.write_tflite(artefact.path, precision="int8", size=2, layout="NHWC")
+        with pytest.raises(ArtefactError, match=r"m\.tflite has changed"):
+            session.run([np.zeros((1, 8, 8, 3), np.int8)])
+        artefact.path.unlink()
+        with pytest.raises(ArtefactError, match=r"cannot read .*m\.tflite"):
+            session.costs()
+
+
 @pytest.mark.parametrize("name", DEVICES)
 def test_sums_of_blocks_predict_whole_networks_within_five_percent(tools: VelaTools, name: str, tmp_path: Path) -> None:
     from hwnas.exporters.litert import LiteRtExporter
