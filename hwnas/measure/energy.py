@@ -90,7 +90,8 @@ class RunEnergy:
         gross_mj: with the idle level.
         idle_w: the level subtracted.
         within_noise: whether `net_mj` is such a bound.
-        reference_mj: net energy of the reference model around that moment; None without a reference.
+        reference_mj: net energy of the reference model around that moment; None without a reference, and where that
+            was within the noise: it would add more than it takes away.
         runs: counted.
         seconds: they took.
     """
@@ -202,20 +203,26 @@ class _Series:
         level_w = self._level_w(window, idle_w)
         smallest_mj = self._clear * self._noise_mj(window, level_w)
         net_mj = self._net_mj(window, idle_w)
-        reference_mj = None
-        if reference is not None:
-            seen = self._runs[reference]
-            each = [max(self._net_mj(w, idle_w), self._resolution_mj) / w.runs for w in seen]
-            reference_mj = float(np.interp(window.middle_s, [w.middle_s for w in seen], each))
         return RunEnergy(
             net_mj=max(net_mj, smallest_mj) / window.runs,
             gross_mj=window.energy_mj / window.runs,
             idle_w=level_w,
             within_noise=net_mj < smallest_mj,
-            reference_mj=reference_mj,
+            reference_mj=self._reference_mj(reference, window, idle_w) if reference is not None else None,
             runs=window.runs,
             seconds=window.seconds,
         )
+
+    def _reference_mj(self, key: str, window: Window, idle_w: float | None) -> float | None:
+        """The reference's net energy around a window; None if the meter does not tell it clearly."""
+        seen = self._runs[key]
+        net_mj = [self._net_mj(w, idle_w) for w in seen]
+        if any(
+            n < self._clear * self._noise_mj(w, self._level_w(w, idle_w)) for n, w in zip(net_mj, seen, strict=True)
+        ):
+            return None
+        each_mj = [n / w.runs for n, w in zip(net_mj, seen, strict=True)]
+        return float(np.interp(window.middle_s, [w.middle_s for w in seen], each_mj))
 
     def _observe(self, work: Callable[[], int]) -> Window:
         return observe(self._meter, work, seconds=self._window_s, settle_s=self._settle_s)

@@ -149,6 +149,12 @@ def test_the_energy_of_the_reference_stands_beside_each(tmp_path: Path) -> None:
         assert energy.reference_mj == pytest.approx(simulated_energy_mj(artefacts["m5"].path), rel=0.01)
 
 
+def test_a_reference_within_the_noise_corrects_nothing(tmp_path: Path) -> None:
+    energies = measured(models(tmp_path, 4), reference="m1", noise_w=200.0)
+    assert all(energy.reference_mj is None for energy in energies.values())
+    assert "energy_reference_mj" not in energies["m0"].costs()
+
+
 def test_a_chip_that_becomes_warm_cancels_in_the_ratio_to_the_reference(tmp_path: Path) -> None:
     artefacts = models(tmp_path, 16)
     reference = simulated_energy_mj(artefacts["m5"].path)
