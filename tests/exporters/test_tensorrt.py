@@ -101,6 +101,12 @@ def test_relu6_before_a_grid_is_a_relu(path):
     assert (kinds["Relu"], kinds["Clip"]) == (4, 1)  # the last is before the head's pool, where there is no grid
 
 
+def test_relu_is_a_relu_where_there_is_no_grid_too(path):
+    TensorRtExporter().export(_symmetric("relu", se=4, features=16), sample_images(1), path, precision="int8")
+    kinds = Counter(n.op_type for n in _Graph(path).nodes)
+    assert (kinds["Relu"], kinds["Clip"]) == (1 + 1 + 2 + 2 + 2, 0)
+
+
 @pytest.mark.parametrize(("act", "operator"), [("hswish", "HardSwish"), ("silu", "Sigmoid")])
 def test_smooth_activations_are_float_between_convolution_and_grid(path, act, operator):
     TensorRtExporter().export(_symmetric(act), sample_images(1), path, precision="int8")

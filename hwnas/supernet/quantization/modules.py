@@ -131,7 +131,8 @@ class Quantizer(nn.Module):
         if self.observing:
             return self._observe(x)
         if self.scheme.symmetric:
-            x = F.relu(x) if self.rounds and self.lower == 0.0 else self._clip(x)
+            upper_is_free = self.rounds or self.upper == math.inf
+            x = F.relu(x) if self.lower == 0.0 and upper_is_free else self._clip(x)
             if not self.rounds:
                 return x
         return _OnGrid.apply(x, self.scale, self.zero_point, self.scheme.lowest)  # type: ignore[no-any-return,no-untyped-call]
