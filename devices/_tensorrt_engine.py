@@ -20,10 +20,14 @@ from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.files import write_json, write_whole
 
 from . import _tensorrt_layers
+from ._tensorrt_half import compute_in_half
 from ._tensorrt_layers import Layer
 from ._tensorrt_layouts import INT8_FORMATS
 from ._tensorrt_library import Library
 
+# fp32 is what torch computes. tf32 rounds the factors of products to 11 bits, as TensorRT does unless it is told
+# otherwise; fp16 rounds everything.
+FLOAT_TYPES = ("fp32", "tf32", "fp16")
 _SCHEMA = 1  # of what is kept on disk, and of how engines are built: a change of either forgets them all
 
 
@@ -35,12 +39,14 @@ class BuildSettings:
         target: compute capability of a GPU that is not there (`sm_86`), which only TensorRT-RTX builds for; "" for
             the one that is.
         gpu: name of the GPU that is there, "" if none is: an engine is tuned for it.
+        float_type: what float layers compute in: one of FLOAT_TYPES.
         workspace_mib: device memory that a layer may use besides its tensors.
         optimization_level: 0 (build fast) to 5 (search long).
     """
 
     target: str = ""
     gpu: str = ""
+    float_type: str = "fp32"
     workspace_mib: int = 1024
     optimization_level: int = 3
 
@@ -139,10 +145,12 @@ class _Build:
         builder = trt.Builder(self._logger)
         network = self._network(builder)
         self._parse(network, model)
+        weights = compute_in_half(network, trt) if self._settings.float_type == "fp16" else []
         self._free_layouts(network)
         config = self._config(builder)
         timings = self._load_timings(config)
         plan = builder.build_serialized_network(network, config)
+        weights.clear()  # read until here
         if plan is None:
             words = self._words()
             self._recover(builder)
@@ -159,6 +167,10 @@ class _Build:
         config.profiling_verbosity = self._trt.ProfilingVerbosity.DETAILED
         config.builder_optimization_level = self._settings.optimization_level
         config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, self._settings.workspace_mib << 20)
+        if self._settings.float_type == "fp32":
+            config.clear_flag(self._trt.BuilderFlag.TF32)
+        else:
+            config.set_flag(self._trt.BuilderFlag.TF32)
         self._aim(config)
         return config
 

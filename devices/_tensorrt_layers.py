@@ -47,9 +47,9 @@ class Layer:
         return any(word in self.kind.lower() for word in _WEIGHTED)
 
     @property
-    def computes_int8(self) -> bool:
-        """Whether it multiplies 8-bit integers."""
-        return self.weighted and self.inputs[:1] == ("Int8",) and self.constants[:1] in ((), ("Int8",))
+    def multiplies(self) -> str:
+        """The type it multiplies by weights; "" if it does not."""
+        return (*self.inputs, "unknown")[0] if self.weighted else ""
 
 
 def layers_from_log(text: str) -> tuple[Layer, ...]:
@@ -120,10 +120,13 @@ def from_json(entries: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
 
 
 def summary(layers: Sequence[Layer]) -> dict[str, str]:
-    """`layers` (kinds with their counts), and `int8`: how many convolutions and matrix products compute in int8."""
-    kinds = Counter(layer.kind for layer in layers)
-    weighted = [layer for layer in layers if layer.weighted]
+    """`layers`, their kinds, and `products`, the types convolutions and matrix products compute in, with counts."""
     return {
-        "layers": ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
-        "int8": f"{sum(layer.computes_int8 for layer in weighted)} of {len(weighted)} convolutions and matrix products",
+        "layers": _listing(Counter(layer.kind for layer in layers)),
+        "products": _listing(Counter(layer.multiplies for layer in layers if layer.weighted)),
     }
+
+
+def _listing(counts: Mapping[str, int]) -> str:
+    """`correlation 7, gemm 2`: the most frequent first."""
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -53,7 +53,9 @@ class _End:
 class TensorRtSession:
     """A loaded engine."""
 
-    def __init__(self, engine: Engine, library: Library, cuda: Cuda, path: Path, *, cuda_graph: bool) -> None:
+    def __init__(
+        self, engine: Engine, library: Library, cuda: Cuda, path: Path, *, settings: BuildSettings, cuda_graph: bool
+    ) -> None:
         """Load the engine into the GPU.
 
         Raises:
@@ -63,6 +65,7 @@ class TensorRtSession:
         self._cuda = cuda
         self._path = path
         self._reused = engine.reused
+        self._settings = settings
         self._use_graph = cuda_graph
         self._said: list[str] = []
         self._logger = make_logger(library.module, self._said.append)
@@ -103,7 +106,7 @@ class TensorRtSession:
         return self._cuda.time_ns(self._launch(), iterations=iterations)
 
     def info(self) -> Mapping[str, str]:
-        """Provider, GPU, layers of the engine by kind, how many compute in int8, and whether it was built before."""
+        """Provider, GPU, layers by kind, types of products, what floats are, and whether it was built before."""
         self._check_open()
         trt = self._library.module
         inspector = self._loaded.create_engine_inspector()
@@ -111,6 +114,7 @@ class TensorRtSession:
         return {
             "provider": f"{self._library.name} {self._library.version}",
             "gpu": f"{self._cuda.name} ({self._cuda.target})",
+            "float_type": self._settings.float_type,
             "cuda_graph": str(self._use_graph),
             "engine": "reused" if self._reused else "built",
             "layouts": ", ".join(f"{end.name} {end.layout}" for end in (*self._inputs, *self._outputs)),
@@ -158,7 +162,7 @@ class TensorRtSession:
         return self._loaded.create_execution_context(config)
 
     def _compiled_path(self) -> Path:
-        return cache_path(self._library, BuildSettings(gpu=self._cuda.name), "kernels")
+        return cache_path(self._library, self._settings, "kernels")
 
     def _keep_compiled(self) -> None:
         with suppress(OSError):  # a full or read-only disk costs time, not the result

@@ -19,7 +19,7 @@ from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
 
 from ._tensorrt_cuda import Cuda, NoGpuError
-from ._tensorrt_engine import BuildSettings, Engine, build_engine
+from ._tensorrt_engine import FLOAT_TYPES, BuildSettings, Engine, build_engine
 from ._tensorrt_layers import summary
 from ._tensorrt_library import Library, find_library
 from ._tensorrt_session import TensorRtSession
@@ -29,6 +29,7 @@ from .host import host_context
 _OPTIONS: dict[str, Option] = {
     "target": "",
     "gpu": 0,
+    "float_type": "fp32",
     "workspace_mib": 1024,
     "optimization_level": 3,
     "cuda_graph": True,
@@ -39,9 +40,13 @@ class TensorRtRuntime:
     """The adapter.
 
     `device.options`: `target`, a compute capability such as `sm_86` whose engines are built and checked without the
-    GPU, and cannot be run; `gpu`, the GPU's number; `workspace_mib`, device memory a layer may use besides its
-    tensors; `optimization_level`, 0 to 5; `cuda_graph`, whether timed runs are launched as a graph: otherwise the
-    processor's launching of kernels, which for a small block takes longer than the block, is timed with it.
+    GPU, and cannot be run; `gpu`, the GPU's number; `float_type`, what float layers compute in; `workspace_mib`,
+    device memory a layer may use besides its tensors; `optimization_level`, 0 to 5; `cuda_graph`, whether timed runs
+    are launched as a graph: otherwise the processor's launching of kernels, which for a small block takes longer than
+    the block, is timed with it.
+
+    With a `float_type` of `tf32` or `fp16`, what tables and manifests call fp32 is computed in that, and differs from
+    torch's outputs by more than an fp32 network may: both keep 11 bits of a number, three decimal digits.
     """
 
     name = "tensorrt"
@@ -71,13 +76,16 @@ class TensorRtRuntime:
                 '[connection]), or set the device\'s option target = "sm_86" (or another) to check without one what '
                 "TensorRT makes of a file"
             ) from e
-        engine = build_engine(artefact.path, library, _settings(options, gpu=cuda.name))
-        return TensorRtSession(engine, library, cuda, artefact.path, cuda_graph=bool(options["cuda_graph"]))
+        settings, graph = _settings(options, gpu=cuda.name), bool(options["cuda_graph"])
+        engine = build_engine(artefact.path, library, settings)
+        return TensorRtSession(engine, library, cuda, artefact.path, settings=settings, cuda_graph=graph)
 
     def context(self, device: Device) -> Mapping[str, str]:
         """TensorRT's version, the GPU (or `none`), its driver, the settings of the engines, and the host."""
         library, options = find_library(), _check_options(device)
-        settings = {key: str(options[key]) for key in ("workspace_mib", "optimization_level", "cuda_graph")}
+        settings = {
+            key: str(options[key]) for key in ("float_type", "workspace_mib", "optimization_level", "cuda_graph")
+        }
         host = host_context(threads=device.threads)
         return {
             **host,
@@ -93,7 +101,7 @@ class CheckedEngine:
 
     def __init__(self, engine: Engine, library: Library, options: Mapping[str, Option]) -> None:
         self.engine = engine
-        self._target = str(options["target"])
+        self._target, self._float_type = str(options["target"]), str(options["float_type"])
         self._provider = f"{library.name} {library.version}"
 
     def run(self, inputs: object) -> tuple[Array, ...]:
@@ -105,10 +113,11 @@ class CheckedEngine:
         self._refuse()
 
     def info(self) -> Mapping[str, str]:
-        """Provider, target, the engine's layers by kind, and how many of those with weights compute in int8."""
+        """Provider, target, what floats are, layers by kind, and the types convolutions and products compute in."""
         return {
             "provider": self._provider,
             "target": f"{self._target}, built and not run",
+            "float_type": self._float_type,
             "engine_bytes": str(len(self.engine.plan)),
             "engine": "reused" if self.engine.reused else "built",
             **summary(self.engine.layers),
@@ -131,12 +140,13 @@ class CheckedEngine:
         pass
 
 
-def check_build(artefact: Artefact, *, target: str) -> Engine:
+def check_build(artefact: Artefact, *, target: str, float_type: str = "fp32") -> Engine:
     """Build a file's engine for a GPU that is not there, to see whether TensorRT takes it and what it makes of it.
 
     Args:
         artefact: of format `tensorrt-onnx`.
         target: a compute capability, such as `sm_86`.
+        float_type: what float layers compute in: fp32, tf32 or fp16.
 
     Returns:
         The engine; its `layers` say which kernels compute on which types.
@@ -144,7 +154,8 @@ def check_build(artefact: Artefact, *, target: str) -> Engine:
     Raises:
         ArtefactError, MeasurementError, ConfigError, MissingPackageError: as `TensorRtRuntime.load`.
     """
-    device = Device(name=f"{target}, not present", runtime=TensorRtRuntime.name, options={"target": target})
+    options = {"target": target, "float_type": float_type}
+    device = Device(name=f"{target}, not present", runtime=TensorRtRuntime.name, options=options)
     with TensorRtRuntime().load(artefact, device) as session:
         assert isinstance(session, CheckedEngine)  # a target never runs
         return session.engine
@@ -154,6 +165,7 @@ def _settings(options: Mapping[str, Option], *, gpu: str = "") -> BuildSettings:
     return BuildSettings(
         target=str(options["target"]),
         gpu=gpu,
+        float_type=str(options["float_type"]),
         workspace_mib=int(options["workspace_mib"]),
         optimization_level=int(options["optimization_level"]),
     )
@@ -170,7 +182,12 @@ def _check_options(device: Device) -> dict[str, Option]:
         if type(value) is not wanted or (wanted is int and int(value) < 0):
             kind = {str: "a text", int: "a whole number from 0", bool: "true or false"}[wanted]
             raise ConfigError(f"device {device.name!r}: option {name} is {value!r}; allowed: {kind}")
-    return {**_OPTIONS, **device.options}
+    options = {**_OPTIONS, **device.options}
+    if options["float_type"] not in FLOAT_TYPES:
+        raise ConfigError(
+            f"device {device.name!r}: option float_type is {options['float_type']!r}; allowed: {', '.join(FLOAT_TYPES)}"
+        )
+    return options
 
 
 def _gpu(options: Mapping[str, Option]) -> dict[str, str]:

@@ -84,7 +84,7 @@ def artefact(tmp_path: Path) -> Artefact:
 def test_every_convolution_and_matrix_product_computes_in_int8(artefact: Artefact, target: str) -> None:
     weighted = [layer for layer in check_build(artefact, target=target).layers if layer.weighted]
     assert len(weighted) == 1 + 2 + 3 + 1 + 2
-    assert all(layer.computes_int8 for layer in weighted)
+    assert all(layer.multiplies == "Int8" for layer in weighted)
 
 
 @needs_rtx
@@ -108,8 +108,8 @@ def test_one_kernel_does_all_between_two_layers_with_weights(tmp_path: Path, act
 @needs_rtx
 def test_float_blocks_of_a_mixed_network_stay_float(tmp_path: Path) -> None:
     layers = check_build(_network(tmp_path / "network.onnx", pattern="iffi"), target=TARGET).layers
-    convolutions = Counter(layer.computes_int8 for layer in layers if layer.kind == "correlation")
-    assert convolutions == {True: 1 + 1, False: 2 + 3}
+    convolutions = Counter(layer.multiplies for layer in layers if layer.kind == "correlation")
+    assert convolutions == {"Int8": 1 + 1, "Float": 2 + 3}
 
 
 @needs_rtx
@@ -119,7 +119,7 @@ def test_every_block_builds_and_int8_blocks_keep_their_integers(tmp_path: Path) 
             artefact = TensorRtExporter().export_block(block, tmp_path / "block")
             layers = check_build(artefact, target=TARGET).layers
             weighted = [layer for layer in layers if layer.weighted]
-            assert all(layer.computes_int8 == (letter == "i") for layer in weighted), block.key
+            assert all(layer.multiplies == ("Int8" if letter == "i" else "Float") for layer in weighted), block.key
             assert layers[0].inputs[:1] == ("Int8" if letter == "i" and block.kind != "quantize" else "Float",)
 
 
@@ -128,7 +128,37 @@ def test_the_references_build(tmp_path: Path) -> None:
     for precision in ("fp32", "int8"):
         reference = TensorRtExporter().reference_artefact(tmp_path / precision, precision=precision)
         weighted = [layer for layer in check_build(reference, target=TARGET).layers if layer.weighted]
-        assert {layer.computes_int8 for layer in weighted} == {precision == "int8"}
+        assert {layer.multiplies for layer in weighted} == {"Int8" if precision == "int8" else "Float"}
+
+
+# ---------------------------------------------------------------- half precision
+
+
+@needs_rtx
+@pytest.mark.parametrize("act", ["relu6", "hswish", "silu"])
+def test_in_half_precision_float_layers_multiply_halves_between_float_ends(tmp_path: Path, act: str) -> None:
+    model = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
+    artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp32")
+    single, half = (check_build(artefact, target=TARGET, float_type=t) for t in ("fp32", "fp16"))
+    assert {layer.multiplies for layer in single.layers if layer.weighted} == {"Float"}
+    assert {layer.multiplies for layer in half.layers if layer.weighted} == {"Half"}
+    assert (half.layers[0].inputs[0], half.layers[-1].outputs[0]) == ("Float", "Float")
+    assert len(half.layers) <= len(single.layers) + 1  # no conversions in between
+
+
+@needs_rtx
+def test_in_half_precision_integers_stay_integers(tmp_path: Path) -> None:
+    layers = check_build(_network(tmp_path / "m.onnx", pattern="iffi"), target=TARGET, float_type="fp16").layers
+    assert Counter(x.multiplies for x in layers if x.kind == "correlation") == {"Int8": 1 + 1, "Half": 2 + 3}
+
+
+@needs_rtx
+def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
+    model = sample_network(sample_blocks("ffff"))
+    next(model.parameters()).data.mul_(1e6)
+    artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp32")
+    with pytest.raises(MeasurementError, match="beyond half precision"):
+        check_build(artefact, target=TARGET, float_type="fp16")
 
 
 # ---------------------------------------------------------------- engines are kept
@@ -148,8 +178,9 @@ def test_the_same_engine_is_built_once(artefact: Artefact) -> None:
         BuildSettings(target="sm_89"),
         BuildSettings(target=TARGET, workspace_mib=64),
         BuildSettings(target=TARGET, gpu="x"),
+        BuildSettings(target=TARGET, float_type="tf32"),
     ],
-    ids=["target", "workspace", "gpu"],
+    ids=["target", "workspace", "gpu", "float_type"],
 )
 def test_other_settings_are_another_engine(artefact: Artefact, changed: BuildSettings) -> None:
     library = find_library()
@@ -211,7 +242,7 @@ def test_without_a_gpu_measuring_says_what_can_be_done(artefact: Artefact) -> No
 def test_a_checked_engine_tells_its_layers_and_refuses_to_run(artefact: Artefact) -> None:
     with TensorRtRuntime().load(artefact, _device(target=TARGET)) as session:
         info = session.info()
-        assert info["int8"] == "9 of 9 convolutions and matrix products"
+        assert info["products"] == "Int8 9"
         assert info["target"] == "sm_86, built and not run"
         assert session.costs() == {}
         for use in (lambda: session.run([np.zeros((1, 2, 12, 12), np.float32)]), lambda: session.time_ns(iterations=1)):
@@ -300,7 +331,7 @@ def test_a_build_that_failed_does_not_spoil_the_next_one(artefact: Artefact) -> 
         check_build(artefact, target="sm_75")
     except MeasurementError as e:
         assert "cannot build" in str(e)  # noqa: PT017  newer ones may take it
-    assert all(layer.computes_int8 for layer in check_build(artefact, target=TARGET).layers if layer.weighted)
+    assert all(x.multiplies == "Int8" for x in check_build(artefact, target=TARGET).layers if x.weighted)
 
 
 @needs_rtx
@@ -328,6 +359,7 @@ def test_a_changed_file_is_refused(artefact: Artefact) -> None:
         ({"workspace_mib": -1}, "a whole number from 0"),
         ({"cuda_graph": 1}, "true or false"),
         ({"target": 86}, "a text"),
+        ({"float_type": "int8"}, "fp32, tf32, fp16"),
     ],
 )
 def test_a_wrong_option_is_refused_and_the_allowed_ones_named(artefact: Artefact, option: dict, allowed: str) -> None:
@@ -369,13 +401,13 @@ def test_layers_survive_a_file() -> None:
     assert from_json(to_json(layers)) == layers
 
 
-def test_a_half_convolution_does_not_count_as_int8() -> None:
+def test_layers_with_weights_are_counted_by_the_type_they_multiply() -> None:
     layers = [
         Layer(name="a", kind="correlation", inputs=("Half",), constants=("Half",)),
         Layer(name="b", kind="correlation", inputs=("Int8",), constants=("Int8", "Float")),
         Layer(name="c", kind="kgen", inputs=("Int8",)),
     ]
-    assert summary(layers) == {"layers": "correlation 2, kgen 1", "int8": "1 of 2 convolutions and matrix products"}
+    assert summary(layers) == {"layers": "correlation 2, kgen 1", "products": "Half 1, Int8 1"}
 
 
 def test_an_inspector_that_tells_names_alone_is_understood() -> None:
@@ -388,7 +420,8 @@ def test_an_inspector_that_tells_names_alone_is_understood() -> None:
 def _session(driver: MadeUpDriver, *, cuda_graph: bool = True, plan: bytes = b"plan", engine: type = MadeUpEngine):
     library = Library(module=MadeUpTensorRt(driver, engine=engine), name="TensorRT", version="1", cross_builds=False)
     built = Engine(plan=plan, layers=(), reused=False)
-    return TensorRtSession(built, library, Cuda(library=driver), Path("m.onnx"), cuda_graph=cuda_graph)
+    cuda, settings = Cuda(library=driver), BuildSettings(gpu="Made-up GPU")
+    return TensorRtSession(built, library, cuda, Path("m.onnx"), settings=settings, cuda_graph=cuda_graph)
 
 
 def _images(count: int = 1) -> np.ndarray:
@@ -435,7 +468,8 @@ def test_info_and_costs_come_from_the_loaded_engine() -> None:
         assert session.costs() == {"memory_bytes": 4096.0}
     assert info["gpu"] == "Made-up GPU (sm_87)"
     assert info["layouts"] == "input HWC16, output LINEAR"
-    assert info["int8"] == "1 of 1 convolutions and matrix products"
+    assert info["products"] == "Int8 1"
+    assert info["float_type"] == "fp32"
 
 
 def test_wrong_inputs_are_a_measurement_error_that_says_what_is_taken() -> None:
