@@ -119,7 +119,7 @@ def _mend(f: Finding) -> str:
         return "; set space.se = false"
     if f.choice == "precision":
         return '; set space.precisions = ["fp32"]'
-    return ""  # the search avoids it by itself: the table knows what it costs
+    return "; the search avoids it by itself, its table knows the cost"
 
 
 def _toml(value: object) -> str:

@@ -1,60 +1,38 @@
 """`hwnas devices audit`: what a device does badly, measured by changing one choice of a block at a time.
 
 Which operators are slow differs from runtime to runtime, so a space that suits one device wastes another's time
-(SpaceEvo, Wang et al., ICCV 2023, section 3). What was measured is kept at once, group by group, in a table of its
+(SpaceEvo, Wang et al., ICCV 2023). What was measured is kept at once, group by group, in a table of its
 own: an interrupted audit goes on where it was.
 """
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable, TableContext
 from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
-from hwnas.files import sha256_file, write_whole
+from hwnas.files import sha256_file
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.pipeline._audit_advice import advice, suggestion, suggestion_lines
 from hwnas.pipeline._audit_cases import Case, case_groups
 from hwnas.pipeline._audit_file import AUDIT_FILE, Audit, load_audit, save_audit
-from hwnas.pipeline._audit_rules import (
-    COSTLY_EXCESS,
-    LEAVE_OUT_EXCESS,
-    VERDICTS,
-    Finding,
-    Measured,
-    judge,
-)
+from hwnas.pipeline._audit_rules import Measured, judge
+from hwnas.pipeline._audit_show import audit_result, draw_audit
 from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
-from hwnas.types import Artefact, Device, MeasurementFailure, Option, Statistic
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from hwnas.report.audit import AuditRow
+from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 
 __all__ = ["Audit", "advice", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
 
 AUDIT_FOLDER = "audit"  # in the folder of a device's tables
 _TABLE, _REFERENCE = "measurements.jsonl", "reference"
-_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "{0}n, not {1}n"}
-_CHOICES = {"multiple": "channels"}  # in the table: else as a configuration or a block calls it
-_GROUPS = {  # in the picture, over the options
-    "activation": "activation (base relu6)",
-    "se": "squeeze-and-excitation",
-    "kernel_size": "kernel size (base 3)",
-    "expand_ratio": "expand ratio (base 4)",
-    "multiple": "channels a multiple of",
-}
 
 
 def audit(device: str, *, output: str = "", again: bool = False, console: Console) -> dict[str, Any]:
@@ -97,8 +75,8 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
         measured=tuple(measured),
     )
     save_audit(found, folder / AUDIT_FILE, statistics=table.statistics, suggestion=suggestion(found))
-    _draw(found, folder)
-    return {**_result(found), "folder": str(folder), "seconds": time.monotonic() - started}
+    draw_audit(found, folder)
+    return {**audit_result(found), "folder": str(folder), "seconds": time.monotonic() - started}
 
 
 def find_audit(tables: Path, device: Device) -> Audit | None:
@@ -212,124 +190,3 @@ def _measure_group(
 def _outcome(table: LatencyTable, case: Case) -> Measured:
     key = case.block.key
     return Measured(case=case, latency_ms=table.entries.get(key), failure=table.failures.get(key, ""))
-
-
-# ---------------------------------------------------------------- showing
-
-
-def _result(found: Audit) -> dict[str, Any]:
-    """The table of the command: a row for each option, a column for each precision."""
-    rows = []
-    for (choice, option), parts in _by_option(found).items():
-        by_precision = {f.precision: f for f in parts}
-        label = _label(choice, option)
-        works = [f.work for f in parts if f.work is not None]
-        rows.append(
-            (
-                _CHOICES.get(choice, choice),
-                label,
-                _times(works[0] if works else None),
-                *(_times(by_precision[p].ratio if p in by_precision else None) for p in found.precisions),
-                _times(next((f.speedup for f in parts if f.speedup is not None), None)),
-                _verdict_text(parts),
-            )
-        )
-    return {
-        "title": f"{found.device}: what each choice costs, {found.source}",
-        "columns": ["choice", "option", "MACs", *found.precisions, "int8 speed-up", "verdict"],
-        "rows": rows,
-        "notes": [
-            f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
-            f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
-            f"{found.context.get('runtime_version', '')}, {found.context['threads']} thread(s); "
-            f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
-            *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
-        ],
-        "source": found.source,
-        "suggestion": suggestion(found),
-        "findings": [
-            {"choice": f.choice, "option": f.option, "precision": f.precision, "verdict": f.verdict}
-            | {"ratio": f.ratio, "work": f.work, "speedup": f.speedup, "reason": f.reason}
-            for f in found.findings
-        ],
-    }
-
-
-def _by_option(found: Audit) -> dict[tuple[str, Option], list[Finding]]:
-    grouped: dict[tuple[str, Option], list[Finding]] = {}
-    for f in found.findings:
-        grouped.setdefault((f.choice, f.option), []).append(f)
-    return grouped
-
-
-def _label(choice: str, option: Option) -> str:
-    if choice not in _LABELS:
-        return str(option)
-    return _LABELS[choice].format(option, 2 * int(option) if choice == "multiple" else "")
-
-
-def _times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}x"
-
-
-def _verdict_text(parts: Sequence[Finding]) -> str:
-    """`fine`, or what is wrong in which precision: `leave out in int8`."""
-    found = {v: [f.precision for f in parts if f.verdict == v] for v in reversed(VERDICTS)}
-    if parts and len(found[parts[0].verdict]) == len(parts):
-        return parts[0].verdict
-    return ", ".join(f"{v} in {' and '.join(of)}" for v, of in found.items() if of and v != VERDICTS[0])
-
-
-def _draw(found: Audit, folder: Path) -> None:
-    """Write the picture as PNG and SVG."""
-    import matplotlib as mpl
-
-    figure = _figure(found)
-    with mpl.rc_context({"svg.hashsalt": "hwnas"}):  # the same picture, the same bytes
-        for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-            write_whole(folder / f"audit.{form}", buffer.getvalue())
-
-
-def _figure(found: Audit) -> Figure:
-    from hwnas.report.audit import AuditRow, audit_figure
-
-    base = next((f for f in found.findings if f.choice == "precision"), None)
-    rows: list[AuditRow] = [
-        AuditRow(
-            label="relu6, 3 x 3, x 4",
-            group="base block",
-            excess={p: [1.0] for p in found.precisions},
-            speedup=base.speedup if base is not None else None,
-            verdict=base.verdict if base is not None else VERDICTS[0],
-            note="int8" if base is not None else "",
-        )
-    ]
-    for (choice, option), parts in _by_option(found).items():
-        if choice != "precision":
-            rows.append(replace(_row(parts), label=_label(choice, option), group=_GROUPS[choice]))
-    context = found.context
-    return audit_figure(
-        rows,
-        title=f"{found.device}: what each choice costs",
-        subtitle=f"{found.source}; {context.get('hardware', 'unknown')}; {found.runtime} "
-        f"{context.get('runtime_version', '')}, {context['threads']} thread(s). Large marks: mean of the shapes.",
-        costly=COSTLY_EXCESS,
-        leave_out=LEAVE_OUT_EXCESS,
-    )
-
-
-def _row(parts: Sequence[Finding]) -> AuditRow:
-    from hwnas.report.audit import AuditRow
-
-    worst = max((f.verdict for f in parts), key=VERDICTS.index)
-    of = [f.precision for f in parts if f.verdict == worst]
-    return AuditRow(
-        label="",
-        group="",
-        excess={f.precision: list(f.excess.values()) for f in parts},
-        speedup=next((f.speedup for f in parts if f.speedup is not None), None),
-        verdict=worst,
-        note=" and ".join(of) if len(of) < len(parts) else "",
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,9 +15,9 @@ from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
-from hwnas._toml import Entry, Value, format_section, format_value
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
+from hwnas.pipeline._description_file import OPTION_NOTES, check_connection, check_file, to_toml
 from hwnas.types import PRECISIONS, Device, Option
 
 Ask = Callable[[str, str], str]  # (question, default) -> answer; an empty answer leaves the value out
@@ -29,7 +28,6 @@ _SEEN = re.compile(r"\s*Seen: .* \(\d{4}-\d\d-\d\d\)\.")
 _RUNTIME = "onnxruntime"
 _PROBE = {"connect_timeout_s": 8.0, "reconnect_s": 1.0}  # a look at a board must not wait for one that is off
 _KEY_OF = {"ssh": "host", "adb": "serial"}  # what leads to a board, by transport
-_OPTION_NOTES = {"provider": "of execution", "host": "as for ssh", "serial": "as `adb devices` shows it"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +102,11 @@ def new_device(
     if text is None:
         text = _answer(ask, "description, for lists", device.description or f"{path.stem}, {device.runtime}")
     device = replace(device, description=text)
-    _check(device)
+    check_connection(device)
     if look:
         device = _looked_at(device, console)
-    document = _to_toml(device, like=wishes.like)
-    _check_file(path.name, document)
+    document = to_toml(device, like=wishes.like)
+    check_file(path.name, document)
     write_whole(path, document.encode())
     shown = str(path) if len(path.parts) > 1 or not path.name else f"./{path}"
     return {
@@ -198,9 +196,9 @@ def _connected(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     key = _KEY_OF.get(transport)
     if key is not None:
         given = wishes.host if key == "host" else wishes.serial
-        place = given or _answer(ask, f"{key} ({_OPTION_NOTES[key]})", str(connection.get(key, "")))
+        place = given or _answer(ask, f"{key} ({OPTION_NOTES[key]})", str(connection.get(key, "")))
         if not place:
-            raise ConfigError(f"transport {transport} needs --{key}, {_OPTION_NOTES[key]}")
+            raise ConfigError(f"transport {transport} needs --{key}, {OPTION_NOTES[key]}")
         connection[key] = place
     default = str(connection.get("python", "python3"))
     connection["python"] = wishes.python or _answer(ask, "Python there, which has the runtime", default)
@@ -300,59 +298,3 @@ def _number(what: str, value: object) -> float:
         return float(str(value))
     except ValueError:
         raise ConfigError(f"{what} is {value!r}; allowed: a number") from None
-
-
-# ---------------------------------------------------------------- checks and the file
-
-
-def _check(device: Device) -> None:
-    """What loading the file does not: the connection's settings."""
-    if device.connection:
-        from hwnas.measure.connection import open_connection
-
-        open_connection(device.connection)
-
-
-def _check_file(name: str, document: str) -> None:
-    """Load it as it will be, before it stands where another may."""
-    load_device = registry.load_object("hwnas.devices:load_device", needed_for="checking the description")
-    with tempfile.TemporaryDirectory(prefix="hwnas-device-") as folder:
-        path = Path(folder, name)
-        path.write_text(document, encoding="utf-8")
-        try:
-            load_device(path)
-        except ConfigError as e:
-            raise ConfigError(str(e).replace(f"{folder}{os.sep}", "")) from e
-
-
-def _to_toml(device: Device, *, like: str | None) -> str:
-    origin = f", like {like}" if like else ""
-    top: list[tuple[str, Value, str]] = [
-        ("schema", 1, ""),
-        ("description", device.description, ""),
-        ("runtime", device.runtime, ""),
-        ("threads", device.threads, "of the runtime"),
-        ("precisions", list(device.precisions), "what it may compute in"),
-    ]
-    if device.cores:
-        top.append(("cores", list(device.cores), "the measuring process is pinned to"))
-    top += [(k, v.strip(), "") for k, v in (("known", device.known), ("unknown", device.unknown)) if v.strip()]
-    lines = [
-        f"# Written by `hwnas devices new`{origin}. The file's name is the device's, and its tables are kept under it.",
-        *(f"{key} = {format_value(value)}{f'  # {note}' if note else ''}" for key, value, note in top),
-        "",
-    ]
-    energy = {"meter": device.meter or None, "power_w": device.power_w, "idle_w": device.idle_w}
-    sections = [
-        _section("options", device.options, comment="of the runtime"),
-        _section("connection", device.connection, comment="how the board is reached; without it: this machine"),
-        _section("energy", energy, comment="without a meter, energy is estimated from the stated power"),
-        _section("energy.options", device.meter_options, comment="of the meter"),
-        _section("limits", device.limits, comment="what the device cannot exceed"),
-    ]
-    return "\n".join([*lines, *(s for s in sections if s)])
-
-
-def _section(name: str, values: Mapping[str, Option | None], *, comment: str) -> str:
-    entries = [Entry(key=k, value=v, comment=_OPTION_NOTES.get(k, "")) for k, v in values.items() if v is not None]
-    return format_section(name, entries, comment=comment) if entries else ""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 7.8  # inches: two panels and a column of words
-_WRAP = 100  # characters
+_GAIN_WIDTH = 2.0  # of them, of the panel that is absent where nothing is compared
+_WRAP = 12.5  # characters an inch
 _OFFSET = 0.17  # of a precision's dots from the middle of their row
 _MARKERS = {"fp32": "s", "int8": "o"}  # shape and colour tell the precision: one of them is enough
 _ROLES = {"fine": "muted", "costly": "ink", "leave out": "bad"}
@@ -61,23 +62,29 @@ def audit_figure(
     from matplotlib.figure import Figure
 
     places = _places(rows)
+    compared = any(row.speedup is not None for row in rows)
     with drawing_style():
-        figure = Figure(figsize=(_WIDTH, 1.55 + 0.27 * (max(places) + 1)), layout="constrained")
-        cost, gain = figure.subplots(1, 2, sharey=True, width_ratios=(1.75, 1.0))
-        _draw_cost(cost, rows, places, bands=(costly, leave_out))
-        _draw_gain(gain, rows, places)
-        _name_rows(cost, rows, places)
-        for axes in (cost, gain):
+        width = _WIDTH if compared else _WIDTH - _GAIN_WIDTH
+        figure = Figure(figsize=(width, 1.55 + 0.27 * (max(places) + 1)), layout="constrained")
+        if compared:
+            panels = list(figure.subplots(1, 2, sharey=True, width_ratios=(1.75, 1.0)))
+            _draw_gain(panels[1], rows, places)
+        else:
+            panels = [figure.subplots()]
+        _draw_cost(panels[0], rows, places, bands=(costly, leave_out))
+        _name_rows(panels[0], rows, places)
+        _write_verdicts(panels[-1], rows, places)
+        for axes in panels:
             axes.set_ylim(max(places) + 0.6, -1.5)
             axes.grid(visible=False, axis="y")
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
         figure.suptitle(printable(title), x=0.01, ha="left", fontsize=12, weight="bold")
-        handles, labels = cost.get_legend_handles_labels()
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
             handles,
             labels,
-            title="\n".join(textwrap.wrap(printable(subtitle), _WRAP)) or None,
+            title="\n".join(textwrap.wrap(printable(subtitle), round(_WRAP * width))) or None,
             title_fontsize=9,
             alignment="left",
             loc="outside lower left",
@@ -126,26 +133,31 @@ def _draw_cost(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float], *,
 
 def _draw_gain(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float]) -> None:
     known = [row.speedup for row in rows if row.speedup is not None]
-    low, high = min([*known, 0.7]) * 0.85, max([*known, 2.0]) * 1.1
     axes.axvline(1.0, color=LIGHT["ink"], lw=0.9)
     for row, y in zip(rows, places, strict=True):
-        if row.speedup is not None:
-            slower = row.speedup < 1
-            colour = LIGHT["bad" if slower else "int8"]
-            axes.barh(y, row.speedup - 1, left=1.0, height=0.5, color=colour, hatch="////" if slower else None, ec="w")
-            axes.annotate(
-                f"{row.speedup:.2f}",
-                (row.speedup, y),
-                (-3 if slower else 3, 0),
-                textcoords="offset points",
-                ha="right" if slower else "left",
-                va="center",
-                fontsize=8.5,
-                color=LIGHT["ink"],
-            )
-        words = row.verdict if row.verdict == "fine" or not row.note else f"{row.verdict} in {row.note}"
+        if row.speedup is None:
+            continue
+        slower = row.speedup < 1
+        colour = LIGHT["bad" if slower else "int8"]
+        axes.barh(y, row.speedup - 1, left=1.0, height=0.5, color=colour, hatch="////" if slower else None, ec="w")
         axes.annotate(
-            words,
+            f"{row.speedup:.2f}",
+            (row.speedup, y),
+            (-3 if slower else 3, 0),
+            textcoords="offset points",
+            ha="right" if slower else "left",
+            va="center",
+            fontsize=8.5,
+            color=LIGHT["ink"],
+        )
+    _log(axes, min([*known, 0.7]) * 0.85, max([*known, 2.0]) * 1.5)  # with space for the numbers
+    axes.set_xlabel("speed-up of int8 over fp32", fontsize=9)
+
+
+def _write_verdicts(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float]) -> None:
+    for row, y in zip(rows, places, strict=True):
+        axes.annotate(
+            f"{row.verdict} in {row.note}" if row.note and row.verdict != "fine" else row.verdict,
             (1.03, y),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -154,8 +166,6 @@ def _draw_gain(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float]) ->
             weight="bold" if row.verdict == "leave out" else "normal",
             annotation_clip=False,
         )
-    _log(axes, low, high * 1.35 if known else high)  # space for the numbers
-    axes.set_xlabel("speed-up of int8 over fp32" if known else "speed-up of int8: not known", fontsize=9)
 
 
 def _name_rows(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float]) -> None:

@@ -1,0 +1,154 @@
+"""How an audit is shown: the table of the command, and the picture beside its file.
+
+Knows findings and how they are worded; not how they were measured or judged.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.files import write_whole
+from hwnas.pipeline._audit_advice import suggestion, suggestion_lines
+from hwnas.pipeline._audit_file import Audit
+from hwnas.pipeline._audit_rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
+from hwnas.types import Option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hwnas.report.audit import AuditRow
+
+_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "of {0}, not {1}"}
+_CHOICES = {"kernel_size": "kernel", "expand_ratio": "expand", "multiple": "channels"}  # in the table, short
+_GROUPS = {  # in the picture, over the options
+    "activation": "activation (base relu6)",
+    "se": "squeeze-and-excitation",
+    "kernel_size": "kernel size (base 3)",
+    "expand_ratio": "expand ratio (base 4)",
+    "multiple": "channels a multiple",
+}
+
+
+def audit_result(found: Audit) -> dict[str, Any]:
+    """The table of the command: a row for each option, a column for each precision."""
+    compared = len(found.precisions) > 1
+    rows = []
+    for (choice, option), parts in _by_option(found).items():
+        ratios = {f.precision: f.ratio for f in parts}
+        rows.append(
+            (
+                _CHOICES.get(choice, choice),
+                _label(choice, option),
+                _times(_first(f.work for f in parts)),
+                *(_times(ratios.get(p)) for p in found.precisions),
+                *([_times(_first(f.speedup for f in parts))] if compared else []),
+                _verdict_text(parts),
+            )
+        )
+    return {
+        "title": f"{found.device}: what each choice costs, {found.source}",
+        "columns": ["choice", "option", "MACs", *found.precisions, *(["int8 gain"] if compared else []), "verdict"],
+        "rows": rows,
+        "notes": [
+            f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
+            f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
+            f"{found.context.get('runtime_version', '')}, {found.context['threads']} thread(s); "
+            f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
+            *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
+        ],
+        "source": found.source,
+        "suggestion": suggestion(found),
+        "findings": [
+            {"choice": f.choice, "option": f.option, "precision": f.precision, "verdict": f.verdict}
+            | {"ratio": f.ratio, "work": f.work, "speedup": f.speedup, "reason": f.reason}
+            for f in found.findings
+        ],
+    }
+
+
+def _by_option(found: Audit) -> dict[tuple[str, Option], list[Finding]]:
+    grouped: dict[tuple[str, Option], list[Finding]] = {}
+    for f in found.findings:
+        grouped.setdefault((f.choice, f.option), []).append(f)
+    return grouped
+
+
+def _label(choice: str, option: Option) -> str:
+    if choice not in _LABELS:
+        return str(option)
+    return _LABELS[choice].format(option, 2 * int(option) if choice == "multiple" else "")
+
+
+def _first(values: Iterable[float | None]) -> float | None:
+    return next((v for v in values if v is not None), None)
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def _verdict_text(parts: Sequence[Finding]) -> str:
+    """`fine`, or what is wrong in which precision: `leave out in int8`."""
+    found = {v: [f.precision for f in parts if f.verdict == v] for v in reversed(VERDICTS)}
+    if parts and len(found[parts[0].verdict]) == len(parts):
+        return parts[0].verdict
+    return ", ".join(f"{v} in {' and '.join(of)}" for v, of in found.items() if of and v != VERDICTS[0])
+
+
+def draw_audit(found: Audit, folder: Path) -> None:
+    """Write the picture as PNG and SVG."""
+    import matplotlib as mpl
+
+    figure = _figure(found)
+    with mpl.rc_context({"svg.hashsalt": "hwnas"}):  # the same picture, the same bytes
+        for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
+            write_whole(folder / f"audit.{form}", buffer.getvalue())
+
+
+def _figure(found: Audit) -> Figure:
+    from hwnas.report.audit import AuditRow, audit_figure
+
+    base = next((f for f in found.findings if f.choice == "precision"), None)
+    rows: list[AuditRow] = [
+        AuditRow(
+            label="relu6, 3 x 3, x 4",
+            group="base block",
+            excess={p: [1.0] for p in found.precisions},
+            speedup=base.speedup if base is not None else None,
+            verdict=base.verdict if base is not None else VERDICTS[0],
+            note="int8" if base is not None else "",
+        )
+    ]
+    for (choice, option), parts in _by_option(found).items():
+        if choice != "precision":
+            rows.append(replace(_row(parts), label=_label(choice, option), group=_GROUPS[choice]))
+    context = found.context
+    return audit_figure(
+        rows,
+        title=f"{found.device}: what each choice costs",
+        subtitle=f"{found.source}; {context.get('hardware', 'unknown')}; {found.runtime} "
+        f"{context.get('runtime_version', '')}, {context['threads']} thread(s). Large marks: mean of the shapes.",
+        costly=COSTLY_EXCESS,
+        leave_out=LEAVE_OUT_EXCESS,
+    )
+
+
+def _row(parts: Sequence[Finding]) -> AuditRow:
+    from hwnas.report.audit import AuditRow
+
+    worst = max((f.verdict for f in parts), key=VERDICTS.index)
+    of = [f.precision for f in parts if f.verdict == worst]
+    return AuditRow(
+        label="",
+        group="",
+        excess={f.precision: list(f.excess.values()) for f in parts},
+        speedup=_first(f.speedup for f in parts),
+        verdict=worst,
+        note=" and ".join(of) if len(of) < len(parts) else "",
+    )
