@@ -6,6 +6,7 @@ runtime alone: `ai_edge_litert`, or its predecessor `tflite_runtime` on boards t
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
 
 from ._shared import listing, random_array
 from .host import host_context
 
+_NEEDED_FOR = "runtime 'litert'"
 _OPTIONS = ("xnnpack",)
 _SEED = 0  # of the timed inputs: the same in every process
 _IDENTIFIER = slice(4, 8)
@@ -49,6 +51,7 @@ class LiteRtRuntime:
             MeasurementError: the precision is not legal, LiteRT refuses the model, or XNNPACK was asked for and
                 would not run any of it.
             ConfigError: the device has an option that is not known, or a value that is not allowed.
+            MissingPackageError: neither `ai_edge_litert` nor `tflite_runtime` is installed.
         """
         check_artefact(artefact, device, formats=self.formats, precisions=self.precisions)
         xnnpack = _wanted(device)
@@ -223,14 +226,14 @@ def _interpreters() -> Any:
     try:
         from ai_edge_litert import interpreter
     except ModuleNotFoundError:
-        from tflite_runtime import interpreter
+        try:
+            from tflite_runtime import interpreter
+        except ModuleNotFoundError as e:
+            raise MissingPackageError("ai_edge_litert", "litert", needed_for=_NEEDED_FOR) from e
     return interpreter
 
 
 def _version() -> tuple[str, str]:
     """Version and package."""
-    try:
-        import ai_edge_litert as package
-    except ModuleNotFoundError:
-        import tflite_runtime as package
+    package = sys.modules[_interpreters().__name__.partition(".")[0]]
     return str(package.__version__), package.__name__

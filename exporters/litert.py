@@ -7,13 +7,13 @@ the same bytes. This module knows torch, blocks and artefacts, not devices, tabl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
 from hwnas.types import PRECISIONS, Artefact, Block, TensorSpec
 
@@ -54,9 +54,7 @@ class LiteRtExporter:
         Raises:
             ExportError: the module has a part that is not among those this writer knows; names it.
         """
-        from ._tflite_network import to_tflite
-
-        written = to_tflite(model, tuple(example.shape[1:]), names=("input", "logits"), layout=self.layout)
+        written = _writer()(model, tuple(example.shape[1:]), names=("input", "logits"), layout=self.layout)
         return _write(*written, path, precision=precision)
 
     def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
@@ -70,7 +68,6 @@ class LiteRtExporter:
             ExportError: the block cannot be written.
         """
         from . import _networks
-        from ._tflite_network import to_tflite
 
         blocks = [block]
         if block.precision == "int8" and block.kind != "quantize":
@@ -79,7 +76,7 @@ class LiteRtExporter:
                 blocks.append(_networks.boundary("dequantize", block.out_shape))
         rng = np.random.default_rng(seed)
         model = _networks.deployable(_networks.random_network(blocks, rng), precision=block.precision, rng=rng)
-        written = to_tflite(
+        written = _writer()(
             model,
             block.in_shape,
             names=("input", "output"),
@@ -102,12 +99,11 @@ class LiteRtExporter:
             ExportError: the network cannot be written.
         """
         from . import _networks
-        from ._tflite_network import to_tflite
 
         rng = np.random.default_rng(seed)
         network = _networks.random_network(list(blocks), rng)
         model = _networks.deployable(network, precision=precision, rng=rng)
-        written = to_tflite(model, network.in_shape, names=("input", "logits"), layout=self.layout)
+        written = _writer()(model, network.in_shape, names=("input", "logits"), layout=self.layout)
         return _write(*written, path, precision=precision)
 
     def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
@@ -124,6 +120,19 @@ class LiteRtExporter:
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
         return LiteRtExporter().export_sample(_networks.reference_blocks(precision), path, precision=precision)
+
+
+def _writer() -> Callable[..., tuple[bytes, TensorSpec, TensorSpec]]:
+    """`to_tflite`.
+
+    Raises:
+        MissingPackageError: one of the packages it needs is not installed.
+    """
+    try:
+        from ._tflite_network import to_tflite
+    except ModuleNotFoundError as e:
+        raise MissingPackageError(e.name or "?", "litert", needed_for=f"exporter {LiteRtExporter.format!r}") from e
+    return to_tflite
 
 
 def _write(data: bytes, given: TensorSpec, result: TensorSpec, path: Path, *, precision: str) -> Artefact:

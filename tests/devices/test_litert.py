@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 
 from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.exporters._tflite_graph import Graph, Grid
 from hwnas.measure.artefacts import artefact_from_file
 from tests.devices.tflite_models import inputs, write_tflite
@@ -187,13 +188,25 @@ def test_an_operator_newer_than_the_runtime_is_a_measurement_error(tmp_path: Pat
 
 
 def test_the_predecessor_does_where_there_is_no_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ai_edge_litert
+    """Its interpreter has the same interface; a module that stands in for it is LiteRT's under another name."""
     from ai_edge_litert import interpreter
 
     artefact = write_tflite(tmp_path / "m")
-    monkeypatch.setitem(sys.modules, "tflite_runtime", ai_edge_litert)
-    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", interpreter)
+    package, module = ModuleType("tflite_runtime"), ModuleType("tflite_runtime.interpreter")
+    vars(package).update(__version__="2.14.0", interpreter=module)
+    vars(module).update(Interpreter=interpreter.Interpreter, OpResolverType=interpreter.OpResolverType)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", package)
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", module)
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with _load(artefact) as session:
         assert session.run([inputs("fp32")])[0].shape == (1, 8, 8, 8)
+        assert session.info()["version"] == "tflite_runtime 2.14.0"
+    assert LiteRtRuntime().context(CPU)["package"] == "tflite_runtime"
+
+
+def test_without_either_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefact = write_tflite(tmp_path / "m")
+    monkeypatch.setitem(sys.modules, "tflite_runtime", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(MissingPackageError, match=r"runtime 'litert' needs .*hwnas\[litert\]"):
+        _load(artefact)

@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
-from hwnas.errors import ConfigError, ExportError, SpaceError
+from hwnas.errors import ConfigError, ExportError, MissingPackageError, SpaceError
 from hwnas.exporters import _tflite_int8
 from hwnas.exporters._tflite_graph import Graph, Grid
 from hwnas.exporters.litert import LiteRtExporter
@@ -412,3 +412,11 @@ def test_unknown_block_kind_is_refused(path):
 def test_unknown_precision_of_the_reference_is_refused(path):
     with pytest.raises(ValueError, match="fp32, int8"):
         LiteRtExporter().reference_artefact(path, precision="fp8")
+
+
+def test_without_flatbuffers_the_extra_is_named(path, monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("hwnas.exporters._tflite")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(MissingPackageError, match=r"exporter 'tflite' needs .*flatbuffers.*hwnas\[litert\]"):
+        _export(sample_network(sample_blocks("ffff")), path, "fp32")
