@@ -125,6 +125,24 @@ def test_an_operator_the_runtime_does_not_know_is_a_measurement_error(tmp_path):
         OpenVinoRuntime().load(_saved(tmp_path / "t.onnx", graph, helper.make_opsetid("elsewhere", 1)), DEVICE)
 
 
+def test_a_damaged_file_is_a_refusal_whatever_bytes_it_has(tmp_path):
+    path = tmp_path / "m.onnx"
+    whole = _artefact(path).path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(30):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=20):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        artefact = artefact_from_file(path, format="openvino-onnx", precision="fp32")
+        try:
+            OpenVinoRuntime().load(artefact, DEVICE)
+        except (ArtefactError, MeasurementError):
+            refused += 1
+    assert refused > 0
+
+
 @pytest.mark.parametrize("keep", [0, 100, -50])
 def test_a_file_cut_short_is_an_artefact_error(tmp_path, keep):
     path = tmp_path / "m.onnx"
@@ -196,6 +214,7 @@ def test_nothing_is_sent_over_the_network(tmp_path):
 
 
 def test_the_telemetry_package_can_be_imported_afterwards():
-    script = "import hwnas.devices.openvino as o, sys; o._import(); print('openvino_telemetry' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    pytest.importorskip("openvino_telemetry", reason="OpenVINO was installed without it")
+    script = "import hwnas.devices._openvino_model as m, sys; m.import_openvino(); import openvino_telemetry"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
