@@ -4,11 +4,7 @@ This package is the only place that knows all parts. Importing it loads neither 
 each stage loads what it needs when it is called. A stage goes on from what it finds in the run's folder.
 """
 
-from hwnas.pipeline.deploying import export
-from hwnas.pipeline.profiling import profile
-from hwnas.pipeline.reporting import report
-from hwnas.pipeline.running import run_all
-from hwnas.pipeline.searching import search
+from hwnas.pipeline.running import export, profile, report, run_all, search
 from hwnas.pipeline.training import train
 from hwnas.pipeline.verifying import verify
 

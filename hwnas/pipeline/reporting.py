@@ -21,16 +21,20 @@ from hwnas.types import Block
 
 
 def report(config: Config, *, console: Console) -> dict[str, Any]:
-    """Write the page of every deployment of a run again.
+    """Write the page of every deployment that a run has for its device again.
 
     Raises:
-        ConfigError: the run has no deployment.
+        ConfigError: the run has no such deployment.
         StudyError: it has no finished study.
     """
     work = Workspace(config)
-    folders = sorted(p.parent for p in (work.folder / "deployments").glob(f"*/{MANIFEST}"))
+    made = sorted(p.parent for p in (work.folder / "deployments").glob(f"*/{MANIFEST}"))
+    folders = [folder for folder in made if Manifest.read(folder).device.name == work.device.name]
     if not folders:
-        raise ConfigError(f"{work.folder} has no deployment to report on; make one with `hwnas export {work.folder}`")
+        raise ConfigError(
+            f"{work.folder} has no deployment for {work.device.name} to report on; make one with "
+            f"`hwnas export {work.folder}`"
+        )
     costs, study = load_costs(work), load_study(work.study)
     for folder in folders:
         trial = int(Manifest.read(folder).provenance["trial"])

@@ -1,4 +1,4 @@
-"""The whole way in one call."""
+"""The whole way in one call, and the stages as they are called: for one device, or for all of a fleet."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.pipeline import deploying, fleet, profiling, reporting, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
-from hwnas.pipeline.deploying import export
-from hwnas.pipeline.profiling import profile
-from hwnas.pipeline.searching import search
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
 
@@ -18,16 +16,27 @@ from hwnas.pipeline.workspace import Workspace
 def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     """Train, profile, search, export, verify and report; each stage goes on from what it finds.
 
+    With several devices or budgets, what fails for one of them is in the result, with the `exit_status` of the first
+    failure.
+
     Raises:
         InfeasibleError: no network keeps the limits; found out before the training.
         HwnasError: a stage failed; the ones before it are kept.
     """
+    if config.is_fleet:
+        return fleet.run(config, console=console)
     work = Workspace(config)
     refuse_other_run(work)
     started = time.monotonic()
     seconds = {}
     result: dict[str, Any] = {}
-    for name, stage in (("profile", profile), ("train", train), ("search", search), ("export", export)):
+    stages = (
+        ("profile", profiling.profile),
+        ("train", train),
+        ("search", searching.search),
+        ("export", deploying.export),
+    )
+    for name, stage in stages:
         console.note(f"-- {name}")
         begun = time.monotonic()
         result = stage(config, console=console)
@@ -48,3 +57,23 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         ],
         "seconds": seconds,
     }
+
+
+def profile(config: Config, *, console: Console) -> dict[str, Any]:
+    """See `hwnas.pipeline.profiling.profile`; for each device of a fleet."""
+    return fleet.profile(config, console=console) if config.is_fleet else profiling.profile(config, console=console)
+
+
+def search(config: Config, *, console: Console) -> dict[str, Any]:
+    """See `hwnas.pipeline.searching.search`; for each device of a fleet."""
+    return fleet.search(config, console=console) if config.is_fleet else searching.search(config, console=console)
+
+
+def export(config: Config, *, console: Console) -> dict[str, Any]:
+    """See `hwnas.pipeline.deploying.export`; for each device and budget of a fleet."""
+    return fleet.export(config, console=console) if config.is_fleet else deploying.export(config, console=console)
+
+
+def report(config: Config, *, console: Console) -> dict[str, Any]:
+    """See `hwnas.pipeline.reporting.report`; for all deployments of a fleet, and its own page."""
+    return fleet.report(config, console=console) if config.is_fleet else reporting.report(config, console=console)

@@ -23,6 +23,14 @@ LIGHT = MappingProxyType(
         "chosen": "#be185d",
         "good": "#1a7431",
         "bad": "#c11f2a",
+        "device1": "#0072b2",
+        "device2": "#d55e00",
+        "device3": "#00875f",
+        "device4": "#b34d8e",
+        "device5": "#8a6d00",
+        "device6": "#4aa3d8",
+        "device7": "#6b4fbb",
+        "device8": "#7a3b2e",
     }
 )
 DARK = MappingProxyType(
@@ -40,8 +48,17 @@ DARK = MappingProxyType(
         "chosen": "#f67fbd",
         "good": "#5acb7a",
         "bad": "#ff8a80",
+        "device1": "#5ab4f0",
+        "device2": "#ff8f45",
+        "device3": "#3ccf9f",
+        "device4": "#ea93c9",
+        "device5": "#e3c23a",
+        "device6": "#a9dcfa",
+        "device7": "#b7a2f5",
+        "device8": "#d99a8b",
     }
 )
+DEVICE_ROLES = tuple(role for role in LIGHT if role.startswith("device"))  # after Okabe & Ito (2008)
 TEXT_ROLES = ("ink", "muted", "int8", "fp32", "conversion", "chosen", "good", "bad")  # these must be readable
 
 

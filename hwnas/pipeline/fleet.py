@@ -1,0 +1,187 @@
+"""One supernet, many devices: the stages of a run for several devices or budgets.
+
+The training is shared, and so are accuracies (`hwnas.pipeline.evaluating`); each device has its own tables, one study
+within the loosest of its budgets, and a deployment for each budget. A device or budget that fails is a row that says
+why, and the others go on; the same call tries it again, and repeats nothing that is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hwnas._console import Console
+from hwnas.config import Config
+from hwnas.errors import ConfigError, HwnasError
+from hwnas.pipeline import reporting
+from hwnas.pipeline._fleet_member import Member
+from hwnas.pipeline._fleet_record import FleetRecord
+from hwnas.pipeline.training import refuse_other_run, train
+from hwnas.pipeline.workspace import Workspace
+from hwnas.report.fleet import FleetRow, budget_text
+from hwnas.report.quantities import digits, percent, quantity
+
+
+def _members(config: Config, console: Console) -> list[Member]:
+    """The devices of the run; one that is not described is wrong input, found before any work."""
+    return [Member(config, entry, console=console) for entry in config.device.all]
+
+
+# ---------------------------------------------------------------- the stages
+
+
+def run(config: Config, *, console: Console) -> dict[str, Any]:
+    """Profile every device, train once, then search and export for every device; ends with one table and one picture.
+
+    Raises:
+        DataError, SpaceError, CheckpointError, TrainingError: what all devices share failed.
+    """
+    members, started = _members(config, console), time.monotonic()
+    refuse_other_run(Workspace(config))
+    record = FleetRecord(config)
+    for m in members:  # all devices come first, to tell a board that is away before the training
+        console.note(f"-- profile {m.name}")
+        m.profile()
+    if any(m.open_budgets for m in members):
+        console.note("-- train")
+        train(config, console=console)
+    record.forget_other_budgets(config.device.all)
+    for m in members:
+        if m.open_budgets:
+            console.note(f"-- search {m.name}")
+            m.search()
+        if m.open_budgets:
+            console.note(f"-- export {m.name}")
+            m.export(record)
+        m.keep_problems(record)
+    result = _result(members, record)
+    seconds = round(time.monotonic() - started, 1)
+    return {**result, "notes": [*result["notes"], f"It took {seconds:.0f} s."], "seconds": seconds}
+
+
+def profile(config: Config, *, console: Console) -> dict[str, Any]:
+    """Measure every device."""
+    members = _members(config, console)
+    rows: list[tuple[object, ...]] = []
+    for m in members:
+        console.note(f"-- profile {m.name}")
+        m.profile()
+        if m.error is not None or m.costs is None:
+            rows.append((m.name, m.work.device.runtime, None, None, None, str(m.error)))
+            continue
+        low, high = m.costs.models["latency_ms"].bounds()
+        error = f"{m.costs.latency.quality.mean_abs_error_percent:.1f} %"
+        rows.append((m.name, m.work.device.runtime, len(m.costs.entries), error, f"{low:.3f} to {high:.3f} ms", ""))
+    return {
+        "title": "Devices profiled",
+        "columns": ["device", "runtime", "blocks", "mean error, not fitted", "networks of the space", "problem"],
+        "rows": rows,
+        "notes": [f"{m.name}: {b.error}" for m in members for b in m.budgets if b.error is not None],
+        "exit_status": _status(m.error for m in members),
+    }
+
+
+def search(config: Config, *, console: Console) -> dict[str, Any]:
+    """Search for every device that was profiled, each study within the loosest of the device's budgets."""
+    members = _members(config, console)
+    rows: list[tuple[object, ...]] = []
+    studies: dict[str, Any] = {}
+    for m in members:
+        console.note(f"-- search {m.name}")
+        m.plan()
+        result = m.search()
+        if result is None:
+            why = m.error or next(b.error for b in m.budgets if b.error is not None)
+            rows.append((m.name, None, None, None, None, str(why)))
+            continue
+        studies[m.name] = result
+        best = max((t["values"]["accuracy"] for t in result["front"]), default=None)
+        n = result["evaluations"]
+        rows.append((m.name, result["n_trials"], len(result["front"]), best, f"{n['reused']} of {sum(n.values())}", ""))
+    return {
+        "title": "Searches",
+        "columns": ["device", "networks", "in the front", "best accuracy (validation)", "accuracies reused", "problem"],
+        "rows": rows,
+        "notes": [f"Ask them: hwnas query {config.output.folder} --device NAME --limit latency_ms=..."],
+        "studies": studies,
+        "exit_status": _status(m.error or b.error for m in members for b in m.budgets),
+    }
+
+
+def export(config: Config, *, console: Console) -> dict[str, Any]:
+    """Deploy for every device and budget from the devices' studies."""
+    members, record = _members(config, console), FleetRecord(config)
+    for m in members:
+        console.note(f"-- export {m.name}")
+        m.plan()
+        m.export(record)
+        m.keep_problems(record)
+    return _result(members, record)
+
+
+def report(config: Config, *, console: Console) -> dict[str, Any]:
+    """Write the pages of all deployments and that of the fleet again.
+
+    Raises:
+        ConfigError: the run has no fleet to report on.
+    """
+    record = FleetRecord(config)
+    if not record.rows:
+        raise ConfigError(f"{config.output.folder} has no deployment to report on; make them with `hwnas run`")
+    deployed = {r.device for r in record.rows if r.deployment}
+    rows: list[tuple[Any, ...]] = []
+    for m in _members(config, console):
+        if m.name in deployed:
+            rows += reporting.report(m.work.config, console=console)["rows"]
+    written = record.publish()
+    return {"title": "Reports", "rows": [*rows, *written.items()]}
+
+
+def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
+    """The table of these devices and all their budgets, with what was written of the whole fleet."""
+    written = record.publish()
+    rows = [row for m in members for b in m.budgets if (row := record.row(m.name, b.given)) is not None]
+    deployed = [row for row in rows if row.deployment]
+    measured, reused = (sum(getattr(m.described, what) for m in members) for what in ("measured", "reused"))
+    return {
+        "title": f"Fleet: {len(deployed)} of {len(rows)} budgets have a deployment",
+        "columns": ["device", "budget", "accuracy", "latency / limit", "size", "gain", "result"],
+        "rows": [_shown(row) for row in rows],
+        "notes": [
+            *(f"{row.device}, {budget_text(row.budget)}: {row.problem}" for row in rows if row.problem),
+            "Accuracy: on the test images, through the runtime. Gain: speed against the same network in fp32.",
+            f"{measured} accuracies were measured, {reused} were known from other searches.",
+            f"Report: {written['fleet.html']}",
+        ],
+        "fleet": record.to_json(),
+        "files": written,
+        "exit_status": next((row.exit_status for row in rows if row.exit_status), 0),
+    }
+
+
+def _shown(row: FleetRow) -> tuple[object, ...]:
+    limit = row.limits.get("latency_ms")
+    found = "-" if row.latency_ms is None else digits(row.latency_ms)
+    return (
+        row.device,
+        ", ".join(percent(v, decimals=0) if m == "latency_fraction" else quantity(m, v) for m, v in row.budget.items())
+        or None,
+        None if row.accuracy is None else percent(row.accuracy, decimals=2),
+        found if limit is None else f"{found} / {digits(limit)} ms",
+        None if row.size_bytes is None else quantity("size_bytes", row.size_bytes),
+        None if row.speedup is None else f"{row.speedup:.2f} x",
+        _outcome(row),
+    )
+
+
+def _outcome(row: FleetRow) -> str:
+    if row.deployment:
+        return "from before" if row.problem else "deployed"
+    nearest = ", ".join(quantity(m, v) for m, v in row.reachable.items())
+    return f"nearest: {nearest}" if nearest else "failed"
+
+
+def _status(errors: Iterable[HwnasError | None]) -> int:
+    """What a command exits with: the status of the first thing that failed."""
+    return next((e.exit_status for e in errors if e is not None), 0)
