@@ -27,7 +27,7 @@ QUICK = TimingSettings(rounds=3, min_rounds=3, target_round_ms=0.2, warmup_ms=0.
 
 
 class RuntimeSuite(ABC):
-    """Tests of one registered runtime. Artefacts have one input (1, 3, 8, 8), float32 or, in int8, uint8."""
+    """Tests of one registered runtime. Artefacts have one input, (1, 3, 8, 8), of the type that `inputs` gives."""
 
     @abstractmethod
     def device(self) -> Device:
