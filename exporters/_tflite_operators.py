@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from hwnas.errors import ExportError
 from hwnas.types import Array
 
 from ._tflite_graph import Graph, Grid, Value
@@ -46,7 +47,12 @@ class Weights:
 def convolution(
     graph: Graph, x: Value, weights: Weights, *, name: str, act: str = "", grid: Grid | None = None
 ) -> Value:
-    """(1, H, W, C) -> (1, ceil(H / stride), ceil(W / stride), out), padded by kernel // 2 on each side as in torch."""
+    """(1, H, W, C) -> (1, ceil(H / stride), ceil(W / stride), out), padded by kernel // 2 on each side as in torch.
+
+    Raises:
+        ExportError: the input has other channels than the kernel, or is float where the kernel is int8, or the reverse.
+    """
+    _check_input(x, weights, name)
     channels, _, *size = weights.kernel.shape
     before = [k // 2 for k in size]
     outcome = [-(-n // weights.stride) for n in x.shape[1:3]]
@@ -66,6 +72,15 @@ def convolution(
     shape = (1, *outcome, channels)
     version = 3 if grid else 1
     return graph.operator(kind, [x, kernel, bias], name=name, shape=shape, grid=grid, version=version, options=options)
+
+
+def _check_input(x: Value, weights: Weights, name: str) -> None:
+    channels = weights.kernel.shape[0 if weights.depthwise else 1]
+    if len(x.shape) != 4 or x.shape[3] != channels:
+        raise ExportError(f"{name!r} takes images of {channels} channels, but gets a tensor {x.shape} (NHWC)")
+    if bool(weights.scales) != (x.grid is not None):
+        own, given, missing = ("int8", "float", "quantize") if weights.scales else ("float", "int8", "dequantize")
+        raise ExportError(f"{name!r} is {own}, but its input is {given}; put a {missing!r} block before it")
 
 
 def _stored(graph: Graph, x: Value, weights: Weights, name: str) -> tuple[Value, Value]:

@@ -394,6 +394,21 @@ def test_a_symmetrically_quantized_network_is_refused(path):
         _export(model, path)
 
 
+def test_an_example_of_another_shape_is_refused(path):
+    with pytest.raises(
+        ExportError, match=r"'blocks\.0\.conv' takes images of 2 channels, but gets a tensor \(1, 9, 9, 3\)"
+    ):
+        LiteRtExporter().export(sample_network(sample_blocks("ffff")), torch.zeros(1, 3, 9, 9), path, precision="fp32")
+
+
+def test_a_missing_boundary_is_named(path):
+    model = _int8()
+    with pytest.raises(ExportError, match="is int8, but its input is float; put a 'quantize' block before it"):
+        _export(nn.Sequential(model.blocks[1]), path)
+    with pytest.raises(ExportError, match="is float, but its input is int8; put a 'dequantize' block before it"):
+        _export(nn.Sequential(model.blocks[0], sample_network(sample_blocks("ffff")).blocks[0]), path)
+
+
 def test_a_module_that_computes_nothing_is_refused(path):
     with pytest.raises(ExportError, match="computes nothing"):
         _export(nn.Identity(), path, "fp32")
