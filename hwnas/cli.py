@@ -390,6 +390,30 @@ def doctor(*, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
             raise typer.Exit(ConfigError.exit_status)
 
 
+@app.command()
+def agent(
+    *,
+    check: Annotated[
+        str, typer.Option("--check", metavar="DEVICE", help="Connect to this device's board and look at it.")
+    ] = "",
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="FILE", help="Write the agent, to be put on a board by hand.")
+    ] = None,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """The program that measures on a board: check a board, or write the program to a file."""
+    with _speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.doctor import diagnose_board, write_agent
+
+        if bool(check) == (write is not None):
+            raise ConfigError("give either --check DEVICE or --write FILE")
+        result = write_agent(write) if write is not None else diagnose_board(check)
+        console.result(result)
+        if not result.get("ready", True):
+            raise typer.Exit(ConfigError.exit_status)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         from hwnas import __version__

@@ -1,11 +1,12 @@
-"""What works on this machine: packages, runtimes, exporters, devices, the processor, the disk.
+"""What works on this machine: packages, runtimes, exporters, devices, the processor, the disk. And what on a board.
 
-Everything is read from metadata and the operating system: nothing examined is imported. Must never
-know torch, a runtime, spaces or search.
+Everything here is read from metadata and the operating system: nothing examined is imported. A board is asked. Must
+never know torch, a runtime, spaces or search.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -20,9 +21,11 @@ from typing import Any
 
 from hwnas import registry
 from hwnas.errors import HwnasError
+from hwnas.files import write_whole
 
 _ENOUGH_DISK_BYTES = 1 << 30
 _BUSY = 0.5  # load for each core above which timings are noisy
+_SKEW_S = 60  # beyond, a board's clock is called wrong
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _NVML_PACKAGE = "nvidia-ml-py"  # the only one a built-in meter needs
 _DEVELOPERS = "dev"  # the extra that users do not need
@@ -86,6 +89,92 @@ def diagnose(folder: Path | None = None) -> dict[str, Any]:
         "ready": not missing,
         "findings": [asdict(f) for f in findings],
     }
+
+
+def diagnose_board(name_or_path: str) -> dict[str, Any]:
+    """The findings on the board of a device as a command's result; `ready` is the verdict.
+
+    Args:
+        name_or_path: of a device with a connection.
+
+    Raises:
+        ConfigError, UnknownNameError: there is no such device, it has no connection, or a setting is wrong.
+        MeasurementError: the board is not reached, or cannot run the agent; says what to do.
+    """
+    load_device = registry.load_object("hwnas.devices:load_device", needed_for="device descriptions")
+    device = load_device(name_or_path)
+    look = registry.load_object("hwnas.measure.check:look_at_board", needed_for="boards")
+    facts = look(device)
+    findings = list(_board(device.runtime, facts))
+    missing = [f.name for f in findings if f.state is State.MISSING]
+    return {
+        "title": f"Board {facts.board} of device {device.name}",
+        "columns": ["", "name", "state", "found"],
+        "rows": [(f.part, f.name, f.state.value, f.value) for f in findings],
+        "notes": [
+            *(f"{f.name}: {f.advice}" for f in findings if f.advice),
+            f"Verdict: {'not ready: ' + ', '.join(missing) if missing else 'ready'}",
+        ],
+        "ready": not missing,
+        "findings": [asdict(f) for f in findings],
+    }
+
+
+def write_agent(path: Path) -> dict[str, Any]:
+    """Write the agent for boards that are set up by hand, as a command's result.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    data = registry.load_object("hwnas.measure.bundle:agent_bytes", needed_for="the agent")()
+    write_whole(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return {
+        "title": "Agent for a board",
+        "columns": ["file", "bytes", "sha256"],
+        "rows": [(str(path), len(data), digest)],
+        "notes": ['Copy it to the board and name it there: agent = "..." in the device\'s [connection].'],
+        "path": str(path),
+        "size_bytes": len(data),
+        "sha256": digest,
+    }
+
+
+def _board(runtime: str, facts: Any) -> Iterator[Finding]:
+    """What a look at a board told, judged."""
+    agent, context = facts.agent, facts.context
+    yield Finding(part="board", name="system", state=State.OK, value=agent["system"])
+    for name in ("hardware", "governor"):
+        if name in context:
+            yield Finding(part="board", name=name, state=State.OK, value=context[name])
+    yield Finding(part="board", name="cores", state=State.OK, value=str(agent["cores"]))
+    for name in ("python", "numpy"):
+        yield Finding(part="package", name=name, state=State.OK, value=agent[name])
+    yield Finding(
+        part="runtime",
+        name=runtime,
+        state=State.MISSING if facts.problem else State.OK,
+        value="does not start" if facts.problem else context.get("runtime_version", "starts"),
+        advice=facts.problem,
+    )
+    free_bytes = agent["free_bytes"]
+    enough = free_bytes >= _ENOUGH_DISK_BYTES
+    yield Finding(
+        part="disk",
+        name="agent's folder",
+        state=State.OK if enough else State.WARNING,
+        value=f"{agent['folder']}, {free_bytes / 1e9:.1f} GB free",
+        advice="" if enough else "a full disk ends a measurement; lower cache_mb or choose another folder",
+    )
+    skew_s = facts.clock_skew_s
+    skewed = abs(skew_s) > _SKEW_S
+    yield Finding(
+        part="board",
+        name="clock",
+        state=State.WARNING if skewed else State.OK,
+        value=f"{skew_s:+.0f} s from this machine's" if skewed else "right",
+        advice="no measurement depends on it" if skewed else "",
+    )
 
 
 def _packages() -> Iterator[Finding]:

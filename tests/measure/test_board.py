@@ -19,25 +19,10 @@ from hwnas.measure.bundle import agent_bytes
 from hwnas.measure.timing import TimingSettings
 from hwnas.testing.fake import fake_device
 from hwnas.types import Artefact, Device, MeasurementFailure, Option, Statistic
-from tests.measure import fake_adb
 from tests.measure.onnx_models import write_model
 from tests.measure.test_client import is_gone, models
 
 QUICK = TimingSettings(rounds=3, min_rounds=3, timeout_s=20.0, group_size=2)
-
-
-@pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that plays the device; `adb` on the path leads there."""
-    folder, programs = tmp_path / "board", tmp_path / "bin"
-    (folder / "modules").mkdir(parents=True)
-    programs.mkdir()
-    adb = programs / "adb"
-    adb.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_adb.__file__} "$@"\n')
-    adb.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_ADB_BOARD", str(folder))
-    return folder
 
 
 def on_board(device: Device | None = None, **connection: Option) -> Device:
