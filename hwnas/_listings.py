@@ -112,7 +112,9 @@ def one_space(name: str) -> dict[str, Any]:
     }
 
 
-def best_networks(study: Path, *, limits: Mapping[str, float], metric: str, top: int) -> dict[str, Any]:
+def best_networks(
+    study: Path, *, limits: Mapping[str, float], metric: str, top: int, device: str = ""
+) -> dict[str, Any]:
     """The answer to a budget question.
 
     Args:
@@ -120,13 +122,14 @@ def best_networks(study: Path, *, limits: Mapping[str, float], metric: str, top:
         limits: see `hwnas.query.query`.
         metric: what to be best in.
         top: how many networks at most.
+        device: which of the devices, in a run for several; without it, the only one that was searched for.
 
     Raises:
-        ConfigError: the folder has no finished study.
+        ConfigError: the folder has no finished study, or several, or none of this device.
         InfeasibleError: no network of the study keeps the limits.
         StudyError: the study cannot be read, or has no such metric.
     """
-    answers = query(_study_file(study), limits=limits, metric=metric, top=top)
+    answers = query(_study_file(study, device), limits=limits, metric=metric, top=top)
     metrics = [metric, *(m for m in answers[0].values if m != metric)]
     asked = ", ".join(f"{m} within {v:g}" for m, v in limits.items()) or "without limits"
     kinds = [f"{m} is {answers[0].sources[m]}" for m in metrics if m in answers[0].sources]
@@ -149,12 +152,24 @@ def best_networks(study: Path, *, limits: Mapping[str, float], metric: str, top:
     }
 
 
-def _study_file(path: Path) -> Path:
+def _study_file(path: Path, device: str) -> Path:
     if not path.is_dir():
         return path
-    for place in _STUDY_PLACES:
-        if (path / place).is_file():
-            return path / place
+    only = next((path / place for place in _STUDY_PLACES if (path / place).is_file()), None)
+    if only is not None and not device:
+        return only
+    found = {p.parent.name: p for p in sorted(path.glob("search/*/study.safetensors"))}
+    if device in found:
+        return found[device]
+    if len(found) == 1 and not device:
+        return next(iter(found.values()))
+    if found:
+        raise ConfigError(
+            f"{path} has {f'no study of device {device!r}' if device else 'a study for each device'}; "
+            f"give --device {' or '.join(found)}"
+        )
+    if only is not None:
+        raise ConfigError(f"{path} is a run for one device; ask it without --device")
     raise ConfigError(
         f"{path} has no finished study ({' or '.join(_STUDY_PLACES)}); make one with: hwnas search {path}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     made: list[tuple[str, Any]] = []
 
     def noting(name: str) -> Callable[..., dict[str, Any]]:
-        def stage(subject: Config | Path, *, console: Console) -> dict[str, Any]:
+        def stage(subject: Config | Path, *, console: Console, here: bool = False) -> dict[str, Any]:
             made.append((name, subject))
             console.note("working")
             return {"title": name, "rows": [("accuracy", 0.98125), ("path", Path("a/b"))], "extra": np.float32(0.5)}
@@ -96,6 +97,34 @@ def test_given_limits_take_the_place_of_the_configured(command: str, calls: list
     assert invoke(command, "--limit", "latency_ms=2", "--limit", "size_bytes=300e3").exit_code == 0
     assert calls[0][1].limits.absolute() == {"latency_ms": 2.0, "size_bytes": 300e3}
     assert calls[0][1].limits.latency_fraction is None
+
+
+TWO_DEVICES = ("--set", 'device.names=["cpu", "boards/pi.toml"]')
+
+
+@pytest.mark.parametrize("command", [c for c in STAGES if c != "train"])
+def test_one_of_several_devices_is_chosen_by_name(command: str, calls: list[tuple[str, Any]]) -> None:
+    assert invoke(command, *TWO_DEVICES, "--device", "pi").exit_code == 0
+    config = calls[0][1]
+    assert config.device.names == ("boards/pi.toml",)
+    assert config.whole.device.names == ("cpu", "boards/pi.toml")
+
+
+def test_a_device_that_the_run_is_not_for_is_refused(calls: list[tuple[str, Any]]) -> None:
+    result = invoke("run", *TWO_DEVICES, "--device", "phone")
+    assert result.exit_code == 2
+    assert "known: cpu, pi" in result.stderr
+    assert not calls
+
+
+def test_a_result_that_tells_of_a_failure_is_shown_and_gives_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(config: Config, *, console: Console) -> dict[str, Any]:
+        return {"title": "Fleet", "rows": [("pi", "failed")], "exit_status": 3}
+
+    monkeypatch.setattr(pipeline, "run_all", stage)
+    result = invoke("run", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["rows"] == [["pi", "failed"]]
 
 
 def test_verify_takes_the_folder_of_a_deployment(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
@@ -257,6 +286,36 @@ def test_query_of_a_folder_without_study_says_what_makes_one(tmp_path: Path) -> 
     result = invoke("query", tmp_path)
     assert result.exit_code == 2
     assert "hwnas search" in result.stderr
+
+
+@pytest.fixture
+def fleet_folder(run_folder: Path, tmp_path: Path) -> Path:
+    for device in ("cpu", "pi"):
+        (tmp_path / "search" / device).mkdir(parents=True)
+        shutil.copy(run_folder / "study.safetensors", tmp_path / "search" / device)
+    return tmp_path
+
+
+def test_query_asks_the_study_of_one_device(fleet_folder: Path) -> None:
+    (fleet_folder / "search" / "cpu" / "study.safetensors").write_text("damaged")
+    assert invoke("query", fleet_folder, "--device", "pi").exit_code == 0
+    assert invoke("query", fleet_folder, "--device", "cpu").exit_code == 2
+
+
+@pytest.mark.parametrize("device", [(), ("--device", "phone")])
+def test_query_of_several_devices_lists_them(device: tuple[str, ...], fleet_folder: Path) -> None:
+    result = invoke("query", fleet_folder, *device)
+    assert result.exit_code == 2
+    assert "give --device cpu or pi" in result.stderr
+
+
+def test_query_of_a_fleet_with_one_study_asks_that(fleet_folder: Path) -> None:
+    shutil.rmtree(fleet_folder / "search" / "cpu")
+    assert invoke("query", fleet_folder).exit_code == 0
+
+
+def test_query_for_a_device_in_a_run_for_one_says_so(run_folder: Path) -> None:
+    assert "ask it without --device" in invoke("query", run_folder, "--device", "cpu").stderr
 
 
 # ---------------------------------------------------------------- what there is
