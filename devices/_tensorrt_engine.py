@@ -28,6 +28,7 @@ from ._tensorrt_library import Library
 # fp32 is what torch computes. tf32 rounds the factors of products to 11 bits, as TensorRT does unless it is told
 # otherwise; fp16 rounds everything.
 FLOAT_TYPES = ("fp32", "tf32", "fp16")
+_KEPT_BYTES = 2 << 30  # of engines on disk: those of two thousand blocks
 _SCHEMA = 1  # of what is kept on disk, and of how engines are built: a change of either forgets them all
 
 
@@ -99,6 +100,7 @@ def build_engine(path: Path, library: Library, settings: BuildSettings) -> Engin
     with suppress(OSError):  # a full or read-only disk costs time, not the result
         write_json(layers_path, _tensorrt_layers.to_json(engine.layers))
         write_whole(plan_path, engine.plan)  # last: it is what makes the pair complete
+        _forget_oldest(_KEPT_BYTES)
     return engine
 
 
@@ -106,9 +108,21 @@ def _kept(plan_path: Path, layers_path: Path) -> Engine | None:
     try:
         plan = plan_path.read_bytes()
         layers = _tensorrt_layers.from_json(json.loads(layers_path.read_text()))
+        os.utime(plan_path)  # used now: it is forgotten last
     except (OSError, ValueError, TypeError, KeyError):  # absent or damaged: built anew
         return None
     return Engine(plan=plan, layers=layers, reused=True)
+
+
+def _forget_oldest(limit_bytes: int) -> None:
+    """Delete the engines that were not used for longest until the rest is within the limit."""
+    found = sorted(((e.stat().st_mtime_ns, e.stat().st_size, e) for e in cache_folder().glob("*.engine")), reverse=True)
+    total = 0
+    for _, size, path in found:
+        total += size
+        if total > limit_bytes:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _hash(values: list[Any]) -> str:
@@ -211,6 +225,9 @@ class _Build:
     def _aim(self, config: Any) -> None:
         target = self._settings.target
         if not target:
+            if self._library.cross_builds:
+                config.num_compute_capabilities = 1
+                config.set_compute_capability(self._trt.ComputeCapability.CURRENT, 0)
             return
         if not self._library.cross_builds:
             raise MeasurementError(

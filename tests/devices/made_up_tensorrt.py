@@ -10,9 +10,30 @@ from enum import Enum
 
 import numpy as np
 
+from hwnas.types import Block
+
 OUT_OF_MEMORY, NOT_READY = 2, 600
 RUN_MS = 0.25  # of the clock, for a run of the engine
 LAUNCH_MS = 0.05  # what a run costs besides, unless a graph launches it
+
+
+def deep_blocks(precision, *, depth):
+    """A network for images (3, 8, 8) whose work grows with its depth."""
+    conv = (("activation", "relu"), ("kernel_size", 3), ("stride", 1))
+    mbconv = tuple(sorted((*conv, ("hidden_channels", 32), ("se_channels", 0))))
+    head = (("activation", "relu"), ("features", 0), ("hidden_channels", 16))
+    image, shape = (3, 8, 8), (8, 8, 8)
+    parts = [("conv", image, shape, conv), *[("mbconv", shape, shape, mbconv)] * depth, ("head", shape, (4,), head)]
+    blocks = [
+        Block(kind=kind, in_shape=a, out_shape=b, precision=precision, attributes=attributes)
+        for kind, a, b, attributes in parts
+    ]
+    if precision == "fp32":
+        return blocks
+    ends = [
+        Block(kind=k, in_shape=s, out_shape=s, precision="int8") for k, s in (("quantize", image), ("dequantize", (4,)))
+    ]
+    return [ends[0], *blocks, ends[1]]
 
 
 class MadeUpDriver:
@@ -208,6 +229,30 @@ class MadeUpEngine:
              "Inputs": [{"Format/Datatype": "Channel major INT8 format"}],
              "Outputs": [{"Format/Datatype": "Row major linear FP32"}], "Metadata": "[ONNX Layer: /conv/Conv]"},
             {"Name": "copy", "LayerType": "Reformat", "Inputs": [], "Outputs": []}]}"""
+
+
+class MadeUpRtxEngine(MadeUpEngine):
+    """TensorRT-RTX's, which keeps what it compiled in a cache; `given` is what that cache began with."""
+
+    given = None
+
+    def create_runtime_config(self):
+        return self
+
+    def create_runtime_cache(self):
+        return self
+
+    def deserialize(self, data):
+        type(self).given = data
+
+    def serialize(self):
+        return b"kernels"
+
+    def set_runtime_cache(self, cache):
+        assert cache is self
+
+    def create_execution_context(self, config):
+        return MadeUpContext(self.driver)
 
 
 class MadeUpContext:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from hwnas.devices import _tensorrt_engine as engines
 from hwnas.devices import load_device
 from hwnas.devices import tensorrt as adapter
 from hwnas.devices._tensorrt_cuda import Cuda, NoGpuError
@@ -27,7 +28,15 @@ from hwnas.measure.client import Worker
 from hwnas.supernet.quantization import quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.types import Artefact, Device
-from tests.devices.made_up_tensorrt import LAUNCH_MS, RUN_MS, MadeUpDriver, MadeUpEngine, MadeUpTensorRt
+from tests.devices.made_up_tensorrt import (
+    LAUNCH_MS,
+    RUN_MS,
+    MadeUpDriver,
+    MadeUpEngine,
+    MadeUpRtxEngine,
+    MadeUpTensorRt,
+    deep_blocks,
+)
 
 TARGET = "sm_86"
 
@@ -194,6 +203,23 @@ def test_another_version_of_tensorrt_is_another_engine(artefact: Artefact) -> No
     library, settings = find_library(), BuildSettings(target=TARGET)
     build_engine(artefact.path, library, settings)
     assert not build_engine(artefact.path, replace(library, version="0.1"), settings).reused
+
+
+@needs_rtx
+def test_what_was_not_used_for_longest_is_forgotten_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = {b.kind: b for b in sample_blocks("iiii")}
+    files = {
+        kind: TensorRtExporter().export_block(blocks[kind], tmp_path / kind) for kind in ("conv", "head", "quantize")
+    }
+    sizes = {kind: len(check_build(files[kind], target=TARGET).plan) for kind in ("conv", "head")}
+    assert check_build(files["conv"], target=TARGET).reused  # so the head is the oldest
+    monkeypatch.setattr(engines, "_KEPT_BYTES", sum(sizes.values()) - 1)
+    check_build(files["quantize"], target=TARGET)
+    assert [check_build(files[kind], target=TARGET).reused for kind in ("conv", "quantize", "head")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 @needs_rtx
@@ -519,6 +545,50 @@ def test_a_gpu_is_described_by_its_driver() -> None:
 def test_an_absent_gpu_is_named(gpus: int, index: int, words: str) -> None:
     with pytest.raises(NoGpuError, match=words):
         Cuda(index=index, library=MadeUpDriver(gpus=gpus))
+
+
+def test_tensorrt_rtx_keeps_the_kernels_it_compiled_for_the_next_process(cache: Path) -> None:
+    class Engine(MadeUpRtxEngine):
+        pass
+
+    with _session(MadeUpDriver(), engine=Engine):
+        assert Engine.given is None
+    (kept,) = cache.glob("*.kernels")
+    assert kept.read_bytes() == b"kernels"
+    with _session(MadeUpDriver(), engine=Engine):
+        assert Engine.given == b"kernels"
+
+
+def test_loading_builds_for_the_gpu_that_is_there(artefact: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, asked = MadeUpDriver(), []
+    library = Library(module=MadeUpTensorRt(driver), name="TensorRT", version="1", cross_builds=False)
+
+    def build(path: Path, library: Library, settings: BuildSettings) -> Engine:
+        asked.append(settings)
+        return Engine(plan=b"plan", layers=(), reused=True)
+
+    monkeypatch.setattr(adapter, "find_library", lambda: library)
+    monkeypatch.setattr(adapter, "Cuda", lambda *, index: Cuda(index=index, library=driver))
+    monkeypatch.setattr(adapter, "build_engine", build)
+    device = _device(float_type="fp16", workspace_mib=64)
+    with TensorRtRuntime().load(artefact, device) as session:
+        np.testing.assert_array_equal(session.run([_images()])[0], 2.0 * _images())
+        assert session.info()["engine"] == "reused"
+    assert asked == [BuildSettings(gpu="Made-up GPU", float_type="fp16", workspace_mib=64)]
+    context = TensorRtRuntime().context(device)
+    assert (context["hardware"], context["driver"]) == ("Made-up GPU (sm_87)", "12.6")
+    assert (context["float_type"], context["runtime_version"]) == ("fp16", "TensorRT 1")
+
+
+@needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_networks_of_the_conformance_suite_build(tmp_path: Path, precision: str) -> None:
+    """It needs a GPU; its networks do not."""
+    path, blocks = tmp_path / "m.onnx", deep_blocks(precision, depth=2)
+    engine = check_build(TensorRtExporter().export_sample(blocks, path, precision=precision), target=TARGET)
+    assert {x.multiplies for x in engine.layers if x.kind == "correlation"} == {
+        "Int8" if precision == "int8" else "Float"
+    }
 
 
 # ---------------------------------------------------------------- the description
