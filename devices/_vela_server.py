@@ -145,7 +145,10 @@ class Server:
         if len(inputs) != len(shapes):
             raise ServerError("MeasurementError", f"it has {len(shapes)} inputs, but {len(inputs)} arrays were given")
         as_it_is = all(x.shape == shape for x, shape in zip(inputs, shapes, strict=True))
-        samples = 1 if as_it_is else min((len(x) for x in inputs if x.ndim), default=0)
+        counts = {x.shape[0] if x.ndim else 0 for x in inputs}
+        samples = 1 if as_it_is else counts.pop()
+        if not samples or (counts and not as_it_is):
+            raise ServerError("MeasurementError", "the inputs have no samples, or not all as many")
         outputs: list[list[Any]] = [[] for _ in range(n_outputs)]
         start = self._words_said()
         for i in range(samples):
@@ -158,8 +161,6 @@ class Server:
                 raise ServerError("MeasurementError", f"{e} {self._words_since(start)}".strip()) from e
             for at, found in enumerate(outputs):
                 found.append(np.array(interpreter.get_output(at)))
-        if not samples:
-            raise ServerError("MeasurementError", "the inputs have no samples")
         arrays = {f"array_{i}": np.concatenate(found) for i, found in enumerate(outputs)}
         np.savez(request["outputs"], **arrays)  # type: ignore[arg-type]
         return n_outputs
