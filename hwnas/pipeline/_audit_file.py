@@ -39,6 +39,13 @@ class Audit:
     findings: tuple[Finding, ...]
     measured: tuple[Measured, ...]
 
+    @property
+    def origin(self) -> str:
+        """Where its numbers come from: `measured on 2026-11-24 with onnxruntime 1.31.1 on AMD EPYC [avx2 ...]`."""
+        c = self.context
+        version = f"{self.runtime} {c.get('runtime_version', '')}".strip()
+        return f"{self.source} on {str(c.get('date', ''))[:10]} with {version} on {c.get('hardware', 'unknown')}"
+
 
 def save_audit(audit: Audit, path: Path, *, statistics: Mapping[str, Statistic], suggestion: Mapping[str, Any]) -> None:
     """Write an audit.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hwnas._toml import Entry, Value, format_section, format_value
 from hwnas.errors import ConfigError
 from hwnas.types import Device, Option
 
+_LINE = 112  # characters
 # beside the values they are about
 OPTION_NOTES = {"provider": "of execution", "host": "as for ssh", "serial": "as `adb devices` shows it"}
 
@@ -54,7 +56,7 @@ def to_toml(device: Device, *, like: str | None) -> str:
         device: to be written; its name is that of the file.
         like: the description it began with, for the comment.
     """
-    origin = f", like {like}" if like else ""
+    origin = f", like {' '.join(Path(like).stem.split())}" if like else ""
     top: list[tuple[str, Value, str]] = [
         ("schema", 1, ""),
         ("description", device.description, ""),
@@ -64,10 +66,11 @@ def to_toml(device: Device, *, like: str | None) -> str:
     ]
     if device.cores:
         top.append(("cores", list(device.cores), "the measuring process is pinned to"))
-    top += [(k, v.strip(), "") for k, v in (("known", device.known), ("unknown", device.unknown)) if v.strip()]
+    told = {"known": device.known, "unknown": device.unknown}
     lines = [
         f"# Written by `hwnas devices new`{origin}. The file's name is the device's, and its tables are kept under it.",
         *(f"{key} = {format_value(value)}{f'  # {note}' if note else ''}" for key, value, note in top),
+        *(f"{key} = {_paragraph(text)}" for key, text in told.items() if text.strip()),
         "",
     ]
     energy = {"meter": device.meter or None, "power_w": device.power_w, "idle_w": device.idle_w}
@@ -79,6 +82,13 @@ def to_toml(device: Device, *, like: str | None) -> str:
         _section("limits", device.limits, comment="what the device cannot exceed"),
     ]
     return "\n".join([*lines, *(s for s in sections if s)])
+
+
+def _paragraph(text: str) -> str:
+    """A text for people in lines that an editor shows whole; between them stands TOML's continuation."""
+    escaped = format_value(" ".join(text.split()))[1:-1]
+    wrapped = textwrap.wrap(escaped, _LINE, break_long_words=False, break_on_hyphens=False)
+    return '"""\\\n' + " \\\n".join(wrapped) + '"""'
 
 
 def _section(name: str, values: Mapping[str, Option | None], *, comment: str) -> str:

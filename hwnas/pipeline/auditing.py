@@ -32,6 +32,7 @@ from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 __all__ = ["Audit", "advice", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
 
 AUDIT_FOLDER = "audit"  # in the folder of a device's tables
+_DEFAULT_FOLDER = "latency_tables"  # in the working folder, which runs may share as `profile.tables`
 _TABLE, _REFERENCE = "measurements.jsonl", "reference"
 
 
@@ -52,7 +53,7 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     started = time.monotonic()
     work = Workspace(Config().replaced({"device.name": device}))
     check_reachable(work.device)
-    folder = Path(output) if output else Path("latency_tables", work.device.name, AUDIT_FOLDER)
+    folder = Path(output) if output else Path(_DEFAULT_FOLDER, work.device.name, AUDIT_FOLDER)
     work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
     precisions = _precisions(work)
     with work.alone("auditing"), Worker(work.device) as worker:
@@ -80,7 +81,7 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
 
 
 def find_audit(tables: Path, device: Device) -> Audit | None:
-    """The audit of a device: beside the tables of a run, else beside those that are shipped.
+    """The audit of a device: beside the tables of a run, where `audit` leaves it, or beside those that are shipped.
 
     Args:
         tables: folder of the device's tables, as `Workspace.tables`.
@@ -90,7 +91,7 @@ def find_audit(tables: Path, device: Device) -> Audit | None:
         TableError: there is one, and it is damaged.
     """
     shipped = registry.load_object("hwnas.latency_tables:folder", needed_for="shipped audits")() / device.name
-    for folder in (Path(tables), shipped):
+    for folder in (Path(tables), Path(_DEFAULT_FOLDER, device.name), shipped):
         path = folder / AUDIT_FOLDER / AUDIT_FILE
         if path.is_file():
             found = load_audit(path)

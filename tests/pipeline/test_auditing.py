@@ -344,13 +344,28 @@ def test_an_estimate_is_called_an_estimate(
     assert "measured" not in result["notes"][0]
 
 
-def test_an_audit_beside_the_tables_is_found(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_an_audit_beside_the_tables_is_found(
+    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert find_audit(tmp_path, fake_device()) is None
     shutil.copytree(audited[0], tmp_path / "audit")
     found = find_audit(tmp_path, fake_device())
     assert found is not None
     assert found.device == "fake"
+    assert found.origin.startswith("measured on 20")
+    assert found.origin.endswith("with fake 1 on simulated processor")
     assert find_audit(tmp_path, dataclasses.replace(fake_device(), threads=2)) is None
+
+
+def test_an_audit_is_found_where_the_command_leaves_it(
+    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(audited[0], tmp_path / "latency_tables" / "fake" / "audit")
+    assert find_audit(tmp_path / "run" / "latency_tables" / "fake", fake_device()) is not None
+    audit("fake", console=ReadConsole())
+    assert [p.name for p in tmp_path.iterdir()] == ["latency_tables"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 99}', '{"schema": 1, "device": "a"}', "[]"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_one_that_is_like_another_differs_in_what_was_said_only(tmp_path: Path) 
     assert device.connection == {**like.connection, "host": "pi@board.invalid"}
     for field in ("runtime", "threads", "precisions", "options", "power_w", "description", "meter", "limits"):
         assert getattr(device, field) == getattr(like, field)
-    assert device.known == like.known.strip()
+    assert device.known.split() == like.known.split()
 
 
 @pytest.mark.parametrize("name", ["ethos-u55-128", "jetson-orin"])
@@ -89,6 +90,15 @@ def test_another_runtime_than_that_of_the_description_gets_its_own_options(tmp_p
 def test_a_phone_is_reached_by_its_serial(tmp_path: Path) -> None:
     device = make(tmp_path, wishes=Wishes(like="pixel-8", serial="1A2B"))
     assert (device.connection["transport"], device.connection["serial"]) == ("adb", "1A2B")
+
+
+def test_long_texts_are_written_in_lines_and_read_back_as_they_were(tmp_path: Path) -> None:
+    text = 'a "quoted" word, a back\\slash and\ttabs ' * 12
+    first = tmp_path / "first.toml"
+    first.write_text('schema = 1\nruntime = "fake"\nknown = ' + json.dumps(text) + "\n")
+    device = make(tmp_path, wishes=Wishes(like=str(first)))
+    assert device.known.split() == text.split()
+    assert max(map(len, (tmp_path / "board.toml").read_text().splitlines())) <= 120
 
 
 def test_the_file_tells_people_what_its_lines_are_for(tmp_path: Path) -> None:
