@@ -1,5 +1,7 @@
 """Every exporter passes the shipped suite with the runtime that loads its files."""
 
+from importlib.util import find_spec
+
 import onnxruntime as ort
 import pytest
 
@@ -58,7 +60,8 @@ EXPORTERS = {
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_conformance(exporter, check, tmp_path):
     make_exporter, make_runtime, device, package = EXPORTERS[exporter]
-    pytest.importorskip(package, reason=f"the package {package!r} is not installed")
+    if find_spec(package) is None:  # (importing it here would be more than asking: OpenVINO reports imports)
+        pytest.skip(f"the package {package!r} is not installed")
     check(ExporterCase(exporter=make_exporter(), runtime=make_runtime(), device=load_device(device), folder=tmp_path))
 
 
