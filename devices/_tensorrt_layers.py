@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ._shared import listing
+
 # words in the kinds of layers that multiply by weights: TensorRT-RTX has `correlation` and `gemm`, TensorRT others
 _WEIGHTED = ("correlation", "conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply")
 _LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*)(?P<rest>.*)$")
@@ -122,11 +124,6 @@ def from_json(entries: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
 def summary(layers: Sequence[Layer]) -> dict[str, str]:
     """`layers`, their kinds, and `products`, the types convolutions and matrix products compute in, with counts."""
     return {
-        "layers": _listing(Counter(layer.kind for layer in layers)),
-        "products": _listing(Counter(layer.multiplies for layer in layers if layer.weighted)),
+        "layers": listing(Counter(layer.kind for layer in layers)),
+        "products": listing(Counter(layer.multiplies for layer in layers if layer.weighted)),
     }
-
-
-def _listing(counts: Mapping[str, int]) -> str:
-    """`correlation 7, gemm 2`: the most frequent first."""
-    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))

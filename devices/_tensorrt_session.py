@@ -18,6 +18,7 @@ from hwnas.files import write_whole
 from hwnas.types import Array
 
 from . import _tensorrt_layers
+from ._shared import random_array
 from ._tensorrt_cuda import Cuda
 from ._tensorrt_engine import BuildSettings, Engine, cache_path, make_logger
 from ._tensorrt_layouts import pack, packed_shape, unpack
@@ -193,7 +194,7 @@ class TensorRtSession:
         if not self._ready:
             rng = np.random.default_rng(_SEED)
             for end in self._inputs:
-                self._cuda.upload(pack(_random(rng, end.shape, end.dtype), end.layout), end.address)
+                self._cuda.upload(pack(random_array(rng, end.shape, end.dtype), end.layout), end.address)
             self._queue()  # the first run allocates, and compiles in TensorRT-RTX: neither may be captured
             self._cuda.wait()
             self._ready = True
@@ -237,10 +238,3 @@ class TensorRtSession:
 
     def _words(self) -> str:
         return "; ".join(m for m in self._said if not m.startswith("Layers:")) or "it does not say why"
-
-
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)

@@ -599,4 +599,4 @@ def test_jetson_orin_is_described_with_what_is_not_known() -> None:
     assert device.runtime == "tensorrt"
     assert device.known
     assert device.unknown
-    assert adapter._check_options(device)["cuda_graph"] is True
+    assert adapter._check_options(device)["workspace_mib"] == 512
