@@ -1,21 +1,25 @@
 """What is particular to files for OpenVINO: they compute what torch does, and in integers."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from hwnas import registry
 from hwnas.devices import load_device
 from hwnas.devices.onnxruntime import OnnxRuntime
 from hwnas.devices.openvino import OpenVinoRuntime
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.exporters.openvino import OpenVinoExporter, dequantize_first, keep_roundings
 from hwnas.measure.artefacts import artefact_from_file
-from hwnas.supernet.quantization import quantize
+from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from hwnas.types import PRECISIONS, Block
 
 # Looked for, not imported: OpenVINO would report that over the network.
 pytestmark = pytest.mark.skipif(
@@ -46,6 +50,38 @@ def test_predictions_agree_with_torch(runtime, tmp_path, act):
     artefact = OpenVinoExporter().export(model, images[:1], tmp_path / "m", precision="int8")
     agreement = (_predictions(runtime, artefact, images) == model(images).detach().numpy().argmax(1)).mean()
     assert agreement >= 0.99
+
+
+def test_a_sub_network_of_a_preset_agrees_with_torch_in_both_precisions(runtime, tmp_path):
+    space = registry.load("spaces", "mobilenet-tiny")()
+    rng = np.random.default_rng(0)
+    encoding = space.canonical(np.array([[rng.integers(len(choice.options)) for choice in space.choices]]))[0]
+    blocks = [b for _, b in space.named_blocks(encoding) if b.kind not in ("quantize", "dequantize")]
+    for precision in PRECISIONS:
+        network = sample_network(_in_precision(blocks, precision))
+        images = torch.randn(256, *network.in_shape, generator=torch.Generator().manual_seed(0))
+        model = fold_batchnorm(network) if precision == "fp32" else quantize(network, [images])
+        with torch.no_grad():
+            expected = model(images).numpy()
+        artefact = OpenVinoExporter().export(model, images[:1], tmp_path / precision, precision=precision)
+        with runtime.load(artefact, DEVICE) as session:
+            found = session.run([images.numpy()])[0]
+        if precision == "fp32":
+            assert np.abs(found - expected).max() <= 1e-4
+        assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.99
+
+
+def _in_precision(blocks, precision):
+    """The same network in one precision, with the boundaries it needs."""
+    changed = [replace(block, precision=precision) for block in blocks]
+    if precision == "fp32":
+        return changed
+    first, last = blocks[0].in_shape, blocks[-1].out_shape
+    return [
+        Block(kind="quantize", in_shape=first, out_shape=first, precision="int8"),
+        *changed,
+        Block(kind="dequantize", in_shape=last, out_shape=last, precision="int8"),
+    ]
 
 
 def test_plain_onnx_files_do_not_agree_so_the_rewrite_is_needed(runtime, tmp_path):
