@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.measure._energy_meter import Meter, Reading
+from hwnas.measure._energy_meter import Meter
+from hwnas.types import FloatArray
 
 _PATIENCE = 2  # windows of a meter that does not move
-_PARTS = 8  # of a window, whose powers tell how sure its mean is
+_PARTS = 8  # of a window: how they differ tells how sure it is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Window:
     """What a meter showed.
 
@@ -28,7 +29,7 @@ class Window:
         runs: in it.
         slack_s: how far its two ends may be off the meter's updates, together.
         whole: whether it has such ends at all; if not, the meter hardly moved.
-        error_w: standard error of its mean power, from how the powers of its parts differ; 0 if it has too few.
+        parts: (P, 3) energy in mJ, seconds and runs of consecutive parts of it; P is 0 if the meter hardly moved.
     """
 
     energy_mj: float
@@ -37,12 +38,25 @@ class Window:
     runs: int
     slack_s: float
     whole: bool
-    error_w: float
+    parts: FloatArray
 
     @property
     def power_w(self) -> float:
         """Mean power."""
         return 1e-3 * self.energy_mj / self.seconds
+
+    def error_mj(self, *, level_w: float) -> float:
+        """Standard error of the energy above a level, from how that of the parts departs from their shares of runs.
+
+        Shares of runs, not of time: a slower moment has less power and fewer runs, and is no noise. With no runs, and
+        the mean power as the level, it is the error of the level.
+        """
+        if len(self.parts) < 2:
+            return 0.0
+        net_mj = self.parts[:, 0] - 1e3 * level_w * self.parts[:, 1]
+        runs = self.parts[:, 2]
+        rest_mj = net_mj - (net_mj.sum() / runs.sum() * runs if runs.sum() else 0.0)
+        return float(np.std(rest_mj, ddof=1)) * math.sqrt(len(rest_mj))
 
 
 def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: float) -> Window:
@@ -85,15 +99,13 @@ def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: 
         runs=runs[last] - runs[first],
         slack_s=0.0 if always_moved else between_looks_s,
         whole=whole,
-        error_w=_error_w([looks[i] for i in moved]),
+        parts=_parts([(looks[i].energy_mj, looks[i].time_s, runs[i]) for i in moved]),
     )
 
 
-def _error_w(looks: Sequence[Reading]) -> float:
-    cuts = np.unique(np.linspace(0, len(looks) - 1, _PARTS + 1).astype(int)) if looks else np.array([], int)
-    if len(cuts) < 3:
-        return 0.0
-    energies_mj = np.diff([looks[i].energy_mj for i in cuts])
-    seconds = np.diff([looks[i].time_s for i in cuts])
-    powers_w = 1e-3 * energies_mj / seconds
-    return float(np.std(powers_w, ddof=1)) / math.sqrt(len(powers_w))
+def _parts(moved: Sequence[tuple[float, float, int]]) -> FloatArray:
+    """Energy, seconds and runs between some of the looks that saw the meter move."""
+    if len(moved) < 2:
+        return np.empty((0, 3))
+    cuts = np.unique(np.linspace(0, len(moved) - 1, _PARTS + 1).astype(int))
+    return np.diff(np.array(moved, dtype=np.float64)[cuts], axis=0)

@@ -240,10 +240,13 @@ class _Series:
         return float(np.interp(window.middle_s, [w.middle_s for w in self._idle], [w.power_w for w in self._idle]))
 
     def _noise_mj(self, window: Window, level_w: float) -> float:
-        """Standard error of a window's net energy: the meter's steps and updates, and how unsteady the powers were."""
+        """Standard error of a window's net energy: the meter's steps and updates, and how unsteady all was."""
         levels = [w.power_w for w in self._idle]
         drift_w = (max(levels) - min(levels)) / 2 if levels else 0.0
-        idle_error_w = float(np.mean([w.error_w for w in self._idle])) if levels else 0.0
-        unsteady_w = math.hypot(window.error_w, idle_error_w, drift_w, self._rounding_w)
-        noise_mj = 2 * self._resolution_mj + 1e3 * (level_w * window.slack_s + unsteady_w * window.seconds)
+        idle_error_w = (
+            np.mean([1e-3 * w.error_mj(level_w=w.power_w) / w.seconds for w in self._idle]) if levels else 0.0
+        )
+        level_error_mj = 1e3 * math.hypot(idle_error_w, drift_w, self._rounding_w) * window.seconds
+        unsteady_mj = math.hypot(window.error_mj(level_w=level_w), level_error_mj)
+        noise_mj = 2 * self._resolution_mj + 1e3 * level_w * window.slack_s + unsteady_mj
         return noise_mj if window.whole else noise_mj + window.energy_mj
