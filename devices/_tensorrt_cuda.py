@@ -77,6 +77,10 @@ class Cuda:
         self._call("cuDriverGetVersion", byref(version))
         return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
+    def activate(self) -> None:
+        """Make this GPU the one that TensorRT finds in this thread."""
+        self._open()
+
     @property
     def stream(self) -> int:
         """The stream's handle, for TensorRT."""
@@ -157,7 +161,7 @@ class Cuda:
             self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def _open(self) -> c_void_p:
-        """The stream; the first call makes the context current that TensorRT will use too."""
+        """The stream; the first call makes the GPU's primary context current, which TensorRT uses too."""
         if self._stream is None:
             context, stream = c_void_p(), c_void_p()
             self._call("cuDevicePrimaryCtxRetain", byref(context), self._device)

@@ -78,7 +78,7 @@ class TensorRtSession:
         self._loaded: Any = None
         self._context: Any = None
         try:
-            _ = cuda.stream  # makes the context current before TensorRT looks for one
+            cuda.activate()
             self._load(engine.plan)
             self._bind()
         except BaseException:

@@ -77,7 +77,12 @@ class TensorRtRuntime:
                 "TensorRT makes of a file"
             ) from e
         settings, graph = _settings(options, gpu=cuda.name), bool(options["cuda_graph"])
-        engine = build_engine(artefact.path, library, settings)
+        try:
+            cuda.activate()  # engines are built for, and on, the GPU that is current
+            engine = build_engine(artefact.path, library, settings)
+        except BaseException:
+            cuda.close()
+            raise
         return TensorRtSession(engine, library, cuda, artefact.path, settings=settings, cuda_graph=graph)
 
     def context(self, device: Device) -> Mapping[str, str]:

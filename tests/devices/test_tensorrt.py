@@ -580,6 +580,24 @@ def test_loading_builds_for_the_gpu_that_is_there(artefact: Artefact, monkeypatc
     assert (context["float_type"], context["runtime_version"]) == ("fp16", "TensorRT 1")
 
 
+def test_a_build_that_fails_on_the_gpu_leaves_nothing_there(
+    artefact: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = MadeUpDriver()
+    library = Library(module=MadeUpTensorRt(driver), name="TensorRT", version="1", cross_builds=False)
+
+    def refuse(path: Path, library: Library, settings: BuildSettings) -> Engine:
+        assert driver.contexts == 1  # the GPU is current before TensorRT looks for one
+        raise MeasurementError("refused")
+
+    monkeypatch.setattr(adapter, "find_library", lambda: library)
+    monkeypatch.setattr(adapter, "Cuda", lambda *, index: Cuda(index=index, library=driver))
+    monkeypatch.setattr(adapter, "build_engine", refuse)
+    with pytest.raises(MeasurementError, match="refused"):
+        TensorRtRuntime().load(artefact, _device())
+    assert driver.left == []
+
+
 @needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_networks_of_the_conformance_suite_build(tmp_path: Path, precision: str) -> None:
