@@ -12,6 +12,7 @@ from typing import Any
 _IDLE = ("Const", "Input", "Output", "Parameter", "Result")  # tensors that are there, not work
 _CONVOLUTIONS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul")  # where int8 must not fall to float
 _INTEGERS = ("i8", "u8")
+_TYPES = frozenset({*_INTEGERS, "i32", "i64", "f32", "f16", "bf16"})
 
 
 def layer_counts(layers: Iterable[Any]) -> Counter[str]:
@@ -33,10 +34,11 @@ def _work(layers: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
         kind, primitive = _note(notes, "layerType"), _note(notes, "primitiveType")
         if kind in _IDLE or primitive.startswith("unknown"):  # OpenVINO's word for nothing to compute
             continue
-        # `brgconv_avx512_dw_I8`: the kernel's own type; on other devices only the tensors' type is noted
-        computes_in = primitive.rpartition("_")[2] if "_" in primitive else _note(notes, "runtimePrecision")
+        # `brgconv_avx512_dw_I8` ends with what the kernel computes in; where it does not, the tensors' type is known
+        ending = primitive.rpartition("_")[2].lower()
+        computes_in = ending if ending in _TYPES else _note(notes, "runtimePrecision").lower()
         name = _note(notes, "originalLayersNames").partition(",")[0] or layer.get_friendly_name()
-        yield name, kind, computes_in.lower()
+        yield name, kind, computes_in or "unknown"
 
 
 def _note(notes: Any, key: str) -> str:
