@@ -80,7 +80,7 @@ def warnings(*, threads: int, pinned: Sequence[int] = (), root: Path = ROOT, lis
 
 
 def pin(cores: Sequence[int], *, root: Path = ROOT) -> bool:
-    """Let this process, and the threads it will start, run on these processors only.
+    """Let the calling thread, and all it will start, run on these processors only.
 
     Args:
         cores: their numbers, at least one.

@@ -73,6 +73,8 @@ class Server:
         self._runtime = runtime
         self._meter = open_meter(self._device)
         context = dict(runtime.context(self._device))
+        if self._meter is not None:
+            context["meter"] = f"{self._meter.info.name} ({self._meter.info.covers})"
         return {
             "protocol": PROTOCOL,
             "pid": os.getpid(),

@@ -183,6 +183,11 @@ def test_a_device_with_a_meter_has_energies_among_its_costs(tmp_path: Path) -> N
         assert result.costs["energy_reference_mj"] == pytest.approx(simulated_energy_mj(reference.path), rel=0.01)
 
 
+def test_what_the_meter_covers_stands_in_the_context() -> None:
+    with Worker(metered()) as worker:
+        assert worker.context()["meter"] == "fake (simulated device)"
+
+
 def test_times_are_the_same_with_and_without_a_meter(tmp_path: Path) -> None:
     artefacts = models(tmp_path, 3)
     found = []
