@@ -22,6 +22,7 @@ _IIO = (
     "bus/i2c/drivers/ina3221*/*/iio_device",
 )
 _DEFAULT_UPDATE_S = 0.01  # where the chip does not tell
+_NOTHING = ("", "NC")  # labels of channels to which nothing is connected
 _INA3221_STEP_UV = 40  # of the voltage over the shunt (its data sheet)
 
 
@@ -101,9 +102,10 @@ def _hwmon_rails(chip: Path) -> Iterator[Rail]:
     for label_file in sorted(chip.glob("in[0-9]*_label")):
         number = label_file.name.removeprefix("in").removesuffix("_label")
         pair = (chip / f"in{number}_input", chip / f"curr{number}_input")
-        if all(file.exists() for file in pair):  # the sums of an INA3221 have no pair
+        label = read_label(label_file)
+        if label not in _NOTHING and all(file.exists() for file in pair):  # the sums of an INA3221 have no pair
             yield Rail(
-                label=read_label(label_file),
+                label=label,
                 files=pair,
                 scale=1e-6,
                 update_interval_s=interval_s,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from hwnas.devices.meters import found_meters
@@ -18,11 +19,11 @@ from hwnas.devices.meters.nvml import NvmlMeter
 from hwnas.devices.meters.rapl import RaplMeter, zones_in
 from hwnas.devices.meters.sysfs import SysfsMeter, rails_in
 from hwnas.errors import ConfigError, MeasurementError, MissingPackageError
-from hwnas.measure.energy import Meter
+from hwnas.measure.energy import EnergySettings, Meter, measure_energies
 from hwnas.testing.fake import SimulatedMachine
 from hwnas.testing.meter import FakeMeter
 from hwnas.testing.meter_suite import MeterSuite
-from hwnas.types import Option
+from hwnas.types import Option, Session
 
 
 class Clock:
@@ -245,6 +246,33 @@ def test_sysfs_adds_the_rails_that_are_named(tmp_path: Path) -> None:
     meter = SysfsMeter({"rails": "VDD_GPU_SOC, VDD_CPU_CV"}, sys=write_tree(tmp_path, AGX_ORIN))
     assert watts(meter) == pytest.approx(1.2 + 2.4)
     assert "VDD_GPU_SOC, VDD_CPU_CV" in meter.info.covers
+
+
+def test_sysfs_leaves_out_channels_to_which_nothing_is_connected(tmp_path: Path) -> None:
+    assert rails_in(write_tree(tmp_path, {**ORIN_NX, "class/hwmon/hwmon1/in2_label": "NC"})) == ("VDD_IN", "VDD_SOC")
+
+
+class SleepingSession:
+    """Runs for a millisecond by the real clock, and draws nothing."""
+
+    def time_ns(self, *, iterations: int) -> int:
+        time.sleep(0.001 * iterations)
+        return 1_000_000 * iterations
+
+
+def test_what_a_real_sensor_shows_the_same_at_rest_is_within_its_noise(tmp_path: Path) -> None:
+    energies = measure_energies(
+        {"m": cast("Session", SleepingSession())},
+        SysfsMeter({}, sys=write_tree(tmp_path, ORIN_NX)),
+        run_ms={"m": 1.0},
+        reference=None,
+        idle_w=None,
+        rng=np.random.default_rng(0),
+        settings=EnergySettings(min_window_s=0.1, max_window_s=0.1),
+    )
+    assert energies["m"].idle_w == pytest.approx(6.0)
+    assert energies["m"].within_noise
+    assert energies["m"].net_mj > 0
 
 
 def test_sysfs_does_not_guess_which_rails_make_up_a_board(tmp_path: Path) -> None:
