@@ -64,7 +64,7 @@ def advice(config: Config, audit: Audit) -> list[str]:
         if multiple > space.divisor:
             lines.append(
                 f"on {audit.device} {precision} wants channels in multiples of {multiple}; space "
-                f"{config.space.preset!r} has multiples of {space.divisor}"
+                f"{config.space.preset!r} has multiples of {space.divisor}: its preset takes channel_divisor={multiple}"
             )
     return lines
 
@@ -137,7 +137,7 @@ class _Space:
         from hwnas.spaces.mobilenet import MobileNetSpace
 
         c = config.space
-        style = {k: v for k, v in (("activation", c.activation), ("se", c.se)) if v is not None}
+        style = c.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
         try:
             space = registry.load("spaces", c.preset)(3, 10, **style)  # neither images nor classes matter here
         except TypeError as e:

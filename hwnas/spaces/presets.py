@@ -5,9 +5,16 @@ from __future__ import annotations
 from hwnas.spaces.mobilenet import MobileNetSpace
 from hwnas.spaces.stages import StageSpec
 
+CHANNEL_DIVISOR = 8  # as published; some runtimes' int8 kernels want 16: `hwnas devices audit` tells
+
 
 def mobilenet_tiny(
-    in_channels: int = 3, n_classes: int = 10, *, activation: str | None = None, se: bool | None = None
+    in_channels: int = 3,
+    n_classes: int = 10,
+    *,
+    activation: str | None = None,
+    se: bool | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
 ) -> MobileNetSpace:
     """For images of 16 to 32 pixels: four stages of one to three blocks, relu6, no squeeze-and-excitation.
 
@@ -16,6 +23,7 @@ def mobilenet_tiny(
         n_classes: outputs.
         activation: for the whole network instead of relu6.
         se: squeeze-and-excitation in all blocks.
+        channel_divisor: channels are rounded to multiples of it.
     """
     act = activation or "relu6"
     return MobileNetSpace(
@@ -45,11 +53,17 @@ def mobilenet_tiny(
         ],
         head_channels=256,
         head_activation=act,
+        channel_divisor=channel_divisor,
     )
 
 
 def mobilenet_v3_large(
-    in_channels: int = 3, n_classes: int = 1000, *, activation: str | None = None, se: bool | None = None
+    in_channels: int = 3,
+    n_classes: int = 1000,
+    *,
+    activation: str | None = None,
+    se: bool | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
 ) -> MobileNetSpace:
     """The space of Once-for-All on MobileNetV3-Large (Cai et al., 2020, section 4.1), with a precision a block.
 
@@ -60,6 +74,7 @@ def mobilenet_v3_large(
         n_classes: outputs.
         activation: for the whole network, instead of relu and hswish; relu6 suits int8.
         se: squeeze-and-excitation in every elastic stage or in none, instead of stages 2, 4 and 5.
+        channel_divisor: channels are rounded to multiples of it.
     """
     stages = [
         StageSpec(
@@ -101,4 +116,5 @@ def mobilenet_v3_large(
         head_channels=960,
         head_features=1280,
         head_activation=activation or "hswish",
+        channel_divisor=channel_divisor,
     )

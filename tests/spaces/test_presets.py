@@ -85,3 +85,11 @@ def test_registered_spaces_take_channels_and_classes(name):
     assert isinstance(space, Space)
     assert (space.in_channels, space.n_classes) == (1, 3)
     assert space.sample(2, np.random.default_rng(0)).shape == (2, len(space.choices))
+
+
+@pytest.mark.parametrize("make", [mobilenet_tiny, mobilenet_v3_large])
+def test_a_preset_can_round_its_channels_to_other_multiples(make):
+    space = make(channel_divisor=16)
+    inner = [b for b in space.distinct_blocks() if b.kind == "mbconv"]
+    assert all(n % 16 == 0 for b in inner for n in (b.in_shape[0], b["hidden_channels"], b.out_shape[0]))
+    assert make().channel_divisor == 8
