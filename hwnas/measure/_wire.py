@@ -171,11 +171,13 @@ class Wire:
 
     def _command(self) -> list[str]:
         settings = self._connection
-        boot = Path(_boot.__file__).read_text(encoding="utf-8")
+        # One word without quotes or new lines: every shell passes it on.
+        boot = base64.b64encode(Path(_boot.__file__).read_bytes()).decode()
         digest = hashlib.sha256(agent_bytes()).hexdigest()
         by_hand = [settings.agent] if settings.agent else []
         # -I: a file in the home folder there named like a module must not be imported in its place.
-        arguments = [settings.python, "-I", "-c", boot, settings.folder, digest, OLDEST_PYTHON, *by_hand]
+        program = f"import base64;exec(base64.b64decode('{boot}'))"
+        arguments = [settings.python, "-I", "-c", program, settings.folder, digest, OLDEST_PYTHON, *by_hand]
         return self._transport.command(arguments, timeout_s=settings.connect_timeout_s)
 
     def _send_agent(self) -> None:

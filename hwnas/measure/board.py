@@ -9,7 +9,9 @@ there is told by the agent, over a connection that is well, and raised like that
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import secrets
 import time
@@ -30,6 +32,7 @@ _LOSSES = 5  # of the link during one request, each after the board was found ag
 _BACKOFF_S = (0.5, 15.0)  # between attempts, doubled from the first to the second
 _SAME_AFTER_REBOOT = ("runtime_version", "hardware", "os", "machine")
 _ABSENT = ("ModuleNotFoundError", "MissingPackageError")
+_DISK_FULL = os.strerror(errno.ENOSPC)
 _ABSENT_MODULE = re.compile(r"(?:named|package) '([\w.]+)'")
 
 _log = logging.getLogger(__name__)
@@ -259,6 +262,11 @@ class BoardProcess:
             return reply["result"]
         if reply["error"]["type"] in _ABSENT:
             raise self._board.lacks(reply["error"], wire.facts)
+        if _DISK_FULL in reply["error"]["message"]:
+            raise BoardSetupError(
+                f"the disk of the board {self._board.name} is full: the runtime there cannot write what it must "
+                f"({reply['error']['message']}); free some space. What was measured is kept"
+            )
         raise error_from_json(reply["error"])
 
     def _check_file(self, path: Path, sha256: str) -> None:

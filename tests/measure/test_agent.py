@@ -163,6 +163,13 @@ def test_it_ends_when_a_request_arrives_damaged(tmp_path: Path) -> None:
         assert process.wait(10) == 1
 
 
+def test_it_ends_when_nothing_was_asked_for_a_long_time(tmp_path: Path) -> None:
+    """A link that was cut may never tell: standard input stays open."""
+    code = "import sys, hwnas.measure.agent as agent; agent._IDLE_S = 0.2; sys.exit(agent.main(sys.argv[1]))"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE) as process:
+        assert process.wait(20) == 0
+
+
 # ---------------------------------------------------------------- the command
 
 

@@ -187,13 +187,13 @@ def test_a_link_cut_again_and_again_in_the_middle_loses_no_entry(tmp_path: Path,
 
         def cutting() -> None:
             nonlocal cuts
-            while not done.wait(1.0) and cuts < 3:
+            while not done.wait(1.0) and cuts < 2:
                 cut(worker.pid)
                 cuts += 1
 
         thread = threading.Thread(target=cutting)
         thread.start()
-        results = worker.measure(artefacts, settings=replace(QUICK, group_size=4, rounds=400, min_rounds=400))
+        results = worker.measure(artefacts, settings=replace(QUICK, group_size=4, rounds=200, min_rounds=200))
         done.set()
         thread.join()
     assert cuts
@@ -304,6 +304,22 @@ def test_a_stored_file_that_the_disk_did_not_keep_is_sent_again(tmp_path: Path, 
         assert worker.info(artefact)
 
 
+def test_a_runtime_that_cannot_write_on_a_full_disk_blames_no_artefact(tmp_path: Path, board: Path) -> None:
+    (board / "modules" / "onnx.py").write_text(_NO_SPACE)
+    with Worker(on_board()) as worker, pytest.raises(BoardSetupError, match="the board S1 is full"):
+        worker.measure(models(tmp_path, 2), settings=QUICK)
+
+
+_NO_SPACE = """
+class checker:
+    class ValidationError(Exception): pass
+class shape_inference:
+    class InferenceError(Exception): pass
+def load(path):
+    raise OSError(28, "No space left on device")
+"""
+
+
 # ---------------------------------------------------------------- what the board lacks
 
 
@@ -314,6 +330,14 @@ def test_a_runtime_that_is_absent_on_the_board_says_what_to_install_there(tmp_pa
     device = on_board(Device(name="d", runtime="onnxruntime"))
     with Worker(device) as worker, pytest.raises(BoardSetupError, match=r"S1.*-m pip install onnxruntime"):
         worker.measure(models(tmp_path, 3), settings=QUICK)
+
+
+def test_what_to_install_is_what_the_runtime_needs_there() -> None:
+    board = Board(on_board(Device(name="d", runtime="litert")))
+    error = {"type": "MissingPackageError", "message": "runtime 'litert' needs the package 'ai_edge_litert', which ..."}
+    told = str(board.lacks(error, {"executable": "/usr/bin/python3"}))
+    assert "lacks (ai_edge_litert)" in told
+    assert "/usr/bin/python3 -m pip install ai-edge-litert" in told
 
 
 def test_numpy_that_is_absent_on_the_board_says_what_to_install_there(board: Path) -> None:
