@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -90,11 +90,14 @@ class FleetRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Rows and devices as JSON values."""
+        return self._values(self.devices, self.rows)
+
+    def _values(self, devices: Iterable[FleetDevice], rows: Iterable[FleetRow]) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "space": self.config.space.preset,
-            "devices": [asdict(d) for d in self.devices],
-            "rows": [asdict(r) for r in self.rows],
+            "devices": [{**asdict(d), "precisions": list(d.precisions)} for d in devices],
+            "rows": [asdict(r) for r in rows],
         }
 
     # ------------------------------------------------------------ picture and page
@@ -148,11 +151,9 @@ class FleetRecord:
         self._devices = {d.name: d for d in devices}
 
     def _write(self) -> None:
-        write_json(
-            self.path,
-            {**self.to_json(), "rows": [asdict(r) for r in self._rows.values()]}
-            | {"devices": [asdict(d) for d in self._devices.values()]},
-        )
+        known = [r for r in self._rows.values() if r not in self.rows]  # of devices the run no longer has
+        gone = [d for d in self._devices.values() if d not in self.devices]
+        write_json(self.path, self._values([*self.devices, *gone], [*self.rows, *known]))
 
 
 def _key(device: str, budget: Mapping[str, float]) -> _Key:
