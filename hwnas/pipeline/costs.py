@@ -18,12 +18,13 @@ from hwnas.cost import (
     fit_correction,
     size_entries,
 )
+from hwnas.cost.energy import EnergyModel, energy_model, no_energy_error
 from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, TableError
 from hwnas.files import sha256_file
 from hwnas.pipeline.workspace import Workspace
-from hwnas.types import Block, IntArray, Limit
+from hwnas.types import Block, Device, IntArray, Limit
 
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 
@@ -62,7 +63,8 @@ class Costs:
         largest_ms: measured latency of the largest network at the device's widest precision: what fractions are
             fractions of.
         memory: model of `memory_bytes`, None where nothing told the networks' memory.
-        limits: of the device itself, whatever a run asks for.
+        energy: model of `energy_mj`, None where neither a meter nor a stated power tells it.
+        device: they are of.
         hashes: table file name -> SHA-256.
     """
 
@@ -73,14 +75,16 @@ class Costs:
     size: Correction
     largest_ms: float
     memory: SlotCost | None
-    limits: Mapping[str, float]
+    energy: EnergyModel | None
+    device: Device
     hashes: Mapping[str, str]
 
     @cached_property
     def models(self) -> dict[str, SlotCost]:
-        """Metric -> cost model: latency_ms, size_bytes, macs, parameters, peak_memory_bytes; memory_bytes if known."""
+        """Metric -> cost model: latency_ms, size_bytes, macs, ...; memory_bytes and energy_mj where something tells."""
         return {
             **({"memory_bytes": self.memory} if self.memory is not None else {}),
+            **({"energy_mj": self.energy.cost} if self.energy is not None else {}),
             "latency_ms": corrected_cost("latency_ms", self.blocks, entries=self.entries, correction=self.latency),
             "size_bytes": corrected_cost(
                 "size_bytes", self.blocks, entries=size_entries(self.blocks.blocks), correction=self.size
@@ -144,7 +148,16 @@ def load_costs(work: Workspace) -> Costs:
             seed=work.config.search.seed,
             confidence=c.confidence,
         ),
-        limits=work.device.limits,
+        energy=energy_model(
+            blocks,
+            latency=corrected_cost("latency_ms", blocks, entries=entries, correction=latency),
+            entries=alone,
+            networks=usable,
+            device=work.device,
+            seed=work.config.search.seed,
+            confidence=c.confidence,
+        ),
+        device=work.device,
         hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
     )
 
@@ -176,8 +189,10 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
     fraction = work.config.limits.latency_fraction
     if fraction is not None:
         limits["latency_ms"] = fraction * costs.largest_ms
-    for metric, value in costs.limits.items():
+    for metric, value in costs.device.limits.items():
         limits[metric] = min(value, limits.get(metric, value))
+    if "energy_mj" in limits and costs.energy is None:
+        raise no_energy_error(costs.device, limits["energy_mj"])
     for metric in limits:
         if metric not in costs.models:
             raise ConfigError(

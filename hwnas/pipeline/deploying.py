@@ -98,7 +98,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
             candidate = _extract(work, evaluator, answer)
-            misses = _first_look(work, worker, candidate, limits)
+            misses = _first_look(work, worker, candidate, costs=costs, limits=limits)
             if misses:
                 console.note(f"  rejected when measured: {'; '.join(misses)}")
                 rejected.append({"trial": answer.number, "reason": "; ".join(misses), "predicted": answer.values})
@@ -127,22 +127,32 @@ def _extract(work: Workspace, evaluator: SubnetEvaluator, answer: Answer) -> _Ca
     return _Candidate(answer=answer, blocks=blocks, plain=plain, network=evaluator.quantize(plain))
 
 
-def _first_look(work: Workspace, worker: Worker, candidate: _Candidate, limits: Mapping[str, float]) -> list[str]:
+def _first_look(
+    work: Workspace, worker: Worker, candidate: _Candidate, *, costs: Costs, limits: Mapping[str, float]
+) -> list[str]:
     """Measure a candidate before anything is spent on its weights; latency and size do not depend on them."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="hwnas-candidate-") as folder:
         artefact = _write(work, candidate, candidate.network, Path(folder))
-        return _limits_missed(work, worker, candidate, artefact, limits)[0]
+        return _limits_missed(work, worker, candidate, artefact, costs=costs, limits=limits)[0]
 
 
 def _limits_missed(
-    work: Workspace, worker: Worker, candidate: _Candidate, artefact: Artefact, limits: Mapping[str, float]
+    work: Workspace,
+    worker: Worker,
+    candidate: _Candidate,
+    artefact: Artefact,
+    *,
+    costs: Costs,
+    limits: Mapping[str, float],
 ) -> tuple[list[str], Measured]:
     precision = _table_precision(candidate)
     reference, reference_ms = _reference(work, worker, precision)
     statistic = measure_latency(worker, artefact, reference=reference, reference_ms=reference_ms)
     values = {**candidate.answer.values, **measured_values(statistic, artefact)}
+    if costs.energy is not None and "energy_mj" in statistic.costs:
+        values["energy_mj"] = costs.energy.comparable(statistic.costs, precision)
     margin = MARGIN if source_of(worker.context()) == MEASURED else 0.0  # an estimate repeats exactly
     problems = limit_problems(values, limits, margin=margin)
     return problems, Measured(
@@ -234,7 +244,7 @@ def _build(
     folder.mkdir(parents=True)
     try:
         artefact = _write(work, candidate, network, folder)
-        misses, measured = _limits_missed(work, worker, candidate, artefact, limits)
+        misses, measured = _limits_missed(work, worker, candidate, artefact, costs=costs, limits=limits)
         if misses:
             return "; ".join(misses)
         manifest = _described(

@@ -18,6 +18,8 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost import PredictionQuality
+from hwnas.cost.energy import METRIC as ENERGY
+from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
@@ -153,6 +155,8 @@ def _measure_blocks(
     console: Console,
 ) -> int:
     missing = set(table.missing(b.key for b in blocks))
+    if work.device.meter:  # the device may have got it after it was profiled
+        missing.update(without_energy((b.key for b in blocks), {k: s.costs for k, s in table.statistics.items()}))
     todo = [b for b in blocks if b.key in missing]
     if not todo:
         return 0
@@ -188,7 +192,8 @@ def _measure_networks(
     *,
     console: Console,
 ) -> int:
-    measured = {n.blocks for n in table.networks}
+    wanted = {ENERGY} if work.device.meter else set()
+    measured = {n.blocks for n in table.networks if wanted <= n.statistic.costs.keys()}
     todo = {keys: n for n in networks if (keys := tuple(b.key for b in n)) not in measured}
     if not todo:
         return 0

@@ -13,6 +13,7 @@ from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, InfeasibleError, TableError
 from hwnas.pipeline.costs import (
+    Costs,
     absolute_limits,
     largest_network,
     load_costs,
@@ -107,11 +108,15 @@ def test_on_a_device_without_fp32_fractions_are_of_the_largest_int8_network(conf
     assert absolute_limits(work, costs) == {"latency_ms": 0.5 * largest.statistic.fastest}
 
 
+def limited(costs: Costs, size_bytes: float) -> Costs:
+    return dataclasses.replace(costs, device=dataclasses.replace(costs.device, limits={"size_bytes": size_bytes}))
+
+
 def test_a_devices_own_limit_holds_whatever_a_run_asks_for(config: Config) -> None:
     work = with_limits(config, size_bytes=3e5)
     costs = load_costs(work)
-    assert absolute_limits(work, dataclasses.replace(costs, limits={"size_bytes": 1e5})) == {"size_bytes": 1e5}
-    assert absolute_limits(work, dataclasses.replace(costs, limits={"size_bytes": 9e5})) == {"size_bytes": 3e5}
+    assert absolute_limits(work, limited(costs, 1e5)) == {"size_bytes": 1e5}
+    assert absolute_limits(work, limited(costs, 9e5)) == {"size_bytes": 3e5}
 
 
 def test_a_limit_on_what_nothing_tells_names_what_is_known(config: Config) -> None:
@@ -132,3 +137,47 @@ def test_a_missing_mixed_table_is_no_error(config: Config) -> None:
     table_path(work, "mixed").unlink()
     networks = [[Block.from_key(k) for k in n.blocks] for n in load_costs(work).networks]
     assert {precision_of(n) for n in networks} == {"fp32", "int8"}
+
+
+# ---------------------------------------------------------------- energy
+
+
+def powered(config: Config, folder: Path, text: str) -> Config:
+    """The run on the same simulated device with a section more in its description."""
+    work = Workspace(config)
+    options = "\n".join(f"{k} = {v}" for k, v in work.device.options.items())
+    device = folder / f"{work.device.name}.toml"
+    device.write_text(f'schema = 1\nruntime = "fake"\n[options]\n{options}\n{text}')
+    return config.replaced({"device.name": str(device)})
+
+
+def test_a_stated_power_makes_an_estimate_of_energy(config: Config, tmp_path: Path) -> None:
+    costs = load_costs(Workspace(powered(config, tmp_path, "[energy]\npower_w = 4.0\nidle_w = 1.5\n")))
+    assert costs.energy is not None
+    assert costs.energy.estimated
+    encodings = Workspace(config).space.sample(20, np.random.default_rng(0))
+    expected = 2.5 * costs.models["latency_ms"].estimate(encodings).upper
+    np.testing.assert_allclose(costs.models["energy_mj"].estimate(encodings).upper, expected)
+
+
+def test_an_energy_limit_without_meter_or_power_is_an_error_that_says_what_to_do(config: Config) -> None:
+    work = with_limits(config, energy_mj=1.0)
+    with pytest.raises(ConfigError, match=r"neither a meter nor a stated power"):
+        absolute_limits(work, load_costs(work))
+
+
+def test_a_device_that_got_a_meter_is_profiled_again_and_its_energies_hold_limits(
+    config: Config, tmp_path: Path
+) -> None:
+    metered = powered(config, tmp_path, '[energy]\nmeter = "fake"\n')
+    with pytest.raises(ConfigError, match="measured before it had one"):
+        absolute_limits(with_limits(metered, energy_mj=1.0), load_costs(Workspace(metered)))
+    pipeline.profile(metered, console=ReadConsole())
+    costs = load_costs(Workspace(metered))
+    assert costs.energy is not None
+    assert not costs.energy.estimated
+    low, high = costs.models["energy_mj"].bounds()
+    assert 0 < low < high
+    work = with_limits(metered, energy_mj=0.5 * (low + high))
+    _, fitting = reachable_limits(work, costs)
+    assert fitting is not None
