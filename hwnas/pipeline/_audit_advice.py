@@ -64,7 +64,7 @@ def advice(config: Config, audit: Audit) -> list[str]:
         if multiple > space.divisor:
             lines.append(
                 f"on {audit.device} {precision} wants channels in multiples of {multiple}; space "
-                f"{config.space.preset!r} has multiples of {space.divisor}: its preset takes channel_divisor={multiple}"
+                f"{config.space.preset!r} has multiples of {space.divisor} (a preset's channel_divisor)"
             )
     return lines
 
