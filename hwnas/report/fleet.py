@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ACCURACY, LATENCY, SIZE = "accuracy", "latency_ms", "size_bytes"
 _MARKERS = "os^vPX<>"
+_NARROWEST = 1.85  # of a latency axis: its end over its start, so that two numbers stand on it
 _TICKS = {False: (1.0, 2.0, 5.0), True: (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)}  # within half a decade
 
 
@@ -170,6 +171,9 @@ def _log_latency(axes: Axes) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
+    if high < _NARROWEST * low:
+        low, high = np.sqrt(low * high / _NARROWEST), np.sqrt(low * high * _NARROWEST)
+        axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(LogLocator(subs=_TICKS[high < 10**0.5 * low]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
