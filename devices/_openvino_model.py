@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.types import Device
 
 if TYPE_CHECKING:
@@ -32,11 +32,17 @@ def import_openvino() -> Any:
 
     Its package reports every import unless its telemetry package cannot be imported. A process that has imported
     OpenVINO before has made its own choice.
+
+    Raises:
+        MissingPackageError: it is not installed.
     """
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    with _unimportable(_TELEMETRY):
-        import openvino
+    if imported := sys.modules.get("openvino"):
+        return imported
+    try:
+        with _unimportable(_TELEMETRY):
+            import openvino
+    except ModuleNotFoundError as e:
+        raise MissingPackageError(e.name or "openvino", "openvino", needed_for="runtime 'openvino'") from e
     return openvino
 
 

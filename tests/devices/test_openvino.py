@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from hwnas.devices import load_device
 from hwnas.devices.openvino import OpenVinoRuntime
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.types import Artefact
 from tests.measure.onnx_models import write_model
@@ -185,6 +185,12 @@ def test_context_tells_apart_what_changes_a_time():
     ]
     assert all(a != b for i, a in enumerate(contexts) for b in contexts[:i])
     assert contexts[0]["provider"] == "OpenVINO CPU"
+
+
+def test_without_its_package_the_extra_that_brings_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'hwnas\[openvino\]'"):
+        OpenVinoRuntime().context(DEVICE)
 
 
 _SILENT = """
