@@ -22,7 +22,7 @@ from hwnas.files import write_json, write_whole
 from . import _tensorrt_layers
 from ._tensorrt_half import compute_in_half
 from ._tensorrt_layers import Layer
-from ._tensorrt_layouts import INT8_FORMATS
+from ._tensorrt_layouts import free_formats
 from ._tensorrt_library import Library
 
 # fp32 is what torch computes. tf32 rounds the factors of products to 11 bits, as TensorRT does unless it is told
@@ -208,19 +208,12 @@ class _Build:
             raise MeasurementError(f"{self._library.name} refuses {self._path}: {told or self._words()}")
 
     def _free_layouts(self, network: Any) -> None:
-        """Let TensorRT choose how int8 images lie at the network's ends, as it chooses inside.
-
-        Only a block has such ends, and between its neighbours it would not pay for a change of layout either.
-        """
-        formats = self._trt.TensorFormat
-        allowed = sum(1 << int(getattr(formats, name)) for name in INT8_FORMATS)
+        """Let TensorRT choose how images lie at a block's ends, as it chooses inside a network."""
         ends = [network.get_input(i) for i in range(network.num_inputs)]
         ends += [network.get_output(i) for i in range(network.num_outputs)]
         for tensor in ends:
-            if tensor.dtype == self._trt.DataType.INT8 and len(tensor.shape) == 4:
-                tensor.allowed_formats = allowed
-            else:
-                tensor.allowed_formats = 1 << int(formats.LINEAR)
+            names = free_formats(tuple(tensor.shape), int8=tensor.dtype == self._trt.DataType.INT8)
+            tensor.allowed_formats = sum(1 << int(getattr(self._trt.TensorFormat, name)) for name in names)
 
     def _aim(self, config: Any) -> None:
         target = self._settings.target

@@ -50,6 +50,7 @@ def compute_in_half(network: Any, trt: Any) -> list[Any]:
         elif layer.type == trt.LayerType.DEQUANTIZE:
             layer.__class__ = trt.IDequantizeLayer
             layer.to_type = trt.DataType.HALF
+            layer.set_input(0, layer.get_input(0))  # TensorRT-RTX 1.7 derives the types of tensors anew after this
     _cast_inputs(network, layers, trt)
     _cast_outputs(network, trt)
     return kept

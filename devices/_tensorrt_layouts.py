@@ -1,7 +1,7 @@
-"""How TensorRT lays an 8-bit image out in memory, and arrays brought into that form and back.
+"""How TensorRT lays an image out in memory, and arrays brought into that form and back.
 
-An engine may keep the int8 tensors at its ends as it keeps those inside: channels last, or in groups. Knows arrays
-and the names of TensorRT's formats, not engines.
+A block's engine may keep the tensors at its ends as a network's keeps those inside: channels last, or in groups. Knows
+arrays and the names of TensorRT's formats, not engines.
 """
 
 from __future__ import annotations
@@ -16,9 +16,24 @@ _FORMATS = {
     "LINEAR": (1, False),
     "CHW4": (4, False),
     "CHW32": (32, False),
+    "HWC": (1, True),
     "HWC16": (16, True),
 }
-INT8_FORMATS = tuple(_FORMATS)  # that TensorRT allows for int8 images
+# that TensorRT allows for images of these types
+INT8_FORMATS = ("LINEAR", "CHW4", "CHW32", "HWC16")
+FLOAT_FORMATS = ("LINEAR", "CHW32", "HWC")
+_IMAGE_CHANNELS = 4  # that people's images have, at most
+
+
+def free_formats(shape: tuple[int, ...], *, int8: bool) -> tuple[str, ...]:
+    """The formats TensorRT may choose from for a tensor at an engine's end.
+
+    Images people give, and logits, are linear. A tensor that is int8, or an image with more channels than people's
+    images have, is one between blocks: a block alone must not pay for a change of layout that no network has.
+    """
+    if len(shape) != 4 or not (int8 or shape[1] > _IMAGE_CHANNELS):
+        return ("LINEAR",)
+    return INT8_FORMATS if int8 else FLOAT_FORMATS
 
 
 def packed_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:

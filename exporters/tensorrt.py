@@ -5,9 +5,9 @@ and one a channel for weights, and wants them where convolutions and linear laye
 adds them before it rounds. `quantize(..., symmetric=True)` computes just that in torch. Batches are fixed at 1: an
 engine is built for the shape it is timed at. This module knows torch, ONNX and blocks, not devices, tables or search.
 
-An int8 block takes and gives int8 tensors, as it does between its neighbours: TensorRT fuses the pair at a block's
-end into the kernel that makes the tensor and the one that reads it, so nothing float passes between blocks. Which of
-its layouts an int8 tensor has, TensorRT chooses for each engine; the adapter lets it choose at a block's ends too.
+An int8 block takes and gives int8 tensors, as it does between its neighbours: TensorRT fuses QuantizeLinear with what
+makes the tensor and DequantizeLinear with what reads it, so nothing float passes between blocks. Which of its layouts
+a tensor has, TensorRT chooses for each engine; the adapter lets it choose at a block's ends too.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from hwnas.devices import tensorrt as adapter
 from hwnas.devices._tensorrt_cuda import Cuda, NoGpuError
 from hwnas.devices._tensorrt_engine import BuildSettings, Engine, build_engine, cache_folder
 from hwnas.devices._tensorrt_layers import Layer, from_json, layers_from_inspector, summary, to_json
-from hwnas.devices._tensorrt_layouts import INT8_FORMATS, pack, packed_shape, unpack
+from hwnas.devices._tensorrt_layouts import FLOAT_FORMATS, INT8_FORMATS, free_formats, pack, packed_shape, unpack
 from hwnas.devices._tensorrt_library import Library, find_library
 from hwnas.devices._tensorrt_session import TensorRtSession
 from hwnas.devices.tensorrt import TensorRtRuntime, check_build
@@ -396,7 +396,7 @@ def test_a_wrong_option_is_refused_and_the_allowed_ones_named(artefact: Artefact
 # ---------------------------------------------------------------- layouts
 
 
-@pytest.mark.parametrize("layout", INT8_FORMATS)
+@pytest.mark.parametrize("layout", sorted({*INT8_FORMATS, *FLOAT_FORMATS}))
 @pytest.mark.parametrize("channels", [1, 4, 5, 33])
 def test_packing_and_unpacking_gives_the_same(layout: str, channels: int) -> None:
     array = np.random.default_rng(0).integers(-128, 127, (2, channels, 3, 4), dtype=np.int8)
@@ -411,6 +411,32 @@ def test_packed_bytes_are_where_tensorrt_wants_them() -> None:
     c, h, w = 4, 1, 2  # its documentation: CHW4 is [C/4][H][W][4], HWC16 is [H][W][(C+15)/16*16]
     assert pack(array, "CHW4").reshape(-1)[((c // 4 * 2 + h) * 3 + w) * 4 + c % 4] == array[0, c, h, w]
     assert pack(array, "HWC16").reshape(-1)[(h * 3 + w) * 16 + c] == array[0, c, h, w]
+
+
+@pytest.mark.parametrize(
+    ("shape", "int8", "formats"),
+    [
+        ((1, 3, 32, 32), False, ("LINEAR",)),  # people's images
+        ((1, 10), False, ("LINEAR",)),  # logits
+        ((1, 10), True, ("LINEAR",)),
+        ((1, 3, 32, 32), True, INT8_FORMATS),  # between `quantize` and the first convolution
+        ((1, 24, 16, 16), False, FLOAT_FORMATS),
+    ],
+)
+def test_only_tensors_between_blocks_may_lie_as_tensorrt_likes(
+    shape: tuple[int, ...], int8: bool, formats: tuple[str, ...]
+) -> None:
+    assert free_formats(shape, int8=int8) == formats
+
+
+@needs_rtx
+@pytest.mark.parametrize(("precision", "boundaries"), [("fp32", 0), ("int8", 2)])
+def test_blocks_have_about_as_many_kernels_as_their_network(tmp_path: Path, precision: str, boundaries: int) -> None:
+    """What times add up from; with linear ends every float block has two kernels more."""
+    exporter, blocks = TensorRtExporter(), deep_blocks(precision, depth=3)
+    alone = [len(check_build(exporter.export_block(b, tmp_path / "m"), target=TARGET).layers) for b in blocks]
+    network = exporter.export_sample(blocks, tmp_path / "m", precision=precision)
+    assert abs(sum(alone) - len(check_build(network, target=TARGET).layers)) <= 1 + boundaries + 3
 
 
 def test_a_vector_keeps_its_layout_and_an_unknown_one_is_refused() -> None:
