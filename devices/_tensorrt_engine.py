@@ -212,7 +212,7 @@ class _Build:
         ends = [network.get_input(i) for i in range(network.num_inputs)]
         ends += [network.get_output(i) for i in range(network.num_outputs)]
         for tensor in ends:
-            names = free_formats(tuple(tensor.shape), int8=tensor.dtype == self._trt.DataType.INT8)
+            names = free_formats(tuple(tensor.shape), str(tensor.dtype.name))
             tensor.allowed_formats = sum(1 << int(getattr(self._trt.TensorFormat, name)) for name in names)
 
     def _aim(self, config: Any) -> None:

@@ -1,8 +1,8 @@
 """A parsed network rewritten to compute in half precision what it computed in single.
 
 Networks are strongly typed, so nothing computes in half unless the network says so. Integers stay, and so do the
-scales of quantization: a grid is what torch promised, in half as in single. The ends stay single too. Knows
-TensorRT's network, not files or engines.
+scales of quantization: a grid is what torch promised, in half as in single. A network's ends stay single too; a
+block's, between its neighbours, do not. Knows TensorRT's network, not files or engines.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from hwnas.errors import MeasurementError
+
+from ._tensorrt_layouts import is_between_blocks
 
 
 def compute_in_half(network: Any, trt: Any) -> list[Any]:
@@ -68,20 +70,26 @@ def _half(weights: Any, name: str, trt: Any, kept: list[Any]) -> Any:
 
 
 def _cast_inputs(network: Any, layers: list[Any], trt: Any) -> None:
-    for i in range(network.num_inputs):
-        entry = network.get_input(i)
+    for entry in [network.get_input(i) for i in range(network.num_inputs)]:
         if entry.dtype != trt.DataType.FLOAT:
             continue
-        half = network.add_cast(entry, trt.DataType.HALF).get_output(0)
+        name, between = entry.name, is_between_blocks(tuple(entry.shape))
+        if between:  # an input's type cannot be changed
+            entry.name = f"{name}_single"
+            half = network.add_input(name, trt.DataType.HALF, entry.shape)
+        else:
+            half = network.add_cast(entry, trt.DataType.HALF).get_output(0)
         for layer in layers:
-            for j in range(layer.num_inputs):
-                if layer.get_input(j) is not None and layer.get_input(j).name == entry.name:
-                    layer.set_input(j, half)
+            for i in range(layer.num_inputs):
+                if layer.get_input(i) is not None and layer.get_input(i).name == entry.name:
+                    layer.set_input(i, half)
+        if between:
+            network.remove_tensor(entry)
 
 
 def _cast_outputs(network: Any, trt: Any) -> None:
     for result in [network.get_output(i) for i in range(network.num_outputs)]:
-        if result.dtype != trt.DataType.HALF:
+        if result.dtype != trt.DataType.HALF or is_between_blocks(tuple(result.shape)):
             continue
         name = result.name
         network.unmark_output(result)

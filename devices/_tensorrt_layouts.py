@@ -17,23 +17,34 @@ _FORMATS = {
     "CHW4": (4, False),
     "CHW32": (32, False),
     "HWC": (1, True),
+    "HWC8": (8, True),
     "HWC16": (16, True),
 }
 # that TensorRT allows for images of these types
 INT8_FORMATS = ("LINEAR", "CHW4", "CHW32", "HWC16")
+HALF_FORMATS = ("LINEAR", "HWC8")
 FLOAT_FORMATS = ("LINEAR", "CHW32", "HWC")
 _IMAGE_CHANNELS = 4  # that people's images have, at most
 
 
-def free_formats(shape: tuple[int, ...], *, int8: bool) -> tuple[str, ...]:
+def is_between_blocks(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor at an engine's end has more channels than people's images, so that the engine is a block's."""
+    return len(shape) == 4 and shape[1] > _IMAGE_CHANNELS
+
+
+def free_formats(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
     """The formats TensorRT may choose from for a tensor at an engine's end.
 
-    Images people give, and logits, are linear. A tensor that is int8, or an image with more channels than people's
-    images have, is one between blocks: a block alone must not pay for a change of layout that no network has.
+    Images people give, and logits, are linear. An image that is int8 or half, and one between blocks, is a block's
+    end: a block alone must not pay for a change of layout that no network has.
+
+    Args:
+        shape: (N, C, H, W), or any other.
+        dtype: TensorRT's name: INT8, HALF, FLOAT.
     """
-    if len(shape) != 4 or not (int8 or shape[1] > _IMAGE_CHANNELS):
+    if len(shape) != 4 or not (dtype != "FLOAT" or is_between_blocks(shape)):
         return ("LINEAR",)
-    return INT8_FORMATS if int8 else FLOAT_FORMATS
+    return {"INT8": INT8_FORMATS, "HALF": HALF_FORMATS, "FLOAT": FLOAT_FORMATS}.get(dtype, ("LINEAR",))
 
 
 def packed_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:

@@ -17,7 +17,15 @@ from hwnas.devices import tensorrt as adapter
 from hwnas.devices._tensorrt_cuda import Cuda, NoGpuError
 from hwnas.devices._tensorrt_engine import BuildSettings, Engine, build_engine, cache_folder
 from hwnas.devices._tensorrt_layers import Layer, from_json, layers_from_inspector, summary, to_json
-from hwnas.devices._tensorrt_layouts import FLOAT_FORMATS, INT8_FORMATS, free_formats, pack, packed_shape, unpack
+from hwnas.devices._tensorrt_layouts import (
+    FLOAT_FORMATS,
+    HALF_FORMATS,
+    INT8_FORMATS,
+    free_formats,
+    pack,
+    packed_shape,
+    unpack,
+)
 from hwnas.devices._tensorrt_library import Library, find_library
 from hwnas.devices._tensorrt_session import TensorRtSession
 from hwnas.devices.tensorrt import TensorRtRuntime, check_build
@@ -396,7 +404,7 @@ def test_a_wrong_option_is_refused_and_the_allowed_ones_named(artefact: Artefact
 # ---------------------------------------------------------------- layouts
 
 
-@pytest.mark.parametrize("layout", sorted({*INT8_FORMATS, *FLOAT_FORMATS}))
+@pytest.mark.parametrize("layout", sorted({*INT8_FORMATS, *HALF_FORMATS, *FLOAT_FORMATS}))
 @pytest.mark.parametrize("channels", [1, 4, 5, 33])
 def test_packing_and_unpacking_gives_the_same(layout: str, channels: int) -> None:
     array = np.random.default_rng(0).integers(-128, 127, (2, channels, 3, 4), dtype=np.int8)
@@ -414,29 +422,37 @@ def test_packed_bytes_are_where_tensorrt_wants_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "int8", "formats"),
+    ("shape", "dtype", "formats"),
     [
-        ((1, 3, 32, 32), False, ("LINEAR",)),  # people's images
-        ((1, 10), False, ("LINEAR",)),  # logits
-        ((1, 10), True, ("LINEAR",)),
-        ((1, 3, 32, 32), True, INT8_FORMATS),  # between `quantize` and the first convolution
-        ((1, 24, 16, 16), False, FLOAT_FORMATS),
+        ((1, 3, 32, 32), "FLOAT", ("LINEAR",)),  # people's images
+        ((1, 10), "FLOAT", ("LINEAR",)),  # logits
+        ((1, 10), "INT8", ("LINEAR",)),
+        ((1, 3, 32, 32), "INT8", INT8_FORMATS),  # between `quantize` and the first convolution
+        ((1, 24, 16, 16), "FLOAT", FLOAT_FORMATS),
+        ((1, 24, 16, 16), "HALF", HALF_FORMATS),
     ],
 )
 def test_only_tensors_between_blocks_may_lie_as_tensorrt_likes(
-    shape: tuple[int, ...], int8: bool, formats: tuple[str, ...]
+    shape: tuple[int, ...], dtype: str, formats: tuple[str, ...]
 ) -> None:
-    assert free_formats(shape, int8=int8) == formats
+    assert free_formats(shape, dtype) == formats
 
 
 @needs_rtx
-@pytest.mark.parametrize(("precision", "boundaries"), [("fp32", 0), ("int8", 2)])
-def test_blocks_have_about_as_many_kernels_as_their_network(tmp_path: Path, precision: str, boundaries: int) -> None:
-    """What times add up from; with linear ends every float block has two kernels more."""
+@pytest.mark.parametrize(
+    ("precision", "float_type", "more"), [("fp32", "fp32", 0), ("fp32", "fp16", 0), ("int8", "fp32", 0.2)]
+)
+def test_blocks_have_as_many_kernels_as_their_network(
+    tmp_path: Path, precision: str, float_type: str, more: float
+) -> None:
+    """What times add up from. With linear ends every float block would have two kernels more."""
     exporter, blocks = TensorRtExporter(), deep_blocks(precision, depth=3)
-    alone = [len(check_build(exporter.export_block(b, tmp_path / "m"), target=TARGET).layers) for b in blocks]
-    network = exporter.export_sample(blocks, tmp_path / "m", precision=precision)
-    assert abs(sum(alone) - len(check_build(network, target=TARGET).layers)) <= 1 + boundaries + 3
+
+    def kernels(artefact: Artefact) -> int:
+        return len(check_build(artefact, target=TARGET, float_type=float_type).layers)
+
+    network = kernels(exporter.export_sample(blocks, tmp_path / "m", precision=precision))
+    assert 0 <= sum(kernels(exporter.export_block(b, tmp_path / "m")) for b in blocks) - network <= more * network
 
 
 def test_a_vector_keeps_its_layout_and_an_unknown_one_is_refused() -> None:
@@ -522,6 +538,17 @@ def test_info_and_costs_come_from_the_loaded_engine() -> None:
     assert info["layouts"] == "input HWC16, output LINEAR"
     assert info["products"] == "Int8 1"
     assert info["float_type"] == "fp32"
+
+
+def test_half_ends_of_a_block_are_float32_to_people() -> None:
+    class Half(MadeUpEngine):
+        def get_tensor_dtype(self, name: str) -> type:
+            return {"input": np.int8, "output": np.float16}[name]
+
+    with _session(MadeUpDriver(), engine=Half) as session:
+        (result,) = session.run([_images()])
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, 2.0 * _images())
 
 
 def test_wrong_inputs_are_a_measurement_error_that_says_what_is_taken() -> None:
