@@ -161,6 +161,9 @@ class DeviceInfo(_Section):
     context: dict[str, str]
     cores: tuple[int, ...] = ()
     connection: dict[str, Option] = {}
+    meter: str = ""  # where the deployment has a limit on energy
+    meter_options: dict[str, Option] = {}
+    idle_w: float | None = None
 
 
 class Manifest(_Section):
@@ -229,7 +232,10 @@ class Manifest(_Section):
             name=d.name,
             runtime=d.runtime,
             threads=d.threads,
-            cores=d.cores,
+            cores=() if here else d.cores,
+            meter=d.meter,
+            meter_options=dict(d.meter_options),
+            idle_w=d.idle_w,
             options=dict(d.options),
             connection={} if here else dict(d.connection),
         )

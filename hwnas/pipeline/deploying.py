@@ -44,6 +44,7 @@ from hwnas.pipeline.verifying import (
     measure_latency,
     measured_values,
     parity_problems,
+    shown_costs,
     source_of,
 )
 from hwnas.pipeline.workspace import Workspace, limit_threads
@@ -156,7 +157,7 @@ def _limits_missed(
     margin = MARGIN if source_of(worker.context()) == MEASURED else 0.0  # an estimate repeats exactly
     problems = limit_problems(values, limits, margin=margin)
     return problems, Measured(
-        latency_ms=Latency.of(statistic), costs=dict(statistic.costs), source=source_of(worker.context())
+        latency_ms=Latency.of(statistic), costs=shown_costs(statistic.costs), source=source_of(worker.context())
     )
 
 
@@ -295,6 +296,10 @@ def _described(
             context=dict(worker.context()),
             cores=work.device.cores,
             connection=dict(work.device.connection),
+            # without such a limit a machine that cannot read the meter can still verify
+            meter=work.device.meter if "energy_mj" in limits else "",
+            meter_options=dict(work.device.meter_options) if "energy_mj" in limits else {},
+            idle_w=work.device.idle_w if "energy_mj" in limits else None,
         ),
         runtime=work.device.runtime,
         precision=artefact_precision(precision),
@@ -412,7 +417,7 @@ def _summary(folder: Path, manifest: Manifest, rejected: list[dict[str, Any]]) -
             ("size", f"{manifest.artefact.size_bytes:,} bytes"),
             *(
                 (metric, f"{value:,.4g} ({manifest.measured.source})")
-                for metric, value in manifest.measured.costs.items()
+                for metric, value in shown_costs(manifest.measured.costs).items()
             ),
             *_gain_rows(manifest),
             ("predictions equal to torch's", f"{manifest.parity.top1_agreement:.2%} of {manifest.parity.n}"),

@@ -56,6 +56,8 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
     with work.alone("profiling"), Worker(work.device) as worker:
         context = worker.context()
+        for warning in worker.warnings():
+            console.warn(warning)
         tables = {precision: _open(work, worker, context, precision) for precision in needed}
         work.begin()
         failures = 0

@@ -81,7 +81,8 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             initial=[*initial, *known, *seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
         )
     study = dataclasses.replace(
-        study, sources={m: "measured on validation images" if m == "accuracy" else _source(m) for m in study.values}
+        study,
+        sources={m: "measured on validation images" if m == "accuracy" else _source(m, costs) for m in study.values},
     )
     _save(work, study)
     front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
@@ -184,8 +185,10 @@ def _stamp(work: Workspace) -> str:
     return sha256_file(work.checkpoint) if work.checkpoint.exists() else ""
 
 
-def _source(metric: str) -> str:
-    return "estimated" if metric in ("latency_ms", "size_bytes") else "computed"
+def _source(metric: str, costs: Costs) -> str:
+    if metric == "energy_mj" and costs.energy is not None and costs.energy.estimated:
+        return costs.energy.source
+    return "estimated" if metric in ("latency_ms", "size_bytes", "memory_bytes", "energy_mj") else "computed"
 
 
 def _listed(limits: Mapping[str, float]) -> str:

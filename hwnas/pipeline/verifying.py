@@ -17,6 +17,7 @@ from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
 VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
 MEASURED = "measured"
+_METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
 AGREEMENT = 0.995  # share of top-1 predictions that must be equal
 
@@ -72,7 +73,7 @@ def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, A
             ("size", f"{artefact.size_bytes:,} bytes (promised: {_promise(manifest.limits, 'size_bytes')})"),
             *(
                 (metric, f"{value:,.4g} (promised: {_promise(manifest.limits, metric)})")
-                for metric, value in statistic.costs.items()
+                for metric, value in shown_costs(statistic.costs).items()
             ),
             ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
         ],
@@ -119,7 +120,12 @@ def measure_latency(
 
 def measured_values(statistic: Statistic, artefact: Artefact) -> dict[str, float]:
     """Metric -> what the runtime and the file say, of everything a limit may be about."""
-    return {"latency_ms": statistic.fastest, "size_bytes": float(artefact.size_bytes), **statistic.costs}
+    return {"latency_ms": statistic.fastest, "size_bytes": float(artefact.size_bytes), **shown_costs(statistic.costs)}
+
+
+def shown_costs(costs: Mapping[str, float]) -> dict[str, float]:
+    """Those of the other costs that are metrics; the rest says how an energy was found."""
+    return {metric: value for metric, value in costs.items() if metric in _METRICS}
 
 
 def source_of(context: Mapping[str, str]) -> str:
