@@ -70,7 +70,8 @@ class Wire:
         try:
             self._child = Child(self._command())
         except WorkerCrashedError as e:
-            raise BoardSetupError(self._advised(f"cannot reach the board {self.board}: {e}", str(e))) from e
+            words = f"{self._command()[0]} cannot be started"
+            raise BoardSetupError(self._advised(f"cannot reach the board {self.board}: {words}", words)) from e
         try:
             self._send_agent()
             self.facts: dict[str, Any] = self._introduce(session)
@@ -229,11 +230,13 @@ class Wire:
         try:
             return self._child.request(op, arguments, timeout_s=timeout_s)
         except (WorkerCrashedError, MeasurementTimeoutError) as e:
-            words = self._child.last_words
-            if self._child.exit_status in _SETUP_STATUSES:
+            words, status = self._child.last_words, self._child.exit_status
+            if status in _SETUP_STATUSES:
                 raise BoardSetupError(f"board {self.board}: {words or e}") from e
-            what = f"no answer from the board {self.board} to {op!r}: {words or e}"
-            raise LinkLostError(self._advised(what, words or str(e))) from e
+            silent = f"nothing came within {timeout_s:g} s" if isinstance(e, MeasurementTimeoutError) else ""
+            why = words or silent or f"the connection ended with status {status}"
+            what = f"no answer from the board {self.board} to {op!r}: {why}"
+            raise LinkLostError(self._advised(what, words)) from e
         except HwnasError as e:
             raise BoardError(f"board {self.board}: {e}") from e
 

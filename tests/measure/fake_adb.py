@@ -1,25 +1,33 @@
 """Stands in for `adb`: runs the command here, in a folder that plays the device, over pipes as adb does.
 
 `adb -s SERIAL shell -T LINE`. Faults are asked for by files in the folder: `down` (no device), `damage` (a number:
-so many pieces of files arrive changed). When it is killed, the command loses its standard input, as over a cable.
+so many pieces of files arrive changed), `cut` (a number: so many requests to time something are
+the last thing that passes). When it is killed, the command loses its standard input, as over a cable.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 
+def is_due(fault: Path) -> bool:
+    """Whether the fault is to happen once more; counts it."""
+    if not fault.exists():
+        return False
+    left = int(fault.read_text())
+    fault.write_text(str(left - 1))
+    if left <= 1:
+        fault.unlink()
+    return True
+
+
 def damaged(line: bytes, board: Path) -> bytes:
     """The line with one character of the file's piece changed, if one is still to be."""
-    wanted = board / "damage"
-    if b'"op": "put"' not in line or not wanted.exists():
+    if b'"op": "put"' not in line or not is_due(board / "damage"):
         return line
-    left = int(wanted.read_text())
-    wanted.write_text(str(left - 1))
-    if left <= 1:
-        wanted.unlink()
     start = line.index(b'"data": "') + len(b'"data": "')
     return line[:start] + (b"B" if line[start : start + 1] != b"B" else b"C") + line[start + 1 :]
 
@@ -49,6 +57,8 @@ def main() -> int:
                 for request in sys.stdin.buffer:
                     process.stdin.write(damaged(request, board))
                     process.stdin.flush()
+                    if b'"op": "time"' in request and is_due(board / "cut"):
+                        os.kill(os.getpid(), signal.SIGKILL)
                 process.stdin.close()
             except BrokenPipeError:
                 pass

@@ -217,7 +217,7 @@ def test_a_link_cut_half_way_resumes_and_every_entry_is_there(net: Net, tmp_path
 
 def test_a_link_cut_while_a_group_is_timed_resumes(net: Net, tmp_path: Path) -> None:
     artefacts = models(tmp_path, 4)
-    long = TimingSettings(rounds=200, min_rounds=200, candidate_limit_s=30.0, timeout_s=30.0)  # some seconds
+    long = TimingSettings(rounds=500, min_rounds=500, candidate_limit_s=30.0, timeout_s=30.0)  # 4 s at least
     with Worker(net.device(Device(name="b", runtime="onnxruntime"), reconnect_s=40)) as worker:
         worker.context()
         first = worker.pid

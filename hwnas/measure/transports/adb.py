@@ -18,7 +18,7 @@ _ADVICE = {
     "no devices": "is the device plugged in, with USB debugging on? see: adb devices",
     "not found": "is the device plugged in, and the serial right? see: adb devices",
     "offline": "unplug the device and plug it in again; see: adb devices",
-    "cannot start": "install adb (Android platform tools)",
+    "cannot be started": "install adb (Android platform tools)",
 }
 
 

@@ -36,7 +36,7 @@ _ADVICE = {  # what ssh says -> what to do
     "connection refused": "the board answers, but no SSH server does: is it running, and is the port right?",
     "timed out": "is the board on, and in this network? try: {by_hand}",
     "no route to host": "is the board on, and in this network? try: {by_hand}",
-    "cannot start": "install an OpenSSH client",
+    "cannot be started": "install an OpenSSH client",
 }
 
 
