@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,10 @@ class Cuda:
 
     def allocate(self, size_bytes: int) -> int:
         """The address of new device memory, filled with zeros."""
-        self._open()
+        stream, size = self._open(), c_size_t(max(1, size_bytes))
         address = c_uint64()
-        self._call("cuMemAlloc_v2", byref(address), c_size_t(max(1, size_bytes)))
-        self._call("cuMemsetD8_v2", address, c_uint(0), c_size_t(max(1, size_bytes)))
+        self._call("cuMemAlloc_v2", byref(address), size)
+        self._call("cuMemsetD8Async", address, c_ubyte(0), size, stream)  # in the stream: before what is copied there
         return address.value
 
     def free(self, address: int) -> None:

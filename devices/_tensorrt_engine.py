@@ -28,7 +28,7 @@ from ._tensorrt_library import Library
 # fp32 is what torch computes. tf32 rounds the factors of products to 11 bits, as TensorRT does unless it is told
 # otherwise; fp16 rounds everything.
 FLOAT_TYPES = ("fp32", "tf32", "fp16")
-_KEPT_BYTES = 2 << 30  # of engines on disk: those of two thousand blocks
+_KEPT_BYTES = 2 << 30  # of engines on disk
 _SCHEMA = 1  # of what is kept on disk, and of how engines are built: a change of either forgets them all
 
 

@@ -116,7 +116,7 @@ class MadeUpDriver:
         self.memory[address._obj.value] = memory
         return 0
 
-    def cuMemsetD8_v2(self, address, value, size):
+    def cuMemsetD8Async(self, address, value, size, stream):
         ctypes.memset(address.value, value.value, size.value)
         return 0
 
