@@ -6,13 +6,17 @@ Knows findings, configurations and the stages of a space; must never load torch 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
 from hwnas.config import Config
+from hwnas.errors import ConfigError
 from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE
 from hwnas.pipeline._audit_file import Audit
 from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
+
+if TYPE_CHECKING:
+    from hwnas.spaces.mobilenet import MobileNetSpace
 
 _NAMES = {"se": "squeeze-and-excitation", "kernel_size": "kernel size", "expand_ratio": "expand ratio"}
 _BASES = {
@@ -41,7 +45,7 @@ def suggestion(audit: Audit) -> dict[str, Any]:
 
 
 def advice(config: Config, audit: Audit) -> list[str]:
-    """What the configured space has that the audit advises against; empty if all is well.
+    """What the configured space has that the audit advises against; empty if all is well, or of another kind of space.
 
     Args:
         config: of a run on the audit's device.
@@ -50,21 +54,24 @@ def advice(config: Config, audit: Audit) -> list[str]:
     Raises:
         ConfigError: the preset does not take what the configuration asks of it.
     """
-    space = _Space(config)
-    precisions = [p for p in space.precisions if p in audit.precisions]
+    space = _configured_space(config)
+    if space is None:
+        return []
+    precisions = [p for p in config.space.precisions or space.precisions if p in audit.precisions]
+    options = _options(space)
     lines = []
     for f in _left_out(audit):
-        if f.precision not in precisions or not space.uses(f):
+        if f.precision not in precisions or f.option not in options[f.choice]:
             continue
         if f.choice == "precision" and len(precisions) == 1:  # its own wish, and nothing else is left
             continue
         lines.append(f"on {audit.device} leave out {describe(f)}{_mend(f)}")
     for precision in precisions:
         multiple = recommended_multiple(audit.findings, precision)
-        if multiple > space.divisor:
+        if multiple > space.channel_divisor:
             lines.append(
                 f"on {audit.device} {precision} wants channels in multiples of {multiple}; space "
-                f"{config.space.preset!r} has multiples of {space.divisor} (a preset's channel_divisor)"
+                f"{config.space.preset!r} has multiples of {space.channel_divisor} (a preset's channel_divisor)"
             )
     return lines
 
@@ -129,30 +136,24 @@ def _toml(value: object) -> str:
     return f"'{text}'" if isinstance(value, list) else text.strip('"')
 
 
-class _Space:
-    """What a configured space may choose from."""
+def _configured_space(config: Config) -> MobileNetSpace | None:
+    """The space, for images and classes that do not matter here; None if it is not of inverted residuals."""
+    from hwnas.spaces.mobilenet import MobileNetSpace
 
-    def __init__(self, config: Config) -> None:
-        from hwnas.errors import ConfigError
-        from hwnas.spaces.mobilenet import MobileNetSpace
+    style = config.space.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
+    try:
+        space = registry.load("spaces", config.space.preset)(3, 10, **style)
+    except TypeError as e:
+        raise ConfigError(f"space {config.space.preset!r} does not take {', '.join(style)}: {e}") from e
+    return space if isinstance(space, MobileNetSpace) else None
 
-        c = config.space
-        style = c.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
-        try:
-            space = registry.load("spaces", c.preset)(3, 10, **style)  # neither images nor classes matter here
-        except TypeError as e:
-            raise ConfigError(f"space {c.preset!r} does not take {', '.join(style)}: {e}") from e
-        if not isinstance(space, MobileNetSpace):
-            raise ConfigError(f"space {c.preset!r} is not of inverted residuals, which an audit is about")
-        self.precisions = tuple(c.precisions or space.precisions)
-        self.divisor = space.channel_divisor
-        self._options: dict[str, set[object]] = {
-            "precision": set(self.precisions),
-            "activation": {space.stem_activation, space.head_activation}.union(*(s.activations for s in space.stages)),
-            "se": set().union(*(s.se for s in space.stages)),
-            "kernel_size": set().union(*(s.kernel_sizes for s in space.stages)),
-            "expand_ratio": set().union(*(s.expand_ratios for s in space.stages)),
-        }
 
-    def uses(self, finding: Finding) -> bool:
-        return finding.option in self._options[finding.choice]
+def _options(space: MobileNetSpace) -> dict[str, set[object]]:
+    """Choice of an audit -> what some network of the space has."""
+    return {
+        "precision": set(space.precisions),
+        "activation": {space.stem_activation, space.head_activation}.union(*(s.activations for s in space.stages)),
+        "se": set().union(*(s.se for s in space.stages)),
+        "kernel_size": set().union(*(s.kernel_sizes for s in space.stages)),
+        "expand_ratio": set().union(*(s.expand_ratios for s in space.stages)),
+    }

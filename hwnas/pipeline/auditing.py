@@ -29,7 +29,7 @@ from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 
-__all__ = ["Audit", "advice", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
+__all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
 
 AUDIT_FOLDER = "audit"  # in the folder of a device's tables
 _DEFAULT_FOLDER = "latency_tables"  # in the working folder, which runs may share as `profile.tables`
@@ -98,6 +98,19 @@ def find_audit(tables: Path, device: Device) -> Audit | None:
             if (found.runtime, found.context.get("threads")) == (device.runtime, device.threads):
                 return found
     return None
+
+
+def advise(work: Workspace) -> list[str]:
+    """What the audit of a run's device has against the run's space; empty without an audit, or if all is well.
+
+    A damaged audit is told of in the same way: advice is no reason to stop a run.
+    """
+    try:
+        found = find_audit(work.tables, work.device)
+        lines = advice(work.config, found) if found is not None else []
+    except TableError as e:
+        return [str(e)]
+    return [*lines, f"so its audit says, {found.origin}"] if found is not None and lines else []
 
 
 # ---------------------------------------------------------------- measuring

@@ -17,10 +17,13 @@ from hwnas.cost.analytic import macs
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
 from hwnas.pipeline._audit_cases import SITES, WIDTHS, Case, case_groups
+from hwnas.pipeline._audit_file import save_audit
 from hwnas.pipeline._audit_rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
-from hwnas.pipeline.auditing import Audit, advice, audit, find_audit, load_audit, suggestion, suggestion_lines
+from hwnas.pipeline.auditing import Audit, advice, advise, audit, find_audit, load_audit, suggestion, suggestion_lines
+from hwnas.pipeline.workspace import Workspace
+from hwnas.spaces import CategoricalSpace
 from hwnas.testing.fake import fake_device
-from hwnas.testing.run import describe_fake_device
+from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import PRECISIONS, Artefact, Block, Exporter
 from tests.runs import ReadConsole
 
@@ -237,6 +240,11 @@ def test_advice_tells_of_channels_in_too_small_multiples() -> None:
     assert "int8 wants channels in multiples of 16" in line
 
 
+def test_a_space_of_another_kind_gets_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load", lambda kind, name: lambda *shape: CategoricalSpace({"a": (1, 2)}))
+    assert advice(Config(), made_up(slow("activation", "relu", precision="int8", by=9.0))) == []
+
+
 def test_advice_refuses_what_a_preset_does_not_take() -> None:
     with pytest.raises(ConfigError, match="does not take activation"):
         advice(Config().replaced({"space.preset": "test-tiny", "space.activation": "relu"}), made_up())
@@ -366,6 +374,21 @@ def test_an_audit_is_found_where_the_command_leaves_it(
     assert find_audit(tmp_path / "run" / "latency_tables" / "fake", fake_device()) is not None
     audit("fake", console=ReadConsole())
     assert [p.name for p in tmp_path.iterdir()] == ["latency_tables"]
+
+
+def test_a_run_is_advised_by_the_audit_of_its_device_and_never_stopped_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(tmp_path / "run")
+    file = tmp_path / "run" / "latency_tables" / "fake" / "audit" / "audit.json"
+    assert advise(Workspace(config)) == []
+    save_audit(made_up(lambda c: 2.0 if c.option == 5 else 1.0), file, statistics={}, suggestion={})
+    *lines, origin = advise(Workspace(config))
+    assert [line.split(":")[0] for line in lines] == [f"on board leave out kernel size 5 in {p}" for p in PRECISIONS]
+    assert "measured" in origin
+    file.write_text("{")
+    assert "is damaged" in advise(Workspace(config))[0]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 99}', '{"schema": 1, "device": "a"}', "[]"])
