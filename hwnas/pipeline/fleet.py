@@ -149,7 +149,7 @@ def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
         "columns": ["device", "budget", "accuracy", "latency / limit", "size", "gain", "result"],
         "rows": [_shown(row) for row in rows],
         "notes": [
-            *(f"{row.device}, {budget_text(row.budget)}: {row.problem}" for row in rows if row.problem),
+            *_problems(rows),
             "Accuracy: on the test images, through the runtime. Gain: speed against the same network in fp32.",
             f"{measured} accuracies were measured, {reused} were known from other searches.",
             f"Report: {written['fleet.html']}",
@@ -180,6 +180,15 @@ def _outcome(row: FleetRow) -> str:
         return "from before" if row.problem else "deployed"
     nearest = ", ".join(quantity(m, v) for m, v in row.reachable.items())
     return f"nearest: {nearest}" if nearest else "failed"
+
+
+def _problems(rows: Sequence[FleetRow]) -> list[str]:
+    """Every problem once: that of a device, or that of one of its budgets."""
+    lines = []
+    for row in rows:
+        shared = {other.problem for other in rows if other.device == row.device} == {row.problem}
+        lines.append(f"{row.device if shared else f'{row.device}, {budget_text(row.budget)}'}: {row.problem}")
+    return list(dict.fromkeys(line for line, row in zip(lines, rows, strict=True) if row.problem))
 
 
 def _status(errors: Iterable[HwnasError | None]) -> int:

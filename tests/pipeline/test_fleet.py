@@ -128,6 +128,7 @@ def test_a_device_that_fails_says_why_and_the_others_go_on(made: FleetRun) -> No
     assert all("refuses fake-fp32.reference" in row["problem"] for row in made.rows("broken"))
     assert all(row["deployment"] for row in [*made.rows("board"), *made.rows("server")[:2]])
     assert "warning: broken: the simulated runtime refuses" in made.said
+    assert sum(note.startswith("broken: the simulated runtime refuses") for note in made.result["notes"]) == 1
 
 
 def test_the_exit_status_is_that_of_the_first_failure(made: FleetRun) -> None:
