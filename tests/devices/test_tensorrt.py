@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -213,21 +214,23 @@ def test_another_version_of_tensorrt_is_another_engine(artefact: Artefact) -> No
     assert not build_engine(artefact.path, replace(library, version="0.1"), settings).reused
 
 
+def test_what_was_not_used_for_longest_is_forgotten_first(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        (cache / f"{name}.json").write_text("[]")
+        (cache / f"{name}.engine").write_bytes(b"12345678")
+        os.utime(cache / f"{name}.engine", (1000 - age, 1000 - age))
+    engines._forget_oldest(16)
+    assert {p.name for p in cache.iterdir()} == {"newest.json", "newest.engine", "middle.json", "middle.engine"}
+
+
 @needs_rtx
-def test_what_was_not_used_for_longest_is_forgotten_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = {b.kind: b for b in sample_blocks("iiii")}
-    files = {
-        kind: TensorRtExporter().export_block(blocks[kind], tmp_path / kind) for kind in ("conv", "head", "quantize")
-    }
-    sizes = {kind: len(check_build(files[kind], target=TARGET).plan) for kind in ("conv", "head")}
-    assert check_build(files["conv"], target=TARGET).reused  # so the head is the oldest
-    monkeypatch.setattr(engines, "_KEPT_BYTES", sum(sizes.values()) - 1)
-    check_build(files["quantize"], target=TARGET)
-    assert [check_build(files[kind], target=TARGET).reused for kind in ("conv", "quantize", "head")] == [
-        True,
-        True,
-        False,
-    ]
+def test_using_an_engine_makes_it_new(artefact: Artefact, cache: Path) -> None:
+    check_build(artefact, target=TARGET)
+    (plan,) = cache.glob("*.engine")
+    os.utime(plan, (1000, 1000))
+    assert check_build(artefact, target=TARGET).reused
+    assert plan.stat().st_mtime > 1000
 
 
 @needs_rtx
