@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,33 +67,48 @@ def precision_gain(
         if isinstance(fp32, MeasurementFailure) or isinstance(ships, MeasurementFailure):
             return None
         speedup = fp32.fastest / ships.fastest
-        slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, reference, reference_ms))
+        whole = {"fp32": fp32.fastest, "int8": ships.fastest}
+        slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, reference, reference_ms))
     return PrecisionGain(fp32_latency_ms=fp32.fastest, latency_ms=ships.fastest, speedup=speedup, slow_blocks=slow)
 
 
 def _slow_blocks(
-    work: Workspace, worker: Worker, blocks: Sequence[Block], reference: Artefact, reference_ms: float
+    work: Workspace,
+    worker: Worker,
+    blocks: Sequence[Block],
+    whole_ms: Mapping[str, float],
+    reference: Artefact,
+    reference_ms: float,
 ) -> Iterator[BlockGain]:
     """The int8 blocks that gain too little, by what they cost; a boundary has no fp32 form and gains nothing."""
     counts = Counter(b for b in blocks if b.precision == "int8")
+    forms: dict[str, Counter[Block]] = {"int8": counts, "fp32": Counter()}
+    for block, count in counts.items():
+        if block.kind not in _BOUNDARIES:
+            forms["fp32"][dataclasses.replace(block, precision="fp32")] = count
     with tempfile.TemporaryDirectory(prefix="hwnas-blocks-") as folder:
-        artefacts = {}
-        for i, block in enumerate(counts):
-            forms = [block]
-            if block.kind not in _BOUNDARIES:
-                forms.append(dataclasses.replace(block, precision="fp32"))
-            for form in forms:
-                path = Path(folder, f"{i}-{form.precision}.{work.exporter.format}")
-                artefacts[form.key] = work.exporter.export_block(form, path)
+        suffix = work.exporter.format
+        everything = [b for of in forms.values() for b in of]
+        artefacts = {
+            b.key: work.exporter.export_block(b, Path(folder, f"{i}.{suffix}")) for i, b in enumerate(everything)
+        }
         results = worker.measure(artefacts, reference=reference, reference_ms=reference_ms)
-
-    def time_of(block: Block) -> float | None:
-        result = results.get(block.key)
-        return result.fastest if isinstance(result, Statistic) else None
-
+    alone = {key: r.fastest for key, r in results.items() if isinstance(r, Statistic)}
+    shares = {p: _shares({b: alone[b.key] for b in of if b.key in alone}, of, whole_ms[p]) for p, of in forms.items()}
     found = []
     for block, count in counts.items():
-        int8, fp32 = time_of(block), time_of(dataclasses.replace(block, precision="fp32"))
+        int8, fp32 = shares["int8"].get(block), shares["fp32"].get(dataclasses.replace(block, precision="fp32"))
         if int8 is not None and (fp32 is None or fp32 / int8 < ENOUGH):
             found.append(BlockGain(block=block.key, count=count, latency_ms=int8, fp32_latency_ms=fp32))
     yield from sorted(found, key=lambda gain: -gain.count * gain.latency_ms)
+
+
+def _shares(alone: Mapping[Block, float], counts: Mapping[Block, int], whole_ms: float) -> dict[Block, float]:
+    """What each block costs inside the network: alone, less the call that every block alone pays and the network once.
+
+    The call's cost is what makes the blocks' sum more than the network; at most 90 % of a block is taken for it.
+    """
+    n = sum(counts[b] for b in alone)
+    excess = sum(counts[b] * ms for b, ms in alone.items()) - whole_ms
+    call = max(0.0, excess / (n - 1)) if n > 1 else 0.0
+    return {b: max(0.1 * ms, ms - call) for b, ms in alone.items()}

@@ -23,6 +23,7 @@ from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.pipeline.auditing import advise
 from hwnas.pipeline.costs import (
     MIXED,
     artefact_precision,
@@ -56,7 +57,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
     with work.alone("profiling"), Worker(work.device) as worker:
         context = worker.context()
-        for warning in worker.warnings():
+        for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)
         tables = {precision: _open(work, worker, context, precision) for precision in needed}
         work.begin()
