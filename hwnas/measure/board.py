@@ -204,10 +204,12 @@ class BoardProcess:
                 self._greet(self._wire)
                 for arguments, timeout_s in list(self._loads.values()):
                     self._load(self._wire, arguments, timeout_s=timeout_s)
-            except (WorkerCrashedError, MeasurementTimeoutError) as e:
+            except BoardError:
+                raise
+            except HwnasError as e:
                 if not again:
                     raise
-                # All of it ran before, and it is not what was asked for now.
+                # All of it ran before, and it is not what was asked for now: that must not be blamed.
                 raise LinkLostError(f"the process could not be brought back to where it was: {e}") from e
         return self._wire
 

@@ -236,6 +236,17 @@ def test_a_board_that_stays_away_ends_the_measurement_and_blames_no_artefact(tmp
     assert all(isinstance(r, Statistic) for r in told.values())
 
 
+def test_what_cannot_be_loaded_again_is_not_blamed_on_what_was_asked_for(tmp_path: Path, board: Path) -> None:
+    artefacts, reference = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
+
+    def lose(key: str, _: object) -> None:
+        reference.path.unlink(missing_ok=True)
+        cut(worker.pid)
+
+    with Worker(on_board()) as worker, pytest.raises(BoardError, match=r"brought back.*reference\.onnx"):
+        worker.measure(artefacts, reference=reference, reference_ms=1.0, settings=QUICK, on_result=lose)
+
+
 def test_a_board_that_goes_down_with_one_artefact_ends_the_measurement_and_names_it(
     tmp_path: Path, board: Path
 ) -> None:
