@@ -46,6 +46,9 @@ LimitOption = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="METRIC=VALUE", help="At most so much: --limit latency_ms=2. May be repeated."),
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Only this one of the run's devices; without it: all.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
@@ -73,7 +76,9 @@ def _speaking(*, json_output: bool, debug: bool) -> Iterator[Console]:
         raise typer.Exit(1) from None
 
 
-def _configured(config: str, *, values: list[str] | None, output: str, limits: list[str] | None = None) -> Config:
+def _configured(
+    config: str, *, values: list[str] | None, output: str, limits: list[str] | None = None, device: str = ""
+) -> Config:
     from hwnas.config import Config, load_config
 
     loaded = load_config(config) if config else Config.default_digits()
@@ -82,7 +87,8 @@ def _configured(config: str, *, values: list[str] | None, output: str, limits: l
     if output:
         parsed["output.folder"] = output
     loaded = loaded.replaced(parsed) if parsed else loaded
-    return loaded.with_limits(_limits(limits)) if limits else loaded
+    loaded = loaded.with_limits(_limits(limits)) if limits else loaded
+    return loaded.only(device) if device else loaded
 
 
 def _assignment(text: str, *, what: str, example: str) -> tuple[str, str]:
@@ -122,7 +128,10 @@ def _limits(given: list[str] | None) -> dict[str, float]:
 def _stage(name: str, subject: Config | Path, *, console: Console) -> None:
     from hwnas import pipeline  # now that the configuration was found good: most stages load torch
 
-    console.result(getattr(pipeline, name)(subject, console=console))
+    result = getattr(pipeline, name)(subject, console=console)
+    console.result(result)
+    if result.get("exit_status"):  # the result tells of failures too: of one device among several
+        raise typer.Exit(result["exit_status"])
 
 
 @app.command()
@@ -132,12 +141,15 @@ def run(
     limit: LimitOption = None,
     values: SetOption = None,
     output: OutputOption = "",
+    device: DeviceOption = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """The whole way: train, profile, search, export, verify, report."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("run_all", _configured(config, limits=limit, values=values, output=output), console=console)
+        _stage(
+            "run_all", _configured(config, limits=limit, values=values, output=output, device=device), console=console
+        )
 
 
 @app.command()
@@ -160,12 +172,13 @@ def profile(
     *,
     values: SetOption = None,
     output: OutputOption = "",
+    device: DeviceOption = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Measure the device: every distinct block, and whole networks to correct their sums."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("profile", _configured(config, values=values, output=output), console=console)
+        _stage("profile", _configured(config, values=values, output=output, device=device), console=console)
 
 
 @app.command()
@@ -175,12 +188,15 @@ def search(
     limit: LimitOption = None,
     values: SetOption = None,
     output: OutputOption = "",
+    device: DeviceOption = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Look for the networks that trade accuracy against cost best within the limits."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("search", _configured(config, limits=limit, values=values, output=output), console=console)
+        _stage(
+            "search", _configured(config, limits=limit, values=values, output=output, device=device), console=console
+        )
 
 
 @app.command()
@@ -190,12 +206,15 @@ def export(
     limit: LimitOption = None,
     values: SetOption = None,
     output: OutputOption = "",
+    device: DeviceOption = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Export the best network that keeps the limits, measured, as a deployment."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("export", _configured(config, limits=limit, values=values, output=output), console=console)
+        _stage(
+            "export", _configured(config, limits=limit, values=values, output=output, device=device), console=console
+        )
 
 
 @app.command()
@@ -204,12 +223,13 @@ def report(
     *,
     values: SetOption = None,
     output: OutputOption = "",
+    device: DeviceOption = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Write the report of a run as one HTML page."""
     with _speaking(json_output=json_output, debug=debug) as console:
-        _stage("report", _configured(config, values=values, output=output), console=console)
+        _stage("report", _configured(config, values=values, output=output, device=device), console=console)
 
 
 @app.command()
@@ -237,6 +257,7 @@ def query(
     limit: LimitOption = None,
     metric: Annotated[str, typer.Option(help="What to be best in.")] = "accuracy",
     top: Annotated[int, typer.Option(help="How many networks.")] = 1,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="Of a run for several devices: which.")] = "",
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -244,7 +265,7 @@ def query(
     with _speaking(json_output=json_output, debug=debug) as console:
         from hwnas._listings import best_networks
 
-        console.result(best_networks(study, limits=_limits(limit), metric=metric, top=top))
+        console.result(best_networks(study, limits=_limits(limit), metric=metric, top=top, device=device))
 
 
 # ---------------------------------------------------------------- what there is
@@ -260,6 +281,8 @@ app.add_typer(devices_app, name="devices")
 def devices(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
     """The devices that are described; show, describe or audit one."""
     if context.invoked_subcommand is not None:
+        if json_output or debug:  # they are the sub-command's own, and would be lost here
+            raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
         return
     with _speaking(json_output=json_output, debug=debug) as console:
         from hwnas._listings import all_devices

@@ -226,6 +226,7 @@ def test_json_holds_the_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ("devices", "show", "no-such-device"),
         ("devices", "audit", "no-such-device"),
         ("devices", "audit", "raspberry-pi-5"),
+        ("devices", "--json", "show", "cpu"),
         ("devices", "new", "cpu", "--yes"),
         ("devices", "new", "board", "--option", "provider", "--yes"),
         ("train", "--no-such-option"),
