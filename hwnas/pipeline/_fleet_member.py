@@ -84,6 +84,7 @@ class Member:
         ]
         self.error: HwnasError | None = None
         self.costs: Costs | None = None
+        self.evaluations = {"measured": 0, "reused": 0}  # by this call
 
     @property
     def open_budgets(self) -> list[Budget]:
@@ -134,9 +135,12 @@ class Member:
         with self.surviving(self):
             config = self.config.part(self.entry, self._loosest())
             result = searching.search(config, console=self.console, initial=self._starts(config))
-            n = result["evaluations"]
+            self.evaluations = result["evaluations"]
             self.described = replace(
-                self.described, n_networks=result["n_trials"], measured=n["measured"], reused=n["reused"]
+                self.described,
+                n_networks=result["n_trials"],
+                measured=self.evaluations["measured"],
+                reused=self.evaluations["reused"],
             )
         return result
 
@@ -151,10 +155,10 @@ class Member:
                 result = deploying.export(budget.config, console=self.console)
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
 
-    def keep_problems(self, record: FleetRecord) -> None:
-        """Put down the device, and what is wrong with it or its budgets."""
+    def keep(self, record: FleetRecord) -> None:
+        """Put down what is known of the device, and what speaks against it or its budgets."""
         before = record.device(self.name)
-        if before is not None and not self.described.measured + self.described.reused:  # nothing was left to search
+        if before is not None and not any(self.evaluations.values()):  # nothing was left to search
             self.described = replace(self.described, measured=before.measured, reused=before.reused)
         self.described = replace(self.described, problem=str(self.error or ""))
         record.keep(self.described, *(row for b in self.budgets if (row := self._problem(b, record)) is not None))

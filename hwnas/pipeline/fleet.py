@@ -51,10 +51,11 @@ def run(config: Config, *, console: Console) -> dict[str, Any]:
         if m.open_budgets:
             console.note(f"-- search {m.name}")
             m.search()
+        m.keep(record)  # whatever happens next
         if m.open_budgets:
             console.note(f"-- export {m.name}")
             m.export(record)
-        m.keep_problems(record)
+        m.keep(record)
     result = _result(members, record)
     seconds = round(time.monotonic() - started, 1)
     return {**result, "notes": [*result["notes"], f"It took {seconds:.0f} s."], "seconds": seconds}
@@ -116,7 +117,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         console.note(f"-- export {m.name}")
         m.plan()
         m.export(record)
-        m.keep_problems(record)
+        m.keep(record)
     return _result(members, record)
 
 
@@ -143,7 +144,7 @@ def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
     written = record.publish()
     rows = [row for m in members for b in m.budgets if (row := record.row(m.name, b.given)) is not None]
     deployed = [row for row in rows if row.deployment]
-    measured, reused = (sum(getattr(m.described, what) for m in members) for what in ("measured", "reused"))
+    measured, reused = (sum(m.evaluations[what] for m in members) for what in ("measured", "reused"))
     return {
         "title": f"Fleet: {len(deployed)} of {len(rows)} budgets have a deployment",
         "columns": ["device", "budget", "accuracy", "latency / limit", "size", "gain", "result"],
@@ -151,9 +152,10 @@ def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
         "notes": [
             *_problems(rows),
             "Accuracy: on the test images, through the runtime. Gain: speed against the same network in fp32.",
-            f"{measured} accuracies were measured, {reused} were known from other searches.",
+            *([f"Accuracies measured: {measured}, known from other searches: {reused}."] if measured + reused else []),
             f"Report: {written['fleet.html']}",
         ],
+        "evaluations": {"measured": measured, "reused": reused},
         "fleet": record.to_json(),
         "files": written,
         "exit_status": next((row.exit_status for row in rows if row.exit_status), 0),

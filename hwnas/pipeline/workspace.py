@@ -10,6 +10,8 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     search/accuracies-*.jsonl   of all networks evaluated so far, for any device
     deployments/<name>/         what ships
     report.html                 of the last deployment
+    fleet.json, fleet.html,     of all devices and budgets, in a run for several; and the picture of their fronts
+    fleet.png, fleet.svg
 """
 
 from __future__ import annotations

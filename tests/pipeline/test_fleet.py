@@ -170,7 +170,8 @@ def test_accuracies_are_measured_once_for_all_devices(profiled: Config, evaluate
     assert devices["board"]["measured"] == n
     assert devices["server"]["reused"] > 0
     assert devices["server"]["measured"] + devices["server"]["reused"] == n
-    assert len(evaluated) == n + devices["server"]["measured"]
+    assert len(evaluated) == n + devices["server"]["measured"] == made.result["evaluations"]["measured"]
+    assert made.result["evaluations"]["reused"] == devices["server"]["reused"]
 
 
 def test_networks_that_are_shared_have_one_accuracy(made: FleetRun) -> None:
@@ -207,10 +208,14 @@ def test_several_budgets_of_one_device_leave_its_study_where_it_was(profiled: Co
 # ---------------------------------------------------------------- going on
 
 
-def test_a_second_run_evaluates_and_deploys_nothing_again(config: Config, evaluated: list[object]) -> None:
+def test_a_second_run_evaluates_and_deploys_nothing_again(
+    made: FleetRun, config: Config, evaluated: list[object]
+) -> None:
     before = deployments(Path(config.output.folder))
     again = run(config)
     assert not evaluated
+    assert again.result["evaluations"] == {"measured": 0, "reused": 0}
+    assert again.result["fleet"]["devices"] == made.result["fleet"]["devices"]
     assert deployments(Path(config.output.folder)) == before
     assert again.said.count("is deployed already") == 4
     assert again.result["exit_status"] == 1  # what could not be done still cannot
@@ -235,6 +240,7 @@ def test_a_run_that_was_interrupted_between_devices_goes_on(
     assert first
     assert all(name.startswith("board_") for name in first)
     resumed = run(config)
+    assert resumed.result["fleet"]["devices"] == made.result["fleet"]["devices"]
     after = deployments(Path(config.output.folder))
     assert {name: after[name] for name in first} == first
     for row, complete in zip(resumed.result["fleet"]["rows"], made.result["fleet"]["rows"], strict=True):
