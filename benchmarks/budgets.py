@@ -21,42 +21,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN_FOLDER", help="of a run with a finished search")
-    parser.add_argument("--budgets", type=int, default=20, help="how many (20)")
+    parser.add_argument("--device", action="append", help="of the run; all if left out; may be repeated")
+    parser.add_argument("--budgets", type=int, default=20, help="how many for each device (20)")
     parser.add_argument("--seed", type=int, default=0, help="of the budgets and of the order of verification (0)")
     parser.add_argument("--candidates", type=int, default=10, help="networks tried at most for each (10)")
     parser.add_argument("--test-samples", type=int, default=2000, help="test images run for each (2000)")
     bench = Benchmark("budgets", parser, argv)
     n = 2 if bench.smoke else bench.options.budgets
+    rows: list[dict[str, Any]] = []
     with run_folder(bench.options.run, smoke=bench.smoke) as folder, borrowed_run(folder) as borrowed:
         changes = {"finetune_steps": 0, "candidates": bench.options.candidates}
         changes["test_samples"] = 50 if bench.smoke else bench.options.test_samples
         config = borrowed.replaced({f"deploy.{key}": value for key, value in changes.items()})
-        budgets = random_budgets(folder, n, seed=bench.options.seed)
         # all are made before the first is verified, so that time passes between the two measurements
-        rows = [deploy(config, budget, console=bench.console) for budget in budgets]
+        for device in bench.options.device or config.device.all:
+            for budget in random_budgets(config.part(device), n, seed=bench.options.seed):
+                rows.append(deploy(config, device, budget, console=bench.console))
         verify_again(rows, seed=bench.options.seed)
     return bench.publish(_figures(rows), details={"deployments": rows})
 
 
-def random_budgets(folder: Path, n: int, *, seed: int) -> list[float]:
+def random_budgets(config: Config, n: int, *, seed: int) -> list[float]:
     """Latency limits in milliseconds, uniform between the smallest and largest upper bound among the study's trials."""
     import numpy as np
 
+    from hwnas.pipeline.workspace import Workspace
     from hwnas.search import load_study
 
-    upper = load_study(folder / "search" / "study.safetensors").upper["latency_ms"]
+    upper = load_study(Workspace(config).study).upper["latency_ms"]
     rng = np.random.default_rng(seed)
     return [float(x) for x in rng.uniform(np.nanmin(upper), np.nanmax(upper), size=n)]
 
 
-def deploy(config: Config, budget: float, *, console: Console) -> dict[str, Any]:
+def deploy(config: Config, device: str, budget: float, *, console: Console) -> dict[str, Any]:
     """Export for one budget; what was promised and measured, or why nothing was."""
     from hwnas import pipeline
 
-    console.note(f"-- budget {budget:.4f} ms")
-    row: dict[str, Any] = {"budget_ms": budget, "kept": False}
+    console.note(f"-- {device}, budget {budget:.4f} ms")
+    row: dict[str, Any] = {"device": device, "budget_ms": budget, "kept": False}
     try:
-        result = pipeline.export(config.with_limits({"latency_ms": budget}), console=console)
+        result = pipeline.export(config.part(device, {"latency_ms": budget}), console=console)
     except (InfeasibleError, VerificationError) as e:
         return {**row, "refused": str(e)}
     manifest = result["manifest"]
@@ -99,6 +103,10 @@ def _figures(rows: Sequence[dict[str, Any]]) -> list[Figure]:
         Figure(name="deployed", value=sum("refused" not in row for row in rows), at_least=len(rows)),
         Figure(name="kept_in_a_fresh_process", value=len(kept), at_least=len(rows)),
         Figure(name="kept_without_drift_correction", value=sum(r["verified_raw_ms"] <= r["budget_ms"] for r in kept)),
+        *(
+            Figure(name=f"kept_on_{device}", value=sum(r["kept"] for r in rows if r["device"] == device))
+            for device in dict.fromkeys(row["device"] for row in rows)
+        ),
         Figure(name="candidates_rejected", value=sum(len(row.get("rejected", ())) for row in rows)),
     ]
     if kept:

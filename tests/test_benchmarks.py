@@ -18,7 +18,7 @@ from hwnas.errors import ConfigError, HwnasError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
-ON_A_RUN = ("budgets", "new_device", "parity")
+ON_A_RUN = ("budgets", "new_device", "parity", "runtimes")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_the_budgets_lie_between_the_reachable_bounds(on_path: None, smoke_run: 
     from hwnas.search import load_study
 
     upper = load_study(smoke_run / "search" / "study.safetensors").upper["latency_ms"]
-    budgets = importlib.import_module("budgets").random_budgets(smoke_run, 20, seed=3)
+    budgets = importlib.import_module("budgets").random_budgets(load_config(smoke_run), 20, seed=3)
     assert len(set(budgets)) == 20
     assert all(upper.min() <= budget <= upper.max() for budget in budgets)
 

@@ -17,6 +17,7 @@ from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
 VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
 MEASURED = "measured"
+_FULL_FLOATS = {"float_type": "fp32", "inference_precision": "f32"}  # context key -> nothing is lost
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
 AGREEMENT = 0.995  # share of top-1 predictions that must be equal
@@ -50,7 +51,8 @@ def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, A
             worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
         )
     difference, agreement = compare(found, expected)
-    problems = parity_problems(manifest.precision, difference, agreement, scale=float(np.abs(expected).max()))
+    exact = computes_exactly(manifest.precision, context)
+    problems = parity_problems(exact, difference, agreement, scale=float(np.abs(expected).max()))
     values = measured_values(statistic, artefact)
     problems += limit_problems(values, manifest.limits)
     if not same:
@@ -157,14 +159,26 @@ def compare(found: Array, expected: Array) -> tuple[float, float]:
     return float(np.abs(found - expected).max()), float((found.argmax(1) == expected.argmax(1)).mean())
 
 
-def parity_problems(precision: str, difference: float, agreement: float, *, scale: float) -> list[str]:
+def computes_exactly(precision: str, context: Mapping[str, str]) -> bool:
+    """Whether outputs must be torch's to 1e-4: floats, where the runtime does not compute them in fewer bits."""
+    return precision == "fp32" and all(context.get(key, full) == full for key, full in _FULL_FLOATS.items())
+
+
+def parity_problems(exact: bool, difference: float, agreement: float, *, scale: float) -> list[str]:
     """What is wrong with a runtime's outputs; empty if nothing is.
 
     Float outputs must be equal to 1e-4 of the largest logit (at least 1). Quantized outputs may differ by
-    a step where a value falls on the edge between two, so what counts there are the predictions.
+    a step where a value falls on the edge between two, so what counts there are the predictions; likewise where a
+    runtime computes floats in half precision.
+
+    Args:
+        exact: see `computes_exactly`.
+        difference: largest, of a logit.
+        agreement: share of equal top-1 predictions.
+        scale: largest absolute logit.
     """
     allowed = TOLERANCE * max(1.0, scale)
-    if not np.isfinite(difference) or (precision == "fp32" and difference > allowed):
+    if not np.isfinite(difference) or (exact and difference > allowed):
         return [f"outputs differ from torch's by {difference:.2g} (allowed: {allowed:.2g})"]
     if agreement < AGREEMENT:
         return [f"only {agreement:.1%} of predictions equal torch's (needed: {AGREEMENT:.1%})"]
