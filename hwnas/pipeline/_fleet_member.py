@@ -36,6 +36,7 @@ from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report.fleet import FleetDevice, FleetRow, budget_text
+from hwnas.search import load_study
 from hwnas.types import IntArray, Limit, Option
 
 _OF_THE_RUN = (DataError, SpaceError, CheckpointError, TrainingError)  # no other device would fare better
@@ -149,8 +150,10 @@ class Member:
         for budget in self.open_budgets:
             with self.surviving(budget):
                 fingerprint = self._fingerprint(budget)
-                if self._is_deployed(record.row(self.name, budget.given), fingerprint):
+                before = record.row(self.name, budget.given)
+                if before is not None and self._is_deployed(before, fingerprint):
                     self.console.note(f"{budget.called}: is deployed already")
+                    record.keep(replace(before, problem="", exit_status=0))
                     continue
                 result = deploying.export(budget.config, console=self.console)
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
@@ -195,8 +198,16 @@ class Member:
         return [work.space.decode(e) for e in starts.values()]
 
     def _fingerprint(self, budget: Budget) -> str:
-        """Of all that decides a budget's deployment."""
+        """Of all that decides a budget's deployment.
+
+        Raises:
+            StudyError: there is no finished study.
+            CheckpointError: there is no trained supernet.
+        """
         assert self.costs is not None
+        load_study(self.work.study)
+        if not self.work.checkpoint.exists():
+            raise CheckpointError(f"there is no trained supernet in {self.work.folder}; train one with `hwnas train`")
         what = {
             "version": __version__,
             "limits": budget.limits,
@@ -207,8 +218,8 @@ class Member:
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _is_deployed(self, row: FleetRow | None, fingerprint: str) -> bool:
-        if row is None or not row.deployment or row.fingerprint != fingerprint:
+    def _is_deployed(self, row: FleetRow, fingerprint: str) -> bool:
+        if not row.deployment or row.fingerprint != fingerprint:
             return False
         folder = self.work.folder / row.deployment
         try:

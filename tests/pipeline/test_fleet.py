@@ -263,11 +263,16 @@ def test_a_device_that_was_mended_joins_the_others(config: Config, tmp_path: Pat
 
 def test_a_device_that_is_away_keeps_the_deployments_it_has(config: Config, tmp_path: Path) -> None:
     before = deployments(Path(config.output.folder))
-    (tmp_path / "run" / "latency_tables" / "board" / "fake-fp32.jsonl").write_text("no table\n")
+    table = tmp_path / "run" / "latency_tables" / "board" / "fake-fp32.jsonl"
+    whole = table.read_bytes()
+    table.write_text("no table\n")
     away = run(config)
     assert all(row["deployment"] and "damaged" in row["problem"] for row in away.rows("board"))
     assert away.result["exit_status"] == 2
     assert "from before" in str(away.result["rows"])
+    table.write_bytes(whole)
+    back = run(config)
+    assert not any(row["problem"] or row["exit_status"] for row in back.rows("board"))
     assert deployments(Path(config.output.folder)) == before
 
 
@@ -312,6 +317,26 @@ def test_searching_gives_the_studies_by_device(config: Config) -> None:
     result = pipeline.search(config, console=ReadConsole())
     assert set(result["studies"]) == {"board", "server"}
     assert [row[0] for row in result["rows"]] == list(DEVICES)
+
+
+def test_exporting_without_a_study_says_what_makes_one(profiled: Config) -> None:
+    result = pipeline.export(profiled, console=ReadConsole())
+    assert result["exit_status"] == 2
+    assert "`hwnas search` writes one" in str(result["notes"])
+
+
+def test_exporting_without_a_supernet_ends_with_what_makes_one(config: Config) -> None:
+    Workspace(config).checkpoint.unlink()
+    with pytest.raises(CheckpointError, match="hwnas train"):
+        pipeline.export(config, console=ReadConsole())
+
+
+def test_training_is_the_same_for_one_device_or_several(config: Config) -> None:
+    checkpoint = Workspace(config).checkpoint
+    before = checkpoint.read_bytes()
+    checkpoint.unlink()
+    pipeline.train(config, console=ReadConsole())
+    assert checkpoint.read_bytes() == before
 
 
 def test_other_limits_are_exported_for_every_device_beside_the_configured(config: Config, made: FleetRun) -> None:
