@@ -76,6 +76,9 @@ class SpaceConfig(_Section):
     precisions: tuple[Literal["fp32", "int8"], ...] | None = _list("per block", example='["int8"]')
     width_mults: tuple[Positive, ...] | None = _list("multipliers of all channels", example="[1.0]")
     activation: str | None = _optional("everywhere; relu6 suits int8", example='"relu6"')
+    channel_divisor: Count | None = _optional(
+        "channels are multiples of it; some int8 kernels want 16 (`hwnas devices audit` tells)", example="16"
+    )
     se: bool | None = _optional("squeeze-and-excitation everywhere or nowhere", example="false")
 
 

@@ -14,7 +14,9 @@
     │   └── MissingEntryError (LookupError)  a block has no entry; names the command to measure it
     ├── MeasurementError (RuntimeError)      a measurement failed
     │   ├── MeasurementTimeoutError (TimeoutError)
-    │   └── WorkerCrashedError               the measuring process died
+    │   ├── WorkerCrashedError               the measuring process died
+    │   └── RuntimeBrokenError               it dies whatever it is given; on a board: BoardError, BoardSetupError
+    │                                        (something to install there) and LinkLostError (hwnas.measure)
     ├── InfeasibleError (ValueError)         no network keeps the limits; names the smallest reachable value
     ├── StudyError (ValueError)              a study does not fit what is asked of it
     ├── ExportError (RuntimeError)           a network cannot be written in a format

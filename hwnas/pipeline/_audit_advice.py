@@ -14,6 +14,7 @@ from hwnas.errors import ConfigError
 from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE
 from hwnas.pipeline._audit_file import Audit
 from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
+from hwnas.spaces.presets import CHANNEL_DIVISOR
 
 if TYPE_CHECKING:
     from hwnas.spaces.mobilenet import MobileNetSpace
@@ -41,6 +42,9 @@ def suggestion(audit: Audit) -> dict[str, Any]:
         values["space.activation"] = BASE_ACTIVATION
     if ("se", True) in left_out:
         values["space.se"] = False
+    multiple = recommended_multiple(audit.findings, best_precision(audit))
+    if multiple > CHANNEL_DIVISOR:
+        values["space.channel_divisor"] = multiple
     return values
 
 
@@ -71,7 +75,7 @@ def advice(config: Config, audit: Audit) -> list[str]:
         if multiple > space.channel_divisor:
             lines.append(
                 f"on {audit.device} {precision} wants channels in multiples of {multiple}; space "
-                f"{config.space.preset!r} has multiples of {space.channel_divisor} (a preset's channel_divisor)"
+                f"{config.space.preset!r} has multiples of {space.channel_divisor} (space.channel_divisor)"
             )
     return lines
 
@@ -81,7 +85,7 @@ def suggestion_lines(audit: Audit) -> list[str]:
     lines = [f"leave out {describe(f)}" for f in _left_out(audit)]
     for precision in audit.precisions:
         multiple = recommended_multiple(audit.findings, precision)
-        if multiple > 8:
+        if multiple > CHANNEL_DIVISOR:
             lines.append(f"in {precision} make channels multiples of {multiple}")
     values = suggestion(audit)
     if values:

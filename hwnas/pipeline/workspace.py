@@ -134,7 +134,8 @@ class Workspace:
             SpaceError: a restriction names an option the preset does not have.
         """
         c = self.config.space
-        style = {k: v for k, v in (("activation", c.activation), ("se", c.se)) if v is not None}
+        given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
+        style = {k: v for k, v in given.items() if v is not None}
         make = registry.load("spaces", c.preset)
         try:
             space: MobileNetSpace = make(self.data.in_channels, self.data.n_classes, **style)
