@@ -5,7 +5,6 @@ import pytest
 from hwnas import registry
 from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
 
-
 KINDS = (
     *("runtimes", "exporters", "meters", "transports"),
     *("spaces", "space_types", "samplers", "strategies", "data"),
