@@ -15,7 +15,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.pipeline import reporting
-from hwnas.pipeline._fleet_member import Member
+from hwnas.pipeline._fleet_member import Budget, Member
 from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
@@ -69,16 +69,16 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
         console.note(f"-- profile {m.name}")
         m.profile()
         if m.error is not None or m.costs is None:
-            rows.append((m.name, m.work.device.runtime, None, None, None, str(m.error)))
+            rows.append((m.name, m.work.device.runtime, None, None, "failed"))
             continue
         low, high = m.costs.models["latency_ms"].bounds()
         error = f"{m.costs.latency.quality.mean_abs_error_percent:.1f} %"
-        rows.append((m.name, m.work.device.runtime, len(m.costs.entries), error, f"{low:.3f} to {high:.3f} ms", ""))
+        rows.append((m.name, m.work.device.runtime, len(m.costs.entries), error, f"{digits(low)} to {digits(high)} ms"))
     return {
         "title": "Devices profiled",
-        "columns": ["device", "runtime", "blocks", "mean error, not fitted", "networks of the space", "problem"],
+        "columns": ["device", "runtime", "blocks", "mean error, not fitted", "networks of the space"],
         "rows": rows,
-        "notes": [f"{m.name}: {b.error}" for m in members for b in m.budgets if b.error is not None],
+        "notes": _errors(members),
         "exit_status": _status(m.error for m in members),
     }
 
@@ -93,18 +93,21 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
         m.plan()
         result = m.search()
         if result is None:
-            why = m.error or next(b.error for b in m.budgets if b.error is not None)
-            rows.append((m.name, None, None, None, None, str(why)))
+            rows.append((m.name, None, None, None, "failed"))
             continue
         studies[m.name] = result
         best = max((t["values"]["accuracy"] for t in result["front"]), default=None)
         n = result["evaluations"]
-        rows.append((m.name, result["n_trials"], len(result["front"]), best, f"{n['reused']} of {sum(n.values())}", ""))
+        reused = f"{n['reused']} of {sum(n.values())}" if any(n.values()) else None
+        rows.append((m.name, result["n_trials"], len(result["front"]), best, reused))
     return {
         "title": "Searches",
-        "columns": ["device", "networks", "in the front", "best accuracy (validation)", "accuracies reused", "problem"],
+        "columns": ["device", "networks", "in the front", "best accuracy (validation)", "accuracies reused"],
         "rows": rows,
-        "notes": [f"Ask them: hwnas query {config.output.folder} --device NAME --limit latency_ms=..."],
+        "notes": [
+            *_errors(members),
+            f"Ask them: hwnas query {config.output.folder} --device NAME --limit latency_ms=...",
+        ],
         "studies": studies,
         "exit_status": _status(m.error or b.error for m in members for b in m.budgets),
     }
@@ -191,6 +194,13 @@ def _problems(rows: Sequence[FleetRow]) -> list[str]:
         shared = {other.problem for other in rows if other.device == row.device} == {row.problem}
         lines.append(f"{row.device if shared else f'{row.device}, {budget_text(row.budget)}'}: {row.problem}")
     return list(dict.fromkeys(line for line, row in zip(lines, rows, strict=True) if row.problem))
+
+
+def _errors(members: Sequence[Member]) -> list[str]:
+    concerned: list[Member | Budget] = []
+    for m in members:
+        concerned += [m, *m.budgets]
+    return [f"{x.called}: {x.error}" for x in concerned if x.error is not None]
 
 
 def _status(errors: Iterable[HwnasError | None]) -> int:

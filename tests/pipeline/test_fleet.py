@@ -310,7 +310,9 @@ def test_profiling_gives_a_row_for_each_device(config: Config) -> None:
     result = pipeline.profile(config, console=ReadConsole())
     assert [row[0] for row in result["rows"]] == list(DEVICES)
     assert result["exit_status"] == 1
-    assert "refuses" in result["rows"][1][-1]
+    assert [row[-1] == "failed" for row in result["rows"]] == [False, True, False]
+    assert result["notes"][0].startswith("broken: the simulated runtime refuses")
+    assert result["notes"][1].startswith("server, latency at most")
 
 
 def test_searching_gives_the_studies_by_device(config: Config) -> None:
