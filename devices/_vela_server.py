@@ -95,7 +95,7 @@ class Server:
         }
 
     def compile(self, request: Request) -> dict[str, Any]:
-        """Compile a file and tell what Vela estimates for it."""
+        """Compile a file and tell what Vela estimates for it; with `output`, write there what the board runs."""
         from ethosu import regor
 
         architecture, system = self._system(request)
@@ -108,6 +108,8 @@ class Server:
             )
         except RuntimeError as e:
             raise ServerError("MeasurementError", f"{str(e).strip()} {self._words_since(start)}".strip()) from e
+        if output := request.get("output"):
+            Path(output).write_bytes(bytes(compiled.model))
         report = compiled.perf_report
         memories = {str(name): memory for name, memory in report.memories.items()}
         return {

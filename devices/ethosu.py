@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.files import write_whole
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import Array, Artefact, Device, Option, Session
 
@@ -68,6 +69,22 @@ class EthosURuntime:
         estimate = self._tools.ask("compile", {**model, **_system(options)}, about=str(artefact.path))
         _refuse_cpu_operators(estimate, artefact.path, options)
         return EthosUSession(model, estimate, tools=self._tools, options=options)
+
+    def companions(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+        """What Vela makes of a network, `<name>_vela.tflite`: the board runs this file, not the artefact.
+
+        Raises:
+            ArtefactError, MeasurementError, ConfigError: as `load`.
+            OSError: it cannot be written.
+        """
+        self.load(artefact, device).__exit__(None, None, None)  # with all its checks
+        path = folder / f"{artefact.path.stem}_vela.tflite"
+        with tempfile.TemporaryDirectory(prefix="hwnas-ethos-u-") as scratch:
+            output = Path(scratch, path.name)
+            request = {"path": str(artefact.path.resolve()), "sha256": artefact.sha256, "output": str(output)}
+            self._tools.ask("compile", {**request, **_system(_options(device))}, about=str(artefact.path))
+            write_whole(path, output.read_bytes())
+        return (path,)
 
     def context(self, device: Device) -> Mapping[str, str]:
         """Vela's version, and the system it estimates for. The machine it runs on does not matter."""

@@ -1,6 +1,6 @@
 """A deployment: a folder with the artefact, what was promised and what was measured.
 
-    model.onnx            the artefact
+    model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
     reference.onnx        the fixed network that times the machine's drift
     samples.safetensors   a few inputs with the outputs torch computed for them
     manifest.json         everything else (`Manifest`)
@@ -192,6 +192,7 @@ class Manifest(_Section):
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
+    companions: tuple[ArtefactInfo, ...] = ()  # what the board runs instead, where the maker's compiler makes it
     runs: dict[str, str] = {}  # what really runs: provider, operators, fallbacks
     precision_gain: PrecisionGain | None = None
 

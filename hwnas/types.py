@@ -263,6 +263,15 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class CompilesForBoard(Protocol):
+    """A runtime whose board runs another file than the artefact: what the maker's compiler makes of it."""
+
+    def companions(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+        """Write these files into the folder; their paths."""
+        ...
+
+
 class Exporter(Protocol):
     """Writes torch modules as artefacts of one format."""
 

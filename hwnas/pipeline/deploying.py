@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ from hwnas.pipeline.verifying import (
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.query import Answer, query
 from hwnas.search import load_study
-from hwnas.types import Array, Artefact, Block
+from hwnas.types import Array, Artefact, Block, CompilesForBoard
 
 if TYPE_CHECKING:
     from torch import nn
@@ -316,6 +316,7 @@ def _described(
         classes=data.class_names,
         rejected=tuple(rejected),
         provenance=_provenance(work, costs, trial=answer.number),
+        companions=tuple(_companions(work, artefact, folder)),
         runs=dict(worker.info(artefact)),
         precision_gain=precision_gain(
             work,
@@ -375,6 +376,16 @@ def _test(
         n_test=len(labels),
     )
     return accuracy, Parity(max_abs_diff=difference, top1_agreement=agreement, n=len(labels))
+
+
+def _companions(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[ArtefactInfo]:
+    """What the board runs instead of the artefact, where a compiler makes it."""
+    from hwnas.measure import artefact_from_file
+
+    if isinstance(work.runtime, CompilesForBoard):
+        for path in work.runtime.companions(artefact, work.device, folder):
+            made = artefact_from_file(path, format=artefact.format, precision=artefact.precision)
+            yield ArtefactInfo.of(made, path=path.name)
 
 
 def _folder_name(work: Workspace, limits: Mapping[str, float]) -> str:

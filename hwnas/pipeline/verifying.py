@@ -42,6 +42,8 @@ def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, A
     manifest = Manifest.read(folder)
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
+    for companion in manifest.companions:
+        checked_artefact(folder, companion, precision=manifest.precision)
     inputs, expected = read_samples(folder)
     with Worker(manifest.described_device(here=here)) as worker:
         context = dict(worker.context())

@@ -13,14 +13,15 @@ from hwnas import pipeline
 from hwnas.accuracy import SubnetEvaluator
 from hwnas.config import Config
 from hwnas.deployment import Manifest
-from hwnas.errors import ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
+from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline import deploying, verifying
 from hwnas.pipeline.workspace import Workspace
 from hwnas.query import query
 from hwnas.search import load_study
+from hwnas.testing.fake import FakeRuntime
 from hwnas.testing.run import describe_fake_device
-from hwnas.types import Array, Artefact, Option, Statistic
+from hwnas.types import Array, Artefact, Device, Option, Statistic
 from tests.runs import FinishedRun, ReadConsole, contents
 
 Measure = Callable[..., Statistic]
@@ -192,3 +193,21 @@ def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) ->
         assert sha256_file(finished.folder / "latency_tables" / "fake" / name) == digest
     assert found["seeds"] == {"data": 0, "train": 0, "search": 0}
     assert set(found["versions"]) >= {"hwnas", "python", "torch"}
+
+
+def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def companions(self: FakeRuntime, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+        path = folder / "compiled.bin"
+        path.write_bytes(artefact.sha256.encode())
+        return (path,)
+
+    monkeypatch.setattr(FakeRuntime, "companions", companions, raising=False)
+    folder = Path(pipeline.export(config, console=ReadConsole())["deployment"])
+    (made,) = Manifest.read(folder).companions
+    assert (made.path, made.size_bytes) == ("compiled.bin", 64)
+    pipeline.verify(folder, console=ReadConsole())
+    (folder / made.path).write_bytes(b"another")
+    with pytest.raises(ArtefactError, match=r"compiled\.bin is not the file that was verified"):
+        pipeline.verify(folder, console=ReadConsole())

@@ -275,3 +275,9 @@ def test_a_quantized_input_says_how_to_fill_it() -> None:
     artefact = {"path": "m.tflite", "format": "tflite", "sha256": made_up.HASH, "size_bytes": 9, "input": tensor}
     text = rendered(manifest=made_up.manifest(artefact=artefact)).text
     assert "bilinear, laid out (H, W, C), as int8: round(x / 0.0078125) −3" in text
+
+
+def test_what_the_board_runs_instead_is_named() -> None:
+    compiled = {"path": "model_vela.tflite", "format": "tflite", "sha256": made_up.HASH, "size_bytes": 4096}
+    text = rendered(manifest=made_up.manifest(companions=(compiled,))).text
+    assert "The board runs model_vela.tflite, which the maker's compiler made of it" in text
