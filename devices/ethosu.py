@@ -43,6 +43,7 @@ class EthosURuntime:
     name = "ethos-u"
     formats = frozenset({"tflite"})
     precisions = frozenset({"int8"})
+    start_timeout_s = 900.0  # the first time the tools' environment is made, over whatever link there is
     quantization = "asymmetric"
 
     def __init__(self, tools: VelaTools | None = None) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.errors import WorkerCrashedError
+from hwnas import registry
+from hwnas.errors import HwnasError, WorkerCrashedError
 from hwnas.measure._child import Child
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
@@ -25,12 +26,21 @@ from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ig
 
 _REFERENCE_BOUTS, _REFERENCE_PAUSE_S = 8, 0.25
 _REFERENCE_CRASHES = 1  # in all bouts
+_START_S = 60.0  # to import a runtime on a small board
 
 ResultCallback = Callable[[str, Result], None]
 
 
 def ignore_result(key: str, result: Result) -> None:
     """The ResultCallback of somebody who waits for the returned dictionary."""
+
+
+def _start_timeout_s(device: Device) -> float:
+    try:
+        adapter = registry.load("runtimes", device.runtime)
+    except HwnasError:  # the process itself will say what is wrong; a board may have what this machine lacks
+        return _START_S
+    return float(getattr(adapter, "start_timeout_s", _START_S))
 
 
 class Worker:
@@ -41,19 +51,24 @@ class Worker:
     cannot be used is a MeasurementError that blames no artefact. One thread at a time.
     """
 
-    def __init__(self, device: Device, *, command: Sequence[str] | None = None, start_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, device: Device, *, command: Sequence[str] | None = None, start_timeout_s: float | None = None
+    ) -> None:
         """Describe the process; it starts later.
 
         Args:
             device: sent to the child, which loads the device's runtime. With a `connection` the process runs on that
                 board, and everything else is the same.
             command: starts a child here that speaks the protocol; by default this Python.
-            start_timeout_s: importing a runtime on a small board takes its time.
+            start_timeout_s: importing a runtime on a small board takes its time. None: what its adapter says it needs
+                (`start_timeout_s`: some make an environment of their own first), or a minute.
 
         Raises:
             ConfigError, UnknownNameError: a setting of the device's connection is wrong.
         """
         self.device = device
+        if start_timeout_s is None:
+            start_timeout_s = _start_timeout_s(device)
         if device.connection and command is None:
             self._link = Link(device, start=board_processes(device), start_timeout_s=start_timeout_s)
             return

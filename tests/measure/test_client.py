@@ -24,7 +24,7 @@ from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
 from hwnas.measure.protocol import PROTOCOL
 from hwnas.measure.timing import TimingSettings
-from hwnas.testing.fake import fake_device
+from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.simulation import simulated_cost_ns
 from hwnas.types import Artefact, Device, MeasurementFailure, Option, Statistic
 from tests.measure.onnx_models import write_model
@@ -349,3 +349,10 @@ def test_the_child_imports_neither_torch_nor_tables() -> None:
 def test_a_description_of_an_absent_file_is_an_artefact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="absent"):
         artefact_from_file(tmp_path / "absent.onnx", format="onnx", precision="fp32")
+
+
+def test_an_adapter_may_need_longer_to_start_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeRuntime, "start_timeout_s", 0.05, raising=False)
+    silent = (sys.executable, "-c", "import time; time.sleep(60)")
+    with Worker(device(), command=silent) as worker, pytest.raises(MeasurementTimeoutError, match=r"within 0\.05 s"):
+        worker.context()
