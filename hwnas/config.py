@@ -74,6 +74,7 @@ class SpaceConfig(_Section):
     preset: str = Field(default="mobilenet-tiny", description="see `hwnas spaces`")
     resolutions: tuple[Count, ...] | None = _list("input sides in pixels", example="[16, 24]")
     precisions: tuple[Literal["fp32", "int8"], ...] | None = _list("per block", example='["int8"]')
+    kernel_sizes: tuple[Count, ...] | None = _list("to search among; all are trained", example="[3, 5]")
     width_mults: tuple[Positive, ...] | None = _list("multipliers of all channels", example="[1.0]")
     activation: str | None = _optional("everywhere; relu6 suits int8", example='"relu6"')
     channel_divisor: Count | None = _optional(

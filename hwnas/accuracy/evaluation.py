@@ -71,6 +71,11 @@ class SubnetEvaluator:
         self._calibration = [x for x, _ in train.plain(calibration_samples)]
         self._validation = list(validation.plain(validation_samples))
 
+    @property
+    def n_validation(self) -> int:
+        """How many images an accuracy is measured on."""
+        return sum(len(y) for _, y in self._validation)
+
     def extract(self, blocks: NamedBlocks) -> PlainNetwork:
         """The fp32 sub-network, recalibrated."""
         from hwnas.supernet.recalibration import recalibrate

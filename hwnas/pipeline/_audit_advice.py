@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwnas import registry
 from hwnas.config import Config
 from hwnas.errors import ConfigError
-from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE
+from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE, KERNEL_SIZES
 from hwnas.pipeline._audit_file import Audit
 from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.spaces.presets import CHANNEL_DIVISOR
@@ -42,6 +42,9 @@ def suggestion(audit: Audit) -> dict[str, Any]:
         values["space.activation"] = BASE_ACTIVATION
     if ("se", True) in left_out:
         values["space.se"] = False
+    large = [int(option) for choice, option in left_out if choice == "kernel_size"]
+    if large:
+        values["space.kernel_sizes"] = [k for k in (BASE_KERNEL_SIZE, *KERNEL_SIZES) if k not in large]
     multiple = recommended_multiple(audit.findings, best_precision(audit))
     if multiple > CHANNEL_DIVISOR:
         values["space.channel_divisor"] = multiple
@@ -130,6 +133,8 @@ def _mend(f: Finding) -> str:
         return "; set space.se = false"
     if f.choice == "precision":
         return '; set space.precisions = ["fp32"]'
+    if f.choice == "kernel_size":
+        return f"; leave {f.option} out of space.kernel_sizes (the search avoids it where it has the choice)"
     return "; the search avoids it by itself, its table knows the cost"
 
 
@@ -149,7 +154,7 @@ def _configured_space(config: Config) -> MobileNetSpace | None:
         space = registry.load("spaces", config.space.preset)(3, 10, **style)
     except TypeError as e:
         raise ConfigError(f"space {config.space.preset!r} does not take {', '.join(style)}: {e}") from e
-    return space if isinstance(space, MobileNetSpace) else None
+    return space.restrict(kernel_sizes=config.space.kernel_sizes) if isinstance(space, MobileNetSpace) else None
 
 
 def _options(space: MobileNetSpace) -> dict[str, set[object]]:

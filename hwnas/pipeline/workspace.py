@@ -145,7 +145,7 @@ class Workspace:
 
     @cached_property
     def space(self) -> MobileNetSpace:
-        """The networks to choose from: those whose precisions are asked for and legal on the device.
+        """The networks to choose from: those whose precisions are asked for and legal on the device, and their kernels.
 
         Raises:
             ConfigError: no precision is left.
@@ -157,7 +157,7 @@ class Workspace:
                 f"device {self.device.name!r} computes in {', '.join(self.device.precisions)}; "
                 f"the configuration asks for {', '.join(wanted)}"
             )
-        return self.training_space.restrict(precisions=legal)
+        return self.training_space.restrict(precisions=legal, kernel_sizes=self.config.space.kernel_sizes)
 
     @property
     def widest_precision(self) -> str:

@@ -140,16 +140,20 @@ class MobileNetSpace(Space):
         precisions: Sequence[str] | None = None,
         resolutions: Sequence[int] | None = None,
         width_mults: Sequence[float] | None = None,
+        kernel_sizes: Sequence[int] | None = None,
     ) -> Self:
         """The sub-space with fewer options, under the same name; slots of real blocks keep their names.
 
         Args:
             precisions: what is kept, None for all; likewise `resolutions` and `width_mults`.
+            kernel_sizes: of all stages; each keeps those of its own that are among them.
 
         Raises:
-            SpaceError: an option that this space does not have, or none at all.
+            SpaceError: an option that this space does not have, or none at all, or none for one of the stages.
         """
         arguments = self.arguments()
+        if kernel_sizes is not None:
+            arguments["stages"] = self._stages_with(kernel_sizes)
         kept = {"precisions": precisions, "resolutions": resolutions, "width_mults": width_mults}
         for what, options in kept.items():
             if options is None:
@@ -163,6 +167,26 @@ class MobileNetSpace(Space):
                 )
             arguments[what] = list(wanted)
         return self.from_arguments(self.name, arguments)
+
+    def _stages_with(self, kernel_sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """The stages as JSON values with fewer kernel sizes."""
+        wanted = check.options("kernel_sizes", kernel_sizes, each=lambda _, option: option)
+        known = sorted({k for stage in self.stages for k in stage.kernel_sizes})
+        wrong = [k for k in wanted if k not in known]
+        if wrong:
+            raise SpaceError(
+                f"space {self.name!r} has no {wrong[0]!r} among its kernel_sizes; allowed: {', '.join(map(str, known))}"
+            )
+        kept = []
+        for i, stage in enumerate(self.stages):
+            sizes = [k for k in stage.kernel_sizes if k in wanted]
+            if not sizes:
+                raise SpaceError(
+                    f"stage {i} of space {self.name!r} has the kernel sizes {', '.join(map(str, stage.kernel_sizes))}; "
+                    f"of {', '.join(map(str, wanted))} none is left"
+                )
+            kept.append({**stage.to_json(), "kernel_sizes": sizes})
+        return kept
 
     def with_io(self, in_channels: int, n_classes: int) -> Self:
         """The same space for other data.

@@ -214,6 +214,14 @@ def test_int8_that_gains_nothing_is_left_out_and_its_faults_with_it() -> None:
     assert suggestion(only_int8) == {"space.precisions": ["fp32"]}
 
 
+def test_a_kernel_size_that_is_left_out_is_left_out_of_the_search() -> None:
+    found = made_up(slow("kernel_size", 7, precision="int8", by=9.0))
+    assert suggestion(found) == {"space.kernel_sizes": [3, 5]}
+    (line,) = advice(Config(), found)
+    assert "leave 7 out of space.kernel_sizes" in line
+    assert advice(Config().replaced(suggestion(found)), found) == []
+
+
 def test_suggested_values_are_values_of_a_configuration() -> None:
     def factor(case: Case) -> float:
         return 3.0 if case.option == "silu" or case.choice == "se" or case.block.precision == "int8" else 1.0

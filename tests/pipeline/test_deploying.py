@@ -169,8 +169,9 @@ def test_an_fp32_network_is_deployed_too(config: Config) -> None:
     assert manifest["accuracy"]["test_torch"] == manifest["accuracy"]["test_fp32"]
 
 
-@pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.4, False)])
-def test_fine_tuning_is_kept_only_if_it_helps_on_validation_images(
+# on 100 images the standard error of 0.5 is 0.05
+@pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.46, True), (0.44, False)])
+def test_fine_tuning_is_kept_unless_it_does_harm_on_validation_images(
     after: float, kept: bool, config: Config, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([0.5, after])

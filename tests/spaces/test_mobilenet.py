@@ -280,9 +280,20 @@ def test_restricting_to_everything_changes_nothing():
     assert space.restrict(precisions=PRECISIONS, resolutions=(8,), width_mults=(1.0,)) == space == space.restrict()
 
 
+def test_restricted_kernel_sizes_are_those_that_each_stage_has():
+    space = _space(stages=[_stage(kernel_sizes=(3, 5, 7)), _stage(kernel_sizes=(3, 5))])
+    part = space.restrict(kernel_sizes=(5, 7))
+    assert [stage.kernel_sizes for stage in part.stages] == [(5, 7), (5,)]
+    keys = {b.key for b in space.distinct_blocks()}
+    assert {b.key for b in part.distinct_blocks()} < keys
+    with pytest.raises(SpaceError, match=r"stage 1 .* has the kernel sizes 3, 5; of 7 none is left"):
+        space.restrict(kernel_sizes=(7,))
+
+
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
+        ({"kernel_sizes": (3, 9)}, "no 9 among its kernel_sizes; allowed: 3"),
         ({"resolutions": (16,)}, "no 16 among its resolutions; allowed: 8"),
         ({"precisions": ("fp16",)}, "no 'fp16' among its precisions; allowed: int8, fp32"),
         ({"precisions": "int8"}, "sequence of options"),
