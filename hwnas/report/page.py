@@ -93,6 +93,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "choices": tables.facts(m.architecture),
         "rejected": tables.rejected(m),
         "gains": tables.gains(m),
+        "slow_blocks": tables.slow_blocks(m),
         "latency_source": m.measured.source,
         "given": tables.stored_as(m.artefact.input),
         "taken": tables.stored_as(m.artefact.output),

@@ -13,7 +13,7 @@ from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, TensorInfo
 from hwnas.report.inputs import PredictionPoint, ReportInputs
 from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
-from hwnas.types import Direction
+from hwnas.types import Block, Direction
 
 _ESTIMATED = "estimated"
 
@@ -191,20 +191,38 @@ def stored_as(tensor: TensorInfo) -> str:
 
 
 def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
-    """The network against its own fp32 form; where int8 gains little, the blocks that stop it."""
+    """The network against its own fp32 form."""
     gain = manifest.precision_gain
     if gain is None:
         return ()
-    rows = [
+    speed = f"{quantity('latency_ms', gain.latency_ms)}, {gain.speedup:.2f} times as fast"
+    return (
         ("The same network in fp32", quantity("latency_ms", gain.fp32_latency_ms)),
-        (f"In {manifest.precision}", f"{quantity('latency_ms', gain.latency_ms)}, {gain.speedup:.2f} times as fast"),
-    ]
-    for block in gain.slow_blocks:
-        other = "no fp32 form" if block.fp32_latency_ms is None else quantity("latency_ms", block.fp32_latency_ms)
+        (f"In {manifest.precision}", speed),
+    )
+
+
+def slow_blocks(manifest: Manifest) -> Grid:
+    """The blocks that stop int8 where it gains little, the most expensive first; no rows if it gains enough."""
+    gain = manifest.precision_gain
+    rows = []
+    for slow in gain.slow_blocks if gain is not None else ():
+        block = Block.from_key(slow.block)
+        attributes = dict(block.attributes)
+        kernel = str(attributes.get("kernel_size", ""))
         rows.append(
-            (f"Stopped by {block.block}", f"{block.count} × {quantity('latency_ms', block.latency_ms)}; {other}")
+            (
+                block.kind,
+                f"{kernel} × {kernel}" if kernel else "",
+                " × ".join(map(str, block.in_shape)),
+                " × ".join(map(str, block.out_shape)),
+                f"{slow.count} ×",
+                quantity("latency_ms", slow.latency_ms),
+                "no such form" if slow.fp32_latency_ms is None else quantity("latency_ms", slow.fp32_latency_ms),
+                "" if slow.fp32_latency_ms is None else f"{slow.fp32_latency_ms / slow.latency_ms:.2f} ×",
+            )
         )
-    return tuple(rows)
+    return Grid(headers=("Block", "Kernel", "Input", "Output", "In it", "int8", "fp32", "Gain"), rows=tuple(rows))
 
 
 def facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -263,11 +263,20 @@ def test_an_estimate_is_never_called_measured() -> None:
 
 
 def test_the_blocks_that_stop_a_precision_are_named() -> None:
-    slow = {"block": "mbconv|in=8x8x8|out=8x8x8|stride=1|int8", "count": 2, "latency_ms": 0.2, "fp32_latency_ms": 0.1}
+    key = "mbconv|in=8x8x8|out=8x4x4|kernel_size=7,stride=2|int8"
+    slow = {"block": key, "count": 2, "latency_ms": 0.2, "fp32_latency_ms": 0.1}
     gain = {"fp32_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
     text = rendered(manifest=made_up.manifest(precision_gain=gain)).text
     assert "0.400 ms, 1.10 times as fast" in text
-    assert "Stopped by mbconv|in=8x8x8|out=8x8x8|stride=1|int8 2 × 0.200 ms; 0.100 ms" in text
+    assert "What stops int8" in text
+    assert "mbconv 7 × 7 8 × 8 × 8 8 × 4 × 4 2 × 0.200 ms 0.100 ms 0.50 ×" in text
+
+
+def test_a_precision_that_gains_enough_is_stopped_by_nothing() -> None:
+    gain = {"fp32_latency_ms": 0.8, "latency_ms": 0.4, "speedup": 2.0}
+    text = rendered(manifest=made_up.manifest(precision_gain=gain)).text
+    assert "2.00 times as fast" in text
+    assert "What stops" not in text
 
 
 def test_a_quantized_input_says_how_to_fill_it() -> None:
