@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,13 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         CheckpointError: the folder holds the checkpoint of another run.
         DivergenceError: a loss became NaN; the last good checkpoint is kept.
     """
+    from hwnas.supernet.training import stop_distributed
+
     work = Workspace(config)
     data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
-    with work.alone("training"):
+    # under torchrun the processes work together, and the first one alone writes
+    first_process = os.environ.get("RANK", "0") == "0"
+    with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
         first = trainer.resume()
         work.begin()
@@ -38,6 +44,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
             )
             with console.progress("train") as progress:
                 trainer.run(progress=progress)
+        stop_distributed()
     last = trainer.history[-1] if trainer.history else {}
     return {
         "title": "Supernet",

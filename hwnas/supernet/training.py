@@ -280,6 +280,13 @@ def start_distributed() -> bool:
     return True
 
 
+def stop_distributed() -> None:
+    """Leave the process group once all processes are done: one whose peers are still busy may abort while it ends."""
+    if _distributed():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 

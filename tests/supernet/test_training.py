@@ -259,15 +259,15 @@ def test_two_processes_train_as_one(space, tmp_path) -> None:
         "from pathlib import Path; from torch import distributed\n"
         "from tests.supernet.conftest import make_space\n"
         "from tests.supernet.test_training import make_trainer\n"
-        "from hwnas.supernet.training import start_distributed\n"
+        "from hwnas.supernet.training import start_distributed, stop_distributed\n"
         "assert start_distributed()\n"
         "t = make_trainer(make_space(), Path(sys.argv[1])); t.run(until=2)\n"
         "s = torch.cat([p.flatten() for p in t.supernet.parameters()]); a = s.clone(); distributed.all_reduce(a)\n"
-        "assert torch.allclose(a / 2, s); distributed.destroy_process_group()\n"
+        "assert torch.allclose(a / 2, s); stop_distributed()\n"
     )
     root = str(Path(__file__).parents[2])
     path = tmp_path / "c.safetensors"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(program)]
     done = subprocess.run([*command, str(path), root], capture_output=True, text=True, check=False, cwd=root)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-6000:]
     assert load_checkpoint(path).meta["step"] == 2
