@@ -32,6 +32,7 @@ from hwnas.pipeline.costs import (
     reference_path,
     table_path,
 )
+from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 
@@ -48,9 +49,11 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     Raises:
         TableContextError: the tables were measured in another context (machine, runtime version, threads).
         MeasurementError: the runtime cannot be started, or dies on one block after the other.
+        ConfigError: the device is a board, and nobody said where it is.
         OSError: a table cannot be written; what was measured before is kept.
     """
     work = Workspace(config)
+    check_reachable(work.device)
     space = work.space
     started = time.monotonic()
     networks = list(sample_networks(work))

@@ -143,3 +143,9 @@ def test_a_table_that_ships_for_another_context_is_left_alone(
     monkeypatch.setattr("hwnas.latency_tables.folder", lambda: Path(config.output.folder, "latency_tables"))
     pipeline.profile(tiny_config(tmp_path / "new", {"device.threads": 2}), console=ReadConsole())
     assert measured
+
+
+def test_a_board_that_nobody_said_the_place_of_is_refused_with_the_way_to_say_it(tmp_path: Path) -> None:
+    run = tiny_config(tmp_path / "run", {"device.name": "raspberry-pi-5"})
+    with pytest.raises(ConfigError, match="hwnas devices new my-raspberry-pi-5 --like raspberry-pi-5 --host"):
+        pipeline.profile(run, console=ReadConsole())
