@@ -25,6 +25,8 @@ from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
 from hwnas.supernet.elastic import NamedBlocks, Supernet
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
+_LET_GO_S = 0.5  # for threads that wait for a lock nobody holds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -281,9 +283,15 @@ def start_distributed() -> bool:
 
 
 def stop_distributed() -> None:
-    """Leave the process group once all processes are done: one whose peers are still busy may abort while it ends."""
+    """Leave the process group once all processes are done.
+
+    Gloo's threads still hold the tensors that were reduced last, and need Python's lock to let them go. A thread that
+    asks for it while the interpreter ends takes the process down ("terminate called without an active exception"), so
+    the lock is free for a moment first.
+    """
     if _distributed():
         distributed.barrier()
+        time.sleep(_LET_GO_S)
         distributed.destroy_process_group()
 
 
