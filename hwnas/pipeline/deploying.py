@@ -459,7 +459,16 @@ def _gain_rows(manifest: Manifest) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         (f"{manifest.precision} against fp32", f"{gain.speedup:.2f} times as fast ({gain.fp32_latency_ms:.3f} ms)")
     ]
-    for block in gain.slow_blocks[:3]:
-        other = "" if block.fp32_latency_ms is None else f", in fp32 {block.fp32_latency_ms:.4f}"
-        rows.append(("  stopped by", f"{block.count} x {block.block}: {block.latency_ms:.4f} ms{other}"))
+    if gain.slow_blocks:
+        worst = gain.slow_blocks[0]
+        block = Block.from_key(worst.block)
+        kernel = next((f" {v} x {v}" for k, v in block.attributes if k == "kernel_size"), "")
+        other = "" if worst.fp32_latency_ms is None else f", in fp32 {worst.fp32_latency_ms:.4f}"
+        rows.append(
+            (
+                "  stopped most by",
+                f"{block.kind}{kernel} of {' x '.join(map(str, block.in_shape))}: {worst.latency_ms:.4f} ms{other} "
+                f"({len(gain.slow_blocks)} such blocks in the report)",
+            )
+        )
     return rows

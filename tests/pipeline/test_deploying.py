@@ -12,7 +12,7 @@ import pytest
 from hwnas import pipeline
 from hwnas.accuracy import SubnetEvaluator
 from hwnas.config import Config
-from hwnas.deployment import Manifest
+from hwnas.deployment import BlockGain, Manifest, PrecisionGain
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline import deploying, verifying
@@ -212,3 +212,12 @@ def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
     (folder / made.path).write_bytes(b"another")
     with pytest.raises(ArtefactError, match=r"compiled\.bin is not the file that was verified"):
         pipeline.verify(folder, console=ReadConsole())
+
+
+def test_the_block_that_stops_int8_most_is_told_in_short(finished: FinishedRun) -> None:
+    manifest = Manifest.read(finished.deployment)
+    slow = BlockGain(block="mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8", count=1, latency_ms=0.2, fp32_latency_ms=0.1)
+    gain = PrecisionGain(fp32_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
+    rows = dict(deploying._gain_rows(manifest.model_copy(update={"precision_gain": gain})))
+    assert rows["int8 against fp32"] == "0.90 times as fast (0.900 ms)"
+    assert rows["  stopped most by"].startswith("mbconv 7 x 7 of 8 x 4 x 4: 0.2000 ms, in fp32 0.1000 (1 such blocks")
