@@ -20,6 +20,7 @@ from hwnas.files import write_whole
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import Array, Artefact, Device, Option, Session
 
+from ._shared import listing
 from ._vela import VelaTools, shared_tools
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite file
@@ -147,11 +148,11 @@ class EthosUSession:
             "source": _source(versions),
             "outputs_by": _outputs_by(versions),
             "npu_operators": str(e["npu_operators"]),
-            "cpu_operators": _listing(e["cpu_operators"]) or "none",
+            "cpu_operators": listing(e["cpu_operators"]) or "none",
             "cascaded_operators": str(e["cascaded_operators"]),
-            "cycles": f"{cycles} in all, NPU {e['npu_cycles']}, memory {_listing(e['access_cycles']) or 'none'}",
+            "cycles": f"{cycles} in all, NPU {e['npu_cycles']}, memory {listing(e['access_cycles']) or 'none'}",
             "macs_utilisation": f"{100 * used:.1f} % of {e['macs_per_cycle']:g} MACs a cycle",
-            "peak_bytes": _listing(e["peak_bytes"]) or "none",
+            "peak_bytes": listing(e["peak_bytes"]) or "none",
             "remarks": e["words"] or "none",
         }
 
@@ -210,7 +211,7 @@ def _refuse_cpu_operators(estimate: Mapping[str, Any], path: Path, options: Mapp
     left = {name: n for name, n in estimate["cpu_operators"].items() if name not in _AT_THE_ENDS}
     if left and not options["cpu_operators"]:
         raise MeasurementError(
-            f"{path}: Vela leaves {_listing(left)} to the CPU, whose time it does not estimate. It says: "
+            f"{path}: Vela leaves {listing(left)} to the CPU, whose time it does not estimate. It says: "
             f"{estimate['words']} Choose other operators, or accept estimates without them by the device's option "
             "cpu_operators = true"
         )
@@ -228,8 +229,3 @@ def _source(versions: Mapping[str, str]) -> str:
 
 def _outputs_by(versions: Mapping[str, str]) -> str:
     return f"tflite-micro {versions['tflite_micro']}, reference kernels on this machine's CPU"
-
-
-def _listing(counts: Mapping[str, int]) -> str:
-    """`Sin 2, Floor 1`: the most first."""
-    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -5,7 +5,7 @@ This module knows blocks and torch modules, not file formats, devices or search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import fold_batchnorm, quantize
-from hwnas.types import Block
+from hwnas.types import PRECISIONS, Block
 
 
 def boundary(kind: str, shape: tuple[int, ...]) -> Block:
@@ -28,6 +28,8 @@ _REFERENCE = ((24, 32), (24, 32), (32, 16), (32, 16), (32, 16), (64, 8), (64, 8)
 
 def reference_blocks(precision: str) -> list[Block]:
     """The drift reference: never change it, or every table's reference time loses its meaning."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
     act = ("activation", "relu6")
     blocks = [
         Block(
@@ -87,6 +89,15 @@ def deployable(
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
     with _one_thread():  # sums in another order would give other ranges, and so another file
         return quantize(network, [images], symmetric=symmetric)
+
+
+def sample(
+    blocks: Sequence[Block], *, precision: str, seed: int, symmetric: bool = False
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network of these blocks with random weights as it would ship, and the shape (C, H, W) of its input."""
+    rng = np.random.default_rng(seed)
+    network = random_network(list(blocks), rng)
+    return deployable(network, precision=precision, rng=rng, symmetric=symmetric), network.in_shape
 
 
 @contextmanager

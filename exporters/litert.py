@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
-from hwnas.types import PRECISIONS, Artefact, Block, TensorSpec
+from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,8 +72,7 @@ class LiteRtExporter:
             blocks.insert(0, _networks.boundary("quantize", block.in_shape))
             if block.kind != "dequantize":
                 blocks.append(_networks.boundary("dequantize", block.out_shape))
-        rng = np.random.default_rng(seed)
-        model = _networks.deployable(_networks.random_network(blocks, rng), precision=block.precision, rng=rng)
+        model, _ = _networks.sample(blocks, precision=block.precision, seed=seed)
         written = _writer()(
             model,
             block.in_shape,
@@ -100,10 +97,8 @@ class LiteRtExporter:
         """
         from . import _networks
 
-        rng = np.random.default_rng(seed)
-        network = _networks.random_network(list(blocks), rng)
-        model = _networks.deployable(network, precision=precision, rng=rng)
-        written = _writer()(model, network.in_shape, names=("input", "logits"), layout=self.layout)
+        model, in_shape = _networks.sample(blocks, precision=precision, seed=seed)
+        written = _writer()(model, in_shape, names=("input", "logits"), layout=self.layout)
         return _write(*written, path, precision=precision)
 
     def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
@@ -117,8 +112,6 @@ class LiteRtExporter:
         """
         from . import _networks
 
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
         return LiteRtExporter().export_sample(_networks.reference_blocks(precision), path, precision=precision)
 
 

@@ -14,12 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
-from hwnas.types import PRECISIONS, Artefact, Block, TensorSpec
+from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -80,9 +78,7 @@ class OnnxExporter:
             blocks.insert(0, _networks.boundary("quantize", block.in_shape))
         if integers_out and block.kind != "quantize":
             blocks.append(_networks.boundary("dequantize", block.out_shape))
-        rng = np.random.default_rng(seed)
-        network = _networks.random_network(blocks, rng)
-        model = _networks.deployable(network, precision=block.precision, rng=rng, symmetric=self._symmetric)
+        model, _ = _networks.sample(blocks, precision=block.precision, seed=seed, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
         if integers_in:
             _qdq.quantize_input(proto.graph, channels_last=self._channels_last)
@@ -113,10 +109,8 @@ class OnnxExporter:
 
         from . import _networks
 
-        rng = np.random.default_rng(seed)
-        network = _networks.random_network(list(blocks), rng)
-        model = _networks.deployable(network, precision=precision, rng=rng, symmetric=self._symmetric)
-        example = torch.zeros(1, *network.in_shape)
+        model, in_shape = _networks.sample(blocks, precision=precision, seed=seed, symmetric=self._symmetric)
+        example = torch.zeros(1, *in_shape)
         proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
         return self._write(proto, path, precision=precision)
 
@@ -133,12 +127,9 @@ class OnnxExporter:
 
         from . import _networks
 
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
-        rng = np.random.default_rng(0)
-        network = _networks.random_network(_networks.reference_blocks(precision), rng)
-        model = _networks.deployable(network, precision=precision, rng=rng, symmetric=self._symmetric)
-        proto = _trace(model, torch.zeros(1, *network.in_shape), names=("input", "logits"), dynamic_batch=False)
+        blocks = _networks.reference_blocks(precision)
+        model, in_shape = _networks.sample(blocks, precision=precision, seed=0, symmetric=self._symmetric)
+        proto = _trace(model, torch.zeros(1, *in_shape), names=("input", "logits"), dynamic_batch=False)
         return self._write(proto, path, precision=precision)
 
     def _integers(self, shape: tuple[int, ...]) -> TensorSpec:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Self
 
 from hwnas.errors import MeasurementError
 from hwnas.measure.energy import Reading
@@ -105,3 +106,28 @@ def _leave_pinned_cores() -> None:
         with suppress(OSError):  # a container may grant no others
             if others:
                 os.sched_setaffinity(0, others)  # of this thread alone
+
+
+class SampledMeter:
+    """What meters share that count themselves or have a sampler do it: entered, the sampler runs.
+
+    Attributes:
+        _sampler: None where the hardware counts.
+        _sleep: waits for so many seconds.
+    """
+
+    _sampler: PowerSampler | None
+    _sleep: Callable[[float], None]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        self._sleep(seconds)
+
+    def __enter__(self) -> Self:
+        if self._sampler is not None:
+            self._sampler.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()

@@ -13,7 +13,7 @@ from hwnas.errors import ConfigError, MeasurementError, MissingPackageError
 from hwnas.measure.energy import MeterInfo, Reading, check_meter_options
 from hwnas.types import Option
 
-from ._sampling import PowerSampler
+from ._sampling import PowerSampler, SampledMeter
 
 _COUNTER_UPDATE_S = 0.1  # of the slowest boards, 0.02 of others (Yang et al., 2024, "Part-time power measurements")
 _COUNTER_SETTLE_S = 0.2  # clocks rise with the load
@@ -22,7 +22,7 @@ _AVERAGED_SETTLE_S = 1.0  # from Ampere on, nvmlDeviceGetPowerUsage is the mean 
 _DEFAULTS: Mapping[str, Option] = {"index": 0, "uuid": ""}
 
 
-class NvmlMeter:
+class NvmlMeter(SampledMeter):
     """One GPU board. `options`: `index` (NVML's, which is PCI order) or `uuid`.
 
     The driver's total-energy counter is read where there is one (Volta and later); elsewhere the power is sampled.
@@ -88,19 +88,6 @@ class NvmlMeter:
             return self._sampler.reading()
         energy_mj = float(self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption))
         return Reading(energy_mj=energy_mj, time_s=self._clock())
-
-    def wait(self, seconds: float) -> None:
-        """Sleep."""
-        self._sleep(seconds)
-
-    def __enter__(self) -> NvmlMeter:
-        if self._sampler is not None:
-            self._sampler.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
 
     def _find(self, index: int, uuid: str) -> Any:
         nvml = self._nvml

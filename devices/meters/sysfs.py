@@ -14,7 +14,7 @@ from hwnas.measure.energy import MeterInfo, Reading, check_meter_options
 from hwnas.types import Option
 
 from ._rails import Rail, all_rails, rail_of_file
-from ._sampling import PowerSampler
+from ._sampling import PowerSampler, SampledMeter
 
 _SYS = Path("/sys")
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")  # what Jetson modules call the rail that feeds all others
@@ -23,7 +23,7 @@ _SMALLEST_W = 0.001  # of a rail, as hwmon and iio tell it
 _DEFAULTS: Mapping[str, Option] = {"rails": "", "path": ""}
 
 
-class SysfsMeter:
+class SysfsMeter(SampledMeter):
     """Sums rails.
 
     `options`: `rails`, labels with commas between, or `path`, one file of power or energy. Without either it takes the
@@ -70,19 +70,6 @@ class SysfsMeter:
         if self._sampler is not None:
             return self._sampler.reading()
         return Reading(energy_mj=self._sum(), time_s=self._clock())
-
-    def wait(self, seconds: float) -> None:
-        """Sleep."""
-        self._sleep(seconds)
-
-    def __enter__(self) -> SysfsMeter:
-        if self._sampler is not None:
-            self._sampler.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
 
     def _sum(self) -> float:
         return sum(rail.read() for rail in self._rails)

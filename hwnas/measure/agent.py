@@ -32,7 +32,7 @@ from hwnas.errors import ConfigError, MeasurementError, MeasurementTimeoutError,
 from hwnas.files import sha256_file
 from hwnas.measure._child import Child
 from hwnas.measure._store import Store
-from hwnas.measure.protocol import AGENT_PROTOCOL, error_to_json
+from hwnas.measure.protocol import AGENT_PROTOCOL, answer, error_to_json
 
 _LARGEST_BYTES = 2 << 30  # whatever the caller allows
 _LONGEST_S = 3600.0  # likewise, for one request to the measuring process
@@ -77,13 +77,7 @@ class Agent:
 
     def answer(self, request: Request) -> dict[str, Any]:
         """The reply to one request; a failure is a reply too."""
-        try:
-            operation = self._operations.get(request["op"])
-            if operation is None:
-                raise ConfigError(f"unknown operation {request['op']!r}; known: {', '.join(self._operations)}")
-            return {"id": request["id"], "ok": True, "result": operation(request)}
-        except Exception as e:  # noqa: BLE001  the caller decides; this process must stay usable
-            return {"id": request.get("id"), "ok": False, "error": error_to_json(e)}
+        return answer(request, self._operations)
 
     def kill_worker(self) -> None:
         """End the measuring process at once. May be called from another thread, right before this process ends."""

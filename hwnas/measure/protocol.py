@@ -9,13 +9,13 @@ nor runtimes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hwnas import errors
-from hwnas.errors import HwnasError, MeasurementError
+from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.types import Artefact, Device, TensorSpec
 
 PROTOCOL = 2
@@ -64,3 +64,14 @@ def error_to_json(error: Exception) -> dict[str, str]:
 def error_from_json(value: Mapping[str, str]) -> HwnasError:
     """The error to raise in the parent for one reported by the child."""
     return _CARRIED.get(value["type"], MeasurementError)(value["message"])
+
+
+def answer(request: Mapping[str, Any], operations: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any]:
+    """The reply to one request. A failure is a reply too: the caller decides, and this process must stay usable."""
+    try:
+        operation = operations.get(request["op"])
+        if operation is None:
+            raise ConfigError(f"unknown operation {request['op']!r}; known: {', '.join(operations)}")
+        return {"id": request["id"], "ok": True, "result": operation(request)}
+    except Exception as e:  # noqa: BLE001  whatever a runtime raises
+        return {"id": request.get("id"), "ok": False, "error": error_to_json(e)}

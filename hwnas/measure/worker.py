@@ -21,7 +21,7 @@ import numpy as np
 from hwnas import registry
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.measure.energy import Meter, measure_energies, open_meter
-from hwnas.measure.protocol import PROTOCOL, artefact_from_json, device_from_json, error_to_json
+from hwnas.measure.protocol import PROTOCOL, answer, artefact_from_json, device_from_json
 from hwnas.measure.timing import TimingSettings, time_rounds
 from hwnas.types import Device, Runtime, Session
 
@@ -47,13 +47,7 @@ class Server:
 
     def answer(self, request: Request) -> dict[str, Any]:
         """The reply to one request. A failure is a reply too, whatever the runtime raised."""
-        try:
-            operation = self._operations.get(request["op"])
-            if operation is None:
-                raise ConfigError(f"unknown operation {request['op']!r}; known: {', '.join(self._operations)}")
-            return {"id": request["id"], "ok": True, "result": operation(request)}
-        except Exception as e:  # noqa: BLE001  the parent decides; this process must stay usable
-            return {"id": request.get("id"), "ok": False, "error": error_to_json(e)}
+        return answer(request, self._operations)
 
     def close_all(self) -> None:
         """Free every session."""

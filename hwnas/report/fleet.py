@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwnas.report._drawing import drawing_style, new_figure
+from hwnas.report._template import render
 from hwnas.report.palette import DARK, DEVICE_ROLES, LIGHT
 from hwnas.report.quantities import count, metric_name, percent, printable, quantity, wilson_interval
 from hwnas.report.svg import inline_svg
@@ -184,16 +185,7 @@ def _log_latency(axes: Axes) -> None:
 
 def render_fleet(inputs: FleetInputs) -> str:
     """The fleet as one HTML document that loads nothing; links lead to the deployments' own pages."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hwnas.report", package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("fleet.html").render(_context(inputs))
+    return render("fleet.html", _context(inputs))
 
 
 def _context(inputs: FleetInputs) -> dict[str, Any]:

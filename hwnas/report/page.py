@@ -14,6 +14,7 @@ import numpy as np
 
 from hwnas.files import write_whole
 from hwnas.report import architecture, figures, tables
+from hwnas.report._template import render
 from hwnas.report.inputs import ReportInputs
 from hwnas.report.palette import DARK, LIGHT
 from hwnas.report.quantities import count, digits, metric_name, percent, printable, quantity
@@ -50,16 +51,7 @@ def render_report(inputs: ReportInputs) -> str:
         StudyError: the study has no trial of that number.
         ValueError: a prediction point or a block is not what it should be.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hwnas.report", package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(_context(inputs))
+    return render("report.html", _context(inputs))
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
