@@ -1,16 +1,24 @@
-"""Files of lines that several processes append to, none of which is lost.
+"""Files of lines that several processes append to, none of which is lost or changed unnoticed.
 
 A line counts once its end is on disk: what a killed process or a full disk left without one is dropped on reading
-and cut off before the next append. Knows locks and the disk, not what a line says.
+and cut off before the next append. Sealed lines (`hwnas.integrity`) carry their number and a checksum, so damage in
+the middle is found line by line: `read_sealed` refuses it, `repair_sealed` puts the damaged lines aside and keeps the
+rest. Knows locks and the disk, not what a line says.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from hwnas.errors import IntegrityError
+from hwnas.files import open_own, write_whole
+from hwnas.integrity import line_checksum, open_line, seal_line
 
 
 def complete_lines(path: Path, *, start: int = 0) -> list[bytes]:
@@ -37,17 +45,149 @@ def append_lines(path: Path, lines: Sequence[str], *, first_line: str = "") -> N
         first_line: written before them if the file has no complete line yet.
 
     Raises:
+        ConfigError: the file is a symbolic link, or none of our own.
         OSError: the disk is full or the file cannot be written; it holds what it held before.
     """
     with _locked(path, create=bool(first_line)) as fd:
         size = _cut_tail(fd)
-        data = "".join([first_line if size == 0 else "", *lines]).encode()
+        _append(fd, size, "".join([first_line if size == 0 else "", *lines]).encode())
+
+
+# ---------------------------------------------------------------- sealed lines
+
+
+def append_sealed(path: Path, entries: Sequence[Mapping[str, Any]], *, first: Mapping[str, Any] | None = None) -> None:
+    """Append sealed lines under the file's lock and sync them: all of them, or none.
+
+    Args:
+        path: created if `first` is given.
+        entries: the values of each line.
+        first: of the first line, written before them if the file has no complete line yet.
+
+    Raises:
+        IntegrityError: the file's first or last line is damaged; nothing is appended to such a file.
+        ConfigError: the file is a symbolic link, or none of our own.
+        OSError: the disk is full or the file cannot be written; it holds what it held before.
+    """
+    with _locked(path, create=first is not None) as fd:
+        size = _cut_tail(fd)
+        head = _first_line(fd)
+        number, lines = 0, []
+        if head is None:
+            if first is None:
+                raise IntegrityError(f"{path} has no complete first line")
+            number, lines = 1, [seal_line(first, number=1)]
+            checksum = line_checksum(lines[0].rstrip("\n").encode())
+        else:
+            checksum = line_checksum(head)
+            last = _last_line(fd, size)
+            number, _ = open_line(last, first="" if last == head else checksum)
+        lines += [seal_line(e, number=number + i, first=checksum) for i, e in enumerate(entries, start=1)]
+        _append(fd, size, "".join(lines).encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedLines:
+    """What is in a file of sealed lines.
+
+    Attributes:
+        entries: the values of every sound line, the first included, in the order they were written.
+        problems: what is wrong, a sentence each; empty for a file as it was written.
+        damaged: the lines that are not sound, as they are.
+    """
+
+    entries: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...]
+    damaged: tuple[bytes, ...]
+
+
+def inspect_sealed(path: Path) -> SealedLines:
+    """Everything in a file of sealed lines that is sound, and what is not. Without a sound first line nothing is.
+
+    Raises:
+        FileNotFoundError: there is no file.
+    """
+    return _inspected(complete_lines(path))
+
+
+def read_sealed(path: Path) -> list[dict[str, Any]]:
+    """The values of all lines of a file, the first included; a last line without its end is left out.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        IntegrityError: a line is damaged, lost, doubled or moved; names all that is wrong.
+    """
+    found = inspect_sealed(path)
+    if found.problems:
+        raise IntegrityError("; ".join(found.problems))
+    return list(found.entries)
+
+
+def repair_sealed(path: Path) -> tuple[str, ...]:
+    """Put the damaged lines of a file aside, into `<file>.damaged`, and keep the sound ones.
+
+    A file whose first line is damaged is put aside whole, since nobody can say what its other lines are about.
+
+    Returns:
+        What was wrong, a sentence each; empty if nothing was, or there is no file.
+
+    Raises:
+        OSError: the file cannot be written; it is as it was.
+    """
+    if not path.exists():
+        return ()
+    with _locked(path, create=False) as fd:
+        size = _cut_tail(fd)
+        raw = os.pread(fd, size, 0).split(b"\n")[:-1]
+        found = _inspected(raw)
+        if not found.problems:
+            return ()
+        if found.damaged:
+            aside = path.with_name(path.name + ".damaged")
+            with _locked(aside, create=True) as other:
+                _append(other, _cut_tail(other), b"".join(line + b"\n" for line in found.damaged))
+        if not found.entries:
+            path.unlink()
+            return found.problems
+        lines = [seal_line(found.entries[0], number=1)]
+        first = line_checksum(lines[0].rstrip("\n").encode())
+        lines += [seal_line(e, number=i, first=first) for i, e in enumerate(found.entries[1:], start=2)]
+        write_whole(path, "".join(lines).encode())
+    return found.problems
+
+
+def _inspected(lines: Sequence[bytes]) -> SealedLines:
+    if not lines:
+        return SealedLines(entries=(), problems=(), damaged=())
+    try:
+        checksum = line_checksum(lines[0])
+        number, head = open_line(lines[0])
+        if number != 1:
+            raise IntegrityError(f"it says that it is line {number}")
+    except IntegrityError as e:
+        return SealedLines(entries=(), problems=(f"line 1 is damaged: {e}",), damaged=tuple(lines))
+    sound: dict[int, dict[str, Any]] = {1: head}
+    problems, damaged, after = [], [], 1
+    for position, line in enumerate(lines[1:], start=2):
         try:
-            _write(fd, data)
-            os.fsync(fd)
-        except BaseException:
-            os.ftruncate(fd, size)  # what was written of it is no entry
-            raise
+            number, values = open_line(line, first=checksum)
+        except IntegrityError as e:
+            problems.append(f"line {position} is damaged: {e}")
+            damaged.append(line)
+            continue
+        if number in sound:
+            problems.append(f"line {position} stands twice")
+        elif number < after:
+            problems.append(f"line {position} stood elsewhere when it was written")
+        after = max(after, number)
+        sound.setdefault(number, values)
+    lost = after - len(sound) - len(damaged)
+    if lost > 0:
+        problems.append(f"{lost} {'line is' if lost == 1 else 'lines are'} missing")
+    return SealedLines(entries=tuple(sound[n] for n in sorted(sound)), problems=tuple(problems), damaged=tuple(damaged))
+
+
+# ---------------------------------------------------------------- the file
 
 
 @contextmanager
@@ -55,12 +195,55 @@ def _locked(path: Path, *, create: bool) -> Iterator[int]:
     """A file descriptor with the exclusive lock; closing it frees the lock, also when the process dies."""
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+    while True:
+        fd = open_own(path, create=create)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_at(fd, path):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether an open file still has its name: another process may have put a repaired one in its place."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
-        os.close(fd)
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _first_line(fd: int) -> bytes | None:
+    """The first line without its newline, None if there is none."""
+    found = b""
+    while b"\n" not in found:
+        piece = os.pread(fd, 4096, len(found))
+        if not piece:
+            return None
+        found += piece
+    return found.partition(b"\n")[0]
+
+
+def _last_line(fd: int, size: int) -> bytes:
+    """The last line without its newline, of a file that ends with one."""
+    found = b""
+    start = size - 1
+    while start > 0 and b"\n" not in found:
+        step = min(start, 4096)
+        start -= step
+        found = os.pread(fd, step, start) + found
+    return found.rpartition(b"\n")[2]
+
+
+def _append(fd: int, size: int, data: bytes) -> None:
+    """Write at the end of a file of that size, and sync; all or nothing."""
+    try:
+        _write(fd, data)
+        os.fsync(fd)
+    except BaseException:
+        os.ftruncate(fd, size)  # what was written of it is no entry
+        raise
 
 
 def _cut_tail(fd: int) -> int:

@@ -19,6 +19,7 @@
     │                                        (something to install there) and LinkLostError (hwnas.measure)
     ├── InfeasibleError (ValueError)         no network keeps the limits; names the smallest reachable value
     ├── StudyError (ValueError)              a study does not fit what is asked of it
+    ├── IntegrityError (ValueError)          a file does not hold what was written to it
     ├── ExportError (RuntimeError)           a network cannot be written in a format
     ├── ArtefactError (ValueError)           an artefact is missing, damaged or not what its manifest says
     └── VerificationError (RuntimeError)     a deployment does not keep its promises
@@ -53,6 +54,16 @@ class UnknownNameError(HwnasError, LookupError):
         self.given = given
         self.known = tuple(sorted(known))
         super().__init__(f"unknown {what} {given!r}; known: {', '.join(self.known) or 'none'}")
+
+
+class IntegrityError(HwnasError, ValueError):
+    """A file, or a line of one, does not hold what was written to it.
+
+    Readers of a kind of file catch it as a `ValueError` and raise their own error, which names the file and says what
+    to do.
+    """
+
+    exit_status = 2
 
 
 class MissingPackageError(HwnasError, ImportError):

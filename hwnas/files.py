@@ -1,17 +1,25 @@
-"""Files written whole: a reader never sees half of one. Knows bytes and JSON, not what they mean."""
+"""Files written whole: a reader never sees half of one. Knows bytes, JSON and checksums, not what they mean."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from hwnas.errors import ConfigError
+from hwnas.integrity import open_document, seal_document
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it holds either its old or its new content, whatever happens in between.
+
+    A new file gets the permissions that the umask leaves, a replaced one keeps its own. A symbolic link is replaced,
+    not followed.
 
     Raises:
         OSError: the disk is full or the folder is not writable; the old file is untouched, no
@@ -19,17 +27,58 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         with os.fdopen(fd, "wb") as f:
+            mode = _mode(path)
+            if mode is not None:
+                os.fchmod(fd, mode)
             f.write(data)
             f.flush()
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.fsync(fd)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _mode(path: Path) -> int | None:
+    """Permissions of a regular file, None if there is none."""
+    try:
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(found) if stat.S_ISREG(found) else None
+
+
+def open_own(path: Path, *, create: bool) -> int:
+    """A descriptor for reading and writing of a file of our own, which is never emptied or followed elsewhere.
+
+    Args:
+        path: of the file, such as a lock or a file that is appended to.
+        create: make it if there is none, with the permissions that the umask leaves.
+
+    Raises:
+        ConfigError: it is a symbolic link, or no regular file.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags | (os.O_CREAT if create else 0), 0o666)
+    except OSError:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise _not_ours(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_ours(path)
+    return fd
+
+
+def _not_ours(path: Path) -> ConfigError:
+    what = "a symbolic link" if path.is_symlink() else "no regular file"
+    return ConfigError(f"{path} is {what}, and hwnas writes to it; remove it, or name another folder")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -40,6 +89,29 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file."""
     return json.loads(Path(path).read_text())
+
+
+def write_document(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON document with its checksum, indented and whole; `read_document` notices if a byte of it changes.
+
+    Raises:
+        OSError: it cannot be written; an older one is untouched.
+    """
+    write_json(path, seal_document(values))
+
+
+def read_document(path: Path, *, is_older: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+    """The values of a JSON document that `write_document` wrote.
+
+    Args:
+        path: of the file.
+        is_older: see `hwnas.integrity.open_document`.
+
+    Raises:
+        OSError: it cannot be read.
+        IntegrityError: its content is not what was written.
+    """
+    return open_document(Path(path).read_bytes(), is_older=is_older)
 
 
 def sha256_file(path: Path) -> str:
