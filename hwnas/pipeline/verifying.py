@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hwnas._console import Console
-from hwnas.deployment import SAMPLES, Manifest, checked_artefact
-from hwnas.errors import ArtefactError, VerificationError
+from hwnas.deployment import Manifest, Samples, checked_artefact
+from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
 from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 
@@ -44,10 +44,11 @@ def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, A
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
     for companion in manifest.companions:
         checked_artefact(folder, companion, precision=manifest.precision)
-    inputs, expected = read_samples(folder)
+    samples = Samples.read(folder)
+    expected = samples.outputs
     with Worker(manifest.described_device(here=here)) as worker:
         context = dict(worker.context())
-        found = worker.predict(artefact, inputs)
+        found = worker.predict(artefact, samples.inputs)
         same = _same_context(manifest.device.context, context)
         statistic = measure_latency(
             worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
@@ -135,25 +136,6 @@ def shown_costs(costs: Mapping[str, float]) -> dict[str, float]:
 def source_of(context: Mapping[str, str]) -> str:
     """`measured`, or what a runtime without hardware says of its numbers: `estimated by ...`."""
     return context.get("source", MEASURED)
-
-
-def read_samples(folder: Path) -> tuple[Array, Array]:
-    """The stored inputs and the outputs torch computed for them.
-
-    Raises:
-        ArtefactError: the file is missing or damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        stored = load_file(folder / SAMPLES)
-        inputs, outputs = stored["inputs"], stored["outputs"]
-    except (OSError, SafetensorError, KeyError) as e:
-        raise ArtefactError(f"{folder / SAMPLES} is missing or damaged ({e}); export the network again") from e
-    if inputs.ndim != 4 or outputs.ndim != 2 or len(inputs) != len(outputs) or inputs.dtype != np.float32:
-        raise ArtefactError(f"{folder / SAMPLES} holds other arrays than expected; export the network again")
-    return inputs, outputs
 
 
 def compare(found: Array, expected: Array) -> tuple[float, float]:

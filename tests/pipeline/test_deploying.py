@@ -15,7 +15,8 @@ from hwnas.config import Config
 from hwnas.deployment import BlockGain, Manifest, PrecisionGain
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
-from hwnas.pipeline import deploying, verifying
+from hwnas.pipeline import _candidate, deploying, verifying
+from hwnas.pipeline._deployment_summary import gain_rows
 from hwnas.pipeline.workspace import Workspace
 from hwnas.query import query
 from hwnas.search import load_study
@@ -45,7 +46,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
             statistic = measure(*arguments, **options)
             return dataclasses.replace(statistic, fastest=2 * statistic.fastest) if next(calls) in which else statistic
 
-        monkeypatch.setattr(deploying, "measure_latency", measure_or_exaggerate)
+        monkeypatch.setattr(_candidate, "measure_latency", measure_or_exaggerate)
 
     return install
 
@@ -218,6 +219,6 @@ def test_the_block_that_stops_int8_most_is_told_in_short(finished: FinishedRun) 
     manifest = Manifest.read(finished.deployment)
     slow = BlockGain(block="mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8", count=1, latency_ms=0.2, fp32_latency_ms=0.1)
     gain = PrecisionGain(fp32_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
-    rows = dict(deploying._gain_rows(manifest.model_copy(update={"precision_gain": gain})))
+    rows = dict(gain_rows(manifest.model_copy(update={"precision_gain": gain})))
     assert rows["int8 against fp32"] == "0.90 times as fast (0.900 ms)"
     assert rows["  stopped most by"].startswith("mbconv 7 x 7 of 8 x 4 x 4: 0.2000 ms, in fp32 0.1000 (1 such blocks")

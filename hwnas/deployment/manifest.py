@@ -1,14 +1,4 @@
-"""A deployment: a folder with the artefact, what was promised and what was measured.
-
-    model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
-    reference.onnx        the fixed network that times the machine's drift
-    samples.safetensors   a few inputs with the outputs torch computed for them
-    manifest.json         everything else (`Manifest`)
-    report.html           the same for people
-
-It is enough to verify the network again on a machine that has only the runtime. This module must
-never know torch, tables or search.
-"""
+"""Everything a deployment promises and what was found, as `manifest.json`. Knows text, not what made the numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +15,6 @@ from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-SAMPLES = "samples.safetensors"
 
 
 class _Section(BaseModel):

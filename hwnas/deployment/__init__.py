@@ -1,0 +1,48 @@
+"""A deployment: a folder with the artefact, what was promised and what was measured.
+
+    model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
+    reference.onnx        the fixed network that times the machine's drift
+    samples.safetensors   a few inputs with the outputs torch computed for them
+    manifest.json         everything else (`Manifest`)
+    report.html           the same for people
+
+It is enough to verify the network again on a machine that has only the runtime. This package must
+never know torch, tables or search.
+"""
+
+from hwnas.deployment.manifest import (
+    MANIFEST,
+    SCHEMA,
+    Accuracy,
+    ArtefactInfo,
+    BlockGain,
+    DeviceInfo,
+    InputInfo,
+    Latency,
+    Manifest,
+    Measured,
+    Parity,
+    PrecisionGain,
+    TensorInfo,
+    checked_artefact,
+)
+from hwnas.deployment.samples import SAMPLES, Samples
+
+__all__ = [
+    "MANIFEST",
+    "SAMPLES",
+    "SCHEMA",
+    "Accuracy",
+    "ArtefactInfo",
+    "BlockGain",
+    "DeviceInfo",
+    "InputInfo",
+    "Latency",
+    "Manifest",
+    "Measured",
+    "Parity",
+    "PrecisionGain",
+    "Samples",
+    "TensorInfo",
+    "checked_artefact",
+]

@@ -1,0 +1,152 @@
+"""A network of the study on its way to a deployment: its weights, its file, its time. Knows one candidate at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.deployment import Latency, Measured
+from hwnas.errors import TableContextError
+from hwnas.measure import Worker
+from hwnas.pipeline.costs import MIXED, Costs, artefact_precision, precision_of, reference_path, table_path
+from hwnas.pipeline.verifying import MEASURED, limit_problems, measure_latency, measured_values, shown_costs, source_of
+from hwnas.pipeline.workspace import Workspace
+from hwnas.query import Answer
+from hwnas.types import Artefact, Block
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwnas.accuracy import SubnetEvaluator
+    from hwnas.supernet.plain import PlainNetwork
+
+MARGIN = 0.03  # a measured latency must stay below its limit by this share: what repeating it may differ by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A network of the study, extracted.
+
+    Attributes:
+        answer: what the study knows of it.
+        blocks: with their slots' names.
+        plain: in fp32, recalibrated.
+        network: at its blocks' precisions; what would ship.
+    """
+
+    answer: Answer
+    blocks: tuple[tuple[str, Block], ...]
+    plain: PlainNetwork
+    network: nn.Module
+
+    @classmethod
+    def extract(cls, work: Workspace, evaluator: SubnetEvaluator, answer: Answer) -> Candidate:
+        """The network that answers, with weights."""
+        blocks = work.space.named_blocks(work.space.encode(answer.architecture))
+        plain = evaluator.extract(blocks)
+        return cls(answer=answer, blocks=blocks, plain=plain, network=evaluator.quantize(plain))
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """(H, W) of its input."""
+        _, height, width = self.plain.in_shape
+        return height, width
+
+    @property
+    def table_precision(self) -> str:
+        """The table that its latency belongs to: `fp32`, `int8` or `mixed`."""
+        return precision_of([b for _, b in self.blocks])
+
+    @property
+    def precision(self) -> str:
+        """What its file counts as: `fp32` or `int8`."""
+        return artefact_precision(self.table_precision)
+
+    def with_network(self, network: nn.Module) -> Candidate:
+        """The same with other weights."""
+        return dataclasses.replace(self, network=network)
+
+    def write(self, work: Workspace, folder: Path) -> Artefact:
+        """Write the file that would ship into a folder."""
+        import torch
+
+        example = torch.zeros(1, *self.plain.in_shape)
+        path = folder / f"model.{work.exporter.format}"
+        return work.exporter.export(self.network, example, path, precision=self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Why a candidate is not deployed.
+
+    Attributes:
+        answer: what the study knows of it.
+        reason: for people.
+    """
+
+    answer: Answer
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a manifest keeps it."""
+        return {"trial": self.answer.number, "reason": self.reason, "predicted": self.answer.values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where the candidates of one export are measured and held against its limits.
+
+    Attributes:
+        work: the run.
+        worker: of its device.
+        costs: what is known about cost there.
+        limits: metric -> limit.
+    """
+
+    work: Workspace
+    worker: Worker
+    costs: Costs
+    limits: Mapping[str, float]
+
+    def measure(self, candidate: Candidate, artefact: Artefact) -> tuple[Measured, list[str]]:
+        """What the runtime says of a candidate's file, and which limits it misses."""
+        precision = candidate.table_precision
+        reference, reference_ms = self.reference(precision)
+        statistic = measure_latency(self.worker, artefact, reference=reference, reference_ms=reference_ms)
+        values = {**candidate.answer.values, **measured_values(statistic, artefact)}
+        if self.costs.energy is not None and "energy_mj" in statistic.costs:
+            values["energy_mj"] = self.costs.energy.comparable(statistic.costs, precision)
+        source = source_of(self.worker.context())
+        margin = MARGIN if source == MEASURED else 0.0  # an estimate repeats exactly
+        measured = Measured(latency_ms=Latency.of(statistic), costs=shown_costs(statistic.costs), source=source)
+        return measured, limit_problems(values, self.limits, margin=margin)
+
+    def reference(self, precision: str) -> tuple[Artefact, float]:
+        """The reference model of a table, and its time when the table was begun.
+
+        Raises:
+            TableContextError: the table was measured in another context than the one that candidates are timed in.
+        """
+        from hwnas.cost.table import LatencyTable, TableContext
+        from hwnas.measure import artefact_from_file
+
+        path = table_path(self.work, precision)
+        context = LatencyTable.open(path).context
+        reference = artefact_from_file(
+            reference_path(self.work, precision),
+            format=self.work.exporter.format,
+            precision=artefact_precision("fp32" if precision == MIXED else precision),
+        )
+        here = TableContext.of(
+            self.work.device,
+            self.worker.context(),
+            precision=precision,
+            reference_sha256=reference.sha256,
+            reference_ms=context.reference_ms,
+        )
+        if differences := context.differences(here):
+            raise TableContextError(str(path), differences)
+        return reference, context.reference_ms

@@ -1,0 +1,130 @@
+"""What a manifest says of a network that was measured and tested. Knows what is written, not how it is decided."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import __version__, registry
+from hwnas.deployment import SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured
+from hwnas.files import sha256_file
+from hwnas.pipeline._candidate import Bench, Candidate, Rejection
+from hwnas.pipeline._test_images import TestResult
+from hwnas.pipeline.costs import Costs
+from hwnas.pipeline.gaining import precision_gain
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Artefact, CompilesForBoard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A candidate that keeps its limits and computes what torch does.
+
+    Attributes:
+        candidate: the network.
+        artefact: its file, in `folder`.
+        measured: of that file.
+        tested: likewise.
+        folder: what will ship.
+    """
+
+    candidate: Candidate
+    artefact: Artefact
+    measured: Measured
+    tested: TestResult
+    folder: Path
+
+
+def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> Manifest:
+    """The manifest; the reference model and what a board's compiler makes are put beside it.
+
+    Args:
+        bench: where it was measured.
+        proven: what ships.
+        rejected: the candidates before it.
+    """
+    work, worker = bench.work, bench.worker
+    candidate, artefact, answer = proven.candidate, proven.artefact, proven.candidate.answer
+    reference, reference_ms = bench.reference(candidate.table_precision)
+    kept_reference = f"reference.{work.exporter.format}"
+    shutil.copyfile(reference.path, proven.folder / kept_reference)
+    predicted = dict(answer.values)
+    predicted |= {f"{m}_upper": v for m, v in answer.upper.items() if v != answer.values.get(m)}
+    return Manifest(
+        schema_number=SCHEMA,
+        space=work.space.name,
+        architecture=dict(answer.architecture),
+        blocks=tuple(b.key for _, b in candidate.blocks),
+        device=DeviceInfo(
+            name=work.device.name,
+            runtime=work.device.runtime,
+            threads=work.device.threads,
+            options=dict(work.device.options),
+            context=dict(worker.context()),
+            cores=work.device.cores,
+            connection=dict(work.device.connection),
+            # without such a limit a machine that cannot read the meter can still verify
+            meter=work.device.meter if "energy_mj" in bench.limits else "",
+            meter_options=dict(work.device.meter_options) if "energy_mj" in bench.limits else {},
+            idle_w=work.device.idle_w if "energy_mj" in bench.limits else None,
+        ),
+        runtime=work.device.runtime,
+        precision=candidate.precision,
+        limits=dict(bench.limits),
+        predicted=predicted,
+        measured=proven.measured,
+        accuracy=proven.tested.accuracy,
+        parity=proven.tested.parity,
+        artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
+        reference=ArtefactInfo.of(reference, path=kept_reference),
+        reference_ms=reference_ms,
+        input=InputInfo(shape=candidate.plain.in_shape, mean=work.data.mean, std=work.data.std),  # type: ignore[arg-type]
+        classes=work.data.class_names,
+        rejected=tuple(r.to_dict() for r in rejected),
+        provenance=_provenance(work, bench.costs, trial=answer.number),
+        companions=tuple(_companions(work, artefact, proven.folder)),
+        runs=dict(worker.info(artefact)),
+        precision_gain=precision_gain(
+            work,
+            worker,
+            blocks=[b for _, b in candidate.blocks],
+            plain=candidate.plain,
+            artefact=artefact,
+            reference=reference,
+            reference_ms=reference_ms,
+        ),
+    )
+
+
+def _companions(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[ArtefactInfo]:
+    """What the board runs instead of the artefact, where a compiler makes it."""
+    from hwnas.measure import artefact_from_file
+
+    if isinstance(work.runtime, CompilesForBoard):
+        for path in work.runtime.companions(artefact, work.device, folder):
+            made = artefact_from_file(path, format=artefact.format, precision=artefact.precision)
+            yield ArtefactInfo.of(made, path=path.name)
+
+
+def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
+    c = work.config
+    packages = ("torch", "onnx", "numpy", "optuna")
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "hwnas": __version__,
+            "python": platform.python_version(),
+            **{p: registry.installed_version(p) for p in packages},
+        },
+        "seeds": {"data": c.data.seed, "train": c.train.seed, "search": c.search.seed},
+        "data": {"source": c.data.source, "fingerprint": work.data.fingerprint},
+        "space_fingerprint": work.space.fingerprint(),
+        "checkpoint_sha256": sha256_file(work.checkpoint),
+        "tables_sha256": dict(costs.hashes),
+        "trial": trial,
+    }

@@ -1,0 +1,87 @@
+"""The test images, read once, after everything is decided: accuracy, and whether the runtime computes what torch does.
+
+Knows one candidate and its file; never other candidates, limits or tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwnas.deployment import Accuracy, Parity, Samples
+from hwnas.errors import VerificationError
+from hwnas.measure import Worker
+from hwnas.pipeline._candidate import Candidate
+from hwnas.pipeline.verifying import compare, computes_exactly, parity_problems
+from hwnas.pipeline.workspace import Workspace
+from hwnas.types import Array, Artefact
+
+if TYPE_CHECKING:
+    from hwnas.accuracy import SubnetEvaluator
+
+N_SAMPLES = 16  # inputs stored with their outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What the test images told of a candidate.
+
+    Attributes:
+        accuracy: in torch and through the runtime.
+        parity: how far the two agree.
+        samples: what ships to verify it on.
+    """
+
+    __test__ = False  # not pytest's
+
+    accuracy: Accuracy
+    parity: Parity
+    samples: Samples
+
+
+def test_candidate(
+    work: Workspace, worker: Worker, candidate: Candidate, artefact: Artefact, *, evaluator: SubnetEvaluator
+) -> TestResult:
+    """Run the test images through torch and through the runtime.
+
+    Raises:
+        VerificationError: the runtime computes something else than torch.
+    """
+    import torch
+
+    from hwnas.accuracy import top1
+    from hwnas.supernet.elastic import resize
+
+    batches = list(work.stream("test").plain(work.config.deploy.test_samples))
+    images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
+    labels = torch.cat([y for _, y in batches]).numpy()
+    with torch.inference_mode():
+        expected: Array = torch.cat([candidate.network(x) for x in torch.split(images, 250)]).numpy()
+    inputs: Array = images.numpy()
+    outputs = [worker.predict(artefact, part) for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
+    found = np.concatenate(outputs)
+    difference, agreement = compare(found, expected)
+    scale = float(np.abs(expected).max())
+    exact = computes_exactly(artefact.precision, worker.context())
+    problems = parity_problems(exact, difference, agreement, scale=scale)
+    if problems:
+        raise VerificationError(
+            f"{work.device.runtime} does not compute what torch does for trial {candidate.answer.number}: {problems[0]}"
+        )
+    # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
+    agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
+    accuracy = Accuracy(
+        validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
+        validation_fp32=evaluator.accuracy(candidate.plain, resolution=candidate.resolution),
+        test_torch=float((expected.argmax(1) == labels).mean()),
+        test_fp32=top1(candidate.plain, batches, resolution=candidate.resolution),
+        test_runtime=float((found.argmax(1) == labels).mean()),
+        n_test=len(labels),
+    )
+    return TestResult(
+        accuracy=accuracy,
+        parity=Parity(max_abs_diff=difference, top1_agreement=agreement, n=len(labels)),
+        samples=Samples(inputs=inputs[agreed].copy(), outputs=expected[agreed].copy()),
+    )
