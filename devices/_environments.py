@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwnas._places import cache_folder
 from hwnas.errors import MeasurementError
 
 _LIMIT_S = 900.0  # of each of making, installing, and waiting for another process that does
@@ -53,7 +54,7 @@ class ToolEnvironment:
         """Where the environment is once it is complete; it is complete whenever this exists."""
         what = "\n".join((*sorted(self.requirements), str(sys.implementation.cache_tag), sysconfig.get_platform()))
         digest = hashlib.sha256(what.encode()).hexdigest()[:12]
-        return _cache_folder() / "hwnas" / "environments" / f"{self.name}-{digest}"
+        return cache_folder() / "hwnas" / "environments" / f"{self.name}-{digest}"
 
     def python(self) -> Path:
         """The environment's Python; the environment is made first if there is none.
@@ -127,11 +128,6 @@ class ToolEnvironment:
             f"This needs a network, once. Without one, install {' '.join(self.requirements)} elsewhere and set "
             f"{self.variable} to that Python; on Debian, venv is the package python3-venv"
         )
-
-
-def _cache_folder() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(given) if os.path.isabs(given) else Path.home() / ".cache"  # (its specification wants it absolute)
 
 
 def _python_of(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hwnas import _places
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.files import write_json, write_whole
 
@@ -69,8 +70,7 @@ class Engine:
 
 def cache_folder() -> Path:
     """Where engines and caches are kept: `$XDG_CACHE_HOME/hwnas/tensorrt`, by default below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "hwnas" / "tensorrt"
+    return _places.cache_folder() / "hwnas" / "tensorrt"
 
 
 def cache_path(library: Library, settings: BuildSettings, ending: str) -> Path:

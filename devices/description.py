@@ -6,12 +6,13 @@ Knows the fields of a description; neither connects to a device nor loads its ru
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
+from hwnas._places import user_path
+from hwnas._toml import read_toml
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.types import PRECISIONS, Device
 
@@ -41,18 +42,12 @@ def load_device(name_or_path: str | Path) -> Device:
     """
     text = str(name_or_path)
     if text.endswith(".toml") or len(Path(text).parts) > 1:
-        path = Path(text)
+        path = user_path(text)
     elif text in device_names():
         path = _FOLDER / f"{text}.toml"
     else:
         raise UnknownNameError("device", text, (*device_names(), "or the path of a .toml file"))
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"cannot read the device description {path}: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path} is not valid TOML: {e}") from e
-    return _device(path, values)
+    return _device(path, read_toml(path, what="device description"))
 
 
 def _device(path: Path, values: Mapping[str, Any]) -> Device:

@@ -1,14 +1,22 @@
-"""Writes TOML that people edit: every key with a comment, absent keys as commented examples.
+"""Reads TOML as people save it, and writes TOML that people edit: every key with a comment, absent ones as examples.
 
 The standard library reads TOML but does not write it. Knows values, not what they configure.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas.errors import ConfigError
+
+_MOST_BYTES = 1 << 20  # what people write is a thousandth of it; a device file never ends
 
 Value = str | bool | int | float | Sequence["Value"]
 
@@ -28,6 +36,47 @@ class Entry:
     value: Value | None
     comment: str = ""
     example: str = ""
+
+
+def read_toml(path: Path, *, what: str) -> dict[str, Any]:
+    """The values of a file; a byte order mark, as some editors write it, is left out.
+
+    Args:
+        path: of the file.
+        what: it is; named in errors.
+
+    Raises:
+        ConfigError: it cannot be read, is not UTF-8, or not TOML.
+    """
+    try:
+        with open(path, "rb") as f:
+            data = f.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        raise ConfigError(f"the {what} {path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"the {what} {path} cannot be read: it is larger than {_MOST_BYTES:,} bytes")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"the {what} {path} cannot be read: it is UTF-16; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data[: e.start].count(b"\n") + 1
+        raise ConfigError(f"the {what} {path} cannot be read: line {line} is not UTF-8; save it as UTF-8") from e
+    return parse_toml(text.replace("\r\n", "\n"), where=str(path))
+
+
+def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """The values in a text.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{where} is not TOML: {e}") from e
+    except (ValueError, RecursionError) as e:  # a number of thousands of digits; thousands of brackets
+        raise ConfigError(f"{where} is not TOML that can be read: {e}") from e
 
 
 def format_value(value: Value) -> str:

@@ -87,6 +87,21 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[[budgets]]\nlatency_ms = 1\nlatency_fraction = 1", "budgets.0: give latency_ms or latency_fraction"),
         ("[budgets]\nlatency_ms = 1", "should be tables: write [[budgets]]"),
         ("[train", "my.toml is not TOML"),
+        ("[train]\nseed = 18446744073709551616", "train.seed is 18446744073709551616, but should be less than"),
+        ("[data]\nseed = 9223372036854775808", "data.seed is 9223372036854775808, but should be less than"),
+        ("[train]\nsteps = 99999999999999999999999", "should be less than or equal to 1000000000"),
+        ("[train]\nepochs = 1e308", "should be less than or equal to 1000000"),
+        ("[train]\nsteps = " + "9" * 5000, "my.toml is not TOML that can be read"),
+        ("[train]\nsteps = 0x" + "f" * 5000, "train.steps is a number of thousands of digits, but should be"),
+        ("x = " + "[" * 9999, "my.toml is not TOML that can be read"),
+        ("[output]\nfolder = ''", "output.folder is '', but should not be blank"),
+        ("[output]\nfolder = ' '", "output.folder is ' ', but should not be blank"),
+        ('[output]\nfolder = "a\\u0000b"', "output.folder is 'a\\x00b', but should have no NUL character"),
+        ("[data]\nsource = ''", "data.source is '', but should not be blank"),
+        ("[profile]\ntables = ''", "profile.tables is '', but should not be blank"),
+        ("[device]\nname = ''", "device.name is '', but should not be blank"),
+        ("[device]\nnames = ['cpu', '']", "device.names.1 is '', but should not be blank"),
+        ("budgets = [3]", "budgets is 3, but should be tables"),
     ],
 )
 def test_a_wrong_value_is_shown_with_what_is_allowed(text: str, expected: str) -> None:
@@ -122,10 +137,42 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xff\xfe\x00", "it is UTF-16; save it as UTF-8"),
+        ("[data]\nseed = 1".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"[data]\nsource = 'npz:f\xfcr.npz'", "line 2 is not UTF-8; save it as UTF-8"),
+        (b"#" * (1 << 20) + b"#", "it is larger than 1,048,576 bytes"),
+    ],
+)
+def test_a_file_that_is_not_text_is_refused(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
         load_config(tmp_path / "c.toml")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf[train]\nsteps = 7\n", b"[train]\r\nsteps = 7\r\n"])
+def test_a_file_as_other_systems_save_it_is_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(content)
+    assert load_config(tmp_path / "c.toml").train.steps == 7
+
+
+def test_a_folder_whose_name_is_not_utf_8_cannot_be_written_down_and_says_so() -> None:
+    with pytest.raises(ConfigError, match="should be UTF-8: rename what it names"):
+        Config().replaced({"output.folder": "caf\udce9"})
+
+
+def test_a_path_with_a_nul_is_refused() -> None:
+    with pytest.raises(ConfigError, match="it has a NUL character"):
+        load_config("a\0b.toml")
+
+
+def test_without_a_home_a_tilde_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    with pytest.raises(ConfigError, match="the home folder is not known; write the whole path"):
+        load_config("~no-such-user/run.toml")
 
 
 def test_a_run_that_was_moved_stays_in_its_new_folder(tmp_path: Path) -> None:
@@ -142,7 +189,7 @@ def test_the_quick_start_survives_the_way_to_toml_and_back() -> None:
 
 
 @given(
-    text=st.text(min_size=1),
+    text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(str.strip),
     number=st.floats(min_value=1e-300, allow_nan=False, allow_infinity=False),
     count=st.integers(1, 2**62),
     sides=st.none() | st.lists(st.integers(1, 512), min_size=1),

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas import registry
+from hwnas._places import user_path
 from hwnas.data.arrays import Data, RawData
 from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.idx import read_idx_folder
@@ -179,7 +180,7 @@ def _existing(argument: str, *, source: str, folder: bool) -> Path:
     what = "folder" if folder else "file"
     if not argument:
         raise DataError(f"the source {source!r} needs a {what}: {source}:PATH")
-    path = Path(argument).expanduser()
+    path = user_path(argument)
     if not (path.is_dir() if folder else path.is_file()):
         state = "does not exist" if not path.exists() else f"is not a {what}"
         raise DataError(f"the {what} {path} {state} (data source {source!r}, seen from {Path.cwd()})")

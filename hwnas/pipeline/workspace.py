@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas import registry
+from hwnas._places import user_path
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
@@ -48,7 +49,7 @@ class Workspace:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.folder = Path(config.output.folder)
+        self.folder = user_path(config.output.folder)
 
     def begin(self) -> None:
         """Make the folder and write the configuration into it, once nothing there contradicts it.
@@ -98,7 +99,7 @@ class Workspace:
     def tables(self) -> Path:
         """Folder of the device's latency tables."""
         chosen = self.config.profile.tables
-        return (Path(chosen) if chosen else self.folder / "latency_tables") / self.device.name
+        return (user_path(chosen) if chosen else self.folder / "latency_tables") / self.device.name
 
     @property
     def study(self) -> Path:

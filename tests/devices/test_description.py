@@ -99,7 +99,7 @@ def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
         ("idle_w = 0", "idle = 0", "'idle'.*known: meter, power_w, idle_w, options"),
         ("cores = [2, 3]", "cores = [-1]", "cores is"),
         ('provider = "CPUExecutionProvider"', "provider = [1]", "options is"),
-        ("threads = 4", "threads = ", "not valid TOML"),
+        ("threads = 4", "threads = ", "is not TOML"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(tmp_path: Path, old: str, new: str, words: str) -> None:

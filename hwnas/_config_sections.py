@@ -1,0 +1,237 @@
+"""The sections of a run's configuration: every key with what is allowed, what it means and an example.
+
+Knows values and their rules, not what stands behind them, nor how a file is read.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+_DEFAULT_EPOCHS = 20.0
+_DEFAULT_DEVICE = "cpu"
+_MOST = 10**9  # of what is counted; beyond it a number is a mistake
+
+
+def _text(value: str) -> str:
+    """A name or path: something to be seen, that a file can hold.
+
+    Raises:
+        ValueError: it is blank, has a NUL, or bytes that are no UTF-8 (as they come from the command line).
+    """
+    if not value.strip():
+        raise ValueError(f"is {value!r}, but should not be blank (from a variable that is not set?)")
+    if "\0" in value:
+        raise ValueError(f"is {value!r}, but should have no NUL character")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"is {value!r}, but should be UTF-8: rename what it names") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Threads = Annotated[int, Field(ge=1, le=4096)]
+Natural = Annotated[int, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what TOML's integers hold, and every generator takes
+Share = Annotated[float, Field(gt=0, lt=1)]  # both ends excluded
+ShareFrom0 = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _list(comment: str, *, example: str) -> Any:
+    """A list in TOML, absent by default; `strict` would refuse it for a tuple."""
+    return Field(default=None, strict=False, min_length=1, description=comment, examples=[example])
+
+
+def _optional(comment: str, *, example: str) -> Any:
+    return Field(default=None, description=comment, examples=[example])
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys, NaN and values of another type are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def device_name(name_or_path: str) -> str:
+    """What a device is called whose description is named so: a path's file name without its ending."""
+    is_path = name_or_path.endswith(".toml") or len(Path(name_or_path).parts) > 1
+    return Path(name_or_path).stem if is_path else name_or_path
+
+
+class DataConfig(Section):
+    """The images to learn from."""
+
+    source: Text = Field(
+        default="digits", description="digits, idx:FOLDER, npz:FILE, folder:DIR?size=64, python:module:function"
+    )
+    seed: Seed = Field(default=0, description="decides which images are set aside")
+    validation_fraction: Share = Field(
+        default=0.1, description="of the training images, if the source has no validation set"
+    )
+    test_fraction: Share = Field(default=0.2, description="of all images, if the source has no test set")
+
+
+class SpaceConfig(Section):
+    """The networks to choose from; what is left out stays as the preset has it."""
+
+    preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`")
+    resolutions: tuple[Count, ...] | None = _list("input sides in pixels", example="[16, 24]")
+    precisions: tuple[Literal["fp32", "int8"], ...] | None = _list("per block", example='["int8"]')
+    kernel_sizes: tuple[Count, ...] | None = _list("to search among; all are trained", example="[3, 5]")
+    width_mults: tuple[Positive, ...] | None = _list("multipliers of all channels", example="[1.0]")
+    activation: Text | None = _optional("everywhere; relu6 suits int8", example='"relu6"')
+    channel_divisor: Count | None = _optional(
+        "channels are multiples of it; some int8 kernels want 16 (`hwnas devices audit` tells)", example="16"
+    )
+    se: bool | None = _optional("squeeze-and-excitation everywhere or nowhere", example="false")
+
+
+class TrainConfig(Section):
+    """How the supernet is trained."""
+
+    strategy: Text = Field(default="sandwich", description="which networks a step trains")
+    n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=2, description="random networks a step, besides the largest and the smallest"
+    )
+    steps: Count | None = _optional("how long: give steps or epochs", example="2000")
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = _optional(
+        "passes over the training images", example=f"{_DEFAULT_EPOCHS:g}"
+    )
+    batch_size: Count = Field(default=128, description="images")
+    learning_rate: Positive = Field(default=0.1, description="at its peak")
+    warmup_fraction: ShareFrom0 = Field(
+        default=0.05, description="share of the steps with a rising rate; a cosine follows"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=3e-5, description="on weights, not on biases and norms")
+    label_smoothing: ShareFrom0 = Field(default=0.1, description="0: none")
+    ema_decay: ShareFrom0 = Field(default=0.999, description="of the averaged weights that are kept; 0: no average")
+    seed: Seed = Field(default=0, description="of weights, order and augmentation")
+    threads: Threads | None = _optional("of the processor; all if left out", example="2")
+    checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+    def total_steps(self, n_images: int) -> int:
+        """Optimiser steps for that many training images; 20 epochs if nothing was said."""
+        if self.steps is not None:
+            return self.steps
+        epochs = _DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        return max(1, math.ceil(epochs * n_images / self.batch_size))
+
+
+class DeviceConfig(Section):
+    """Where the network will run: see `hwnas devices`, or name the path of a description (.toml)."""
+
+    name: Text | None = _optional(f"give name or names; {_DEFAULT_DEVICE} if both are left out", example='"cpu"')
+    names: tuple[Text, ...] | None = _list("several devices, one supernet", example='["cpu", "boards/my-pi.toml"]')
+    threads: Threads | None = _optional("of the runtime; as described if left out", example="1")
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.name is not None and self.names is not None:
+            raise ValueError("give name or names, not both")
+        called = [device_name(n) for n in self.all]
+        twice = [n for n in called if called.count(n) > 1]
+        if twice:
+            raise ValueError(f"names has {twice[0]!r} twice; tables and studies are kept under this name")
+        return self
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every device as it is named in the file."""
+        return self.names or (self.name or _DEFAULT_DEVICE,)
+
+
+class ProfileConfig(Section):
+    """How the device is measured."""
+
+    n_networks: Annotated[int, Field(ge=4, le=100_000)] = Field(
+        default=40, description="whole networks measured to correct sums of blocks"
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(default=0.9, description="with which upper bounds hold")
+    rounds: Count | None = _optional("timed rounds at most; as many as are needed if left out", example="25")
+    tables: Text | None = _optional("folder of latency tables; the run's own if left out", example='"latency_tables"')
+
+
+class SearchConfig(Section):
+    """How networks are looked for and ranked."""
+
+    sampler: Text = Field(default="nsga2", description="nsga2, nsga3, tpe, random, ...")
+    n_trials: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=200, description="networks whose accuracy is measured"
+    )
+    population_size: Annotated[int, Field(ge=2, le=100_000)] = Field(default=32, description="of evolutionary samplers")
+    seed: Seed = Field(default=0, description="of the sampler")
+    validation_samples: Count | None = _optional("images that rank a network; all if left out", example="2000")
+    recalibration_samples: Count = Field(default=512, description="training images for BatchNorm statistics")
+    calibration_samples: Count = Field(default=256, description="training images for int8 ranges")
+
+
+class LimitsConfig(Section):
+    """What a network must keep: each line is a `<=`; none is needed."""
+
+    latency_ms: Positive | None = _optional("at batch 1", example="2.0")
+    latency_fraction: Positive | None = _optional(
+        "of the largest network's latency at the widest precision", example="0.5"
+    )
+    size_bytes: Positive | None = _optional("of the file", example="300e3")
+    macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
+    parameters: Positive | None = _optional("weights and biases", example="200e3")
+    peak_memory_bytes: Positive | None = _optional("of the activations, computed", example="100e3")
+    memory_bytes: Positive | None = _optional("arena or SRAM, where the device tells", example="200e3")
+    energy_mj: Positive | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
+
+    @model_validator(mode="after")
+    def _one_latency(self) -> Self:
+        if self.latency_ms is not None and self.latency_fraction is not None:
+            raise ValueError("give latency_ms or latency_fraction, not both")
+        return self
+
+    def given(self) -> dict[str, float]:
+        """Key -> value of what was said, as in the file."""
+        return {k: float(v) for k in LimitsConfig.model_fields if (v := getattr(self, k)) is not None}
+
+    def absolute(self) -> dict[str, float]:
+        """Metric -> limit, without `latency_fraction`, which needs a measured device."""
+        return {k: v for k, v in self.given().items() if k != "latency_fraction"}
+
+
+class BudgetConfig(LimitsConfig):
+    """A deployment on each device: what is said here takes the place of the same in [limits].
+
+    There may be any number of [[budgets]] tables; without one, [limits] is the only budget.
+    """
+
+    device: Text | None = _optional("the only one it is for; all if left out", example='"my-pi"')
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if not self.given():
+            raise ValueError(f"a budget needs a limit: {', '.join(LimitsConfig.model_fields)}")
+        return self
+
+
+class DeployConfig(Section):
+    """How the chosen network becomes a file."""
+
+    finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
+    finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")
+    candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")
+    test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
+
+
+class OutputConfig(Section):
+    """Where results are kept; a run goes on from what it finds there."""
+
+    folder: Text = Field(default="runs/default", description="made if missing")
