@@ -9,6 +9,7 @@ Runtime's documentation; none of them has run here. Knows sessions and descripti
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import ConfigError, MeasurementError, UnknownNameError
+from hwnas.foreign import as_written, quoted
 from hwnas.types import Device
 
 from ._shared import listing
@@ -57,6 +59,12 @@ _MOVEMENT = frozenset(
     {"Concat", "Constant", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice", "Squeeze", "Transpose"}
     | {"Unsqueeze", "MemcpyFromHost", "MemcpyToHost"}
 )
+# What an option of a provider may be: a description from elsewhere must not name libraries to be loaded here, nor files
+# to be read or written. A library goes by its bare name, which the system finds (LD_LIBRARY_PATH).
+_WORD = re.compile(r"[A-Za-z0-9._:,;=+ -]{0,200}")
+_NAMES_FILE = re.compile(r"path|dir|file|lib|plugin|cache|dump|config|context|prefix|profil|save|load|log", re.I)
+_LIBRARY_OPTIONS = ("backend_path",)  # QNN's, which cannot do without
+_LIBRARY = re.compile(r"(lib)?[A-Za-z0-9_]+\.(so(\.[0-9]+)*|dll|dylib)")
 _SHOWN = 8  # nodes named in a message
 
 
@@ -99,24 +107,47 @@ def provider_of(device: Device) -> Provider:
     given: dict[str, str] = {}
     for option, value in device.options.items():
         if option.startswith(_PREFIX) and option != _PREFIX:
+            _check_harmless(device, option.removeprefix(_PREFIX), str(value))
             given[option.removeprefix(_PREFIX)] = str(value)
         elif option not in _OPTIONS:
             raise ConfigError(
-                f"device {device.name!r} has an unknown option {option!r}; runtime 'onnxruntime' knows: "
+                f"device {device.name!r} has an unknown option {as_written(option)}; runtime 'onnxruntime' knows: "
                 f"{', '.join(_OPTIONS)}, and as provider.<option> those of the execution provider"
             )
     allow = device.options.get("allow_cpu_fallback", False)
     if not isinstance(allow, bool):
-        raise ConfigError(f"device {device.name!r}: option allow_cpu_fallback is {allow!r}; allowed: true or false")
-    name = full_name(str(device.options.get("provider", CPU)))
+        raise ConfigError(
+            f"device {device.name!r}: option allow_cpu_fallback is {as_written(allow)}; allowed: true or false"
+        )
+    provider = device.options.get("provider", CPU)
+    if not isinstance(provider, str) or not _WORD.fullmatch(provider):
+        raise ConfigError(
+            f"device {device.name!r}: option provider is {as_written(provider)}; allowed: the name of an execution "
+            "provider, as CUDA"
+        )
+    name = full_name(provider)
     options = {**_defaults(name, threads=device.threads), **given}
-    if not options.get("device_id", "0").isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", options.get("device_id", "0")):
         raise ConfigError(
             f"device {device.name!r}: option provider.device_id is {options['device_id']!r}; allowed: a number from 0"
         )
     # XNNPACK brings its own threads; those of ONNX Runtime's pool would only take their cores
     threads = 1 if name == f"Xnnpack{_SUFFIX}" else device.threads
     return Provider(name=name, options=options, given=given, allow_cpu_fallback=allow, threads=threads)
+
+
+def _check_harmless(device: Device, option: str, value: str) -> None:
+    """Refuse what would make a provider load a library of somebody's choice, or read or write a file."""
+    if option in _LIBRARY_OPTIONS:
+        allowed = "the bare name of a library that the system finds (LD_LIBRARY_PATH), as libQnnHtp.so"
+        fits = _LIBRARY.fullmatch(value) is not None
+    else:
+        allowed = "a word, and no option about files: those may load libraries or write here"
+        fits = _WORD.fullmatch(value) is not None and not _NAMES_FILE.search(option)
+    if not fits:
+        raise ConfigError(
+            f"device {device.name!r}: option provider.{quoted(option)} is {as_written(value)}; allowed: {allowed}"
+        )
 
 
 def full_name(name: str) -> str:

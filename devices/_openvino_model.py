@@ -5,6 +5,7 @@ Knows OpenVINO's core and models; never a session, torch or times.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
+from hwnas.foreign import as_written
 from hwnas.types import Device
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ERRORS = (RuntimeError, ValueError)
 _DEFAULTS: Mapping[str, str | bool] = {"device_name": "CPU", "inference_precision": "f32", "cpu_pinning": False}
 _FLOATS = ("f32", "f16", "bf16")
+_DEVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:,()-]{0,99}")
 _CHOOSERS = ("AUTO", "MULTI", "HETERO", "BATCH")  # OpenVINO's own devices, which decide at run time where to run
 _TELEMETRY = "openvino_telemetry"
 # What OpenVINO says of a file that holds no model; of one that it cannot compute it says other things.
@@ -80,12 +83,16 @@ def options_of(device: Device) -> dict[str, str | bool]:
             f"device {device.name!r}: option inference_precision is {options['inference_precision']!r}; allowed: "
             f"{', '.join(_FLOATS)}"
         )
+    if not _DEVICE_NAME.fullmatch(str(options["device_name"])):
+        raise ConfigError(
+            f"device {device.name!r}: option device_name is {as_written(options['device_name'])}; allowed: a name that "
+            "OpenVINO gives a device, as CPU or GPU.0"
+        )
     chooser = str(options["device_name"]).partition(":")[0]
     if chooser in _CHOOSERS:
-        there = ", ".join(import_openvino().Core().available_devices)
         raise ConfigError(
             f"device {device.name!r}: option device_name is {options['device_name']!r}, which decides by itself where "
-            f"to run; name the one that is meant; there are: {there}"
+            f"to run; name the one that is meant, as CPU, GPU or NPU"
         )
     return options
 

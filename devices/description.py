@@ -1,19 +1,24 @@
 """Read device descriptions: the TOML files beside this module, or the user's own.
 
-Knows the fields of a description; neither connects to a device nor loads its runtime.
+A description may be anybody's: everything in it is checked when it is read, the options of its runtime and meter and
+the settings of its connection too, as far as that needs neither. Knows the fields of a description; neither connects to
+a device nor loads its runtime.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
 from hwnas._places import user_path
 from hwnas._toml import read_toml
-from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.errors import ConfigError, HwnasError, MissingPackageError, UnknownNameError
+from hwnas.foreign import as_written, is_file_name, quoted
+from hwnas.measure.connection import check_connection
 from hwnas.types import PRECISIONS, Device
 
 SCHEMA = 1
@@ -23,6 +28,13 @@ _KEYS = (
     *("description", "known", "unknown", "options", "connection", "energy", "limits"),
 )
 _ENERGY_KEYS = ("meter", "power_w", "idle_w", "options")
+_LIMITS = (
+    *("latency_ms", "size_bytes", "macs", "parameters", "peak_memory_bytes", "memory_bytes", "arena_bytes"),
+    *("flash_bytes", "energy_mj"),
+)
+_LARGEST_WHOLE = 1 << 63  # TOML's own bound
+_MOST_PROCESSORS = 4096  # more than any machine has
+_LONGEST_TEXT, _MOST_OPTIONS = 4096, 256
 
 
 def device_names() -> tuple[str, ...]:
@@ -47,7 +59,68 @@ def load_device(name_or_path: str | Path) -> Device:
         path = _FOLDER / f"{text}.toml"
     else:
         raise UnknownNameError("device", text, (*device_names(), "or the path of a .toml file"))
-    return _device(path, read_toml(path, what="device description"))
+    values = read_toml(path, what="device description")
+    _check_numbers(path, values)
+    device = _device(path, values)
+    try:
+        check_device(device)
+    except MissingPackageError:
+        raise
+    except HwnasError as e:
+        raise ConfigError(f"{path}: {e}") from e
+    return device
+
+
+def check_device(device: Device) -> None:
+    """Check the parts of a description that others than this module know: runtime, connection, meter.
+
+    Nothing is contacted or started, and a runtime that is not installed here is left to the machine that has it.
+
+    Raises:
+        ConfigError, UnknownNameError: a name or a setting is not known, or is not what it may be.
+    """
+    if not is_file_name(device.name):
+        raise ConfigError(
+            f"{as_written(device.name)} cannot name a device, which its file does; allowed: letters, digits, '-', '_' "
+            "and '.', as in my-board"
+        )
+    for key, value in (*device.options.items(), *device.meter_options.items()):
+        if isinstance(value, str) and (len(value) > _LONGEST_TEXT or not value.isprintable()):
+            raise ConfigError(f"option {quoted(key)} is {as_written(value)}; allowed: a text in one line")
+    if device.runtime not in registry.names("runtimes"):
+        raise UnknownNameError("runtime", quoted(device.runtime), registry.names("runtimes"))
+    check_runtime = _hook("runtimes", device.runtime)
+    if check_runtime is not None:
+        check_runtime(device)
+    if device.connection:
+        check_connection(device.connection)
+    if device.meter:
+        check_meter = _hook("meters", device.meter)
+        if check_meter is not None:
+            check_meter(device.meter_options)
+    elif device.meter_options:
+        raise ConfigError("energy.options are those of a meter, and energy.meter names none")
+
+
+def _hook(kind: str, name: str) -> Callable[[Any], None] | None:
+    """How a runtime or a meter checks its options; None if it does not, or is not installed here."""
+    try:
+        found: Callable[[Any], None] | None = getattr(registry.load(kind, name), "check_options", None)
+    except MissingPackageError:
+        return None
+    return found
+
+
+def _check_numbers(path: Path, values: Mapping[str, Any]) -> None:
+    """No number that nothing could be done with: beyond 64 bits, infinite or none."""
+    for key, value in values.items():
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, dict):
+                _check_numbers(path, one)
+            elif (isinstance(one, int) and not -_LARGEST_WHOLE <= one < _LARGEST_WHOLE) or (
+                isinstance(one, float) and not math.isfinite(one)
+            ):
+                raise ConfigError(f"{path}: {quoted(key)} is {as_written(one)}; allowed: a finite number of 64 bits")
 
 
 def _device(path: Path, values: Mapping[str, Any]) -> Device:
@@ -55,22 +128,35 @@ def _device(path: Path, values: Mapping[str, Any]) -> Device:
         if key not in _KEYS:
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ConfigError(f"{path}: unknown key {key!r}{hint}; known: {', '.join(_KEYS)}")
-    if values.get("schema") != SCHEMA:
-        raise ConfigError(f"{path}: schema is {values.get('schema')!r}; this version of hwnas reads schema = {SCHEMA}")
+            raise ConfigError(f"{path}: unknown key {as_written(key)}{hint}; known: {', '.join(_KEYS)}")
+    if values.get("schema") != SCHEMA or isinstance(values["schema"], bool):
+        raise ConfigError(
+            f"{path}: schema is {as_written(values.get('schema'))}; this version of hwnas reads schema = {SCHEMA}"
+        )
     runtime = values.get("runtime")
     if runtime not in registry.names("runtimes"):
-        raise ConfigError(f"{path}: runtime is {runtime!r}; known: {', '.join(registry.names('runtimes'))}")
+        raise ConfigError(f"{path}: runtime is {as_written(runtime)}; known: {', '.join(registry.names('runtimes'))}")
     precisions = values.get("precisions", list(PRECISIONS))
-    if not isinstance(precisions, list) or not precisions or any(p not in PRECISIONS for p in precisions):
+    if (
+        not isinstance(precisions, list)
+        or not precisions
+        or any(p not in PRECISIONS for p in precisions)
+        or len({*precisions}) < len(precisions)
+    ):
         raise ConfigError(
-            f"{path}: precisions is {precisions!r}; allowed: a list of one or more of {', '.join(PRECISIONS)}"
+            f"{path}: precisions is {as_written(precisions)}; allowed: a list of one or more of "
+            f"{', '.join(PRECISIONS)}, each once"
         )
     energy = _table(path, "energy", values)
     for key in energy:
         if key not in _ENERGY_KEYS:
-            raise ConfigError(f"{path}: unknown key {key!r} in [energy]; known: {', '.join(_ENERGY_KEYS)}")
+            raise ConfigError(f"{path}: unknown key {as_written(key)} in [energy]; known: {', '.join(_ENERGY_KEYS)}")
     limits = _table(path, "limits", values)
+    for key in limits:
+        if key not in _LIMITS:
+            near = difflib.get_close_matches(key, _LIMITS, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigError(f"{path}: unknown key {as_written(key)} in [limits]{hint}; known: {', '.join(_LIMITS)}")
     return Device(
         name=path.stem,
         runtime=runtime,
@@ -93,26 +179,36 @@ def _device(path: Path, values: Mapping[str, Any]) -> Device:
 def _table(path: Path, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     found = values.get(key, {})
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: {key} is {found!r}; allowed: a table, written as [{key}]")
+        raise ConfigError(f"{path}: {key} is {as_written(found)}; allowed: a table, written as [{key}]")
     return found
 
 
 def _options(path: Path, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     found = values.get(key, {})
-    if not isinstance(found, dict) or not all(isinstance(v, str | int | float | bool) for v in found.values()):
-        raise ConfigError(f"{path}: {key} is {found!r}; allowed: a table of texts, numbers and booleans")
+    if (
+        not isinstance(found, dict)
+        or len(found) > _MOST_OPTIONS
+        or not all(isinstance(v, str | int | float | bool) for v in found.values())
+    ):
+        raise ConfigError(f"{path}: {key} is {as_written(found)}; allowed: a table of texts, numbers and booleans")
     return found
 
 
 def _text(path: Path, key: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a text")
+        raise ConfigError(f"{path}: {key} is {as_written(value)}; allowed: a text")
     return value
 
 
 def _cores(path: Path, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or any(isinstance(c, bool) or not isinstance(c, int) or c < 0 for c in value):
-        raise ConfigError(f"{path}: cores is {value!r}; allowed: a list of processor numbers from 0")
+    if (
+        not isinstance(value, list)
+        or any(isinstance(c, bool) or not isinstance(c, int) or not 0 <= c < _MOST_PROCESSORS for c in value)
+        or len({*value}) < len(value)
+    ):
+        raise ConfigError(
+            f"{path}: cores is {as_written(value)}; allowed: a list of processor numbers from 0, each once"
+        )
     return tuple(value)
 
 
@@ -120,7 +216,7 @@ def _amount(path: Path, key: str, value: object, *, zero: bool = False) -> float
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
-        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a number {'from' if zero else 'above'} 0")
+        raise ConfigError(f"{path}: {key} is {as_written(value)}; allowed: a number {'from' if zero else 'above'} 0")
     return float(value)
 
 
@@ -131,6 +227,6 @@ def _limit(path: Path, key: str, value: object) -> float:
 
 
 def _positive(path: Path, key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{path}: {key} is {value!r}; allowed: a whole number from 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_PROCESSORS:
+        raise ConfigError(f"{path}: {key} is {as_written(value)}; allowed: a whole number from 1 to {_MOST_PROCESSORS}")
     return value

@@ -8,6 +8,7 @@ torch, or what a model is for.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.files import write_whole
+from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import Array, Artefact, Device, Option, Session
 
@@ -26,6 +28,8 @@ from ._vela import VelaTools, shared_tools
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite file
 _AT_THE_ENDS = ("Quantize", "Dequantize")  # float tensors are the CPU's: no NPU takes them
 _LEAST_NS = 1.0  # of a file of which nothing runs on the NPU: a table's entries are positive
+
+_WORD = re.compile(r"[A-Za-z0-9._/-]{0,4096}")  # some become lines of a text that Vela's compiler takes
 
 # Everything `device.options` may hold, with its default; an empty text must be given.
 OPTIONS: Mapping[str, Option] = {
@@ -50,6 +54,15 @@ class EthosURuntime:
     def __init__(self, tools: VelaTools | None = None) -> None:
         """Args: tools: the process to ask; by default the one all runtimes of this process share."""
         self._tools = tools or shared_tools()
+
+    @staticmethod
+    def check_options(device: Device) -> None:
+        """Check `device.options` without the runtime.
+
+        Raises:
+            ConfigError, UnknownNameError: one is not known, or has a wrong value.
+        """
+        _options(device)
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Compile a file for the device's accelerator.
@@ -188,11 +201,19 @@ def _options(device: Device) -> dict[str, Option]:
     for option in device.options:
         if option not in OPTIONS:
             raise ConfigError(
-                f"device {device.name!r} has an unknown option {option!r}; runtime {EthosURuntime.name!r} knows: "
-                f"{', '.join(OPTIONS)}"
+                f"device {device.name!r} has an unknown option {as_written(option)}; "
+                f"runtime {EthosURuntime.name!r} knows: {', '.join(OPTIONS)}"
             )
     options = {**OPTIONS, **device.options}
     for option, value in options.items():
+        if type(value) is not type(OPTIONS[option]) or (isinstance(value, str) and not _WORD.fullmatch(value)):
+            kind = "true or false" if isinstance(OPTIONS[option], bool) else "a text of letters, digits and . _ - /"
+            raise ConfigError(f"device {device.name!r}: option {option} is {as_written(value)}; allowed: {kind}")
+        if option == "config" and (not str(value).endswith(".ini") or ".." in Path(str(value)).parts):
+            raise ConfigError(
+                f"device {device.name!r}: option config is {as_written(value)}; allowed: a file ending in .ini "
+                "that Vela ships, as Arm/vela.ini, or an absolute path"
+            )
         if value == "":
             raise ConfigError(
                 f"device {device.name!r} has no option {option!r}; the descriptions ethos-u55-128, ethos-u65-256 and "

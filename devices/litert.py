@@ -43,6 +43,15 @@ class LiteRtRuntime:
     precisions = frozenset(PRECISIONS)
     quantization = "asymmetric"
 
+    @staticmethod
+    def check_options(device: Device) -> None:
+        """Check `device.options` without the runtime.
+
+        Raises:
+            ConfigError, UnknownNameError: one is not known, or has a wrong value.
+        """
+        _wanted(device)
+
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Load a file with the device's threads.
 

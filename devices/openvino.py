@@ -47,6 +47,15 @@ class OpenVinoRuntime:
     precisions = frozenset(PRECISIONS)
     quantization = "asymmetric"
 
+    @staticmethod
+    def check_options(device: Device) -> None:
+        """Check `device.options` without the runtime.
+
+        Raises:
+            ConfigError, UnknownNameError: one is not known, or has a wrong value.
+        """
+        options_of(device)
+
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Compile a file for the device's threads and OpenVINO device.
 

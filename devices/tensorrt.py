@@ -11,10 +11,12 @@ Knows engines and GPUs; never torch, what a model is for, or where times are kep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
 from hwnas.errors import ConfigError, MeasurementError
+from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
 
@@ -25,6 +27,8 @@ from ._tensorrt_library import Library, find_library
 from ._tensorrt_session import TensorRtSession
 from .host import host_context
 
+_TARGET = re.compile(r"sm_[0-9]{2,3}[a-z]?")
+_LARGEST = (1 << 31) - 1
 # option -> its default, whose type is the option's type
 _OPTIONS: dict[str, Option] = {
     "target": "",
@@ -53,6 +57,15 @@ class TensorRtRuntime:
     formats = frozenset({"tensorrt-onnx"})
     precisions = frozenset(PRECISIONS)
     quantization = "symmetric"
+
+    @staticmethod
+    def check_options(device: Device) -> None:
+        """Check `device.options` without the runtime.
+
+        Raises:
+            ConfigError, UnknownNameError: one is not known, or has a wrong value.
+        """
+        _check_options(device)
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Build the file's engine, or find the one built before, and make it ready to run.
@@ -184,10 +197,15 @@ def _check_options(device: Device) -> dict[str, Option]:
                 f"{', '.join(_OPTIONS)}"
             )
         wanted = type(_OPTIONS[name])
-        if type(value) is not wanted or (wanted is int and int(value) < 0):
+        if type(value) is not wanted or (wanted is int and not 0 <= int(value) <= _LARGEST):
             kind = {str: "a text", int: "a whole number from 0", bool: "true or false"}[wanted]
             raise ConfigError(f"device {device.name!r}: option {name} is {value!r}; allowed: {kind}")
     options = {**_OPTIONS, **device.options}
+    if options["target"] and not _TARGET.fullmatch(str(options["target"])):
+        raise ConfigError(
+            f"device {device.name!r}: option target is {as_written(options['target'])}; allowed: a compute capability, "
+            "as sm_86"
+        )
     if options["float_type"] not in FLOAT_TYPES:
         raise ConfigError(
             f"device {device.name!r}: option float_type is {options['float_type']!r}; allowed: {', '.join(FLOAT_TYPES)}"

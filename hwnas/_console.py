@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwnas.errors import HwnasError, InfeasibleError
+from hwnas.foreign import printable
 from hwnas.types import ProgressCallback
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ class Console:
         self._line(text, prefix="warning: ", style="yellow")
 
     def error(self, text: str) -> None:
-        """Why the command ends without a result."""
-        self._line(text, prefix="error: ", style="bold red")
+        """Why the command ends without a result, in one line."""
+        self._line(" ".join(line.strip() for line in text.splitlines()), prefix="error: ", style="bold red")
 
     def failure(self, error: HwnasError) -> None:
         """An error in one line; with JSON output also as the document."""
@@ -154,7 +155,7 @@ class Console:
         if rows:
             self._out.print(_table(str(result.get("title", "")), result.get("columns", ()), rows))
         for note in result.get("notes", ()):
-            self._out.print(Text(str(note)), soft_wrap=True)
+            self._out.print(Text(_lines_of(str(note))), soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[ProgressCallback]:
@@ -171,10 +172,10 @@ class Console:
         if outer is None:
             self._drawing = drawing
             drawing.start()
-        task = drawing.add_task(label, total=None, rate="", note="")
+        task = drawing.add_task(printable(label), total=None, rate="", note="")
 
         def update(done: int, total: int, note: str) -> None:
-            drawing.update(task, completed=done, total=total, rate=meter.update(done, total), note=note)
+            drawing.update(task, completed=done, total=total, rate=meter.update(done, total), note=printable(note))
 
         try:
             yield update
@@ -215,23 +216,34 @@ class Console:
                 self._line(latest)
 
     def _line(self, text: str, *, prefix: str = "", style: str = "") -> None:
-        self._err.print(Text(prefix, style=style) + Text(text), soft_wrap=True)
+        self._err.print(Text(prefix, style=style) + Text(_lines_of(text)), soft_wrap=True)
 
     def _print_json(self, value: object) -> None:
         # past Rich, which would wrap and colour it
-        self._out.file.write(json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False)
+        self._out.file.write("".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text) + "\n")
         self._out.file.flush()
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    heading = Text(title, style="bold") if title else None
+    heading = Text(_lines_of(title), style="bold") if title else None
     table = Table(title=heading, title_justify="left", show_header=bool(columns), box=box.SIMPLE_HEAD)
     for row in rows[:1]:
         for i in range(len(row)):
             table.add_column(Text(columns[i]) if columns else "", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(format_value(cell)) for cell in row))
+        table.add_row(*(Text(_lines_of(format_value(cell))) for cell in row))
     return table
+
+
+def _lines_of(text: str) -> str:
+    """A text of one or more lines as it may be shown: parts of it may come from anywhere."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _json_escape(character: str) -> str:
+    """A character that a terminal would act on, as it may stand in a JSON string."""
+    return json.dumps(character, ensure_ascii=True)[1:-1]
 
 
 def _json_ready(value: object) -> object:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.errors import ConfigError
+from hwnas.foreign import ForeignFileError, read_foreign
 
 _MOST_BYTES = 1 << 20  # what people write is a thousandth of it; a device file never ends
 
@@ -49,12 +50,9 @@ def read_toml(path: Path, *, what: str) -> dict[str, Any]:
         ConfigError: it cannot be read, is not UTF-8, or not TOML.
     """
     try:
-        with open(path, "rb") as f:
-            data = f.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        data = read_foreign(path, limit_bytes=_MOST_BYTES)
+    except (OSError, ForeignFileError) as e:
         raise ConfigError(f"the {what} {path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
-    if len(data) > _MOST_BYTES:
-        raise ConfigError(f"the {what} {path} cannot be read: it is larger than {_MOST_BYTES:,} bytes")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ConfigError(f"the {what} {path} cannot be read: it is UTF-16; save it as UTF-8")
     try:

@@ -174,3 +174,36 @@ def test_long_json_lines_are_not_wrapped() -> None:
     made, out, _ = console(Clock(), json_output=True)
     made.result({"text": "long " * 100 + "[bold]"})
     assert json.loads(out.getvalue())["text"].endswith("[bold]")
+
+
+# ---------------------------------------------------------------- texts from elsewhere
+
+FOREIGN = "evil\x1b]0;owned\x07\x9b31m\u202e"
+SHOWN = r"evil\x1b]0;owned\x07\x9b31m\u202e"
+
+
+def test_escape_sequences_of_others_never_reach_the_terminal() -> None:
+    made, out, err = console(Clock(), terminal=True)
+    made.note(FOREIGN)
+    made.warn(FOREIGN)
+    made.error(FOREIGN)
+    made.table(FOREIGN, ["a"], [(FOREIGN,)])
+    made.result({"title": FOREIGN, "columns": ["a"], "rows": [(FOREIGN,)], "notes": [FOREIGN]})
+    with made.progress(FOREIGN) as progress:
+        progress(1, 2, FOREIGN)
+    for text in (out.getvalue(), err.getvalue()):
+        assert not {"\x1b]", "\x07", "\x9b", "\u202e"} & {*text, *(text[i : i + 2] for i in range(len(text)))}
+        assert SHOWN in text.replace("\n", "")
+
+
+def test_an_error_is_one_line() -> None:
+    made, _, err = console(Clock())
+    made.error("pip failed:\n  no network\n  at all")
+    assert err.getvalue() == "error: pip failed: no network at all\n"
+
+
+def test_json_of_foreign_texts_is_whole_and_holds_no_escape_sequence() -> None:
+    made, out, _ = console(Clock(), json_output=True)
+    made.result({"name": FOREIGN, "path": "\udcff", "smile": "😀"})
+    assert not any(c in out.getvalue() for c in "\x1b\x07\x9b\u202e\udcff")
+    assert json.loads(out.getvalue()) == {"name": FOREIGN, "path": "\udcff", "smile": "😀"}

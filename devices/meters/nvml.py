@@ -28,6 +28,15 @@ class NvmlMeter(SampledMeter):
     The driver's total-energy counter is read where there is one (Volta and later); elsewhere the power is sampled.
     """
 
+    @staticmethod
+    def check_options(options: Mapping[str, Option]) -> None:
+        """Check the options without looking for the meter.
+
+        Raises:
+            ConfigError: one is not known, or has a wrong value.
+        """
+        check_meter_options("nvml", options, _DEFAULTS)
+
     def __init__(
         self,
         options: Mapping[str, Option],

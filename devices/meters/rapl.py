@@ -43,6 +43,15 @@ class RaplMeter:
     `options`: `zones`, names with commas between (`package-0, package-0/dram`); all packages if it is empty.
     """
 
+    @staticmethod
+    def check_options(options: Mapping[str, Option]) -> None:
+        """Check the options without looking for the meter.
+
+        Raises:
+            ConfigError: one is not known, or has a wrong value.
+        """
+        check_meter_options("rapl", options, {"zones": ""})
+
     def __init__(
         self,
         options: Mapping[str, Option],

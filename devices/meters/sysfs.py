@@ -5,11 +5,13 @@ Knows which rails to add up; how a rail is found and read is in `_rails.py`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hwnas.errors import ConfigError, MeasurementError
+from hwnas.foreign import as_written
 from hwnas.measure.energy import MeterInfo, Reading, check_meter_options
 from hwnas.types import Option
 
@@ -30,6 +32,15 @@ class SysfsMeter(SampledMeter):
     rail that feeds the whole board, if there is one of a known name, or the only one there is.
     """
 
+    @staticmethod
+    def check_options(options: Mapping[str, Option]) -> None:
+        """Check the options without looking for the meter.
+
+        Raises:
+            ConfigError: one is not known, or has a wrong value.
+        """
+        _check(options, sys=_SYS)
+
     def __init__(
         self,
         options: Mapping[str, Option],
@@ -44,7 +55,7 @@ class SysfsMeter(SampledMeter):
             ConfigError: an option that is not known, or rails that are not there; names those that are.
             MeasurementError: there are none, or this user may not read them.
         """
-        chosen = check_meter_options("sysfs", options, _DEFAULTS)
+        chosen = _check(options, sys=sys)
         self._rails = _chosen(sys, rails=str(chosen["rails"]), path=str(chosen["path"]))
         self._clock, self._sleep = clock, sleep
         self._interval_s = max(_FASTEST_SAMPLE_S, *(rail.update_interval_s for rail in self._rails))
@@ -80,16 +91,24 @@ def rails_in(sys: Path) -> tuple[str, ...]:
     return tuple(rail.label for rail in all_rails(sys))
 
 
-def _chosen(sys: Path, *, rails: str, path: str) -> tuple[Rail, ...]:
-    if rails and path:
+def _check(options: Mapping[str, Option], *, sys: Path) -> dict[str, Option]:
+    chosen = check_meter_options("sysfs", options, _DEFAULTS)
+    path = str(chosen["path"])
+    if chosen["rails"] and path:
         raise ConfigError("meter 'sysfs' has the options rails and path; give one of them")
-    if path:
-        rail = rail_of_file(Path(path))
-        if rail is None:
-            raise ConfigError(
-                f"the name of {path!r} tells no unit; known: powerN_input or powerN_average (uW), in_powerN_input "
-                "(mW), energyN_input or energy_uj (uJ)"
-            )
+    if path and rail_of_file(Path(path)) is None:
+        raise ConfigError(
+            f"the name of {as_written(path)} tells no unit; known: powerN_input or powerN_average (uW), "
+            "in_powerN_input (mW), energyN_input or energy_uj (uJ)"
+        )
+    if path and not Path(os.path.normpath(path)).is_relative_to(sys):
+        raise ConfigError(f"path of meter 'sysfs' is {as_written(path)}; allowed: a file below {sys}")
+    return chosen
+
+
+def _chosen(sys: Path, *, rails: str, path: str) -> tuple[Rail, ...]:
+    rail = rail_of_file(Path(path)) if path else None
+    if rail is not None:
         return (rail,)
     found = all_rails(sys)
     labels = [rail.label for rail in found]

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from hwnas import registry
 from hwnas.errors import ConfigError
+from hwnas.foreign import as_written
 from hwnas.types import Device, Option
 
 _TYPE_NAMES: Mapping[type, str] = {str: "text", bool: "boolean", int: "whole number", float: "number"}
@@ -49,7 +50,8 @@ class Reading:
 class Meter(Protocol):
     """Counts energy. Entered before it is read (sensors begin to sample) and left afterwards.
 
-    A meter is registered as a factory that takes `Device.meter_options`. It raises ConfigError for an option it does
+    A meter is registered as a factory that takes `Device.meter_options`; `factory.check_options(options)`, if it has
+    that, checks them where the meter is not. It raises ConfigError for an option it does
     not know, and MeasurementError, with what to do, where this machine or user cannot read it.
     """
 
@@ -103,9 +105,11 @@ def check_meter_options(name: str, options: Mapping[str, Option], defaults: Mapp
     """
     for key, value in options.items():
         if key not in defaults:
-            raise ConfigError(f"meter {name!r} has no option {key!r}; known: {', '.join(defaults) or 'none'}")
+            raise ConfigError(f"meter {name!r} has no option {as_written(key)}; known: {', '.join(defaults) or 'none'}")
         wanted = type(defaults[key])
         fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
         if not fits or isinstance(value, bool) != (wanted is bool):
-            raise ConfigError(f"option {key!r} of meter {name!r} is {value!r}; allowed: a {_TYPE_NAMES[wanted]}")
+            raise ConfigError(
+                f"option {key!r} of meter {name!r} is {as_written(value)}; allowed: a {_TYPE_NAMES[wanted]}"
+            )
     return {**defaults, **options}

@@ -6,12 +6,14 @@ Knows settings and the registry; opens nothing.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from hwnas import registry
 from hwnas.errors import ConfigError
+from hwnas.foreign import as_written, printable, quoted
 from hwnas.types import Option
 
 
@@ -20,10 +22,12 @@ class Transport(Protocol):
 
     Attributes:
         keys: the settings it has, beside those of every connection: name -> type.
+        named_by: the setting that says which board it is: `host`, `serial`.
         board: the board's name, for people.
     """
 
     keys: Mapping[str, type]
+    named_by: str
     board: str
 
     def command(self, arguments: Sequence[str], *, timeout_s: float) -> list[str]:
@@ -48,7 +52,7 @@ class Connection:
 
     Attributes:
         transport: registered name.
-        python: command that starts Python on the board; `~/venv/bin/python` is one of a virtual environment there.
+        python: the program on the board that is Python; `~/venv/bin/python` is one of a virtual environment there.
         folder: of the agent and the artefacts on the board.
         agent: path of an agent put there by hand (`hwnas agent --write`); empty: it is sent.
         connect_timeout_s: for one attempt.
@@ -67,6 +71,20 @@ class Connection:
     cache_mb: float = 1024.0
 
 
+_DAY_S, _LARGEST_MB = 86_400, 1_000_000
+# what a setting may be at most
+_LARGEST: Mapping[str, float] = {
+    "connect_timeout_s": _DAY_S,
+    "reconnect_s": _DAY_S,
+    "max_file_mb": _LARGEST_MB,
+    "cache_mb": _LARGEST_MB,
+}
+# Paths on the board. They are quoted for its shell; still nothing that a shell knows is taken in them, nor an option.
+_PLACES = ("python", "folder", "agent")
+_PLACE = re.compile(r"(~/)?[A-Za-z0-9._/+@][A-Za-z0-9._/+@ -]*")
+_LONGEST_TEXT = 4096  # characters
+_ANY_BOARD = "board"  # in place of one that is not named yet
+
 _TYPES: Mapping[str, type] = {
     "transport": str,
     "python": str,
@@ -81,7 +99,7 @@ assert set(_TYPES) == {f.name for f in fields(Connection)}
 
 
 def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transport]:
-    """The checked settings of a device's `connection`, and its transport.
+    """The checked settings of a device's `connection`, and its transport. Nothing is contacted.
 
     Raises:
         ConfigError: a setting is unknown, absent or has a wrong value; lists the known ones.
@@ -91,7 +109,7 @@ def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transpor
     if not isinstance(name, str):
         raise ConfigError(
             f"a device's connection needs a transport, one of {', '.join(registry.names('transports'))}; "
-            f"it has: {', '.join(options) or 'nothing'}"
+            f"it has: {quoted(', '.join(options)) or 'nothing'}"
         )
     made = registry.load("transports", name)
     known = {**_TYPES, **made.keys}
@@ -102,18 +120,47 @@ def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transpor
     return Connection(**shared), transport
 
 
+def check_connection(options: Mapping[str, Option]) -> None:
+    """Check the settings of a description whose board may not be named yet, as in those that ship.
+
+    Raises:
+        ConfigError, UnknownNameError: as for `open_connection`.
+    """
+    name = options.get("transport")
+    named_by = getattr(registry.load("transports", name), "named_by", "") if isinstance(name, str) else ""
+    open_connection({named_by: _ANY_BOARD, **options} if named_by else options)
+
+
+def where_to(options: Mapping[str, Option]) -> str:
+    """What a connection leads to, for people who decide whether it may: its settings in one bounded line."""
+    return ", ".join(f"{printable(key)} {quoted(value)}" for key, value in options.items())
+
+
 def _check(key: str, value: Option, *, known: Mapping[str, type], transport: str) -> None:
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ConfigError(
-            f"connection: unknown setting {key!r}{hint}; transport {transport!r} knows: {', '.join(sorted(known))}"
+            f"connection: unknown setting {quoted(key)!r}{hint}; transport {transport!r} knows: "
+            f"{', '.join(sorted(known))}"
         )
-    wanted = known[key]
+    wanted, largest = known[key], _LARGEST.get(key, float("inf"))
     if wanted is str:
-        if not isinstance(value, str) or any(ord(c) < ord(" ") for c in value):
-            raise ConfigError(f"connection: {key} is {value!r}; allowed: a text without control characters")
+        if not isinstance(value, str) or len(value) > _LONGEST_TEXT or any(ord(c) < ord(" ") for c in value):
+            raise _refused(key, value, "a text without control characters")
+        if key in _PLACES and not (_PLACE.fullmatch(value) or (key == "agent" and not value)):
+            raise _refused(
+                key, value, "a path on the board, of letters, digits, spaces and . _ / + @ -; ~/ is the home folder"
+            )
+        if key == "python" and " " in value:
+            raise _refused(key, value, "one program on the board without arguments, like ~/venv/bin/python")
     elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigError(f"connection: {key} is {value!r}; allowed: a number above 0")
+        raise _refused(key, value, "a number above 0")
     elif wanted is int and not isinstance(value, int):
-        raise ConfigError(f"connection: {key} is {value!r}; allowed: a whole number from 1")
+        raise _refused(key, value, "a whole number from 1")
+    elif value > largest:
+        raise _refused(key, value, f"at most {largest}")
+
+
+def _refused(key: str, value: Option, allowed: str) -> ConfigError:
+    return ConfigError(f"connection: {key} is {as_written(value)}; allowed: {allowed}")

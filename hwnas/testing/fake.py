@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
+from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.testing.simulation import simulated_costs
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
@@ -68,6 +69,15 @@ class FakeRuntime:
         import onnx  # noqa: F401  here, so that loading the first file takes no longer than the others
 
         self._clock = SimulatedMachine.new()
+
+    @staticmethod
+    def check_options(device: Device) -> None:
+        """Check `device.options` without the runtime.
+
+        Raises:
+            ConfigError, UnknownNameError: one is not known, or has a wrong value.
+        """
+        _check_options(device.options)
 
     def load(self, artefact: Artefact, device: Device) -> Session:
         """Parse a file and compute its cost.
@@ -203,8 +213,16 @@ class FakeSession:
 def _check_options(options: Mapping[str, Option]) -> dict[str, Option]:
     for name in options:
         if name not in OPTIONS:
-            raise ConfigError(f"unknown option {name!r} of the fake device; known: {_NAMES_SHOWN}")
+            raise ConfigError(f"unknown option {as_written(name)} of the fake device; known: {_NAMES_SHOWN}")
+    for name, value in options.items():
+        wanted = type(OPTIONS[name])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ConfigError(
+                f"option {name!r} of the fake device is {as_written(value)}; allowed: a {wanted.__name__}"
+            )
     complete = {**OPTIONS, **options}
+    if float(complete["speed"]) <= 0 or float(complete["drift_period_s"]) <= 0 or float(complete["noise"]) < 0:
+        raise ConfigError("speed and drift_period_s of the fake device must be above 0, noise from 0")
     if complete["fault_at"] not in _FAULT_AT:
         raise ConfigError(f"fault_at is {complete['fault_at']!r}; allowed: {', '.join(_FAULT_AT)}")
     return complete

@@ -33,6 +33,15 @@ METER_OPTIONS: Mapping[str, Option] = {
 class FakeMeter:
     """The simulated machine's power supply."""
 
+    @staticmethod
+    def check_options(options: Mapping[str, Option]) -> None:
+        """Check the options without looking for the meter.
+
+        Raises:
+            ConfigError: one is not known, or has a wrong value.
+        """
+        check_meter_options("fake", options, METER_OPTIONS)
+
     def __init__(self, options: Mapping[str, Option]) -> None:
         """Find the machine.
 

@@ -1,5 +1,6 @@
 """Device descriptions: what is shipped, and what is wrong with one's own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ transport = "ssh"
 meter = "sysfs"
 power_w = 4.5
 idle_w = 0
-options = { path = "/sys" }
+options = { path = "/sys/x/power1_input" }
 [limits]
 size_bytes = 1000000
 """
@@ -59,7 +60,7 @@ def test_a_file_of_ones_own_is_read_and_named_by_its_file(tmp_path: Path) -> Non
     assert (device.name, device.threads, device.precisions) == ("board", 4, ("int8",))
     assert (device.limits, device.cores) == ({"size_bytes": 1_000_000}, (2, 3))
     assert (device.meter, device.power_w, device.idle_w) == ("sysfs", 4.5, 0.0)
-    assert device.meter_options == {"path": "/sys"}
+    assert device.meter_options == {"path": "/sys/x/power1_input"}
     assert device.connection == {"transport": "ssh"}
     assert device.options == {"provider": "CPUExecutionProvider"}
 
@@ -100,11 +101,105 @@ def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
         ("cores = [2, 3]", "cores = [-1]", "cores is"),
         ('provider = "CPUExecutionProvider"', "provider = [1]", "options is"),
         ("threads = 4", "threads = ", "is not TOML"),
+        ("threads = 4", "threads = 100000", "threads is 100000.*1 to 4096"),
+        ("threads = 4", "threads = 4.0", "threads is 4.0"),
+        ("cores = [2, 3]", "cores = [0, 0]", "each once"),
+        ("cores = [2, 3]", "cores = [99999]", "cores is"),
+        ('["int8"]', '["int8", "int8"]', "each once"),
+        ("size_bytes = 1000000", "size_kb = 4", r"'size_kb' in \[limits\].*known: .*size_bytes"),
+        ("size_bytes = 1000000", "size_bytes = inf", "size_bytes is inf.*finite"),
+        ("power_w = 4.5", "power_w = nan", "power_w is nan.*finite"),
+        ("power_w = 4.5", f"power_w = 1{'0' * 400}", "power_w is 1000.*64 bits"),
+        ("power_w = 4.5", f"power_w = 0x{'f' * 9000}", "too large to show.*64 bits"),
+        ("power_w = 4.5", f"power_w = {'9' * 9000}", "is not TOML"),
+        ('provider = "CPUExecutionProvider"', "threads = 3", "unknown option 'threads'.*known|knows"),
+        ('provider = "CPUExecutionProvider"', "provider = 3", "provider is 3"),
+        ('provider = "CPUExecutionProvider"', 'provider = "quantum"', "quantum.*known: .*cuda"),
+        ('provider = "CPUExecutionProvider"', 'provider = "\\u001b[2J"', r"provider is '\\x1b\[2J'"),
+        ('transport = "ssh"', 'transport = "telnet"', "telnet.*known: adb, ssh"),
+        ('transport = "ssh"', 'host = "a"', "needs a transport"),
+        ('transport = "ssh"', 'transport = "ssh"\nhost = "-oProxyCommand=x"', "host is '-oProxyCommand=x'"),
+        ('transport = "ssh"', 'transport = "ssh"\nalive_s = "9"', "alive_s is '9'.*number"),
+        ('path = "/sys/x/power1_input"', 'zone = "x"', "no option 'zone'.*rails, path"),
+        ('path = "/sys/x/power1_input"', 'path = "/sys/../etc/power1_input"', "allowed: a file below /sys"),
+        ('meter = "sysfs"', 'meter = "none"', "energy meter 'none'.*known: .*rapl"),
+        ('meter = "sysfs"', "", "energy.meter names none"),
+        ('description = "a board"', f"description = {'[' * 3000}", "is not TOML"),
+        ('description = "a board"', f'description = "{"x" * 2_000_000}"', "larger than 1,048,576 bytes"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(tmp_path: Path, old: str, new: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_device(write(tmp_path, GOOD.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("provider.trt_extra_plugin_lib_paths", "/tmp/evil.so"),
+        ("provider.trt_engine_cache_path", "x"),
+        ("provider.backend_path", "./evil.so"),
+        ("provider.backend_path", "/tmp/libQnnHtp.so"),
+        ("provider.load_config", "{}"),
+        ("provider.device_type", "../x"),
+    ],
+)
+def test_a_description_brings_no_library_and_no_file_to_a_provider(tmp_path: Path, option: str, value: str) -> None:
+    hostile = GOOD.replace('provider = "CPUExecutionProvider"', f'"{option}" = "{value}"')
+    with pytest.raises(ConfigError, match=option):
+        load_device(write(tmp_path, hostile))
+
+
+def test_a_library_that_the_system_finds_may_be_named(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        'provider = "CPUExecutionProvider"', 'provider = "QNN"\n"provider.backend_path" = "libQnnHtp.so"'
+    )
+    assert load_device(write(tmp_path, text)).options["provider.backend_path"] == "libQnnHtp.so"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "words"),
+    [
+        ("openvino", 'device_name = "/tmp/plugin.so"', "device_name is"),
+        ("openvino", 'device_name = "AUTO"', "decides by itself"),
+        ("openvino", "cpu_pinning = 1", "true or false"),
+        ("litert", 'xnnpack = "yes"', "true or false"),
+        ("tensorrt", 'workspace_mib = "9"', "whole number"),
+        ("tensorrt", 'target = "$(x)"', "target is"),
+        ("ethos-u", 'accelerator = "a]\\n[vela"', "accelerator is"),
+        ("ethos-u", 'accelerator = "a"\nsystem_config = "b"\nmemory_mode = "c"\nconfig = "../../x.ini"', "config is"),
+        ("ethos-u", 'accelerator = "a"', "no option 'system_config'"),
+        ("fake", "noise = 'loud'", "noise.*float"),
+        ("fake", "speed = 0", "above 0"),
+    ],
+)
+def test_options_of_every_runtime_are_checked_when_they_are_read(
+    tmp_path: Path, runtime: str, options: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"board.toml.*{words}"):
+        load_device(write(tmp_path, f'schema = 1\nruntime = "{runtime}"\n[options]\n{options}\n'))
+
+
+@pytest.mark.parametrize("name", ["..toml", "-x.toml", ".hidden.toml", "a\x1b[2Jb.toml"])
+def test_a_file_whose_name_cannot_name_a_device_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(GOOD)
+    with pytest.raises(ConfigError, match="cannot name a device"):
+        load_device(path)
+
+
+def test_a_description_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    for name in ("pipe.toml", "zero.toml", "a\0.toml"):
+        with pytest.raises(ConfigError, match=r"no regular file|NUL"):
+            load_device(f"{tmp_path}/{name}")
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_device(path).name == "board"
 
 
 def test_reading_descriptions_loads_no_runtime() -> None:

@@ -285,7 +285,7 @@ def test_a_system_of_ones_own_is_told_apart_by_what_is_in_its_file(
 
 @pytest.mark.parametrize("option", ["accelerator", "system_config", "memory_mode", "config"])
 def test_an_unknown_system_is_refused_and_the_known_ones_named(tools: VelaTools, device: Device, option: str) -> None:
-    wrong = replace(device, options={**device.options, option: "nonsense"})
+    wrong = replace(device, options={**device.options, option: "nonsense.ini" if option == "config" else "nonsense"})
     with pytest.raises(ConfigError, match=r"nonsense.*(known: (ethos-u55-32|Ethos_U55|Sram_Only)|No such file)"):
         EthosURuntime().context(wrong)
 

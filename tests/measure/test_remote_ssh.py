@@ -59,7 +59,7 @@ class Net:
         settings: dict[str, Option] = {
             "transport": "ssh",
             "host": "board",
-            "config_file": str(self.folder / "ssh_config"),
+            "config_file": str(self.folder / ".ssh" / "config"),
             "python": sys.executable,
             "folder": str(self.folder / "agent"),
             "alive_s": 1,
@@ -81,6 +81,12 @@ def run(*command: str) -> str:
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     folder = tmp_path_factory.mktemp("ssh")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))  # where a configuration of ssh may be
+        yield from make_net(folder)
+
+
+def make_net(folder: Path) -> Iterator[Net]:
     tag = f"hw{os.getpid() % 100000:05}"  # interfaces have names of at most 15 characters
     octet = os.getpid() % 250 + 1
     here, there = f"10.231.{octet}.1", f"10.231.{octet}.2"
@@ -122,7 +128,8 @@ def write_configuration(folder: Path, address: str) -> None:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
     public = " ".join((folder / "host_key.pub").read_text().split()[:2])
     (folder / "known_hosts").write_text(f"[{address}]:2222 {public}\n")
-    (folder / "ssh_config").write_text(
+    (folder / ".ssh").mkdir()
+    (folder / ".ssh" / "config").write_text(
         f"Host board\n HostName {address}\n Port 2222\n User root\n IdentityFile {folder}/user_key\n"
         f" IdentitiesOnly yes\n UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile none\n"
     )
@@ -136,7 +143,7 @@ def write_configuration(folder: Path, address: str) -> None:
 def wait_for_server(folder: Path) -> None:
     for _ in range(100):
         done = subprocess.run(
-            ["ssh", "-F", str(folder / "ssh_config"), "-o", "BatchMode=yes", "board", "true"],
+            ["ssh", "-F", str(folder / ".ssh" / "config"), "-o", "BatchMode=yes", "board", "true"],
             capture_output=True,
             text=True,
             check=False,
@@ -266,8 +273,8 @@ def test_the_least_recently_used_make_room_on_the_board(net: Net, tmp_path: Path
 
 
 def test_a_host_whose_key_is_not_known_is_refused(net: Net, tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    text = (net.folder / "ssh_config").read_text()
+    config = net.folder / ".ssh" / "unknown_host"
+    text = (net.folder / ".ssh" / "config").read_text()
     config.write_text(text.replace(f"{net.folder}/known_hosts", f"{tmp_path}/none"))
     with Worker(net.device(config_file=str(config))) as worker, pytest.raises(BoardSetupError, match="fingerprint"):
         worker.context()
@@ -275,7 +282,7 @@ def test_a_host_whose_key_is_not_known_is_refused(net: Net, tmp_path: Path) -> N
 
 
 def test_a_key_that_the_board_does_not_know_is_told_without_a_prompt(net: Net) -> None:
-    config = net.folder / "stranger_config"
-    config.write_text((net.folder / "ssh_config").read_text().replace("user_key", "stranger_key"))
+    config = net.folder / ".ssh" / "stranger"
+    config.write_text((net.folder / ".ssh" / "config").read_text().replace("user_key", "stranger_key"))
     with Worker(net.device(config_file=str(config))) as worker, pytest.raises(MeasurementError, match="ssh-copy-id"):
         worker.context()

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hwnas.errors import ConfigError
+from hwnas.foreign import as_written
 from hwnas.measure.transports._shell import shell_line
 from hwnas.types import Option
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_LONGEST = 255  # characters
 _ADVICE = {
     "unauthorized": "unlock the device and allow this computer to debug it",
     "no devices": "is the device plugged in, with USB debugging on? see: adb devices",
@@ -30,6 +32,7 @@ class AdbTransport:
     """
 
     keys: Mapping[str, type] = {"serial": str}
+    named_by = "serial"
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.
@@ -38,8 +41,10 @@ class AdbTransport:
             ConfigError: there is no serial, or what could not be one.
         """
         serial = str(settings.get("serial", ""))
-        if not _SERIAL.fullmatch(serial):
-            raise ConfigError(f"connection: serial is {serial!r}; allowed: a serial number as `adb devices` shows it")
+        if not _SERIAL.fullmatch(serial) or len(serial) > _LONGEST:
+            raise ConfigError(
+                f"connection: serial is {as_written(serial)}; allowed: a serial number as `adb devices` shows it"
+            )
         self.board = serial
 
     def command(self, arguments: Sequence[str], *, timeout_s: float) -> list[str]:

@@ -1,0 +1,122 @@
+"""What comes from elsewhere: how much of a file is read, where a name may lead, and how a text is shown.
+
+Descriptions, deployments and boards' replies may be anybody's. Knows paths, bytes and characters; not what they mean.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+_SHOWN = 300  # characters of a foreign text within a message
+_NAME = 120  # characters of a name
+
+
+class ForeignFileError(ValueError):
+    """A file or a name from elsewhere that is not taken; the message says why, and begins with neither."""
+
+
+def printable(text: str, *, limit: int | None = None) -> str:
+    r"""One line without anything a terminal would act on: escape sequences, direction marks, lone surrogates.
+
+    Line breaks and spaces of any kind become spaces; every other character that cannot be printed is written as Python
+    would (`\x1b`).
+
+    Args:
+        text: from anywhere.
+        limit: characters kept, with a mark where more were; None: all.
+    """
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else _escaped(c) for c in text)
+    if limit is not None and len(shown) > limit:
+        shown = f"{shown[:limit]}… ({len(text)} characters)"
+    return shown
+
+
+def quoted(value: object) -> str:
+    """A foreign value within a message: in one line and bounded; texts without quotation marks."""
+    return printable(value, limit=_SHOWN) if isinstance(value, str) else as_written(value)
+
+
+def as_written(value: object) -> str:
+    """A foreign value within a message as Python would write it, in one line and bounded."""
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f"{printable(repr(value[:_SHOWN]))}… ({len(value)} characters)"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; brackets within brackets
+        return "a value too large to show"
+    return printable(text, limit=_SHOWN)
+
+
+def words_of(data: bytes) -> str:
+    """What a program said, for a message: the printable lines of its output, bounded; "" if there are none."""
+    lines = (" ".join(line.split()) for line in data.decode(errors="replace").splitlines())
+    told = [line for line in lines if any(c.isalnum() for c in line)]
+    return printable("; ".join(told), limit=_SHOWN)
+
+
+def read_foreign(path: Path, *, limit_bytes: int) -> bytes:
+    """The content of a regular file of bounded size.
+
+    Nothing that blocks or never ends (a pipe, a device) is opened for long enough to be read.
+
+    Args:
+        path: of the file; links are followed.
+        limit_bytes: larger files are refused before memory is taken.
+
+    Raises:
+        ForeignFileError: it is no regular file, or larger.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as e:  # a NUL in the name
+        raise ForeignFileError("its name holds a NUL") from e
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ForeignFileError("it is no regular file")
+        data = file.read(limit_bytes + 1)  # (a file may be longer than it says, as those of /proc are)
+    if len(data) > limit_bytes:
+        raise ForeignFileError(f"it is larger than {limit_bytes:,} bytes")
+    return data
+
+
+def inner_path(folder: Path, name: str) -> Path:
+    """The path of a file that a description in a folder names, if it is one of that folder's own regular files.
+
+    Args:
+        folder: of the description.
+        name: as it stands there: relative, with `/` between the parts.
+
+    Raises:
+        ForeignFileError: the name leads out of the folder (absolute, `..`, a symbolic link), or to no regular file.
+    """
+    if not name or "\0" in name or name != printable(name):
+        raise ForeignFileError("it is no file name")
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or PureWindowsPath(name).drive or "\\" in name or ".." in pure.parts or not pure.parts:
+        raise ForeignFileError("it leads out of the folder; allowed: a file within it")
+    path = Path(folder)
+    for part in pure.parts:
+        path /= part
+        if path.is_symlink():
+            raise ForeignFileError("it is, or goes through, a symbolic link; allowed: a file within the folder")
+    if path.exists() and not path.is_file():
+        raise ForeignFileError("it is no regular file")
+    return path
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a foreign name may name a file or a folder of ours: one printable part, not hidden, no option."""
+    return (
+        0 < len(name) <= _NAME
+        and name == printable(name)
+        and name == name.strip()
+        and name[0] not in ".-~"
+        and not set(name) & set("/\\:")
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
