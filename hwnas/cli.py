@@ -237,6 +237,12 @@ def verify(
     deployment: Annotated[Path, typer.Argument(metavar="DEPLOYMENT", help="The folder of a deployment.")],
     *,
     here: Annotated[bool, typer.Option("--here", help="This machine is the board: do not connect to it.")] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="Your own description of the board: connect to that.")
+    ] = "",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Connect to the board that the deployment's manifest names.")
+    ] = False,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -244,7 +250,7 @@ def verify(
     with _speaking(json_output=json_output, debug=debug) as console:
         from hwnas import pipeline
 
-        console.result(pipeline.verify(deployment, console=console, here=here))
+        console.result(pipeline.verify(deployment, console=console, here=here, trust=trust, device=device))
 
 
 # ---------------------------------------------------------------- questions

@@ -42,14 +42,19 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+told: dict[str, object] = {}  # the options that the last command gave
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What the commands called, in order: every stage of the pipeline only notes its argument."""
     made: list[tuple[str, Any]] = []
+    told.clear()
 
     def noting(name: str) -> Callable[..., dict[str, Any]]:
-        def stage(subject: Config | Path, *, console: Console, here: bool = False) -> dict[str, Any]:
+        def stage(subject: Config | Path, *, console: Console, **options: object) -> dict[str, Any]:
             made.append((name, subject))
+            told.update(options)
             console.note("working")
             return {"title": name, "rows": [("accuracy", 0.98125), ("path", Path("a/b"))], "extra": np.float32(0.5)}
 
@@ -130,6 +135,18 @@ def test_a_result_that_tells_of_a_failure_is_shown_and_gives_its_status(monkeypa
 def test_verify_takes_the_folder_of_a_deployment(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
     assert invoke("verify", tmp_path).exit_code == 0
     assert calls == [("verify", tmp_path)]
+    assert told == {"here": False, "trust": False, "device": ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(["--here"], {"here": True}), (["--trust"], {"trust": True}), (["--device", "pi.toml"], {"device": "pi.toml"})],
+)
+def test_verify_is_told_which_board_it_may_contact(
+    calls: list[tuple[str, Any]], tmp_path: Path, given: list[str], expected: dict[str, object]
+) -> None:
+    assert invoke("verify", tmp_path, *given).exit_code == 0
+    assert told == {"here": False, "trust": False, "device": "", **expected}
 
 
 # ---------------------------------------------------------------- output

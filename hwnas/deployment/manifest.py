@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_json
+from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read_foreign
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+_LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
+_MOST_THREADS = 4096
 
 
 class _Section(BaseModel):
@@ -106,10 +109,10 @@ class Parity(_Section):
 class TensorInfo(_Section):
     """How an input takes images or an output gives logits; see `hwnas.types.TensorSpec`."""
 
-    layout: str = "NCHW"
-    dtype: str = "float32"
-    scale: float = 1.0
-    zero_point: int = 0
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dtype: Literal["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32"] = "float32"
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    zero_point: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
 
 
 class ArtefactInfo(_Section):
@@ -149,7 +152,7 @@ class DeviceInfo(_Section):
 
     name: str
     runtime: str
-    threads: int
+    threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)]
     options: dict[str, Option]
     context: dict[str, str]
     cores: tuple[int, ...] = ()
@@ -196,23 +199,23 @@ class Manifest(_Section):
         Raises:
             ArtefactError: the folder has none, or it cannot be read.
         """
-        path = Path(folder) / MANIFEST
+        path = _inner(folder, MANIFEST)
         if not path.is_file():
             raise ArtefactError(
                 f"{folder} is no deployment: it has no {MANIFEST}. Deployments are made by `hwnas export`"
             )
         try:
-            value = json.loads(path.read_text())
-        except ValueError as e:
+            value = json.loads(read_foreign(path, limit_bytes=_LARGEST_BYTES))
+        except (ValueError, RecursionError) as e:  # the second: brackets within brackets
             raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
         schema = value.get("schema_number") if isinstance(value, dict) else None
         if schema != SCHEMA:
-            raise ArtefactError(f"{path} has schema {schema!r}; this version reads {SCHEMA}")
+            raise ArtefactError(f"{path} has schema {as_written(schema)}; this version reads {SCHEMA}")
         try:
             return cls.model_validate(value)
         except ValidationError as e:
             first = e.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where = quoted(".".join(map(str, first["loc"])))
             raise ArtefactError(f"{path}: {where}: {first['msg']}; export the network again") from e
 
     def described_device(self, *, here: bool = False) -> Device:
@@ -241,9 +244,9 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
     Raises:
         ArtefactError: it is missing or its content changed.
     """
-    path = Path(folder) / info.path
+    path = _inner(folder, info.path)
     if not path.is_file():
-        raise ArtefactError(f"{folder} lacks {info.path}, which its manifest names; export the network again")
+        raise ArtefactError(f"{folder} lacks {quoted(info.path)}, which its manifest names; export the network again")
     found = sha256_file(path)
     if found != info.sha256:
         raise ArtefactError(
@@ -259,3 +262,15 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
         input=TensorSpec(**info.input.model_dump()),
         output=TensorSpec(**info.output.model_dump()),
     )
+
+
+def _inner(folder: Path, name: str) -> Path:
+    """A file of a deployment by its name there, which may be anybody's.
+
+    Raises:
+        ArtefactError: it leads out of the folder.
+    """
+    try:
+        return inner_path(Path(folder), name)
+    except ForeignFileError as e:
+        raise ArtefactError(f"{folder} names the file {as_written(name)}: {e}") from e

@@ -9,9 +9,11 @@ import numpy as np
 
 from hwnas.errors import ArtefactError
 from hwnas.files import write_whole
+from hwnas.foreign import ForeignFileError, inner_path
 from hwnas.types import Array
 
 SAMPLES = "samples.safetensors"
+_LARGEST_BYTES = 1 << 30  # they are a few images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,9 +46,11 @@ class Samples:
 
         path = Path(folder) / SAMPLES
         try:
+            if inner_path(Path(folder), SAMPLES).stat().st_size > _LARGEST_BYTES:
+                raise ForeignFileError(f"it is larger than {_LARGEST_BYTES:,} bytes")
             stored = load_file(path)
             inputs, outputs = stored["inputs"], stored["outputs"]
-        except (OSError, SafetensorError, KeyError) as e:
+        except (OSError, ForeignFileError, SafetensorError, KeyError) as e:
             raise ArtefactError(f"{path} is missing or damaged ({e}); export the network again") from e
         if inputs.ndim != 4 or outputs.ndim != 2 or len(inputs) != len(outputs) or inputs.dtype != np.float32:
             raise ArtefactError(f"{path} holds other arrays than expected; export the network again")

@@ -16,6 +16,7 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
     latency_limit = manifest.limits.get("latency_ms")
     bound = f", limit {latency_limit:.3f} ms" if latency_limit is not None else ""
     upper = manifest.predicted.get("latency_ms_upper", manifest.predicted["latency_ms"])
+    board = " --device DEVICE, your description of the board" if manifest.device.connection else ""
     return {
         "title": f"Deployed: {folder}",
         "rows": [
@@ -32,7 +33,7 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
             ("predictions equal to torch's", f"{manifest.parity.top1_agreement:.2%} of {manifest.parity.n}"),
             ("candidates rejected before", len(manifest.rejected)),
         ],
-        "notes": [f"Report: {folder / 'report.html'}", f"Check it again: hwnas verify {folder}"],
+        "notes": [f"Report: {folder / 'report.html'}", f"Check it again: hwnas verify {folder}{board}"],
         "deployment": str(folder),
         "manifest": manifest.model_dump(mode="json"),
     }

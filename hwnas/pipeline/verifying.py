@@ -12,6 +12,7 @@ from hwnas._console import Console
 from hwnas.deployment import Manifest, Samples, checked_artefact
 from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
+from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
@@ -23,7 +24,9 @@ TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest
 AGREEMENT = 0.995  # share of top-1 predictions that must be equal
 
 
-def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, Any]:
+def verify(
+    folder: Path, *, console: Console, here: bool = False, trust: bool = False, device: str = ""
+) -> dict[str, Any]:
     """Check that a deployment's file is the one that was verified, computes the same, and keeps its limits.
 
     On the hardware it was made for, latency is corrected by the reference model's drift; elsewhere it is
@@ -33,20 +36,25 @@ def verify(folder: Path, *, console: Console, here: bool = False) -> dict[str, A
         folder: of the deployment.
         console: to speak on.
         here: this machine is the board that the deployment was measured on over a connection.
+        trust: connect to the board as the manifest says. Without it nothing is contacted that the user has not named.
+        device: name or path of the user's own description of the board, whose connection is used.
 
     Raises:
         ArtefactError: the folder is no deployment, or a file of it is missing or changed.
+        ConfigError: its manifest would have a board contacted that the user has not confirmed, or something in it is
+            not what it may be.
         VerificationError: outputs differ, or a limit is not kept; the message lists all that failed.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
+    target = device_to_verify_on(folder, manifest, here=here, trust=trust, device=device)
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
     for companion in manifest.companions:
         checked_artefact(folder, companion, precision=manifest.precision)
     samples = Samples.read(folder)
     expected = samples.outputs
-    with Worker(manifest.described_device(here=here)) as worker:
+    with Worker(target) as worker:
         context = dict(worker.context())
         found = worker.predict(artefact, samples.inputs)
         same = _same_context(manifest.device.context, context)

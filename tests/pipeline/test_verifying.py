@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from hwnas import pipeline
-from hwnas.deployment import MANIFEST
-from hwnas.errors import ArtefactError, VerificationError
+from hwnas.deployment import MANIFEST, SAMPLES
+from hwnas.errors import ArtefactError, ConfigError, MeasurementError, VerificationError
 from hwnas.pipeline.verifying import compare, computes_exactly, limit_problems, parity_problems
+from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, hwnas
 
 
@@ -218,3 +220,117 @@ def test_a_margin_is_kept_in_latency_alone() -> None:
     limits = {"latency_ms": 2.0, "size_bytes": 100.0}
     assert limit_problems({"latency_ms": 1.9, "size_bytes": 100.0}, limits, margin=0.03) == []
     assert limit_problems({"latency_ms": 1.99}, limits, margin=0.03) == ["latency_ms is 1.99, the limit 2 less 3%"]
+
+
+# ---------------------------------------------------------------- deployments from elsewhere
+
+BOARD = {"transport": "ssh", "host": "pi@board", "python": "~/venv/bin/python"}
+
+
+@pytest.fixture
+def contacted(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """The connections of the processes that were started; none is."""
+    asked: list[Mapping[str, Any]] = []
+
+    def worker(device: Device) -> None:
+        asked.append(device.connection)
+        raise MeasurementError("started")
+
+    monkeypatch.setattr("hwnas.pipeline.verifying.Worker", worker)
+    return asked
+
+
+def test_no_board_is_contacted_that_the_user_has_not_confirmed(
+    deployment: Path, contacted: list[Mapping[str, Any]]
+) -> None:
+    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    with pytest.raises(ConfigError, match=r"contact a board \(transport ssh, host pi@board.*--device.*--trust.*--here"):
+        pipeline.verify(deployment, console=ReadConsole())
+    assert contacted == []
+
+
+def test_a_manifest_that_is_trusted_leads_to_its_board(deployment: Path, contacted: list[Mapping[str, Any]]) -> None:
+    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    with pytest.raises(MeasurementError, match="started"):
+        pipeline.verify(deployment, console=ReadConsole(), trust=True)
+    assert contacted == [BOARD]
+
+
+def test_the_users_own_description_takes_the_place_of_the_manifests_connection(
+    deployment: Path, contacted: list[Mapping[str, Any]], tmp_path: Path
+) -> None:
+    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    own = tmp_path / "mine.toml"
+    own.write_text('schema = 1\nruntime = "fake"\n[connection]\ntransport = "adb"\nserial = "S1"\n')
+    with pytest.raises(MeasurementError, match="started"):
+        pipeline.verify(deployment, console=ReadConsole(), device=str(own))
+    assert contacted == [{"transport": "adb", "serial": "S1"}]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("connection", {"transport": "ssh", "host": "b", "jump": "$(touch x)"}, "jump is"),
+        ("connection", {"transport": "ssh", "host": "-oProxyCommand=x"}, "host is"),
+        ("connection", {"transport": "ssh", "host": "b", "config_file": "./evil"}, "config_file is"),
+        ("connection", {"transport": "os.system"}, "unknown transport"),
+        ("runtime", "os:system", "unknown runtime"),
+        ("options", {"provider.backend_path": "./evil.so"}, "unknown option"),
+        ("meter", "../evil", "unknown energy meter"),
+        ("name", "../../x", "cannot name a device"),
+    ],
+)
+def test_what_a_manifest_says_of_its_device_is_checked_even_if_it_is_trusted(
+    deployment: Path, contacted: list[Mapping[str, Any]], key: str, value: object, words: str
+) -> None:
+    rewrite(deployment, lambda m: m["device"].update({key: value}))
+    with pytest.raises(ConfigError, match=words):
+        pipeline.verify(deployment, console=ReadConsole(), trust=True)
+    assert contacted == []
+
+
+@pytest.mark.parametrize("file", ["artefact", "reference"])
+@pytest.mark.parametrize("how", ["absolute", "parent", "link", "through a linked folder", "device"])
+def test_a_manifest_leads_to_no_file_outside_its_folder(
+    deployment: Path, contacted: list[Mapping[str, Any]], tmp_path: Path, file: str, how: str
+) -> None:
+    name = json.loads((deployment / MANIFEST).read_text())[file]["path"]
+    outside = tmp_path / "outside" / name
+    outside.parent.mkdir()
+    (deployment / name).rename(outside)
+    (deployment / "folder").symlink_to(outside.parent)
+    named = {
+        "absolute": str(outside),
+        "parent": f"../{outside.relative_to(deployment.parent)}",
+        "link": name,
+        "through a linked folder": f"folder/{name}",
+        "device": "/dev/zero",
+    }[how]
+    if how == "link":
+        (deployment / name).symlink_to(outside)
+    rewrite(deployment, lambda m: m[file].update(path=named))
+    with pytest.raises(ArtefactError, match=r"out of the folder|symbolic link|damaged"):
+        pipeline.verify(deployment, console=ReadConsole())
+    assert contacted == []
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SAMPLES])
+def test_a_file_of_a_deployment_that_is_a_link_or_a_pipe_is_refused(
+    deployment: Path, contacted: list[Mapping[str, Any]], tmp_path: Path, name: str
+) -> None:
+    (deployment / name).rename(tmp_path / name)
+    (deployment / name).symlink_to(tmp_path / name)
+    with pytest.raises(ArtefactError, match="symbolic link"):
+        pipeline.verify(deployment, console=ReadConsole())
+    (deployment / name).unlink()
+    os.mkfifo(deployment / name)
+    with pytest.raises(ArtefactError, match="no regular file"):
+        pipeline.verify(deployment, console=ReadConsole())
+    assert contacted == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema_number": ' + "9" * 5000 + "}", "[1]", "\udcff"])
+def test_a_manifest_that_is_no_document_is_refused(deployment: Path, text: str) -> None:
+    (deployment / MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ArtefactError, match=r"damaged|schema|checksum"):
+        pipeline.verify(deployment, console=ReadConsole())
