@@ -123,8 +123,13 @@ class Console:
         """Why the command ends without a result, in one line."""
         self._line(" ".join(line.strip() for line in text.splitlines()), prefix="error: ", style="bold red")
 
-    def failure(self, error: HwnasError) -> None:
-        """An error in one line; with JSON output also as the document."""
+    def failure(self, error: HwnasError, *, exit_status: int | None = None) -> None:
+        """An error in one line; with JSON output also as the document.
+
+        Args:
+            error: to be told.
+            exit_status: of the command; None: the error's own.
+        """
         self.error(str(error))
         if self._json:
             details: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
@@ -135,7 +140,9 @@ class Console:
                     "reachable": error.reachable,
                     "architecture": error.architecture,
                 }
-            self._print_json({"error": details, "exit_status": error.exit_status})
+            self._print_json(
+                {"error": details, "exit_status": error.exit_status if exit_status is None else exit_status}
+            )
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for who is watching, on standard error; the command's own is `result`."""
@@ -220,8 +227,13 @@ class Console:
 
     def _print_json(self, value: object) -> None:
         # past Rich, which would wrap and colour it
-        text = json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._out.file.write("".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text) + "\n")
+        text = json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+        try:
+            text.encode(self._out.encoding)
+        except UnicodeEncodeError:  # a terminal that lacks letters
+            text = json.dumps(_json_ready(value), indent=2, allow_nan=False) + "\n"
+        self._out.file.write(text)
         self._out.file.flush()
 
 

@@ -81,7 +81,7 @@ def format_value(value: Value) -> str:
     """A value as TOML.
 
     Raises:
-        ValueError: TOML could hold it, but a configuration must not: NaN and infinity.
+        ConfigError: TOML could hold it, but a configuration must not: NaN and infinity.
         TypeError: TOML cannot hold it.
     """
     if isinstance(value, str):
@@ -93,7 +93,7 @@ def format_value(value: Value) -> str:
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{value} cannot be written to a configuration")
+            raise ConfigError(f"{value} cannot be written to a configuration")
         return repr(value)
     if isinstance(value, Sequence):
         return "[" + ", ".join(format_value(v) for v in value) + "]"

@@ -40,8 +40,10 @@ NEVER: dict[str, tuple[str, ...]] = {
     "hwnas.config": ("torch", "numpy", "hwnas.data", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),
     "hwnas.doctor": ("torch", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),
 }
+# what the command line is split into: how a command ends, what is typed behind options, paths as people write them
+CLI_PARTS = {"_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-CLI_KNOWS = {"pipeline", "config", "errors", "doctor", "_console", "_listings", "__version__"}
+CLI_KNOWS = {"pipeline", "config", "errors", "doctor", "_console", "_listings", "__version__", *CLI_PARTS}
 
 
 def name_of(path: Path) -> str:

@@ -5,16 +5,18 @@ Knows the fields of a description and asks through a function it is given; loads
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas._places import user_path
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
 from hwnas.pipeline._description_file import OPTION_NOTES, check_connection, check_file, to_toml
@@ -66,6 +68,32 @@ class Wishes:
     meter: str | None = None
     description: str | None = None
 
+    def check(self) -> None:
+        """Refuse what is said without meaning anything.
+
+        Raises:
+            ConfigError: a blank, as from a variable that is not set, letters no file can hold, a number that is none.
+        """
+        for each in fields(self):
+            value = getattr(self, each.name)
+            texts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+            for text in texts:
+                _check_said(each.name, text)
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads is {self.threads}; allowed: a whole number from 1")
+
+
+def _check_said(what: str, value: object) -> None:
+    if isinstance(value, str):
+        if not value.strip():
+            raise ConfigError(f"{what} is {value!r}, which is blank (from a variable that is not set?)")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{what} is {value!r}; allowed: a text in UTF-8") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{what} is {value}; allowed: a number")
+
 
 def new_device(
     name: str,
@@ -93,6 +121,7 @@ def new_device(
         UnknownNameError: a runtime, a transport, a meter or `like` is not known.
         OSError: the file cannot be written.
     """
+    wishes.check()
     path = _path(name, output=output, force=force)
     device = _begin(path.stem, wishes)
     device = _connected(device, wishes, ask)
@@ -163,7 +192,7 @@ def _path(name: str, *, output: str, force: bool) -> Path:
         raise ConfigError(f"{name!r} cannot name a device; allowed: letters, digits, '-', '_' and '.', as in my-board")
     if stem in registry.load_object("hwnas.devices:device_names", needed_for="the names that are taken")():
         raise ConfigError(f"{stem!r} is a description that ships with hwnas; choose another name, as in my-{stem}")
-    path = Path(output or ".", f"{stem}.toml")
+    path = user_path(output or ".") / f"{stem}.toml"
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already; choose another name, or replace it with --force")
     return path
@@ -213,7 +242,9 @@ def _computing(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     if runtime != device.runtime or not wishes.like:
         device = replace(device, runtime=runtime, **_usual(runtime))
     where = f" (this machine has {os.cpu_count()})" if not device.connection else ""
-    threads: object = wishes.threads or _answer(ask, f"threads{where}", str(device.threads))
+    threads: object = (
+        wishes.threads if wishes.threads is not None else _answer(ask, f"threads{where}", str(device.threads))
+    )
     precisions: Iterable[str] = wishes.precisions or _listed(_answer(ask, "precisions", ", ".join(device.precisions)))
     return replace(
         device,
@@ -295,6 +326,9 @@ def _whole(what: str, value: object) -> int:
 
 def _number(what: str, value: object) -> float:
     try:
-        return float(str(value))
+        number = float(str(value))
     except ValueError:
-        raise ConfigError(f"{what} is {value!r}; allowed: a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{what} is {value!r}; allowed: a number")
+    return number

@@ -1,0 +1,110 @@
+"""What is typed behind options, as values: assignments, limits, settings. Knows texts, not what they are for."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from typing import Any
+
+import typer
+
+from hwnas.errors import ConfigError
+from hwnas.types import Option
+
+
+def given(value: Any) -> Any:
+    """What an option or argument was given, unless it is blank: a variable that is not set must not mean a default.
+
+    Raises:
+        typer.BadParameter: it is blank, or has a NUL; the library adds which one.
+    """
+    for text in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(text, str) and not text.strip():
+            raise typer.BadParameter(f"{text!r} is blank (from a variable that is not set?); name one, or leave it out")
+        if isinstance(text, str) and "\0" in text:
+            raise typer.BadParameter(f"{text!r} has a NUL character")
+    return value
+
+
+def finite(value: float | None) -> float | None:
+    """A number, unless it is none that can be compared.
+
+    Raises:
+        typer.BadParameter: it is NaN or infinite.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number that can be used")
+    return value
+
+
+def assignment(text: str, *, what: str, example: str) -> tuple[str, str]:
+    """`NAME=VALUE` as name and value.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals and value):
+        raise ConfigError(f"{what} {text!r} is not of the form NAME=VALUE, for example {what} {example}")
+    return name, value
+
+
+def toml_value(text: str) -> object:
+    """A value as TOML would have it; text that is no TOML value is a string without its quotes."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if found.keys() == {"value"} else text  # more lines, more values
+
+
+def changes(given: list[str] | None) -> dict[str, object]:
+    """Key -> value of every `--set`.
+
+    Raises:
+        ConfigError: one is not of the form SECTION.KEY=VALUE, or names a key again.
+    """
+    found: dict[str, object] = {}
+    for text in given or ():
+        key, value = assignment(text, what="--set", example="train.steps=2000")
+        if key in found:
+            raise ConfigError(f"--set {key} is given twice")
+        found[key] = toml_value(value)
+    return found
+
+
+def limits(given: list[str] | None) -> dict[str, float]:
+    """Metric -> value of every `--limit`.
+
+    Raises:
+        ConfigError: one is not of the form METRIC=VALUE, no number, or names a metric again.
+    """
+    found: dict[str, float] = {}
+    for text in given or ():
+        name, value = assignment(text, what="--limit", example="latency_ms=2")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"--limit {text!r}: {value!r} is not a number; write for example size_bytes=300e3")
+        if name in found:
+            raise ConfigError(f"--limit {name} is given twice")
+        found[name] = number
+    return found
+
+
+def settings(given: list[str] | None, *, what: str, example: str) -> dict[str, Option]:
+    """Key -> value of every option that takes `KEY=VALUE`.
+
+    Raises:
+        ConfigError: one is not of this form, or names a key again.
+    """
+    found: dict[str, Option] = {}
+    for text in given or ():
+        key, said = assignment(text, what=what, example=example)
+        if key in found:
+            raise ConfigError(f"{what} {key} is given twice")
+        value = toml_value(said)
+        found[key] = value if isinstance(value, str | int | float | bool) else said
+    return found
