@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-_MOST_SHOWN = 80  # characters of a value
+from hwnas.foreign import as_written
+
 _OWN_WORDS = {
     "tuple_type": "should be a list",
     "too_short": "should not be empty",
@@ -33,15 +34,6 @@ def in_our_words(error: ValidationError, model: type[BaseModel]) -> str:
     return "; ".join(_one(x, model) for x in inner)
 
 
-def shown(value: object) -> str:
-    """A value as it was given, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 5]} ..."
-
-
 def _one(error: Any, model: type[BaseModel]) -> str:
     location = [str(part) for part in error["loc"]]
     name, kind = ".".join(location), error["type"]
@@ -49,7 +41,7 @@ def _one(error: Any, model: type[BaseModel]) -> str:
         known = list(_section(location[:-1], model).model_fields)
         near = difflib.get_close_matches(location[-1], known, n=1)
         return (
-            f"unknown {'key' if len(location) > 1 else 'section'} {shown(name)}"
+            f"unknown {'key' if len(location) > 1 else 'section'} {as_written(name)}"
             + (f", did you mean {near[0]!r}?" if near else ";")
             + f" known: {', '.join(known)}"
         )
@@ -57,13 +49,11 @@ def _one(error: Any, model: type[BaseModel]) -> str:
         said = str(error["ctx"]["error"])
         return f"{name} {said}" if said.startswith("is ") else f"{name}: {said}" if name else said
     if location[:1] == ["budgets"] and len(location) < 3:
-        return (
-            f"budgets is {shown(error['input'])}, but should be tables: write [[budgets]] and its keys below, for each"
-        )
+        return f"budgets is {as_written(error['input'])}, but should be tables: write [[budgets]] and its keys below, for each"
     if kind == "model_type":
-        return f"{name} is {shown(error['input'])}, but is a section: write [{name}] and its keys below"
+        return f"{name} is {as_written(error['input'])}, but is a section: write [{name}] and its keys below"
     message = _OWN_WORDS.get(kind) or error["msg"].removeprefix("Input ").replace("valid ", "")
-    return f"{name} is {shown(error['input'])}, but {message}"
+    return f"{name} is {as_written(error['input'])}, but {message}"
 
 
 def _section(location: list[str], model: type[BaseModel]) -> type[BaseModel]:
