@@ -49,7 +49,9 @@ def _one(error: Any, model: type[BaseModel]) -> str:
         said = str(error["ctx"]["error"])
         return f"{name} {said}" if said.startswith("is ") else f"{name}: {said}" if name else said
     if location[:1] == ["budgets"] and len(location) < 3:
-        return f"budgets is {as_written(error['input'])}, but should be tables: write [[budgets]] and its keys below, for each"
+        return (
+            f"budgets is {as_written(error['input'])}, but should be tables: for each, write [[budgets]] and its keys"
+        )
     if kind == "model_type":
         return f"{name} is {as_written(error['input'])}, but is a section: write [{name}] and its keys below"
     message = _OWN_WORDS.get(kind) or error["msg"].removeprefix("Input ").replace("valid ", "")

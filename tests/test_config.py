@@ -85,7 +85,7 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[[budgets]]\ndevice = 'pi'\nlatency_ms = 1", "a budget is for device 'pi'; the run's: cpu"),
         ("[[budgets]]\ndevice = 'cpu'", "budgets.0: a budget needs a limit: latency_ms, "),
         ("[[budgets]]\nlatency_ms = 1\nlatency_fraction = 1", "budgets.0: give latency_ms or latency_fraction"),
-        ("[budgets]\nlatency_ms = 1", "should be tables: write [[budgets]]"),
+        ("[budgets]\nlatency_ms = 1", "should be tables: for each, write [[budgets]]"),
         ("[train", "my.toml is not TOML"),
         ("[train]\nseed = 18446744073709551616", "train.seed is 18446744073709551616, but should be less than"),
         ("[data]\nseed = 9223372036854775808", "data.seed is 9223372036854775808, but should be less than"),
