@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,11 +149,32 @@ def repair_sealed(path: Path) -> tuple[str, ...]:
         if not found.entries:
             path.unlink()
             return found.problems
-        lines = [seal_line(found.entries[0], number=1)]
-        first = line_checksum(lines[0].rstrip("\n").encode())
-        lines += [seal_line(e, number=i, first=first) for i, e in enumerate(found.entries[1:], start=2)]
-        write_whole(path, "".join(lines).encode())
+        write_whole(path, _sealed(found.entries))
     return found.problems
+
+
+def seal_file(path: Path, convert: Callable[[Sequence[bytes]], Sequence[Mapping[str, Any]] | None]) -> None:
+    """Write a file of older lines again as sealed ones, under its lock.
+
+    Args:
+        path: of the file.
+        convert: makes the values of all lines of the file's complete lines; None where there is nothing to do.
+
+    Raises:
+        OSError: the file cannot be written; it is as it was.
+    """
+    with _locked(path, create=False) as fd:
+        entries = convert(os.pread(fd, _cut_tail(fd), 0).split(b"\n")[:-1])
+        if entries is not None:
+            write_whole(path, _sealed(entries))
+
+
+def _sealed(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """A whole file of sealed lines."""
+    lines = [seal_line(entries[0], number=1)]
+    first = line_checksum(lines[0].rstrip("\n").encode())
+    lines += [seal_line(e, number=i, first=first) for i, e in enumerate(entries[1:], start=2)]
+    return "".join(lines).encode()
 
 
 def _inspected(lines: Sequence[bytes]) -> SealedLines:

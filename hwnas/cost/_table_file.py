@@ -1,23 +1,25 @@
 """The lines of the latency table's file, and back.
 
+Since schema 2 every line carries its checksum. Tables of schema 1 are read; `sealed_values` turns them into today's.
 Knows JSON; neither the disk (`hwnas.appending` does) nor what an entry is used for.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hwnas.appending import complete_lines
-from hwnas.errors import TableError
+from hwnas.appending import complete_lines, read_sealed
+from hwnas.errors import IntegrityError, TableError
+from hwnas.integrity import CHECKSUM, parse_json
 from hwnas.types import Device, MeasurementFailure, Statistic
 
-SCHEMA = 1
+SCHEMA = 2
+_PLAIN_SCHEMA = 1  # without checksums
 
 _MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
 
@@ -112,81 +114,111 @@ class NetworkEntry:
     size_bytes: int
 
 
-def context_line(context: TableContext) -> str:
-    """The context as the file's first line."""
+def context_values(context: TableContext) -> dict[str, Any]:
+    """The context as the values of the file's first line."""
     values = asdict(context)
     reference = {"sha256": values.pop("reference_sha256"), "ms": values.pop("reference_ms")}
-    return _line({"kind": "context", "schema": SCHEMA, **values, "reference": reference})
+    return {"kind": "context", "schema": SCHEMA, **values, "reference": reference}
 
 
-def entry_line(entry: BlockEntry | NetworkEntry) -> str:
-    """An entry as a line.
+def entry_values(entry: BlockEntry | NetworkEntry) -> dict[str, Any]:
+    """An entry as the values of a line.
 
     Raises:
         ValueError, TypeError: a value that could not be read back, such as a time of zero.
     """
     if isinstance(entry, NetworkEntry):
-        return _line(
-            {
-                "kind": "network",
-                "blocks": list(entry.blocks),
-                "latency_ms": _statistic_values(entry.statistic),
-                "size_bytes": entry.size_bytes,
-                **_costs_value(entry.statistic),
-            }
-        )
-    if isinstance(entry.result, MeasurementFailure):
-        return _line({"kind": "block", "block": entry.block, "failure": entry.result.reason})
-    return _line(
-        {
-            "kind": "block",
-            "block": entry.block,
-            "latency_ms": _statistic_values(entry.result),
+        return {
+            "kind": "network",
+            "blocks": list(entry.blocks),
+            "latency_ms": _statistic_values(entry.statistic),
             "size_bytes": entry.size_bytes,
-            **_costs_value(entry.result),
+            **_costs_value(entry.statistic),
         }
-    )
+    if isinstance(entry.result, MeasurementFailure):
+        return {"kind": "block", "block": entry.block, "failure": entry.result.reason}
+    return {
+        "kind": "block",
+        "block": entry.block,
+        "latency_ms": _statistic_values(entry.result),
+        "size_bytes": entry.size_bytes,
+        **_costs_value(entry.result),
+    }
 
 
-def read_lines(path: Path) -> tuple[TableContext | None, list[BlockEntry | NetworkEntry]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFile:
+    """What a table's file holds.
+
+    Attributes:
+        context: None when not even the first line is complete.
+        entries: in the order they were measured.
+        is_sealed: whether its lines carry checksums; those of schema 1 do not.
+    """
+
+    context: TableContext | None
+    entries: tuple[BlockEntry | NetworkEntry, ...] = ()
+    is_sealed: bool = True
+
+
+def read_table(path: Path) -> TableFile:
     """The context and the entries of a file; a last line without its end is left out.
-
-    Returns:
-        None for the context when not even the first line is complete.
 
     Raises:
         FileNotFoundError: there is no file.
-        TableError: a complete line is damaged; names it.
+        TableError: a complete line is damaged, lost, doubled or moved; names it.
     """
-    context: TableContext | None = None
+    lines = complete_lines(path)
+    if not lines:
+        return TableFile(context=None)
+    is_sealed = not is_plain(lines[0])
+    values: Sequence[dict[str, Any] | bytes] = lines
+    try:
+        if is_sealed:
+            values = read_sealed(path)
+    except IntegrityError as e:
+        raise TableError(
+            f"{path} is not what was measured: {e}; restore the file, or run `hwnas profile`, which puts the damaged "
+            "lines aside and measures them again"
+        ) from e
     entries: list[BlockEntry | NetworkEntry] = []
-    for number, line in enumerate(complete_lines(path), start=1):
+    context: TableContext | None = None
+    for number, line in enumerate(values, start=1):
         try:
-            values = json.loads(line.decode(), parse_constant=_refuse_constant)
+            found: dict[str, Any] = parse_json(line) if isinstance(line, bytes) else line
             if number == 1:
-                context = _parse_context(values)
+                context = _parse_context(found)
             else:
-                entries.append(_parse_entry(values))
+                entries.append(_parse_entry(found))
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise TableError(
                 f"{path}, line {number} is damaged ({type(e).__name__}: {e}); restore the file, or delete this line if "
                 "it is not the first and profile again"
             ) from e
-    return context, entries
+    return TableFile(context=context, entries=tuple(entries), is_sealed=is_sealed)
 
 
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
+def is_plain(first_line: bytes) -> bool:
+    """Whether a table is of the schema without checksums: its first line is whole, says so, and carries none."""
+    try:
+        values = parse_json(first_line)
+    except IntegrityError:
+        return False
+    return isinstance(values, dict) and values.get("schema") == _PLAIN_SCHEMA and CHECKSUM not in values
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a measured value")
+def sealed_values(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """The values of today's lines for those of schema 1; None if they are of today already."""
+    if not lines or not is_plain(lines[0]):
+        return None
+    values: list[dict[str, Any]] = [parse_json(line) for line in lines]
+    return [{**values[0], "schema": SCHEMA}, *values[1:]]
 
 
 def _parse_context(values: dict[str, Any]) -> TableContext:
     if values["kind"] != "context":
         raise ValueError(f"the first line must be the context, not {values['kind']!r}")
-    if values["schema"] != SCHEMA:
+    if values["schema"] not in (_PLAIN_SCHEMA, SCHEMA):
         raise ValueError(f"schema {values['schema']!r}; this version of hwnas reads schema {SCHEMA}")
     reference = values["reference"]
     rest = {k: v for k, v in values.items() if k not in ("kind", "schema", "reference")}

@@ -4,8 +4,9 @@ Knows block keys, statistics and the context they were measured in; never torch,
 
 The file's first line is the context, each further one a block or a network. Lines are appended and synced under a
 lock, so several processes may write one table. A line counts once its end is on disk: what a killed process or
-a full disk left without one is dropped on reading and cut off before the next append. A complete line that cannot
-be understood is an error, never skipped.
+a full disk left without one is dropped on reading and cut off before the next append. Every line carries its number
+and a checksum: one that is damaged, lost, doubled or moved is an error, never skipped. `repair_table`, which those who
+measure call first, puts damaged lines aside, so that what they held is measured again.
 """
 
 from __future__ import annotations
@@ -14,34 +15,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from hwnas.appending import append_lines
+from hwnas.appending import append_sealed, complete_lines, repair_sealed, seal_file
 from hwnas.cost._table_file import (
     SCHEMA,
     BlockEntry,
     NetworkEntry,
     TableContext,
-    context_line,
-    entry_line,
-    read_lines,
+    TableFile,
+    context_values,
+    entry_values,
+    is_plain,
+    read_table,
+    sealed_values,
 )
-from hwnas.errors import MissingEntryError, TableContextError, TableError
+from hwnas.errors import IntegrityError, MissingEntryError, TableContextError, TableError
 from hwnas.types import MeasurementFailure, Statistic
 
-__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext"]
+__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext", "repair_table"]
 
 
 class LatencyTable:
     """Entries of one device, runtime and precision. Get one from `LatencyTable.open`.
 
+    `is_sealed` is False for a table of schema 1, whose lines carry no checksums; the next append adds them.
+
     The last entry of a block wins. A block whose last entry is a failure counts as missing: it is measured again
     the next time.
     """
 
-    def __init__(self, path: Path, context: TableContext, entries: Iterable[BlockEntry | NetworkEntry]) -> None:
+    def __init__(self, path: Path, context: TableContext, file: TableFile) -> None:
         """For `open`."""
         self.path = path
         self.context = context
-        self._set(entries)
+        self.is_sealed = file.is_sealed
+        self._set(file)
 
     @classmethod
     def open(cls, path: Path, context: TableContext | None = None) -> LatencyTable:
@@ -59,18 +66,18 @@ class LatencyTable:
             OSError: the file cannot be read or written.
         """
         path = Path(path)
-        found, entries = cls._read(path)
-        if found is None:
+        file = cls._read(path)
+        if file.context is None:
             if context is None:
                 state = "has no complete first line" if path.exists() else "does not exist"
                 raise TableError(f"the latency table {path} {state}; measure this device with `hwnas profile`")
-            append_lines(path, [], first_line=context_line(context))
-            found, entries = cls._read(path)  # another process may have been the first
-            if found is None:
+            append_sealed(path, [], first=context_values(context))
+            file = cls._read(path)  # another process may have been the first
+            if file.context is None:
                 raise TableError(f"the latency table {path} was changed while it was being opened; try again")
-        if context is not None and (differences := found.differences(context)):
+        if context is not None and (differences := file.context.differences(context)):
             raise TableContextError(str(path), differences)
-        return cls(path, found, entries)
+        return cls(path, file.context, file)
 
     def append_block(self, key: str, result: Statistic | MeasurementFailure, *, size_bytes: int | None = None) -> None:
         """Add one block's result to the file, then to the table.
@@ -145,30 +152,38 @@ class LatencyTable:
         Raises:
             TableError: the file is gone, or a line is damaged.
         """
-        context, entries = self._read(self.path)
-        if context is None:
+        file = self._read(self.path)
+        if file.context is None:
             raise TableError(f"the latency table {self.path} is gone; measure this device with `hwnas profile`")
-        self._set(entries)
+        self._set(file)
 
     @staticmethod
-    def _read(path: Path) -> tuple[TableContext | None, list[BlockEntry | NetworkEntry]]:
+    def _read(path: Path) -> TableFile:
         try:
-            return read_lines(path)
+            return read_table(path)
         except FileNotFoundError:
-            return None, []
+            return TableFile(context=None)
 
     def _append(self, entries: Sequence[BlockEntry | NetworkEntry]) -> None:
-        append_lines(self.path, [entry_line(e) for e in entries])
+        values = [entry_values(e) for e in entries]
+        if not self.is_sealed:
+            seal_file(self.path, sealed_values)
+            self.is_sealed = True
+        try:
+            append_sealed(self.path, values)
+        except IntegrityError as e:
+            raise TableError(f"{self.path} was damaged while it was open: {e}; run the same command again") from e
         for entry in entries:
             self._add(entry)
 
-    def _set(self, entries: Iterable[BlockEntry | NetworkEntry]) -> None:
+    def _set(self, file: TableFile) -> None:
+        self.is_sealed = file.is_sealed
         self._latency_ms: dict[str, float] = {}
         self._statistics: dict[str, Statistic] = {}
         self._sizes_bytes: dict[str, int] = {}
         self._failures: dict[str, str] = {}
         self._networks: list[NetworkEntry] = []
-        for entry in entries:
+        for entry in file.entries:
             self._add(entry)
 
     def _add(self, entry: BlockEntry | NetworkEntry) -> None:
@@ -184,3 +199,30 @@ class LatencyTable:
         self._latency_ms[entry.block] = entry.result.fastest
         if entry.size_bytes is not None:
             self._sizes_bytes[entry.block] = entry.size_bytes
+
+
+def repair_table(path: Path) -> tuple[str, ...]:
+    """Make a table one that can be measured into: the first thing to do before opening it for that.
+
+    Damaged lines are put aside, into `<file>.damaged`, and the others kept (see `repair_sealed`); a table of schema 1
+    gets its checksums.
+
+    Returns:
+        What was done, a sentence each; empty if nothing was, or there is no table.
+
+    Raises:
+        TableError: a line of a table of schema 1 is damaged.
+        OSError: the file cannot be written; it is as it was.
+    """
+    lines = complete_lines(path) if path.exists() else []
+    if not lines:
+        return ()
+    if is_plain(lines[0]):
+        read_table(path)
+        seal_file(path, sealed_values)
+        return (f"{path} had no checksums yet; now it has",)
+    problems = repair_sealed(path)
+    if not problems:
+        return ()
+    rest = f"the other lines are kept, damaged ones put aside in {path.name}.damaged, and what is missing is measured"
+    return (f"{path}: {'; '.join(problems)}; {rest}",)

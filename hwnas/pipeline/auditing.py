@@ -16,7 +16,7 @@ from typing import Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
 from hwnas.files import sha256_file
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
@@ -59,6 +59,8 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     with work.alone("auditing"), Worker(work.device) as worker:
         if again:
             (folder / _TABLE).unlink(missing_ok=True)
+        for done in repair_table(folder / _TABLE):
+            console.warn(done)
         context = worker.context()
         table, reference = _open(work, worker, context, precision=precisions[0])
         groups = list(case_groups(precisions))

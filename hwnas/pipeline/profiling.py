@@ -20,7 +20,7 @@ from hwnas.config import Config
 from hwnas.cost import PredictionQuality
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.energy import without_energy
-from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.pipeline.auditing import advise
@@ -62,7 +62,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
         context = worker.context()
         for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)
-        tables = {precision: _open(work, worker, context, precision) for precision in needed}
+        tables = {precision: _open(work, worker, context, precision, console=console) for precision in needed}
         work.begin()
         failures = 0
         for precision, (table, reference) in tables.items():
@@ -101,9 +101,13 @@ def timing(work: Workspace, **changes: Any) -> TimingSettings:
     return TimingSettings(**values)
 
 
-def _open(work: Workspace, worker: Worker, context: Mapping[str, str], precision: str) -> tuple[LatencyTable, Artefact]:
-    """A precision's table and its reference model; both are made if there is none yet."""
+def _open(
+    work: Workspace, worker: Worker, context: Mapping[str, str], precision: str, *, console: Console
+) -> tuple[LatencyTable, Artefact]:
+    """A precision's table and its reference model; both are made if there is none yet, damaged lines are put aside."""
     path, kept = table_path(work, precision), reference_path(work, precision)
+    for done in repair_table(path):
+        console.warn(done)
     if not _is_begun(path):
         _begin_with_shipped(work, context, precision)
     counts_as = artefact_precision("fp32" if precision == MIXED else precision)

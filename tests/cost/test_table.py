@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwnas import appending
-from hwnas.cost.table import LatencyTable, TableContext
+from hwnas.appending import append_sealed, read_sealed
+from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import MissingEntryError, TableContextError, TableError
 from hwnas.types import Device, MeasurementFailure, Statistic
 
@@ -202,7 +203,7 @@ def test_a_damaged_line_is_an_error_with_its_number(
         )
     )
     path.write_bytes(b"\n".join(lines))
-    with pytest.raises(TableError, match=rf"line {number + 1} "):
+    with pytest.raises(TableError, match=rf"line {number + 1} is damaged.*hwnas profile"):
         LatencyTable.open(path)
 
 
@@ -220,18 +221,113 @@ def test_a_damaged_line_is_an_error_with_its_number(
 )
 def test_a_line_of_the_wrong_shape_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
     path = filled(tmp_path / "t.jsonl").path
-    lines = path.read_text().splitlines()
-    lines[1] = json.dumps({**json.loads(lines[1]), **change})
-    path.write_text("\n".join(lines) + "\n")
+    head, line, *rest = read_sealed(path)
+    path.unlink()
+    append_sealed(path, [{**line, **change}, *rest], first=head)
     with pytest.raises(TableError, match="line 2 "):
         LatencyTable.open(path)
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
     path = filled(tmp_path / "t.jsonl").path
-    path.write_text(path.read_text().replace('"schema":1', '"schema":2'))
-    with pytest.raises(TableError, match=r"schema 2.*reads schema 1"):
+    head, *rest = read_sealed(path)
+    path.unlink()
+    append_sealed(path, rest, first={**head, "schema": 3})
+    with pytest.raises(TableError, match=r"schema 3.*reads schema 2"):
         LatencyTable.open(path)
+
+
+# ---------------------------------------------------------------- damage that is still JSON, and its repair
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"fastest":0.25', b'"fastest":0.75'),  # the time itself
+        (b'"block":"a"', b'"block":"c"'),
+        (b'"size_bytes":100', b'"size_bytes":900'),
+        (b'"ms":1.5', b'"ms":1.6'),  # all entries are relative to it
+        (b'"blocks":["a","a"]', b'"blocks":["b","a"]'),
+        (b'"failure":"died', b'"failure":"diet'),
+        (b'"schema":2', b'"schema":1'),
+        (b'"checksum"', b'"checksun"'),
+    ],
+)
+def test_one_changed_character_is_refused_with_what_to_do(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(TableError, match=r"t\.jsonl.*hwnas profile"):
+        LatencyTable.open(path)
+
+
+def test_no_single_changed_byte_of_a_table_is_read_as_something_else(tmp_path: Path) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    whole = LatencyTable.open(path)
+    data = path.read_bytes()
+    for i in range(len(data) - 1):  # the last byte is the end of the last line: without it there is no line
+        path.write_bytes(data[:i] + bytes([data[i] ^ (1 << i % 8)]) + data[i + 1 :])
+        with pytest.raises(TableError):
+            LatencyTable.open(path)
+    path.write_bytes(data)
+    assert same(whole, LatencyTable.open(path))
+
+
+def test_a_repaired_table_lacks_the_damaged_line_alone(tmp_path: Path) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    path.write_bytes(path.read_bytes().replace(b'"fastest":0.25', b'"fastest":0.75', 1))
+    (problem,) = repair_table(path)
+    assert "line 2 is damaged" in problem
+    table = LatencyTable.open(path)
+    assert table.missing(["a", "größe|µ"]) == ("a",)
+    assert len(table.networks) == 1
+    assert b'"fastest":0.75' in path.with_name("t.jsonl.damaged").read_bytes()
+    table.append_block("a", STATISTIC)
+    assert LatencyTable.open(path).latency_ms("a") == 0.25
+
+
+def test_a_table_with_a_damaged_context_is_put_aside_and_begun_again(tmp_path: Path) -> None:
+    path = filled(tmp_path / "t.jsonl").path
+    path.write_bytes(path.read_bytes().replace(b"processor", b"Processor", 1))
+    assert "line 1 is damaged" in repair_table(path)[0]
+    assert not LatencyTable.open(path, CONTEXT).entries
+    assert b'"block":"a"' in path.with_name("t.jsonl.damaged").read_bytes()
+
+
+def test_a_sound_table_and_none_need_no_repair(tmp_path: Path) -> None:
+    assert repair_table(filled(tmp_path / "t.jsonl").path) == ()
+    assert repair_table(tmp_path / "none.jsonl") == ()
+
+
+# ---------------------------------------------------------------- tables of schema 1
+
+
+def plain(path: Path) -> Path:
+    """The table of `filled` as schema 1 had it: without checksums."""
+    head, *rest = read_sealed(filled(path).path)
+    path.write_text("".join(json.dumps(v) + "\n" for v in ({**head, "schema": 1}, *rest)))
+    return path
+
+
+def test_a_table_without_checksums_is_read_and_known_for_one(tmp_path: Path) -> None:
+    old = LatencyTable.open(plain(tmp_path / "old.jsonl"))
+    new = filled(tmp_path / "new.jsonl")
+    assert same(old, new)
+    assert (old.is_sealed, new.is_sealed) == (False, True)
+    assert "had no checksums yet" in repair_table(old.path)[0]
+    assert LatencyTable.open(old.path).is_sealed
+    assert repair_table(old.path) == ()
+
+
+def test_appending_to_a_table_without_checksums_gives_it_some(tmp_path: Path) -> None:
+    path = plain(tmp_path / "old.jsonl")
+    one, other = LatencyTable.open(path), LatencyTable.open(path)
+    one.append_block("new", STATISTIC)
+    other.append_block("newer", STATISTIC)
+    found = LatencyTable.open(path)
+    assert found.is_sealed
+    assert set(found.entries) == {"a", "größe|µ", "new", "newer"}
+    assert len(found.networks) == 1
 
 
 # ---------------------------------------------------------------- a full disk

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from hwnas import pipeline
+from hwnas.appending import read_sealed
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
-from hwnas.errors import ConfigError, TableContextError
+from hwnas.errors import ConfigError, TableContextError, TableError
 from hwnas.pipeline.costs import MIXED, largest_network, load_costs, precision_of, reference_path, table_path
 from hwnas.pipeline.profiling import sample_networks, timing
 from hwnas.pipeline.workspace import Workspace
@@ -53,6 +55,42 @@ def test_rounds_are_bounded_by_the_configuration(config: Config) -> None:
     bounded = timing(Workspace(config.replaced({"profile.rounds": 5})), rounds=41, min_rounds=15)
     assert (bounded.rounds, bounded.min_rounds) == (5, 5)
     assert timing(Workspace(config), rounds=41, min_rounds=15).rounds == 41
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_a_changed_digit_is_refused_by_the_search_and_measured_again_by_the_profile(
+    config: Config, measured: list[str]
+) -> None:
+    work = Workspace(config)
+    path = table_path(work, "fp32")
+    lines = path.read_bytes().splitlines(keepends=True)
+    key = read_sealed(path)[3]["block"]
+    lines[3] = lines[3].replace(b'"fastest":0', b'"fastest":9', 1)
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(TableError, match=r"line 4 is damaged.*hwnas profile"):
+        load_costs(work)
+    with pytest.raises(TableError, match=r"line 4 is damaged.*hwnas profile"):
+        pipeline.search(config, console=ReadConsole())
+    console = ReadConsole()
+    pipeline.profile(config, console=console)
+    assert measured == [key]
+    assert "line 4 is damaged" in console.said
+    assert load_costs(work).entries[key] > 0
+
+
+def test_a_table_without_checksums_gets_them_and_nothing_is_measured(config: Config, measured: list[str]) -> None:
+    path = table_path(Workspace(config), "fp32")
+    head, *rest = read_sealed(path)
+    path.write_text("".join(json.dumps(v) + "\n" for v in ({**head, "schema": 1}, *rest)))
+    before = load_costs(Workspace(config)).entries
+    console = ReadConsole()
+    pipeline.profile(config, console=console)
+    assert not measured
+    assert "had no checksums yet" in console.said
+    assert read_sealed(path) == [head, *rest]
+    assert load_costs(Workspace(config)).entries == before
 
 
 # ---------------------------------------------------------------- going on
