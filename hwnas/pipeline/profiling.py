@@ -33,6 +33,7 @@ from hwnas.pipeline.costs import (
     table_path,
 )
 from hwnas.pipeline.describing import check_reachable
+from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 
@@ -54,6 +55,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     """
     work = Workspace(config)
     check_reachable(work.device)
+    refuse_other_run(work)
     space = work.space
     started = time.monotonic()
     networks = list(sample_networks(work))

@@ -19,6 +19,7 @@ from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.evaluating import Evaluations
+from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.search import Study, load_study
 from hwnas.search import search as run_search
@@ -49,6 +50,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         CheckpointError: the supernet was not trained yet.
     """
     work = Workspace(config)
+    refuse_other_run(work)
     costs = load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive
     work.begin()

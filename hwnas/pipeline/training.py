@@ -13,7 +13,7 @@ from hwnas.config import Config
 from hwnas.pipeline.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
-    from hwnas.supernet.training import Trainer
+    from hwnas.supernet.training import Trainer, TrainSettings
 
 
 def train(config: Config, *, console: Console) -> dict[str, Any]:
@@ -64,18 +64,49 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
 def refuse_other_run(work: Workspace) -> None:
     """Raise the error that `train` would raise for a folder with the checkpoint of another run; change nothing.
 
+    A stage that stores the configuration asks first: a setting that contradicts the supernet is not written down.
+
     Raises:
         CheckpointError: the folder holds the checkpoint of another run, or a damaged one.
     """
-    if work.folder.exists():
-        _make_trainer(work).resume()
+    if not work.folder.is_dir() or not any(work.folder.glob(f"{work.checkpoint.stem}*")):
+        return
+    from hwnas.supernet.checkpoint import load_newest
+    from hwnas.supernet.training import refuse_other_identity, run_identity
+
+    found = load_newest(work.checkpoint)
+    if found is not None:
+        c, n = work.config.train, len(work.data.train)
+        wanted = run_identity(_settings(work), _identity(work), batch_size=c.batch_size, n_samples=n)
+        refuse_other_identity(work.checkpoint, found.meta["identity"], wanted)
+
+
+def _identity(work: Workspace) -> dict[str, Any]:
+    c = work.config.train
+    return {**work.identity, "strategy": c.strategy, "n_random": c.n_random}
+
+
+def _settings(work: Workspace) -> TrainSettings:
+    from hwnas.supernet.training import TrainSettings
+
+    c = work.config.train
+    return TrainSettings(
+        steps=c.total_steps(len(work.data.train)),
+        learning_rate=c.learning_rate,
+        warmup_fraction=c.warmup_fraction,
+        weight_decay=c.weight_decay,
+        label_smoothing=c.label_smoothing,
+        ema_decay=c.ema_decay,
+        seed=c.seed,
+        checkpoint_every_s=c.checkpoint_every_s,
+    )
 
 
 def _make_trainer(work: Workspace) -> Trainer:
     import torch
 
     from hwnas.supernet.elastic import Supernet
-    from hwnas.supernet.training import Trainer, TrainSettings, start_distributed
+    from hwnas.supernet.training import Trainer, start_distributed
 
     c, space = work.config.train, work.training_space
     limit_threads(c.threads)
@@ -88,17 +119,8 @@ def _make_trainer(work: Workspace) -> Trainer:
         work.stream("train", batch_size=c.batch_size, augmented=True),
         strategy=registry.load("strategies", c.strategy)(space, n_random=c.n_random),
         named_blocks=space.named_blocks,
-        settings=TrainSettings(
-            steps=c.total_steps(len(work.data.train)),
-            learning_rate=c.learning_rate,
-            warmup_fraction=c.warmup_fraction,
-            weight_decay=c.weight_decay,
-            label_smoothing=c.label_smoothing,
-            ema_decay=c.ema_decay,
-            seed=c.seed,
-            checkpoint_every_s=c.checkpoint_every_s,
-        ),
+        settings=_settings(work),
         checkpoint=work.checkpoint,
-        identity=work.identity,
+        identity=_identity(work),
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -105,7 +105,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self._named_blocks = named_blocks
         self._path = checkpoint
-        self._identity = {**(identity or {}), "settings": _identity_of(settings, stream)}
+        self._identity = run_identity(settings, identity or {}, batch_size=stream.batch_size, n_samples=stream.n)
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
@@ -131,16 +131,8 @@ class Trainer:
         found = load_newest(self._path) if self._path is not None else None
         if found is None:
             return 0
-        differences = [
-            f"{k} was {found.meta['identity'].get(k)!r}, now {v!r}"
-            for k, v in self._identity.items()
-            if found.meta["identity"].get(k) != v
-        ]
-        if differences:
-            raise CheckpointError(
-                f"{self._path} belongs to another run ({'; '.join(differences)}); "
-                "name another output folder, or delete it to train anew"
-            )
+        assert self._path is not None
+        refuse_other_identity(self._path, found.meta["identity"], self._identity)
         with torch.no_grad():
             for name, p in self._parameters.items():
                 p.copy_(found.tensors[f"model.{name}"])
@@ -299,8 +291,45 @@ def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _identity_of(settings: TrainSettings, stream: BatchStream) -> dict[str, Any]:
-    """What must not change when a run goes on; how often it saves may."""
+def run_identity(
+    settings: TrainSettings, identity: Mapping[str, Any], *, batch_size: int, n_samples: int
+) -> dict[str, Any]:
+    """What must not change when a run goes on; how often it saves may.
+
+    Args:
+        settings: of the training.
+        identity: what else the run is: its space, its data.
+        batch_size: images a step.
+        n_samples: training images.
+    """
     values = asdict(settings)
     del values["checkpoint_every_s"]
-    return {**values, "batch_size": stream.batch_size, "n_samples": stream.n}
+    return {**identity, "settings": {**values, "batch_size": batch_size, "n_samples": n_samples}}
+
+
+def refuse_other_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with a checkpoint that was begun as another run; only what differs is told.
+
+    Args:
+        path: of the checkpoint.
+        found: its identity; what an older version did not write down is not compared.
+        wanted: the identity of this run.
+
+    Raises:
+        CheckpointError: they differ; says in what, and what to do.
+    """
+    before, now = _flat(found), _flat(wanted)
+    differences = [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if k in before and before[k] != v]
+    if differences:
+        raise CheckpointError(
+            f"{path} belongs to another run ({'; '.join(differences)}); "
+            "name another output folder, or delete it to train anew"
+        )
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings beside what they stood under."""
+    flat: dict[str, Any] = {}
+    for key, value in identity.items():
+        flat |= value if isinstance(value, Mapping) else {key: value}
+    return flat

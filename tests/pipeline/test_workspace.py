@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -118,6 +119,37 @@ def test_a_refused_training_leaves_the_configuration_of_the_first(config: Config
         pipeline.train(config.replaced({"train.learning_rate": 0.2}), console=ReadConsole())
     assert contents(Path(config.output.folder)) == before
     assert load_config(config.output.folder) == config
+
+
+@pytest.mark.parametrize("stage", ["profile", "search"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train.steps": 999}, "steps was 10, now 999"),
+        ({"train.n_random": 2}, "n_random was 1, now 2"),
+        ({"train.batch_size": 16}, "batch_size was 32, now 16"),
+        ({"data.seed": 1}, "data was '"),
+    ],
+)
+def test_no_stage_stores_a_setting_that_contradicts_the_supernet(
+    stage: str, change: dict[str, object], told: str, config: Config
+) -> None:
+    before = contents(Path(config.output.folder))
+    with pytest.raises(CheckpointError, match="belongs to another run") as caught:
+        getattr(pipeline, stage)(config.replaced(change), console=ReadConsole())
+    assert told in str(caught.value)
+    assert str(caught.value).count(" was ") == 1  # nothing but what differs
+    assert contents(Path(config.output.folder)) == before
+
+
+def test_what_an_older_version_did_not_write_down_is_no_difference(config: Config) -> None:
+    from hwnas.supernet.checkpoint import load_checkpoint, save_checkpoint
+
+    path = Path(config.output.folder) / "checkpoint.safetensors"
+    found = load_checkpoint(path)
+    identity = {k: v for k, v in found.meta["identity"].items() if k != "n_random"}
+    save_checkpoint(path, dataclasses.replace(found, meta={**found.meta, "identity": identity}))
+    assert pipeline.profile(config, console=ReadConsole())["rows"]
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(config: Config, tmp_path: Path) -> None:
