@@ -228,6 +228,10 @@ class DeployConfig(Section):
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
     finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")
     candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")
+    tolerance: ShareFrom0 | None = _optional(
+        "of accuracy that a cheaper network may lack; the standard error of the validation images if left out",
+        example="0.0",
+    )
     test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
 
 

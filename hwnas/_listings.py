@@ -14,6 +14,7 @@ from hwnas import registry
 from hwnas.errors import ConfigError
 from hwnas.pipeline.describing import command_to_name_it, reached
 from hwnas.query import query
+from hwnas.report.choice import missing_error_text, preference_text
 from hwnas.types import Device
 
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
@@ -113,7 +114,13 @@ def one_space(name: str) -> dict[str, Any]:
 
 
 def best_networks(
-    study: Path, *, limits: Mapping[str, float], metric: str, top: int, device: str = ""
+    study: Path,
+    *,
+    limits: Mapping[str, float],
+    metric: str,
+    top: int,
+    device: str = "",
+    tolerance: float | None = None,
 ) -> dict[str, Any]:
     """The answer to a budget question.
 
@@ -123,21 +130,28 @@ def best_networks(
         metric: what to be best in.
         top: how many networks at most.
         device: which of the devices, in a run for several; without it, the only one that was searched for.
+        tolerance: see `hwnas.query.query`.
 
     Raises:
         ConfigError: the folder has no finished study, or several, or none of this device.
         InfeasibleError: no network of the study keeps the limits.
         StudyError: the study cannot be read, or has no such metric.
     """
-    answers = query(_study_file(study, device), limits=limits, metric=metric, top=top)
-    metrics = [metric, *(m for m in answers[0].values if m != metric)]
+    answers = query(_study_file(study, device), limits=limits, metric=metric, top=top, tolerance=tolerance)
+    first = answers[0]
+    metrics = [metric, *(m for m in first.values if m != metric)]
     asked = ", ".join(f"{m} within {v:g}" for m, v in limits.items()) or "without limits"
-    kinds = [f"{m} is {answers[0].sources[m]}" for m in metrics if m in answers[0].sources]
+    kinds = [f"{m} is {first.sources[m]}" for m in metrics if m in first.sources]
     return {
         "title": f"Best {metric}, {asked}",
         "columns": ["trial", *metrics],
         "rows": [(a.number, *(a.values[m] for m in metrics)) for a in answers],
-        "notes": [*([", ".join(kinds)] if kinds else []), "The architecture is shown by --json."],
+        "notes": [
+            f"{preference_text(first)[0].upper()}{preference_text(first)[1:]}.",
+            *([", ".join(kinds)] if kinds else []),
+            *filter(None, [missing_error_text(first)]),
+            "The architecture is shown by --json.",
+        ],
         "limits": dict(limits),
         "answers": [
             {
@@ -146,6 +160,7 @@ def best_networks(
                 "values": a.values,
                 "upper": a.upper,
                 "sources": a.sources,
+                "preference": asdict(a.preference),
             }
             for a in answers
         ],

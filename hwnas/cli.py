@@ -236,6 +236,12 @@ def query(
     limit: LimitOption = None,
     metric: Annotated[str, typer.Option(help="What to be best in.", callback=given)] = "accuracy",
     top: Annotated[int, typer.Option(min=1, help="How many networks.")] = 1,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="How much worse a cheaper network may be; by default one standard error; 0: equal ones only."
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="Of a run for several devices: which.", callback=given),
@@ -248,7 +254,14 @@ def query(
         from hwnas._listings import best_networks
 
         console.result(
-            best_networks(user_path(study), limits=parse_limits(limit), metric=metric, top=top, device=device or "")
+            best_networks(
+                user_path(study),
+                limits=parse_limits(limit),
+                metric=metric,
+                top=top,
+                device=device or "",
+                tolerance=tolerance,
+            )
         )
 
 

@@ -6,6 +6,8 @@ module must never import Optuna, torch or a runtime, or know what a metric means
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.errors import ConfigError, StudyError
-from hwnas.search.archive import non_dominated, oriented
+from hwnas.search.choice import Pick, cost_columns
 from hwnas.search.limits import check_known, infeasible
 from hwnas.search.problem import decode
 from hwnas.search.study import Study
 from hwnas.search.study_file import load_study
-from hwnas.types import Direction, IntArray, Option
+from hwnas.types import IntArray, Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +34,7 @@ class Answer:
         values: metric -> value.
         upper: metric -> upper bound, where the study has one.
         sources: metric -> `measured` or `estimated`.
+        preference: why it, and not another.
     """
 
     number: int
@@ -40,12 +43,45 @@ class Answer:
     values: dict[str, float]
     upper: dict[str, float]
     sources: dict[str, str]
+    preference: Preference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """How an answer compares with the network that has the best value of all those not named before it.
+
+    Attributes:
+        metric: what was asked for.
+        best: number of the trial with the best value; the answer's own if it is that one.
+        best_value: its value.
+        standard_error: of this value; None where the study does not tell it, and only equal values count as equal.
+        tolerance: how much worse was taken for as good.
+        cost: the metric in which the answer is cheaper; empty if it is the best itself.
+        ratio: of the answer's cost to that of the best, by upper bounds where there are any; 1 if it is the best.
+    """
+
+    metric: str
+    best: int
+    best_value: float
+    standard_error: float | None
+    tolerance: float
+    cost: str = ""
+    ratio: float = 1.0
 
 
 def query(
-    study: Study | Path | str, *, limits: Mapping[str, float], metric: str = "accuracy", top: int = 1
+    study: Study | Path | str,
+    *,
+    limits: Mapping[str, float],
+    metric: str = "accuracy",
+    top: int = 1,
+    tolerance: float | None = None,
 ) -> list[Answer]:
     """The best networks of a study within limits.
+
+    Of networks whose values differ by no more than the standard error of the best of them, the cheapest is taken: by
+    the study's other directions first, then what has a limit, then by size and the rest. So no answer is beaten by a
+    network that is not named before it (see `hwnas.search.choice`).
 
     Args:
         study: a study or the path of its file.
@@ -53,17 +89,21 @@ def query(
             the study, whether it searched with a limit on them or not. Kept by upper bounds where stored.
         metric: what to be best in; one of the study's directions.
         top: how many answers at most.
+        tolerance: how much worse in the metric is as good; None: one standard error, where the study tells it;
+            0: only equal values are.
 
     Returns:
-        One to `top` answers, best first; equally good ones by trial number.
+        One to `top` answers; each is what would be answered if those before it did not exist.
 
     Raises:
         StudyError: the study cannot be read, or has no such metric; lists the known ones.
-        ConfigError: `top` is not positive.
+        ConfigError: `top` is not positive, or `tolerance` is negative or not a number.
         InfeasibleError: no network of the study fits; names the limit that binds and the value nearest to it.
     """
     if top < 1:
         raise ConfigError(f"top is {top}; ask for at least 1 network")
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise ConfigError(f"the tolerance is {tolerance}; it is how much worse a value may be, 0 or more")
     study = _opened(study)
     check_known([metric], study.directions)
     rows = np.flatnonzero(study.keeps(limits) & ~np.isnan(study.values[metric]))
@@ -79,9 +119,8 @@ def query(
             among="the study",
             extreme="seen",
         )
-    column = study.values[metric][rows]
-    order = np.argsort(-column if study.directions[metric] is Direction.MAXIMIZE else column, kind="stable")
-    return [_answer(study, int(i)) for i in rows[order[:top]]]
+    found = study.picks(metric, rows=rows, limits=limits, tolerance=tolerance)
+    return [_answer(study, p, metric=metric, limits=limits, tolerance=tolerance) for p in itertools.islice(found, top)]
 
 
 def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]:
@@ -93,7 +132,7 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
         cost: what is paid; any other metric of the study, minimised unless it has a direction.
 
     Returns:
-        The networks that no other beats in both, cheapest first.
+        The networks that no other beats in both, cheapest first; of equal ones that which costs least otherwise.
 
     Raises:
         StudyError: the study cannot be read, or has no such metric; lists the known ones.
@@ -101,20 +140,17 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
     study = _opened(study)
     check_known([metric], study.directions)
     check_known([cost], study.values)
-    rows = np.flatnonzero(study.feasible)
-    directions = {metric: study.directions[metric], cost: study.directions.get(cost, Direction.MINIMIZE)}
-    points = oriented({m: study.values[m][rows] for m in directions}, directions)
-    front = rows[non_dominated(points)]
-    cheapest_first = front[np.argsort(study.values[cost][front], kind="stable")]
-    return [_answer(study, int(i)) for i in cheapest_first]
+    front = study.front_rows(metric, cost, rows=np.flatnonzero(study.feasible))
+    alone = [Pick(row=i, best=i) for i in front]
+    return [_answer(study, pick, metric=metric, limits={}, tolerance=0.0) for pick in alone]
 
 
 def _opened(study: Study | Path | str) -> Study:
     return study if isinstance(study, Study) else load_study(study)
 
 
-def _answer(study: Study, row: int) -> Answer:
-    trial = study.trial_at(row)
+def _answer(study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float], tolerance: float | None) -> Answer:
+    trial = study.trial_at(pick.row)
     return Answer(
         number=trial.number,
         architecture=trial.architecture,
@@ -122,4 +158,29 @@ def _answer(study: Study, row: int) -> Answer:
         values=trial.values,
         upper=trial.upper,
         sources=dict(study.sources),
+        preference=_preference(study, pick, metric=metric, limits=limits, tolerance=tolerance),
+    )
+
+
+def _preference(
+    study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float], tolerance: float | None
+) -> Preference:
+    errors = study.standard_errors.get(metric)
+    error = None if errors is None or np.isnan(errors[pick.best]) else float(errors[pick.best])
+    cost, ratio = "", 1.0
+    if pick.row != pick.best:
+        names, costs = cost_columns(study.values, study.upper, metric=metric, directions=study.directions, first=limits)
+        mine, its = costs[pick.row], costs[pick.best]
+        different = np.flatnonzero(~np.isclose(mine, its, rtol=1e-12, atol=0.0, equal_nan=True))
+        if len(different):
+            j = int(different[0])
+            cost, ratio = names[j], float(mine[j] / its[j]) if its[j] else 1.0
+    return Preference(
+        metric=metric,
+        best=int(study.numbers[pick.best]),
+        best_value=float(study.values[metric][pick.best]),
+        standard_error=error,
+        tolerance=(error or 0.0) if tolerance is None else tolerance,
+        cost=cost,
+        ratio=ratio,
     )

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,77 @@ def test_a_minimised_metric_is_answered_with_the_smallest() -> None:
 def test_fewer_networks_than_asked_for_are_all_there_are() -> None:
     fits = int((STUDY.upper["latency_ms"] <= 1.5).sum())
     assert 0 < len(query(STUDY, limits={"latency_ms": 1.5}, top=10_000)) == fits
+
+
+# ---------------------------------------------------------------- which of equals
+
+
+def made_of(accuracy: list[float], latency: list[float], size: list[float], *, error: float | None = None) -> Study:
+    """A study of a few networks; their numbers are their rows."""
+    n = len(accuracy)
+    columns = {"accuracy": accuracy, "latency_ms": latency, "size_bytes": size}
+    return dataclasses.replace(
+        STUDY,
+        limits={},
+        numbers=np.arange(n),
+        encodings=STUDY.encodings[:n],
+        values={m: np.array(column) for m, column in columns.items()},
+        upper={"latency_ms": 1.1 * np.array(latency)},
+        standard_errors={} if error is None else {"accuracy": np.full(n, error)},
+        feasible=np.ones(n, dtype=bool),
+    )
+
+
+def test_of_equally_accurate_networks_the_cheapest_is_the_answer() -> None:
+    """The quick start once shipped trial 5 (158 kB, 0.0254 ms) where trial 48 was as accurate at 98 kB, 0.0188 ms."""
+    answer = query(made_of([0.97, 0.97, 0.9], [0.0254, 0.0188, 0.01], [158e3, 98e3, 5e4]), limits={})[0]
+    assert answer.number == 1
+    assert (answer.preference.best, answer.preference.cost) == (0, "latency_ms")
+    assert answer.preference.ratio == pytest.approx(0.0188 / 0.0254)
+
+
+def test_of_networks_as_accurate_and_as_fast_the_smaller_is_the_answer() -> None:
+    answer = query(made_of([0.97, 0.97], [1.0, 1.0], [2e5, 1e5]), limits={})[0]
+    assert (answer.number, answer.preference.cost, answer.preference.ratio) == (1, "size_bytes", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "tolerance", "number"),
+    [(0.009, None, 1), (0.006, None, 0), (None, None, 0), (0.009, 0.0, 0), (None, 0.02, 1), (0.001, 0.2, 2)],
+)
+def test_a_cheaper_network_is_the_answer_if_the_difference_is_noise(
+    error: float | None, tolerance: float | None, number: int
+) -> None:
+    study = made_of([0.979, 0.972, 0.8], [2.0, 1.0, 0.5], [3e5, 2e5, 1e5], error=error)
+    assert query(study, limits={}, tolerance=tolerance)[0].number == number
+
+
+def test_further_answers_are_what_is_best_without_those_before() -> None:
+    study = made_of([0.98, 0.97, 0.975, 0.9], [3.0, 1.0, 2.0, 0.5], [1e5] * 4, error=0.01)
+    assert [a.number for a in query(study, limits={}, top=4)] == [1, 2, 0, 3]
+
+
+def test_no_answer_is_dominated_by_a_network_that_is_not_named_before_it() -> None:
+    study = dataclasses.replace(STUDY, standard_errors={"accuracy": np.full(len(STUDY), 0.02)})
+    named = [a.number for a in query(study, limits={"latency_ms": 6.0}, top=50)]
+    columns = np.column_stack([-study.values["accuracy"], study.values["latency_ms"], study.values["size_bytes"]])
+    others = columns[study.keeps({"latency_ms": 6.0}) & ~np.isin(np.arange(len(study)), named)]
+    for number in named:
+        assert not ((others <= columns[number]).all(axis=1) & (others < columns[number]).any(axis=1)).any()
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan"), float("inf")])
+def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
+    with pytest.raises(ConfigError, match="tolerance"):
+        query(STUDY, limits={}, tolerance=tolerance)
+
+
+def test_a_trade_off_names_the_cheapest_of_equal_networks() -> None:
+    front = trade_off(made_of([0.9, 0.9, 0.8], [1.0, 1.0, 0.5], [2e5, 1e5, 1e5]), "accuracy", "latency_ms")
+    assert [a.number for a in front] == [2, 1]
+
+
+# ---------------------------------------------------------------- limits that nothing keeps
 
 
 def test_an_unreachable_limit_names_the_smallest_in_the_study() -> None:

@@ -3,6 +3,6 @@
 Must never know devices, tables or the search algorithm.
 """
 
-from hwnas.accuracy.evaluation import SubnetEvaluator, top1
+from hwnas.accuracy.evaluation import SubnetEvaluator, standard_error, top1
 
-__all__ = ["SubnetEvaluator", "top1"]
+__all__ = ["SubnetEvaluator", "standard_error", "top1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,18 @@ def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolu
     if n == 0:
         raise ValueError("there is no image to evaluate on")
     return right / n
+
+
+def standard_error(accuracy: float, n: int) -> float:
+    """By how much an accuracy measured on n images may be off: one binomial standard error, never less than an image.
+
+    Without the floor an accuracy of 1 would count as exact.
+
+    Args:
+        accuracy: in [0, 1].
+        n: at least 1.
+    """
+    return max(math.sqrt(accuracy * (1 - accuracy) / n), 1 / n)
 
 
 class SubnetEvaluator:

@@ -104,12 +104,14 @@ class Bench:
         worker: of its device.
         costs: what is known about cost there.
         limits: metric -> limit.
+        study: name of the study that the candidates are of.
     """
 
     work: Workspace
     worker: Worker
     costs: Costs
     limits: Mapping[str, float]
+    study: str
 
     def measure(self, candidate: Candidate, artefact: Artefact) -> tuple[Measured, list[str]]:
         """What the runtime says of a candidate's file, and which limits it misses."""

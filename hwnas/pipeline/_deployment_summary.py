@@ -33,7 +33,11 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
             ("predictions equal to torch's", f"{manifest.parity.top1_agreement:.2%} of {manifest.parity.n}"),
             ("candidates rejected before", len(manifest.rejected)),
         ],
-        "notes": [f"Report: {folder / 'report.html'}", f"Check it again: hwnas verify {folder}{board}"],
+        "notes": [
+            f"Chosen: {manifest.provenance['chosen']}.",
+            f"Report: {folder / 'report.html'}",
+            f"Check it again: hwnas verify {folder}{board}",
+        ],
         "deployment": str(folder),
         "manifest": manifest.model_dump(mode="json"),
     }

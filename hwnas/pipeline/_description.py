@@ -15,9 +15,10 @@ from hwnas.deployment import SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manife
 from hwnas.files import sha256_file
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
-from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.gaining import precision_gain
 from hwnas.pipeline.workspace import Workspace
+from hwnas.query import Answer
+from hwnas.report.choice import preference_text
 from hwnas.types import Artefact, CompilesForBoard
 
 
@@ -86,7 +87,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         input=InputInfo(shape=candidate.plain.in_shape, mean=work.data.mean, std=work.data.std),  # type: ignore[arg-type]
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),
-        provenance=_provenance(work, bench.costs, trial=answer.number),
+        provenance=_provenance(bench, answer),
         companions=tuple(_companions(work, artefact, proven.folder)),
         runs=dict(worker.info(artefact)),
         precision_gain=precision_gain(
@@ -111,8 +112,8 @@ def _companions(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[A
             yield ArtefactInfo.of(made, path=path.name)
 
 
-def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
-    c = work.config
+def _provenance(bench: Bench, answer: Answer) -> dict[str, Any]:
+    work, c = bench.work, bench.work.config
     packages = ("torch", "onnx", "numpy", "optuna")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -125,6 +126,8 @@ def _provenance(work: Workspace, costs: Costs, *, trial: int) -> dict[str, Any]:
         "data": {"source": c.data.source, "fingerprint": work.data.fingerprint},
         "space_fingerprint": work.space.fingerprint(),
         "checkpoint_sha256": sha256_file(work.checkpoint),
-        "tables_sha256": dict(costs.hashes),
-        "trial": trial,
+        "tables_sha256": dict(bench.costs.hashes),
+        "study": bench.study,
+        "trial": answer.number,
+        "chosen": preference_text(answer),
     }

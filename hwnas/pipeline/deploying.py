@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.deployment import Manifest
-from hwnas.errors import ConfigError, InfeasibleError
+from hwnas.errors import InfeasibleError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
+from hwnas.pipeline._deployment_folder import deployment_folder
 from hwnas.pipeline._deployment_summary import deployment_summary
 from hwnas.pipeline._description import Proven, describe
 from hwnas.pipeline._test_images import test_candidate
@@ -28,6 +29,7 @@ from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.query import Answer, query
+from hwnas.report.choice import preference_text
 from hwnas.search import load_study
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def export(config: Config, *, console: Console) -> dict[str, Any]:
-    """Deploy the study's most accurate network within the configuration's limits.
+    """Deploy the study's best network within the configuration's limits: the cheapest of the most accurate.
 
     Raises:
         InfeasibleError: no network of the study keeps the limits, or none of the candidates did when measured.
@@ -47,14 +49,16 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
     costs = load_costs(work)
     limits = absolute_limits(work, costs)
     study = load_study(work.study)
-    answers = query(study, limits=limits, metric="accuracy", top=config.deploy.candidates)
+    answers = query(
+        study, limits=limits, metric="accuracy", top=config.deploy.candidates, tolerance=config.deploy.tolerance
+    )
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
     rejected: list[Rejection] = []
     with work.alone("exporting"), Worker(work.device) as worker:
-        bench = Bench(work=work, worker=worker, costs=costs, limits=limits)
+        bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study=study.name)
         for i, answer in enumerate(answers):
-            console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
+            console.note(f"candidate {i + 1} of at most {len(answers)}: {preference_text(answer)}")
             built = _attempt(bench, evaluator, answer, rejected=rejected, console=console)
             if isinstance(built, Rejection):
                 console.note(f"  rejected when measured: {built.reason}")
@@ -81,7 +85,8 @@ def _attempt(
     if misses:
         return Rejection(answer=answer, reason="; ".join(misses))
     candidate = _finetuned(bench.work, evaluator, candidate, console=console)
-    final = bench.work.folder / "deployments" / _folder_name(bench.work, bench.limits)
+    deployments = bench.work.folder / "deployments"
+    final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
     with _new_folder(final) as folder:
         artefact = candidate.write(bench.work, folder)
         measured, misses = bench.measure(candidate, artefact)
@@ -113,6 +118,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
     """Quantization-aware fine-tuning, kept unless it does harm on the validation images."""
     import copy
 
+    from hwnas.accuracy import standard_error
     from hwnas.supernet.finetuning import finetune
 
     c = work.config.deploy
@@ -133,13 +139,5 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
     console.note(f"  validation accuracy {before:.2%} calibrated, {after:.2%} fine-tuned")
     # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
     # standard error of so many images the difference tells nothing
-    noise = (before * (1 - before) / evaluator.n_validation) ** 0.5
+    noise = standard_error(before, evaluator.n_validation)
     return candidate.with_network(tuned) if after >= before - noise else candidate
-
-
-def _folder_name(work: Workspace, limits: Mapping[str, float]) -> str:
-    parts = [f"{m.removesuffix('_bytes').removesuffix('_ms')}-{v:.4g}" for m, v in sorted(limits.items())]
-    name = "_".join([work.device.name, *(parts or ["best"])])
-    if "/" in name or name.startswith("."):
-        raise ConfigError(f"device name {work.device.name!r} cannot name a folder")
-    return name

@@ -11,7 +11,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost.correction import entry_of, held_out_rows
 from hwnas.deployment import MANIFEST, Manifest
-from hwnas.errors import CheckpointError, ConfigError
+from hwnas.errors import CheckpointError, ConfigError, StudyError
 from hwnas.files import write_whole
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
 from hwnas.pipeline.workspace import Workspace
@@ -35,11 +35,43 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
             f"{work.folder} has no deployment for {work.device.name} to report on; make one with "
             f"`hwnas export {work.folder}`"
         )
-    costs, study = load_costs(work), load_study(work.study)
+    costs, newest = load_costs(work), load_study(work.study)
+    notes = []
     for folder in folders:
-        trial = int(Manifest.read(folder).provenance["trial"])
+        manifest = Manifest.read(folder)
+        study = chosen_from(work, manifest, newest=newest)
+        if study is None:
+            notes.append(
+                f"{folder.name}: the study its network was chosen from is gone, so its page stays as it was; "
+                f"`hwnas export` chooses and describes a network anew"
+            )
+            continue
+        trial = int(manifest.provenance["trial"])
         write_deployment_report(work, folder, costs=costs, study=study, trial=trial)
-    return {"title": "Reports", "rows": [(f.name, str(f / "report.html")) for f in folders]}
+    return {"title": "Reports", "rows": [(f.name, str(f / "report.html")) for f in folders], "notes": notes}
+
+
+def chosen_from(work: Workspace, manifest: Manifest, *, newest: Study) -> Study | None:
+    """The study a deployed network was chosen from; None if it is gone.
+
+    A trial's number means nothing in another study. A manifest from before studies were named in it is believed where
+    its trial has the network's architecture.
+
+    Args:
+        work: of the run.
+        manifest: of the deployment.
+        newest: the study of the run's last search.
+    """
+    name = manifest.provenance.get("study")
+    study = newest
+    if name is not None and name != newest.name:
+        try:
+            study = load_study(work.study_called(name))
+        except StudyError:
+            return None
+    architecture, trial = dict(manifest.architecture), int(manifest.provenance["trial"])
+    rows = np.flatnonzero(study.numbers == trial)
+    return study if len(rows) and study.trial_at(int(rows[0])).architecture == architecture else None
 
 
 def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, study: Study, trial: int) -> None:

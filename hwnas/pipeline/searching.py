@@ -55,7 +55,8 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     limits, fitting = reachable_limits(work, costs)  # before anything expensive
     work.begin()
     limit_threads(config.train.threads)
-    evaluations = Evaluations.of(work, make_evaluator(work))
+    evaluator = make_evaluator(work)
+    evaluations = Evaluations.of(work, evaluator)
     space, c = work.space, config.search
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
@@ -82,10 +83,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             progress=progress,
             initial=[*initial, *known, *seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
         )
-    study = dataclasses.replace(
-        study,
-        sources={m: "measured on validation images" if m == "accuracy" else _source(m, costs) for m in study.values},
-    )
+    study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)
     front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
     shown = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
@@ -110,6 +108,19 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     }
 
 
+def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:
+    """The study with where its values come from, and how exact the measured ones are."""
+    from hwnas.accuracy import standard_error
+
+    measured = f"measured on {n_validation:,} validation images"
+    errors = [standard_error(a, n_validation) for a in study.values["accuracy"].tolist()]
+    return dataclasses.replace(
+        study,
+        sources={m: measured if m == "accuracy" else _source(m, costs) for m in study.values},
+        standard_errors={"accuracy": np.array(errors, dtype=float)},
+    )
+
+
 def _save(work: Workspace, study: Study) -> None:
     """Write the study, unless another process that shares it has already written more of it."""
     with work.alone("saving", wait=True):
@@ -119,6 +130,7 @@ def _save(work: Workspace, study: Study) -> None:
             saved = None
         if saved is None or saved.name != study.name or len(saved) <= len(study):
             study.save(work.study)
+            study.save(work.study_called(study.name))  # for the pages of what is deployed from it
 
 
 def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:

@@ -5,7 +5,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     config.toml                 the configuration
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model
-    search/                     journals (one study for each set of limits) and study.safetensors
+    search/                     journals, study.safetensors of the last search, and every study under its own name
     search/<device>/            the same, in a run for several devices
     search/accuracies-*.jsonl   of all networks evaluated so far, for any device
     deployments/<name>/         what ships
@@ -103,8 +103,12 @@ class Workspace:
 
     @property
     def study(self) -> Path:
-        """The finished study."""
+        """The finished study, of the last search."""
         return self.searched / "study.safetensors"
+
+    def study_called(self, name: str) -> Path:
+        """A finished study by its name, also after another search."""
+        return self.searched / f"{name}.safetensors"
 
     @property
     def searched(self) -> Path:

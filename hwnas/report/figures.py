@@ -87,20 +87,11 @@ def front_figure(
 def front_rows(study: Study, *, metric: str, cost: str, limits: Mapping[str, float]) -> list[int]:
     """Rows of the study's networks that keep the limits and that no other such dominates in the two metrics.
 
-    In order of rising cost; of equal networks the first one.
+    In order of rising cost; of equal networks the one that costs least otherwise.
     """
-    from hwnas.search.archive import non_dominated, oriented
-
     known = np.isfinite(study.values[cost]) & np.isfinite(study.values[metric])
     rows = np.flatnonzero(study.keeps(limits) & known if limits else known)
-    directions = {
-        metric: study.directions.get(metric, Direction.MAXIMIZE),
-        cost: study.directions.get(cost, Direction.MINIMIZE),
-    }
-    points = oriented({m: study.values[m][rows] for m in directions}, directions)
-    rows, points = rows[non_dominated(points)], points[non_dominated(points)]
-    _, first = np.unique(points, axis=0, return_index=True)
-    return sorted((int(r) for r in rows[first]), key=lambda r: float(study.values[cost][r]))
+    return study.front_rows(metric, cost, rows=rows)
 
 
 def prediction_figure(points: Sequence[PredictionPoint]) -> Figure:

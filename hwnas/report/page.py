@@ -5,7 +5,7 @@ The same inputs give the same bytes. This module must never know how a number wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,17 +131,30 @@ def _front(inputs: ReportInputs) -> Picture | None:
         return None
     study, limits = inputs.study, _limits(inputs)
     figure = figures.front_figure(study, trial=inputs.trial, limits=limits, metric=METRIC, cost=COST)
-    n_front = len(figures.front_rows(study, metric=METRIC, cost=COST, limits=limits))
+    front = figures.front_rows(study, metric=METRIC, cost=COST, limits=limits)
     kept = f", {int(study.keeps(limits).sum())} within the limits" if limits else ""
     failed = f" {len(study.failed)} more could not be evaluated." if study.failed else ""
     sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (METRIC, COST)]
     caption = (
-        f"{count(len(study), 'network')} evaluated on validation data{kept}; {n_front} that no other beats in both. "
-        f"The chosen one is trial {inputs.trial}; its line ends at its upper bound.{failed} {' '.join(sources)}"
+        f"{count(len(study), 'network')} evaluated on validation data{kept}; {len(front)} that no other beats in both. "
+        f"{_chosen(inputs, front)}; its line ends at its upper bound.{failed} {' '.join(sources)}"
     )
-    label = f"Scatter of {METRIC} against latency of {count(len(study), 'network')}; {n_front} of them form the front."
+    label = (
+        f"Scatter of {METRIC} against latency of {count(len(study), 'network')}; {len(front)} of them form the front."
+    )
     title = "What else there was"
     return Picture(title=title, svg=inline_svg(figure, name="front", label=label), caption=caption)
+
+
+def _chosen(inputs: ReportInputs, front: Sequence[int]) -> str:
+    """Which network was chosen and why, and why one that others beat, if it is one."""
+    reason = printable(str(inputs.manifest.provenance.get("chosen", "")))
+    chosen = f"The chosen one is trial {inputs.trial}" + (f": {reason}" if reason else "")
+    if inputs.trial in inputs.study.numbers[list(front)]:
+        return chosen
+    if inputs.manifest.rejected:
+        return f"{chosen}; networks of the front missed a limit when they were measured"
+    return f"{chosen}; it is on the front of all costs together, not of these two alone"
 
 
 def _source(inputs: ReportInputs, metric: str) -> str:
@@ -157,6 +170,9 @@ def _front_table(inputs: ReportInputs) -> tables.Grid:
     if len(rows) > _FRONT_ROWS:
         places = np.unique(np.linspace(0, len(rows) - 1, _FRONT_ROWS).round().astype(int))
         rows = [r for i, r in enumerate(rows) if i in places or study.numbers[r] == inputs.trial]
+    if inputs.trial not in study.numbers[rows]:
+        chosen = np.flatnonzero(study.numbers == inputs.trial).tolist()
+        rows = sorted([*rows, *chosen], key=lambda r: float(study.values[COST][r]))
     upper = study.upper.get(COST)
     headers = ("Trial", "Accuracy", "Latency", *(("Upper bound",) if upper is not None else ()))
     cells = []

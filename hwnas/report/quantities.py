@@ -68,6 +68,11 @@ def quantity(metric: str, value: float) -> str:
     return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
 
 
+def difference(metric: str, value: float) -> str:
+    """A difference of two values: `0.9 points` of an accuracy, else as `quantity`."""
+    return f"{100 * value:.1f}{NBSP}points" if _unit(metric) == "%" else quantity(metric, value)
+
+
 def count(n: int, noun: str) -> str:
     """`1 network`, `30 networks`."""
     return f"{n}{NBSP}{noun}{'' if n == 1 else 's'}"

@@ -6,7 +6,7 @@ per trial until it is needed. Numpy only: this module must never know Optuna or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from hwnas.errors import StudyError
 from hwnas.search.archive import non_dominated, oriented
+from hwnas.search.choice import Pick, by_price, cost_columns, picks
 from hwnas.search.limits import check_known, infeasible, keeps
 from hwnas.search.problem import BoolArray, decode
 from hwnas.types import Choice, Direction, FloatArray, IntArray, Option
@@ -64,6 +65,8 @@ class Study:
         encodings: (N, D) canonical.
         values: metric -> (N,); NaN where a trial has none.
         upper: metric -> (N,) upper bounds of the closed forms that have one.
+        standard_errors: metric -> (N,) of values that were measured on samples; none of a metric that is exact, or in
+            a study from before these were kept.
         feasible: (N,) whether every limit is kept.
         sources: metric -> `measured` or `estimated`.
         failed: trials that ended in an error.
@@ -79,6 +82,7 @@ class Study:
     encodings: IntArray
     values: Mapping[str, FloatArray]
     upper: Mapping[str, FloatArray] = field(default_factory=dict)
+    standard_errors: Mapping[str, FloatArray] = field(default_factory=dict)
     feasible: BoolArray
     sources: Mapping[str, str] = field(default_factory=dict)
     failed: tuple[FailedTrial, ...] = ()
@@ -110,7 +114,7 @@ class Study:
         return [self.trial_at(int(i)) for i in rows[non_dominated(points)]]
 
     def best(self, metric: str) -> Trial:
-        """The trial that keeps every limit and is best in a metric; the first one if several are.
+        """The trial that keeps every limit and is best in a metric; the cheapest one if several are equally good.
 
         Args:
             metric: one of the directions.
@@ -133,9 +137,49 @@ class Study:
                 among="the study",
                 extreme="seen",
             )
+        return self.trial_at(next(self.picks(metric, rows=rows, limits=self.limits, tolerance=0.0)).row)
+
+    def picks(
+        self, metric: str, *, rows: IntArray, limits: Mapping[str, float], tolerance: float | None = None
+    ) -> Iterator[Pick]:
+        """Some of the trials in the order in which to take them, see `hwnas.search.choice`.
+
+        Args:
+            metric: one of the directions.
+            rows: of the trials; none has a NaN in this metric.
+            limits: that were asked for; their metrics come next among the costs.
+            tolerance: how much worse in the metric is as good; None: one standard error, where the study tells it.
+        """
         column = self.values[metric][rows]
-        i = np.argmax(column) if self.directions[metric] is Direction.MAXIMIZE else np.argmin(column)
-        return self.trial_at(int(rows[i]))
+        gain = column if self.directions[metric] is Direction.MAXIMIZE else -column
+        _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions, first=limits)
+        error = self.standard_errors.get(metric) if tolerance is None else None
+        allowed = np.zeros(len(rows)) if error is None else np.nan_to_num(error[rows])
+        if tolerance is not None:
+            allowed = np.full(len(rows), tolerance)
+        for pick in picks(gain, costs[rows], tolerance=allowed):
+            yield Pick(row=int(rows[pick.row]), best=int(rows[pick.best]))
+
+    def front_rows(self, metric: str, cost: str, *, rows: IntArray) -> list[int]:
+        """Those of some trials that no other of them beats in two metrics, by rising cost; of equal ones the cheapest.
+
+        Args:
+            metric: what is gained; maximised unless it has another direction.
+            cost: what is paid; minimised unless it has another direction.
+            rows: of the trials; one without both values is in no front.
+        """
+        directions = {
+            metric: self.directions.get(metric, Direction.MAXIMIZE),
+            cost: self.directions.get(cost, Direction.MINIMIZE),
+        }
+        points = oriented({m: self.values[m][rows] for m in directions}, directions)
+        kept = non_dominated(points)
+        rows, points = rows[kept], points[kept]
+        _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions)
+        order = by_price(costs[rows])
+        _, first = np.unique(points[order], axis=0, return_index=True)
+        rows = rows[order[first]]
+        return [int(i) for i in rows[np.argsort(self.values[cost][rows], kind="stable")]]
 
     def keeps(self, limits: Mapping[str, float]) -> BoolArray:
         """(N,) which trials keep other limits than the study's own, by upper bounds where there are any."""

@@ -50,13 +50,14 @@ def save_study(study: Study, path: Path) -> None:
     """
     from safetensors.numpy import save
 
-    metrics, bounded = list(study.values), list(study.upper)
+    metrics, bounded, measured = list(study.values), list(study.upper), list(study.standard_errors)
     widest = max((len(c.options) for c in study.choices), default=1)
     columns = {
         "numbers": study.numbers.astype(np.int64),
         "encodings": np.ascontiguousarray(study.encodings, dtype=np.min_scalar_type(widest)),
         "values": _stack([study.values[m] for m in metrics], len(study)),
         "upper": _stack([study.upper[m] for m in bounded], len(study)),
+        "standard_errors": _stack([study.standard_errors[m] for m in measured], len(study)),
         "feasible": study.feasible.astype(np.uint8),
     }
     header = {
@@ -68,6 +69,7 @@ def save_study(study: Study, path: Path) -> None:
         "limits": dict(study.limits),
         "metrics": metrics,
         "bounded": bounded,
+        "measured": measured,
         "sources": dict(study.sources),
         "failed": [[f.number, f.architecture, f.reason] for f in study.failed],
         "note": study.note,
@@ -114,6 +116,8 @@ def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:
         encodings=columns["encodings"],
         values={m: columns["values"][i] for i, m in enumerate(header["metrics"])},
         upper={m: columns["upper"][i] for i, m in enumerate(header["bounded"])},
+        # a file from before these were kept has none
+        standard_errors={m: columns["standard_errors"][i] for i, m in enumerate(header.get("measured", ()))},
         feasible=columns["feasible"].astype(bool),
         sources=header["sources"],
         failed=tuple(FailedTrial(number=n, architecture=a, reason=r) for n, a, r in header["failed"]),

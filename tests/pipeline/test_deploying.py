@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hwnas import pipeline
-from hwnas.accuracy import SubnetEvaluator
+from hwnas.accuracy import SubnetEvaluator, standard_error
 from hwnas.config import Config
 from hwnas.deployment import BlockGain, Manifest, PrecisionGain
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
@@ -19,7 +19,7 @@ from hwnas.pipeline import _candidate, deploying, verifying
 from hwnas.pipeline._deployment_summary import gain_rows
 from hwnas.pipeline.workspace import Workspace
 from hwnas.query import query
-from hwnas.search import load_study
+from hwnas.search import Study, load_study
 from hwnas.testing.fake import FakeRuntime
 from hwnas.testing.run import describe_fake_device
 from hwnas.types import Array, Artefact, Device, Option, Statistic
@@ -56,16 +56,36 @@ def best_trials(config: Config, finished: FinishedRun) -> list[int]:
     return [a.number for a in query(load_study(Workspace(config).study), limits=limits, top=3)]
 
 
+def study_images(study: Study) -> int:
+    """How many images its accuracies were measured on, as it says itself."""
+    return int(study.sources["accuracy"].split()[2])
+
+
 # ---------------------------------------------------------------- candidates
 
 
-def test_the_most_accurate_network_of_the_study_is_deployed(finished: FinishedRun, config: Config) -> None:
+def test_the_cheapest_network_within_one_standard_error_of_the_best_is_deployed(
+    finished: FinishedRun, config: Config
+) -> None:
     manifest = Manifest.read(finished.deployment)
     study = load_study(Workspace(config).study)
     assert manifest.provenance["trial"] == best_trials(config, finished)[0]
-    assert manifest.predicted["accuracy"] == max(study.values["accuracy"])
+    best = max(study.values["accuracy"])
+    within = study.keeps(manifest.limits) & (
+        study.values["accuracy"] >= best - standard_error(best, study_images(study)) - 1e-9
+    )
+    assert manifest.predicted["latency_ms"] == min(study.values["latency_ms"][within])
+    assert f"trial {manifest.provenance['trial']} has " in manifest.provenance["chosen"]
+    assert f"Chosen: {manifest.provenance['chosen']}." in finished.document["notes"]
     assert manifest.accuracy.validation_torch == pytest.approx(manifest.predicted["accuracy"], abs=0.15)
     assert not manifest.rejected
+
+
+def test_without_tolerance_the_most_accurate_network_is_deployed(config: Config) -> None:
+    study = load_study(Workspace(config).study)
+    result = pipeline.export(config.replaced({"deploy.tolerance": 0.0}), console=ReadConsole())
+    within = study.keeps(result["manifest"]["limits"])
+    assert result["manifest"]["predicted"]["accuracy"] == max(study.values["accuracy"][within])
 
 
 def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is_tried(
@@ -219,6 +239,6 @@ def test_the_block_that_stops_int8_most_is_told_in_short(finished: FinishedRun) 
     manifest = Manifest.read(finished.deployment)
     slow = BlockGain(block="mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8", count=1, latency_ms=0.2, fp32_latency_ms=0.1)
     gain = PrecisionGain(fp32_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
-    rows = dict(gain_rows(manifest.model_copy(update={"precision_gain": gain})))
+    rows = dict(gain_rows(manifest.model_copy(update={"precision": "int8", "precision_gain": gain})))
     assert rows["int8 against fp32"] == "0.90 times as fast (0.900 ms)"
     assert rows["  stopped most by"].startswith("mbconv 7 x 7 of 8 x 4 x 4: 0.2000 ms, in fp32 0.1000 (1 such blocks")

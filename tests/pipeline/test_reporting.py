@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 from hwnas import pipeline
 from hwnas.config import Config
+from hwnas.deployment import Manifest
 from hwnas.errors import ConfigError
 from hwnas.pipeline.costs import load_costs
-from hwnas.pipeline.reporting import prediction_points
+from hwnas.pipeline.reporting import chosen_from, prediction_points
 from hwnas.pipeline.workspace import Workspace
+from hwnas.search import load_study
 from hwnas.testing.run import tiny_config
 from tests.runs import FinishedRun, ReadConsole
 
@@ -31,6 +34,43 @@ def test_pages_are_written_again(config: Config) -> None:
     result = pipeline.report(config, console=ReadConsole())
     assert result["rows"] == [(page.parent.name, str(page))]
     assert page.read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_after_another_search_the_page_still_shows_the_study_its_network_was_chosen_from(config: Config) -> None:
+    folder = Path(config.output.folder)
+    (page,) = folder.glob("deployments/*/report.html")
+    before = page.read_bytes()
+    study = load_study(Workspace(config).study)
+    limit = float(np.median(study.upper["latency_ms"]))
+    other = config.with_limits({"latency_ms": limit}).replaced({"search.n_trials": 2})
+    pipeline.search(other, console=ReadConsole())
+    assert load_study(Workspace(config).study).name != study.name
+    pipeline.report(config, console=ReadConsole())
+    assert page.read_bytes() == before
+
+
+def test_a_page_whose_study_is_gone_stays_as_it_was_and_that_is_told(config: Config) -> None:
+    work = Workspace(config)
+    (page,) = work.folder.glob("deployments/*/report.html")
+    before = page.read_bytes()
+    study = load_study(work.study)
+    work.study_called(study.name).unlink()
+    other = dataclasses.replace(study, name="search-of-another")
+    other.save(work.study)
+    result = pipeline.report(config, console=ReadConsole())
+    assert page.read_bytes() == before
+    assert "the study its network was chosen from is gone" in result["notes"][0]
+
+
+def test_an_older_manifest_names_no_study_and_is_believed_if_its_architecture_is_that_of_the_trial(
+    config: Config, finished: FinishedRun
+) -> None:
+    work, manifest = Workspace(config), Manifest.read(finished.deployment)
+    older = {k: v for k, v in manifest.provenance.items() if k != "study"}
+    study = load_study(work.study)
+    assert chosen_from(work, manifest.model_copy(update={"provenance": older}), newest=study) is study
+    other = {**older, "trial": next(int(n) for n in study.numbers if n != older["trial"])}
+    assert chosen_from(work, manifest.model_copy(update={"provenance": other}), newest=study) is None
 
 
 def test_without_a_deployment_the_command_that_makes_one_is_named(tmp_path: Path) -> None:

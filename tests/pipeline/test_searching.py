@@ -44,7 +44,7 @@ def test_no_network_is_evaluated_twice(config: Config) -> None:
 
 def test_it_says_which_figures_are_measured(config: Config) -> None:
     sources = load_study(Workspace(config).study).sources
-    assert sources["accuracy"] == "measured on validation images"
+    assert sources["accuracy"] == "measured on 100 validation images"
     assert sources["latency_ms"] == sources["size_bytes"] == "estimated"
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from hwnas.errors import MeasurementError, StudyError
 from hwnas.search import Study, load_study, search
@@ -46,6 +50,21 @@ def test_a_study_comes_back_as_it_was(study: Study, tmp_path: Path) -> None:
         assert getattr(study, field) == getattr(loaded, field), field
     assert study.failed
     assert study.note
+
+
+def test_standard_errors_come_back_and_a_file_from_before_they_were_kept_has_none(study: Study, tmp_path: Path) -> None:
+    errors = {"accuracy": np.linspace(0.01, 0.02, len(study))}
+    path = tmp_path / "study.safetensors"
+    dataclasses.replace(study, standard_errors=errors).save(path)
+    assert load_study(path).standard_errors["accuracy"].tolist() == errors["accuracy"].tolist()
+    study.save(path)
+    assert load_study(path).standard_errors == {}
+    with safe_open(path, framework="numpy") as f:
+        header = json.loads(f.metadata()["hwnas_study"])
+        columns = {k: f.get_tensor(k) for k in f.keys() if k != "standard_errors"}  # noqa: SIM118 - not a dict
+    del header["measured"]
+    save_file(columns, path, metadata={"hwnas_study": json.dumps(header)})
+    assert load_study(path).standard_errors == {}
 
 
 def test_a_metric_that_some_trials_lack_is_left_out_of_their_values(study: Study) -> None:

@@ -1,0 +1,90 @@
+"""Folders of deployments."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwnas.deployment import MANIFEST, Manifest
+from hwnas.errors import ConfigError
+from hwnas.pipeline._deployment_folder import deployment_folder
+from tests.report.made_up import manifest
+
+VALUES = st.floats(min_value=1e-9, max_value=1e12)
+LIMITS = st.dictionaries(st.sampled_from(["latency_ms", "size_bytes", "macs"]), VALUES, max_size=3)
+
+
+def put(folder: Path, *, device: str, limits: dict[str, float]) -> Manifest:
+    made = manifest(limits=limits)
+    made = made.model_copy(update={"device": made.device.model_copy(update={"name": device})})
+    folder.mkdir(parents=True)
+    made.write(folder)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({}, "cpu_best"),
+        ({"latency_ms": 0.5, "size_bytes": 3e5}, "cpu_latency-0.5_size-3e+05"),
+        ({"peak_memory_bytes": 2048.0}, "cpu_peak_memory-2048"),
+    ],
+)
+def test_limits_that_four_digits_tell_are_the_name(limits: dict[str, float], name: str, tmp_path: Path) -> None:
+    assert deployment_folder(tmp_path, device="cpu", limits=limits).name == name
+
+
+@given(LIMITS, LIMITS)
+def test_other_limits_have_another_folder(a: dict[str, float], b: dict[str, float]) -> None:
+    folders = [deployment_folder(Path("nowhere"), device="cpu", limits=limits) for limits in (a, b)]
+    assert (folders[0] == folders[1]) == (a == b)
+
+
+@pytest.mark.parametrize("digits", [4, 8, 15])
+def test_budgets_that_agree_in_many_digits_are_kept_apart(digits: int, tmp_path: Path) -> None:
+    first = 0.1234567890123456
+    second = first * (1 + 10.0**-digits)
+    names = {deployment_folder(tmp_path, device="cpu", limits={"latency_ms": v}).name for v in (first, second)}
+    assert len(names) == 2
+    assert all(name.startswith("cpu_latency-0.1235_") for name in names)
+
+
+def test_the_next_float_is_another_budget(tmp_path: Path) -> None:
+    limits = [{"latency_ms": v} for v in (0.5, math.nextafter(0.5, 1))]
+    assert len({deployment_folder(tmp_path, device="cpu", limits=each) for each in limits}) == 2
+
+
+def test_a_deployment_of_the_same_budget_keeps_its_folder(tmp_path: Path) -> None:
+    limits = {"latency_ms": 0.123456}
+    folder = deployment_folder(tmp_path, device="cpu", limits=limits)
+    put(folder, device="cpu", limits=limits)
+    assert deployment_folder(tmp_path, device="cpu", limits=limits) == folder
+
+
+@pytest.mark.parametrize(("device", "latency"), [("cpu", 0.12345), ("another", 0.1235)])
+def test_a_folder_that_holds_another_budget_is_left_alone_whatever_it_is_called(
+    device: str, latency: float, tmp_path: Path
+) -> None:
+    """Earlier versions called them by four digits."""
+    old = tmp_path / "cpu_latency-0.1235"
+    put(old, device=device, limits={"latency_ms": latency})
+    folder = deployment_folder(tmp_path, device="cpu", limits={"latency_ms": 0.1235})
+    assert folder != old
+    assert not folder.exists()
+
+
+def test_a_damaged_deployment_is_made_again_where_it_is(tmp_path: Path) -> None:
+    folder = deployment_folder(tmp_path, device="cpu", limits={"latency_ms": 0.5})
+    put(folder, device="cpu", limits={"latency_ms": 0.5})
+    (folder / MANIFEST).write_text("{")
+    assert deployment_folder(tmp_path, device="cpu", limits={"latency_ms": 0.5}) == folder
+
+
+@pytest.mark.parametrize("device", ["../up", ".hidden"])
+def test_a_device_that_cannot_name_a_folder_is_refused(device: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot name a folder"):
+        deployment_folder(tmp_path, device=device, limits={})
