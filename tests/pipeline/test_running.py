@@ -143,7 +143,7 @@ def test_the_checkpoint_of_another_run_is_refused_before_anything_is_written(con
         ("train", {"checkpoint", "steps", "seconds"}),
         ("search", {"columns", "notes", "study", "limits", "n_trials", "evaluations", "seconds", "front"}),
         ("export", {"notes", "deployment", "manifest"}),
-        ("report", set()),
+        ("report", {"notes"}),
     ],
 )
 def test_a_stage_gives_a_table_and_what_programs_need(stage: str, keys: Sequence[str], config: Config) -> None:
