@@ -86,8 +86,8 @@ def _compared(
     import numpy as np
     import torch
 
+    from hwnas.data.tensors import resize
     from hwnas.pipeline.verifying import compare as compare_outputs
-    from hwnas.supernet.elastic import resize
 
     space = work.training_space.restrict(precisions=(precision,))
     blocks = space.named_blocks(space.encode(_without_precisions(architecture)))

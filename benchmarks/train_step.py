@@ -109,7 +109,7 @@ def plain_step(supernet: Supernet, networks: Sequence[NamedBlocks]) -> tuple[For
     import torch
     from torch import nn
 
-    from hwnas.supernet.elastic import resize
+    from hwnas.data.tensors import resize
 
     plain: Any = nn.ModuleList([supernet.extract(blocks) for blocks in networks])
     plain.to(memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolu
     """
     import torch
 
-    from hwnas.supernet.elastic import resize
+    from hwnas.data.tensors import resize
 
     right = n = 0
     with torch.inference_mode():
@@ -97,7 +97,7 @@ class SubnetEvaluator:
 
     def quantize(self, network: PlainNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when all are fp32."""
-        from hwnas.supernet.elastic import resize
+        from hwnas.data.tensors import resize
         from hwnas.supernet.quantization import quantize
 
         blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]

@@ -8,8 +8,7 @@ Knows numpy; torch is loaded only by the functions that take tensors. Never netw
 from hwnas.data.arrays import ArrayDataset, Data, RawData
 from hwnas.data.augment import POLICIES, Augment, augment_batch
 from hwnas.data.load import DataSource, load_data, parse_spec, split
-from hwnas.data.preprocess import Preprocess
-from hwnas.data.tensors import preprocess_tensor, to_tensor
+from hwnas.data.preprocess import Preprocessing
 
 __all__ = [
     "POLICIES",
@@ -17,12 +16,10 @@ __all__ = [
     "Augment",
     "Data",
     "DataSource",
-    "Preprocess",
+    "Preprocessing",
     "RawData",
     "augment_batch",
     "load_data",
     "parse_spec",
-    "preprocess_tensor",
     "split",
-    "to_tensor",
 ]

@@ -28,9 +28,9 @@ from hwnas.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFile import ImageFile
 
 UInt8Array = npt.NDArray[np.uint8]
+Source = Path | str | bytes | IO[bytes]
 
 # The value of what lies under transparent pixels.
 GROUNDS = {"white": 255, "grey": 128, "black": 0}
@@ -142,11 +142,11 @@ class Decoded:
     hidden: bool = False
 
 
-def decode(source: Path | str | bytes | IO[bytes], rule: DecodingRule) -> UInt8Array:
+def decode(source: Source | Image, rule: DecodingRule) -> UInt8Array:
     """The pixels of an image file: (H, W, C) in 0..255.
 
     Args:
-        source: a path, a file's content, or a file open for reading bytes.
+        source: a path, a file's content, a file open for reading bytes, or an image that Pillow has opened.
         rule: how.
 
     Raises:
@@ -155,7 +155,7 @@ def decode(source: Path | str | bytes | IO[bytes], rule: DecodingRule) -> UInt8A
     return decode_fully(source, rule).pixels
 
 
-def decode_fully(source: Path | str | bytes | IO[bytes], rule: DecodingRule) -> Decoded:
+def decode_fully(source: Source | Image, rule: DecodingRule) -> Decoded:
     """The pixels of an image file, and what was done to transparent ones.
 
     Raises:
@@ -165,7 +165,7 @@ def decode_fully(source: Path | str | bytes | IO[bytes], rule: DecodingRule) -> 
         return _decoded(image, rule)
 
 
-def look(source: Path | str | bytes | IO[bytes]) -> ImageFacts:
+def look(source: Source) -> ImageFacts:
     """What the header of an image file says; its pixels are not read.
 
     Raises:
@@ -186,7 +186,7 @@ def look(source: Path | str | bytes | IO[bytes]) -> ImageFacts:
         )
 
 
-def raw_grey(source: Path | str | bytes | IO[bytes]) -> npt.NDArray[Any]:
+def raw_grey(source: Source) -> npt.NDArray[Any]:
     """The stored values of a grey image of more than eight bits: (H, W).
 
     Raises:
@@ -207,13 +207,16 @@ def readable_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def _opened(source: Path | str | bytes | IO[bytes]) -> Iterator[ImageFile]:
+def _opened(source: Source | Image) -> Iterator[Image]:
     """The image, not yet decoded; whatever goes wrong inside becomes a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
+        if isinstance(source, Image.Image):
+            yield source
+            return
         if isinstance(source, str | Path):
             _regular(Path(source))
         file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -236,7 +239,7 @@ def _regular(path: Path) -> None:
         raise DataError(f"the image {shown(path)} cannot be read: it is not a regular file; remove it")
 
 
-def _decoded(file: ImageFile, rule: DecodingRule) -> Decoded:
+def _decoded(file: Image, rule: DecodingRule) -> Decoded:
     from PIL import Image as pillow  # noqa: N813 - the class is named Image too
     from PIL import ImageOps
 
@@ -255,10 +258,17 @@ def _decoded(file: ImageFile, rule: DecodingRule) -> Decoded:
     if image.mode != mode:
         image = image.convert(mode)
     if rule.size is not None:
-        image = ImageOps.fit(image, (rule.size, rule.size), pillow.Resampling.BILINEAR)
+        image = _centre_square(image).resize((rule.size, rule.size), pillow.Resampling.BILINEAR)
     array = np.array(image, dtype=np.uint8)
     pixels = array.reshape(*array.shape[:2], rule.channels)
     return Decoded(pixels=pixels, transparent=transparent, hidden=hidden)
+
+
+def _centre_square(image: Image) -> Image:
+    """As `preprocess.CentreSquare` cuts it out: at whole pixels."""
+    side = min(image.size)
+    left, top = ((extent - side) // 2 for extent in image.size)
+    return image.crop((left, top, left + side, top + side))
 
 
 def _on_ground(image: Image, value: int) -> tuple[Image, bool, bool]:
@@ -280,7 +290,7 @@ def _is_deep(image: Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _eight_bits(image: ImageFile, rule: DecodingRule) -> UInt8Array:
+def _eight_bits(image: Image, rule: DecodingRule) -> UInt8Array:
     """Grey of more than eight bits, mapped by the rule's range."""
     if rule.value_range is None:
         raise DataError(
@@ -299,7 +309,7 @@ def _eight_bits(image: ImageFile, rule: DecodingRule) -> UInt8Array:
     return grey
 
 
-def _raw(image: ImageFile) -> npt.NDArray[Any]:
+def _raw(image: Image) -> npt.NDArray[Any]:
     from PIL import ImageOps
 
     unsigned = image.mode == "I" and _tag(image, _SAMPLE_FORMAT) == 1
@@ -317,11 +327,12 @@ def _may_be_transparent(image: Image) -> bool:
     return "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
 
 
-def _raw_mode(image: ImageFile) -> str:
+def _raw_mode(image: Image) -> str:
     """How the file stores a pixel, in Pillow's words: `RGB;16B`."""
-    if not image.tile:
+    tile = getattr(image, "tile", None)
+    if not tile:
         return ""
-    arguments = image.tile[0][3]
+    arguments = tile[0][3]
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 

@@ -1,126 +1,272 @@
-"""From stored images to a network's input, with numpy alone: a board that runs a network has no torch.
+"""Every step from an image to a network's input, in order, as data that a manifest holds, and as functions.
 
-A deployment's manifest records a `Preprocess`. `tensors.py` holds the same steps for training; a test
-compares the two. This module must never know torch or where images come from.
+    steps = Preprocessing((Decode(channels=3, ground="white"), CentreSquare(), ..., UnitRange(), Normalise(...), ...))
+    x = steps.apply("photo.jpg")  # (C, H, W) float32
+
+Training does the same: a data source lists what it did (`RawData.steps`) and does it by these steps; what follows is
+`tensors.py`'s, the same in torch. numpy alone computes them here: a board that runs a network has no torch. This module
+must never know torch, networks or where images come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
+from hwnas.data.decoding import DecodingRule, Source, decode
+from hwnas.data.resampling import resize_float, resize_uint8
 from hwnas.errors import DataError
 
-INTERPOLATIONS = ("bilinear",)
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+Image = npt.NDArray[Any]  # (H, W, C)
+_LUMA = np.array([19595, 38470, 7471])  # of ITU-R 601, in units of 1 / 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocess:
-    """Scale to [0, 1], resize to a square, subtract the mean, divide by the standard deviation.
+class _Step(BaseModel):
+    """One step. Its fields say all there is to know; those of a single allowed value are for people and programs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Decode(_Step):
+    """From an image file to pixels, see `decoding.py`: the first frame, turned as its EXIF data say.
 
     Attributes:
-        resolution: side of the network's input, in pixels.
-        mean: per channel, on the [0, 1] scale.
-        std: likewise, above zero.
-        interpolation: of INTERPOLATIONS; bilinear between pixel centres, without low-pass filter.
+        channels: 1: grey (ITU-R 601 luma). 3: red, green, blue.
+        ground: what lies under transparent pixels.
+        value_range: of grey images of more than eight bits: the values that become 0 and 255.
     """
 
-    resolution: int
+    step: Literal["decode"] = "decode"
+    frame: Literal["first"] = "first"
+    orientation: Literal["EXIF"] = "EXIF"
+    channels: Literal[1, 3]
+    ground: str
+    value_range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Decode:
+        self.rule()
+        return self
+
+    def rule(self) -> DecodingRule:
+        """The same for `decoding.decode`."""
+        return DecodingRule(channels=self.channels, ground=self.ground, value_range=self.value_range)
+
+    def apply(self, source: Source | PillowImage) -> Image:
+        """A path, a file's content or a Pillow image -> (H, W, C) uint8."""
+        return decode(source, self.rule())
+
+
+class CentreSquare(_Step):
+    """Cut out the centred square: where a pixel is left over, it is the last one that goes."""
+
+    step: Literal["crop"] = "crop"
+    shape: Literal["centre square"] = "centre square"
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, C) -> (S, S, C), S the shorter side."""
+        height, width, _ = image.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return image[top : top + side, left : left + side]
+
+
+class Resize(_Step):
+    """Resize, see `resampling.py`.
+
+    Attributes:
+        height, width: of the result, in pixels.
+        rounding: `uint8`: whole values from 0 to 255, after the width is resized and again after the height, ties up,
+            as Pillow does; `none`: float32.
+    """
+
+    step: Literal["resize"] = "resize"
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    filter: Literal["bilinear"] = "bilinear"
+    antialias: Literal[True] = True
+    centres: Literal["half-pixel"] = "half-pixel"
+    border: Literal["weights renormalised"] = "weights renormalised"
+    rounding: Literal["uint8", "none"]
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, C) -> (height, width, C), of the same type."""
+        size = (self.height, self.width)
+        return resize_uint8(image, size) if self.rounding == "uint8" else resize_float(image, size)
+
+
+class Pixels(_Step):
+    """What the steps before must have led to: pixels as those that the network learned from.
+
+    Attributes:
+        height, width: in pixels.
+        channels: 1: grey. 3: red, green, blue, where image files were read; else as in the arrays that were given.
+    """
+
+    step: Literal["pixels"] = "pixels"
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["HWC"] = "HWC"
+
+    def apply(self, image: Image) -> Image:
+        """The image itself.
+
+        Raises:
+            DataError: it is of another size.
+        """
+        wanted = (self.height, self.width, self.channels)
+        if image.shape != wanted or image.dtype != np.uint8:
+            raise DataError(
+                f"the image has shape {image.shape}, {image.dtype}; the network was trained on images of the shape "
+                f"{wanted} (height, width, channels), uint8"
+            )
+        return image
+
+
+class UnitRange(_Step):
+    """Pixels from 0 to 255 -> float32 from 0 to 1."""
+
+    step: Literal["scale"] = "scale"
+    divide_by: Literal[255] = 255
+    dtype: Literal["float32"] = "float32"
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, C) uint8 -> float32."""
+        return image.astype(np.float32) / np.float32(self.divide_by)
+
+
+class Normalise(_Step):
+    """Subtract the mean, divide by the standard deviation.
+
+    Attributes:
+        mean: of each channel, on the scale from 0 to 1.
+        std: likewise, above zero.
+    """
+
+    step: Literal["normalise"] = "normalise"
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
+    std: tuple[Annotated[float, Field(gt=0)], ...]
 
-    def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise DataError(f"preprocessing: resolution is {self.resolution}, but must be at least 1 pixel")
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Normalise:
         if not self.mean or len(self.mean) != len(self.std):
-            raise DataError(
-                f"preprocessing: {len(self.mean)} means and {len(self.std)} deviations; give one of each a channel"
-            )
-        if not min(self.std) > 0:
-            raise DataError(f"preprocessing: std is {self.std}, but every entry must be above zero")
-        if self.interpolation not in INTERPOLATIONS:
-            raise DataError(
-                f"preprocessing: unknown interpolation {self.interpolation!r}; known: {', '.join(INTERPOLATIONS)}"
-            )
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations; there is one of each a channel")
+        return self
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; the inverse of `from_dict`."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+    def apply(self, image: Image) -> Image:
+        """(H, W, C) float32 -> float32."""
+        return (image - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+
+
+class ChannelsFirst(_Step):
+    """The network's input; how the artefact stores it, its manifest says at `artefact.input`."""
+
+    step: Literal["layout"] = "layout"
+    layout: Literal["CHW"] = "CHW"
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, C) -> (C, H, W), contiguous."""
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+Step = Annotated[
+    Decode | CentreSquare | Resize | Pixels | UnitRange | Normalise | ChannelsFirst, Field(discriminator="step")
+]
+
+
+class Preprocessing(RootModel[tuple[Step, ...]]):
+    """Steps in order; as JSON, the list of them."""
+
+    model_config = ConfigDict(frozen=True)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """What `to_dict` gave.
-
-        Raises:
-            DataError: a field is missing, unknown, or of another type.
-        """
-        known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            raise DataError(
-                f"preprocessing has the fields {', '.join(sorted(values)) or 'none'}; needed are exactly "
-                f"{', '.join(sorted(known))}"
-            )
-        try:
-            return cls(
-                resolution=int(values["resolution"]),
-                mean=tuple(float(m) for m in values["mean"]),
-                std=tuple(float(s) for s in values["std"]),
-                interpolation=str(values["interpolation"]),
-            )
-        except (TypeError, ValueError) as e:
-            if isinstance(e, DataError):
-                raise
-            raise DataError(f"preprocessing cannot be read: {e}") from e
-
-    def apply(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The network's input for these images.
+    def of(
+        cls,
+        decoding: DecodingRule | None,
+        *,
+        shape: tuple[int, int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        resolution: tuple[int, int],
+    ) -> Preprocessing:
+        """All steps to the input of a network.
 
         Args:
-            images: (N, H, W, C) in 0..255.
+            decoding: how image files became the images of a data set; None: they were given as arrays.
+            shape: (H, W, C) of these images.
+            mean: of each channel, on the scale from 0 to 1.
+            std: likewise.
+            resolution: (H, W) of the network's input.
+        """
+        first = () if decoding is None else file_steps(decoding)
+        height, width, channels = shape
+        pixels = Pixels(height=height, width=width, channels=channels)
+        resize = Resize(height=resolution[0], width=resolution[1], rounding="none")
+        rest = (UnitRange(), Normalise(mean=mean, std=std), *((resize,) if resolution != (height, width) else ()))
+        return cls((*first, pixels, *rest, ChannelsFirst()))
+
+    def apply(self, image: Source | PillowImage | Image) -> Image:
+        """The network's input for one image.
+
+        Args:
+            image: a path, a file's content, a Pillow image, or an array of pixels, (H, W) or (H, W, C) uint8, turned as
+                it is to be seen.
 
         Returns:
-            (N, C, resolution, resolution), contiguous.
+            (C, H, W) float32.
 
         Raises:
-            DataError: another type or shape, or not as many channels as the mean has.
+            DataError: it is not such an image, or not like those that the network was trained on.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(self.mean):
-            raise DataError(f"images must be (N, H, W, {len(self.mean)}) uint8, got {images.shape} {images.dtype}")
-        x = resize_bilinear(images.astype(np.float32) / np.float32(255), self.resolution)
-        normal = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(normal.transpose(0, 3, 1, 2))  # (N, R, R, C) -> (N, C, R, R)
+        x = self._decoded(image)
+        for step in self.root:
+            if not isinstance(step, Decode):
+                x = step.apply(x)
+        return x
+
+    def _decoded(self, image: Source | PillowImage | Image) -> Image:
+        rule = next((step for step in self.root if isinstance(step, Decode)), None)
+        if not isinstance(image, np.ndarray):
+            if rule is None:
+                raise DataError(
+                    "the network was trained on arrays of pixels, so nothing says how an image file becomes one; "
+                    "give the pixels as such an array"
+                )
+            return rule.apply(image)
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise DataError(f"pixels must be (H, W) or (H, W, C) uint8, got {image.shape} {image.dtype}")
+        pixels = image if image.ndim == 3 else image[..., None]
+        if rule is None:
+            return pixels
+        if pixels.shape[2] not in (1, 3):
+            raise DataError(
+                f"pixels of {pixels.shape[2]} channels: give grey, (H, W), or red, green and blue, (H, W, 3); where "
+                "there is transparency, give the file"
+            )
+        return _in_channels(pixels, rule.channels)
 
 
-def resize_bilinear(images: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
-    """Resize as torch's `interpolate(mode="bilinear", align_corners=False, antialias=False)` does.
-
-    Args:
-        images: (N, H, W, C).
-        side: height and width of the result, in pixels.
-
-    Returns:
-        (N, side, side, C).
-    """
-    if images.shape[1] != side:
-        low, high, weight = _taps(images.shape[1], side)
-        w = weight[:, None, None]
-        images = images[:, low] * (1 - w) + images[:, high] * w  # (N, H, W, C) -> (N, side, W, C)
-    if images.shape[2] != side:
-        low, high, weight = _taps(images.shape[2], side)
-        w = weight[:, None]
-        images = images[:, :, low] * (1 - w) + images[:, :, high] * w  # -> (N, side, side, C)
-    return images
+def file_steps(rule: DecodingRule) -> tuple[Step, ...]:
+    """What a rule does to a file, step by step."""
+    fit = () if rule.size is None else (CentreSquare(), Resize(height=rule.size, width=rule.size, rounding="uint8"))
+    channels: Literal[1, 3] = 1 if rule.channels == 1 else 3
+    return (Decode(channels=channels, ground=rule.ground, value_range=rule.value_range), *fit)
 
 
-def _taps(size: int, side: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The two source positions of each target position, and the weight of the second."""
-    scale = np.float32(size) / np.float32(side)  # float32 throughout, as torch computes it
-    source = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    source = np.maximum(source, np.float32(0))
-    low = np.minimum(source.astype(np.int64), size - 1)
-    return low, np.minimum(low + 1, size - 1), source - low.astype(np.float32)
+def _in_channels(pixels: Image, channels: int) -> Image:
+    """(H, W, 1) or (H, W, 3) -> (H, W, channels), as Pillow converts between L and RGB."""
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    luma = pixels.astype(np.int64) @ _LUMA
+    grey: Image = ((luma + (1 << 15)) >> 16).astype(np.uint8)
+    return grey[..., None]

@@ -52,7 +52,7 @@ def test_candidate(
     import torch
 
     from hwnas.accuracy import top1
-    from hwnas.supernet.elastic import resize
+    from hwnas.data.tensors import resize
 
     batches = list(work.stream("test").plain(work.config.deploy.test_samples))
     images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()

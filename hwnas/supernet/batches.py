@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class BatchStream:
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
-        self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+        self.mean, self.std = mean, std
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Training batch of a step: (N, C, H, W) normalised float32 and (N,) int64 labels."""
@@ -76,25 +76,21 @@ class BatchStream:
         if self.augment is not None:
             generator = torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
             images = self.augment(images, generator)
-        return self._normalise(images), labels
+        return normalise(images, mean=self.mean, std=self.std), labels
 
     def plain(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `limit` samples (None: all) in order, not augmented, in batches."""
         n = self.n if limit is None else min(limit, self.n)
         for start in range(0, n, self.batch_size):
             images, labels = self._fetch(np.arange(start, min(start + self.batch_size, n)))
-            yield self._normalise(images), labels
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        x = (images - self._mean) / self._std
-        return x.contiguous(memory_format=torch.channels_last)
+            yield normalise(images, mean=self.mean, std=self.std), labels
 
     def _fetch(self, indices: IntArray) -> tuple[Tensor, Tensor]:
         images = getattr(self.dataset, "images", None)
         if isinstance(images, np.ndarray):
             x = torch.from_numpy(images[indices])  # (N, H, W, C)
             y = torch.from_numpy(self.dataset.labels[indices])
-            return x.permute(0, 3, 1, 2).float() / 255, y.long()
+            return to_unit_range(x.permute(0, 3, 1, 2)), y.long()
         samples = [self.dataset[int(i)] for i in indices]
         x = torch.stack([_to_tensor(s[0]) for s in samples])
         return x, torch.tensor([int(s[1]) for s in samples])
@@ -110,4 +106,4 @@ def _to_tensor(image: Any) -> Tensor:
         x = x[None] if x.dim() == 2 else x
     if x.dim() != 3:
         raise DataError(f"an image has shape {tuple(x.shape)}; allowed: (C, H, W) tensors, (H, W) or (H, W, C) arrays")
-    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    return to_unit_range(x) if x.dtype == torch.uint8 else x.float()

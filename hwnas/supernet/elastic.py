@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
+from hwnas.data.tensors import resize
 from hwnas.errors import SpaceError
 from hwnas.supernet.plain import PlainNetwork, build_block
 
@@ -204,10 +204,3 @@ def _variants(space: SearchSpace, slot: int) -> Iterator[Block]:
         block = space.block_at(slot, options)
         if block is not None:
             yield block
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(N, C, H, W) -> (N, C, *size), bilinear, half-pixel centres: what deployments do to their inputs too."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hwnas.data.tensors import resize
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
-from hwnas.supernet.elastic import resize
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.training import soft_cross_entropy
 from hwnas.types import ProgressCallback, ignore_progress

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hwnas.supernet.elastic import resize
+from hwnas.data.tensors import resize
 from hwnas.supernet.plain import PlainNetwork
 
 
