@@ -60,7 +60,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     networks = list(sample_networks(work))
     needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
-    with work.alone("profiling"), Worker(work.device) as worker:
+    with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:
         context = worker.context()
         for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)

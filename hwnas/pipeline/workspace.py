@@ -17,7 +17,6 @@ Everything is made when first asked for and kept; torch is loaded only by what n
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -30,9 +29,11 @@ from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
 from hwnas.files import write_whole
+from hwnas.locking import locked
 from hwnas.types import PRECISIONS, Device, Exporter, Runtime
 
 if TYPE_CHECKING:
+    from hwnas._console import Console
     from hwnas.spaces.mobilenet import MobileNetSpace
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.elastic import Supernet
@@ -72,14 +73,36 @@ class Workspace:
             ConfigError: another process is in it, or the folder cannot be made.
         """
         self._make_folder()
-        with open(self.folder / f".{what}.lock", "w") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as e:
-                raise ConfigError(
-                    f"another process is {what} in {self.folder}; wait for it, or name another output folder"
-                ) from e
-            f.write(str(os.getpid()))
+
+        def busy(holder: str) -> ConfigError | None:
+            told = f"another process is {what} in {self.folder} ({holder}); wait for it, or name another output folder"
+            return None if wait else ConfigError(told)
+
+        with locked(self.folder / f".{what}.lock", what=what, busy=busy):
+            yield
+
+    @contextlib.contextmanager
+    def measuring_alone(self, console: Console) -> Iterator[None]:
+        """Wait until no other run measures for these tables: two at a time spoil each other, and measure twice.
+
+        Args:
+            console: told of whom is waited for.
+
+        Raises:
+            ConfigError: the folder of the tables cannot be made.
+        """
+        try:
+            self.tables.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"the folder of latency tables {self.tables} cannot be made: {e.strerror}") from e
+        if not os.access(self.tables, os.W_OK):  # tables that are complete can be used all the same
+            yield
+            return
+
+        def busy(holder: str) -> None:
+            console.note(f"waiting: another run measures for the tables in {self.tables} ({holder})")
+
+        with locked(self.tables / ".measuring.lock", what=f"measuring for {self.folder}", busy=busy):
             yield
 
     def _make_folder(self) -> None:

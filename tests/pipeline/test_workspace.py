@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,55 @@ def test_stages_do_not_keep_each_other_out(tmp_path: Path) -> None:
     work = Workspace(tiny_config(tmp_path))
     with work.alone("training"), work.alone("profiling"):
         pass
+
+
+def test_a_lock_that_is_held_says_by_whom(tmp_path: Path) -> None:
+    work = Workspace(tiny_config(tmp_path))
+    expected = rf"another process is training in .*\(process {os.getpid()} on .*, training since \d\d:\d\d\)"
+    with work.alone("training"), pytest.raises(ConfigError, match=expected), work.alone("training"):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / ".training.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(ConfigError, match="a symbolic link"), Workspace(tiny_config(tmp_path)).alone("training"):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+class _Impatient(ReadConsole):
+    def note(self, text: str) -> None:
+        super().note(text)
+        if text.startswith("waiting"):
+            raise KeyboardInterrupt
+
+
+def test_two_runs_with_the_same_tables_measure_one_after_the_other(tmp_path: Path, measured: list[str]) -> None:
+    shared = {"profile.tables": str(tmp_path / "tables")}
+    first, second = (tiny_config(tmp_path / name, shared) for name in ("first", "second"))
+    console = _Impatient()
+    with Workspace(first).measuring_alone(console), pytest.raises(KeyboardInterrupt):
+        pipeline.profile(second, console=console)
+    expected = f"(process {os.getpid()} on {socket.gethostname()}, measuring for {tmp_path / 'first'} since"
+    assert expected in console.said
+    assert not measured
+
+
+def test_who_waits_for_tables_goes_on_when_they_are_free(tmp_path: Path) -> None:
+    work, console = Workspace(tiny_config(tmp_path)), ReadConsole()
+    got = threading.Event()
+
+    def wait() -> None:
+        with work.measuring_alone(console):
+            got.set()
+
+    with work.measuring_alone(console):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not got.wait(0.2)
+    assert got.wait(10)
+    waiting.join()
 
 
 # ---------------------------------------------------------------- the supernet
