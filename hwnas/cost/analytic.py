@@ -113,6 +113,18 @@ def size_bytes(block: Block) -> int:
     return weights + per_channel * channels + _NODE_BYTES * 12 * len(layers)
 
 
+def training_bytes(block: Block) -> int:
+    """Activations that a training step keeps for its way back, at least, for one image in fp32.
+
+    What each convolution reads, and what each BatchNorm reads and writes; activation functions may keep more.
+
+    Raises:
+        SpaceError: the block's kind is unknown.
+    """
+    kept = sum(2 * layer.channels * layer.positions for layer in _layers(block) if layer.normalised)
+    return _BYTES["fp32"] * (math.prod(block.in_shape) + kept)
+
+
 def peak_memory_bytes(block: Block) -> int:
     """The largest set of activation tensors alive at once inside the block, at batch 1.
 

@@ -17,6 +17,7 @@ from hwnas.errors import ConfigError, HwnasError
 from hwnas.pipeline import reporting
 from hwnas.pipeline._fleet_member import Budget, Member
 from hwnas.pipeline._fleet_record import FleetRecord
+from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report.fleet import FleetRow, budget_text
@@ -39,6 +40,7 @@ def run(config: Config, *, console: Console) -> dict[str, Any]:
     """
     members, started = _members(config, console), time.monotonic()
     refuse_other_run(Workspace(config))
+    refuse_too_large(Workspace(config))
     record = FleetRecord(config)
     for m in members:  # all devices come first, to tell a board that is away before the training
         console.note(f"-- profile {m.name}")

@@ -9,6 +9,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.pipeline import deploying, fleet, profiling, reporting, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
+from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
 
@@ -27,6 +28,7 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         return fleet.run(config, console=console)
     work = Workspace(config)
     refuse_other_run(work)
+    refuse_too_large(work)
     started = time.monotonic()
     seconds = {}
     result: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.pipeline.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
     # under torchrun the processes work together, and the first one alone writes
     first_process = os.environ.get("RANK", "0") == "0"
+    refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
         first = trainer.resume()
@@ -42,7 +44,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
             console.note(
                 f"training on {len(data.train)} images of {data.name}: {space.count():,} networks share weights"
             )
-            with console.progress("train") as progress:
+            with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
         stop_distributed()
     last = trainer.history[-1] if trainer.history else {}

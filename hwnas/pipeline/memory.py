@@ -1,0 +1,86 @@
+"""Whether a training step fits into memory, told before any of it is taken: the system kills without a word.
+
+Knows blocks in closed form and what the system says is free; never tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hwnas.config import TrainConfig
+from hwnas.cost.analytic import training_bytes
+from hwnas.errors import ConfigError
+from hwnas.pipeline.workspace import Workspace
+
+_MEMINFO = Path("/proc/meminfo")
+_CONTAINER = (  # most, now: of the first and of the second version of control groups
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+def refuse_too_large(work: Workspace) -> None:
+    """Refuse a batch that no step could be made of.
+
+    Raises:
+        ConfigError: it is larger than the data set, or than the memory.
+    """
+    c, n = work.config.train, len(work.data.train)
+    if c.batch_size > max(n, TrainConfig().batch_size):  # fewer images than the default are no mistake
+        raise ConfigError(
+            f"train.batch_size is {c.batch_size:,}, but there are {n:,} training images; give at most {n}"
+        )
+    free = free_bytes()
+    if free is None or _on_gpu():
+        return
+    space = work.training_space
+    image_bytes = sum(training_bytes(b) for _, b in space.named_blocks(space.largest()))
+    share = -(-c.batch_size // int(os.environ.get("WORLD_SIZE", "1")))  # of this process, under torchrun
+    if share * image_bytes > free:
+        raise ConfigError(
+            f"train.batch_size is {c.batch_size:,}: a step of the largest network keeps at least "
+            f"{share * image_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; give at most "
+            f"{free // image_bytes:,}, or smaller space.resolutions"
+        )
+
+
+@contextmanager
+def telling_memory(batch_size: int) -> Iterator[None]:
+    """Say in our words what torch says when it gets no memory, on a GPU or here.
+
+    Raises:
+        ConfigError: there was not enough.
+    """
+    try:
+        yield
+    except RuntimeError as e:  # torch's error for a GPU is one, that for this machine has no class
+        if "out of memory" not in str(e) and "allocate memory" not in str(e):
+            raise
+        said = str(e).splitlines()[0]
+        raise ConfigError(f"the memory does not suffice for train.batch_size {batch_size:,} ({said}); give less") from e
+
+
+def free_bytes() -> int | None:
+    """Memory that can be had without swapping, within what a container may take; None where nothing tells."""
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, ValueError, KeyError):
+        pass
+    for most, now in _CONTAINER:
+        try:
+            found.append(max(0, int(most.read_text(encoding="ascii")) - int(now.read_text(encoding="ascii"))))
+        except (OSError, ValueError):  # no such container, or "max": no limit
+            continue
+    return min(found, default=None)
+
+
+def _on_gpu() -> bool:
+    """Whether the step is made elsewhere: a GPU says itself, without harm, that its memory does not suffice."""
+    import torch
+
+    return torch.cuda.is_available()
