@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from hwnas.errors import IntegrityError
 from hwnas.files import open_own, write_whole
-from hwnas.integrity import line_checksum, open_line, seal_line
+from hwnas.integrity import CHECKSUM, line_checksum, open_line, parse_json, seal_line
 
 
 def complete_lines(path: Path, *, start: int = 0) -> list[bytes]:
@@ -153,20 +153,40 @@ def repair_sealed(path: Path) -> tuple[str, ...]:
     return found.problems
 
 
-def seal_file(path: Path, convert: Callable[[Sequence[bytes]], Sequence[Mapping[str, Any]] | None]) -> None:
-    """Write a file of older lines again as sealed ones, under its lock.
+def is_unsealed(first_line: bytes, *, schema: int) -> bool:
+    """Whether a file is of the schema before its lines were sealed: its first line is whole, says so, has no checksum.
+
+    A damaged line of today never looks like one: that takes another schema number and no checksum at once.
+    """
+    try:
+        values = parse_json(first_line)
+    except IntegrityError:
+        return False
+    return isinstance(values, dict) and values.get("schema") == schema and CHECKSUM not in values
+
+
+def seal_unsealed(path: Path, *, schema: int, becomes: int) -> bool:
+    """Give a file of the schema before its lines were sealed their checksums; under its lock.
 
     Args:
         path: of the file.
-        convert: makes the values of all lines of the file's complete lines; None where there is nothing to do.
+        schema: the number in the first line of such a file.
+        becomes: the number afterwards.
+
+    Returns:
+        Whether it was such a file.
 
     Raises:
+        IntegrityError: a line is no JSON.
         OSError: the file cannot be written; it is as it was.
     """
     with _locked(path, create=False) as fd:
-        entries = convert(os.pread(fd, _cut_tail(fd), 0).split(b"\n")[:-1])
-        if entries is not None:
-            write_whole(path, _sealed(entries))
+        lines = os.pread(fd, _cut_tail(fd), 0).split(b"\n")[:-1]
+        if not lines or not is_unsealed(lines[0], schema=schema):
+            return False
+        first, *rest = [parse_json(line) for line in lines]
+        write_whole(path, _sealed([{**first, "schema": becomes}, *rest]))
+    return True
 
 
 def _sealed(entries: Sequence[Mapping[str, Any]]) -> bytes:

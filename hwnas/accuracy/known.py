@@ -1,7 +1,8 @@
 """Accuracies that were measured once, kept as JSON lines: a later search, on any device, need not measure them again.
 
 The file's first line says under what conditions the accuracies hold, each further one is a network. Several processes
-may append to one file. Knows blocks and files; never devices, tables, the search, or how an accuracy is measured.
+may append to one file. Every line carries its checksum: what is damaged is put aside when the file is opened, and
+measured again. Knows blocks and files; never devices, tables, the search, or how an accuracy is measured.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.appending import append_lines, complete_lines
-from hwnas.errors import StudyError
+from hwnas.appending import append_sealed, complete_lines, read_sealed, repair_sealed, seal_unsealed
+from hwnas.errors import IntegrityError, StudyError
+from hwnas.integrity import line_checksum, open_line
 from hwnas.types import Option
 
 if TYPE_CHECKING:
     from hwnas.supernet.elastic import NamedBlocks
 
-SCHEMA = 1
+SCHEMA = 2
+_UNSEALED_SCHEMA = 1  # without checksums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +83,23 @@ class KnownAccuracies:
         folder: of the file, made with the first network.
         conditions: the accuracies hold under; others have another file.
 
+    Attributes:
+        repaired: what was wrong with the file when it was opened, a sentence each; what was damaged is put aside in
+            `<file>.damaged`.
+
     Raises:
-        StudyError: a complete line of the file is damaged; names it.
+        StudyError: a line of the file is sound and no network; names it.
+        OSError: the file is damaged and cannot be repaired.
     """
 
     def __init__(self, folder: Path, conditions: Conditions) -> None:
         self.path = Path(folder) / f"accuracies-{conditions.fingerprint()}.jsonl"
-        self._first = _line({"kind": "accuracies", "schema": SCHEMA, **asdict(conditions)})
+        self._first = {"kind": "accuracies", "schema": SCHEMA, **asdict(conditions)}
         self._networks: dict[str, KnownNetwork] = {}
+        self._checksum = ""  # of the first line, once it was read
         self._read_lines = 0
         self._read_bytes = 0
+        self.repaired = self._repair()
         self._read()
 
     @property
@@ -108,30 +118,71 @@ class KnownAccuracies:
         """Append a network.
 
         Raises:
+            StudyError: the file was damaged meanwhile.
             OSError: the file cannot be written; it holds what it held before.
         """
-        append_lines(self.path, [_line(asdict(network))], first_line=self._first)
+        try:
+            append_sealed(self.path, [asdict(network)], first=self._first)
+        except IntegrityError as e:
+            raise self._damaged(e) from e
         self._networks[network.key] = network
+
+    # ------------------------------------------------------------ the file
+
+    def _repair(self) -> tuple[str, ...]:
+        if not self.path.exists():
+            return ()
+        try:
+            seal_unsealed(self.path, schema=_UNSEALED_SCHEMA, becomes=SCHEMA)
+        except IntegrityError as e:
+            raise self._damaged(e) from e
+        return tuple(f"{self.path}: {problem}" for problem in repair_sealed(self.path))
 
     def _read(self) -> None:
         """Take in the lines that were appended since the last time."""
         if not self.path.exists():
             return
-        for line in complete_lines(self.path, start=self._read_bytes):
-            self._read_lines += 1
-            self._read_bytes += len(line) + 1
-            try:
-                values = json.loads(line)
-                if self._read_lines > 1:
-                    network = _network(values)
-                    self._networks.setdefault(network.key, network)
-                elif (values["kind"], values["schema"]) != ("accuracies", SCHEMA):
-                    raise ValueError(f"{values['kind']!r} of schema {values['schema']!r}")
-            except (ValueError, TypeError, KeyError) as e:
-                raise StudyError(
-                    f"{self.path}, line {self._read_lines} is damaged ({type(e).__name__}: {e}); delete the file: "
-                    "the accuracies in it will be measured again"
-                ) from e
+        try:
+            for line in complete_lines(self.path, start=self._read_bytes):
+                self._take(line)
+        except IntegrityError:  # another process may have put a repaired file in its place
+            self._read_whole()
+
+    def _take(self, line: bytes) -> None:
+        number, values = open_line(line, first=self._checksum)
+        if number != self._read_lines + 1:
+            raise IntegrityError(f"line {self._read_lines + 1} says that it is line {number}")
+        self._read_lines += 1
+        self._read_bytes += len(line) + 1
+        self._checksum = self._checksum or line_checksum(line)
+        self._keep(self._read_lines, values)
+
+    def _read_whole(self) -> None:
+        try:
+            lines = complete_lines(self.path)
+            entries = read_sealed(self.path)
+        except IntegrityError as e:
+            raise self._damaged(e) from e
+        self._checksum = line_checksum(lines[0])
+        self._read_lines, self._read_bytes = len(entries), sum(len(line) + 1 for line in lines[: len(entries)])
+        for number, values in enumerate(entries, start=1):
+            self._keep(number, values)
+
+    def _keep(self, number: int, values: Mapping[str, Any]) -> None:
+        try:
+            if number > 1:
+                network = _network(values)
+                self._networks.setdefault(network.key, network)
+            elif (values["kind"], values["schema"]) != ("accuracies", SCHEMA):
+                raise ValueError(f"{values['kind']!r} of schema {values['schema']!r}")
+        except (ValueError, TypeError, KeyError) as e:
+            raise self._damaged(f"line {number} is damaged ({type(e).__name__}: {e})") from e
+
+    def _damaged(self, what: object) -> StudyError:
+        return StudyError(
+            f"{self.path}: {what}; run the same command again, or delete the file: the accuracies in it will be "
+            "measured again"
+        )
 
 
 def _network(values: Mapping[str, Any]) -> KnownNetwork:
@@ -141,7 +192,3 @@ def _network(values: Mapping[str, Any]) -> KnownNetwork:
     if not isinstance(key, str) or not isinstance(architecture, dict):
         raise TypeError("a network needs a key and an architecture")
     return KnownNetwork(key=key, architecture=architecture, accuracy=float(accuracy))
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"

@@ -1,6 +1,6 @@
 """The lines of the latency table's file, and back.
 
-Since schema 2 every line carries its checksum. Tables of schema 1 are read; `sealed_values` turns them into today's.
+Since schema 2 every line carries its checksum. Tables of schema 1 are read.
 Knows JSON; neither the disk (`hwnas.appending` does) nor what an entry is used for.
 """
 
@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hwnas.appending import complete_lines, read_sealed
+from hwnas.appending import complete_lines, is_unsealed, read_sealed
 from hwnas.errors import IntegrityError, TableError
-from hwnas.integrity import CHECKSUM, parse_json
+from hwnas.integrity import parse_json
 from hwnas.types import Device, MeasurementFailure, Statistic
 
 SCHEMA = 2
-_PLAIN_SCHEMA = 1  # without checksums
+UNSEALED_SCHEMA = 1  # without checksums
 
 _MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
 
@@ -171,7 +171,7 @@ def read_table(path: Path) -> TableFile:
     lines = complete_lines(path)
     if not lines:
         return TableFile(context=None)
-    is_sealed = not is_plain(lines[0])
+    is_sealed = not is_unsealed(lines[0], schema=UNSEALED_SCHEMA)
     values: Sequence[dict[str, Any] | bytes] = lines
     try:
         if is_sealed:
@@ -198,27 +198,10 @@ def read_table(path: Path) -> TableFile:
     return TableFile(context=context, entries=tuple(entries), is_sealed=is_sealed)
 
 
-def is_plain(first_line: bytes) -> bool:
-    """Whether a table is of the schema without checksums: its first line is whole, says so, and carries none."""
-    try:
-        values = parse_json(first_line)
-    except IntegrityError:
-        return False
-    return isinstance(values, dict) and values.get("schema") == _PLAIN_SCHEMA and CHECKSUM not in values
-
-
-def sealed_values(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
-    """The values of today's lines for those of schema 1; None if they are of today already."""
-    if not lines or not is_plain(lines[0]):
-        return None
-    values: list[dict[str, Any]] = [parse_json(line) for line in lines]
-    return [{**values[0], "schema": SCHEMA}, *values[1:]]
-
-
 def _parse_context(values: dict[str, Any]) -> TableContext:
     if values["kind"] != "context":
         raise ValueError(f"the first line must be the context, not {values['kind']!r}")
-    if values["schema"] not in (_PLAIN_SCHEMA, SCHEMA):
+    if values["schema"] not in (UNSEALED_SCHEMA, SCHEMA):
         raise ValueError(f"schema {values['schema']!r}; this version of hwnas reads schema {SCHEMA}")
     reference = values["reference"]
     rest = {k: v for k, v in values.items() if k not in ("kind", "schema", "reference")}

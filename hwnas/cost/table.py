@@ -15,18 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from hwnas.appending import append_sealed, complete_lines, repair_sealed, seal_file
+from hwnas.appending import append_sealed, complete_lines, is_unsealed, repair_sealed, seal_unsealed
 from hwnas.cost._table_file import (
     SCHEMA,
+    UNSEALED_SCHEMA,
     BlockEntry,
     NetworkEntry,
     TableContext,
     TableFile,
     context_values,
     entry_values,
-    is_plain,
     read_table,
-    sealed_values,
 )
 from hwnas.errors import IntegrityError, MissingEntryError, TableContextError, TableError
 from hwnas.types import MeasurementFailure, Statistic
@@ -167,7 +166,7 @@ class LatencyTable:
     def _append(self, entries: Sequence[BlockEntry | NetworkEntry]) -> None:
         values = [entry_values(e) for e in entries]
         if not self.is_sealed:
-            seal_file(self.path, sealed_values)
+            seal_unsealed(self.path, schema=UNSEALED_SCHEMA, becomes=SCHEMA)
             self.is_sealed = True
         try:
             append_sealed(self.path, values)
@@ -217,9 +216,9 @@ def repair_table(path: Path) -> tuple[str, ...]:
     lines = complete_lines(path) if path.exists() else []
     if not lines:
         return ()
-    if is_plain(lines[0]):
+    if is_unsealed(lines[0], schema=UNSEALED_SCHEMA):
         read_table(path)
-        seal_file(path, sealed_values)
+        seal_unsealed(path, schema=UNSEALED_SCHEMA, becomes=SCHEMA)
         return (f"{path} had no checksums yet; now it has",)
     problems = repair_sealed(path)
     if not problems:

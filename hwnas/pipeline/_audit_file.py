@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.errors import TableError
-from hwnas.files import read_json, write_json
+from hwnas.files import read_document, write_document
 from hwnas.pipeline._audit_cases import Case
 from hwnas.pipeline._audit_rules import Finding, Measured
 from hwnas.types import Block, Statistic
 
-SCHEMA = 1
+SCHEMA = 2
+_UNSEALED_SCHEMA = 1  # without a checksum
 AUDIT_FILE = "audit.json"
 
 
@@ -59,7 +60,7 @@ def save_audit(audit: Audit, path: Path, *, statistics: Mapping[str, Statistic],
     Raises:
         OSError: it cannot be written.
     """
-    write_json(
+    write_document(
         path,
         {
             "schema": SCHEMA,
@@ -87,8 +88,8 @@ def load_audit(path: Path) -> Audit:
     path = Path(path)
     path = path / AUDIT_FILE if path.is_dir() else path
     try:
-        values = read_json(path)
-        if values["schema"] != SCHEMA:
+        values = read_document(path, is_older=lambda v: v.get("schema") != SCHEMA)
+        if values["schema"] not in (_UNSEALED_SCHEMA, SCHEMA):
             raise TableError(f"{path} has schema {values['schema']!r}; this version of hwnas reads {SCHEMA}")
         return Audit(
             device=values["device"],

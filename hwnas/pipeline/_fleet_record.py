@@ -6,7 +6,6 @@ Several processes may work on different devices of one run. Knows files and rows
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,13 +14,14 @@ import numpy as np
 
 from hwnas.config import Config, device_name
 from hwnas.errors import ConfigError, StudyError
-from hwnas.files import write_json, write_whole
+from hwnas.files import read_document, write_document, write_whole
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report.figures import front_rows
 from hwnas.report.fleet import DeviceFront, FleetDevice, FleetInputs, FleetRow, fleet_figure, render_fleet
 from hwnas.search import load_study
 
-SCHEMA = 1
+SCHEMA = 2
+_UNSEALED_SCHEMA = 1  # without a checksum
 _DPI = 200
 _Key = tuple[str, tuple[tuple[str, float], ...]]
 
@@ -140,8 +140,8 @@ class FleetRecord:
         if not self.path.exists():
             return
         try:
-            values = json.loads(self.path.read_text())
-            if values["schema"] != SCHEMA:
+            values = read_document(self.path, is_older=lambda v: v.get("schema") != SCHEMA)
+            if values["schema"] not in (_UNSEALED_SCHEMA, SCHEMA):
                 raise ValueError(f"schema {values['schema']!r}; this version reads {SCHEMA}")
             rows = [FleetRow(**row) for row in values["rows"]]
             devices = [FleetDevice(**{**d, "precisions": tuple(d["precisions"])}) for d in values["devices"]]
@@ -153,7 +153,7 @@ class FleetRecord:
     def _write(self) -> None:
         known = [r for r in self._rows.values() if r not in self.rows]  # of devices the run no longer has
         gone = [d for d in self._devices.values() if d not in self.devices]
-        write_json(self.path, self._values([*self.devices, *gone], [*self.rows, *known]))
+        write_document(self.path, self._values([*self.devices, *gone], [*self.rows, *known]))
 
 
 def _key(device: str, budget: Mapping[str, float]) -> _Key:

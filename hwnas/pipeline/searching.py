@@ -57,6 +57,8 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
     evaluations = Evaluations.of(work, evaluator)
+    for damage in evaluations.known.repaired:
+        console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
     space, c = work.space, config.search
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:

@@ -34,7 +34,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
-        first = trainer.resume()
+        first = trainer.resume(warn=console.warn)
         work.begin()
         total = trainer.settings.steps
         if first:

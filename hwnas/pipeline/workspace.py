@@ -242,7 +242,8 @@ class Workspace:
         from hwnas.supernet.elastic import Supernet
         from hwnas.supernet.training import load_averaged
 
-        found = load_newest(self.checkpoint)
+        damaged: list[str] = []
+        found = load_newest(self.checkpoint, warn=damaged.append)
         if found is None:
             raise CheckpointError(f"there is no trained supernet in {self.folder}; train one with `hwnas train`")
         identity = found.meta["identity"]
@@ -253,8 +254,9 @@ class Workspace:
                     "or name another output folder"
                 )
         if found.meta["step"] < found.meta["steps"]:
+            told = f"{damaged[0]}. " if damaged else ""
             raise CheckpointError(
-                f"{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
+                f"{told}{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
                 "go on with `hwnas train` first"
             )
         return load_averaged(Supernet(self.training_space), found)

@@ -1,12 +1,13 @@
-"""A finished study as one compact file: safetensors with the columns, its metadata as JSON.
+"""A finished study as one compact file: safetensors with the columns, its metadata as JSON, and its checksum.
 
-Written whole, read in milliseconds, and needs neither Optuna nor the space's code. This module knows
-columns and JSON, never storages or samplers.
+Written whole, read in milliseconds, and needs neither Optuna nor the space's code; a file of schema 1, which had no
+checksum, is read. This module knows columns and JSON, never storages or samplers.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from hwnas.errors import StudyError
 from hwnas.files import write_whole
+from hwnas.integrity import open_tensors, parse_json, seal_tensors
 from hwnas.search.study import FailedTrial, Study
 from hwnas.types import Choice, Direction
 
-SCHEMA = 1
+SCHEMA = 2
+_PLAIN_SCHEMA = 1  # without a checksum
 _KEY = "hwnas_study"
 
 
@@ -74,7 +77,7 @@ def save_study(study: Study, path: Path) -> None:
         "failed": [[f.number, f.architecture, f.reason] for f in study.failed],
         "note": study.note,
     }
-    write_whole(path, save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)}))
+    write_whole(path, seal_tensors(save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)})))
 
 
 def load_study(path: Path | str) -> Study:
@@ -83,26 +86,34 @@ def load_study(path: Path | str) -> Study:
     Raises:
         StudyError: the file is missing, damaged, not a study, or of a newer schema.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"there is no study file {path}; `hwnas search` writes one")
     try:
-        with safe_open(path, framework="numpy") as f:
-            text = (f.metadata() or {}).get(_KEY)
-            columns = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as e:
-        raise StudyError(f"{path} cannot be read as a study file ({e}); write it again with `hwnas search`") from e
-    if text is None:
+        data = path.read_bytes()
+        metadata = open_tensors(data, is_older=lambda m: _header(m).get("schema") != SCHEMA)
+        header, columns = _header(metadata), load(data)
+    except (SafetensorError, ValueError, OSError) as e:
+        raise StudyError(
+            f"{path} is not what was written ({e}); write it again from its journal with `hwnas search`"
+        ) from e
+    if not header:
         raise StudyError(f"{path} is a safetensors file but not a study; `hwnas search` writes studies")
-    header = json.loads(text)
-    if header.get("schema") != SCHEMA:
+    if header.get("schema") not in (_PLAIN_SCHEMA, SCHEMA):
         raise StudyError(f"{path} has schema {header.get('schema')}; this version reads schema {SCHEMA}")
     try:
         return _study(header, columns)
-    except (KeyError, IndexError, TypeError, ValueError) as e:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
         raise StudyError(f"{path} is not a complete study file ({e!r}); write it again with `hwnas search`") from e
+
+
+def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What a file says of its study; empty if it holds none."""
+    found = parse_json(metadata.get(_KEY, "{}"))
+    return found if isinstance(found, dict) else {}
 
 
 def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:

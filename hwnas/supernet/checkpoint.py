@@ -1,25 +1,29 @@
 """Checkpoints: one safetensors file with its JSON description inside, written whole, the one before kept.
 
-Knows tensors and JSON, not what they mean.
+Since schema 2 a file carries its checksum; one of schema 1 is read, and is one of today after the next save. Knows
+tensors and JSON, not what they mean.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from hwnas.errors import CheckpointError
 from hwnas.files import write_whole
+from hwnas.integrity import open_tensors, parse_json, seal_tensors
 
-SCHEMA = 1
+SCHEMA = 2
+_PLAIN_SCHEMA = 1  # without a checksum
+_KEY = "hwnas"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +47,25 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     data = safetensors.torch.save(
         {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()},
-        metadata={"hwnas": json.dumps({"schema": SCHEMA, **checkpoint.meta})},
+        metadata={_KEY: json.dumps({**checkpoint.meta, "schema": SCHEMA})},
     )
     incoming = path.with_name(path.name + ".new")
     try:
-        write_whole(incoming, data)
+        write_whole(incoming, seal_tensors(data))
     except OSError:
         incoming.unlink(missing_ok=True)
         raise
-    if path.exists():
+    if path.exists() and (not previous(path).exists() or _is_sound(path)):  # a damaged one is no one to go back to
         os.replace(path, previous(path))
     os.replace(incoming, path)
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -65,18 +77,34 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
-        with safe_open(path, framework="pt") as f:
-            meta = json.loads((f.metadata() or {})["hwnas"])
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
+        data = path.read_bytes()
+        meta = _described(open_tensors(data, is_older=lambda m: _described(m).get("schema") != SCHEMA))
+        tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError, OSError) as e:
         raise CheckpointError(f"the checkpoint {path} is damaged or not ours ({e})") from e
-    if meta.get("schema") != SCHEMA:
+    if meta.get("schema") not in (_PLAIN_SCHEMA, SCHEMA):
         raise CheckpointError(f"{path} has schema {meta.get('schema')!r}; this version reads {SCHEMA}")
     return Checkpoint(tensors=tensors, meta=meta)
 
 
-def load_newest(path: Path) -> Checkpoint | None:
+def _described(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The description of a checkpoint.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = parse_json(metadata.get(_KEY, "null"))
+    if not isinstance(found, dict):
+        raise ValueError("it has no description")
+    return found
+
+
+def load_newest(path: Path, *, warn: Callable[[str], None] | None = None) -> Checkpoint | None:
     """The newest readable checkpoint of a run: the last, else the one before it; None if there never was one.
+
+    Args:
+        path: of the last one.
+        warn: told of every newer one that is damaged.
 
     Raises:
         CheckpointError: there are checkpoints, but none can be read.
@@ -87,7 +115,11 @@ def load_newest(path: Path) -> Checkpoint | None:
     errors = []
     for candidate in candidates:
         try:
-            return load_checkpoint(candidate)
+            found = load_checkpoint(candidate)
         except CheckpointError as e:
             errors.append(str(e))
+            continue
+        if errors and warn is not None:
+            warn(f"{'; '.join(errors)}; going on from the one before, {candidate}, at step {found.meta.get('step')}")
+        return found
     raise CheckpointError("; ".join(errors) + ". Delete them to start anew")

@@ -122,13 +122,16 @@ class Trainer:
         self._world = distributed.get_world_size() if _distributed() else 1
         self._rank = distributed.get_rank() if _distributed() else 0
 
-    def resume(self) -> int:
+    def resume(self, *, warn: Callable[[str], None] | None = None) -> int:
         """Load the newest checkpoint, if there is one; returns the step to go on from.
 
+        Args:
+            warn: told when the last one is damaged and the one before is taken.
+
         Raises:
-            CheckpointError: it cannot be read, or it belongs to a run with other settings, data or space.
+            CheckpointError: none can be read, or it belongs to a run with other settings, data or space.
         """
-        found = load_newest(self._path) if self._path is not None else None
+        found = load_newest(self._path, warn=warn) if self._path is not None else None
         if found is None:
             return 0
         assert self._path is not None

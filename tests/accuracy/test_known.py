@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
+from hwnas.appending import append_sealed, read_sealed
 from hwnas.errors import StudyError
 from hwnas.testing.spaces import tiny_space
 
@@ -65,12 +67,65 @@ def test_a_line_that_was_cut_short_is_as_if_it_had_not_been(known: KnownAccuraci
     assert KnownAccuracies(tmp_path, CONDITIONS).networks == (FIRST, SECOND)
 
 
-@pytest.mark.parametrize("line", ["no JSON", '{"key":"b"}', '{"key":"b","architecture":{},"accuracy":1.5}', "[1]"])
-def test_a_damaged_line_is_named_with_what_to_do(line: str, known: KnownAccuracies, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.75", "0.95"), ('"depth":2', '"depth":1'), ('"key":"a"', '"key":"c"'), ('"line"', '"linf"')]
+)
+def test_a_damaged_line_is_put_aside_and_told_and_the_others_stay(
+    old: str, new: str, known: KnownAccuracies, tmp_path: Path
+) -> None:
+    known.add(SECOND)
+    lines = known.path.read_text().splitlines(keepends=True)
+    assert old in lines[1]
+    known.path.write_text("".join([lines[0], lines[1].replace(old, new), lines[2]]))
+    again = KnownAccuracies(tmp_path, CONDITIONS)
+    assert "line 2 is damaged" in again.repaired[0]
+    assert again.networks == (SECOND,)
+    assert again.find("a") is None
+    again.add(FIRST)
+    assert KnownAccuracies(tmp_path, CONDITIONS).networks == (SECOND, FIRST)
+    assert not KnownAccuracies(tmp_path, CONDITIONS).repaired
+
+
+def test_damaged_conditions_put_the_whole_file_aside(known: KnownAccuracies, tmp_path: Path) -> None:
+    known.path.write_text(known.path.read_text().replace("512", "513"))
+    again = KnownAccuracies(tmp_path, CONDITIONS)
+    assert "line 1 is damaged" in again.repaired[0]
+    assert not again.networks
+    again.add(FIRST)
+    assert KnownAccuracies(tmp_path, CONDITIONS).networks == (FIRST,)
+
+
+def test_a_file_that_another_process_repaired_is_read_again(known: KnownAccuracies, tmp_path: Path) -> None:
+    known.add(SECOND)
+    lines = known.path.read_text().splitlines(keepends=True)
+    known.path.write_text("".join([lines[0], "damaged\n", lines[2]]))
+    other = KnownAccuracies(tmp_path, CONDITIONS)
+    other.add(KnownNetwork(key="c", architecture={}, accuracy=0.5))
+    other.add(KnownNetwork(key="d", architecture={}, accuracy=0.25))
+    assert (known.find("c"), known.find("d")) == (0.5, 0.25)
+
+
+def test_damage_while_the_file_is_open_says_what_to_do(known: KnownAccuracies) -> None:
     with known.path.open("a") as f:
-        f.write(line + "\n")
+        f.write("no JSON\n")
+    with pytest.raises(StudyError, match=r"line 3 is damaged.* run the same command again"):
+        known.find("b")
+    with pytest.raises(StudyError, match="run the same command again"):
+        known.add(SECOND)
+
+
+@pytest.mark.parametrize("bad", [{"key": 1}, {"accuracy": 1.5}, {"architecture": None}])
+def test_a_sound_line_that_is_no_network_is_named(bad: dict[str, object], known: KnownAccuracies) -> None:
+    append_sealed(known.path, [{**dataclasses.asdict(SECOND), **bad}])
     with pytest.raises(StudyError, match=r"line 3 is damaged .* delete the file"):
-        KnownAccuracies(tmp_path, CONDITIONS)
+        known.find("b")
+
+
+def test_a_file_without_checksums_is_read_and_gets_some(known: KnownAccuracies, tmp_path: Path) -> None:
+    head, *rest = read_sealed(known.path)
+    known.path.write_text("".join(json.dumps(v) + "\n" for v in ({**head, "schema": 1}, *rest)))
+    assert KnownAccuracies(tmp_path, CONDITIONS).networks == (FIRST,)
+    assert read_sealed(known.path) == [head, *rest]
 
 
 def test_networks_of_different_blocks_have_different_keys() -> None:

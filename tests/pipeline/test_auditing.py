@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from hwnas.config import Config
 from hwnas.cost.analytic import macs
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
+from hwnas.files import read_document
 from hwnas.pipeline._audit_cases import SITES, WIDTHS, Case, case_groups
 from hwnas.pipeline._audit_file import save_audit
 from hwnas.pipeline._audit_rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
@@ -399,6 +401,21 @@ def test_a_run_is_advised_by_the_audit_of_its_device_and_never_stopped_by_it(
     assert "measured" in origin
     file.write_text("{")
     assert "is damaged" in advise(Workspace(config))[0]
+
+
+def test_a_changed_digit_of_an_audit_is_refused(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    whole = (audited[0] / "audit.json").read_text()
+    changed = re.sub(r'("fastest": 0\.\d*)(\d)', lambda m: f"{m[1]}{9 - int(m[2])}", whole, count=1)
+    assert changed != whole
+    (tmp_path / "audit.json").write_text(changed)
+    with pytest.raises(TableError, match=r"does not match its checksum.*hwnas devices audit"):
+        load_audit(tmp_path)
+
+
+def test_an_audit_without_a_checksum_is_read(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    values = read_document(audited[0] / "audit.json")
+    (tmp_path / "audit.json").write_text(json.dumps({**values, "schema": 1}))
+    assert load_audit(tmp_path) == load_audit(audited[0])
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 99}', '{"schema": 1, "device": "a"}', "[]"])

@@ -16,7 +16,9 @@ from hwnas import pipeline
 from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, ConfigError, UnknownNameError
+from hwnas.files import read_document
 from hwnas.pipeline import deploying
+from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.workspace import Workspace
 from hwnas.search import load_study
 from hwnas.testing.run import describe_fake_device, tiny_config
@@ -150,7 +152,7 @@ def test_the_whole_configuration_lies_beside_the_results(made: FleetRun) -> None
 
 
 def test_the_record_is_what_the_command_gives(made: FleetRun) -> None:
-    assert json.loads((made.folder / "fleet.json").read_text()) == made.result["fleet"]
+    assert read_document(made.folder / "fleet.json") == made.result["fleet"]
 
 
 def test_picture_and_page_are_written_and_lead_to_the_deployments(made: FleetRun) -> None:
@@ -390,6 +392,17 @@ def test_nothing_is_trained_for_budgets_nobody_can_keep(profiled: Config) -> Non
 
 
 def test_a_damaged_record_says_what_to_do(config: Config) -> None:
-    (Path(config.output.folder) / "fleet.json").write_text("{")
-    with pytest.raises(ConfigError, match="delete it"):
-        pipeline.report(config, console=ReadConsole())
+    record = Path(config.output.folder) / "fleet.json"
+    whole = record.read_text()
+    for damaged in ("{", whole.replace('"exit_status": 3', '"exit_status": 0'), whole.replace('"sha256"', '"sha255"')):
+        assert damaged != whole
+        record.write_text(damaged)
+        with pytest.raises(ConfigError, match=r"fleet\.json is damaged .*delete it"):
+            pipeline.report(config, console=ReadConsole())
+
+
+def test_a_record_without_a_checksum_is_read(config: Config) -> None:
+    record = Path(config.output.folder) / "fleet.json"
+    values = read_document(record)
+    record.write_text(json.dumps({**values, "schema": 1}))
+    assert FleetRecord(config).to_json()["rows"] == values["rows"]

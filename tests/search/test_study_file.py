@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from hwnas.errors import MeasurementError, StudyError
+from hwnas.integrity import open_tensors
 from hwnas.search import Study, load_study, search
 from hwnas.types import Option
 
@@ -63,6 +64,7 @@ def test_standard_errors_come_back_and_a_file_from_before_they_were_kept_has_non
         header = json.loads(f.metadata()["hwnas_study"])
         columns = {k: f.get_tensor(k) for k in f.keys() if k != "standard_errors"}  # noqa: SIM118 - not a dict
     del header["measured"]
+    header["schema"] = 1  # that had no checksum either
     save_file(columns, path, metadata={"hwnas_study": json.dumps(header)})
     assert load_study(path).standard_errors == {}
 
@@ -97,6 +99,31 @@ def test_a_file_cut_at_any_byte_is_refused_by_name(study: Study, tmp_path: Path,
     whole = path.read_bytes()
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     with pytest.raises(StudyError, match=r"cut\.safetensors"):
+        load_study(path)
+
+
+def test_no_changed_byte_is_read_as_another_study(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "flipped.safetensors"
+    study.save(path)
+    whole = path.read_bytes()
+    for i in range(0, len(whole), max(1, len(whole) // 300)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :])
+        with pytest.raises(StudyError, match=r"flipped\.safetensors.*hwnas search"):
+            load_study(path)
+
+
+def test_a_study_without_a_checksum_is_read(study: Study, tmp_path: Path) -> None:
+    from safetensors.numpy import load, save
+
+    path = tmp_path / "s.safetensors"
+    study.save(path)
+    sealed = load_study(path)
+    header = json.loads(open_tensors(path.read_bytes())["hwnas_study"])
+    columns = load(path.read_bytes())
+    path.write_bytes(save(columns, metadata={"hwnas_study": json.dumps({**header, "schema": 1})}))
+    assert repr(load_study(path)) == repr(sealed)
+    path.write_bytes(save(columns, metadata={"hwnas_study": json.dumps(header)}))
+    with pytest.raises(StudyError, match="checksum"):
         load_study(path)
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from hwnas.errors import CheckpointError, ConfigError, DataError, DivergenceError
@@ -125,6 +127,43 @@ def test_a_checkpoint_cut_at_any_byte_falls_back_to_the_one_before(space, tmp_pa
         found = load_newest(path)
         assert found is not None
         assert found.meta["step"] == 2
+
+
+@pytest.mark.parametrize("where", [0.0, 0.02, 0.3, 0.7, 0.999])
+def test_one_flipped_bit_of_a_checkpoint_falls_back_and_ends_with_the_same_weights(space, tmp_path, where) -> None:
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "c.safetensors"
+    make_trainer(space, whole).run()
+    make_trainer(space, path).run(until=2)
+    trainer = make_trainer(space, path)
+    trainer.resume()
+    trainer.run(until=4)
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 1 << 6
+    path.write_bytes(data)
+    told: list[str] = []
+    trainer = make_trainer(space, path)
+    assert trainer.resume(warn=told.append) == 2
+    assert "c.safetensors is damaged" in told[0]
+    assert "going on from the one before" in told[0]
+    trainer.run()
+    assert path.read_bytes() == whole.read_bytes()
+    assert load_checkpoint(previous(path)).meta["step"] == 2  # the damaged one did not take its place
+
+
+def test_a_checkpoint_without_a_checksum_is_read_and_has_one_after_the_next_save(space, tmp_path) -> None:
+    path = tmp_path / "c.safetensors"
+    make_trainer(space, path).run(until=1)
+    found = load_checkpoint(path)
+    old = {**found.meta, "schema": 1}
+    path.write_bytes(safetensors.torch.save(dict(found.tensors), metadata={"hwnas": json.dumps(old)}))
+    trainer = make_trainer(space, path)
+    assert trainer.resume() == 1
+    trainer.run(until=2)
+    assert load_checkpoint(path).meta["schema"] == 2
+    new = {**found.meta, "schema": 2}
+    path.write_bytes(safetensors.torch.save(dict(found.tensors), metadata={"hwnas": json.dumps(new)}))
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_checkpoint(path)
 
 
 def test_only_damaged_checkpoints_are_an_error_that_says_what_to_do(space, tmp_path) -> None:
