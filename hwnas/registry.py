@@ -7,9 +7,17 @@ never import what it names before somebody asks for it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.util
 import re
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
@@ -159,3 +167,108 @@ def load_object(target: str, *, extra: str = "", needed_for: str) -> Any:
         return getattr(module, attribute)
     except AttributeError as e:
         raise ConfigError(f"module {module_name!r} has no {attribute!r} ({needed_for})") from e
+
+
+# ---------------------------------------------------------------- modules of the user's own
+
+
+def is_part_of_python(module: str) -> bool:
+    """The module belongs to Python's standard library, or is built in."""
+    return module.partition(".")[0] in sys.stdlib_module_names | set(sys.builtin_module_names)
+
+
+def file_in(directory: Path, module: str) -> Path | None:
+    """The source file that a module's name means in a directory; None if there is none. Nothing is imported."""
+    base = directory.joinpath(*module.split("."))
+    return next((f for f in (base.with_name(base.name + ".py"), base / "__init__.py") if f.is_file()), None)
+
+
+def installed_file(module: str) -> Path | None:
+    """The source file of an installed module; nothing is imported.
+
+    Returns:
+        None if there is no such file, or it is a part of Python.
+    """
+    if is_part_of_python(module):
+        return None
+    spec = _spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    file, python = Path(spec.origin), Path(sysconfig.get_path("stdlib"))
+    # a few parts of Python, such as `test`, are not in its list of names
+    return file if not file.is_relative_to(python) or {"site-packages", "dist-packages"} & set(file.parts) else None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where an importable module lies; no package above it is imported."""
+    places: Sequence[str] | None = None
+    spec: ModuleSpec | None = None
+    parts = module.split(".")
+    for n in range(1, len(parts) + 1):
+        name = ".".join(parts[:n])
+        found = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((s for s in found if s is not None), None)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations or ()
+    return spec
+
+
+@contextlib.contextmanager
+def importable(directory: Path) -> Iterator[None]:
+    """Let modules of a directory be imported: before installed ones, after Python's own."""
+    added = str(directory)
+    at = next(
+        (i for i, place in enumerate(sys.path) if place.endswith(("site-packages", "dist-packages"))), len(sys.path)
+    )
+    sys.path.insert(at, added)
+    try:
+        yield
+    finally:
+        sys.path.remove(added)
+
+
+def load_file(module: str, file: Path) -> ModuleType:
+    """The module in a file of the user's, under its name unless another module has that.
+
+    Raises:
+        MissingPackageError: an import inside the module failed.
+        ConfigError: it lies in a package whose name another one has.
+    """
+    if "." in module:
+        loaded = load_module(module)
+        if not loaded.__file__ or not Path(loaded.__file__).samefile(file):
+            raise ConfigError(f"the name {module!r} means {loaded.__file__}, not {file}; rename the folder")
+        return loaded
+    for name in (module, f"_user_{module}"):
+        known = sys.modules.get(name)
+        if known is not None and known.__dict__.get("__file__") == str(file):
+            return known
+    other = _spec(module)
+    taken = module in sys.modules or (other is not None and other.origin != str(file))
+    name = f"_user_{module}" if taken else module
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file} is not a module of Python")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # dataclasses and pickles in it look themselves up there
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException as e:
+        sys.modules.pop(name, None)
+        if isinstance(e, ModuleNotFoundError):
+            raise MissingPackageError(e.name or "?", "", needed_for=str(file)) from e
+        raise
+    return loaded
+
+
+def load_module(module: str) -> ModuleType:
+    """An installed module.
+
+    Raises:
+        MissingPackageError: an import inside the module failed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        raise MissingPackageError(e.name or "?", "", needed_for=f"module {module!r}") from e

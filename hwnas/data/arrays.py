@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.data.augment import Augment
+from hwnas.data.decoding import DecodingRule
 from hwnas.errors import DataError
 from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+_PIECE = 1 << 22  # values looked at in one go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +54,27 @@ class ArrayDataset:
         return ArrayDataset(images=self.images[indices], labels=self.labels[indices])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Files of a data set that are not used, for one reason.
+
+    Attributes:
+        part: "train", "val" or "test"; "" where they belong to none.
+        class_name: "" where they belong to none.
+        reason: in a few words.
+        count: of files.
+        example: the first of them.
+        image: they are images, so that something is lost.
+    """
+
+    part: str
+    class_name: str
+    reason: str
+    count: int
+    example: str
+    image: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RawData:
     """What a data source gives: arrays as they were found, not yet checked or split.
@@ -63,6 +86,11 @@ class RawData:
         test: None: a share of `train` is set aside.
         class_names: in the order of the labels; None: the labels' numbers.
         augment: what may be done to training images without changing their class.
+        decoding: how files became pixels; None where there were no image files.
+        left_out: what was found and not used.
+        notes: what was chosen, where it is not obvious.
+        warnings: what may be a mistake.
+        handed_over: the arrays are nobody else's, so that their images may be put in another order in place.
     """
 
     name: str
@@ -71,6 +99,11 @@ class RawData:
     test: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
     class_names: tuple[str, ...] | None = None
     augment: Augment = Augment()  # noqa: RUF009 - frozen
+    decoding: DecodingRule | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,6 +120,10 @@ class Data:
         std: likewise, at least 1/255.
         augment: what may be done to training images without changing their class.
         fingerprint: sha256 over every image, label and class name, and the split.
+        decoding: how files became pixels, which a deployment has to repeat; None where there were no image files.
+        left_out: what was found and not used.
+        notes: what was chosen, where it is not obvious.
+        warnings: what may be a mistake.
     """
 
     name: str
@@ -98,6 +135,10 @@ class Data:
     std: tuple[float, ...]
     augment: Augment
     fingerprint: str
+    decoding: DecodingRule | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -126,8 +167,12 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
     """
     values = np.arange(256) / 255.0
     mean, std = [], []
+    step = max(1, _PIECE // images[0].size)
     for c in range(images.shape[3]):
-        share = np.bincount(images[..., c].ravel(), minlength=256) / images[..., c].size  # (256,)
+        counts = np.zeros(256, np.int64)
+        for at in range(0, len(images), step):  # bincount makes eight bytes of each
+            counts += np.bincount(images[at : at + step, ..., c].ravel(), minlength=256)
+        share = counts / counts.sum()  # (256,)
         mean.append(float(share @ values))
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)))
     if max(std) == 0.0:

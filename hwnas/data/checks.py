@@ -5,16 +5,21 @@ Every problem is found here, before any training. Knows numpy only, never where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.data.arrays import ArrayDataset, Int64Array, UInt8Array
+from hwnas.data import naming
+from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array
+from hwnas.data.augment import Augment
 from hwnas.errors import DataError
 
 _SMALLEST_SIDE = 4  # pixels; less is a channel axis in the wrong place, not an image
 _MOST_CHANNELS = 16
+_PIECE = 1 << 22  # values
 _LAYOUTS = "(N, H, W) or (N, H, W, C)"
 
 
@@ -28,36 +33,55 @@ def check_images(images: npt.ArrayLike, *, what: str) -> UInt8Array:
     Raises:
         DataError: another shape, type or range; NaN; no image.
     """
-    array = np.asarray(images)
+    array = as_array(images, what=what)
     if array.ndim not in (3, 4):
         raise DataError(f"{what}: shape {array.shape} is not allowed; give {_LAYOUTS}")
+    given = array.shape
     if array.ndim == 3:
         array = array[..., None]  # (N, H, W) -> (N, H, W, 1)
     if not len(array):
         raise DataError(f"{what}: there is not one image")
     _, height, width, channels = array.shape
-    if min(height, width) < _SMALLEST_SIDE or not 1 <= channels <= _MOST_CHANNELS:
+    channels_first = height <= _MOST_CHANNELS and height < width == channels  # (N, 4, 16, 16)
+    if min(height, width) < _SMALLEST_SIDE or not 1 <= channels <= _MOST_CHANNELS or channels_first:
         hint = ""
-        if height <= _SMALLEST_SIDE < min(width, channels):
+        if channels_first or height <= _SMALLEST_SIDE < min(width, channels):
             hint = "; if the channels come first, give images.transpose(0, 2, 3, 1)"
         raise DataError(
-            f"{what}: shape {np.shape(images)} is not allowed; give {_LAYOUTS} with H and W at least "
+            f"{what}: shape {given} is not allowed; give {_LAYOUTS} with H and W at least "
             f"{_SMALLEST_SIDE} and C from 1 to {_MOST_CHANNELS}{hint}"
         )
     return _to_uint8(array, what=what)
 
 
-def _to_uint8(array: npt.NDArray[np.generic], *, what: str) -> UInt8Array:
+def as_array(given: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
+    """What somebody gave as an array; tensors of torch lose their gradient.
+
+    Raises:
+        DataError: it is ragged, masked in places, or no array at all.
+    """
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise DataError(f"{what}: some values are masked; fill them in, or leave these images out")
+    try:
+        detach = getattr(given, "detach", None)
+        return np.asarray(given if detach is None else detach().cpu())
+    except (ValueError, TypeError, RuntimeError, MemoryError) as e:
+        why = " ".join(str(e).split()) or type(e).__name__
+        raise DataError(f"{what}: they are not one array ({why}); give all the same shape and type") from e
+
+
+def _to_uint8(array: npt.NDArray[Any], *, what: str) -> UInt8Array:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array, dtype=np.uint8)
     if array.dtype.kind in "iu":
         low, high, top, scale = int(array.min()), int(array.max()), 255, 1
         mend = "scale them to 0..255"
     elif array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        if not finite.all():
-            bad = int(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))[0])
-            raise DataError(f"{what}: image {bad} holds NaN or infinite values; remove or repair it")
+        for at, piece in _pieces(array):
+            finite = np.isfinite(piece)
+            if not finite.all():
+                bad = at + int(np.flatnonzero(~finite.reshape(len(piece), -1).all(axis=1))[0])
+                raise DataError(f"{what}: image {bad} holds NaN or infinite values; remove or repair it")
         low, high, top, scale = float(array.min()), float(array.max()), 1, 255  # type: ignore[assignment]
         mend = "divide them by 255, or give uint8"
     else:
@@ -68,7 +92,17 @@ def _to_uint8(array: npt.NDArray[np.generic], *, what: str) -> UInt8Array:
         )
     if scale == 1:
         return array.astype(np.uint8)
-    return np.rint(array.astype(np.float64) * scale).astype(np.uint8)
+    scaled = np.empty(array.shape, np.uint8)
+    for at, piece in _pieces(array):
+        scaled[at : at + len(piece)] = np.rint(piece.astype(np.float64) * scale)
+    return scaled
+
+
+def _pieces(images: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Some images at a time with their first position, so that no copy of all of them is made."""
+    step = max(1, _PIECE // max(1, images[0].size))
+    for at in range(0, len(images), step):
+        yield at, images[at : at + step]
 
 
 def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Array:
@@ -82,7 +116,7 @@ def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Arr
     Raises:
         DataError: another shape or type; a negative label; not one label an image.
     """
-    array = np.asarray(labels)
+    array = as_array(labels, what=what)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # (N, 1) -> (N,)
     if array.ndim != 1:
@@ -123,6 +157,7 @@ def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> 
     Raises:
         DataError: an empty class, a single class, a label without a name, names that repeat.
     """
+    class_names = None if class_names is None else naming.class_names(class_names)
     found = np.unique(train.labels)
     n_classes = int(found[-1]) + 1 if class_names is None else len(class_names)
     if found[-1] >= n_classes:
@@ -130,8 +165,6 @@ def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> 
             f"training labels: label {int(found[-1])} is out of range; there are {n_classes} class names, "
             f"so labels go from 0 to {n_classes - 1}"
         )
-    if class_names is not None and len(set(class_names)) < n_classes:
-        raise DataError(f"class names repeat: {', '.join(sorted(class_names))}; give each class its own")
     if n_classes < 2:
         raise DataError("training labels: there is one class only; a classifier needs at least two")
     if len(found) < n_classes:
@@ -161,6 +194,39 @@ def check_against(part: ArrayDataset, train: ArrayDataset, *, n_classes: int, wh
             f"{which} labels: label {int(part.labels[at])} at position {at} does not occur in training; "
             f"labels go from 0 to {n_classes - 1}"
         )
+
+
+def check_words(given: RawData | Data) -> None:
+    """Hold that a name is text and an augmentation one.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(given.name, str) or not given.name or naming.shown(given.name) != given.name:
+        raise DataError(f"the data set's name is {given.name!a}, but must be text that can be printed")
+    if not isinstance(given.augment, Augment):
+        raise DataError(f"augment is a {type(given.augment).__name__}, but must be a hwnas.data.Augment")
+
+
+def check_ready(data: Data) -> Data:
+    """A data set that somebody made ready, when its parts agree with each other.
+
+    Raises:
+        DataError: they do not.
+    """
+    check_words(data)
+    for which, part in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+        if not isinstance(part, ArrayDataset) or not len(part):
+            raise DataError(f"{which}: give an ArrayDataset with at least one image")
+        check_against(part, data.train, n_classes=len(data.class_names), which=which)
+    names = check_classes(data.train, class_names=data.class_names)
+    for what, values in (("mean", data.mean), ("std", data.std)):
+        numbers = np.asarray(values, dtype=np.float64)
+        if numbers.shape != (data.in_channels,) or not np.isfinite(numbers).all():
+            raise DataError(f"{what} is {values!r}, but must be {data.in_channels} numbers, one a channel")
+    if min(data.std) <= 0:
+        raise DataError(f"std is {data.std!r}, but every entry must be above zero")
+    return replace(data, class_names=names)
 
 
 def _size(part: ArrayDataset) -> str:

@@ -36,8 +36,8 @@ Source = Path | str | bytes | IO[bytes]
 GROUNDS = {"white": 255, "grey": 128, "black": 0}
 # Read by Pillow itself. Never EPS, which it hands to Ghostscript, nor WMF, nor what it only recognises.
 FORMATS = (
-    "AVIF", "BMP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO",
-    "MSP", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM",
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "ICNS",
+    "ICO", "IM", "JPEG2000", "MPO", "MSP", "PCX", "PSD", "QOI", "SGI", "SUN", "TGA", "XBM", "XPM",
 )  # fmt: skip
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "PNG", "AVIF", "DCX", "FLI"})  # not MPO: its first frame is the photo

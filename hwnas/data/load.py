@@ -1,21 +1,26 @@
 """From a line of text that names a data source to a checked, split data set.
 
-Knows the registry of sources, not the sources: a third party adds one by an entry point.
+Knows the registry of sources, not the sources (a third party adds one by an entry point), but for the file that
+`python` is about to run, which is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hwnas import registry
-from hwnas.data.arrays import ArrayDataset, Data, RawData, channel_statistics, fingerprint
+from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array, channel_statistics, fingerprint
 from hwnas.data.augment import policy
-from hwnas.data.checks import check_against, check_classes, check_part
-from hwnas.data.splits import stratified_split
+from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words
+from hwnas.data.findings import doubts
+from hwnas.data.naming import shown
+from hwnas.data.python_source import find_function
+from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import DataError
 
 
@@ -57,7 +62,14 @@ def parse_spec(spec: str) -> tuple[str, str, dict[str, str]]:
     return name, argument, options
 
 
-def load_data(spec: str, *, seed: int, validation_fraction: float = 0.1, test_fraction: float = 0.2) -> Data:
+def load_data(
+    spec: str,
+    *,
+    seed: int,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    tell: Callable[[str], None] | None = None,
+) -> Data:
     """Load, check and split a data set.
 
     Args:
@@ -66,6 +78,7 @@ def load_data(spec: str, *, seed: int, validation_fraction: float = 0.1, test_fr
         seed: decides which images are set aside.
         validation_fraction: share of the training images set aside when the source has no validation set.
         test_fraction: share of all images set aside, before that, when the source has no test set.
+        tell: is told what will be run, before it is.
 
     Raises:
         DataError: something about the data is wrong; says what, where and what is allowed.
@@ -75,11 +88,14 @@ def load_data(spec: str, *, seed: int, validation_fraction: float = 0.1, test_fr
     name, argument, options = parse_spec(spec)
     augment = policy(options.pop("augment")) if "augment" in options else None
     source: DataSource = registry.load("data", name)
+    if name == "python" and tell is not None:
+        function = find_function(argument)
+        tell(f"data source: the function {function.function} of {shown(function.file)} is run")
     found = source(argument, options=options)
     if isinstance(found, RawData):
         data = split(found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
     elif isinstance(found, Data):
-        data = found
+        data = check_ready(found)
     else:
         raise DataError(f"data source {spec!r} gave a {type(found).__name__}, not RawData or Data")
     return data if augment is None else replace(data, augment=augment)
@@ -94,17 +110,25 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
     given = {"validation": raw.validation, "test": raw.test}
     train = check_part(raw.train, which="training")
     names = check_classes(train, class_names=raw.class_names)
+    check_words(raw)
     parts: dict[str, ArrayDataset] = {}
     for which, part in given.items():
         if part is not None:
             parts[which] = check_part(part, which=which)
             check_against(parts[which], train, n_classes=len(names), which=which)
     rng = np.random.default_rng(seed)
+    stay = np.arange(len(train))
+    rows: dict[str, Int64Array] = {}
     for which, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if which not in parts:
-            stay, aside = stratified_split(train.labels, fraction, rng=rng, class_names=names, purpose=which)
-            parts[which], train = train.subset(aside), train.subset(stay)
+            keep, aside = stratified_split(train.labels[stay], fraction, rng=rng, class_names=names, purpose=which)
+            rows[which], stay = stay[aside], stay[keep]
+    if rows:
+        own = raw.handed_over or _is_copy(train.images, raw.train[0])
+        train, *others = partition(train, [stay, *rows.values()], in_place=own and train.images.flags.writeable)
+        parts |= zip(rows, others, strict=True)
     mean, std = channel_statistics(train.images)
+    in_order = {"training": train, "validation": parts["validation"], "test": parts["test"]}
     return Data(
         name=raw.name,
         train=train,
@@ -115,4 +139,13 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
         std=std,
         augment=raw.augment,
         fingerprint=fingerprint((train, parts["validation"], parts["test"]), names),
+        decoding=raw.decoding,
+        left_out=raw.left_out,
+        notes=raw.notes,
+        warnings=(*raw.warnings, *doubts(in_order, class_names=names)),
     )
+
+
+def _is_copy(images: UInt8Array, given: npt.ArrayLike) -> bool:
+    """Checking made an array of its own, which nobody else can hold."""
+    return isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and not np.may_share_memory(images, given))

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.errors import DataError
+from hwnas.foreign import printable
 
 _NOT_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line and paragraph separators
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they make other text read backwards
 
 
 def shown(name: Path | str) -> str:
     """A path or name as it may be printed anywhere: bytes that are not UTF-8 and control characters are escaped."""
-    text = os.fsdecode(name)
-    if all(unicodedata.category(c) not in _NOT_TEXT for c in text):
-        return text
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        c if unicodedata.category(c) not in _NOT_TEXT else c.encode("unicode_escape").decode() for c in readable
-    )
+    return printable(os.fsdecode(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def class_name(given: object) -> str:
@@ -43,7 +39,7 @@ def class_name(given: object) -> str:
     odd = {unicodedata.category(c) for c in given} & _NOT_TEXT
     if "Cs" in odd:
         raise DataError(f"{what} is not UTF-8 (is it from an old archive?); rename it")
-    if odd:
+    if odd or _DIRECTIONS & set(given):
         raise DataError(f"{what} holds characters that cannot be printed; rename it")
     return unicodedata.normalize("NFC", given)
 

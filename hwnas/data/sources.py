@@ -5,30 +5,27 @@ Checking and splitting are `load.py`'s. A source must never know torch, networks
 
 from __future__ import annotations
 
-import sys
-import zipfile
-import zlib
+import math
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hwnas import registry
-from hwnas._places import user_path
+from hwnas.data.array_names import understood
 from hwnas.data.arrays import Data, RawData
 from hwnas.data.augment import POLICIES, Augment, policy
+from hwnas.data.decoding import GROUNDS
+from hwnas.data.discovery import Wishes
 from hwnas.data.idx import read_idx_folder
-from hwnas.data.images import read_image_folder
-from hwnas.errors import DataError, HwnasError
+from hwnas.data.images import Reading, read_image_folder
+from hwnas.data.naming import class_names, shown
+from hwnas.data.npz import Archive
+from hwnas.data.part_names import PARTS
+from hwnas.data.paths import existing
+from hwnas.data.python_source import arrays_of, as_given, call_function
+from hwnas.errors import DataError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_PARTS = {"train": "train", "val": "validation", "test": "test"}
-_ARRAY_NAMES = tuple(f"{x}_{part}" for part in _PARTS for x in "xy")
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
@@ -62,7 +59,7 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
         DataError: a file is missing, cut short, or not an idx file.
     """
     _no_options(options, source="idx")
-    folder = _existing(argument, source="idx", folder=True)
+    folder = existing(argument, source="idx", folder=True)
     train, test = read_idx_folder(folder)
     fashion = "fashion" in folder.resolve().name.lower()
     return RawData(
@@ -77,114 +74,110 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
 def npz(argument: str, *, options: Mapping[str, str]) -> RawData:
     """A numpy archive with `x_train`, `y_train` and, if there are, `x_val`, `y_val`, `x_test`, `y_test`.
 
-    An array `class_names` of text is understood too.
+    Names that say the same are understood (`train_images`, `train_labels`); so is an array `class_names` of text.
 
     Raises:
         DataError: the file is missing or damaged, or an array has no partner.
     """
     _no_options(options, source="npz")
-    path = _existing(argument, source="npz", folder=False)
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(
-                f"{path} is not a numpy archive (.npz) with {', '.join(_ARRAY_NAMES)}; write it with numpy.savez"
-            )
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-        if isinstance(e, DataError):
-            raise
-        raise DataError(f"{path} cannot be read as a numpy archive: {e}; write it again with numpy.savez") from e
-    if "class_names" in arrays:
-        arrays["class_names"] = [str(n) for n in arrays["class_names"].tolist()]
-    return _from_arrays(arrays, name=path.stem, where=str(path), augment=POLICIES["none"])
+    path = existing(argument, source="npz", folder=False)
+    archive = Archive(path)
+    understood(archive.names, where=shown(path))  # before anything is read
+    raw = _from_arrays(archive.read(archive.names), name=path.stem, where=shown(path), augment=POLICIES["none"])
+    return replace(raw, handed_over=True)
 
 
 def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
-    """One folder a class, or `train/` and perhaps `val/` and `test/` with one folder a class in each.
+    """One folder a class, or a folder for each part (training, validation, test) with one folder a class in each.
 
-    Options: `size` (pixels; images are cut to a centred square and resized), `channels` (1 or 3).
+    Options:
+        size: pixels; images are cut to a centred square and resized.
+        channels: 1 or 3; by default 1 if every image is grey.
+        ground: white, grey or black: what lies under transparent pixels; white by default.
+        range: `LOW..HIGH`, the stored values that become black and white in grey images of more than eight bits;
+            by default those of the training images.
+        train, val, test: which folder is which part, where the names do not say it.
+        parts: `none` says that every sub-folder is a class, whatever it is called.
+        unreadable: `skip` leaves out images that cannot be read, which are refused otherwise.
 
     Raises:
         DataError: no class, an unreadable image, images of several sizes and no `size`, ...
     """
-    _no_options(options, source="folder", known=("size", "channels"))
-    path = _existing(argument, source="folder", folder=True)
-    size = _integer(options, "size", allowed=range(4, 4097))
-    channels = _integer(options, "channels", allowed=(1, 3))
-    parts, class_names = read_image_folder(path, size=size, channels=channels)
+    known = ("size", "channels", "ground", "range", *PARTS, "parts", "unreadable")
+    _no_options(options, source="folder", known=known)
+    path = existing(argument, source="folder", folder=True)
+    wishes = Wishes(
+        folders={part: options[part] for part in PARTS if part in options},
+        no_parts=_word(options, "parts", allowed=("none",)) is not None,
+        skip_unreadable=_word(options, "unreadable", allowed=("skip",)) is not None,
+    )
+    if wishes.folders and wishes.no_parts:
+        raise DataError(f"the option parts=none contradicts {', '.join(wishes.folders)}; give one or the other")
+    reading = Reading(
+        size=_integer(options, "size", allowed=range(4, 4097)),
+        channels=_integer(options, "channels", allowed=(1, 3)),
+        ground=_word(options, "ground", allowed=tuple(GROUNDS)) or "white",
+        value_range=_span(options, "range"),
+    )
+    found = read_image_folder(path, wishes=wishes, reading=reading)
     return RawData(
-        name=path.resolve().name,
-        train=parts["train"],
-        validation=parts.get("val"),
-        test=parts.get("test"),
-        class_names=class_names,
+        name=shown(path.resolve().name),
+        train=found.parts["train"],
+        validation=found.parts.get("val"),
+        test=found.parts.get("test"),
+        class_names=found.class_names,
         augment=POLICIES["natural"],
+        decoding=found.rule,
+        left_out=found.left_out,
+        notes=found.notes,
+        warnings=found.warnings,
+        handed_over=True,
     )
 
 
 def python(argument: str, *, options: Mapping[str, str]) -> RawData | Data:
     """What the function at `module:function` gives: a `Data`, a `RawData`, or a dict of arrays as in `npz`.
 
-    The working directory is searched for the module too. The function is called with the options as
-    keyword arguments (text). A dict may also hold `class_names` and `augment` (a policy's name).
+    The working directory is searched for the module first. The function is called with the options as
+    keyword arguments (text). A dict may also hold `class_names` and `augment` (a policy's name or an `Augment`).
 
     Raises:
         DataError: the function fails or gives something else.
         ConfigError: there is no such function.
     """
-    with _importable(Path.cwd()):
-        function = registry.load_object(argument, needed_for="data source 'python'")
-        try:
-            found = function(**options)
-        except HwnasError:
-            raise
-        except Exception as e:
-            raise DataError(f"the data function {argument} failed: {type(e).__name__}: {e}") from e
-    if isinstance(found, Data | RawData):
-        return found
-    if not isinstance(found, Mapping):
-        raise DataError(
-            f"the data function {argument} gave a {type(found).__name__}; it must give a dict with x_train and "
-            f"y_train, or a hwnas.data.RawData"
-        )
-    return _from_arrays(found, name=argument.rpartition(":")[2], where=argument, augment=POLICIES["none"])
+    given = as_given(call_function(argument, options), target=argument)
+    if isinstance(given, Data | RawData):
+        return given
+    name = argument.rpartition(":")[2]
+    return _from_arrays(arrays_of(given), name=name, where=argument, augment=POLICIES["none"])
 
 
-def _from_arrays(arrays: Mapping[str, Any], *, name: str, where: str, augment: Augment) -> RawData:
-    unknown = sorted(set(arrays) - {*_ARRAY_NAMES, "class_names", "augment"})
-    if unknown:
-        raise DataError(f"{where} has {', '.join(unknown)}; known are {', '.join(_ARRAY_NAMES)}, class_names")
-    parts: dict[str, tuple[npt.ArrayLike, npt.ArrayLike]] = {}
-    for part in _PARTS:
-        held = [x for x in (f"x_{part}", f"y_{part}") if x in arrays]
-        if len(held) == 1 or (part == "train" and not held):
-            raise DataError(
-                f"{where} has {', '.join(sorted(arrays)) or 'no array'}; both x_{part} and y_{part} are needed"
-            )
-        if held:
-            parts[part] = (arrays[held[0]], arrays[held[1]])
-    names = arrays.get("class_names")
-    chosen = arrays.get("augment", augment)
+def _from_arrays(arrays: Mapping[Any, Any], *, name: str, where: str, augment: Augment) -> RawData:
+    names = understood(arrays, where=where)
+    parts = {part: (arrays[names[f"x_{part}"]], arrays[names[f"y_{part}"]]) for part in PARTS if f"x_{part}" in names}
+    other = [f"{given} as {meant}" for meant, given in names.items() if given != meant]
     return RawData(
-        name=name,
+        name=shown(name),
         train=parts["train"],
         validation=parts.get("val"),
         test=parts.get("test"),
-        class_names=None if names is None else tuple(str(n) for n in names),
-        augment=policy(chosen) if isinstance(chosen, str) else chosen,
+        class_names=class_names(arrays["class_names"]) if "class_names" in names else None,
+        augment=_augment(arrays["augment"], where=where) if "augment" in names else augment,
+        notes=(f"read {', '.join(other)}",) if other else (),
     )
 
 
-def _existing(argument: str, *, source: str, folder: bool) -> Path:
-    what = "folder" if folder else "file"
-    if not argument:
-        raise DataError(f"the source {source!r} needs a {what}: {source}:PATH")
-    path = user_path(argument)
-    if not (path.is_dir() if folder else path.is_file()):
-        state = "does not exist" if not path.exists() else f"is not a {what}"
-        raise DataError(f"the {what} {path} {state} (data source {source!r}, seen from {Path.cwd()})")
-    return path
+def _augment(given: Any, *, where: str) -> Augment:
+    if isinstance(given, np.ndarray) and given.ndim == 0:
+        given = given.item()
+    if isinstance(given, str):
+        return policy(given)
+    if isinstance(given, Augment):
+        return given
+    raise DataError(
+        f"{where}: augment is a {type(given).__name__}, but must be a policy's name ({', '.join(POLICIES)}) or a "
+        "hwnas.data.Augment"
+    )
 
 
 def _no_options(options: Mapping[str, str], *, source: str, known: Iterable[str] = ()) -> None:
@@ -209,11 +202,21 @@ def _integer(options: Mapping[str, str], name: str, *, allowed: range | tuple[in
     return value
 
 
-@contextmanager
-def _importable(directory: Path) -> Iterator[None]:
-    added = str(directory)
-    sys.path.append(added)
+def _word(options: Mapping[str, str], name: str, *, allowed: tuple[str, ...]) -> str | None:
+    value = options.get(name)
+    if value is not None and value not in allowed:
+        raise DataError(f"the option {name} is {value!r}, but must be {' or '.join(allowed)}")
+    return value
+
+
+def _span(options: Mapping[str, str], name: str) -> tuple[float, float] | None:
+    if name not in options:
+        return None
+    low, dots, high = options[name].partition("..")
     try:
-        yield
-    finally:
-        sys.path.remove(added)
+        span = (float(low), float(high))
+    except ValueError:
+        span = (math.nan, math.nan)
+    if not dots or not (math.isfinite(span[0]) and math.isfinite(span[1]) and span[0] < span[1]):
+        raise DataError(f"the option {name} is {options[name]!r}, but must be two numbers that grow, as in 0..65535")
+    return span

@@ -1,4 +1,4 @@
-"""Set images aside for validation and test, class by class. Knows labels only."""
+"""Set images aside for validation and test, class by class. Knows labels and rows of arrays only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwnas.data.arrays import Int64Array
+from hwnas.data.arrays import ArrayDataset, Int64Array, UInt8Array
 from hwnas.errors import DataError
 
 
@@ -46,3 +46,37 @@ def stratified_split(
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[np.concatenate(aside)] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def partition(whole: ArrayDataset, rows: Sequence[Int64Array], *, in_place: bool) -> list[ArrayDataset]:
+    """The images at some rows, one data set for each.
+
+    Args:
+        whole: given up if `in_place`.
+        rows: positions in `whole`, each position once in all.
+        in_place: put the images in order within their own array, of which the results are slices: no second copy of
+            them is made. Else the results are copies.
+    """
+    if not in_place:
+        return [whole.subset(r) for r in rows]
+    _permute_(whole.images, np.concatenate(rows))
+    ends = np.cumsum([len(r) for r in rows])
+    return [
+        ArrayDataset(images=whole.images[end - len(r) : end], labels=whole.labels[r])
+        for r, end in zip(rows, ends.tolist(), strict=True)
+    ]
+
+
+def _permute_(array: UInt8Array, order: Int64Array) -> None:
+    """array[i] becomes what array[order[i]] was, cycle by cycle, with one row to spare."""
+    done = order == np.arange(len(order))
+    for start in np.flatnonzero(~done).tolist():
+        if done[start]:
+            continue
+        spare, i = array[start].copy(), start
+        while (source := int(order[i])) != start:
+            array[i] = array[source]
+            done[i] = True
+            i = source
+        array[i] = spare
+        done[i] = True

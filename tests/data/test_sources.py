@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +112,45 @@ def test_a_source_without_its_path_says_so(source: str) -> None:
     assert f"{source}:PATH" in refused(source)
 
 
+@pytest.mark.parametrize("source", ["idx", "npz", "folder"])
+@pytest.mark.parametrize("argument", ["a\0b", "~nobody-of-that-name/x", "x" * 5000, "/dev/zero", "{fifo}", "{file}/x"])
+def test_a_path_that_cannot_be_one_is_wrong_input(tmp_path: Path, source: str, argument: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").touch()
+    argument = argument.format(fifo=tmp_path / "fifo", file=tmp_path / "file")
+    with pytest.raises((DataError, ConfigError)) as caught:
+        load_data(f"{source}:{argument}", seed=0)
+    assert caught.value.exit_status == 2
+    assert str(caught.value).isprintable()
+
+
+def test_an_idx_file_that_claims_more_than_it_can_hold_takes_no_memory(tmp_path: Path) -> None:
+    write_idx(tmp_path, test=False)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(struct.pack(">HBB3I", 0, 8, 3, *[2**31] * 3) + b"x" * 9)
+    assert "is the download complete?" in refused(f"idx:{tmp_path}")
+
+
+@pytest.mark.parametrize("dimensions", [5, 70, 255])
+def test_an_idx_file_of_many_dimensions_is_refused(tmp_path: Path, dimensions: int) -> None:
+    write_idx(tmp_path, test=False)
+    content = bytes([0, 0, 8, dimensions]) + b"\0\0\0\1" * dimensions + b"x"
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+    assert f"claims {dimensions} dimensions" in refused(f"idx:{tmp_path}")
+
+
+def test_idx_files_may_have_longer_names_in_upper_case(tmp_path: Path) -> None:
+    for path in list(write_idx(tmp_path).iterdir()):
+        path.rename(tmp_path / f"EMNIST-Letters-{path.name.upper()}")
+    assert len(load_data(f"idx:{tmp_path}", seed=0).test) == 40
+
+
+def test_two_data_sets_in_one_idx_folder_are_refused(tmp_path: Path) -> None:
+    write_idx(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte"
+    (tmp_path / "emnist-train-images-idx3-ubyte").write_bytes(path.read_bytes())
+    assert "keep one data set in a folder" in refused(f"idx:{tmp_path}")
+
+
 # ---------------------------------------------------------------- npz
 
 
@@ -124,6 +166,119 @@ def test_npz_arrays_are_read(tmp_path: Path) -> None:
 def test_npz_without_labels_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x_train=IMAGES)
     assert "both x_train and y_train are needed" in refused(f"npz:{tmp_path / 'mine.npz'}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"X_train": "x", "Y_train": "y", "x_valid": "x", "y_valid": "y"},
+        {"train_images": "x", "train_labels": "y", "val_images": "x", "val_labels": "y"},
+        {"images": "x", "labels": "y", "images_dev": "x", "targets_dev": "y"},
+    ],
+)
+def test_names_that_say_the_same_are_understood_and_told(tmp_path: Path, names: dict[str, str]) -> None:
+    np.savez(tmp_path / "m.npz", **{name: IMAGES if x == "x" else LABELS[:, None] for name, x in names.items()})
+    data = load_data(f"npz:{tmp_path / 'm.npz'}", seed=0)
+    assert len(data.validation) == 40
+    assert "as x_train" in data.notes[0]
+
+
+def test_names_that_mean_the_same_twice_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, X_train=IMAGES, y_train=LABELS)
+    assert "which mean the same" in refused(f"npz:{tmp_path / 'm.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(np.array([b"a", b"b\xc3\xa9", b"c", b"d"]), ("a", "bé", "c", "d")), (np.array(list("abcd")), tuple("abcd"))],
+)
+def test_class_names_are_text(tmp_path: Path, names: np.ndarray, expected: tuple[str, ...]) -> None:
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS, class_names=names)
+    assert load_data(f"npz:{tmp_path / 'm.npz'}", seed=0).class_names == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (np.array([b"a", b"\xe4", b"c", b"d"]), "is not UTF-8"),
+        (np.arange(4), "is of type int"),
+        (np.array("abcd"), "must be a list of text"),
+        (np.array([list("abcd")]), "is of type list"),
+        (np.array(["", "b", "c", "d"]), "is empty"),
+        (np.array(["a\nb", "b", "c", "d"]), "cannot be printed"),
+        (np.array(["a", "a", "c", "d"]), "class names repeat: a"),
+    ],
+)
+def test_class_names_that_are_none_are_refused(tmp_path: Path, names: np.ndarray, says: str) -> None:
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS, class_names=names)
+    assert says in refused(f"npz:{tmp_path / 'm.npz'}")
+
+
+def test_the_augmentation_may_stand_in_the_archive(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS, augment="natural")
+    assert load_data(f"npz:{tmp_path / 'm.npz'}", seed=0).augment.flip
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS, augment=np.array([1, 2]))
+    assert "augment is a ndarray" in refused(f"npz:{tmp_path / 'm.npz'}")
+
+
+def npz_member(header: bytes, values: bytes = b"", *, method: int = zipfile.ZIP_STORED) -> bytes:
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w", method) as archive:
+            for name in ("x_train.npy", "y_train.npy"):
+                archive.writestr(name, header + values)
+        return file.getvalue()
+
+
+def npy_header(*shape: int, descr: str = "|u1", version: int = 1) -> bytes:
+    with io.BytesIO() as file:
+        write = np.lib.format.write_array_header_1_0 if version == 1 else np.lib.format.write_array_header_2_0
+        write(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        return file.getvalue()
+
+
+def claiming(content: bytes, size: int) -> bytes:
+    """The archive with the sizes of its first member replaced in the central directory."""
+    at = content.index(b"PK\x01\x02")
+    return content[: at + 20] + struct.pack("<II", min(size, 2**32 - 1), min(size, 2**32 - 1)) + content[at + 28 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (npz_member(npy_header(10**6, 10**4, 10**3)), "claims 10,000,000,000,000 bytes"),
+        (npz_member(npy_header(931 * 10**12)), "claims 931,000,000,000,000 bytes"),
+        (npz_member(npy_header(20, 10**9), bytes(10**6), method=zipfile.ZIP_DEFLATED), "claims 20,000,000,000 bytes"),
+        (npz_member(npy_header(-5, 8, 8)), "claims the shape"),
+        (npz_member(npy_header(4, descr="|O"), bytes(32)), "would have to be unpickled"),
+        (npz_member(b"\x93NUMPY\x02\0" + struct.pack("<I", 2**32 - 1) + b"{}"), "claims a header of 4,294,967,295"),
+        (npz_member(b"\x93NUMPY\x09\0" + bytes(20)), "has a header of version 9"),
+        (npz_member(b"hello"), "is not an array"),
+        (claiming(npz_member(npy_header(4, 8, 8), bytes(256)), 2 * 10**9), "claims 2,000,000,000 bytes"),
+    ],
+)
+def test_an_archive_that_claims_what_it_does_not_hold_takes_no_memory(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (path := tmp_path / "m.npz").write_bytes(content)
+    assert says in refused(f"npz:{path}")
+
+
+@pytest.mark.parametrize(("at", "value", "says"), [(8, 1, "is encrypted"), (10, 99, "a method that is not known here")])
+def test_an_archive_that_cannot_be_unpacked_is_refused(tmp_path: Path, at: int, value: int, says: str) -> None:
+    np.savez(path := tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS)
+    content = bytearray(path.read_bytes())
+    start = content.find(b"PK\x01\x02")
+    while start >= 0:
+        content[start + at] |= value
+        start = content.find(b"PK\x01\x02", start + 4)
+    path.write_bytes(content)
+    assert says in refused(f"npz:{path}")
+
+
+def test_arrays_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwnas.data.memory.available_memory", lambda: 1000)
+    np.savez(tmp_path / "m.npz", x_train=IMAGES, y_train=LABELS)
+    assert "take 2.6e-06 GB of memory, but 1e-06 GB are free" in refused(f"npz:{tmp_path / 'm.npz'}")
 
 
 def test_npz_with_an_array_nobody_knows_is_refused(tmp_path: Path) -> None:
@@ -154,7 +309,7 @@ def test_npz_with_a_flipped_byte_never_fails_otherwise(tmp_path: Path, *, where:
 
 def test_npz_that_needs_pickle_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x_train=np.array([IMAGES, "x"], dtype=object), y_train=LABELS)
-    assert "cannot be read" in refused(f"npz:{tmp_path / 'mine.npz'}")
+    assert "would have to be unpickled" in refused(f"npz:{tmp_path / 'mine.npz'}")
 
 
 def test_a_bare_npy_is_refused(tmp_path: Path) -> None:
@@ -218,12 +373,14 @@ def test_grey_images_have_one_channel_and_mixed_ones_three(tmp_path: Path) -> No
     assert load_data(f"folder:{tmp_path}?channels=1", seed=0).in_channels == 1
 
 
-def test_sixteen_bit_images_keep_their_upper_half(tmp_path: Path) -> None:
+def test_eight_bits_and_sixteen_are_mixed_by_a_range_that_must_be_given(tmp_path: Path) -> None:
     write_images(tmp_path / "train")
     for c in "ab":
         (tmp_path / "test" / c).mkdir(parents=True)
         Image.fromarray(np.full((8, 8), 0x80FF, np.uint16)).save(tmp_path / "test" / c / "0.png")
-    assert np.all(load_data(f"folder:{tmp_path}", seed=0).test.images == 0x80)
+    assert "?range=0..65535" in refused(f"folder:{tmp_path}")
+    data = load_data(f"folder:{tmp_path}?range=0..65535", seed=0)
+    assert np.all(data.test.images == round(0x80FF * 255 / 65535))
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
@@ -271,54 +428,3 @@ def test_parts_with_different_classes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["size=0", "size=big", "channels=2"])
 def test_an_option_out_of_range_says_what_is_allowed(tmp_path: Path, *, option: str) -> None:
     assert "must be" in refused(f"folder:{tmp_path}?{option}")
-
-
-# ---------------------------------------------------------------- python
-
-
-MODULE = """
-import numpy as np
-from hwnas.data import RawData, split
-
-images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
-labels = np.arange(40) % 4
-
-def arrays(n="40"): return {"x_train": images[:int(n)], "y_train": labels[:int(n)], "augment": "natural"}
-def raw(): return RawData(name="mine", train=(images, labels))
-def ready(): return split(raw(), seed=3)
-def number(): return 7
-def broken(): return images["x"]
-"""
-
-
-@pytest.fixture
-def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    name = f"my_data_{tmp_path.name}".replace("-", "_")
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    return name
-
-
-def test_a_function_in_the_working_directory_may_give_arrays(my_module: str) -> None:
-    data = load_data(f"python:{my_module}:arrays?n=20", seed=0)
-    assert (data.name, data.augment.flip) == ("arrays", True)
-    assert len(data.train) + len(data.validation) + len(data.test) == 20
-
-
-@pytest.mark.parametrize("function", ["raw", "ready"])
-def test_a_function_may_give_raw_or_ready_data(my_module: str, *, function: str) -> None:
-    assert load_data(f"python:{my_module}:{function}", seed=0).name == "mine"
-
-
-def test_a_function_that_gives_something_else_is_refused(my_module: str) -> None:
-    assert "gave a int" in refused(f"python:{my_module}:number")
-
-
-def test_a_function_that_fails_is_named_with_its_error(my_module: str) -> None:
-    assert f"{my_module}:broken failed: IndexError" in refused(f"python:{my_module}:broken")
-
-
-@pytest.mark.parametrize("target", ["no_such_module_at_all:f", "json:no_such_function", "json"])
-def test_a_function_that_does_not_exist_is_refused(target: str) -> None:
-    with pytest.raises(ConfigError, match="python"):
-        load_data(f"python:{target}", seed=0)

@@ -1,0 +1,77 @@
+"""What may be wrong with a data set though it can be read: duplicates across parts, contradictions, dark images.
+
+Knows arrays only. Nothing here is an error: it is told before training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hwnas.data.arrays import ArrayDataset
+
+_DARK = 32  # of 255
+_USUAL_CHANNELS = (1, 3, 4)
+
+
+def doubts(parts: Mapping[str, ArrayDataset], *, class_names: Sequence[str]) -> Iterator[str]:
+    """What may be a mistake, a sentence each.
+
+    Args:
+        parts: "training", "validation" and "test", in this order.
+        class_names: in the order of the labels.
+    """
+    yield from _brightness(parts)
+    yield from _duplicates(parts, class_names)
+    channels = parts["training"].images.shape[3]
+    if channels not in _USUAL_CHANNELS:
+        yield f"the images have {channels} channels; if those come first, give images.transpose(0, 2, 3, 1)"
+
+
+def _brightness(parts: Mapping[str, ArrayDataset]) -> Iterator[str]:
+    brightest = {which: int(part.images.max()) for which, part in parts.items()}
+    top = brightest["training"]
+    if top < _DARK:
+        yield f"the brightest pixel of the training images is {top} of 255; are they scaled to another range?"
+    for which, here in brightest.items():
+        if here * 8 < top or top * 8 < here:
+            yield (
+                f"the brightest pixel of the {which} images is {here} of 255, that of the training images {top}; are "
+                "both scaled alike?"
+            )
+
+
+def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -> Iterator[str]:
+    digests = {which: _digests(part) for which, part in parts.items()}
+    seen: list[str] = []
+    for which, here in digests.items():
+        for before in seen:
+            same = np.isin(here, digests[before])
+            if n := int(same.sum()):
+                name = class_names[int(parts[which].labels[int(np.argmax(same))])]
+                yield (
+                    f"{n:,} of the {len(here):,} {which} images are exactly the same as {before} images (the first "
+                    f"is of class {name}); what is measured on them is too good"
+                )
+        seen.append(which)
+    images = np.concatenate(list(digests.values()))
+    labels = np.concatenate([part.labels for part in parts.values()])
+    order = np.lexsort((labels, images))
+    images, labels = images[order], labels[order]
+    contradicting = (images[1:] == images[:-1]) & (labels[1:] != labels[:-1])
+    if n := len(np.unique(images[1:][contradicting])):
+        at = int(np.argmax(contradicting))
+        first, second = class_names[int(labels[at])], class_names[int(labels[at + 1])]
+        yield f"{n:,} images stand under more than one class, exactly the same (the first under {first} and {second})"
+
+
+def _digests(part: ArrayDataset) -> npt.NDArray[np.uint64]:
+    """(N,) a number for each image's content."""
+    found = np.empty(len(part), np.uint64)
+    for i, image in enumerate(part.images):
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
+        found[i] = int.from_bytes(digest, "little")
+    return found
