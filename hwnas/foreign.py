@@ -10,6 +10,7 @@ import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 _SHOWN = 300  # characters of a foreign text within a message
+_WORDS = 600  # characters of what a program said
 _NAME = 120  # characters of a name
 
 
@@ -49,11 +50,16 @@ def as_written(value: object) -> str:
     return printable(text, limit=_SHOWN)
 
 
-def words_of(data: bytes) -> str:
-    """What a program said, for a message: the printable lines of its output, bounded; "" if there are none."""
+def words_of(data: bytes | bytearray, *, last: bool = False) -> str:
+    """What a program said, for a message: the printable lines of its output, bounded; "" if there are none.
+
+    Args:
+        data: its output, or a part of it.
+        last: its end counts, not its beginning.
+    """
     lines = (" ".join(line.split()) for line in data.decode(errors="replace").splitlines())
-    told = [line for line in lines if any(c.isalnum() for c in line)]
-    return printable("; ".join(told), limit=_SHOWN)
+    told = printable("; ".join(line for line in lines if any(c.isalnum() for c in line)))
+    return told if len(told) <= _WORDS else f"… {told[-_WORDS:]}" if last else f"{told[:_WORDS]} …"
 
 
 def read_foreign(path: Path, *, limit_bytes: int) -> bytes:

@@ -2,7 +2,10 @@
 
 The text of this file is what is sent, so it needs the standard library only and is written for every Python from 3.6
 on: an old one must be able to say that it is too old. Arguments: folder, SHA-256 of the agent, oldest Python that
-will do (`3.10`), and, if it was put there by hand, the agent's path.
+will do (`3.10`), a token, and, if it was put there by hand, the agent's path.
+
+Whatever the login there prints, with or without a line's end, the caller finds the first reply: the token's SHA-256
+stands before it. It is not the token itself, which a shell might print with the command.
 """
 
 import base64
@@ -17,8 +20,8 @@ REFUSED = 78  # exit status, from sysexits.h: a configuration error; standard er
 
 def main() -> None:
     """Answer `boot` with whether the agent is wanted, take it, and become it."""
-    folder, digest, oldest = sys.argv[1:4]
-    by_hand = sys.argv[4:]
+    folder, digest, oldest, token = sys.argv[1:5]
+    by_hand = sys.argv[5:]
     if sys.version_info[:2] < tuple(int(n) for n in oldest.split(".")):
         version = ".".join(str(n) for n in sys.version_info[:3])
         refuse(f"{sys.executable} is Python {version}; the agent needs {oldest} or newer")
@@ -30,6 +33,7 @@ def main() -> None:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as e:
         refuse(f"cannot make the folder {folder}: {e.strerror}")
+    sys.stdout.write(hashlib.sha256(token.encode()).hexdigest())
     request = next_request()
     while not by_hand and not is_whole(path, digest):
         answer(request, wanted=True)

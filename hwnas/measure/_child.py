@@ -15,25 +15,39 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from hwnas.errors import MeasurementTimeoutError, WorkerCrashedError
-from hwnas.measure.protocol import error_from_json
+from hwnas.errors import HwnasError, MeasurementTimeoutError, WorkerCrashedError
+from hwnas.foreign import quoted, words_of
+from hwnas.measure.protocol import ReplyError, check_reply, error_from_json
 
 _TAIL_BYTES = 2000  # of the child's standard error, shown when it dies
+_NOTED_BYTES = 2000  # likewise of what it printed that was no reply
+_LONGEST_REPLY = 16 << 20  # bytes; the longest we ask for are a megabyte
+_MOST_NOISE = 16 << 20  # bytes it may print that are no reply
 _GRACE_S = 5.0  # to end by itself when asked to
 
 
 class Child:
     """A running child. After a crash, a timeout or `kill` it is dead and stays so."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, mark: bytes = b"") -> None:
         """Start the process.
+
+        Args:
+            command: program and arguments.
+            mark: stands before its first reply; whatever comes earlier is what surrounds it (a login) and is passed
+                over. Empty: every reply has a line of its own from the beginning.
 
         Raises:
             WorkerCrashedError: the command cannot be started.
         """
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  a pipe nobody reads would fill and block it
         self._next_id = 0
-        self._received = b""
+        self._received = bytearray()
+        self._seen = 0  # bytes of `_received` known to hold no new line
+        self._mark = mark
+        self._has_answered = False
+        self._noise = 0
+        self.printed = b""  # the beginning of what was no reply
         self.last_words = ""  # of its standard error, once it was found dead or stopped
         try:
             # A session of its own: Ctrl-C reaches the parent alone, and the child's children die with it.
@@ -53,6 +67,11 @@ class Child:
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._stdin, False)
         os.set_blocking(self._stdout, False)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return "the measuring process"
 
     @property
     def alive(self) -> bool:
@@ -80,6 +99,7 @@ class Child:
         Raises:
             MeasurementTimeoutError: no answer in time; the child is dead now.
             WorkerCrashedError: the child died; the message has its exit signal and last words.
+            ReplyError: it answered with something else; it is dead now.
             HwnasError: the child reported an error; it can still be used.
         """
         reply = self.exchange(op, arguments, timeout_s=timeout_s)
@@ -91,7 +111,7 @@ class Child:
         """The reply as it comes: what the child reports is not raised.
 
         Raises:
-            MeasurementTimeoutError, WorkerCrashedError: as for `request`.
+            MeasurementTimeoutError, WorkerCrashedError, ReplyError: as for `request`.
         """
         self._next_id += 1
         line = json.dumps({"id": self._next_id, "op": op, **arguments}).encode() + b"\n"
@@ -107,6 +127,9 @@ class Child:
             ) from None
         except (BrokenPipeError, EOFError):
             raise self._crashed(op) from None
+        except ReplyError as e:
+            self.kill()
+            raise ReplyError(f"the measuring process answered {op!r} with what is no reply to it: {e}") from None
         except BaseException:  # Ctrl-C: its answer would be taken for that of the next request
             self.kill()
             raise
@@ -117,7 +140,7 @@ class Child:
             try:
                 self.request("quit", {}, timeout_s=_GRACE_S)
                 self._process.wait(_GRACE_S)
-            except (MeasurementTimeoutError, WorkerCrashedError, subprocess.TimeoutExpired):
+            except (HwnasError, subprocess.TimeoutExpired):
                 pass  # killed below
         self.kill()
 
@@ -140,21 +163,70 @@ class Child:
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while True:
-            line, newline, rest = self._received.partition(b"\n")
-            if not newline:
-                _wait(deadline, readable=self._stdout)
-                data = os.read(self._stdout, 1 << 16)
-                if not data:
-                    raise EOFError
-                self._received += data
+            line = self._next_line()
+            if line is not None:
+                reply = self._reply(line)
+                if reply is not None:
+                    self._has_answered = True
+                    return reply
                 continue
-            self._received = rest
-            try:
-                reply = json.loads(line)
-            except ValueError:
-                continue  # printed before the worker took its pipes over: a banner, a start-up message
-            if isinstance(reply, dict) and reply.get("id") == self._next_id:
-                return reply
+            _wait(deadline, readable=self._stdout)
+            data = os.read(self._stdout, 1 << 16)
+            if not data:
+                self._pass_over(len(self._received))  # its last line may have had no end
+                raise EOFError
+            self._received += data
+
+    def _next_line(self) -> bytes | None:
+        """The next line that may be a reply, without its end; None if it has not arrived yet."""
+        if self._mark:
+            start = self._received.find(self._mark)
+            self._pass_over(start if start >= 0 else max(0, len(self._received) - len(self._mark)))
+            if start < 0:
+                return None
+            del self._received[: len(self._mark)]
+            self._mark, self._seen, self._has_answered = b"", 0, True
+        end = self._received.find(b"\n", self._seen)
+        if end < 0:
+            self._seen = len(self._received)
+            if self._seen > _LONGEST_REPLY:
+                raise ReplyError(f"its line is longer than {_LONGEST_REPLY:,} bytes: {words_of(self._received[:1000])}")
+            return None
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        self._seen = 0
+        return line
+
+    def _reply(self, line: bytes) -> dict[str, Any] | None:
+        """The reply in a line; None for a line that somebody else printed: a banner, a start-up message."""
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):  # the second: brackets within brackets
+            if self._has_answered and line.lstrip()[:1] in (b"{", b"["):
+                raise ReplyError(f"it is no JSON: {words_of(line[:1000])}") from None
+            self._note(line + b"\n")
+            return None
+        if not self._has_answered and not (isinstance(value, dict) and value.get("id") == self._next_id):
+            self._note(line + b"\n")
+            return None
+        if not isinstance(value, dict):
+            raise ReplyError(f"it is {quoted(value)}")
+        try:
+            check_reply(value, asked=self._next_id)
+        except ReplyError as e:
+            raise ReplyError(f"{e}; it is {words_of(line[:1000])}") from None
+        return value
+
+    def _pass_over(self, n_bytes: int) -> None:
+        self._note(bytes(self._received[:n_bytes]))
+        del self._received[:n_bytes]
+
+    def _note(self, data: bytes) -> None:
+        """Remember the beginning of what was printed, for messages; it must end sometime."""
+        self.printed += data[: _NOTED_BYTES - len(self.printed)] if len(self.printed) < _NOTED_BYTES else b""
+        self._noise += len(data)
+        if self._noise > _MOST_NOISE:
+            raise ReplyError(f"it printed more than {_MOST_NOISE:,} bytes that are none: {words_of(self.printed)}")
 
     def _crashed(self, op: str) -> WorkerCrashedError:
         try:
@@ -170,8 +242,14 @@ class Child:
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _TAIL_BYTES))
-        self.last_words = self._errors.read().decode(errors="replace").strip()
-        return f"; its last words: {self.last_words}" if self.last_words else ""
+        self.last_words = words_of(self._errors.read(), last=True)
+        printed = words_of(self.printed)
+        return "".join(
+            (
+                f"; it printed: {printed}" if printed else "",
+                f"; its last words: {self.last_words}" if self.last_words else "",
+            )
+        )
 
 
 def _wait(deadline: float, *, readable: int | None = None, writable: int | None = None) -> None:

@@ -11,8 +11,9 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from hwnas.errors import ArtefactError, HwnasError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
-from hwnas.measure._link import Link, RuntimeBrokenError
+from hwnas.measure._link import Link
 from hwnas.measure.energy import energy_limit_s
+from hwnas.measure.protocol import RuntimeBrokenError
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import RoundTimes, TimingSettings
 from hwnas.types import Artefact, MeasurementFailure, Statistic
@@ -117,18 +118,19 @@ def time_loaded(
     """
     everything = [*keys, *([reference] if reference is not None else [])]
     slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
-    request: dict[str, object] = {"keys": list(keys), "reference": reference}
+    request: dict[str, object] = {"settings": asdict(settings), "seed": settings.seed}
     if energy and link.device.meter:
         request["energy"] = True
         slow_s += energy_limit_s(len(everything))
-    times = link.ask(
-        "time",
-        {**request, "settings": asdict(settings), "seed": settings.seed},
+    times = link.time(
+        keys,
+        request,
+        reference=reference,
         timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
     )
     return RoundTimes(
-        samples_ms={key: np.array(samples) for key, samples in times["samples_ms"].items()},
-        reference_ms={key: np.array(samples) for key, samples in times["reference_ms"].items()},
-        fastest_ms=times["fastest_ms"],
-        costs=times.get("costs", {}),
+        samples_ms={key: np.array(samples) for key, samples in times.samples_ms.items()},
+        reference_ms={key: np.array(samples) for key, samples in times.reference_ms.items()},
+        fastest_ms=times.fastest_ms,
+        costs=times.costs,
     )

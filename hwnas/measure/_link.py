@@ -6,21 +6,25 @@ Knows the protocol and one device; not what is measured, nor what happens to res
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from hwnas.errors import MeasurementError, MeasurementTimeoutError, WorkerCrashedError
-from hwnas.measure.protocol import PROTOCOL, artefact_to_json, device_to_json
+from hwnas.errors import MeasurementTimeoutError, WorkerCrashedError
+from hwnas.measure._replies import Greeting, Loaded, R, Ran, Times, checked, checked_info
+from hwnas.measure.protocol import PROTOCOL, ReplyError, RuntimeBrokenError, artefact_to_json, device_to_json
 from hwnas.types import Artefact, Device
 
+T = TypeVar("T")
 _GIVE_UP_AFTER = 5  # deaths in a row without one artefact that ran
-
-
-class RuntimeBrokenError(MeasurementError):
-    """The process dies whatever it is given: no single artefact is to blame."""
 
 
 class Process(Protocol):
     """What a link needs of a measuring process: `Child` is one here, `BoardProcess` one on a board."""
+
+    @property
+    def name(self) -> str:
+        """For messages: `the measuring process`, `the board pi@board`."""
+        ...
 
     @property
     def alive(self) -> bool:
@@ -33,7 +37,7 @@ class Process(Protocol):
         ...
 
     def request(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
-        """The result of one operation; dead after a crash or a timeout."""
+        """The result of one operation, which may be anything; dead after a crash or a timeout."""
         ...
 
     def close(self) -> None:
@@ -93,28 +97,69 @@ class Link:
         Raises:
             HwnasError: as for `ask`.
         """
-        reply = self.ask("load", {"key": key, "artefact": artefact_to_json(artefact)}, timeout_s=timeout_s)
-        self._first_run_s[key] = reply["first_run_ns"] * 1e-9
-        self._costs[key] = reply["costs"]
+        reply = self.ask("load", {"key": key, "artefact": artefact_to_json(artefact)}, Loaded, timeout_s=timeout_s)
+        self._first_run_s[key] = reply.first_run_ns * 1e-9
+        self._costs[key] = reply.costs
+
+    def time(
+        self, keys: Sequence[str], request: Mapping[str, Any], *, reference: str | None, timeout_s: float
+    ) -> Times:
+        """Time what is loaded.
+
+        Args:
+            keys: of the candidates.
+            request: what else the operation takes.
+            reference: key of the reference; None: there is none.
+            timeout_s: for all of it.
+
+        Raises:
+            HwnasError: as for `ask`.
+        """
+        arguments = {**request, "keys": list(keys), "reference": reference}
+        times = self.ask("time", arguments, Times, timeout_s=timeout_s)
+        self._believe("time", lambda: times.check_keys(keys, reference=reference))
+        return times
+
+    def run(self, key: str, *, inputs: Path, outputs: Path, timeout_s: float) -> int:
+        """Run what is loaded on the arrays of one file, into another; how many outputs there are.
+
+        Raises:
+            HwnasError: as for `ask`.
+        """
+        arguments = {"key": key, "inputs": str(inputs), "outputs": str(outputs)}
+        return self.ask("run", arguments, Ran, timeout_s=timeout_s).n_outputs
+
+    def info(self, key: str, *, timeout_s: float) -> Mapping[str, str]:
+        """What the session of a loaded artefact tells of itself.
+
+        Raises:
+            HwnasError: as for `ask`.
+        """
+        reply = self._request("info", {"key": key}, timeout_s=timeout_s)
+        return self._believe("info", lambda: checked_info(reply))
 
     def unload(self, keys: Sequence[str], *, timeout_s: float) -> None:
         """Free what these keys hold; nothing to do if the child died with them."""
         held = [key for key in keys if key in self._first_run_s]
         if held and self.pid is not None:
-            self.ask("close", {"keys": held}, timeout_s=timeout_s)
+            self._request("close", {"keys": held}, timeout_s=timeout_s)
         for key in held:
             self._first_run_s.pop(key, None)
 
-    def ask(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
-        """Carry one operation out in the child.
+    def ask(self, op: str, arguments: Mapping[str, Any], model: type[R], *, timeout_s: float) -> R:
+        """Carry one operation out in the child, and check its reply.
 
         Raises:
             WorkerCrashedError, MeasurementTimeoutError: the child died; the next request starts another.
-            RuntimeBrokenError: it died once too often.
+            RuntimeBrokenError: it died once too often, or answered with something else (`ReplyError`).
             HwnasError: what the child reported; it lives on.
         """
+        reply = self._request(op, arguments, timeout_s=timeout_s)
+        return self._believe(op, lambda: checked(model, reply))
+
+    def _request(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> object:
         try:
-            result = self._running().request(op, arguments, timeout_s=timeout_s)
+            result: object = self._running().request(op, arguments, timeout_s=timeout_s)
         except (WorkerCrashedError, MeasurementTimeoutError) as e:
             self._first_run_s.clear()
             self._deaths += 1
@@ -127,6 +172,15 @@ class Link:
         if op in ("time", "run"):
             self._deaths = 0
         return result
+
+    def _believe(self, op: str, check: Callable[[], T]) -> T:
+        """What a check of a reply gives; a child that fails it is ended: the rest of what it says is worth nothing."""
+        try:
+            return check()
+        except ReplyError as e:
+            name = self._child.name if self._child is not None else "the measuring process"
+            self.stop(at_once=True)
+            raise ReplyError(f"{name} answered {op!r} with what is no reply to it: {e}") from None
 
     def note_success(self) -> None:
         """An artefact ran: the runtime as such works."""
@@ -149,10 +203,11 @@ class Link:
         child = self._start()
         try:
             hello = {"protocol": PROTOCOL, "device": device_to_json(self.device)}
-            greeting = child.request("hello", hello, timeout_s=self._start_timeout_s)
-            self._context, self._warnings = greeting["context"], greeting.get("warnings", [])
+            reply = child.request("hello", hello, timeout_s=self._start_timeout_s)
+            self._child = child
+            greeting = self._believe("hello", lambda: checked(Greeting, reply))
         except BaseException:
             child.kill()
             raise
-        self._child = child
+        self._context, self._warnings = greeting.context, greeting.warnings
         return child

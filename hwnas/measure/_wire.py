@@ -9,18 +9,20 @@ import base64
 import hashlib
 import os
 import platform
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from hwnas.errors import HwnasError, MeasurementTimeoutError, WorkerCrashedError
+from hwnas.foreign import words_of
 from hwnas.measure import _boot
 from hwnas.measure._child import Child
-from hwnas.measure._link import RuntimeBrokenError
+from hwnas.measure._replies import Busy, Facts, Offered, Piece, Put, R, Reply, Wanted, Worked, checked
 from hwnas.measure.bundle import OLDEST_PYTHON, agent_bytes
 from hwnas.measure.connection import Connection, Transport
-from hwnas.measure.protocol import AGENT_PROTOCOL
+from hwnas.measure.protocol import AGENT_PROTOCOL, ReplyError, RuntimeBrokenError
 
 _CHUNK_BYTES = 384 << 10  # 512 KiB as base64
 _CHUNK_TIMEOUT_S = 120.0
@@ -28,6 +30,7 @@ _ATTEMPTS = 3  # to get one file over unharmed
 _START_S = 60.0  # a small board needs a while to import numpy
 _GRACE_S = 15.0  # for the way there and back, beyond what the board itself allows
 _QUIT_S = 5.0
+_SPEAK_S = 1.0  # for the transport's program to say itself that the time to connect is over
 _SETUP_STATUSES = (_boot.REFUSED, 126, 127)  # the last two: the shell's, for a command that is not there
 
 
@@ -41,6 +44,12 @@ class BoardSetupError(BoardError):
     exit_status = 2
 
 
+class BoardReplyError(BoardError):
+    """The board says something else than what was asked for: nothing it says counts."""
+
+    exit_status = 2
+
+
 class LinkLostError(BoardError):
     """The connection ended; a new one may do better."""
 
@@ -50,6 +59,7 @@ class Wire:
 
     Attributes:
         facts: what the board said of itself.
+        settings: of the connection.
     """
 
     def __init__(self, connection: Connection, transport: Transport, *, session: str) -> None:
@@ -66,15 +76,17 @@ class Wire:
             BoardSetupError: the board lacks something.
         """
         self.board = transport.board
-        self._connection, self._transport = connection, transport
+        self.settings, self._transport = connection, transport
+        token = secrets.token_hex(16)
+        command = self._command(token)
         try:
-            self._child = Child(self._command())
+            self._child = Child(command, mark=hashlib.sha256(token.encode()).hexdigest().encode())
         except WorkerCrashedError as e:
-            words = f"{self._command()[0]} cannot be started"
+            words = f"{command[0]} cannot be started"
             raise BoardSetupError(self._advised(f"cannot reach the board {self.board}: {words}", words)) from e
         try:
             self._send_agent()
-            self.facts: dict[str, Any] = self._introduce(session)
+            self.facts = self._introduce(session)
         except BaseException:
             self.kill()
             raise
@@ -100,8 +112,8 @@ class Wire:
         """Cut the connection; the agent and what it started end with it."""
         self._child.kill()
 
-    def work(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Mapping[str, Any]:
-        """What the measuring process on the board replies: `{"result": ...}` or `{"error": ...}`.
+    def work(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Worked:
+        """What the measuring process on the board replies: its result, unchecked, or its error.
 
         Args:
             op: one of the measuring process's operations.
@@ -112,8 +124,7 @@ class Wire:
             LinkLostError: no reply.
         """
         request = {"request": {"op": op, **arguments}, "timeout_s": timeout_s}
-        reply: Mapping[str, Any] = self._ask("work", request, timeout_s=timeout_s + _GRACE_S)
-        return reply
+        return self._ask("work", request, Worked, timeout_s=timeout_s + _GRACE_S)
 
     def send(self, path: Path, sha256: str, *, suffix: str) -> None:
         """Bring a file to the board unless it is there; what an earlier attempt left is used.
@@ -130,16 +141,16 @@ class Wire:
         size_bytes = path.stat().st_size
         name = {"sha256": sha256, "suffix": suffix, "size_bytes": size_bytes}
         for _ in range(_ATTEMPTS):
-            offer = self._ask("offer", name, timeout_s=_CHUNK_TIMEOUT_S)
-            if offer["have"]:
+            offer = self._ask("offer", name, Offered, timeout_s=_CHUNK_TIMEOUT_S)
+            if offer.have:
                 return
-            if offer["full"]:
-                raise self._full(path, size_bytes, offer["free_bytes"])
-            state = self._send_rest(path, name, offset=offer["received_bytes"])
-            if state["state"] == "stored":
+            if offer.full:
+                raise self._full(path, size_bytes, offer.free_bytes)
+            answer = self._send_rest(path, name, offset=min(offer.received_bytes, size_bytes))
+            if answer.state == "stored":
                 return
-            if state["state"] == "full":
-                raise self._full(path, size_bytes, state["free_bytes"])
+            if answer.state == "full":
+                raise self._full(path, size_bytes, answer.free_bytes)
         raise BoardError(f"{path} arrived damaged on the board {self.board} {_ATTEMPTS} times; check the connection")
 
     def fetch(self, sha256: str, *, size_bytes: int) -> bytes:
@@ -147,14 +158,19 @@ class Wire:
 
         Raises:
             LinkLostError: the connection ended.
-            BoardError: they never arrived unharmed.
+            BoardError: they never arrived unharmed, or are larger than the connection allows.
         """
+        if size_bytes > self.settings.max_file_mb * 1e6:
+            raise BoardError(
+                f"the board {self.board} has outputs of {size_bytes} bytes, more than the "
+                f"{self.settings.max_file_mb:g} MB that are fetched; raise max_file_mb of its connection"
+            )
         for _ in range(_ATTEMPTS):
             pieces = []
             for offset in range(0, size_bytes, _CHUNK_BYTES):
                 request = {"sha256": sha256, "offset": offset, "size_bytes": _CHUNK_BYTES}
-                piece = self._ask("get", request, timeout_s=_CHUNK_TIMEOUT_S)["data"]
-                pieces.append(base64.b64decode(piece))
+                piece = self._ask("get", request, Piece, timeout_s=_CHUNK_TIMEOUT_S).data
+                pieces.append(self._decoded(piece, n_bytes=min(_CHUNK_BYTES, size_bytes - offset)))
             data = b"".join(pieces)
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
@@ -166,87 +182,124 @@ class Wire:
         Raises:
             LinkLostError: the connection ended.
         """
-        self._ask("drop", {"sha256": sha256}, timeout_s=_CHUNK_TIMEOUT_S)
+        self._ask("drop", {"sha256": sha256}, None, timeout_s=_CHUNK_TIMEOUT_S)
 
     # ------------------------------------------------------------ starting
 
-    def _command(self) -> list[str]:
-        settings = self._connection
+    def _command(self, token: str) -> list[str]:
+        settings = self.settings
         # One word without quotes or new lines: every shell passes it on.
         boot = base64.b64encode(Path(_boot.__file__).read_bytes()).decode()
         digest = hashlib.sha256(agent_bytes()).hexdigest()
         by_hand = [settings.agent] if settings.agent else []
         # -I: a file in the home folder there named like a module must not be imported in its place.
         program = f"import base64;exec(base64.b64decode('{boot}'))"
-        arguments = [settings.python, "-I", "-c", program, settings.folder, digest, OLDEST_PYTHON, *by_hand]
+        arguments = [settings.python, "-I", "-c", program, settings.folder, digest, OLDEST_PYTHON, token, *by_hand]
         return self._transport.command(arguments, timeout_s=settings.connect_timeout_s)
 
     def _send_agent(self) -> None:
-        timeout_s = self._connection.connect_timeout_s + _GRACE_S
-        if not self._ask("boot", {}, timeout_s=timeout_s)["wanted"]:
+        timeout_s = self.settings.connect_timeout_s + _SPEAK_S
+        if not self._ask("boot", {}, Wanted, timeout_s=timeout_s).wanted:
             return
         data = base64.b64encode(agent_bytes()).decode()
         for _ in range(_ATTEMPTS):
-            if not self._ask("agent", {"data": data}, timeout_s=_CHUNK_TIMEOUT_S)["wanted"]:
+            if not self._ask("agent", {"data": data}, Wanted, timeout_s=_CHUNK_TIMEOUT_S).wanted:
                 return
         raise BoardError(f"the agent arrived damaged on the board {self.board} {_ATTEMPTS} times")
 
-    def _introduce(self, session: str) -> dict[str, Any]:
+    def _introduce(self, session: str) -> Facts:
         if not session:
-            facts: dict[str, Any] = self._ask("facts", {}, timeout_s=_START_S)
-            return facts
+            return self._ask("facts", {}, Facts, timeout_s=_START_S)
         hello = {
             "protocol": AGENT_PROTOCOL,
             "session": session,
             "who": f"{platform.node()} (process {os.getpid()})",
-            "max_file_bytes": int(self._connection.max_file_mb * 1e6),
-            "cache_bytes": int(self._connection.cache_mb * 1e6),
+            "max_file_bytes": int(self.settings.max_file_mb * 1e6),
+            "cache_bytes": int(self.settings.cache_mb * 1e6),
         }
         try:
-            reply: dict[str, Any] = self._ask("hello", hello, timeout_s=_START_S)
-        except LinkLostError:
+            reply = self._ask("hello", hello, None, timeout_s=_START_S)
+        except (LinkLostError, BoardReplyError):
             raise
         except BoardError as e:  # another version, a folder that cannot be written
             raise BoardSetupError(str(e)) from e
-        if reply["busy"]:
-            raise LinkLostError(f"board {self.board}: {reply['busy']}; only one may measure at a time")
-        return reply
+        if busy := self._checked("hello", Busy, reply).busy:
+            raise LinkLostError(f"board {self.board}: {words_of(busy.encode())}; only one may measure at a time")
+        return self._checked("hello", Facts, reply)
 
     # ------------------------------------------------------------ asking
 
-    def _send_rest(self, path: Path, name: Mapping[str, Any], *, offset: int) -> Mapping[str, Any]:
+    def _send_rest(self, path: Path, name: Mapping[str, Any], *, offset: int) -> Put:
         with open(path, "rb") as file:
             file.seek(offset)
             while True:
                 data = file.read(_CHUNK_BYTES)
                 piece = {**name, "offset": offset, "data": base64.b64encode(data).decode()}
-                state: Mapping[str, Any] = self._ask("put", piece, timeout_s=_CHUNK_TIMEOUT_S)
-                if state["state"] != "more" or not data:
-                    return state
+                answer = self._ask("put", piece, Put, timeout_s=_CHUNK_TIMEOUT_S)
+                if answer.state != "more" or not data:
+                    return answer
                 offset += len(data)
 
-    def _ask(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
+    @overload
+    def _ask(self, op: str, arguments: Mapping[str, Any], model: type[R], *, timeout_s: float) -> R: ...
+
+    @overload
+    def _ask(self, op: str, arguments: Mapping[str, Any], model: None, *, timeout_s: float) -> object: ...
+
+    def _ask(self, op: str, arguments: Mapping[str, Any], model: type[Reply] | None, *, timeout_s: float) -> object:
         """One operation of the agent; whatever ends the transport's process is a lost link."""
         try:
-            return self._child.request(op, arguments, timeout_s=timeout_s)
+            result = self._child.request(op, arguments, timeout_s=timeout_s)
         except (WorkerCrashedError, MeasurementTimeoutError) as e:
-            words, status = self._child.last_words, self._child.exit_status
-            if status in _SETUP_STATUSES:
-                raise BoardSetupError(f"board {self.board}: {words or e}") from e
-            silent = f"nothing came within {timeout_s:g} s" if isinstance(e, MeasurementTimeoutError) else ""
-            why = words or silent or f"the connection ended with status {status}"
-            what = f"no answer from the board {self.board} to {op!r}: {why}"
-            raise LinkLostError(self._advised(what, words)) from e
+            raise self._lost(op, e, timeout_s=timeout_s) from e
+        except ReplyError as e:
+            raise BoardReplyError(f"board {self.board}: {str(e).replace('the measuring process', 'it')}") from e
         except HwnasError as e:
             raise BoardError(f"board {self.board}: {e}") from e
+        return result if model is None else self._checked(op, model, result)
+
+    def _checked(self, op: str, model: type[R], reply: object) -> R:
+        try:
+            return checked(model, reply)
+        except ReplyError as e:
+            self.kill()
+            raise BoardReplyError(f"board {self.board}: it answered {op!r} with what is no reply to it: {e}") from e
+
+    def _lost(self, op: str, error: HwnasError, *, timeout_s: float) -> BoardError:
+        """What ended the connection, with everything that was said at its end, by the board and by the transport."""
+        words, status = self._child.last_words, self._child.exit_status
+        printed = words_of(self._child.printed)
+        if status in _SETUP_STATUSES and not isinstance(error, MeasurementTimeoutError):
+            return BoardSetupError(f"board {self.board}: {'; '.join(filter(None, (words, printed))) or error}")
+        if isinstance(error, MeasurementTimeoutError):
+            ended = f"nothing {'else ' if printed or words else ''}came within {timeout_s:g} s"
+        else:
+            ended = f"the connection ended with status {status}"
+        why = "; ".join([*([f"it printed: {printed}"] if printed else []), *([words] if words else []), ended])
+        return LinkLostError(
+            self._advised(f"no answer from the board {self.board} to {op!r}: {why}", f"{words} {printed}")
+        )
+
+    def _decoded(self, text: str, *, n_bytes: int) -> bytes:
+        try:
+            data = base64.b64decode(text, validate=True)
+        except ValueError:
+            data = b""
+        if len(data) != n_bytes:
+            self.kill()
+            raise BoardReplyError(
+                f"board {self.board}: it answered 'get' with {len(text)} characters that are not the {n_bytes} bytes "
+                "asked for"
+            )
+        return data
 
     def _advised(self, what: str, words: str) -> str:
         advice = self._transport.advice(words)
         return f"{what}; {advice}" if advice else what
 
-    def _full(self, path: Path, size_bytes: int, free_bytes: int) -> BoardError:
+    def _full(self, path: Path, size_bytes: int, free_bytes: int | None) -> BoardError:
         return BoardSetupError(
-            f"the disk of the board {self.board} is full: {path.name} needs {size_bytes} bytes and {free_bytes} are "
-            f"free in {self.facts['folder']}, though everything not in use was removed there; free some space, or give "
-            "the connection another folder. What was measured is kept"
+            f"the disk of the board {self.board} is full: {path.name} needs {size_bytes} bytes and "
+            f"{free_bytes or 0} are free in {self.facts.folder}, though everything not in use was removed there; free "
+            "some space, or give the connection another folder. What was measured is kept"
         )

@@ -22,10 +22,12 @@ from typing import Any
 from hwnas import registry
 from hwnas.errors import ArtefactError, HwnasError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.files import sha256_file
+from hwnas.foreign import as_written, quoted
+from hwnas.measure._replies import Greeting, Problem, R, RanThere, checked
 from hwnas.measure._store import is_suffix
-from hwnas.measure._wire import BoardError, BoardSetupError, LinkLostError, Wire
+from hwnas.measure._wire import BoardError, BoardReplyError, BoardSetupError, LinkLostError, Wire
 from hwnas.measure.connection import open_connection
-from hwnas.measure.protocol import error_from_json
+from hwnas.measure.protocol import ReplyError, error_from_json
 from hwnas.types import Device
 
 _LOSSES = 5  # of the link during one request, each after the board was found again
@@ -102,17 +104,19 @@ class Board:
             self._context = dict(context)
         changed = [k for k in _SAME_AFTER_REBOOT if self._context.get(k) != context.get(k)]
         if changed:
-            listed = "; ".join(f"{k} was {self._context.get(k)!r}, is {context.get(k)!r}" for k in changed)
+            listed = "; ".join(
+                f"{k} was {as_written(self._context.get(k))}, is {as_written(context.get(k))}" for k in changed
+            )
             raise BoardError(f"the board {self.name} came back changed ({listed}); run the command again")
 
-    def lacks(self, error: Mapping[str, str], facts: Mapping[str, Any]) -> BoardSetupError:
+    def lacks(self, error: Problem, *, python: str) -> BoardSetupError:
         """The error for a package that is absent on the board."""
-        absent = _ABSENT_MODULE.search(error["message"])
+        absent = _ABSENT_MODULE.search(error.message)
         packages = registry.distributions("runtimes", self.runtime) or ([absent[1]] if absent else [self.runtime])
         return BoardSetupError(
             f"runtime {self.runtime!r} needs a package that the board {self.name} lacks "
-            f"({absent[1] if absent else error['message']}); install it there: "
-            f"{facts['executable']} -m pip install {' '.join(packages)}"
+            f"({absent[1] if absent else quoted(error.message)}); install it there: "
+            f"{quoted(python)} -m pip install {' '.join(packages)}"
         )
 
 
@@ -124,9 +128,14 @@ class BoardProcess:
         self._board = board
         self._wire: Wire | None = None
         self._hello: tuple[Mapping[str, Any], float] | None = None  # arguments, timeout_s
-        self._greeting: Any = None
+        self._greeting: Mapping[str, Any] | None = None
         self._loads: dict[str, tuple[Mapping[str, Any], float]] = {}  # key -> what loaded it
         self._dead = False
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"the board {self._board.name}"
 
     @property
     def alive(self) -> bool:
@@ -216,8 +225,9 @@ class BoardProcess:
     def _greet(self, wire: Wire) -> None:
         assert self._hello is not None, "the first request must be 'hello'"
         arguments, timeout_s = self._hello
-        self._greeting = self._work(wire, "hello", arguments, timeout_s=timeout_s)
-        self._board.check_context(self._greeting["context"])
+        reply = self._work(wire, "hello", arguments, timeout_s=timeout_s)
+        self._board.check_context(self._checked(wire, "hello", Greeting, reply).context)
+        self._greeting = reply
 
     # ------------------------------------------------------------ requests
 
@@ -250,26 +260,36 @@ class BoardProcess:
         wire.send(path, sha256, suffix=path.suffix)
         try:
             there = {"key": arguments["key"], "inputs": sha256}
-            result = self._work(wire, "run", there, timeout_s=timeout_s)
+            reply = self._work(wire, "run", there, timeout_s=timeout_s)
+            result = self._checked(wire, "run", RanThere, reply)
         finally:
             if wire.alive:
                 wire.drop(sha256)
-        Path(arguments["outputs"]).write_bytes(wire.fetch(result["sha256"], size_bytes=result["size_bytes"]))
-        wire.drop(result["sha256"])
-        return result
+        Path(arguments["outputs"]).write_bytes(wire.fetch(result.sha256, size_bytes=result.size_bytes))
+        wire.drop(result.sha256)
+        return reply
 
     def _work(self, wire: Wire, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
         reply = wire.work(op, arguments, timeout_s=timeout_s)
-        if "error" not in reply:
-            return reply["result"]
-        if reply["error"]["type"] in _ABSENT:
-            raise self._board.lacks(reply["error"], wire.facts)
-        if _DISK_FULL in reply["error"]["message"]:
+        if reply.error is None:
+            return reply.result
+        if reply.error.type in _ABSENT:
+            raise self._board.lacks(reply.error, python=wire.facts.executable)
+        if _DISK_FULL in reply.error.message:
             raise BoardSetupError(
                 f"the disk of the board {self._board.name} is full: the runtime there cannot write what it must "
-                f"({reply['error']['message']}); free some space. What was measured is kept"
+                f"({quoted(reply.error.message)}); free some space. What was measured is kept"
             )
-        raise error_from_json(reply["error"])
+        raise error_from_json(reply.error.model_dump())
+
+    def _checked(self, wire: Wire, op: str, model: type[R], reply: object) -> R:
+        try:
+            return checked(model, reply)
+        except ReplyError as e:
+            wire.kill()
+            raise BoardReplyError(
+                f"board {self._board.name}: it answered {op!r} with what is no reply to it: {e}"
+            ) from None
 
     def _check_file(self, path: Path, sha256: str) -> None:
         """A file that is absent, has changed or is too large must not travel."""

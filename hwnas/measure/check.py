@@ -54,7 +54,7 @@ def look_at_board(device: Device) -> BoardFacts:
         wire = Wire(board.settings, board.transport, session="")
     except LinkLostError as e:
         raise BoardSetupError(str(e)) from e
-    skew_s = wire.facts["clock_s"] - time.time()
+    skew_s = wire.facts.clock_s - time.time()
     wire.close()
     process = BoardProcess(board)
     context: Mapping[str, str] = {}
@@ -66,4 +66,6 @@ def look_at_board(device: Device) -> BoardFacts:
         problem = str(e)
     finally:
         process.close()
-    return BoardFacts(board=board.name, agent=wire.facts, clock_skew_s=skew_s, context=context, problem=problem)
+    return BoardFacts(
+        board=board.name, agent=wire.facts.model_dump(), clock_skew_s=skew_s, context=context, problem=problem
+    )

@@ -14,17 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from hwnas import registry
-from hwnas.errors import HwnasError, WorkerCrashedError
+from hwnas.errors import HwnasError, MeasurementError, WorkerCrashedError
+from hwnas.foreign import ForeignFileError
+from hwnas.measure._arrays import read_arrays
 from hwnas.measure._child import Child
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
 from hwnas.measure.board import board_processes
 from hwnas.measure.interface import from_artefact, to_artefact
+from hwnas.measure.protocol import ReplyError
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
 
 _REFERENCE_BOUTS, _REFERENCE_PAUSE_S = 8, 0.25
+_LARGEST_OUTPUTS = 4 << 30  # bytes of one run's file; on a board, its connection's max_file_mb
 _REFERENCE_CRASHES = 1  # in all bouts
 _START_S = 60.0  # to import a runtime on a small board
 
@@ -110,7 +114,7 @@ class Worker:
             HwnasError: as for `run`.
         """
         self._link.load("info", artefact, timeout_s=timeout_s)
-        info: dict[str, str] = self._link.ask("info", {"key": "info"}, timeout_s=timeout_s)
+        info = self._link.info("info", timeout_s=timeout_s)
         self._link.unload(["info"], timeout_s=timeout_s)
         return info
 
@@ -131,10 +135,8 @@ class Worker:
             with tempfile.TemporaryDirectory(prefix="hwnas-run-") as folder:
                 source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
                 np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
-                request = {"key": "run", "inputs": str(source), "outputs": str(target)}
-                n: int = self._link.ask("run", request, timeout_s=timeout_s)["n_outputs"]
-                with np.load(target, allow_pickle=False) as file:
-                    return tuple(file[f"array_{i}"] for i in range(n))
+                n = self._link.run("run", inputs=source, outputs=target, timeout_s=timeout_s)
+                return self._outputs(target, n)
         finally:
             self._link.unload(["run"], timeout_s=timeout_s)
 
@@ -144,8 +146,26 @@ class Worker:
         Raises:
             HwnasError: as for `run`.
         """
-        (outputs,) = self.run(artefact, [to_artefact(images, artefact.input)], timeout_s=timeout_s)
-        return from_artefact(outputs, artefact.output)
+        outputs = self.run(artefact, [to_artefact(images, artefact.input)], timeout_s=timeout_s)
+        self._check_logits(artefact, outputs, n=len(images))
+        return from_artefact(outputs[0], artefact.output)
+
+    def _outputs(self, path: Path, n: int) -> tuple[Array, ...]:
+        try:
+            return read_arrays(path, n=n, limit_bytes=_LARGEST_OUTPUTS)
+        except (ForeignFileError, OSError) as e:
+            raise ReplyError(f"the measuring process answered 'run' with a file that is not its outputs: {e}") from e
+
+    def _check_logits(self, artefact: Artefact, outputs: Sequence[Array], *, n: int) -> None:
+        """Outputs of another type or number than the artefact's would be taken for logits."""
+        wanted = np.dtype(artefact.output.dtype)
+        found = ", ".join(f"{o.dtype} {o.shape}" for o in outputs) or "none"
+        if len(outputs) != 1 or len(outputs[0].shape) < 2 or len(outputs[0]) != n:
+            raise MeasurementError(
+                f"{artefact.path} was run on {n} images and has the outputs {found}, not their logits"
+            )
+        if outputs[0].dtype.kind != wanted.kind or (wanted.kind != "f" and outputs[0].dtype != wanted):
+            raise MeasurementError(f"{artefact.path} should have outputs of type {wanted}; it has {found}")
 
     def measure(
         self,

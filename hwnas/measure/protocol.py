@@ -16,10 +16,24 @@ from typing import Any
 
 from hwnas import errors
 from hwnas.errors import ConfigError, HwnasError, MeasurementError
+from hwnas.foreign import as_written, quoted
 from hwnas.types import Artefact, Device, TensorSpec
 
 PROTOCOL = 2
 AGENT_PROTOCOL = 1  # of the agent on a board (agent.py), which passes these requests on
+
+_LONGEST_MESSAGE = 4000  # characters of an error that a process reports
+
+
+class RuntimeBrokenError(MeasurementError):
+    """The process dies whatever it is given: no single artefact is to blame."""
+
+
+class ReplyError(RuntimeBrokenError):
+    """The process answered with something else than what was asked for: nothing it says counts."""
+
+    exit_status = 2
+
 
 # Raised again under their own name on the parent's side; any other error becomes a MeasurementError.
 _CARRIED = {
@@ -63,7 +77,28 @@ def error_to_json(error: Exception) -> dict[str, str]:
 
 def error_from_json(value: Mapping[str, str]) -> HwnasError:
     """The error to raise in the parent for one reported by the child."""
-    return _CARRIED.get(value["type"], MeasurementError)(value["message"])
+    message = value["message"]
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}… ({len(message)} characters)"
+    return _CARRIED.get(value["type"], MeasurementError)(message)
+
+
+def check_reply(reply: Mapping[str, Any], *, asked: int) -> None:
+    """Check the frame of a reply: its number and whether it has a result or an error.
+
+    Raises:
+        ReplyError: it is something else; tells what.
+    """
+    number, error = reply.get("id"), reply.get("error")
+    if not isinstance(number, int) or isinstance(number, bool) or number != asked:
+        raise ReplyError(f"it is numbered {as_written(number)}, and request {asked} was made")
+    if reply.get("ok") is True and "result" in reply:
+        return
+    if reply.get("ok") is False and isinstance(error, dict):
+        if all(isinstance(error.get(key), str) for key in ("type", "message")):
+            return
+        raise ReplyError(f"its error is {quoted(error)}")
+    raise ReplyError("it has neither a result nor an error")
 
 
 def answer(request: Mapping[str, Any], operations: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def main() -> int:
                 pass
 
         threading.Thread(target=pass_in, daemon=True).start()
-        for reply in process.stdout:
+        for reply in iter(lambda: os.read(process.stdout.fileno(), 1 << 16), b""):  # type: ignore[union-attr]
             sys.stdout.buffer.write(reply)
             sys.stdout.buffer.flush()
         status = process.wait()

@@ -13,6 +13,7 @@ import pytest
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.measure import Worker
+from hwnas.measure._replies import Problem
 from hwnas.measure._wire import BoardError, BoardSetupError
 from hwnas.measure.board import Board
 from hwnas.measure.bundle import agent_bytes
@@ -346,8 +347,8 @@ def test_a_runtime_that_is_absent_on_the_board_says_what_to_install_there(tmp_pa
 
 def test_what_to_install_is_what_the_runtime_needs_there() -> None:
     board = Board(on_board(Device(name="d", runtime="litert")))
-    error = {"type": "MissingPackageError", "message": "runtime 'litert' needs the package 'ai_edge_litert', which ..."}
-    told = str(board.lacks(error, {"executable": "/usr/bin/python3"}))
+    message = "runtime 'litert' needs the package 'ai_edge_litert', which ..."
+    told = str(board.lacks(Problem(type="MissingPackageError", message=message), python="/usr/bin/python3"))
     assert "lacks (ai_edge_litert)" in told
     assert "/usr/bin/python3 -m pip install ai-edge-litert" in told
 
