@@ -11,17 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwnas.deployment import MANIFEST, SCHEMA, Latency, Manifest, checked_artefact
+from hwnas.deployment import MANIFEST, SCHEMA, Latency, Manifest, check_files, checked_artefact
 from hwnas.errors import ArtefactError
+from hwnas.files import read_document, write_document
 from hwnas.types import Statistic
 from tests.runs import FinishedRun
 
 
 def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = deployment / MANIFEST
-    value = json.loads(path.read_text())
+    """Change a manifest as one who means it would, with a sound checksum."""
+    value = read_document(deployment / MANIFEST)
     change(value)
-    path.write_text(json.dumps(value))
+    write_document(deployment / MANIFEST, value)
 
 
 def test_a_manifest_is_read_as_it_was_written(finished: FinishedRun, tmp_path: Path) -> None:
@@ -67,7 +68,6 @@ def test_another_schema_is_refused(schema: object, deployment: Path) -> None:
         (lambda m: m.pop("limits"), "limits"),
         (lambda m: m.update(colour="red"), "colour"),
         (lambda m: m["limits"].update(latency_ms="fast"), "limits.latency_ms"),
-        (lambda m: m["limits"].update(latency_ms=float("nan")), "limits.latency_ms"),  # anything would keep it
         (lambda m: m["measured"]["latency_ms"].pop("drift"), "measured.latency_ms.drift"),
     ],
 )
@@ -75,6 +75,28 @@ def test_a_wrong_value_is_named(change: Callable[[dict[str, Any]], object], wher
     rewrite(deployment, change)
     with pytest.raises(ArtefactError, match=where):
         Manifest.read(deployment)
+
+
+def test_a_limit_that_anything_would_keep_is_refused(deployment: Path) -> None:
+    value = read_document(deployment / MANIFEST)
+    value["limits"]["latency_ms"] = float("nan")
+    (deployment / MANIFEST).write_text(json.dumps(value))
+    with pytest.raises(ArtefactError, match="NaN is no JSON number"):
+        Manifest.read(deployment)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors"])
+def test_a_manifest_signs_for_every_file(name: str, deployment: Path) -> None:
+    manifest = Manifest.read(deployment)
+    check_files(deployment, manifest)
+    data = bytearray((deployment / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (deployment / name).write_bytes(data)
+    with pytest.raises(ArtefactError, match=f"{name} is not the file that was verified"):
+        check_files(deployment, manifest)
+    (deployment / name).unlink()
+    with pytest.raises(ArtefactError, match=f"lacks .*{name}"):
+        check_files(deployment, manifest)
 
 
 def test_the_device_of_a_manifest_is_the_one_it_was_made_with(finished: FinishedRun) -> None:

@@ -3,7 +3,7 @@
     model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
     reference.onnx        the fixed network that times the machine's drift
     samples.safetensors   a few inputs with the outputs torch computed for them
-    manifest.json         everything else (`Manifest`)
+    manifest.json         everything else (`Manifest`), and the checksums of the files above and of itself
     report.html           the same for people
 
 It is enough to verify the network again on a machine that has only the runtime. This package must
@@ -24,6 +24,7 @@ from hwnas.deployment.manifest import (
     Parity,
     PrecisionGain,
     TensorInfo,
+    check_files,
     checked_artefact,
 )
 from hwnas.deployment.samples import SAMPLES, Samples
@@ -44,5 +45,6 @@ __all__ = [
     "PrecisionGain",
     "Samples",
     "TensorInfo",
+    "check_files",
     "checked_artefact",
 ]

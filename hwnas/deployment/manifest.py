@@ -1,20 +1,27 @@
-"""Everything a deployment promises and what was found, as `manifest.json`. Knows text, not what made the numbers."""
+"""Everything a deployment promises and what was found, as `manifest.json`, which signs for the deployment's files.
+
+A manifest carries its own checksum and those of the files it names. One of schema 1, which had none and did not name
+the samples, is read. Knows text, not what made the numbers.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hwnas.deployment.samples import SAMPLES
 from hwnas.errors import ArtefactError
-from hwnas.files import sha256_file, write_json
+from hwnas.files import sha256_file, write_document
 from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read_foreign
+from hwnas.integrity import open_document
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
+_UNSEALED_SCHEMA = 1  # without a checksum
 MANIFEST = "manifest.json"
 _LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
 _MOST_THREADS = 4096
@@ -184,13 +191,24 @@ class Manifest(_Section):
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
+    samples_sha256: str = ""  # empty in a manifest of schema 1 alone
     companions: tuple[ArtefactInfo, ...] = ()  # what the board runs instead, where the maker's compiler makes it
     runs: dict[str, str] = {}  # what really runs: provider, operators, fallbacks
     precision_gain: PrecisionGain | None = None
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json`, whole."""
-        write_json(folder / MANIFEST, self.model_dump(mode="json"))
+        """Write `manifest.json` with its checksum, whole."""
+        write_document(folder / MANIFEST, self.model_dump(mode="json"))
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether a changed manifest or changed samples are noticed: not with a manifest of schema 1."""
+        return self.schema_number != _UNSEALED_SCHEMA
+
+    @property
+    def files(self) -> Iterator[ArtefactInfo]:
+        """Everything it names that a runtime loads."""
+        yield from (self.artefact, self.reference, *self.companions)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -205,11 +223,12 @@ class Manifest(_Section):
                 f"{folder} is no deployment: it has no {MANIFEST}. Deployments are made by `hwnas export`"
             )
         try:
-            value = json.loads(read_foreign(path, limit_bytes=_LARGEST_BYTES))
-        except (ValueError, RecursionError) as e:  # the second: brackets within brackets
+            text = read_foreign(path, limit_bytes=_LARGEST_BYTES)
+            value = open_document(text, is_older=lambda v: v.get("schema_number") != SCHEMA)
+        except ValueError as e:
             raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
-        schema = value.get("schema_number") if isinstance(value, dict) else None
-        if schema != SCHEMA:
+        schema = value.get("schema_number")
+        if schema not in (_UNSEALED_SCHEMA, SCHEMA):
             raise ArtefactError(f"{path} has schema {as_written(schema)}; this version reads {SCHEMA}")
         try:
             return cls.model_validate(value)
@@ -244,15 +263,7 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
     Raises:
         ArtefactError: it is missing or its content changed.
     """
-    path = _inner(folder, info.path)
-    if not path.is_file():
-        raise ArtefactError(f"{folder} lacks {quoted(info.path)}, which its manifest names; export the network again")
-    found = sha256_file(path)
-    if found != info.sha256:
-        raise ArtefactError(
-            f"{path} is not the file that was verified: its SHA-256 is {found[:12]}..., the manifest has "
-            f"{info.sha256[:12]}...; export the network again"
-        )
+    path = _checked(folder, info.path, sha256=info.sha256)
     return Artefact(
         path=path,
         format=info.format,
@@ -262,6 +273,31 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
         input=TensorSpec(**info.input.model_dump()),
         output=TensorSpec(**info.output.model_dump()),
     )
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """See that a deployment has all its files as they were when it was made.
+
+    Raises:
+        ArtefactError: one is missing or its content changed.
+    """
+    for info in manifest.files:
+        _checked(folder, info.path, sha256=info.sha256)
+    if manifest.is_sealed:
+        _checked(folder, SAMPLES, sha256=manifest.samples_sha256)
+
+
+def _checked(folder: Path, name: str, *, sha256: str) -> Path:
+    path = _inner(folder, name)
+    if not path.is_file():
+        raise ArtefactError(f"{folder} lacks {quoted(name)}, which its manifest names; export the network again")
+    found = sha256_file(path)
+    if found != sha256:
+        raise ArtefactError(
+            f"{path} is not the file that was verified: its SHA-256 is {found[:12]}..., the manifest has "
+            f"{sha256[:12]}...; export the network again"
+        )
+    return path
 
 
 def _inner(folder: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import __version__, registry
-from hwnas.deployment import SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured
+from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured
 from hwnas.files import sha256_file
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
@@ -88,6 +88,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),
         provenance=_provenance(bench, answer),
+        samples_sha256=sha256_file(proven.folder / SAMPLES),
         companions=tuple(_companions(work, artefact, proven.folder)),
         runs=dict(worker.info(artefact)),
         precision_gain=precision_gain(

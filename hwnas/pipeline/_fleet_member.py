@@ -20,7 +20,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost import kept
 from hwnas.cost.table import LatencyTable
-from hwnas.deployment import Manifest, checked_artefact
+from hwnas.deployment import Manifest, check_files
 from hwnas.errors import (
     ArtefactError,
     CheckpointError,
@@ -151,12 +151,24 @@ class Member:
             with self.surviving(budget):
                 fingerprint = self._fingerprint(budget)
                 before = record.row(self.name, budget.given)
-                if before is not None and self._is_deployed(before, fingerprint):
+                if before is not None and self.is_deployed(before, fingerprint):
                     self.console.note(f"{budget.called}: is deployed already")
                     record.keep(replace(before, problem="", exit_status=0))
                     continue
                 result = deploying.export(budget.config, console=self.console)
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
+
+    def is_deployed(self, row: FleetRow, fingerprint: str) -> bool:
+        """Whether a row's deployment is there, whole, and made by the same of everything; says so if it is damaged."""
+        if not row.deployment or row.fingerprint != fingerprint:
+            return False
+        folder = self.work.folder / row.deployment
+        try:
+            check_files(folder, Manifest.read(folder))
+        except ArtefactError as e:
+            self.console.warn(f"{self.name}: {e}; it is made again")
+            return False
+        return True
 
     def keep(self, record: FleetRecord) -> None:
         """Put down what is known of the device, and what speaks against it or its budgets."""
@@ -217,17 +229,6 @@ class Member:
             "deploy": self.config.deploy.model_dump(mode="json"),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-    def _is_deployed(self, row: FleetRow, fingerprint: str) -> bool:
-        if not row.deployment or row.fingerprint != fingerprint:
-            return False
-        folder = self.work.folder / row.deployment
-        try:
-            manifest = Manifest.read(folder)
-            checked_artefact(folder, manifest.artefact, precision=manifest.precision)
-        except ArtefactError:
-            return False
-        return True
 
     def _deployed(self, budget: Budget, result: dict[str, Any], *, fingerprint: str) -> FleetRow:
         manifest = Manifest.model_validate(result["manifest"])

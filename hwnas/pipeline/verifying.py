@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwnas._console import Console
-from hwnas.deployment import Manifest, Samples, checked_artefact
+from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
 from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
@@ -48,10 +48,14 @@ def verify(
     folder = Path(folder)
     manifest = Manifest.read(folder)
     target = device_to_verify_on(folder, manifest, here=here, trust=trust, device=device)
+    check_files(folder, manifest)
+    if not manifest.is_sealed:
+        console.warn(
+            "this deployment is of a version of hwnas without checksums: whether its manifest or samples changed since "
+            "cannot be told; export the network again to have them"
+        )
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
-    for companion in manifest.companions:
-        checked_artefact(folder, companion, precision=manifest.precision)
     samples = Samples.read(folder)
     expected = samples.outputs
     with Worker(target) as worker:

@@ -14,10 +14,11 @@ import pytest
 
 from hwnas import pipeline
 from hwnas.config import Config, load_config
-from hwnas.deployment import Manifest
+from hwnas.deployment import Manifest, check_files
 from hwnas.errors import CheckpointError, ConfigError, UnknownNameError
 from hwnas.files import read_document
 from hwnas.pipeline import deploying
+from hwnas.pipeline._fleet_member import Member
 from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.workspace import Workspace
 from hwnas.search import load_study
@@ -277,6 +278,32 @@ def test_a_device_that_is_away_keeps_the_deployments_it_has(config: Config, tmp_
     back = run(config)
     assert not any(row["problem"] or row["exit_status"] for row in back.rows("board"))
     assert deployments(Path(config.output.folder)) == before
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "manifest.json"])
+@pytest.mark.parametrize("damage", ["deleted", "one bit"])
+def test_a_row_is_not_done_while_its_deployment_is_not_whole(name: str, damage: str, config: Config) -> None:
+    folder = Path(config.output.folder)
+    member = Member(config, config.device.all[0], console=ReadConsole())
+    row = next(r for r in FleetRecord(config).rows if r.device == member.name and r.deployment)
+    assert member.is_deployed(row, row.fingerprint)
+    path = folder / row.deployment / name
+    if damage == "deleted":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert not member.is_deployed(row, row.fingerprint)
+
+
+def test_a_run_makes_a_deployment_again_that_lacks_a_file(config: Config) -> None:
+    folder = Path(config.output.folder)
+    row = next(r for r in FleetRecord(config).rows if r.device == "board" and r.deployment)
+    (folder / row.deployment / "samples.safetensors").unlink()
+    again = run(config)
+    check_files(folder / row.deployment, Manifest.read(folder / row.deployment))
+    assert "samples.safetensors" in again.said
 
 
 def test_another_way_of_deploying_deploys_again(config: Config) -> None:

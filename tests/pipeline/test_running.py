@@ -14,6 +14,7 @@ from hwnas import pipeline
 from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, InfeasibleError
+from hwnas.files import read_document
 from hwnas.testing.run import tiny_config
 from tests.runs import ONE_PRECISION, FinishedRun, ReadConsole, contents
 
@@ -54,7 +55,7 @@ def test_the_deployment_is_complete(finished: FinishedRun) -> None:
 
 
 def test_the_document_holds_the_manifest(finished: FinishedRun) -> None:
-    assert finished.document["manifest"] == json.loads((finished.deployment / "manifest.json").read_text())
+    assert finished.document["manifest"] == read_document(finished.deployment / "manifest.json")
 
 
 def test_the_configuration_that_was_used_lies_beside_the_results(finished: FinishedRun) -> None:

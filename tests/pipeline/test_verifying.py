@@ -15,16 +15,26 @@ import pytest
 from hwnas import pipeline
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, VerificationError
+from hwnas.files import read_document, sha256_file, write_document
 from hwnas.pipeline.verifying import compare, computes_exactly, limit_problems, parity_problems
 from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, hwnas
 
 
 def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = deployment / MANIFEST
-    value = json.loads(path.read_text())
+    """Change a manifest as one who means it would, with a sound checksum."""
+    value = read_document(deployment / MANIFEST)
     change(value)
-    path.write_text(json.dumps(value))
+    write_document(deployment / MANIFEST, value)
+
+
+def rewrite_samples(deployment: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Likewise the samples, which the manifest signs for."""
+    from safetensors.numpy import load_file, save_file
+
+    path = deployment / SAMPLES
+    save_file(change(load_file(path)), path)
+    rewrite(deployment, lambda m: m.update(samples_sha256=sha256_file(path)))
 
 
 @pytest.fixture(scope="module")
@@ -143,22 +153,57 @@ def test_a_damaged_deployment_exits_with_2(deployment: Path, without_torch: dict
     assert "is not the file that was verified" in done.stderr
 
 
-def test_samples_of_another_shape_are_damage(deployment: Path) -> None:
-    from safetensors.numpy import load_file, save_file
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "manifest.json"])
+@pytest.mark.parametrize("where", [0.02, 0.3, 0.6, 0.97])
+def test_one_flipped_bit_of_any_file_is_noticed(
+    deployment: Path, contacted: list[Mapping[str, Any]], name: str, where: float
+) -> None:
+    path = deployment / name
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtefactError, match=rf"{name} is (damaged|not the file that was verified).*export the network"):
+        pipeline.verify(deployment, console=ReadConsole())
+    assert contacted == []
 
-    path = deployment / "samples.safetensors"
-    stored = load_file(path)
-    save_file({**stored, "outputs": stored["outputs"][:-1].copy()}, path)
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["limits"].update(latency_ms=9.9),
+        lambda m: m["input"].update(mean=[0.9] * len(m["input"]["mean"])),
+        lambda m: m["classes"].__setitem__(0, m["classes"][1]),
+        lambda m: m["measured"]["latency_ms"].update(fastest=1e-6),
+    ],
+)
+def test_a_changed_limit_mean_class_or_time_of_a_manifest_is_noticed(
+    deployment: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    path = deployment / MANIFEST
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+    with pytest.raises(ArtefactError, match=r"manifest\.json is damaged \(its content does not match its checksum"):
+        pipeline.verify(deployment, console=ReadConsole())
+
+
+def test_a_deployment_without_checksums_is_verified_and_told_as_such(deployment: Path) -> None:
+    value = read_document(deployment / MANIFEST)
+    del value["samples_sha256"]
+    (deployment / MANIFEST).write_text(json.dumps({**value, "schema_number": 1}))
+    console = ReadConsole()
+    assert "verified" in pipeline.verify(deployment, console=console)["title"]
+    assert "without checksums" in console.said
+
+
+def test_samples_of_another_shape_are_damage(deployment: Path) -> None:
+    rewrite_samples(deployment, lambda stored: {**stored, "outputs": stored["outputs"][:-1].copy()})
     with pytest.raises(ArtefactError, match="holds other arrays than expected"):
         pipeline.verify(deployment, console=ReadConsole())
 
 
 def test_outputs_that_torch_did_not_compute_fail(deployment: Path) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    path = deployment / "samples.safetensors"
-    stored = load_file(path)
-    save_file({**stored, "outputs": -stored["outputs"]}, path)
+    rewrite_samples(deployment, lambda stored: {**stored, "outputs": -stored["outputs"]})
     with pytest.raises(VerificationError, match=r"only .* of predictions equal torch's|outputs differ"):
         pipeline.verify(deployment, console=ReadConsole())
 
