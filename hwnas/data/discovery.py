@@ -276,7 +276,7 @@ class _Discoverer:
     def _refuse_unreadable(self) -> None:
         if self._unreadable and not self._wishes.skip_unreadable:
             reasons = Counter(odd.reason for odd in self._unreadable)
-            listed = ", ".join(f"{n:,} ({reason})" for reason, n in reasons.most_common(4))
+            listed = ", ".join(f"{n:,} × {reason}" for reason, n in reasons.most_common(4))
             raise DataError(
                 f"{len(self._unreadable):,} of the files cannot be used: {listed} (the first: "
                 f"{shown(self._unreadable[0].path)}). Convert, repair or remove them, or leave them out: "

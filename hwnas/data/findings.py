@@ -48,8 +48,10 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
     digests = {which: _digests(part) for which, part in parts.items()}
     seen: list[str] = []
     for which, here in digests.items():
+        new = np.ones(len(here), bool)
         for before in seen:
-            same = np.isin(here, digests[before])
+            same = np.isin(here, digests[before]) & new
+            new &= ~same
             if n := int(same.sum()):
                 name = class_names[int(parts[which].labels[int(np.argmax(same))])]
                 yield (

@@ -152,7 +152,7 @@ class _Reader:
         is_folder = stat.S_ISDIR(status.st_mode)
         hidden = entry.name.startswith(".")
         if hidden or entry.name.casefold() in _TOOLS:
-            reason = "hidden: the name begins with a dot" if hidden else "made by a system or program, not by people"
+            reason = "hidden (the name begins with a dot)" if hidden else "made by a system or program, not by people"
             count = sum(len(files) for _, _, files in os.walk(path)) if is_folder else 1
             if count:
                 found.odd.append(Odd(path, reason, count=count))
@@ -181,7 +181,7 @@ class _Reader:
                 found.images.append(path)
                 found.by_content += 1
         elif kind is not None:
-            found.odd.append(Odd(path, f"an image of a kind that cannot be read here: {kind}", image=True))
+            found.odd.append(Odd(path, f"an image of a kind that cannot be read here ({kind})", image=True))
         else:
             found.odd.append(Odd(path, "not an image"))
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.files import write_json
+from hwnas.integrity import seal_document
+from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.pipeline.workspace import Workspace, limit_threads
 
@@ -31,11 +34,16 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
     # under torchrun the processes work together, and the first one alone writes
     first_process = os.environ.get("RANK", "0") == "0"
+    if first_process:
+        tell_data(data, console)
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
         first = trainer.resume(warn=console.warn)
         work.begin()
+        record = data_record(data, source=config.data.source)
+        if first_process:
+            write_json(work.folder / DATA_FILE, seal_document(record))
         total = trainer.settings.steps
         if first:
             console.note(f"{work.checkpoint} is at step {first} of {total}")
@@ -59,6 +67,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         ],
         "checkpoint": str(work.checkpoint),
         "steps": trainer.step,
+        "data": record,
         "seconds": time.monotonic() - started,
     }
 

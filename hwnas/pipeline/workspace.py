@@ -3,6 +3,7 @@
 Everything is made when first asked for and kept; torch is loaded only by what needs it.
 
     config.toml                 the configuration
+    data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model
     search/                     journals, study.safetensors of the last search, and every study under its own name
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas import registry
+from hwnas._console import Console
 from hwnas._places import user_path
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
@@ -150,7 +152,11 @@ class Workspace:
         """
         c = self.config.data
         return load_data(
-            c.source, seed=c.seed, validation_fraction=c.validation_fraction, test_fraction=c.test_fraction
+            c.source,
+            seed=c.seed,
+            validation_fraction=c.validation_fraction,
+            test_fraction=c.test_fraction,
+            tell=Console().note,
         )
 
     @cached_property

@@ -214,7 +214,7 @@ def test_everything_that_is_left_out_is_counted_with_its_part_class_and_reason(t
     (tmp_path / "annotations").mkdir()
     listed = {(o.part, o.class_name, o.reason, o.count) for o in found(tmp_path).left_out}
     assert listed == {
-        ("train", "a", "hidden: the name begins with a dot", 3),
+        ("train", "a", "hidden (the name begins with a dot)", 3),
         ("train", "a", "made by a system or program, not by people", 2),
         ("train", "a", "not an image", 2),
         ("train", "a", "an image, but a copy or an unfinished download by its name", 1),
@@ -231,7 +231,7 @@ def test_images_of_kinds_that_cannot_be_read_are_refused_or_left_out_by_request(
         (tmp_path / "a" / f"IMG_{i}.HEIC").touch()
     (tmp_path / "b" / "photo").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
     message = refused(tmp_path)
-    assert "41 of the files cannot be used: 41 (an image of a kind that cannot be read here: HEIC)" in message
+    assert "41 of the files cannot be used: 41 × an image of a kind that cannot be read here (HEIC)" in message
     assert "unreadable=skip" in message
     discovery = found(tmp_path, skip_unreadable=True)
     assert counts(discovery) == {"train": BOTH}
@@ -272,7 +272,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, at: str) -> None:
     plant(tmp_path)
     (tmp_path / at).symlink_to("/nowhere/at/all")
-    assert "1 (a link that leads nowhere)" in refused(tmp_path)
+    assert "1 × a link that leads nowhere" in refused(tmp_path)
 
 
 def test_a_class_whose_name_is_not_utf8_is_refused_at_once(tmp_path: Path) -> None:
