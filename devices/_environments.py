@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hwnas._places import cache_folder
 from hwnas.errors import MeasurementError
+from hwnas.files import open_own
 
 _LIMIT_S = 900.0  # of each of making, installing, and waiting for another process that does
 _POLL_S = 0.2
@@ -137,7 +138,7 @@ def _python_of(folder: Path) -> Path:
 @contextmanager
 def _locked(path: Path, *, what: str) -> Iterator[None]:
     """Hold a lock that the system frees if this process dies."""
-    with open(path, "w") as file:  # not inherited: a pip that outlives its parent does not hold it
+    with os.fdopen(open_own(path, create=True)) as file:  # not inherited: a pip that outlives its parent has it not
         deadline = time.monotonic() + _LIMIT_S
         said = False
         while True:

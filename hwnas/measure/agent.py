@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 
 from hwnas.errors import ConfigError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
-from hwnas.files import sha256_file
+from hwnas.files import open_own, sha256_file
 from hwnas.measure._child import Child
 from hwnas.measure._store import Store
 from hwnas.measure.protocol import AGENT_PROTOCOL, answer, error_to_json
@@ -229,8 +229,9 @@ def take_over(path: Path, *, session: str, who: str) -> IO[str]:
 
     Raises:
         BusyError: somebody else measures.
+        ConfigError: the lock is a symbolic link, or no regular file.
     """
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  held as long as the agent lives
+    file = os.fdopen(open_own(path, create=True), "a+", encoding="utf-8")  # held as long as the agent lives
     start_s = time.monotonic()
     while True:
         try:

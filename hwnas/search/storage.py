@@ -22,6 +22,7 @@ from optuna.storages.journal._file import BaseJournalFileLock  # the type of `lo
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import StudyError
+from hwnas.files import open_own
 
 OWNER = "owner"
 _UNOWNED_GRACE_S = 60.0
@@ -36,6 +37,7 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
 
     Raises:
         StudyError: the journal or database cannot be read.
+        ConfigError: the journal is a symbolic link, or no regular file.
     """
     if storage is None:
         return optuna.storages.InMemoryStorage()
@@ -48,8 +50,9 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
             raise StudyError(f"the study storage {storage} cannot be opened: {e}") from e
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
+    journal = HealingJournal(path)
     try:
-        return optuna.storages.JournalStorage(HealingJournal(path))
+        return optuna.storages.JournalStorage(journal)
     except (ValueError, KeyError, AssertionError) as e:
         raise StudyError(
             f"{path} is damaged before its last line and cannot be read as a study journal ({e!r}); "
@@ -68,6 +71,7 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
+        os.close(open_own(self._path, create=True))  # Optuna would make what a dangling link points to
         self._file_lock: BaseJournalFileLock = _FileLock(self._path)
         super().__init__(str(path), lock_obj=self._file_lock)
 
@@ -132,7 +136,7 @@ class _FileLock(BaseJournalFileLock):  # type: ignore[misc, unused-ignore]
             return self._fallback.acquire()
         import fcntl
 
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_own(self._path, create=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
         except BaseException:
