@@ -120,6 +120,7 @@ class Child:
             self._send(line, deadline)
             return self._receive(deadline)
         except TimeoutError:
+            self._note(bytes(self._received))  # a menu that waits for an answer, perhaps
             last_words = self._last_words()
             self.kill()
             raise MeasurementTimeoutError(
@@ -173,7 +174,7 @@ class Child:
             _wait(deadline, readable=self._stdout)
             data = os.read(self._stdout, 1 << 16)
             if not data:
-                self._pass_over(len(self._received))  # its last line may have had no end
+                self._note(bytes(self._received))  # its last line may have had no end
                 raise EOFError
             self._received += data
 

@@ -28,6 +28,11 @@ def is_suffix(text: str) -> bool:
     return _SUFFIX.fullmatch(text) is not None
 
 
+def is_stored_name(name: str) -> bool:
+    """Whether a file here of this name is one of ours: a hash with an ending."""
+    return _DIGEST.fullmatch(name[:64]) is not None and is_suffix(name[64:])
+
+
 class Store:
     """The folder of one board's files. One process at a time."""
 
@@ -122,7 +127,7 @@ class Store:
 
     def _make_room(self, size_bytes: int, received: int, *, pinned: Collection[Path]) -> int | None:
         """Remove what was not used for longest until the file fits. Gives the bytes free if it never does."""
-        halves = [p for p in self._partial.iterdir() if p not in pinned]
+        halves = [p for p in self._partial.iterdir() if p not in pinned and is_stored_name(p.name)]
         wholes = sorted((p for p in self._files() if p not in pinned), key=lambda p: p.stat().st_mtime)
         for victim in [*halves, *wholes, None]:
             in_cache = sum(p.stat().st_size for p in self._files()) + size_bytes
@@ -134,7 +139,8 @@ class Store:
         return self._free_bytes()
 
     def _files(self) -> list[Path]:
-        return [p for p in self._folder.iterdir() if p.is_file()]
+        """Those that are ours by their names: the folder may be one that others use too."""
+        return [p for p in self._folder.iterdir() if is_stored_name(p.name) and p.is_file() and not p.is_symlink()]
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._folder).free

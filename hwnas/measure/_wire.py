@@ -273,6 +273,10 @@ class Wire:
             return BoardSetupError(f"board {self.board}: {'; '.join(filter(None, (words, printed))) or error}")
         if isinstance(error, MeasurementTimeoutError):
             ended = f"nothing {'else ' if printed or words else ''}came within {timeout_s:g} s"
+            if op == "boot" and printed:
+                ended += "; a login there must run the command that it is given, and ask nothing"
+        elif op == "boot" and status in (0, 1) and not (words or printed):
+            ended = f"the command ended with status {status}; is {self.settings.python!r} there Python?"
         else:
             ended = f"the connection ended with status {status}"
         why = "; ".join([*([f"it printed: {printed}"] if printed else []), *([words] if words else []), ended])

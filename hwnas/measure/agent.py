@@ -31,7 +31,7 @@ import numpy as np
 from hwnas.errors import ConfigError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.files import open_own, sha256_file
 from hwnas.measure._child import Child
-from hwnas.measure._store import Store
+from hwnas.measure._store import Store, is_stored_name
 from hwnas.measure.protocol import AGENT_PROTOCOL, answer, error_to_json
 
 _LARGEST_BYTES = 2 << 30  # whatever the caller allows
@@ -40,6 +40,8 @@ _IDLE_S = 600.0  # without a request, the caller is taken to be gone: a cut link
 _TAKEOVER_S, _BUSY_S = 10.0, 2.0  # until the lock is ours: our agent of before is ended; another one may just be ending
 _FORWARDED = ("hello", "load", "time", "run", "info", "close")
 _INPUTS_SUFFIX = ".npz"
+_LONGEST_HOLDER = 10_000  # characters of a lock's content
+_RUNNING = "running.npz"  # outputs that are being written
 
 Request = Mapping[str, Any]
 
@@ -105,10 +107,17 @@ class Agent:
         self._store = Store(
             self._folder / "store", max_file_bytes=self._max_file_bytes, cache_bytes=request["cache_bytes"]
         )
-        shutil.rmtree(self._folder / "outputs", ignore_errors=True)
-        (self._folder / "outputs").mkdir()
+        self._remove_old_outputs()
         self._remove_old_agents()
         return {"busy": "", **facts(self._folder)}
+
+    def _remove_old_outputs(self) -> None:
+        """Those of runs that were cut off; nothing else goes, should the folder be one that others use too."""
+        outputs = self._folder / "outputs"
+        outputs.mkdir(exist_ok=True)
+        for path in outputs.iterdir():
+            if path.name == _RUNNING or is_stored_name(path.name):
+                path.unlink(missing_ok=True)
 
     def _remove_old_agents(self) -> None:
         """Nobody else measures now, so agents of other versions are of no use."""
@@ -173,7 +182,7 @@ class Agent:
             inner["artefact"] = {**inner["artefact"], "path": str(path)}
             self._loaded[inner["key"]] = path
         if op == "run":
-            output = self._folder / "outputs" / "running.npz"
+            output = self._folder / "outputs" / _RUNNING
             inner |= {"inputs": str(store.path(inner["inputs"], _INPUTS_SUFFIX)), "outputs": str(output)}
         reply = worker.exchange(op, inner, timeout_s=timeout_s)
         if op == "load" and not reply["ok"]:
@@ -239,8 +248,8 @@ def take_over(path: Path, *, session: str, who: str) -> IO[str]:
             break
         except OSError:
             file.seek(0)
-            with suppress(ValueError):  # being written
-                holder = json.loads(file.read())
+            with suppress(ValueError, KeyError, TypeError, RecursionError):  # being written
+                holder = json.loads(file.read(_LONGEST_HOLDER))
                 if holder["session"] == session:
                     with suppress(ProcessLookupError):
                         os.kill(holder["pid"], signal.SIGKILL)

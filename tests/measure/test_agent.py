@@ -1,5 +1,6 @@
 """`hwnas agent`, and the agent's own refusals: fixed operations, one measurement at a time, an end of its own."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -74,6 +75,46 @@ def test_the_measuring_process_never_gets_a_path_of_the_caller(tmp_path: Path) -
     passed = ask(agent, op="work", request=load, timeout_s=20)["result"]["result"]
     assert passed["artefact"]["path"] == str(tmp_path / "store" / ("a" * 64 + ".onnx"))
     agent.close()
+
+
+def test_files_of_others_in_its_folder_stay(tmp_path: Path) -> None:
+    others = [
+        tmp_path / "outputs" / "thesis.npz",
+        tmp_path / "store" / "photo.jpg",
+        tmp_path / "store" / "partial" / "x",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(5000))
+    ours = tmp_path / "outputs" / f"{'a' * 64}.npz"
+    ours.write_bytes(b"of a run that was cut off")
+    agent = Agent(tmp_path, worker_command=[])
+    assert ask(agent, **HELLO)["ok"]
+    assert ask(agent, op="offer", sha256="b" * 64, suffix=".onnx", size_bytes=900)["ok"]  # makes room in the cache
+    agent.close()
+    assert all(path.exists() for path in others)
+    assert not ours.exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis.tex")
+    reply = ask(Agent(tmp_path, worker_command=[]), **HELLO)
+    assert "symbolic link" in reply["error"]["message"]
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"session": "s", "pid": "all"}', "[" * 10_000])
+def test_a_lock_that_says_nothing_useful_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(agent_module, "_TAKEOVER_S", 0.2)
+    with open(tmp_path / "lock", "w+", encoding="utf-8") as held:
+        held.write(content)
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match="is held"):
+            take_over(tmp_path / "lock", session="s", who="me")
 
 
 def test_times_are_limited_whatever_the_caller_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

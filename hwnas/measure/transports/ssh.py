@@ -45,6 +45,8 @@ _OPTIONS = (
 _ADVICE = {  # what ssh says -> what to do
     "host key verification failed": "the host's key is not known or has changed: connect once by hand, compare the "
     "fingerprint, and accept it: {by_hand}",
+    "password has expired": "sign in once by hand and change it: {by_hand}",
+    "not available": "the account there must have a shell that runs commands; try: {by_hand} true",
     "permission denied": "signing in must work without a password: put a key there with ssh-copy-id, and unlock it "
     "with ssh-add if it has a passphrase; try: {by_hand}",
     "could not resolve hostname": "is the name of the board right? try: {by_hand}",
