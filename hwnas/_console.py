@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console as RichConsole
-from rich.table import Table
 from rich.text import Text
 
+from hwnas._tables import format_table, wrap
 from hwnas.errors import HwnasError, InfeasibleError
 from hwnas.foreign import printable
 from hwnas.types import ProgressCallback
@@ -68,23 +67,6 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def format_value(value: object) -> str:
-    """A value for a table: four significant digits, thousands apart, lists joined."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) < 10**12 else f"about 10^{len(str(abs(value))) - 1}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10_000 and value.is_integer() else f"{value:.4g}"
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {format_value(v)}" for k, v in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(format_value(v) for v in value)
-    return str(value)
 
 
 class Console:
@@ -146,7 +128,7 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for who is watching, on standard error; the command's own is `result`."""
-        self._err.print(_table(title, columns, rows))
+        self._table(self._err, title, columns, rows)
 
     def result(self, result: Mapping[str, Any]) -> None:
         """The end of a command: a short table, or the whole as JSON.
@@ -160,9 +142,9 @@ class Console:
             return
         rows = result.get("rows", ())
         if rows:
-            self._out.print(_table(str(result.get("title", "")), result.get("columns", ()), rows))
+            self._table(self._out, str(result.get("title", "")), result.get("columns", ()), rows)
         for note in result.get("notes", ()):
-            self._out.print(Text(_lines_of(str(note))), soft_wrap=True)
+            self._print(self._out, Text("\n".join(_fitting(str(note), self._out))))
 
     @contextmanager
     def progress(self, label: str) -> Iterator[ProgressCallback]:
@@ -223,7 +205,17 @@ class Console:
                 self._line(latest)
 
     def _line(self, text: str, *, prefix: str = "", style: str = "") -> None:
-        self._err.print(Text(prefix, style=style) + Text(_lines_of(text)), soft_wrap=True)
+        self._print(self._err, Text(prefix, style=style) + Text(_lines_of(text)))
+
+    def _table(self, where: RichConsole, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        rule = "─" if where.encoding.lower().startswith("utf") else "-"
+        lines = format_table(columns, rows, width=where.width if where.is_terminal else None, rule=rule)
+        if title:
+            self._print(where, Text("\n".join(_fitting(title, where)), style="bold"))
+        self._print(where, Text("\n".join(["", *lines, ""])))
+
+    def _print(self, where: RichConsole, text: Text) -> None:
+        where.print(text, soft_wrap=True)  # the lines are as they shall be
 
     def _print_json(self, value: object) -> None:
         # past Rich, which would wrap and colour it
@@ -237,15 +229,12 @@ class Console:
         self._out.file.flush()
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    heading = Text(_lines_of(title), style="bold") if title else None
-    table = Table(title=heading, title_justify="left", show_header=bool(columns), box=box.SIMPLE_HEAD)
-    for row in rows[:1]:
-        for i in range(len(row)):
-            table.add_column(Text(columns[i]) if columns else "", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_lines_of(format_value(cell))) for cell in row))
-    return table
+def _fitting(text: str, where: RichConsole) -> list[str]:
+    """The lines of a text, on a terminal broken between words; a command stays whole, to be copied."""
+    lines = _lines_of(text).split("\n")
+    if not where.is_terminal:
+        return lines
+    return [part for line in lines for part in ([line] if "hwnas " in line else wrap(line, width=where.width))]
 
 
 def _lines_of(text: str) -> str:

@@ -15,6 +15,7 @@ from hwnas.errors import ConfigError
 from hwnas.pipeline.describing import command_to_name_it, reached
 from hwnas.query import query
 from hwnas.report.choice import missing_error_text, preference_text
+from hwnas.report.quantities import metric_name, quantity
 from hwnas.types import Device
 
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
@@ -140,15 +141,14 @@ def best_networks(
     answers = query(_study_file(study, device), limits=limits, metric=metric, top=top, tolerance=tolerance)
     first = answers[0]
     metrics = [metric, *(m for m in first.values if m != metric)]
-    asked = ", ".join(f"{m} within {v:g}" for m, v in limits.items()) or "without limits"
-    kinds = [f"{m} is {first.sources[m]}" for m in metrics if m in first.sources]
+    asked = ", ".join(f"{metric_name(m)} within {quantity(m, v)}" for m, v in limits.items()) or "without limits"
     return {
-        "title": f"Best {metric}, {asked}",
+        "title": f"Best {metric_name(metric)}, {asked}",
         "columns": ["trial", *metrics],
         "rows": [(a.number, *(a.values[m] for m in metrics)) for a in answers],
         "notes": [
             f"{preference_text(first)[0].upper()}{preference_text(first)[1:]}.",
-            *([", ".join(kinds)] if kinds else []),
+            *_kinds({m: first.sources[m] for m in metrics if m in first.sources}),
             *filter(None, [missing_error_text(first)]),
             "The architecture is shown by --json.",
         ],
@@ -165,6 +165,15 @@ def best_networks(
             for a in answers
         ],
     }
+
+
+def _kinds(sources: Mapping[str, str]) -> list[str]:
+    """How the values came about: `Estimated: latency, size. Computed: MACs, parameters.`"""
+    by_source: dict[str, list[str]] = {}
+    for metric, source in sources.items():
+        by_source.setdefault(source, []).append(metric_name(metric))
+    told = [f"{source[0].upper()}{source[1:]}: {', '.join(names)}." for source, names in by_source.items() if source]
+    return [" ".join(told)] if told else []
 
 
 def _study_file(path: Path, device: str) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console as RichConsole
 
-from hwnas._console import Console, Meter, format_seconds, format_value
+from hwnas._console import Console, Meter, format_seconds
 
 
 class Clock:
@@ -132,24 +132,6 @@ def test_on_a_terminal_progress_is_drawn_and_may_be_nested() -> None:
 
 
 # ---------------------------------------------------------------- results
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.981234, "0.9812"),
-        (12.0, "12"),
-        (1_234_567, "1,234,567"),
-        (1_234_567.0, "1,234,567"),
-        (10**30, "about 10^30"),
-        (True, "yes"),
-        (None, "-"),
-        ((3, 5, "x"), "3, 5, x"),
-        ({"median": 1.5, "n": 9}, "median 1.5, n 9"),
-    ],
-)
-def test_values_are_short(value: object, text: str) -> None:
-    assert format_value(value) == text
 
 
 def test_a_result_shows_its_rows_and_notes_as_they_are() -> None:

@@ -35,6 +35,7 @@ from hwnas.pipeline.costs import (
 from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace
+from hwnas.report.quantities import quantity
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 
 _EXPORTED_AT_ONCE = 64  # files on disk at a time
@@ -282,15 +283,15 @@ def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
         ("distinct blocks", len(costs.blocks.blocks)),
         ("whole networks", len(costs.networks)),
         (
-            "sum of blocks alone, mean error",
+            "mean error of sums of blocks",
             f"{_plain_sums(costs.networks, costs.entries).mean_abs_error_percent:.1f} %",
         ),
-        ("corrected, mean error on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
+        ("corrected, on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
         ("  within 5 % / within 10 %", f"{quality.within_5:.0%} / {quality.within_10:.0%} of {quality.n}"),
         ("  rank correlation (Kendall)", quality.kendall_tau),
         ("upper bound", f"estimate + {100 * (costs.latency.upper_ratio - 1):.1f} %"),
-        ("networks of the space", f"{low:.3f} to {high:.3f} ms"),
-        (f"largest network, {work.widest_precision}", f"{costs.largest_ms:.3f} ms"),
+        ("networks of the space", f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}"),
+        (f"largest network, {work.widest_precision}", quantity("latency_ms", costs.largest_ms)),
         ("tables", str(work.tables)),
     ]
     return {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from hwnas._console import Console
+from hwnas._console import Console, format_seconds
 from hwnas.config import Config
 from hwnas.pipeline import deploying, fleet, profiling, reporting, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
@@ -29,7 +30,6 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     work = Workspace(config)
     refuse_other_run(work)
     refuse_too_large(work)
-    started = time.monotonic()
     seconds = {}
     result: dict[str, Any] = {}
     stages = (
@@ -50,7 +50,7 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     folder = config.output.folder
     return {
         **result,
-        "rows": [*result["rows"], ("time", f"{time.monotonic() - started:.0f} s {seconds}")],
+        "rows": [*result["rows"], ("time", _times(seconds))],
         "notes": [
             *result.get("notes", ()),
             f"Other budgets of the same study: hwnas query {folder} --limit latency_ms=...",
@@ -59,6 +59,12 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         ],
         "seconds": seconds,
     }
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    """`33 s: profile 20 s, train 5 s`, stages of less than a second left out."""
+    parts = ", ".join(f"{name} {format_seconds(s)}" for name, s in seconds.items() if s >= 1)
+    return f"{format_seconds(sum(seconds.values()))}{f': {parts}' if parts else ''}"
 
 
 def profile(config: Config, *, console: Console) -> dict[str, Any]:

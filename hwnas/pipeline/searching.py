@@ -21,6 +21,7 @@ from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace, limit_threads
+from hwnas.report.quantities import metric_name, quantity, rounded_up
 from hwnas.search import Study, load_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Limit, Option
@@ -88,15 +89,16 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)
     front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
+    most = front[-1].upper.get("latency_ms", front[-1].values["latency_ms"])  # which limits are kept by
     shown = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
     return {
         "title": f"Front: {len(front)} of {len(study)} networks, {_listed(limits)}",
-        "columns": ["trial", "latency_ms (estimated)", "size_bytes", "accuracy (validation)"],
+        "columns": ["trial", "accuracy (validation)", "latency_ms (estimated)", "size_bytes"],
         "rows": [
-            (t.number, t.values["latency_ms"], round(t.values["size_bytes"]), t.values["accuracy"]) for t in shown
+            (t.number, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in shown
         ],
         "notes": [
-            f"Ask it: hwnas query {work.folder} --limit latency_ms={shown[-1].values['latency_ms']:.2f}",
+            f"Ask it: hwnas query {work.folder} --limit latency_ms={rounded_up(most)}",
             *_notes(study, evaluations),
         ],
         "study": str(work.study),
@@ -208,7 +210,7 @@ def _source(metric: str, costs: Costs) -> str:
 
 
 def _listed(limits: Mapping[str, float]) -> str:
-    return ", ".join(f"{m} <= {v:.4g}" for m, v in limits.items()) or "no limits"
+    return ", ".join(f"{metric_name(m)} at most {quantity(m, v)}" for m, v in limits.items()) or "no limits"
 
 
 def _notes(study: Study, evaluations: Evaluations) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
-from hwnas._console import Console
+from hwnas._console import Console, format_seconds
 from hwnas.config import Config
 from hwnas.files import write_json
 from hwnas.integrity import seal_document
@@ -60,7 +60,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         "title": "Supernet",
         "rows": [
             ("steps", trainer.step),
-            ("trained now", f"{time.monotonic() - started:.0f} s"),
+            ("trained now", format_seconds(time.monotonic() - started)),
             ("loss of the largest", last.get("loss")),
             ("loss of the smallest", last.get("loss_smallest")),
             ("checkpoint", str(work.checkpoint)),

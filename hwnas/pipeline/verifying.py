@@ -13,6 +13,7 @@ from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
 from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
+from hwnas.report.quantities import metric_name, quantity
 from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
@@ -81,15 +82,19 @@ def verify(
             ("outputs, equal predictions", f"{agreement:.1%} of {len(expected)}"),
             (
                 "latency" if source_of(context) == MEASURED else f"latency {source_of(context)}",
-                f"{statistic.fastest:.3f} ms undisturbed (promised: {_promise(manifest.limits, 'latency_ms')})",
+                f"{quantity('latency_ms', statistic.fastest)} undisturbed "
+                f"(promised: {_promise(manifest.limits, 'latency_ms')})",
             ),
             (
                 "  with what disturbed it now",
-                f"median {statistic.median * statistic.drift:.3f} ms, drift {statistic.drift:.2f}",
+                f"median {quantity('latency_ms', statistic.median * statistic.drift)}, drift {statistic.drift:.2f}",
             ),
-            ("size", f"{artefact.size_bytes:,} bytes (promised: {_promise(manifest.limits, 'size_bytes')})"),
+            (
+                "size",
+                f"{quantity('size_bytes', artefact.size_bytes)} (promised: {_promise(manifest.limits, 'size_bytes')})",
+            ),
             *(
-                (metric, f"{value:,.4g} (promised: {_promise(manifest.limits, metric)})")
+                (metric_name(metric), f"{quantity(metric, value)} (promised: {_promise(manifest.limits, metric)})")
                 for metric, value in shown_costs(statistic.costs).items()
             ),
             ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
@@ -201,4 +206,4 @@ def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
 
 
 def _promise(limits: Mapping[str, float], metric: str) -> str:
-    return f"at most {limits[metric]:.4g}" if metric in limits else "nothing"
+    return f"at most {quantity(metric, limits[metric])}" if metric in limits else "nothing"

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 UPPER = "_upper"  # `latency_ms_upper` bounds `latency_ms`
 _SUFFIXES = {"_ms": "ms", "_mj": "mJ", "_s": "s", "_bytes": "B"}
+_SMALL = {"ms": "µs", "mJ": "µJ"}  # a thousandth of it
+_SMALL_BELOW = 0.1
 _COUNTS = ("macs", "parameters", "params", "flops")
 _NAMES = {"macs": "MACs", "params": "parameters", "flops": "FLOPs"}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_WORDS = ((1e9, "billion"), (1e6, "million"))
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -29,6 +33,11 @@ class Scale:
 
     label: str
     factor: float
+
+
+def is_metric(name: str) -> bool:
+    """Whether a name tells how its numbers are written."""
+    return name.removesuffix(UPPER) in _COUNTS or bool(_unit(name.removesuffix(UPPER)))
 
 
 def metric_name(metric: str) -> str:
@@ -55,16 +64,21 @@ def scale_of(metric: str, largest: float) -> Scale:
 
 
 def quantity(metric: str, value: float) -> str:
-    """A value with its unit: `0.482 ms`, `61.3 kB`, `98.3 %`; "not known" if it is not finite."""
+    """A value with its unit: `0.482 ms`, `25.4 µs`, `61.3 kB`, `1.2 million`, `98.3 %`; "not known" if not finite."""
     if not math.isfinite(value):
         return "not known"
     metric = metric.removesuffix(UPPER)
     unit = _unit(metric)
     if unit == "%":
         return percent(value)
-    if unit == "B" or metric in _COUNTS:
+    if unit == "B":
         size, prefix = _prefix(value)
-        return f"{digits(value / size)}{NBSP}{prefix}{unit}".rstrip(NBSP)
+        return f"{digits(value / size)}{NBSP}{prefix}B"
+    if metric in _COUNTS:
+        size, word = next(((size, word) for size, word in _WORDS if abs(value) >= size), (1.0, ""))
+        return f"{digits(value / size)}{NBSP}{word}" if word else f"{value:,.0f}"
+    if unit in _SMALL and 0 < abs(value) < _SMALL_BELOW:
+        return f"{digits(1000 * value)}{NBSP}{_SMALL[unit]}"
     return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
 
 
@@ -95,6 +109,11 @@ def digits(value: float) -> str:
     if size >= 3 or float(value).is_integer():
         return f"{value:,.0f}".replace(",", NBSP).replace("-", "−")
     return f"{value:.{max(0, 2 - size)}f}".replace("-", "−")
+
+
+def rounded_up(value: float) -> str:
+    """Four digits, never below the value: what may be typed as a limit that it keeps."""
+    return f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(value):f}"
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
