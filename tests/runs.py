@@ -7,16 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console as RichConsole
+from safetensors.numpy import load_file, save_file
 
 from hwnas._console import Console
 from hwnas.config import Config
+from hwnas.deployment import MANIFEST, SAMPLES
+from hwnas.files import read_document, sha256_file, write_document
 from hwnas.types import ProgressCallback
 
 # half the blocks and a third of the networks; no fault depends on the precision
@@ -87,6 +90,30 @@ class ReadConsole(Console):
                     raise KeyboardInterrupt
 
             yield update_or_interrupt
+
+
+def rewrite_manifest(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as one who means it would, with a sound checksum."""
+    value = read_document(deployment / MANIFEST)
+    change(value)
+    write_document(deployment / MANIFEST, value)
+
+
+def rewrite_samples(deployment: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Likewise the samples, which the manifest signs for."""
+    path = deployment / SAMPLES
+    save_file(change(load_file(path)), path)
+    rewrite_manifest(deployment, lambda m: m.update(samples_sha256=sha256_file(path)))
+
+
+def as_of_the_first_schema(deployment: Path) -> None:
+    """Make a deployment what it would have been without checksums and raw images."""
+    samples = load_file(deployment / SAMPLES)
+    save_file({name: samples[name] for name in ("inputs", "outputs")}, deployment / SAMPLES)
+    value = read_document(deployment / MANIFEST)
+    del value["preprocessing"], value["samples_sha256"]
+    value["input"] |= {"mean": [0.3], "std": [0.4], "interpolation": "bilinear"}
+    (deployment / MANIFEST).write_text(json.dumps({**value, "schema_number": 1}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 
 from hwnas.deployment import MANIFEST, SCHEMA, Latency, Manifest, check_files, checked_artefact
 from hwnas.errors import ArtefactError
-from hwnas.files import read_document, write_document
+from hwnas.files import read_document
 from hwnas.types import Statistic
-from tests.runs import FinishedRun
-
-
-def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as one who means it would, with a sound checksum."""
-    value = read_document(deployment / MANIFEST)
-    change(value)
-    write_document(deployment / MANIFEST, value)
+from tests.runs import FinishedRun, rewrite_manifest
 
 
 def test_a_manifest_is_read_as_it_was_written(finished: FinishedRun, tmp_path: Path) -> None:
@@ -55,10 +48,10 @@ def test_a_file_that_is_something_else_is_refused(content: bytes, tmp_path: Path
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("schema", [0, SCHEMA + 1, "1", None])
+@pytest.mark.parametrize("schema", [0, SCHEMA + 1, "1", True, None])
 def test_another_schema_is_refused(schema: object, deployment: Path) -> None:
-    rewrite(deployment, lambda m: m.update(schema_number=schema))
-    with pytest.raises(ArtefactError, match=f"has schema {schema!r}; this version reads {SCHEMA}"):
+    rewrite_manifest(deployment, lambda m: m.update(schema_number=schema))
+    with pytest.raises(ArtefactError, match=f"has schema {schema!r}; this version reads 1 and {SCHEMA}"):
         Manifest.read(deployment)
 
 
@@ -72,7 +65,7 @@ def test_another_schema_is_refused(schema: object, deployment: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_named(change: Callable[[dict[str, Any]], object], where: str, deployment: Path) -> None:
-    rewrite(deployment, change)
+    rewrite_manifest(deployment, change)
     with pytest.raises(ArtefactError, match=where):
         Manifest.read(deployment)
 

@@ -35,7 +35,7 @@ NEVER: dict[str, tuple[str, ...]] = {
     "hwnas.exporters": ("hwnas.devices", "hwnas.cost", "hwnas.search", "optuna"),
     "hwnas.cost": ("torch", "hwnas.measure", "hwnas.supernet", *_PLUGINS, *_RUNTIMES),
     "hwnas.search": ("torch", "hwnas.cost", "hwnas.accuracy", "hwnas.supernet", *_PLUGINS, *_RUNTIMES),
-    "hwnas.deployment": ("torch", "hwnas.supernet", "hwnas.cost", "hwnas.search", *_PLUGINS, *_RUNTIMES),
+    "hwnas.deployment": ("hwnas.supernet", "hwnas.cost", "hwnas.search", *_PLUGINS, *_RUNTIMES),
     "hwnas.query": ("torch", "hwnas.supernet", "hwnas.pipeline", *_PLUGINS, *_RUNTIMES),
     "hwnas.config": ("torch", "numpy", "hwnas.data", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),
     "hwnas.doctor": ("torch", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),

@@ -6,8 +6,9 @@ Knows numpy only: never where the images came from, torch, or what they will be 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,12 @@ class ArrayDataset:
     Attributes:
         images: (N, H, W, C) in 0..255.
         labels: (N,) class indices.
+        files: what the images were read from, one each; None: they were given as arrays.
     """
 
     images: UInt8Array
     labels: Int64Array
+    files: tuple[Path, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -51,7 +54,11 @@ class ArrayDataset:
 
     def subset(self, indices: IntArray) -> ArrayDataset:
         """The images at these positions, in this order."""
-        return ArrayDataset(images=self.images[indices], labels=self.labels[indices])
+        return ArrayDataset(images=self.images[indices], labels=self.labels[indices], files=self.files_at(indices))
+
+    def files_at(self, indices: IntArray) -> tuple[Path, ...] | None:
+        """The files of the images at these positions."""
+        return None if self.files is None else tuple(self.files[i] for i in indices.tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,7 @@ class RawData:
         class_names: in the order of the labels; None: the labels' numbers.
         augment: what may be done to training images without changing their class.
         decoding: how files became pixels; None where there were no image files.
+        files: "train", "val", "test" -> what the images of that part were read from, one each; empty likewise.
         left_out: what was found and not used.
         notes: what was chosen, where it is not obvious.
         warnings: what may be a mistake.
@@ -100,6 +108,7 @@ class RawData:
     class_names: tuple[str, ...] | None = None
     augment: Augment = Augment()  # noqa: RUF009 - frozen
     decoding: DecodingRule | None = None
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

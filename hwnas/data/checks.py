@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,18 +134,22 @@ def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Arr
     return array.astype(np.int64)
 
 
-def check_part(part: tuple[npt.ArrayLike, npt.ArrayLike], *, which: str) -> ArrayDataset:
+def check_part(
+    part: tuple[npt.ArrayLike, npt.ArrayLike], *, which: str, files: tuple[Path, ...] | None = None
+) -> ArrayDataset:
     """One part of a data set, its images and labels checked each on its own.
 
     Args:
         part: images and labels.
         which: "training", "validation" or "test": named in errors.
+        files: what the images were read from, if from any.
 
     Raises:
         DataError: see `check_images` and `check_labels`.
     """
     images = check_images(part[0], what=f"{which} images")
-    return ArrayDataset(images=images, labels=check_labels(part[1], n_images=len(images), what=f"{which} labels"))
+    labels = check_labels(part[1], n_images=len(images), what=f"{which} labels")
+    return ArrayDataset(images=images, labels=labels, files=files)
 
 
 def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class ImageFolder:
 
     Attributes:
         parts: of `PARTS` -> images (N, H, W, C) and labels (N,).
+        files: of `PARTS` -> what the images were read from.
         class_names: in the order of the labels.
         rule: by which files became pixels.
         left_out: what is not used, and why.
@@ -55,6 +56,7 @@ class ImageFolder:
     """
 
     parts: dict[str, tuple[UInt8Array, Int64Array]]
+    files: dict[str, tuple[Path, ...]]
     class_names: tuple[str, ...]
     rule: DecodingRule
     left_out: tuple[LeftOut, ...]
@@ -95,6 +97,7 @@ class _Reader:
         self._reading = reading
         self._unreadable: list[LeftOut] = []
         self._transparent = 0
+        self._used: dict[str, list[Path]] = {part: [] for part in found.files}
 
     def read(self) -> ImageFolder:
         files = list(self._look())
@@ -103,6 +106,7 @@ class _Reader:
         notes = [*self._found.notes, *self._told(files, rule)]
         return ImageFolder(
             parts=parts,
+            files={part: tuple(paths) for part, paths in self._used.items()},
             class_names=tuple(self._found.files["train"]),
             rule=rule,
             left_out=(*self._found.left_out, *self._unreadable),
@@ -195,6 +199,7 @@ class _Reader:
                 )
             images[n], labels[n] = pixels, file.label
             n += 1
+            self._used[file.part].append(file.path)
             self._transparent += decoded.transparent
             if decoded.hidden:
                 hidden.append(file.path)

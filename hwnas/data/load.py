@@ -108,13 +108,13 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
         DataError: see `load_data`.
     """
     given = {"validation": raw.validation, "test": raw.test}
-    train = check_part(raw.train, which="training")
+    train = check_part(raw.train, which="training", files=raw.files.get("train"))
     names = check_classes(train, class_names=raw.class_names)
     check_words(raw)
     parts: dict[str, ArrayDataset] = {}
     for which, part in given.items():
         if part is not None:
-            parts[which] = check_part(part, which=which)
+            parts[which] = check_part(part, which=which, files=raw.files.get("val" if which == "validation" else which))
             check_against(parts[which], train, n_classes=len(names), which=which)
     rng = np.random.default_rng(seed)
     stay = np.arange(len(train))

@@ -58,6 +58,19 @@ class Decode(_Step):
         """The same for `decoding.decode`."""
         return DecodingRule(channels=self.channels, ground=self.ground, value_range=self.value_range)
 
+    def told(self) -> str:
+        """In words."""
+        colours = "grey" if self.channels == 1 else "red, green, blue"
+        return (
+            f"read the first frame, turned as its EXIF data say, as {colours}; "
+            f"transparent pixels on {self.ground}"
+            + (
+                f"; grey values {self.value_range[0]:g} to {self.value_range[1]:g} become 0 to 255"
+                if self.value_range
+                else ""
+            )
+        )
+
     def apply(self, source: Source | PillowImage) -> Image:
         """A path, a file's content or a Pillow image -> (H, W, C) uint8."""
         return decode(source, self.rule())
@@ -68,6 +81,10 @@ class CentreSquare(_Step):
 
     step: Literal["crop"] = "crop"
     shape: Literal["centre square"] = "centre square"
+
+    def told(self) -> str:
+        """In words."""
+        return "cut out the centred square"
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) -> (S, S, C), S the shorter side."""
@@ -95,6 +112,13 @@ class Resize(_Step):
     border: Literal["weights renormalised"] = "weights renormalised"
     rounding: Literal["uint8", "none"]
 
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"resize to {self.width} × {self.height} pixels: bilinear, with a filter as wide as the reduction, "
+            f"half-pixel centres{', rounded to whole values' if self.rounding == 'uint8' else ''}"
+        )
+
     def apply(self, image: Image) -> Image:
         """(H, W, C) -> (height, width, C), of the same type."""
         size = (self.height, self.width)
@@ -115,6 +139,13 @@ class Pixels(_Step):
     channels: int = Field(ge=1)
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["HWC"] = "HWC"
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"that is {self.width} × {self.height} pixels of {self.channels} "
+            f"channel{'s' * (self.channels > 1)}, whole values from 0 to 255"
+        )
 
     def apply(self, image: Image) -> Image:
         """The image itself.
@@ -137,6 +168,10 @@ class UnitRange(_Step):
     step: Literal["scale"] = "scale"
     divide_by: Literal[255] = 255
     dtype: Literal["float32"] = "float32"
+
+    def told(self) -> str:
+        """In words."""
+        return f"divide by {self.divide_by}"
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) uint8 -> float32."""
@@ -161,6 +196,12 @@ class Normalise(_Step):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations; there is one of each a channel")
         return self
 
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"subtract {', '.join(f'{m:.6g}' for m in self.mean)}, divide by {', '.join(f'{v:.6g}' for v in self.std)}"
+        )
+
     def apply(self, image: Image) -> Image:
         """(H, W, C) float32 -> float32."""
         return (image - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
@@ -171,6 +212,10 @@ class ChannelsFirst(_Step):
 
     step: Literal["layout"] = "layout"
     layout: Literal["CHW"] = "CHW"
+
+    def told(self) -> str:
+        """In words."""
+        return "put the channels first"
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) -> (C, H, W), contiguous."""

@@ -128,6 +128,7 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
         class_names=found.class_names,
         augment=POLICIES["natural"],
         decoding=found.rule,
+        files=found.files,
         left_out=found.left_out,
         notes=found.notes,
         warnings=found.warnings,

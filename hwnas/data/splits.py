@@ -62,7 +62,7 @@ def partition(whole: ArrayDataset, rows: Sequence[Int64Array], *, in_place: bool
     _permute_(whole.images, np.concatenate(rows))
     ends = np.cumsum([len(r) for r in rows])
     return [
-        ArrayDataset(images=whole.images[end - len(r) : end], labels=whole.labels[r])
+        ArrayDataset(images=whole.images[end - len(r) : end], labels=whole.labels[r], files=whole.files_at(r))
         for r, end in zip(rows, ends.tolist(), strict=True)
     ]
 

@@ -2,7 +2,7 @@
 
     model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
     reference.onnx        the fixed network that times the machine's drift
-    samples.safetensors   a few inputs with the outputs torch computed for them
+    samples.safetensors   a few images as they were found, as the network takes them, and what torch computed for them
     manifest.json         everything else (`Manifest`), and the checksums of the files above and of itself
     report.html           the same for people
 
@@ -10,6 +10,7 @@ It is enough to verify the network again on a machine that has only the runtime.
 never know torch, tables or search.
 """
 
+from hwnas.deployment.loading import LoadedDeployment, Prediction, load
 from hwnas.deployment.manifest import (
     MANIFEST,
     SCHEMA,
@@ -39,12 +40,15 @@ __all__ = [
     "DeviceInfo",
     "InputInfo",
     "Latency",
+    "LoadedDeployment",
     "Manifest",
     "Measured",
     "Parity",
     "PrecisionGain",
+    "Prediction",
     "Samples",
     "TensorInfo",
     "check_files",
     "checked_artefact",
+    "load",
 ]

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment.samples import SAMPLES
 from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_document
@@ -21,7 +22,7 @@ from hwnas.integrity import open_document
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 2
-_UNSEALED_SCHEMA = 1  # without a checksum
+_FIRST_SCHEMA = 1  # without a checksum, and without every step of the preprocessing
 MANIFEST = "manifest.json"
 _LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
 _MOST_THREADS = 4096
@@ -146,12 +147,9 @@ class ArtefactInfo(_Section):
 
 
 class InputInfo(_Section):
-    """How an image becomes the network's input: (H, W, C) uint8 -> (C, H, W) float32."""
+    """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32."""
 
     shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
 
 
 class DeviceInfo(_Section):
@@ -170,7 +168,15 @@ class DeviceInfo(_Section):
 
 
 class Manifest(_Section):
-    """Everything a deployment promises and what was found. Units stand in the names."""
+    """Everything a deployment promises and what was found. Units stand in the names.
+
+    Attributes:
+        preprocessing: every step from an image to the input; None in a manifest of schema 1 alone, which did not keep
+            them all.
+        samples_sha256: empty in a manifest of schema 1 alone.
+        companions: what the board runs instead, where the maker's compiler makes it.
+        runs: what really runs: provider, operators, fallbacks.
+    """
 
     schema_number: int
     space: str
@@ -188,13 +194,20 @@ class Manifest(_Section):
     reference: ArtefactInfo
     reference_ms: float
     input: InputInfo
+    preprocessing: Preprocessing | None = None
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
-    samples_sha256: str = ""  # empty in a manifest of schema 1 alone
-    companions: tuple[ArtefactInfo, ...] = ()  # what the board runs instead, where the maker's compiler makes it
-    runs: dict[str, str] = {}  # what really runs: provider, operators, fallbacks
+    samples_sha256: str = ""
+    companions: tuple[ArtefactInfo, ...] = ()
+    runs: dict[str, str] = {}
     precision_gain: PrecisionGain | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        if self.is_sealed and (self.preprocessing is None or not self.samples_sha256):
+            raise ValueError("the steps of the preprocessing or the checksum of the samples are missing")
+        return self
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` with its checksum, whole."""
@@ -203,7 +216,7 @@ class Manifest(_Section):
     @property
     def is_sealed(self) -> bool:
         """Whether a changed manifest or changed samples are noticed: not with a manifest of schema 1."""
-        return self.schema_number != _UNSEALED_SCHEMA
+        return self.schema_number != _FIRST_SCHEMA
 
     @property
     def files(self) -> Iterator[ArtefactInfo]:
@@ -228,8 +241,12 @@ class Manifest(_Section):
         except ValueError as e:
             raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
         schema = value.get("schema_number")
-        if schema not in (_UNSEALED_SCHEMA, SCHEMA):
-            raise ArtefactError(f"{path} has schema {as_written(schema)}; this version reads {SCHEMA}")
+        if type(schema) is not int or schema not in (_FIRST_SCHEMA, SCHEMA):
+            raise ArtefactError(
+                f"{path} has schema {as_written(schema)}; this version reads {_FIRST_SCHEMA} and {SCHEMA}"
+            )
+        if schema == _FIRST_SCHEMA:
+            value = _without_partial_preprocessing(value)
         try:
             return cls.model_validate(value)
         except ValidationError as e:
@@ -255,6 +272,14 @@ class Manifest(_Section):
             options=dict(d.options),
             connection={} if here else dict(d.connection),
         )
+
+
+def _without_partial_preprocessing(value: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of schema 1: of the steps it held the last few only, which mislead without the others."""
+    given = value.get("input")
+    if isinstance(given, dict):
+        given = {name: v for name, v in given.items() if name not in ("mean", "std", "interpolation")}
+    return {name: v for name, v in value.items() if name != "preprocessing"} | {"input": given}
 
 
 def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Artefact:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hwnas.data.preprocess import Preprocessing
 from hwnas.errors import ArtefactError
 from hwnas.files import write_whole
-from hwnas.foreign import ForeignFileError, inner_path
+from hwnas.foreign import ForeignFileError, inner_path, read_foreign
 from hwnas.types import Array
 
 SAMPLES = "samples.safetensors"
 _LARGEST_BYTES = 1 << 30  # they are a few images
+_JPEG = b"\xff\xd8"
+
+RawImage = bytes | Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,10 +26,13 @@ class Samples:
     """What a deployment is verified on.
 
     Attributes:
+        raw: the images before any step: a file's content, or (H, W, C) uint8 pixels; none in a deployment of the first
+            schema.
         inputs: (N, C, H, W) float32, as the network takes them.
         outputs: (N, classes) float32 logits.
     """
 
+    raw: tuple[RawImage, ...]
     inputs: Array
     outputs: Array
 
@@ -32,26 +40,83 @@ class Samples:
         """Write them into a deployment, whole."""
         from safetensors.numpy import save
 
-        write_whole(Path(folder) / SAMPLES, save({"inputs": self.inputs, "outputs": self.outputs}))
+        raw = {
+            f"raw.{i}": np.frombuffer(image, np.uint8) if isinstance(image, bytes) else np.ascontiguousarray(image)
+            for i, image in enumerate(self.raw)
+        }
+        stored = {"inputs": self.inputs, "outputs": self.outputs, **raw}
+        write_whole(Path(folder) / SAMPLES, save(stored))
 
     @classmethod
-    def read(cls, folder: Path) -> Samples:
+    def read(cls, folder: Path, *, raw: bool = True) -> Samples:
         """The samples of a deployment.
+
+        Args:
+            folder: of the deployment.
+            raw: it has images as they were before any step.
 
         Raises:
             ArtefactError: the file is missing or damaged.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         path = Path(folder) / SAMPLES
         try:
-            if inner_path(Path(folder), SAMPLES).stat().st_size > _LARGEST_BYTES:
-                raise ForeignFileError(f"it is larger than {_LARGEST_BYTES:,} bytes")
-            stored = load_file(path)
+            data = read_foreign(inner_path(Path(folder), SAMPLES), limit_bytes=_LARGEST_BYTES)
+            stored = load(data)
+            images = tuple(_raw(stored[f"raw.{i}"]) for i in range(sum(name.startswith("raw.") for name in stored)))
             inputs, outputs = stored["inputs"], stored["outputs"]
         except (OSError, ForeignFileError, SafetensorError, KeyError) as e:
             raise ArtefactError(f"{path} is missing or damaged ({e}); export the network again") from e
-        if inputs.ndim != 4 or outputs.ndim != 2 or len(inputs) != len(outputs) or inputs.dtype != np.float32:
+        right = inputs.ndim == 4 and outputs.ndim == 2 and len(inputs) == len(outputs) and inputs.dtype == np.float32
+        if not right or (raw and len(images) != len(inputs)):
             raise ArtefactError(f"{path} holds other arrays than expected; export the network again")
-        return cls(inputs=inputs, outputs=outputs)
+        return cls(raw=images, inputs=inputs, outputs=outputs)
+
+    def preprocessing_problems(self, steps: Preprocessing) -> list[str]:
+        """What is wrong with steps that shall lead from the raw images to the inputs; empty if nothing is.
+
+        Decoders of JPEG may differ by a level or two; everything else must be equal to 1e-5 of the inputs' range.
+
+        Raises:
+            DataError: an image cannot be read by these steps.
+        """
+        span = max(1.0, float(np.abs(self.inputs).max()))
+        for i, (image, expected) in enumerate(zip(self.raw, self.inputs, strict=True)):
+            found = steps.apply(image)
+            if found.shape != expected.shape:
+                return [f"preprocessing leads to the shape {found.shape}, the network takes {expected.shape}"]
+            lossy = isinstance(image, bytes) and image.startswith(_JPEG)
+            difference = np.abs(found - expected)
+            worst, allowed = (difference.mean(), 0.01) if lossy else (difference.max(), 1e-5)
+            if not worst <= allowed * span:
+                return [f"preprocessing of sample {i} differs by {worst:.2g} from what the network was tested with"]
+        return []
+
+
+def _raw(stored: Array) -> RawImage:
+    if stored.dtype != np.uint8 or stored.ndim not in (1, 3):
+        raise KeyError("an image is neither a file nor pixels")
+    return stored.tobytes() if stored.ndim == 1 else stored
+
+
+def raw_images(pixels: Array, files: Sequence[Path] | None, *, limit_bytes: int) -> tuple[RawImage, ...]:
+    """Images as they were found: their files' content, as long as all together stay within a size; else their pixels.
+
+    Args:
+        pixels: (N, H, W, C) uint8.
+        files: they come from; None: from none.
+        limit_bytes: of all files' content.
+    """
+    raw: list[RawImage] = []
+    left = limit_bytes
+    for i, image in enumerate(pixels):
+        path = Path(files[i]) if files is not None else None
+        if path is not None and path.is_file() and path.stat().st_size <= left:
+            content = path.read_bytes()
+            left -= len(content)
+            raw.append(content)
+        else:
+            raw.append(image.copy())
+    return tuple(raw)

@@ -84,7 +84,8 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
         reference=ArtefactInfo.of(reference, path=kept_reference),
         reference_ms=reference_ms,
-        input=InputInfo(shape=candidate.plain.in_shape, mean=work.data.mean, std=work.data.std),  # type: ignore[arg-type]
+        input=InputInfo(shape=candidate.plain.in_shape),  # type: ignore[arg-type]
+        preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),
         provenance=_provenance(bench, answer),

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwnas.data import Preprocessing
 from hwnas.deployment import Accuracy, Parity, Samples
+from hwnas.deployment.samples import raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
@@ -21,7 +23,8 @@ from hwnas.types import Array, Artefact
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
 
-N_SAMPLES = 16  # inputs stored with their outputs
+N_SAMPLES = 16  # images stored with their outputs
+_FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class TestResult:
     Attributes:
         accuracy: in torch and through the runtime.
         parity: how far the two agree.
+        preprocessing: every step from an image to the network's input.
         samples: what ships to verify it on.
     """
 
@@ -38,6 +42,7 @@ class TestResult:
 
     accuracy: Accuracy
     parity: Parity
+    preprocessing: Preprocessing
     samples: Samples
 
 
@@ -72,6 +77,19 @@ def test_candidate(
         )
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
+    steps = _preprocessing(work, candidate)
+    test = work.data.test
+    files = None if test.files is None else [test.files[i] for i in agreed]
+    samples = Samples(
+        raw=raw_images(test.images[agreed], files, limit_bytes=_FILES_BYTES),
+        inputs=inputs[agreed].copy(),
+        outputs=expected[agreed].copy(),
+    )
+    if problems := samples.preprocessing_problems(steps):
+        raise VerificationError(
+            f"the steps of the manifest do not lead to the images that were tested: {problems[0]}; did image files "
+            "change meanwhile?"
+        )
     accuracy = Accuracy(
         validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
         validation_fp32=evaluator.accuracy(candidate.plain, resolution=candidate.resolution),
@@ -83,5 +101,13 @@ def test_candidate(
     return TestResult(
         accuracy=accuracy,
         parity=Parity(max_abs_diff=difference, top1_agreement=agreement, n=len(labels)),
-        samples=Samples(inputs=inputs[agreed].copy(), outputs=expected[agreed].copy()),
+        preprocessing=steps,
+        samples=samples,
     )
+
+
+def _preprocessing(work: Workspace, candidate: Candidate) -> Preprocessing:
+    """What was done to the images of the run, from their files or arrays to this network's input."""
+    data = work.data
+    shape = (*data.native_size, data.in_channels)
+    return Preprocessing.of(data.decoding, shape=shape, mean=data.mean, std=data.std, resolution=candidate.resolution)

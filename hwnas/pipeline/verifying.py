@@ -52,12 +52,13 @@ def verify(
     check_files(folder, manifest)
     if not manifest.is_sealed:
         console.warn(
-            "this deployment is of a version of hwnas without checksums: whether its manifest or samples changed since "
-            "cannot be told; export the network again to have them"
+            "this deployment is of a version of hwnas without checksums and without every step from an image to the "
+            "network's input: whether its manifest or samples changed since cannot be told, and the steps are not "
+            "verified; export the network again to have both"
         )
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
-    samples = Samples.read(folder)
+    samples = Samples.read(folder, raw=manifest.is_sealed)
     expected = samples.outputs
     with Worker(target) as worker:
         context = dict(worker.context())
@@ -70,6 +71,8 @@ def verify(
     exact = computes_exactly(manifest.precision, context)
     problems = parity_problems(exact, difference, agreement, scale=float(np.abs(expected).max()))
     values = measured_values(statistic, artefact)
+    if manifest.preprocessing is not None:
+        problems += samples.preprocessing_problems(manifest.preprocessing)
     problems += limit_problems(values, manifest.limits)
     if not same:
         console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")

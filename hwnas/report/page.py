@@ -87,6 +87,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "gains": tables.gains(m),
         "slow_blocks": tables.slow_blocks(m),
         "latency_source": m.measured.source,
+        "steps": tables.steps(m),
         "given": tables.stored_as(m.artefact.input),
         "taken": tables.stored_as(m.artefact.output),
         "runs": tables.facts(m.runs),

@@ -190,6 +190,11 @@ def stored_as(tensor: TensorInfo) -> str:
     return "".join(f", {part}" for part in parts)
 
 
+def steps(manifest: Manifest) -> tuple[str, ...]:
+    """From an image to the input, step by step, in words; empty where the manifest does not hold them."""
+    return tuple(step.told() for step in manifest.preprocessing.root) if manifest.preprocessing is not None else ()
+
+
 def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """The network against its own fp32 form."""
     gain = manifest.precision_gain

@@ -14,27 +14,10 @@ import pytest
 
 from hwnas import pipeline
 from hwnas.deployment import MANIFEST, SAMPLES
-from hwnas.errors import ArtefactError, ConfigError, MeasurementError, VerificationError
-from hwnas.files import read_document, sha256_file, write_document
+from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
 from hwnas.pipeline.verifying import compare, computes_exactly, limit_problems, parity_problems
 from hwnas.types import Device
-from tests.runs import FinishedRun, ReadConsole, hwnas
-
-
-def rewrite(deployment: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as one who means it would, with a sound checksum."""
-    value = read_document(deployment / MANIFEST)
-    change(value)
-    write_document(deployment / MANIFEST, value)
-
-
-def rewrite_samples(deployment: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Likewise the samples, which the manifest signs for."""
-    from safetensors.numpy import load_file, save_file
-
-    path = deployment / SAMPLES
-    save_file(change(load_file(path)), path)
-    rewrite(deployment, lambda m: m.update(samples_sha256=sha256_file(path)))
+from tests.runs import FinishedRun, ReadConsole, as_of_the_first_schema, hwnas, rewrite_manifest, rewrite_samples
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +46,7 @@ def test_torch_is_really_missing_there(without_torch: dict[str, str], finished: 
 
 
 def test_a_promise_that_is_not_kept_exits_with_4(deployment: Path) -> None:
-    rewrite(deployment, lambda m: m["limits"].update(latency_ms=0.9 * m["measured"]["latency_ms"]["median"]))
+    rewrite_manifest(deployment, lambda m: m["limits"].update(latency_ms=0.9 * m["measured"]["latency_ms"]["median"]))
     done = hwnas("verify", deployment, "--json")
     assert done.returncode == 4
     document = json.loads(done.stdout)
@@ -92,14 +75,14 @@ def test_verifying_changes_nothing(deployment: Path) -> None:
 def test_a_machine_that_is_slow_for_now_is_corrected_for(deployment: Path) -> None:
     """The reference model in the same rounds is as slow: it is drift."""
     usual = pipeline.verify(deployment, console=ReadConsole())["latency_ms"]
-    rewrite(deployment, lambda m: m["device"]["options"].update(speed=0.5))
+    rewrite_manifest(deployment, lambda m: m["device"]["options"].update(speed=0.5))
     slow = pipeline.verify(deployment, console=ReadConsole())["latency_ms"]
     assert slow["drift"] == pytest.approx(2.0 * usual["drift"], rel=0.1)
     assert slow["fastest"] == pytest.approx(usual["fastest"], rel=0.1)
 
 
 def test_a_slower_device_misses_the_limit(deployment: Path) -> None:
-    rewrite(deployment, lambda m: m["device"]["options"].update(speed=0.5, hardware="a slower processor"))
+    rewrite_manifest(deployment, lambda m: m["device"]["options"].update(speed=0.5, hardware="a slower processor"))
     console = ReadConsole()
     with pytest.raises(VerificationError, match=r"latency_ms is .*, the limit "):
         pipeline.verify(deployment, console=console)
@@ -107,7 +90,7 @@ def test_a_slower_device_misses_the_limit(deployment: Path) -> None:
 
 
 def test_a_faster_device_keeps_it_by_its_own_clock(deployment: Path) -> None:
-    rewrite(deployment, lambda m: m["device"]["options"].update(speed=2.0, hardware="a faster processor"))
+    rewrite_manifest(deployment, lambda m: m["device"]["options"].update(speed=2.0, hardware="a faster processor"))
     made = json.loads((deployment / MANIFEST).read_text())["measured"]["latency_ms"]["median"]
     result = pipeline.verify(deployment, console=ReadConsole())
     assert result["same_context"] is False
@@ -116,7 +99,7 @@ def test_a_faster_device_keeps_it_by_its_own_clock(deployment: Path) -> None:
 
 
 def test_all_that_fails_is_told(deployment: Path) -> None:
-    rewrite(deployment, lambda m: m["limits"].update(latency_ms=1e-6, size_bytes=10))
+    rewrite_manifest(deployment, lambda m: m["limits"].update(latency_ms=1e-6, size_bytes=10))
     with pytest.raises(VerificationError, match=r"latency_ms is .*; size_bytes is .*, the limit 10"):
         pipeline.verify(deployment, console=ReadConsole())
 
@@ -171,7 +154,7 @@ def test_one_flipped_bit_of_any_file_is_noticed(
     "change",
     [
         lambda m: m["limits"].update(latency_ms=9.9),
-        lambda m: m["input"].update(mean=[0.9] * len(m["input"]["mean"])),
+        lambda m: next(s for s in m["preprocessing"] if s["step"] == "normalise").update(mean=[0.9]),
         lambda m: m["classes"].__setitem__(0, m["classes"][1]),
         lambda m: m["measured"]["latency_ms"].update(fastest=1e-6),
     ],
@@ -187,13 +170,24 @@ def test_a_changed_limit_mean_class_or_time_of_a_manifest_is_noticed(
         pipeline.verify(deployment, console=ReadConsole())
 
 
-def test_a_deployment_without_checksums_is_verified_and_told_as_such(deployment: Path) -> None:
-    value = read_document(deployment / MANIFEST)
-    del value["samples_sha256"]
-    (deployment / MANIFEST).write_text(json.dumps({**value, "schema_number": 1}))
+def test_a_deployment_of_the_first_schema_is_verified_as_far_as_it_goes(deployment: Path) -> None:
+    as_of_the_first_schema(deployment)
     console = ReadConsole()
     assert "verified" in pipeline.verify(deployment, console=console)["title"]
-    assert "without checksums" in console.said
+    assert "without checksums and without every step" in console.said
+
+
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [("pixels", {"height": 9}), ("normalise", {"mean": [0.31]}), ("normalise", {"std": [0.4]})],
+)
+def test_a_changed_step_of_the_preprocessing_fails(step: str, change: dict[str, object], deployment: Path) -> None:
+    def changed(manifest: dict[str, Any]) -> None:
+        next(s for s in manifest["preprocessing"] if s["step"] == step).update(change)
+
+    rewrite_manifest(deployment, changed)
+    with pytest.raises((VerificationError, DataError), match=r"preprocessing|the network was trained on"):
+        pipeline.verify(deployment, console=ReadConsole())
 
 
 def test_samples_of_another_shape_are_damage(deployment: Path) -> None:
@@ -288,14 +282,14 @@ def contacted(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
 def test_no_board_is_contacted_that_the_user_has_not_confirmed(
     deployment: Path, contacted: list[Mapping[str, Any]]
 ) -> None:
-    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    rewrite_manifest(deployment, lambda m: m["device"].update(connection=BOARD))
     with pytest.raises(ConfigError, match=r"contact a board \(transport ssh, host pi@board.*--device.*--trust.*--here"):
         pipeline.verify(deployment, console=ReadConsole())
     assert contacted == []
 
 
 def test_a_manifest_that_is_trusted_leads_to_its_board(deployment: Path, contacted: list[Mapping[str, Any]]) -> None:
-    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    rewrite_manifest(deployment, lambda m: m["device"].update(connection=BOARD))
     with pytest.raises(MeasurementError, match="started"):
         pipeline.verify(deployment, console=ReadConsole(), trust=True)
     assert contacted == [BOARD]
@@ -304,7 +298,7 @@ def test_a_manifest_that_is_trusted_leads_to_its_board(deployment: Path, contact
 def test_the_users_own_description_takes_the_place_of_the_manifests_connection(
     deployment: Path, contacted: list[Mapping[str, Any]], tmp_path: Path
 ) -> None:
-    rewrite(deployment, lambda m: m["device"].update(connection=BOARD))
+    rewrite_manifest(deployment, lambda m: m["device"].update(connection=BOARD))
     own = tmp_path / "mine.toml"
     own.write_text('schema = 1\nruntime = "fake"\n[connection]\ntransport = "adb"\nserial = "S1"\n')
     with pytest.raises(MeasurementError, match="started"):
@@ -328,7 +322,7 @@ def test_the_users_own_description_takes_the_place_of_the_manifests_connection(
 def test_what_a_manifest_says_of_its_device_is_checked_even_if_it_is_trusted(
     deployment: Path, contacted: list[Mapping[str, Any]], key: str, value: object, words: str
 ) -> None:
-    rewrite(deployment, lambda m: m["device"].update({key: value}))
+    rewrite_manifest(deployment, lambda m: m["device"].update({key: value}))
     with pytest.raises(ConfigError, match=words):
         pipeline.verify(deployment, console=ReadConsole(), trust=True)
     assert contacted == []
@@ -353,7 +347,7 @@ def test_a_manifest_leads_to_no_file_outside_its_folder(
     }[how]
     if how == "link":
         (deployment / name).symlink_to(outside)
-    rewrite(deployment, lambda m: m[file].update(path=named))
+    rewrite_manifest(deployment, lambda m: m[file].update(path=named))
     with pytest.raises(ArtefactError, match=r"out of the folder|symbolic link|damaged"):
         pipeline.verify(deployment, console=ReadConsole())
     assert contacted == []

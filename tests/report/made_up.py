@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.data import Preprocessing
 from hwnas.deployment import SCHEMA, Manifest
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs
 from hwnas.search.study import FailedTrial, Study
@@ -95,7 +96,9 @@ def manifest(**changes: Any) -> Manifest:
         "artefact": {"path": "model.onnx", "format": "onnx", "sha256": HASH, "size_bytes": 61_284},
         "reference": {"path": "reference.onnx", "format": "onnx", "sha256": HASH[::-1], "size_bytes": 12_000},
         "reference_ms": 0.2104,
-        "input": {"shape": (1, 24, 24), "mean": (0.3053,), "std": (0.3767,)},
+        "input": {"shape": (1, 24, 24)},
+        "preprocessing": Preprocessing.of(None, shape=(8, 8, 1), mean=(0.3053,), std=(0.3767,), resolution=(24, 24)),
+        "samples_sha256": HASH,
         "classes": tuple(map(str, range(10))),
         "rejected": (
             {

@@ -283,7 +283,7 @@ def test_a_quantized_input_says_how_to_fill_it() -> None:
     tensor = {"layout": "NHWC", "dtype": "int8", "scale": 0.0078125, "zero_point": -3}
     artefact = {"path": "m.tflite", "format": "tflite", "sha256": made_up.HASH, "size_bytes": 9, "input": tensor}
     text = rendered(manifest=made_up.manifest(artefact=artefact)).text
-    assert "bilinear, laid out (H, W, C), as int8: round(x / 0.0078125) −3" in text
+    assert "float32, laid out (H, W, C), as int8: round(x / 0.0078125) −3" in text
 
 
 def test_what_the_board_runs_instead_is_named() -> None:

@@ -1,0 +1,154 @@
+"""A deployment in use: from an image to its class, without torch, by the runtime here.
+
+    with hwnas.deployment.load("deployments/cpu_best") as network:
+        network.predict("photo.jpg").class_name
+
+Knows manifests and runtimes' adapters; must never know torch, tables or search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from hwnas import registry
+from hwnas.data.preprocess import Preprocessing
+from hwnas.deployment.manifest import Manifest, checked_artefact
+from hwnas.errors import ArtefactError
+from hwnas.types import Array, Artefact, Runtime, Session
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+AnyImage: TypeAlias = "Path | str | bytes | PillowImage | Array"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a network says of one image.
+
+    Attributes:
+        class_name: of the highest score.
+        scores: class name -> share, in the order of the classes; they sum to 1 (softmax of the logits).
+        logits: class name -> the network's output.
+    """
+
+    class_name: str
+    scores: dict[str, float]
+    logits: dict[str, float]
+
+
+class LoadedDeployment:
+    """A deployment that predicts. Use as a context manager, or `close` it: it holds the runtime's memory.
+
+    The artefact runs in this process, on this machine, whatever board it was made for. One thread at a time.
+
+    Attributes:
+        manifest: what was promised and found.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, artefact: Artefact, steps: Preprocessing) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._artefact = artefact
+        self._steps = steps
+        self._session: Session | None = None
+
+    def __enter__(self) -> LoadedDeployment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the runtime's memory."""
+        if self._session is not None:
+            self._session.__exit__(None, None, None)
+            self._session = None
+
+    def preprocess(self, image: AnyImage) -> Array:
+        """The network's input for one image: every step of the manifest's `preprocessing`, in order.
+
+        Args:
+            image: a path, a file's content, a Pillow image, or an array of pixels, (H, W) or (H, W, C) uint8, turned as
+                it is to be seen.
+
+        Returns:
+            (C, H, W) float32.
+
+        Raises:
+            DataError: it is no such image, or not like those that the network was trained on.
+        """
+        return self._steps.apply(image)
+
+    def preprocess_batch(self, images: Iterable[AnyImage]) -> Array:
+        """(N, C, H, W) float32, see `preprocess`."""
+        prepared = [self.preprocess(image) for image in images]
+        return np.stack(prepared) if prepared else np.empty((0, *self.manifest.input.shape), np.float32)
+
+    def predict(self, image: AnyImage) -> Prediction:
+        """The class of one image, and its score.
+
+        Raises:
+            DataError: as for `preprocess`.
+            HwnasError: the runtime is not installed here, or refuses the artefact.
+        """
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Iterable[AnyImage]) -> list[Prediction]:
+        """The classes of several images, see `predict`."""
+        logits = self.logits(self.preprocess_batch(images))
+        return [self._prediction(row) for row in logits]
+
+    def logits(self, inputs: Array) -> Array:
+        """(N, C, H, W) float32 as `preprocess_batch` gives -> (N, classes) float32."""
+        from hwnas.measure.interface import from_artefact, to_artefact
+
+        if not len(inputs):
+            return np.empty((0, len(self.manifest.classes)), np.float32)
+        (outputs,) = self._opened().run([to_artefact(inputs, self._artefact.input)])
+        return from_artefact(outputs, self._artefact.output)
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            runtime: Runtime = registry.load("runtimes", self.manifest.runtime)()
+            self._session = runtime.load(self._artefact, self.manifest.described_device(here=True)).__enter__()
+        return self._session
+
+    def _prediction(self, logits: Array) -> Prediction:
+        classes = self.manifest.classes
+        powers = np.exp(logits.astype(np.float64) - logits.max())
+        shares = powers / powers.sum()
+        return Prediction(
+            class_name=classes[int(logits.argmax())],
+            scores={name: float(share) for name, share in zip(classes, shares, strict=True)},
+            logits={name: float(value) for name, value in zip(classes, logits, strict=True)},
+        )
+
+
+def load(folder: Path | str) -> LoadedDeployment:
+    """A deployment, to be used here; nothing is measured or contacted.
+
+    Args:
+        folder: with the manifest and the artefact.
+
+    Raises:
+        ArtefactError: the folder is no deployment, a file of it is missing or changed, or it was made when manifests
+            did not hold every step of the preprocessing.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    if manifest.preprocessing is None:
+        raise ArtefactError(
+            f"{folder} has schema {manifest.schema_number}, which does not hold every step from an image to the "
+            "network's input; export the network again"
+        )
+    artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
+    return LoadedDeployment(folder, manifest, artefact, manifest.preprocessing)
