@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _RATE_WINDOW_S = 60.0
 _LINE_EVERY_S = 10.0  # where there is no terminal to draw on
+_COMMAND = re.compile(r"`[^`]*`|\bhwnas [a-z].*$")  # in a text: within backticks, or up to its end
+_HELD = "\0"  # a space that is no place to break
 _REDRAWS_PER_S = 4.0  # few: drawing competes with what is being measured
 
 
@@ -205,7 +208,9 @@ class Console:
                 self._line(latest)
 
     def _line(self, text: str, *, prefix: str = "", style: str = "") -> None:
-        self._print(self._err, Text(prefix, style=style) + Text(_lines_of(text)))
+        shown = Text("\n".join(_fitting(f"{prefix}{text}", self._err)))
+        shown.stylize(style, 0, len(prefix))
+        self._print(self._err, shown)
 
     def _table(self, where: RichConsole, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         rule = "─" if where.encoding.lower().startswith("utf") else "-"
@@ -234,7 +239,8 @@ def _fitting(text: str, where: RichConsole) -> list[str]:
     lines = _lines_of(text).split("\n")
     if not where.is_terminal:
         return lines
-    return [part for line in lines for part in ([line] if "hwnas " in line else wrap(line, width=where.width))]
+    held = [_COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line) for line in lines]
+    return [part.replace(_HELD, " ") for line in held for part in wrap(line, width=where.width)]
 
 
 def _lines_of(text: str) -> str:

@@ -189,3 +189,21 @@ def test_json_of_foreign_texts_is_whole_and_holds_no_escape_sequence() -> None:
     made.result({"name": FOREIGN, "path": "\udcff", "smile": "😀"})
     assert not any(c in out.getvalue() for c in "\x1b\x07\x9b\u202e\udcff")
     assert json.loads(out.getvalue()) == {"name": FOREIGN, "path": "\udcff", "smile": "😀"}
+
+
+def test_on_a_terminal_texts_are_broken_between_words_and_commands_stay_whole() -> None:
+    err = io.StringIO()
+    made = Console(stderr=RichConsole(file=err, force_terminal=True, width=30, color_system=None))
+    made.warn("no network of the study keeps it; ask `hwnas query there` or: hwnas search folder --limit latency_ms=2")
+    assert err.getvalue().splitlines() == [
+        "warning: no network of the",
+        "study keeps it; ask",
+        "`hwnas query there` or:",
+        "hwnas search folder --limit latency_ms=2",
+    ]
+
+
+def test_where_programs_read_a_text_is_one_line() -> None:
+    made, _, err = console(Clock())
+    made.error("word " * 100)
+    assert err.getvalue().count("\n") == 1
