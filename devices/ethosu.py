@@ -9,7 +9,6 @@ torch, or what a model is for.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.files import write_whole
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
+from hwnas.scratch import scratch
 from hwnas.types import Array, Artefact, Device, Option, Session
 
 from ._shared import listing
@@ -94,8 +94,8 @@ class EthosURuntime:
         """
         self.load(artefact, device).__exit__(None, None, None)  # with all its checks
         path = folder / f"{artefact.path.stem}_vela.tflite"
-        with tempfile.TemporaryDirectory(prefix="hwnas-ethos-u-") as scratch:
-            output = Path(scratch, path.name)
+        with scratch("ethos-u") as made:
+            output = made / path.name
             request = {"path": str(artefact.path.resolve()), "sha256": artefact.sha256, "output": str(output)}
             self._tools.ask("compile", {**request, **_system(_options(device))}, about=str(artefact.path))
             write_whole(path, output.read_bytes())
@@ -135,7 +135,7 @@ class EthosUSession:
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Outputs of the same file by tflite-micro's reference kernels, sample by sample."""
         self._check_open()
-        with tempfile.TemporaryDirectory(prefix="hwnas-ethos-u-") as folder:
+        with scratch("ethos-u") as folder:
             source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
             np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
             request = {**self._model, "inputs": str(source), "outputs": str(target)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
+from hwnas.scratch import scratch
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
 
 from ._onnx_providers import Provider, check_available, check_placement, placement, provider_of
@@ -200,7 +200,7 @@ class OnnxSession:
 
     def _operators(self) -> Counter[str]:
         """Operators executed in one run, from ONNX Runtime's own profile: it needs no parser of models."""
-        with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+        with scratch("operators") as folder:
             session = _create(self._path, self._provider, profile=Path(folder, "profile"))
             session.run(None, _random_inputs(session, self._path))
             events = json.loads(Path(session.end_profiling()).read_text())

@@ -6,7 +6,6 @@ Knows artefacts, devices and the measuring process; never models or tables (resu
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.measure.protocol import ReplyError
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
+from hwnas.scratch import scratch
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
 
 _REFERENCE_BOUTS, _REFERENCE_PAUSE_S = 8, 0.25
@@ -132,7 +132,7 @@ class Worker:
         """
         self._link.load("run", artefact, timeout_s=timeout_s)
         try:
-            with tempfile.TemporaryDirectory(prefix="hwnas-run-") as folder:
+            with scratch("run") as folder:
                 source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
                 np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
                 n = self._link.run("run", inputs=source, outputs=target, timeout_s=timeout_s)

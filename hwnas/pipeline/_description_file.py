@@ -6,7 +6,6 @@ Knows fields and their notes, not where the values come from.
 from __future__ import annotations
 
 import os
-import tempfile
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from hwnas import registry
 from hwnas._toml import Entry, Value, format_section, format_value
 from hwnas.errors import ConfigError
+from hwnas.scratch import scratch
 from hwnas.types import Device, Option
 
 _LINE = 112  # characters
@@ -40,7 +40,7 @@ def check_file(name: str, document: str) -> None:
         ConfigError: a value is wrong.
     """
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="checking the description")
-    with tempfile.TemporaryDirectory(prefix="hwnas-device-") as folder:
+    with scratch("device") as folder:
         path = Path(folder, name)
         path.write_text(document, encoding="utf-8")
         try:

@@ -7,7 +7,6 @@ own: an interrupted audit goes on where it was.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from hwnas.pipeline._audit_rules import Measured, judge
 from hwnas.pipeline._audit_show import audit_result, draw_audit
 from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
+from hwnas.scratch import scratch
 from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 
 __all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
@@ -187,7 +187,7 @@ def _measure_group(
 ) -> tuple[dict[str, Statistic | MeasurementFailure], dict[str, int]]:
     results: dict[str, Statistic | MeasurementFailure] = {}
     artefacts: dict[str, Artefact] = {}
-    with tempfile.TemporaryDirectory(prefix="hwnas-audit-") as folder:
+    with scratch("audit") as folder:
         for i, case in enumerate(group):
             try:
                 path = Path(folder, f"{i}.{work.exporter.format}")

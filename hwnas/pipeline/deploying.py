@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from hwnas.pipeline.searching import make_evaluator
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.query import Answer, query
 from hwnas.report.choice import preference_text
+from hwnas.scratch import scratch
 from hwnas.search import load_study
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _attempt(
 ) -> Path | Rejection:
     """Deploy one network of the study, or say why not."""
     candidate = Candidate.extract(bench.work, evaluator, answer)
-    with tempfile.TemporaryDirectory(prefix="hwnas-candidate-") as folder:
+    with scratch("candidate") as folder:
         # before anything is spent on its weights: latency and size do not depend on them
         _, misses = bench.measure(candidate, candidate.write(bench.work, Path(folder)))
     if misses:

@@ -6,7 +6,6 @@ Knows exporters and the measuring process; not how a network was chosen.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
 from hwnas.pipeline.verifying import VERDICT
 from hwnas.pipeline.workspace import Workspace
+from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def precision_gain(
 
     if "fp32" not in work.device.precisions or all(b.precision == "fp32" for b in blocks):
         return None
-    with tempfile.TemporaryDirectory(prefix="hwnas-gain-") as folder:
+    with scratch("gain") as folder:
         example = torch.zeros(1, *blocks[0].in_shape)
         path = Path(folder, f"fp32.{work.exporter.format}")
         other = work.exporter.export(plain, example, path, precision="fp32")
@@ -86,7 +86,7 @@ def _slow_blocks(
     for block, count in counts.items():
         if block.kind not in _BOUNDARIES:
             forms["fp32"][dataclasses.replace(block, precision="fp32")] = count
-    with tempfile.TemporaryDirectory(prefix="hwnas-blocks-") as folder:
+    with scratch("blocks") as folder:
         suffix = work.exporter.format
         everything = [b for of in forms.values() for b in of]
         artefacts = {

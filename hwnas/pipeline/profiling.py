@@ -6,7 +6,6 @@ where it was.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report.quantities import quantity
+from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 
 _EXPORTED_AT_ONCE = 64  # files on disk at a time
@@ -248,7 +248,7 @@ def _measure(
     keep: Callable[[Mapping[str, Result], Mapping[str, int]], None],
 ) -> tuple[dict[str, Result], dict[str, int]]:
     """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
-    with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+    with scratch("profile") as folder:
         artefacts = {
             key: export(thing, Path(folder, f"{i}.{work.exporter.format}"))
             for i, (key, thing) in enumerate(things.items())

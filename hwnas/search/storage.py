@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import StudyError
 from hwnas.files import open_own
+from hwnas.processes import started
 
 OWNER = "owner"
 _UNOWNED_GRACE_S = 60.0
@@ -191,7 +192,7 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get(OWNER)
     if owner is None:  # killed between making the trial and signing it, or not signed yet
         started = trial.datetime_start or datetime.datetime.min
-        return (datetime.datetime.now() - started).total_seconds() > _UNOWNED_GRACE_S
+        return (datetime.datetime.now() - begun).total_seconds() > _UNOWNED_GRACE_S
     here = _this_process()
     if owner["host"] != here["host"]:
         return False
@@ -199,7 +200,7 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
         return True
     if owner["pid"] == here["pid"] and owner["started"] == here["started"]:
         return str(owner["session"]) not in _live_sessions
-    return _started(int(owner["pid"])) != str(owner["started"])
+    return started(int(owner["pid"])) != str(owner["started"])
 
 
 def _this_process() -> dict[str, str]:
@@ -208,19 +209,5 @@ def _this_process() -> dict[str, str]:
         "host": socket.gethostname(),
         "boot": boot.read_text().strip() if boot.exists() else "",
         "pid": str(os.getpid()),
-        "started": _started(os.getpid()),
+        "started": started(os.getpid()),
     }
-
-
-def _started(pid: int) -> str:
-    """A mark of a living process that a later one with its number does not share; empty if there is none."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        pass  # it lives, under another user
-    except OSError:
-        return ""
-    try:  # field 22 of proc(5): the start time in clock ticks; the name before it may hold spaces
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return "alive"
