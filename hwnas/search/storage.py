@@ -191,7 +191,7 @@ def finish_failed(study: optuna.Study, number: int) -> None:
 def _is_abandoned(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get(OWNER)
     if owner is None:  # killed between making the trial and signing it, or not signed yet
-        started = trial.datetime_start or datetime.datetime.min
+        begun = trial.datetime_start or datetime.datetime.min
         return (datetime.datetime.now() - begun).total_seconds() > _UNOWNED_GRACE_S
     here = _this_process()
     if owner["host"] != here["host"]:
