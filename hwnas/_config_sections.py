@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
@@ -183,7 +183,7 @@ class LimitsConfig(Section):
 
     latency_ms: Positive | None = _optional("at batch 1", example="2.0")
     latency_fraction: Positive | None = _optional(
-        "of the largest network's latency at the widest precision", example="0.5"
+        "share of the largest network's latency at the widest precision, up to 1", example="0.5"
     )
     size_bytes: Positive | None = _optional("of the file", example="300e3")
     macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
@@ -191,6 +191,18 @@ class LimitsConfig(Section):
     peak_memory_bytes: Positive | None = _optional("of the activations, computed", example="100e3")
     memory_bytes: Positive | None = _optional("arena or SRAM, where the device tells", example="200e3")
     energy_mj: Positive | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
+
+    @field_validator("latency_fraction")
+    @classmethod
+    def _a_share(cls, value: float | None) -> float | None:
+        """Above 1 no network of the space can break it: the largest is what it is a share of."""
+        if value is None or value <= 1:
+            return value
+        percent = f"; {value:g} % is {value / 100:g}" if value >= 2 else ""
+        raise ValueError(
+            f"{value:g} is more than 1, the latency of the largest network: 0.5 means half of it{percent}. "
+            f"For a limit above it give latency_ms"
+        )
 
     @model_validator(mode="after")
     def _one_latency(self) -> Self:

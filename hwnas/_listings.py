@@ -16,7 +16,8 @@ from hwnas.pipeline.describing import command_to_name_it, reached
 from hwnas.query import query
 from hwnas.report.choice import missing_error_text, preference_text
 from hwnas.report.quantities import metric_name, quantity
-from hwnas.types import Device
+from hwnas.search.study_file import load_study
+from hwnas.types import Device, Direction
 
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
 
@@ -138,12 +139,16 @@ def best_networks(
         InfeasibleError: no network of the study keeps the limits.
         StudyError: the study cannot be read, or has no such metric.
     """
-    answers = query(_study_file(study, device), limits=limits, metric=metric, top=top, tolerance=tolerance)
+    opened = load_study(_study_file(study, device))
+    answers = query(opened, limits=limits, metric=metric, top=top, tolerance=tolerance)
     first = answers[0]
     metrics = [metric, *(m for m in first.values if m != metric)]
-    asked = ", ".join(f"{metric_name(m)} within {quantity(m, v)}" for m, v in limits.items()) or "without limits"
+    floors = [m for m in limits if opened.directions.get(m) is Direction.MAXIMIZE]
+    asked = ", ".join(
+        f"{metric_name(m)} at {'least' if m in floors else 'most'} {quantity(m, v)}" for m, v in limits.items()
+    )
     return {
-        "title": f"Best {metric_name(metric)}, {asked}",
+        "title": f"Best {metric_name(metric)}, {asked or 'without limits'}",
         "columns": ["trial", *metrics],
         "rows": [(a.number, *(a.values[m] for m in metrics)) for a in answers],
         "notes": [

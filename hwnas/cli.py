@@ -52,7 +52,7 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="METRIC=VALUE",
-        help="At most so much: --limit latency_ms=2. May be repeated.",
+        help="At most so much (of accuracy: at least): --limit latency_ms=2. May be repeated.",
         callback=given,
     ),
 ]

@@ -72,6 +72,15 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[train]\nsteps = 0", "train.steps is 0, but should be greater than or equal to 1"),
         ("[train]\nlearning_rate = nan", "should be a finite number"),
         ("[train]\nsteps = 1\nepochs = 1", "train: give steps or epochs, not both"),
+        ("[limits]\nlatency_fraction = 50", "means half of it; 50 % is 0.5. For a limit above it give latency_ms"),
+        (
+            "[limits]\nlatency_fraction = 1.1",
+            "1.1 is more than 1, the latency of the largest network: 0.5 means half of it. For",
+        ),
+        (
+            "[[budgets]]\nlatency_fraction = 30",
+            "budgets.0.latency_fraction: 30 is more than 1, the latency of the largest",
+        ),
         ("[limits]\nlatency_ms = 1\nlatency_fraction = 0.5", "limits: give latency_ms or latency_fraction, not both"),
         ("[limits]\nlatency_ms = 0", "should be greater than 0"),
         ("[data]\ntest_fraction = 1.0", "should be less than 1"),

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,35 @@ def test_limits_that_can_be_kept_only_one_by_one_name_what_is_left_under_the_oth
     keeps = STUDY.keeps({other: {"latency_ms": latency, "size_bytes": size}[other] * 1.001})
     bound = STUDY.upper.get(e.value.metric, STUDY.values[e.value.metric])
     assert e.value.reachable == pytest.approx(bound[keeps].min())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_value_that_an_error_tells_is_accepted_as_a_limit(seed: int) -> None:
+    """Rounded to nearest it was refused again in 226 of 500."""
+    rng = np.random.default_rng(seed)
+    bounds = {"latency_ms": STUDY.upper["latency_ms"], "size_bytes": STUDY.values["size_bytes"]}
+    limits = {m: float(b.min() * rng.uniform(0.5, 1.1)) for m, b in bounds.items() if rng.random() < 0.7}
+    limits |= {"accuracy": float(STUDY.values["accuracy"].max() * rng.uniform(1.001, 1.2))}  # never kept
+    with pytest.raises(InfeasibleError) as caught:
+        query(STUDY, limits=limits)
+    e = caught.value
+    told = re.search(r"is (\S+); (raise|lower) the limit to that", str(e))
+    if told is not None:
+        assert (told[2] == "lower") is (e.metric == "accuracy")
+        assert e.reachable is not None
+        assert query(STUDY, limits={**limits, e.metric: e.reachable})
+        assert query(STUDY, limits={**limits, e.metric: float(told[1])})
+        return
+    several = dict(re.findall(r"(\w+) = ([0-9.E+-]+)", str(e)))
+    assert len(several) > 1
+    assert query(STUDY, limits={**limits, **{m: float(v) for m, v in several.items()}})
+
+
+def test_the_limit_that_need_be_loosened_least_is_named() -> None:
+    study = made_of([0.9, 0.8], [10.0, 1.0], [1e5, 2e5])
+    with pytest.raises(InfeasibleError, match=r"the limit on size_bytes binds") as e:
+        query(study, limits={"latency_ms": 1.1, "size_bytes": 1.9e5})
+    assert e.value.reachable == 2e5
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,25 @@
 """Which networks keep the limits, and whether any can.
 
-A limit is kept by the upper bound of an estimate. What one limit alone allows is decided exactly; for
-several together there is a search for a proof either way. This module must never know what a metric
-means or how networks are searched.
+A limit is kept by the upper bound of an estimate. What limits allow, alone and together, is decided exactly. This
+module must never know what a metric means or how networks are searched.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.cost.elimination import Factor, optimum
+from hwnas.cost.exact import Cost, Exact, UndecidedError
 from hwnas.cost.model import SlotCost
 from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
 from hwnas.types import CostModel, FloatArray, IntArray, Limit, Option, SearchSpace
 
-_ROUNDS = 40  # of the search for a proof; two or three limits need about five
-_TOLERANCE = 1e-9  # relative: rounding of sums of a few dozen entries
+_SECONDS = 20.0  # for limits taken together; the presets need about one
 
 
 def violations(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> FloatArray:
@@ -53,156 +52,178 @@ def kept(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[
     return np.asarray((violations(encodings, models, limits) <= 0).all(axis=1))
 
 
-def check_reachable(models: Mapping[str, CostModel], limits: Sequence[Limit], space: SearchSpace) -> IntArray | None:
-    """Refuse limits that no network of the space keeps.
-
-    One limit: exact. Several limits: a Lagrangian bound (Geoffrion, 1974). For weights w that add up to 1,
-    a network that keeps all limits has `sum of w * upper / limit <= 1`; where the exact minimum of that sum
-    over the space is above 1, there is none. The weights come from cutting planes: each minimiser found
-    either keeps all limits, which settles the question, or tightens the choice of the next weights. Limits
-    on peaks enter exactly, as forbidden blocks. Between a proof and a witness a gap may remain; then only the
-    search can tell.
+def check_reachable(
+    models: Mapping[str, CostModel], limits: Sequence[Limit], space: SearchSpace, *, seconds: float = _SECONDS
+) -> IntArray | None:
+    """Refuse limits that no network of the space keeps. Exact, for one limit and for several (`hwnas.cost.exact`).
 
     Args:
         models: metric -> its cost model.
         limits: on metrics of `models`.
         space: of the models, to name the architecture.
+        seconds: for a proof or a witness where there are several limits; a small part of it is enough for the presets.
 
     Returns:
-        (D,) canonical encoding of a network that keeps all limits, None if neither one nor a proof of the
-        contrary was found.
+        (D,) canonical encoding of a network that keeps all limits; None if that was not decided in the time allowed,
+        or because a model with a limit is no slot table.
 
     Raises:
-        InfeasibleError: no network keeps the limits.
+        InfeasibleError: no network keeps the limits; names one of them and the smallest value with which, the others
+            kept, there is a network. The value is rounded up, so that it can be taken as it is printed.
         UnknownNameError: a limit's metric has no model.
         ConfigError: a limit is not a positive number.
     """
     _check_limits(models, limits)
-    witness: IntArray = space.canonical(np.zeros((1, len(space.choices)), dtype=np.int64))[0]
-    for limit in limits:
-        witness = models[limit.metric].minimizer()
-        reachable = float(models[limit.metric].estimate(witness[None]).upper[0])
-        if reachable > limit.value:
-            raise InfeasibleError(
-                f"no network of {space.name} keeps {limit}: the smallest reachable is {_round_up(reachable)}",
-                metric=limit.metric,
-                limit=limit.value,
-                reachable=reachable,
-                architecture=_decode(space, witness),
-            )
-    if len({limit.metric for limit in limits}) < 2:
-        # with one metric the smallest limit decided; its minimiser keeps the others too
-        return witness
-    return _check_together(models, limits, space)
-
-
-def _check_together(models: Mapping[str, CostModel], limits: Sequence[Limit], space: SearchSpace) -> IntArray | None:
-    limits = tuple(dict.fromkeys(limits))
-    tables = {metric: model for metric, model in models.items() if isinstance(model, SlotCost)}
-    sums = [limit for limit in limits if limit.metric in tables and tables[limit.metric].table.combine == "sum"]
-    peaks = [limit for limit in limits if limit.metric in tables and tables[limit.metric].table.combine == "max"]
-    forbidden = [factor for limit in peaks for factor in _forbidden(tables[limit.metric], limit)]
-    sizes = [len(c.options) for c in space.choices]
-    weights = np.full(len(sums), 1 / max(len(sums), 1))
-    ratios: list[FloatArray] = []  # of each minimiser, (L,) upper / limit
-    nearest: IntArray = np.zeros(len(sizes), dtype=np.int64)
-    nearest_excess = math.inf
-    for _ in range(_ROUNDS):
-        weighted = [
-            f for w, limit in zip(weights, sums, strict=True) for f in _weighted(tables[limit.metric], limit, w)
-        ]
-        found = optimum([*weighted, *forbidden], sizes)
-        if math.isinf(found.value):
-            raise _peaks_infeasible(peaks, space)
-        encoding: IntArray = space.canonical(found.assignment[None])[0]
-        excess = float(violations(encoding[None], models, limits).max())
-        if excess <= 0:
+    tightest: dict[str, Limit] = {}
+    for limit in sorted(limits, key=lambda each: each.value, reverse=True):
+        tightest[limit.metric] = limit
+    asked = tuple(tightest[metric] for metric in dict.fromkeys(each.metric for each in limits))
+    if not asked:
+        return space.canonical(np.zeros((1, len(space.choices)), dtype=np.int64))[0]  # type: ignore[no-any-return]
+    smallest = {limit: models[limit.metric].minimizer() for limit in asked}
+    impossible = [limit for limit, e in smallest.items() if _upper(models, limit.metric, e) > limit.value]
+    if impossible and len(asked) == 1:
+        raise _alone_infeasible(models, asked[0], space)
+    for encoding in smallest.values():
+        if kept(encoding[None], models, asked)[0]:
             return encoding
-        if excess < nearest_excess:
-            nearest, nearest_excess = encoding, excess
-        ratios.append(violations(encoding[None], models, sums)[0] + 1)
-        least = float(weights @ ratios[-1])  # the exact minimum over the space: this network reaches it
-        if least > 1 + _TOLERANCE:
-            named = dict(zip(sums, weights.tolist(), strict=True))
-            raise _together_infeasible(models, limits, space, nearest=nearest, weights=named, least=least)
-        weights, best = _next_weights(np.stack(ratios)) if sums else (weights, 0.0)
-        if best <= 1:
-            return None  # no weights can prove anything
-    return None
+    return _Together(models, asked, space, seconds=seconds).witness(impossible)
 
 
-def _weighted(model: SlotCost, limit: Limit, weight: float) -> list[Factor]:
-    factor = weight * model.upper_ratio / limit.value
-    return [Factor(scope=f.scope, values=factor * f.values) for f in model.table.factors] if weight else []
+class _Together:
+    """Several limits on one space, with what is exact about them."""
+
+    def __init__(
+        self, models: Mapping[str, CostModel], limits: Sequence[Limit], space: SearchSpace, *, seconds: float
+    ) -> None:
+        self.models, self.limits, self.space = models, limits, space
+        self._until = time.monotonic() + seconds
+        self._tables = {x.metric: m for x in limits if isinstance(m := models[x.metric], SlotCost)}
+        self._exact: Exact | None = None
+
+    def witness(self, impossible: Sequence[Limit]) -> IntArray | None:
+        """A network that keeps all limits, None if that cannot be decided.
+
+        Args:
+            impossible: limits that nothing keeps even alone.
+
+        Raises:
+            InfeasibleError: there is none.
+        """
+        if not impossible:
+            try:
+                found = self._kept_by(self.limits)
+            except UndecidedError:
+                return None
+            if found is not None:
+                return found if kept(found[None], self.models, self.limits)[0] else None
+        raise self._infeasible(impossible)
+
+    def _kept_by(self, limits: Sequence[Limit]) -> IntArray | None:
+        """A network that keeps those of the limits that are on slot tables, None if there is none."""
+        mine = [limit for limit in limits if limit.metric in self._tables]
+        if not mine:
+            return self._canonical(np.zeros(len(self.space.choices), dtype=np.int64))
+        for assignment in self._ready().feasible({limit.metric: limit.value for limit in mine}):
+            encoding = self._canonical(assignment)
+            if kept(encoding[None], self.models, mine)[0]:
+                return encoding
+        return None
+
+    def _infeasible(self, impossible: Sequence[Limit]) -> InfeasibleError:
+        """Names a limit that can be loosened so that a network keeps all, and by how much; or says that none can."""
+        problem = f"no network of {self.space.name} keeps {_listed(self.limits)}{'' if impossible else ' together'}"
+        if len(impossible) > 1:  # loosening one of them leaves the other
+            return self._nearest(problem)
+        found: InfeasibleError | None = None
+        least = math.inf  # by how much a limit must grow, as a factor; the one that need grow least is named
+        try:
+            for binding in impossible or self._by_weight():
+                others = [limit for limit in self.limits if limit is not binding]
+                less = [Limit(metric=binding.metric, value=binding.value * least)] if math.isfinite(least) else []
+                start = self._kept_by([*others, *less]) if binding.metric in self._tables else None
+                if start is not None:
+                    found = self._loosened(problem, binding, others, start)
+                    assert found.reachable is not None
+                    least = min(least, found.reachable / binding.value)
+        except UndecidedError as e:
+            binding = next(iter(impossible), self.limits[0])
+            return found or InfeasibleError(
+                f"{problem}; by how much to loosen them was not found: {e}", metric=binding.metric, limit=binding.value
+            )
+        return found or self._nearest(problem)
+
+    def _loosened(self, problem: str, binding: Limit, others: Sequence[Limit], start: IntArray) -> InfeasibleError:
+        """What a limit must be if all others are kept, which `start` does."""
+        within = {limit.metric: limit.value for limit in others if limit.metric in self._tables}
+        known = _upper(self.models, binding.metric, start)
+        found = self._ready().smallest(binding.metric, within, known=known)
+        encodings = [e for e in map(self._canonical, found) if kept(e[None], self.models, others)[0]] or [start]
+        best = min(encodings, key=lambda e: _upper(self.models, binding.metric, e))
+        value = _upper(self.models, binding.metric, best)
+        return InfeasibleError(
+            f"{problem}: with {_listed(others)} kept, the smallest reachable {binding.metric} is {round_up(value)}",
+            metric=binding.metric,
+            limit=binding.value,
+            reachable=value,
+            architecture=_decode(self.space, best),
+        )
+
+    def _nearest(self, problem: str) -> InfeasibleError:
+        """Where more than one limit must be loosened: one network, and all it costs."""
+        values = {limit.metric: limit.value for limit in self.limits if limit.metric in self._tables}
+        best = self._canonical(self._ready().nearest(values))
+        excess = violations(best[None], self.models, self.limits)[0]
+        binding = self.limits[int(excess.argmax())]
+        costs = {limit.metric: _upper(self.models, limit.metric, best) for limit in self.limits}
+        beyond = [m for m, e in zip(costs, excess, strict=True) if e > 0]
+        return InfeasibleError(
+            f"{problem}, nor if any one of them is loosened; a network has "
+            f"{' and '.join(f'{m} = {round_up(costs[m])}' for m in beyond)} and keeps the others: as limits these "
+            f"can be kept",
+            metric=binding.metric,
+            limit=binding.value,
+            architecture=_decode(self.space, best),
+        )
+
+    def _by_weight(self) -> list[Limit]:
+        """The limits, first those that cost the most to keep."""
+        weights = self._ready().weights({x.metric: x.value for x in self.limits if x.metric in self._tables})
+        return sorted(self.limits, key=lambda limit: -weights.get(limit.metric, 0.0))
+
+    def _ready(self) -> Exact:
+        if self._exact is None:
+            costs = {
+                metric: Cost(
+                    factors=model.table.factors,
+                    combine=model.table.combine,
+                    offset=model.table.offset,
+                    ratio=model.upper_ratio,
+                )
+                for metric, model in self._tables.items()
+            }
+            self._exact = Exact(costs, [len(c.options) for c in self.space.choices], until=self._until)
+        return self._exact
+
+    def _canonical(self, assignment: IntArray) -> IntArray:
+        encoding: IntArray = self.space.canonical(assignment[None])[0]
+        return encoding
 
 
-def _forbidden(model: SlotCost, limit: Limit) -> list[Factor]:
-    """Entries that alone exceed a limit on a peak become inf, all others cost nothing."""
-    tables = [(f.scope, (f.values + model.table.offset) * model.upper_ratio > limit.value) for f in model.table.factors]
-    return [Factor(scope=scope, values=np.where(above, np.inf, 0.0)) for scope, above in tables if above.any()]
-
-
-def _next_weights(ratios: FloatArray) -> tuple[FloatArray, float]:
-    """The weights under which the smallest weighted sum of the known points is largest, and that sum.
-
-    Args:
-        ratios: (K, L) upper / limit of K networks.
-
-    Returns:
-        (L,) non-negative weights that add up to 1; the exact minimum over the space is at most the sum.
-    """
-    from scipy.optimize import linprog
-
-    points, n = ratios.shape
-    scale = ratios.max()  # keeps the solver's tolerances meaningful for limits far below the costs
-    solution = linprog(
-        c=[*np.zeros(n), -1.0],  # maximise t
-        A_ub=np.hstack([-ratios / scale, np.ones((points, 1))]),  # t <= weights @ ratios, for each point
-        b_ub=np.zeros(points),
-        A_eq=[[*np.ones(n), 0.0]],
-        b_eq=[1.0],
-        bounds=[*[(0.0, 1.0)] * n, (None, None)],
-    )
-    assert solution.x is not None, "the set of weights is never empty, and t is bounded"
-    weights = np.clip(solution.x[:n], 0.0, 1.0)
-    return weights / weights.sum(), float(solution.x[n] * scale)
-
-
-def _peaks_infeasible(peaks: Sequence[Limit], space: SearchSpace) -> InfeasibleError:
+def _alone_infeasible(models: Mapping[str, CostModel], limit: Limit, space: SearchSpace) -> InfeasibleError:
+    smallest = models[limit.metric].minimizer()
+    reachable = _upper(models, limit.metric, smallest)
     return InfeasibleError(
-        f"no network of {space.name} keeps {_listed(peaks)} together, though each alone can be kept",
-        metric=peaks[0].metric,
-        limit=peaks[0].value,
+        f"no network of {space.name} keeps {limit}: the smallest reachable is {round_up(reachable)}",
+        metric=limit.metric,
+        limit=limit.value,
+        reachable=reachable,
+        architecture=_decode(space, smallest),
     )
 
 
-def _together_infeasible(
-    models: Mapping[str, CostModel],
-    limits: Sequence[Limit],
-    space: SearchSpace,
-    *,
-    nearest: IntArray,
-    weights: Mapping[Limit, float],
-    least: float,
-) -> InfeasibleError:
-    """Names the limit with the largest weight and what is proven about it.
-
-    If the other limits are kept, their share of the weighted sum is at most the sum of their weights; what is
-    missing up to `least`, the sum's minimum over the space, must come from this one.
-    """
-    binding, weight = max(weights.items(), key=lambda item: item[1])
-    bound = binding.value * (least - 1 + weight) / weight
-    exact = len(weights) == 1  # then the minimiser under the limits on peaks reaches the bound
-    upper = {limit.metric: float(models[limit.metric].estimate(nearest[None]).upper[0]) for limit in limits}
-    return InfeasibleError(
-        f"no network of {space.name} keeps {_listed(limits)} together, though each alone can be kept: with the others "
-        f"kept, {binding.metric} is {_round_up(bound) if exact else 'above ' + _round_down(bound)}"
-        f"; the nearest network found has {', '.join(f'{m} = {_round_up(v)}' for m, v in upper.items())}",
-        metric=binding.metric,
-        limit=binding.value,
-        reachable=bound if exact else None,
-        architecture=_decode(space, nearest) if exact else None,
-    )
+def _upper(models: Mapping[str, CostModel], metric: str, encoding: IntArray) -> float:
+    return float(models[metric].estimate(encoding[None]).upper[0])
 
 
 def _check_limits(models: Mapping[str, CostModel], limits: Sequence[Limit]) -> None:
@@ -217,13 +238,9 @@ def _listed(limits: Sequence[Limit]) -> str:
     return " and ".join(map(str, limits))
 
 
-def _round_up(value: float) -> str:
+def round_up(value: float) -> str:
     """Four digits, never below the value: a limit set to what an error printed can be kept."""
     return f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(value):f}"
-
-
-def _round_down(value: float) -> str:
-    return f"{Context(prec=4, rounding=ROUND_FLOOR).create_decimal_from_float(value):f}"
 
 
 def _decode(space: SearchSpace, encoding: IntArray) -> dict[str, Option]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +20,10 @@ from hwnas.cost import (
     size_entries,
 )
 from hwnas.cost.energy import EnergyModel, energy_model, no_energy_error
+from hwnas.cost.limits import round_up
 from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
-from hwnas.errors import ConfigError, TableError
+from hwnas.errors import ConfigError, InfeasibleError, TableError
 from hwnas.files import sha256_file
 from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Block, Device, IntArray, Limit
@@ -175,7 +177,21 @@ def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], I
         InfeasibleError: no network of the space keeps them; names the smallest reachable value.
     """
     limits = absolute_limits(work, costs)
-    fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+    try:
+        fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+    except InfeasibleError as e:
+        if work.config.limits.latency_fraction is None or e.metric != "latency_ms" or e.reachable is None:
+            raise
+        fraction = e.reachable / costs.largest_ms
+        while fraction * costs.largest_ms < e.reachable:  # rounding may have fallen short
+            fraction = math.nextafter(fraction, math.inf)
+        raise InfeasibleError(
+            f"{e}; as latency_fraction (of {costs.largest_ms:.4g} ms) it is {round_up(fraction)}",
+            metric=e.metric,
+            limit=e.limit,
+            reachable=e.reachable,
+            architecture=e.architecture,
+        ) from e
     return limits, fitting
 
 

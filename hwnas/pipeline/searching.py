@@ -84,7 +84,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             storage=work.searched / "journal.log",
             study_name=study_name(work, costs, limits),
             progress=progress,
-            initial=[*initial, *known, *seeds, *([space.decode(fitting)] if fitting is not None and not seeds else [])],
+            initial=[*initial, *([space.decode(fitting)] if fitting is not None else []), *known, *seeds],
         )
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)

@@ -59,9 +59,11 @@ class Candidates:
         """Make sure that some network keeps the closed-form limits.
 
         Raises:
-            InfeasibleError: none does, or none was found within the bound; says which limit binds and
-                the smallest value that was reached.
+            InfeasibleError: none does, or none was found within the bound and none was remembered; says which limit
+                binds and the smallest value that was reached.
         """
+        if self._feasible:
+            return
         self._check_bounds()
         start = self.problem.space.canonical(np.zeros((1, len(self._sizes)), dtype=np.int64))[0]
         if self._listed is not None:

@@ -5,7 +5,8 @@ Shared by studies and queries. Numpy only; works on columns of values, never on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 
@@ -57,8 +58,9 @@ def infeasible(
 ) -> InfeasibleError:
     """The error for limits that none of N networks keeps; names the limit that binds.
 
-    A limit that no network keeps even alone binds first (the one missed by most). If each can be kept
-    alone, it is the one that the network with the smallest total excess misses by most.
+    That is the one that must be loosened by least, as a share of it, for some network to keep it and all others; the
+    value told is that network's, rounded to the side that lets it be kept. If no single limit can be loosened so, all
+    that the nearest network exceeds are told.
 
     Args:
         values: metric -> (N,).
@@ -78,27 +80,29 @@ def infeasible(
             metric=metric,
             limit=limits[metric],
         )
-    alone = excess.min(axis=0)  # (L,) how close each limit is to being kept if it were the only one
-    if (alone > 0).any():
-        j = int(np.argmax(alone))
-        row, context = int(np.argmin(excess[:, j])), extreme
-    else:
-        row = int(np.argmin(excess.sum(axis=1)))
-        j = int(np.argmax(excess[row]))
-        others = [m for m in metrics if m != metrics[j]]
-        rest = np.flatnonzero((np.delete(excess, j, axis=1) == 0).all(axis=1))
-        if len(rest):  # the networks that keep all other limits: how close do they come to this one?
-            row = int(rest[np.argmin(excess[rest, j])])
-            context = f"among those that keep {_listed(others, limits, directions)}"
-        else:
-            context = "of the one that comes nearest to all limits together"
-    metric = metrics[j]
-    floor = directions.get(metric) is Direction.MAXIMIZE
-    bound = values[metric] if floor else upper.get(metric, values[metric])
-    reachable = float(bound[row])
+    problem = f"no network of {among} keeps {_listed(metrics, limits, directions)}"
+    bounds = {m: values[m] if _is_floor(m, directions) else upper.get(m, values[m]) for m in metrics}
+    # for each limit, of the networks that keep all others, the one that misses it by least
+    nearest = [(float(e[i]), j, i) for j, e in enumerate(_alone(excess)) if np.isfinite(e[i := int(e.argmin())])]
+    if not nearest:
+        row = int(excess.sum(axis=1).argmin())
+        beyond = [m for m, e in zip(metrics, excess[row], strict=True) if e > 0]
+        told = " and ".join(f"{m} = {outward(float(bounds[m][row]), floor=_is_floor(m, directions))}" for m in beyond)
+        metric = metrics[int(excess[row].argmax())]
+        return InfeasibleError(
+            f"{problem}, nor if any one of these limits is loosened; the one that comes nearest has {told} and keeps "
+            f"the others: as limits these can be kept",
+            metric=metric,
+            limit=limits[metric],
+            architecture=decode(row),
+        )
+    _, j, row = min(nearest)
+    metric, others = metrics[j], [m for m in metrics if m != metrics[j]]
+    floor, reachable = _is_floor(metric, directions), float(bounds[metric][row])
+    context = f"among those that keep {_listed(others, limits, directions)}" if others else extreme
     return InfeasibleError(
-        f"no network of {among} keeps {_listed(metrics, limits, directions)}: the limit on {metric} binds, "
-        f"the {'largest' if floor else 'smallest'} {context} is {reachable:.6g}; loosen it to that",
+        f"{problem}: the limit on {metric} binds, the {'largest' if floor else 'smallest'} {context} is "
+        f"{outward(reachable, floor=floor)}; {'lower' if floor else 'raise'} the limit to that",
         metric=metric,
         limit=limits[metric],
         reachable=reachable,
@@ -106,8 +110,25 @@ def infeasible(
     )
 
 
+def outward(value: float, *, floor: bool) -> str:
+    """Six digits, never below a value that a limit must allow, never above one that a floor must: it can be kept."""
+    rounding = ROUND_FLOOR if floor else ROUND_CEILING
+    return str(Context(prec=6, rounding=rounding).create_decimal_from_float(value).normalize())
+
+
+def _alone(excess: FloatArray) -> Iterator[FloatArray]:
+    """For each limit (N,) the excess over it of the networks that keep all others; inf of the rest."""
+    for j in range(excess.shape[1]):
+        others = (np.delete(excess, j, axis=1) == 0).all(axis=1)
+        yield np.where(others, excess[:, j], np.inf)
+
+
+def _is_floor(metric: str, directions: Mapping[str, Direction]) -> bool:
+    return directions.get(metric) is Direction.MAXIMIZE
+
+
 def _listed(metrics: list[str], limits: Mapping[str, float], directions: Mapping[str, Direction]) -> str:
-    signs = {m: ">=" if directions.get(m) is Direction.MAXIMIZE else "<=" for m in metrics}
+    signs = {m: ">=" if _is_floor(m, directions) else "<=" for m in metrics}
     return " and ".join(f"{m} {signs[m]} {limits[m]:g}" for m in metrics)
 
 
@@ -122,7 +143,7 @@ def _excess(
     n = len(next(iter(values.values()), np.zeros(0)))
     columns = np.zeros((n, len(limits)))
     for j, (metric, limit) in enumerate(limits.items()):
-        floor = directions.get(metric) is Direction.MAXIMIZE
+        floor = _is_floor(metric, directions)
         bound = values[metric] if floor else upper.get(metric, values[metric])
         excess = relative_excess(bound, limit, floor=floor)
         columns[:, j] = np.where(np.isnan(excess), np.inf, excess)

@@ -58,6 +58,9 @@ class SpaceSampler(BaseSampler):
         self._distributions = {name: CategoricalDistribution(options) for name, options in self.options.items()}
         self._factory, self._problem, self._seed = factory, problem, seed
         self._initial = [problem.space.canonical(np.asarray(e, dtype=np.int64)[None, :])[0] for e in initial]
+        for encoding in self._initial:
+            if problem.violations(encoding[None, :])[1].sum() == 0:
+                self.candidates.remember(encoding)  # where limits are tight, chance may never find a second one
         self._inner: BaseSampler | None = None
         self._finished: dict[int, bytes | None] = {}  # trial number -> key if it was evaluated
 

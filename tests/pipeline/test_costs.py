@@ -98,6 +98,16 @@ def test_the_smallest_value_that_an_error_names_can_be_kept(metric: str, config:
     reachable_limits(with_limits(config, **{metric: caught.value.reachable * (1 + 1e-9)}), costs)
 
 
+def test_a_fraction_that_cannot_be_kept_is_told_as_one_that_can(config: Config) -> None:
+    work = with_limits(config, latency_fraction=1e-6)
+    costs = load_costs(work)
+    with pytest.raises(InfeasibleError, match="as latency_fraction") as caught:
+        reachable_limits(work, costs)
+    told = float(str(caught.value).rsplit(" ", 1)[1])
+    _, fitting = reachable_limits(with_limits(config, latency_fraction=told), costs)
+    assert fitting is not None
+
+
 def test_on_a_device_without_fp32_fractions_are_of_the_largest_int8_network(config: Config, tmp_path: Path) -> None:
     device = tmp_path / "integers.toml"
     device.write_text('schema = 1\nruntime = "fake"\nprecisions = ["int8"]\n[options]\nnoise = 0.01\n')

@@ -7,7 +7,7 @@ from hwnas.errors import ConfigError, InfeasibleError, MeasurementError, SpaceEr
 from hwnas.search import Study, Trial, read_study, search
 from hwnas.search.run import MAX_FAILURES
 from hwnas.spaces import CategoricalSpace
-from hwnas.types import Option
+from hwnas.types import FloatArray, IntArray, Option
 
 from .problems import SPACE, Bounded, cost, quality
 
@@ -27,6 +27,28 @@ def find(storage: Path | str | None = None, *, n_trials: int = 12, limit: float 
 
 
 # ---------------------------------------------------------------- what a study has
+
+
+def test_tight_limits_with_a_known_network_are_not_called_infeasible() -> None:
+    """One network in 10^24 keeps them: chance does not find it, but it is given."""
+    space = CategoricalSpace({f"c{i}": tuple(range(4)) for i in range(40)}, name="haystack")
+    wanted = {f"c{i}": i % 4 for i in range(40)}
+    needle = space.encode(wanted)
+
+    def missed(encodings: IntArray) -> FloatArray:
+        return np.asarray(1.0 + (encodings != needle).sum(axis=1))
+
+    found = search(
+        space,
+        lambda _: {"accuracy": 0.5},
+        closed_form={"cost": missed},
+        directions={"accuracy": "maximize"},
+        limits={"cost": 1.0},
+        n_trials=3,
+        initial=[wanted],
+    )
+    assert [t.architecture for t in found.trials] == [wanted]
+    assert found.note
 
 
 def test_trials_are_in_order_with_architecture_and_all_values() -> None:

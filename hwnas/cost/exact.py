@@ -1,0 +1,393 @@
+"""Exact answers about several limits at once: is there a network that keeps them all, and how little can one cost?
+
+The choices are decided one after another, as in dynamic programming: what costs still depend on of the choices made so
+far is a state, and a partial network is a state with what it costs so far in every metric (Irnich & Desaulniers, 2005,
+"Shortest path problems with resource constraints"). Of partial networks in one state those that another one dominates
+are dropped, and those that no completion can bring within the limits: by the exact least that each metric still costs
+from there on, and by that of weighted sums of the metrics, whose weights come from cutting planes (Kelley, 1960) on the
+Lagrangian dual (Geoffrion, 1974). What is left at the end is complete and exact.
+
+This module knows variables and tables, as `hwnas.cost.elimination` does; never blocks, devices or what a number means.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwnas.cost.elimination import Combine, Factor
+from hwnas.types import FloatArray, IntArray
+
+MAX_STATES = 4_000_000  # of one layer: variables that depend on each other in larger numbers are not decided here
+MAX_PARTIAL = 3_000_000  # partial networks kept at once
+_ROUNDS = 24  # of cutting planes
+_ROUNDING = 1e-12  # relative: sums of a few dozen entries in another order
+_PAIRWISE = 400  # up to so many partial networks are all compared with one another
+_KEPT = 6  # of the weighted sums, the last and best
+_NARROW = (0.01, 0.05, 0.25, 1.0)  # shares of the gap between bound and known value in which the optimum is looked for
+
+
+class UndecidedError(Exception):
+    """Control flow: neither an answer nor a proof was found within the time or memory allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cost:
+    """One metric as a sum (or maximum, at least 0) of factors: `(offset + combined) * ratio`."""
+
+    factors: tuple[Factor, ...]
+    combine: Combine
+    offset: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Layer:
+    """One variable: what its options cost and lead to, from every state.
+
+    Attributes:
+        after: (n, S) the state that each option leads to.
+        local: (M, n, S) what it adds to each metric.
+    """
+
+    after: IntArray
+    local: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Bound:
+    """A weighted sum of the metrics and the least that it costs: (M,) weights; by layer, from each state on; in all."""
+
+    weights: FloatArray
+    least: list[FloatArray]
+    total: float
+
+    def most(self, caps: FloatArray) -> float:
+        """What no network within the limits exceeds."""
+        used = self.weights > 0
+        shares = self.weights[used] * caps[used]
+        return float(shares.sum() + 100 * _ROUNDING * np.abs(shares).sum())
+
+
+class Exact:
+    """The costs of one space, ready to be asked about limits.
+
+    Args:
+        costs: metric -> its tables over the same variables.
+        sizes: (D,) number of options of each variable.
+        until: when to give up, by `time.monotonic`.
+
+    Raises:
+        UndecidedError: too many variables depend on each other.
+    """
+
+    def __init__(self, costs: Mapping[str, Cost], sizes: Sequence[int], *, until: float) -> None:
+        self.metrics = tuple(costs)
+        self._costs = tuple(costs.values())
+        self._sizes = sizes
+        self._sums = np.array([c.combine == "sum" for c in self._costs], dtype=bool)
+        self._offset = np.array([c.offset for c in self._costs])
+        self._ratio = np.array([c.ratio for c in self._costs])
+        self._start = np.array([_constant(c) for c in self._costs])
+        self._variables = sorted({v for c in self._costs for f in c.factors for v in f.scope})
+        self._layers = self._build()
+        self._until = until
+
+    # ------------------------------------------------------------ questions
+
+    def feasible(self, limits: Mapping[str, float]) -> list[IntArray]:
+        """Networks that keep the limits up to rounding, at most a few; none if there is none.
+
+        Args:
+            limits: metric -> `(offset + combined) * ratio <= value`.
+
+        Returns:
+            (D,) assignments. Which of them keep the limits in the arithmetic of a cost model is for the caller to see.
+
+        Raises:
+            UndecidedError: see there.
+        """
+        caps = self._caps(limits)
+        bounds, found = self._cutting_planes(caps)
+        if found is not None:
+            return [found]
+        if any(bound.total > bound.most(caps) for bound in bounds):
+            return []
+        return self._enumerate(caps, bounds, objective=None)
+
+    def smallest(self, metric: str, limits: Mapping[str, float], *, known: float) -> list[IntArray]:
+        """Networks that keep the limits and cost least in a metric (up to rounding), the cheapest first.
+
+        Args:
+            metric: to be least in.
+            limits: on other metrics.
+            known: what some network within the limits costs.
+
+        Raises:
+            UndecidedError: see there.
+        """
+        j = self.metrics.index(metric)
+        caps = self._caps({**limits, metric: known})
+        bounds, _ = self._cutting_planes(caps, to_the_end=True)
+        least = (
+            float(self._start[j] + self._alone(j, caps)[0][0]) if self._sums[j] else float(self._alone(j, caps)[0][0])
+        )
+        for bound in bounds:
+            if bound.weights[j] > 0:  # what the other limits cannot pay must be paid with this metric
+                others = np.where(np.arange(len(caps)) == j, 0.0, caps)
+                least = max(least, (bound.total - bound.most(others)) / bound.weights[j])
+        for share in _NARROW:
+            narrowed = caps.copy()
+            narrowed[j] = least + share * (caps[j] - least) if share < 1 else caps[j]
+            found = self._enumerate(narrowed, bounds, objective=j)
+            if found:
+                return found
+        raise UndecidedError(f"no network with {metric} {known} was found again")
+
+    def weights(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Metric -> its share in the weighted sum that comes nearest to proving that nothing keeps the limits."""
+        caps = self._caps(limits)
+        bounds, _ = self._cutting_planes(caps, to_the_end=True)
+        shares = bounds[-1].weights * np.where(np.isfinite(caps), caps, 0.0) if bounds else np.zeros(len(caps))
+        return dict(zip(self.metrics, shares.tolist(), strict=True))
+
+    def nearest(self, limits: Mapping[str, float]) -> IntArray:
+        """(D,) of the networks met on the way to that sum, the one whose largest excess over a limit is smallest."""
+        free = {m: v for m, v in limits.items() if self._costs[self.metrics.index(m)].combine == "sum"}
+        caps = self._caps(free)
+        met: list[IntArray] = [np.zeros(len(self._sizes), dtype=np.int64)]
+        met += [self._minimizer(bound, caps) for bound in self._cutting_planes(caps, to_the_end=True)[0]]
+        asked = np.array([limits.get(m, np.inf) for m in self.metrics])
+        return min(met, key=lambda a: float((self._upper(self._values(a)) / asked).max()))
+
+    # ------------------------------------------------------------ layers
+
+    def _build(self) -> list[_Layer]:
+        last = [max(f.scope) for c in self._costs for f in c.factors if f.scope]
+        scopes = [f.scope for c in self._costs for f in c.factors if f.scope]
+        layers: list[_Layer] = []
+        live: list[int] = []
+        for v in self._variables:
+            joint = [*live, v]
+            shape = [self._sizes[u] for u in joint]
+            if math.prod(shape) > MAX_STATES:
+                raise UndecidedError(f"{math.prod(shape)} combinations of {len(joint)} choices depend on each other")
+            needed = {u for end, scope in zip(last, scopes, strict=True) if end > v for u in scope}
+            live = [u for u in joint if u in needed]
+            after = np.zeros(shape, dtype=np.int64)
+            stride = 1
+            for axis in reversed(range(len(joint))):
+                if joint[axis] in needed:
+                    index = np.arange(shape[axis]) * stride
+                    after += index.reshape([-1 if a == axis else 1 for a in range(len(joint))])
+                    stride *= shape[axis]
+            local = np.stack([self._local(c, v, joint, shape) for c in self._costs])
+            n = self._sizes[v]
+            # options first: the least over few options of many states is then a few operations on long rows
+            by_option = np.ascontiguousarray(local.reshape(len(self._costs), -1, n).swapaxes(1, 2))
+            layers.append(_Layer(after=np.ascontiguousarray(after.reshape(-1, n).T), local=by_option))
+        return layers
+
+    def _local(self, cost: Cost, variable: int, joint: Sequence[int], shape: Sequence[int]) -> FloatArray:
+        join = np.add if cost.combine == "sum" else np.maximum
+        total = np.zeros(shape)
+        for f in cost.factors:
+            if f.scope and max(f.scope) == variable:
+                total = join(total, f.aligned(joint))
+        return total
+
+    def _least(self, local: Sequence[FloatArray], *, combine: Combine = "sum") -> list[FloatArray]:
+        """By layer, the least that a cost still adds from each state on; one more for the end."""
+        least: list[FloatArray] = [np.zeros(1)]
+        for layer, costs in zip(reversed(self._layers), reversed(local), strict=True):
+            rest = least[-1][layer.after]
+            least.append((costs + rest if combine == "sum" else np.maximum(costs, rest)).min(axis=0))
+        return least[::-1]
+
+    def _alone(self, j: int, caps: FloatArray) -> list[FloatArray]:
+        local = [self._allowed(layer, layer.local[j], caps) for layer in self._layers]
+        return self._least(local, combine=self._costs[j].combine)
+
+    def _allowed(self, layer: _Layer, local: FloatArray, caps: FloatArray) -> FloatArray:
+        """(n, S) costs of one layer with inf where a single entry is beyond a limit on a peak."""
+        for j in np.flatnonzero(~self._sums & np.isfinite(caps)):
+            local = np.where(layer.local[j] > caps[j], np.inf, local)
+        return local
+
+    def _minimizer(self, bound: _Bound, caps: FloatArray) -> IntArray:
+        """(D,) an assignment that reaches the least of a weighted sum."""
+        assignment = np.zeros(len(self._sizes), dtype=np.int64)
+        state = 0
+        for v, layer, rest in zip(self._variables, self._layers, bound.least[1:], strict=True):
+            costs = np.tensordot(bound.weights, layer.local[:, :, state], axes=1)
+            for j in np.flatnonzero(~self._sums & np.isfinite(caps)):
+                costs = np.where(layer.local[j, :, state] > caps[j], np.inf, costs)
+            option = int(np.argmin(costs + rest[layer.after[:, state]]))
+            assignment[v], state = option, int(layer.after[option, state])
+        return assignment
+
+    def _values(self, assignment: IntArray) -> FloatArray:
+        """(M,) what an assignment costs in each metric, before offset and ratio."""
+        values, state = self._start.copy(), 0
+        for v, layer in zip(self._variables, self._layers, strict=True):
+            local = layer.local[:, assignment[v], state]
+            values = np.where(self._sums, values + local, np.maximum(values, local))
+            state = int(layer.after[assignment[v], state])
+        return values
+
+    def _upper(self, combined: FloatArray) -> FloatArray:
+        return np.asarray((combined + self._offset) * self._ratio)
+
+    # ------------------------------------------------------------ limits
+
+    def _caps(self, limits: Mapping[str, float]) -> FloatArray:
+        """(M,) the largest combined value within each limit, and a little more for rounding; inf without a limit."""
+        value = np.array([limits.get(m, np.inf) for m in self.metrics])
+        cap = value / self._ratio - self._offset
+        slack = _ROUNDING * (np.abs(np.where(np.isfinite(value), value, 0.0)) / self._ratio + np.abs(self._offset))
+        return np.asarray(cap + slack)
+
+    def _cutting_planes(self, caps: FloatArray, *, to_the_end: bool = False) -> tuple[list[_Bound], IntArray | None]:
+        """Weighted sums whose least is as large as it can be for what the limits allow, and a network within the limits
+        if one was met on the way; `to_the_end` goes on after that.
+        """
+        limited = np.flatnonzero(self._sums & np.isfinite(caps))
+        bounds: list[_Bound] = []
+        if not len(limited):
+            bound = self._bound(np.zeros(len(caps)), caps)
+            return bounds, self._minimizer(bound, caps) if np.isfinite(bound.total) else None
+        room = np.maximum(caps[limited], np.finfo(float).tiny)  # a limit of nothing is kept by what costs nothing
+        shares, reach = np.full(len(limited), 1 / len(limited)), math.inf
+        points: list[FloatArray] = []
+        for _ in range(_ROUNDS):
+            weights = np.zeros(len(caps))
+            weights[limited] = shares / room
+            bound = self._bound(weights, caps)
+            bounds.append(bound)
+            if bound.total > bound.most(caps) and not to_the_end:
+                break
+            assignment = self._minimizer(bound, caps)
+            values = self._values(assignment)
+            if (values <= caps).all() and not to_the_end:
+                return bounds, assignment
+            points.append(values[limited] / room)
+            if bound.total >= reach - 1e-6 * abs(reach):  # no weights are better
+                break
+            shares, reach = _next_shares(np.stack(points))
+            self._check_time()
+        return bounds[-_KEPT:], None
+
+    def _bound(self, weights: FloatArray, caps: FloatArray) -> _Bound:
+        used = np.flatnonzero(weights)
+        local = [self._allowed(la, np.tensordot(weights[used], la.local[used], axes=1), caps) for la in self._layers]
+        least = self._least(local)
+        return _Bound(weights=weights, least=least, total=float(weights[used] @ self._start[used] + least[0][0]))
+
+    # ------------------------------------------------------------ partial networks
+
+    def _enumerate(self, caps: FloatArray, bounds: Sequence[_Bound], *, objective: int | None) -> list[IntArray]:
+        """All networks within the limits that no other dominates, as far as they can differ in what was asked."""
+        tracked = np.flatnonzero(np.isfinite(caps))
+        alone = {int(j): self._alone(int(j), caps) for j in tracked}
+        state: IntArray = np.zeros(1, dtype=np.int64)
+        values: FloatArray = self._start[None, tracked]
+        sums = self._sums[tracked]
+        trail: list[tuple[IntArray, IntArray]] = []  # of each layer: the partial network before, the option taken
+        for i, layer in enumerate(self._layers):
+            n = len(layer.after)
+            before = np.repeat(np.arange(len(state)), n)
+            option = np.tile(np.arange(n), len(state))
+            local = layer.local[tracked][:, option, state[before]].T
+            grown = np.where(sums, values[before] + local, np.maximum(values[before], local))
+            reached = layer.after[option, state[before]]
+            keep = np.ones(len(grown), dtype=bool)
+            for column, j in enumerate(tracked.tolist()):
+                rest = alone[j][i + 1][reached]
+                total = grown[:, column] + rest if self._sums[j] else np.maximum(grown[:, column], rest)
+                keep &= total <= caps[j]
+            for bound in bounds:
+                keep &= grown @ bound.weights[tracked] + bound.least[i + 1][reached] <= bound.most(caps)
+            rows = np.flatnonzero(keep)
+            rows = rows[_undominated(reached[rows], grown[rows], states=len(alone[int(tracked[0])][i + 1]))]
+            if len(rows) > MAX_PARTIAL:
+                raise UndecidedError(f"more than {MAX_PARTIAL} partial networks")
+            trail.append((before[rows], option[rows]))
+            state, values = reached[rows], grown[rows]
+            self._check_time()
+        order = np.arange(len(values))
+        if objective is not None:
+            column = tracked.tolist().index(objective)
+            order = np.argsort(values[:, column], kind="stable")
+        return [self._assignment(int(row), trail) for row in order[:64]]
+
+    def _assignment(self, row: int, trail: Sequence[tuple[IntArray, IntArray]]) -> IntArray:
+        assignment = np.zeros(len(self._sizes), dtype=np.int64)
+        for v, (before, option) in zip(reversed(self._variables), reversed(trail), strict=True):
+            assignment[v], row = option[row], int(before[row])
+        return assignment
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._until:
+            raise UndecidedError("the time allowed was not enough")
+
+
+def _constant(cost: Cost) -> float:
+    constants = [float(f.values) for f in cost.factors if not f.scope]
+    return sum(constants) if cost.combine == "sum" else max([0.0, *constants])
+
+
+def _undominated(state: IntArray, values: FloatArray, *, states: int) -> IntArray:
+    """Rows that no other row of their state is nowhere above, of equal ones one; if they are many, more than these."""
+    rows = np.arange(len(state))
+    scale = np.abs(values).max(axis=0, initial=0.0)
+    unit = values / np.where(scale > 0, scale, 1.0)
+    m = values.shape[1]
+    pivots = [np.ones(m), *(np.ones(m) + 1e3 * np.eye(m))]
+    for weights in pivots:
+        if len(rows) < 2:
+            return rows
+        score = unit[rows] @ weights
+        best = np.full(states, np.inf)
+        np.minimum.at(best, state[rows], score)
+        pivot = np.full(states, -1)
+        is_best = rows[score == best[state[rows]]]
+        pivot[state[is_best]] = is_best
+        mine = pivot[state[rows]]
+        rows = rows[(rows == mine) | ~(values[rows] >= values[mine]).all(axis=1)]
+    if len(rows) <= _PAIRWISE:
+        v, s = values[rows], state[rows]
+        no_worse = (v[:, None] <= v[None]).all(axis=2) & (s[:, None] == s[None])  # row i is nowhere above row j
+        equal = no_worse & no_worse.T
+        earlier = np.tri(len(rows), k=-1, dtype=bool).T  # i < j
+        rows = rows[~(no_worse & (~equal | earlier)).any(axis=0)]
+    return rows
+
+
+def _next_shares(points: FloatArray) -> tuple[FloatArray, float]:
+    """The weights under which the smallest weighted sum of the known points is largest, and that sum.
+
+    Args:
+        points: (K, L) cost over limit of K networks.
+
+    Returns:
+        (L,) non-negative weights that add up to 1; the least over the space is at most the sum.
+    """
+    from scipy.optimize import linprog
+
+    known, n = points.shape
+    scale = points.max()  # keeps the solver's tolerances meaningful for limits far below the costs
+    solution = linprog(
+        c=[*np.zeros(n), -1.0],  # maximise t
+        A_ub=np.hstack([-points / scale, np.ones((known, 1))]),  # t <= weights @ points, for each point
+        b_ub=np.zeros(known),
+        A_eq=[[*np.ones(n), 0.0]],
+        b_eq=[1.0],
+        bounds=[*[(0.0, 1.0)] * n, (None, None)],
+    )
+    assert solution.x is not None, "the set of weights is never empty, and t is bounded"
+    shares = np.clip(solution.x[:n], 0.0, 1.0)
+    return shares / shares.sum(), float(solution.x[n] * scale)
