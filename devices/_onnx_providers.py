@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
+# those whose int8 kernels add in 16 bits on x86 processors without VNNI (XNNPACK's add in 32)
+SATURATING = (CPU, f"OpenVINO{_SUFFIX}", f"Dnnl{_SUFFIX}")
 _PREFIX = "provider."  # of options that are the provider's own
 _OPTIONS = ("provider", "allow_cpu_fallback")
 
@@ -175,6 +177,27 @@ def _defaults(name: str, *, threads: int) -> dict[str, str]:
         case "Xnnpack":
             return {"intra_op_num_threads": str(threads)}
     return {}
+
+
+def float_type(provider: Provider) -> str:
+    """What a provider computes floats in, as far as its options say."""
+    said = {name: str(value).lower() for name, value in provider.options.items()}
+
+    def on(option: str) -> bool:
+        return said.get(option, "0") in ("1", "true")
+
+    match provider.name.removesuffix(_SUFFIX):
+        case "CUDA":
+            return "tf32" if on("use_tf32") else "fp32"
+        case "Tensorrt":
+            return "fp16" if on("trt_fp16_enable") else "bf16" if on("trt_bf16_enable") else "fp32"
+        case "MIGraphX":
+            return "fp16" if on("migraphx_fp16_enable") else "bf16" if on("migraphx_bf16_enable") else "fp32"
+        case "OpenVINO":
+            return {"fp16": "fp16", "bf16": "bf16"}.get(said.get("precision", ""), "fp32")
+        case "QNN":
+            return "fp16" if on("enable_htp_fp16_precision") else "fp32"
+    return "fp32"
 
 
 def check_available(provider: Provider, available: Sequence[str]) -> None:

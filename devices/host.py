@@ -22,6 +22,7 @@ _RELEVANT_FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),  # Arm
 )
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
 _LISTEN_S = 0.2  # to what others do with a processor
 
 
@@ -57,6 +58,18 @@ def host_context(*, threads: int, root: Path = ROOT) -> dict[str, str]:
         "threads": str(threads),
         **{key: value for key, value in told.items() if value},
     }
+
+
+def saturates_int8(context: Mapping[str, str]) -> bool:
+    """Whether kernels for uint8 activations and int8 weights saturate there: x86 with neither of the two VNNI.
+
+    Args:
+        context: what `host_context` told on that machine, or of it `hardware` alone. An x86 processor that does not
+            tell its instruction sets is taken for one without.
+    """
+    flags = set(context.get("hardware", "").rpartition("[")[2].rstrip("]").split())
+    x86 = context.get("machine", "").lower() in _X86 or bool(flags & {"avx", "avx2", "avx512f"})
+    return x86 and not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def warnings(*, threads: int, pinned: Sequence[int] = (), root: Path = ROOT, listen_s: float = _LISTEN_S) -> list[str]:

@@ -40,7 +40,7 @@ class LiteRtRuntime:
 
     name = "litert"
     formats = frozenset({"tflite"})
-    precisions = frozenset(PRECISIONS)
+    precisions = frozenset(PRECISIONS)  # XNNPACK and the built-in kernels add products in 32 bits on every processor
     quantization = "asymmetric"
 
     @staticmethod

@@ -19,11 +19,11 @@ import numpy as np
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.scratch import scratch
-from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
+from hwnas.types import Array, Artefact, Device, Session
 
-from ._onnx_providers import Provider, check_available, check_placement, placement, provider_of
+from ._onnx_providers import SATURATING, Provider, check_available, check_placement, float_type, placement, provider_of
 from ._shared import listing, random_array
-from .host import host_context
+from .host import host_context, saturates_int8
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -56,7 +56,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     formats = frozenset({"onnx"})
-    precisions = frozenset(PRECISIONS)
+    precisions = frozenset({"fp32", "tf32", "fp16", "bf16", "int8", "int8-w7"})
     quantization = "asymmetric"
 
     @staticmethod
@@ -83,6 +83,17 @@ class OnnxRuntime:
         session = _create(artefact.path, provider)
         check_placement(session, provider, artefact.path)
         return OnnxSession(session, artefact.path, provider)
+
+    def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
+        """Floats as the provider's options say; int8 with weights of 7 bits on x86 processors without VNNI.
+
+        There the CPU's kernels add products of uint8 and int8 in 16 bits, which saturate (VPMADDUBSW).
+        """
+        provider = provider_of(device)
+        found = {"fp32": float_type(provider)}
+        if saturates_int8(context) and (provider.name in SATURATING or provider.allow_cpu_fallback):
+            found["int8"] = "int8-w7"
+        return found
 
     def context(self, device: Device) -> Mapping[str, str]:
         """ONNX Runtime's version, the host's hardware, the provider and its options.

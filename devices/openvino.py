@@ -18,17 +18,19 @@ import numpy as np
 
 from hwnas.errors import MeasurementError
 from hwnas.measure.artefacts import check_artefact
-from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
+from hwnas.precisions import is_quantized
+from hwnas.types import Array, Artefact, Device, Session
 
 from ._openvino_graph import float_convolutions, layer_counts
 from ._openvino_model import ERRORS, compile_model, core_with, import_openvino, last_line, options_of
 from ._shared import listing, random_array
-from .host import host_context
+from .host import host_context, saturates_int8
 
 if TYPE_CHECKING:
     import openvino as ov
 
 _SEED = 0  # of the timed inputs: the same in every process
+_FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}  # OpenVINO's name -> ours
 
 
 class OpenVinoRuntime:
@@ -44,7 +46,7 @@ class OpenVinoRuntime:
 
     name = "openvino"
     formats = frozenset({"openvino-onnx"})
-    precisions = frozenset(PRECISIONS)
+    precisions = frozenset({"fp32", "fp16", "bf16", "int8", "int8-w7"})
     quantization = "asymmetric"
 
     @staticmethod
@@ -67,7 +69,15 @@ class OpenVinoRuntime:
         """
         check_artefact(artefact, device, formats=self.formats, precisions=self.precisions)
         compiled = compile_model(artefact.path, device)
-        return OpenVinoSession(compiled, artefact.path, quantized=artefact.precision == "int8")
+        return OpenVinoSession(compiled, artefact.path, quantized=is_quantized(artefact.precision))
+
+    def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
+        """Floats as `inference_precision` says; int8 with weights of 7 bits on x86 processors without VNNI."""
+        options = options_of(device)
+        found = {"fp32": _FLOATS[str(options["inference_precision"])]}
+        if saturates_int8(context) and str(options["device_name"]).startswith("CPU"):
+            found["int8"] = "int8-w7"
+        return found
 
     def context(self, device: Device) -> Mapping[str, str]:
         """OpenVINO's version, the host's hardware, and the options: each changes a time.

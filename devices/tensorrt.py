@@ -18,7 +18,8 @@ from typing import NoReturn
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
-from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
+from hwnas.precisions import is_quantized
+from hwnas.types import Array, Artefact, Device, Option, Session
 
 from ._tensorrt_cuda import Cuda, NoGpuError
 from ._tensorrt_engine import FLOAT_TYPES, BuildSettings, Engine, build_engine
@@ -49,13 +50,14 @@ class TensorRtRuntime:
     are launched as a graph: otherwise the processor's launching of kernels, which for a small block takes longer than
     the block, is timed with it.
 
-    With a `float_type` of `tf32` or `fp16`, what tables and manifests call fp32 is computed in that, and differs from
-    torch's outputs by more than an fp32 network may: both keep 11 bits of a number, three decimal digits.
+    With a `float_type` of `tf32` or `fp16`, float blocks, tables and deployments have that precision, by that name.
+    Their outputs differ from torch's by more than an fp32 network's may: both keep 11 bits of a number, three decimal
+    digits.
     """
 
     name = "tensorrt"
     formats = frozenset({"tensorrt-onnx"})
-    precisions = frozenset(PRECISIONS)
+    precisions = frozenset({*FLOAT_TYPES, "int8"})
     quantization = "symmetric"
 
     @staticmethod
@@ -78,6 +80,11 @@ class TensorRtRuntime:
         """
         check_artefact(artefact, device, formats=self.formats, precisions=self.precisions)
         options = _check_options(device)
+        if not is_quantized(artefact.precision) and artefact.precision != options["float_type"]:
+            raise MeasurementError(
+                f"{artefact.path} is {artefact.precision}, but device {device.name!r} computes floats in "
+                f"{options['float_type']} (its option float_type), which has tables of its own"
+            )
         library = find_library()
         if options["target"]:
             return CheckedEngine(build_engine(artefact.path, library, _settings(options)), library, options)
@@ -97,6 +104,10 @@ class TensorRtRuntime:
             cuda.close()
             raise
         return TensorRtSession(engine, library, cuda, artefact.path, settings=settings, cuda_graph=graph)
+
+    def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
+        """Floats as `float_type` says."""
+        return {"fp32": str(_check_options(device)["float_type"])}
 
     def context(self, device: Device) -> Mapping[str, str]:
         """TensorRT's version, the GPU (or `none`), its driver, the settings of the engines, and the host."""

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from hwnas.precisions import is_quantized, simulated_as
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import fold_batchnorm, quantize
-from hwnas.types import PRECISIONS, Block
+from hwnas.types import Block
 
 
-def boundary(kind: str, shape: tuple[int, ...]) -> Block:
-    """A `quantize` or `dequantize` block for tensors of that shape."""
-    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
+def boundary(kind: str, shape: tuple[int, ...], *, precision: str) -> Block:
+    """A `quantize` or `dequantize` block for tensors of that shape, to or from this quantized precision."""
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
 
 
 # (channels, size in pixels) of the drift reference after its stem, one inverted residual each
@@ -27,9 +28,12 @@ _REFERENCE = ((24, 32), (24, 32), (32, 16), (32, 16), (32, 16), (64, 8), (64, 8)
 
 
 def reference_blocks(precision: str) -> list[Block]:
-    """The drift reference: never change it, or every table's reference time loses its meaning."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}")
+    """The drift reference: never change it, or every table's reference time loses its meaning.
+
+    Raises:
+        UnknownNameError: the precision is not known.
+    """
+    precision = simulated_as(precision)
     act = ("activation", "relu6")
     blocks = [
         Block(
@@ -57,8 +61,12 @@ def reference_blocks(precision: str) -> list[Block]:
     blocks.append(
         Block(kind="head", in_shape=blocks[-1].out_shape, out_shape=(10,), precision=precision, attributes=head)
     )
-    if precision == "int8":
-        return [boundary("quantize", blocks[0].in_shape), *blocks, boundary("dequantize", (10,))]
+    if is_quantized(precision):
+        ends = (
+            boundary("quantize", blocks[0].in_shape, precision=precision),
+            boundary("dequantize", (10,), precision=precision),
+        )
+        return [ends[0], *blocks, ends[1]]
     return blocks
 
 
@@ -83,8 +91,8 @@ def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwor
 def deployable(
     network: PlainNetwork, *, precision: str, rng: np.random.Generator, symmetric: bool = False
 ) -> nn.Module:
-    """The network as it would ship: BatchNorm folded, int8 blocks quantized by one random image."""
-    if precision == "fp32":
+    """The network as it would ship: BatchNorm folded, quantized blocks quantized by one random image."""
+    if not is_quantized(precision):
         return fold_batchnorm(network)
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
     with _one_thread():  # sums in another order would give other ranges, and so another file

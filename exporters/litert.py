@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
+from hwnas.precisions import is_quantized
 from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LiteRtExporter:
                 mode, and is not changed.
             example: one batch (N, ...) of float32; only the shape of a sample matters.
             path: where to write; replaced whole.
-            precision: what to note in the artefact: fp32 or int8.
+            precision: what to note in the artefact: a name of hwnas/precisions.py.
 
         Raises:
             ExportError: the module has a part that is not among those this writer knows; names it.
@@ -68,10 +69,10 @@ class LiteRtExporter:
         from . import _networks
 
         blocks = [block]
-        if block.precision == "int8" and block.kind != "quantize":
-            blocks.insert(0, _networks.boundary("quantize", block.in_shape))
+        if is_quantized(block.precision) and block.kind != "quantize":
+            blocks.insert(0, _networks.boundary("quantize", block.in_shape, precision=block.precision))
             if block.kind != "dequantize":
-                blocks.append(_networks.boundary("dequantize", block.out_shape))
+                blocks.append(_networks.boundary("dequantize", block.out_shape, precision=block.precision))
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed)
         written = _writer()(
             model,
@@ -88,7 +89,7 @@ class LiteRtExporter:
         Args:
             blocks: of the network, in order, boundaries included.
             path: where to write; replaced whole.
-            precision: what to note in the artefact: int8 as soon as one block is.
+            precision: what to note in the artefact: the quantized one as soon as one block is.
             seed: of the weights.
 
         Raises:
@@ -108,7 +109,7 @@ class LiteRtExporter:
         exporter's options.
 
         Raises:
-            ValueError: the precision is unknown.
+            UnknownNameError: the precision is not known.
         """
         from . import _networks
 

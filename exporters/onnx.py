@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
+from hwnas.precisions import is_quantized
 from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class OnnxExporter:
                 eval mode and left in the mode it had.
             example: one batch (N, ...) of float32; only its shape matters.
             path: where to write; replaced whole.
-            precision: what to note in the artefact: fp32 or int8.
+            precision: what to note in the artefact: a name of hwnas/precisions.py.
 
         Raises:
             ExportError: the module has something that ONNX cannot say; names it.
@@ -71,13 +72,13 @@ class OnnxExporter:
 
         from . import _networks, _qdq
 
-        integers_in = block.precision == "int8" and block.kind != "quantize"
-        integers_out = block.precision == "int8" and block.kind != "dequantize"
+        integers_in = is_quantized(block.precision) and block.kind != "quantize"
+        integers_out = is_quantized(block.precision) and block.kind != "dequantize"
         blocks = [block]
         if integers_in:
-            blocks.insert(0, _networks.boundary("quantize", block.in_shape))
+            blocks.insert(0, _networks.boundary("quantize", block.in_shape, precision=block.precision))
         if integers_out and block.kind != "quantize":
-            blocks.append(_networks.boundary("dequantize", block.out_shape))
+            blocks.append(_networks.boundary("dequantize", block.out_shape, precision=block.precision))
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
         if integers_in:
@@ -98,7 +99,7 @@ class OnnxExporter:
         Args:
             blocks: of the network, in order, boundaries included.
             path: where to write; replaced whole.
-            precision: what to note in the artefact: int8 as soon as one block is.
+            precision: what to note in the artefact: the quantized one as soon as one block is.
             seed: of the weights.
 
         Raises:
@@ -121,7 +122,7 @@ class OnnxExporter:
         every time on the same versions of torch and onnx.
 
         Raises:
-            ValueError: the precision is unknown.
+            UnknownNameError: the precision is not known.
         """
         import torch
 

@@ -23,7 +23,7 @@ IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 Array = npt.NDArray[Any]
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8")  # what spaces offer; hwnas/precisions.py knows what devices make of them
 
 
 # ---------------------------------------------------------------- search spaces
@@ -62,7 +62,7 @@ class Block:
         kind: operator family: `conv`, `mbconv`, `head`, `quantize`, `dequantize`, ...
         in_shape: one sample, without the batch dimension: (C, H, W) or (features,).
         out_shape: likewise.
-        precision: `fp32` or `int8`.
+        precision: a name of hwnas/precisions.py: `fp32`, `int8`, `fp16`, `int8-w7`, ...
         attributes: sorted (name, value) pairs: kernel_size, stride, hidden_channels, ...
     """
 
@@ -146,7 +146,7 @@ class Device:
         runtime: registered name of the adapter.
         threads: intra-operator threads the runtime may use.
         cores: processors the measuring process is pinned to; empty: any.
-        precisions: which of PRECISIONS are legal on it.
+        precisions: which of PRECISIONS are legal on it, each in the form its runtime computes.
         options: runtime-specific settings (execution provider, ...), passed on as they are.
         connection: how the board is reached: `transport` (a registered name) and its settings; empty: this machine.
         meter: registered name of the energy meter; empty: none.
@@ -245,7 +245,7 @@ class Runtime(Protocol):
     Attributes:
         name: registered.
         formats: it reads.
-        precisions: it computes in.
+        precisions: it computes in: names of hwnas/precisions.py.
         quantization: of int8 activations: `asymmetric` (uint8 with a zero point, or its equivalent), or `symmetric`.
     """
 
@@ -269,6 +269,21 @@ class CompilesForBoard(Protocol):
 
     def companions(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
         """Write these files into the folder; their paths."""
+        ...
+
+
+@runtime_checkable
+class SubstitutesPrecisions(Protocol):
+    """A runtime that on some devices computes what is offered as `fp32` or `int8` in another precision."""
+
+    def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
+        """One of PRECISIONS -> the name of what it is computed in; what is computed as offered may be left out.
+
+        Args:
+            device: the description, whose options may say so.
+            context: what `Runtime.context` said where the device is: its processor may decide. Empty, or no more
+                than `hardware`, where that is not known.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from hwnas.precisions import is_quantized
 from hwnas.types import Block
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ class SubnetEvaluator:
         return recalibrate(self.supernet.extract(blocks), self._recalibration)
 
     def quantize(self, network: PlainNetwork) -> nn.Module:
-        """The network at the precision of its blocks; the network itself when all are fp32."""
+        """The network at the precision of its blocks; the network itself when none is quantized."""
         from hwnas.data.tensors import resize
         from hwnas.supernet.quantization import quantize
 
         blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]
-        if all(b.precision == "fp32" for b in blocks):
+        if not any(is_quantized(b.precision) for b in blocks):
             return network
         size = network.in_shape[1:]
         return quantize(network, [resize(x, size) for x in self._calibration], symmetric=self.symmetric)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.appending import append_sealed, complete_lines, read_sealed, repair_sealed, seal_unsealed
 from hwnas.errors import IntegrityError, StudyError
 from hwnas.integrity import line_checksum, open_line
+from hwnas.precisions import simulated_as
 from hwnas.types import Option
 
 if TYPE_CHECKING:
@@ -70,9 +71,13 @@ class KnownNetwork:
 def network_key(blocks: NamedBlocks) -> str:
     """What tells a network apart from all others of one supernet: which block stands in which slot.
 
-    Changes of precision follow from the blocks beside them and do not count.
+    Changes of precision follow from the blocks beside them and do not count; floats that torch computes alike are one.
     """
-    lines = [f"{slot} {b.key}" for slot, b in blocks if b.kind not in ("quantize", "dequantize")]
+    lines = [
+        f"{slot} {replace(b, precision=simulated_as(b.precision)).key}"
+        for slot, b in blocks
+        if b.kind not in ("quantize", "dequantize")
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 

@@ -12,11 +12,12 @@ import math
 from dataclasses import dataclass
 
 from hwnas.errors import SpaceError
+from hwnas.precisions import KNOWN, is_quantized
 from hwnas.types import Block
 
 _NODE_BYTES = 130  # one ONNX node or initialiser: its names, operator and attributes
 _KINDS = ("conv", "mbconv", "head", "quantize", "dequantize")
-_BYTES = {"fp32": 4, "int8": 1}
+_FLOAT_BYTES = 4  # in a file, whatever a runtime computes in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,10 @@ def _int(block: Block, name: str) -> int:
 
 
 def _check_kind(block: Block) -> None:
-    if block.kind not in _KINDS or block.precision not in _BYTES:
+    if block.kind not in _KINDS or block.precision not in KNOWN:
         raise SpaceError(
             f"no closed forms for block {block.key!r}; known kinds: {', '.join(_KINDS)}; "
-            f"known precisions: {', '.join(_BYTES)}"
+            f"known precisions: {', '.join(KNOWN)}"
         )
 
 
@@ -104,8 +105,8 @@ def size_bytes(block: Block) -> int:
     layers = _layers(block)
     weights = sum(layer.fan_in * layer.channels for layer in layers)
     channels = sum(layer.channels for layer in layers)
-    if block.precision == "fp32":
-        return 4 * (weights + channels) + _NODE_BYTES * 4 * len(layers)  # node, activation, weight, bias
+    if not is_quantized(block.precision):
+        return _FLOAT_BYTES * (weights + channels) + _NODE_BYTES * 4 * len(layers)  # node, activation, weight, bias
     if not layers:
         return 4 + 1 + _NODE_BYTES * 3  # node, scale, zero point
     # a layer's weight has scale and zero point by channel, its bias int32 and scale by channel
@@ -122,7 +123,7 @@ def training_bytes(block: Block) -> int:
         SpaceError: the block's kind is unknown.
     """
     kept = sum(2 * layer.channels * layer.positions for layer in _layers(block) if layer.normalised)
-    return _BYTES["fp32"] * (math.prod(block.in_shape) + kept)
+    return _FLOAT_BYTES * (math.prod(block.in_shape) + kept)
 
 
 def peak_memory_bytes(block: Block) -> int:
@@ -138,8 +139,8 @@ def peak_memory_bytes(block: Block) -> int:
     _check_kind(block)
     before, after = math.prod(block.in_shape), math.prod(block.out_shape)
     if block.kind in ("quantize", "dequantize"):
-        return (_BYTES["fp32"] + _BYTES["int8"]) * before
-    width = _BYTES[block.precision]
+        return (_FLOAT_BYTES + 1) * before
+    width = KNOWN[block.precision].activations.bytes
     if block.kind == "conv":
         return width * (before + after)
     hidden = _int(block, "hidden_channels")

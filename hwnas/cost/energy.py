@@ -18,6 +18,7 @@ from hwnas.cost.model import SlotCost, corrected_cost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
+from hwnas.precisions import is_quantized
 from hwnas.types import Block, Device, Limit
 
 METRIC = "energy_mj"
@@ -54,7 +55,7 @@ class EnergyModel:
 
         Args:
             costs: of a measured network, with `energy_mj`.
-            precision: of the table the network belongs to: `fp32`, `int8` or `mixed`.
+            precision: of the table the network belongs to, or `mixed`.
 
         Raises:
             KeyError: it has no measured energy.
@@ -226,5 +227,5 @@ def _reference_of_block(block: Block) -> str:
 
 
 def _reference_of(precision: str) -> str:
-    """Which reference model a table has: that of whole networks of mixed precision is the fp32 one."""
-    return "fp32" if precision == "mixed" else precision
+    """Which reference model a table has: that of whole networks of mixed precision is the one of floats."""
+    return "floats" if precision == "mixed" or not is_quantized(precision) else precision

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment.samples import SAMPLES
@@ -66,33 +66,39 @@ class Measured(_Section):
     source: str = "measured"
 
 
+def _of_floats() -> Any:
+    return Field(validation_alias=AliasChoices("float_latency_ms", "fp32_latency_ms"))
+
+
 class BlockGain(_Section):
-    """A block that gains little by int8, `count` times in the network.
+    """A quantized block that gains little, `count` times in the network.
 
     Latencies are its share of the network in each precision: measured alone, less the cost of a call. None where it
-    has no fp32 form.
+    has no float form. (Manifests of earlier versions have `fp32_` for `float_`.)
     """
 
     block: str
     count: int
     latency_ms: float
-    fp32_latency_ms: float | None
+    float_latency_ms: float | None = _of_floats()
 
 
 class PrecisionGain(_Section):
-    """The network against its own fp32 form, timed in the same rounds.
+    """The network against its own float form, timed in the same rounds.
 
     Attributes:
-        fp32_latency_ms: of the fp32 form.
+        float_latency_ms: of the float form.
         latency_ms: of what ships.
         speedup: the former over the latter.
         slow_blocks: where the speed-up is small: the blocks that stop it, the most expensive first.
+        against: precision of the float form: what the device computes floats in.
     """
 
-    fp32_latency_ms: float
+    float_latency_ms: float = _of_floats()
     latency_ms: float
     speedup: float
     slow_blocks: tuple[BlockGain, ...] = ()
+    against: str = "fp32"
 
 
 class Accuracy(_Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.files import sha256_file
+from hwnas.precisions import offered_as
 from hwnas.types import Artefact, Device
 
 
@@ -45,7 +46,7 @@ def check_artefact(artefact: Artefact, device: Device, *, formats: Iterable[str]
         raise ArtefactError(
             f"{artefact.path} has format {artefact.format!r}; runtime {device.runtime!r} reads {', '.join(formats)}"
         )
-    legal = sorted(set(device.precisions) & set(precisions))
+    legal = sorted(p for p in precisions if offered_as(p) in device.precisions)
     if artefact.precision not in legal:
         raise MeasurementError(
             f"{artefact.path} is {artefact.precision}, which is not legal on device {device.name!r} with runtime "

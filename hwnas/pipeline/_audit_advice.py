@@ -14,6 +14,7 @@ from hwnas.errors import ConfigError
 from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE, KERNEL_SIZES
 from hwnas.pipeline._audit_file import Audit
 from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
+from hwnas.precisions import is_quantized, offered_as
 from hwnas.spaces.presets import CHANNEL_DIVISOR
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ _BASES = {
 def suggestion(audit: Audit) -> dict[str, Any]:
     """Values for the configuration of a run on this device, by key; only what the audit has a reason for.
 
-    They are judged in the precision that suits the device best: int8 where it pays, else fp32.
+    They are judged in the precision that suits the device best: integers where they pay, else floats.
     """
     values: dict[str, Any] = {}
     left_out = {(f.choice, f.option) for f in _left_out(audit) if f.precision == best_precision(audit)}
     worth = worthwhile_precisions(audit)
     if worth != audit.precisions:
-        values["space.precisions"] = list(worth)
+        values["space.precisions"] = [offered_as(p) for p in worth]
     if any(choice == "activation" for choice, _ in left_out):
         values["space.activation"] = BASE_ACTIVATION
     if ("se", True) in left_out:
@@ -64,8 +65,9 @@ def advice(config: Config, audit: Audit) -> list[str]:
     space = _configured_space(config)
     if space is None:
         return []
-    precisions = [p for p in config.space.precisions or space.precisions if p in audit.precisions]
-    options = _options(space)
+    wanted = config.space.precisions or space.precisions
+    precisions = [p for p in audit.precisions if offered_as(p) in wanted]
+    options = _options(space) | {"precision": set(precisions)}
     lines = []
     for f in _left_out(audit):
         if f.precision not in precisions or f.option not in options[f.choice]:
@@ -116,9 +118,9 @@ def worthwhile_precisions(audit: Audit) -> tuple[str, ...]:
 
 
 def best_precision(audit: Audit) -> str:
-    """int8 where it pays, else the first there is."""
+    """Integers where they pay, else the first there is."""
     worth = worthwhile_precisions(audit)
-    return "int8" if "int8" in worth else worth[0]
+    return next((p for p in worth if is_quantized(p)), worth[0])
 
 
 def _left_out(audit: Audit) -> Iterator[Finding]:
@@ -160,7 +162,6 @@ def _configured_space(config: Config) -> MobileNetSpace | None:
 def _options(space: MobileNetSpace) -> dict[str, set[object]]:
     """Choice of an audit -> what some network of the space has."""
     return {
-        "precision": set(space.precisions),
         "activation": {space.stem_activation, space.head_activation}.union(*(s.activations for s in space.stages)),
         "se": set().union(*(s.se for s in space.stages)),
         "kernel_size": set().union(*(s.kernel_sizes for s in space.stages)),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from hwnas.cost.analytic import macs
 from hwnas.pipeline._audit_cases import BASE, WIDTH_SITES, WIDTHS, Case
+from hwnas.precisions import is_quantized
 from hwnas.types import Option
 
 # Of a whole network the changed operators are a part only: an excess of 1.2 in a block is the least that is seen in
@@ -48,8 +49,8 @@ class Finding:
     """What one option costs in one precision.
 
     Attributes:
-        choice: `precision` (int8 against fp32, of the base), `activation`, `se`, `kernel_size`, `expand_ratio`, or
-            `multiple` (a width that is a multiple of so many channels and not of twice as many).
+        choice: `precision` (integers against floats, of the base), `activation`, `se`, `kernel_size`, `expand_ratio`,
+            or `multiple` (a width that is a multiple of so many channels and not of twice as many).
         option: taken for it.
         precision: of the blocks.
         excess: site -> time over the base's, divided by `work`; `precision`: int8's time over fp32's.
@@ -85,11 +86,11 @@ def judge(measured: Sequence[Measured], *, precisions: Sequence[str]) -> tuple[F
         measured: cases with their outcomes.
         precisions: that were measured.
     """
-    book = _Book(measured)
+    book = _Book(measured, precisions)
     found: list[Finding] = []
     base_speedup = book.speedup(BASE, BASE)
-    if "int8" in precisions:
-        found.append(_judge_int8(book, base_speedup, compared="fp32" in precisions))
+    if book.integers:
+        found.append(_judge_int8(book, base_speedup, compared=bool(book.floats)))
     for choice, option in book.options():
         found.extend(_judge_option(book, choice, option, p, base_speedup=base_speedup) for p in precisions)
     for multiple in WIDTHS:
@@ -106,7 +107,9 @@ def recommended_multiple(findings: Iterable[Finding], precision: str) -> int:
 class _Book:
     """The outcomes by what they are of."""
 
-    def __init__(self, measured: Sequence[Measured]) -> None:
+    def __init__(self, measured: Sequence[Measured], precisions: Sequence[str]) -> None:
+        self.floats = next((p for p in precisions if not is_quantized(p)), "")
+        self.integers = next((p for p in precisions if is_quantized(p)), "")
         self._by_place = {(m.case.choice, m.case.option, m.case.block.precision, m.case.site): m for m in measured}
 
     def options(self) -> list[tuple[str, Option]]:
@@ -130,7 +133,7 @@ class _Book:
         return next((m.failure for m in self.all(choice, option, precision) if m.failure), "")
 
     def speedup(self, choice: str, option: Option) -> float | None:
-        fp32, int8 = (self.times(choice, option, p) for p in ("fp32", "int8"))
+        fp32, int8 = (self.times(choice, option, p) for p in (self.floats, self.integers))
         return _mean(fp32[site] / int8[site] for site in fp32 if site in int8)
 
     def macs_per_ns(self, choice: str, option: Option, precision: str) -> float | None:
@@ -139,27 +142,27 @@ class _Book:
 
 
 def _judge_int8(book: _Book, speedup: float | None, *, compared: bool) -> Finding:
-    fp32, int8 = (book.times(BASE, BASE, p) for p in ("fp32", "int8"))
-    failure = book.failure(BASE, BASE, "int8")
+    fp32, int8 = (book.times(BASE, BASE, p) for p in (book.floats, book.integers))
+    failure = book.failure(BASE, BASE, book.integers)
     if failure and not int8:
         verdict, reason = LEAVE_OUT, f"does not run: {failure}"
     elif speedup is None:
-        verdict, reason = FINE, "fp32 failed, nothing to compare with" if compared else "the only precision"
+        verdict, reason = FINE, f"{book.floats} failed, nothing to compare with" if compared else "the only precision"
     elif speedup < INT8_GAINS:
-        verdict, reason = LEAVE_OUT, f"no faster than fp32 ({speedup:.2g}x)"
+        verdict, reason = LEAVE_OUT, f"no faster than {book.floats} ({speedup:.2g}x)"
     elif speedup < INT8_WORTH:
         verdict, reason = COSTLY, f"gains little: {speedup:.2g}x"
     else:
-        verdict, reason = FINE, f"{speedup:.2g}x as fast as fp32"
+        verdict, reason = FINE, f"{speedup:.2g}x as fast as {book.floats}"
     excess = {site: int8[site] / fp32[site] for site in fp32 if site in int8}
     return Finding(
         choice="precision",
-        option="int8",
-        precision="int8",
+        option=book.integers,
+        precision=book.integers,
         excess=excess,
         ratio=_mean(excess.values()),
         work=1.0,
-        macs_per_ns=book.macs_per_ns(BASE, BASE, "int8"),
+        macs_per_ns=book.macs_per_ns(BASE, BASE, book.integers),
         speedup=speedup,
         verdict=verdict,
         reason=reason,
@@ -183,7 +186,7 @@ def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, b
     elif not sites:
         verdict, reason = FINE, "the base failed, nothing to compare with"
     elif _turns_int8_slow(precision, speedup, base_speedup):
-        verdict, reason = LEAVE_OUT, f"{_mean(ratios.values()):.2g}x, slower than fp32"
+        verdict, reason = LEAVE_OUT, f"{_mean(ratios.values()):.2g}x, slower than {book.floats}"
     return Finding(
         choice=choice,
         option=option,
@@ -200,7 +203,7 @@ def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, b
 
 def _turns_int8_slow(precision: str, speedup: float | None, base_speedup: float | None) -> bool:
     """Whether int8 gains with the base's choices and loses with this option."""
-    if precision != "int8" or speedup is None or base_speedup is None:
+    if not is_quantized(precision) or speedup is None or base_speedup is None:
         return False
     return speedup < 1.0 and base_speedup >= INT8_GAINS
 

@@ -36,6 +36,7 @@ _GROUPS = {  # in the picture, over the options
 def audit_result(found: Audit) -> dict[str, Any]:
     """The table of the command: a row for each option, a column for each precision."""
     compared = len(found.precisions) > 1
+    gain = [f"{found.precisions[-1]} gain"] if compared else []
     rows = []
     for (choice, option), parts in _by_option(found).items():
         ratios = {f.precision: f.ratio for f in parts}
@@ -51,7 +52,7 @@ def audit_result(found: Audit) -> dict[str, Any]:
         )
     return {
         "title": f"{found.device}: what each choice costs, {found.source}",
-        "columns": ["choice", "option", "MACs", *found.precisions, *(["int8 gain"] if compared else []), "verdict"],
+        "columns": ["choice", "option", "MACs", *found.precisions, *gain, "verdict"],
         "rows": rows,
         "notes": [
             f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
@@ -122,7 +123,7 @@ def _figure(found: Audit) -> Figure:
             excess={p: [1.0] for p in found.precisions},
             speedup=base.speedup if base is not None else None,
             verdict=base.verdict if base is not None else VERDICTS[0],
-            note="int8" if base is not None else "",
+            note=base.precision if base is not None else "",
         )
     ]
     for (choice, option), parts in _by_option(found).items():

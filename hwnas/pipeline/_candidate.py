@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 from hwnas.deployment import Latency, Measured
 from hwnas.errors import TableContextError
 from hwnas.measure import Worker
-from hwnas.pipeline.costs import MIXED, Costs, artefact_precision, precision_of, reference_path, table_path
-from hwnas.pipeline.verifying import MEASURED, limit_problems, measure_latency, measured_values, shown_costs, source_of
+from hwnas.pipeline.costs import (
+    Costs,
+    artefact_precision,
+    precision_of,
+    reference_path,
+    reference_precision,
+    table_path,
+)
+from hwnas.pipeline.verifying import limit_problems, measure_latency, measured_values, shown_costs, source_of
 from hwnas.pipeline.workspace import Workspace
 from hwnas.query import Answer
 from hwnas.types import Artefact, Block
@@ -57,13 +64,13 @@ class Candidate:
 
     @property
     def table_precision(self) -> str:
-        """The table that its latency belongs to: `fp32`, `int8` or `mixed`."""
+        """The table that its latency belongs to: of its blocks' precision, or `mixed`."""
         return precision_of([b for _, b in self.blocks])
 
     @property
     def precision(self) -> str:
-        """What its file counts as: `fp32` or `int8`."""
-        return artefact_precision(self.table_precision)
+        """What its file counts as."""
+        return artefact_precision([b for _, b in self.blocks])
 
     def with_network(self, network: nn.Module) -> Candidate:
         """The same with other weights."""
@@ -122,7 +129,7 @@ class Bench:
         if self.costs.energy is not None and "energy_mj" in statistic.costs:
             values["energy_mj"] = self.costs.energy.comparable(statistic.costs, precision)
         source = source_of(self.worker.context())
-        margin = MARGIN if source == MEASURED else 0.0  # an estimate repeats exactly
+        margin = 0.0 if source.startswith("estimated") else MARGIN  # an estimate repeats exactly
         measured = Measured(latency_ms=Latency.of(statistic), costs=shown_costs(statistic.costs), source=source)
         return measured, limit_problems(values, self.limits, margin=margin)
 
@@ -140,7 +147,7 @@ class Bench:
         reference = artefact_from_file(
             reference_path(self.work, precision),
             format=self.work.exporter.format,
-            precision=artefact_precision("fp32" if precision == MIXED else precision),
+            precision=reference_precision(self.work, precision),
         )
         here = TableContext.of(
             self.work.device,

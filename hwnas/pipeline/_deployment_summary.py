@@ -57,9 +57,9 @@ def _latency_rows(manifest: Manifest, bound: str) -> list[tuple[str, Any]]:
 
 
 def gain_rows(manifest: Manifest) -> list[tuple[str, Any]]:
-    """How much faster it is than its own fp32 form; the report tells what stops it."""
+    """How much faster it is than its own float form; the report tells what stops it."""
     gain = manifest.precision_gain
     if gain is None:
         return []
-    told = f"{gain.speedup:.2f} times as fast (fp32: {quantity('latency_ms', gain.fp32_latency_ms)})"
-    return [(f"{manifest.precision} against fp32", told)]
+    told = f"{gain.speedup:.2f} times as fast ({gain.against}: {quantity('latency_ms', gain.float_latency_ms)})"
+    return [(f"{manifest.precision} against {gain.against}", told)]

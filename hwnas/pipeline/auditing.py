@@ -27,7 +27,7 @@ from hwnas.pipeline._audit_show import audit_result, draw_audit
 from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.workspace import Workspace
 from hwnas.scratch import scratch
-from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
+from hwnas.types import PRECISIONS, Artefact, Device, MeasurementFailure, Statistic
 
 __all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
 
@@ -55,13 +55,15 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     check_reachable(work.device)
     folder = Path(output) if output else Path(_DEFAULT_FOLDER, work.device.name, AUDIT_FOLDER)
     work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
-    precisions = _precisions(work)
     with work.alone("auditing"), Worker(work.device) as worker:
         if again:
             (folder / _TABLE).unlink(missing_ok=True)
         for done in repair_table(folder / _TABLE):
             console.warn(done)
         context = worker.context()
+        for note in work.found_on(context):
+            console.note(note)
+        precisions = _precisions(work)
         table, reference = _open(work, worker, context, precision=precisions[0])
         groups = list(case_groups(precisions))
         _measure(work, worker, table, reference, groups, console=console)
@@ -119,13 +121,14 @@ def advise(work: Workspace) -> list[str]:
 
 
 def _precisions(work: Workspace) -> tuple[str, ...]:
-    """Legal on the device and known to its runtime, fp32 first.
+    """Legal on the device and known to its runtime, as the device computes them, floats first.
 
     Raises:
         ConfigError: none is both.
     """
     known = registry.load("runtimes", work.device.runtime)().precisions
-    found = tuple(p for p in ("fp32", "int8") if p in work.device.precisions and p in known)
+    legal = [work.computed[p] for p in PRECISIONS if p in work.device.precisions]
+    found = tuple(p for p in legal if p in known)
     if not found:
         raise ConfigError(
             f"device {work.device.name!r} allows {', '.join(work.device.precisions)}; its runtime "

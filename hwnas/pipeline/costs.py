@@ -23,9 +23,10 @@ from hwnas.cost.energy import EnergyModel, energy_model, no_energy_error
 from hwnas.cost.limits import round_up
 from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
-from hwnas.errors import ConfigError, InfeasibleError, TableError
+from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableError
 from hwnas.files import sha256_file
 from hwnas.pipeline.workspace import Workspace
+from hwnas.precisions import is_quantized, offered_as
 from hwnas.types import Block, Device, IntArray, Limit
 
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
@@ -42,14 +43,19 @@ def reference_path(work: Workspace, precision: str) -> Path:
 
 
 def precision_of(blocks: Sequence[Block]) -> str:
-    """`fp32`, `int8` or `mixed`: the table a whole network belongs to. Boundaries do not count."""
+    """The blocks' precision, or `mixed`: the table a whole network belongs to. Boundaries do not count."""
     found = {b.precision for b in blocks if b.kind not in ("quantize", "dequantize")}
     return found.pop() if len(found) == 1 else MIXED
 
 
-def artefact_precision(precision: str) -> str:
-    """What the file of such a network counts as."""
-    return "int8" if precision == MIXED else precision
+def artefact_precision(blocks: Sequence[Block]) -> str:
+    """What the file of a network counts as: quantized as soon as one block is."""
+    return next((b.precision for b in blocks if is_quantized(b.precision)), blocks[0].precision)
+
+
+def reference_precision(work: Workspace, precision: str) -> str:
+    """That of the reference model of a table: floats beside networks of mixed precision."""
+    return work.computed["fp32"] if precision == MIXED else precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +111,7 @@ def load_costs(work: Workspace) -> Costs:
     for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
         path = table_path(work, precision)
         if precision != MIXED or path.exists():
+            _check_same_precision(work, path, precision)
             tables[precision] = LatencyTable.open(path)
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
@@ -164,9 +171,20 @@ def load_costs(work: Workspace) -> Costs:
     )
 
 
+def _check_same_precision(work: Workspace, path: Path, precision: str) -> None:
+    """Say what is wrong where tables of the precision that was offered are there, and the device computes in another.
+
+    Raises:
+        TableContextError: they were measured on another machine, or by a version that called both by one name.
+    """
+    offered = MIXED if precision == MIXED else offered_as(precision)
+    if not path.exists() and offered != precision and table_path(work, offered).exists():
+        raise TableContextError(str(table_path(work, offered)), {"precision": (offered, precision)})
+
+
 def largest_network(work: Workspace) -> tuple[str, ...]:
     """Block keys of the largest network at the device's widest precision."""
-    space = work.training_space.restrict(precisions=(work.widest_precision,))
+    space = work.widest_space
     return tuple(b.key for _, b in space.named_blocks(space.largest()))
 
 

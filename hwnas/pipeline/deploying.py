@@ -56,6 +56,8 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
     evaluator = make_evaluator(work)
     rejected: list[Rejection] = []
     with work.alone("exporting"), Worker(work.device) as worker:
+        for note in work.found_on(worker.context()):
+            console.note(note)
         bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study=study.name)
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: {preference_text(answer)}")

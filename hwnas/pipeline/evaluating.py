@@ -17,6 +17,7 @@ from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.workspace import Workspace
+from hwnas.precisions import simulated_as
 from hwnas.search import non_dominated
 from hwnas.types import Block, IntArray, Limit, Option
 
@@ -100,17 +101,27 @@ class Evaluations:
         return [self.work.space.decode(encodings[i]) for i in rows[spread]]
 
     def _in_full(self, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
-        """The architecture with the choices that this device's space lacks: precisions it leaves no choice of."""
+        """The architecture with the choices that this device's space lacks: precisions it leaves no choice of.
+
+        Precisions have the names of what torch computed, so that other devices find the network.
+        """
         choices = {c.name for c in self.work.training_space.choices}
-        precisions = {name: b.precision for slot, b in blocks if (name := f"{slot}.precision") in choices}
+        precisions = {name: simulated_as(b.precision) for slot, b in blocks if (name := f"{slot}.precision") in choices}
         return {**architecture, **precisions}
 
     def _in_space(self, network: KnownNetwork) -> IntArray | None:
         """(D,) the encoding of a known network, None if it is not in this device's space."""
         space = self.work.space
         choices = {c.name for c in space.choices}
+        here = {simulated_as(p): p for p in space.precisions}
         try:
-            encoding = space.encode({k: v for k, v in network.architecture.items() if k in choices})
+            encoding = space.encode(
+                {
+                    k: here.get(str(v), v) if k.endswith(".precision") else v
+                    for k, v in network.architecture.items()
+                    if k in choices
+                }
+            )
         except SpaceError:
             return None
         return encoding if network_key(space.named_blocks(encoding)) == network.key else None

@@ -1,4 +1,4 @@
-"""What int8 gains a network on its device, and which blocks stop it where that is little.
+"""What quantization gains a network on its device, and which blocks stop it where that is little.
 
 Knows exporters and the measuring process; not how a network was chosen.
 """
@@ -15,13 +15,14 @@ from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
 from hwnas.pipeline.verifying import VERDICT
 from hwnas.pipeline.workspace import Workspace
+from hwnas.precisions import is_quantized
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
 
 if TYPE_CHECKING:
     from torch import nn
 
-ENOUGH = 1.3  # times as fast as fp32: below it, the blocks are looked at one by one
+ENOUGH = 1.3  # times as fast as in floats: below it, the blocks are looked at one by one
 _BOUNDARIES = ("quantize", "dequantize")
 
 
@@ -35,7 +36,7 @@ def precision_gain(
     reference: Artefact,
     reference_ms: float,
 ) -> PrecisionGain | None:
-    """Time a network against its own fp32 form, in the same interleaved rounds.
+    """Time a network against its own float form, in the same interleaved rounds.
 
     Where it is less than 1.3 times as fast, every distinct block is timed in both precisions, and those that gain less
     than that are listed with what they cost in the network, the most expensive first.
@@ -44,32 +45,39 @@ def precision_gain(
         work: of the run.
         worker: of the device.
         blocks: of the network, boundaries included.
-        plain: the same network at fp32, recalibrated.
+        plain: the same network in floats, recalibrated.
         artefact: the network as it ships.
         reference: the table's reference model.
         reference_ms: its time in the table.
 
     Returns:
-        None if the network has no int8 block, the device does not compute in fp32, or one of the two cannot be timed.
+        None if the network has no quantized block, the device computes in no floats, or one of the two cannot be timed.
     """
     import torch
 
-    if "fp32" not in work.device.precisions or all(b.precision == "fp32" for b in blocks):
+    if "fp32" not in work.device.precisions or not any(is_quantized(b.precision) for b in blocks):
         return None
+    floats = work.computed["fp32"]
     with scratch("gain") as folder:
         example = torch.zeros(1, *blocks[0].in_shape)
-        path = Path(folder, f"fp32.{work.exporter.format}")
-        other = work.exporter.export(plain, example, path, precision="fp32")
+        path = Path(folder, f"{floats}.{work.exporter.format}")
+        other = work.exporter.export(plain, example, path, precision=floats)
         found = worker.measure(
-            {"fp32": other, "ships": artefact}, reference=reference, reference_ms=reference_ms, settings=VERDICT
+            {"floats": other, "ships": artefact}, reference=reference, reference_ms=reference_ms, settings=VERDICT
         )
-        fp32, ships = found["fp32"], found["ships"]
-        if isinstance(fp32, MeasurementFailure) or isinstance(ships, MeasurementFailure):
+        plainly, ships = found["floats"], found["ships"]
+        if isinstance(plainly, MeasurementFailure) or isinstance(ships, MeasurementFailure):
             return None
-        speedup = fp32.fastest / ships.fastest
-        whole = {"fp32": fp32.fastest, "int8": ships.fastest}
+        speedup = plainly.fastest / ships.fastest
+        whole = {"floats": plainly.fastest, "integers": ships.fastest}
         slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, reference, reference_ms))
-    return PrecisionGain(fp32_latency_ms=fp32.fastest, latency_ms=ships.fastest, speedup=speedup, slow_blocks=slow)
+    return PrecisionGain(
+        float_latency_ms=plainly.fastest,
+        latency_ms=ships.fastest,
+        speedup=speedup,
+        slow_blocks=slow,
+        against=floats,
+    )
 
 
 def _slow_blocks(
@@ -80,12 +88,13 @@ def _slow_blocks(
     reference: Artefact,
     reference_ms: float,
 ) -> Iterator[BlockGain]:
-    """The int8 blocks that gain too little, by what they cost; a boundary has no fp32 form and gains nothing."""
-    counts = Counter(b for b in blocks if b.precision == "int8")
-    forms: dict[str, Counter[Block]] = {"int8": counts, "fp32": Counter()}
+    """The quantized blocks that gain too little, by what they cost; a boundary has no float form and gains nothing."""
+    counts = Counter(b for b in blocks if is_quantized(b.precision))
+    forms: dict[str, Counter[Block]] = {"integers": counts, "floats": Counter()}
+    floats = work.computed["fp32"]
     for block, count in counts.items():
         if block.kind not in _BOUNDARIES:
-            forms["fp32"][dataclasses.replace(block, precision="fp32")] = count
+            forms["floats"][dataclasses.replace(block, precision=floats)] = count
     with scratch("blocks") as folder:
         suffix = work.exporter.format
         everything = [b for of in forms.values() for b in of]
@@ -97,9 +106,10 @@ def _slow_blocks(
     shares = {p: _shares({b: alone[b.key] for b in of if b.key in alone}, of, whole_ms[p]) for p, of in forms.items()}
     found = []
     for block, count in counts.items():
-        int8, fp32 = shares["int8"].get(block), shares["fp32"].get(dataclasses.replace(block, precision="fp32"))
-        if int8 is not None and (fp32 is None or fp32 / int8 < ENOUGH):
-            found.append(BlockGain(block=block.key, count=count, latency_ms=int8, fp32_latency_ms=fp32))
+        ships = shares["integers"].get(block)
+        plainly = shares["floats"].get(dataclasses.replace(block, precision=floats))
+        if ships is not None and (plainly is None or plainly / ships < ENOUGH):
+            found.append(BlockGain(block=block.key, count=count, latency_ms=ships, float_latency_ms=plainly))
     yield from sorted(found, key=lambda gain: -gain.count * gain.latency_ms)
 
 

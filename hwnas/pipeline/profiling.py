@@ -24,11 +24,11 @@ from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.pipeline.auditing import advise
 from hwnas.pipeline.costs import (
-    MIXED,
     artefact_precision,
     load_costs,
     precision_of,
     reference_path,
+    reference_precision,
     table_path,
 )
 from hwnas.pipeline.describing import check_reachable
@@ -57,12 +57,14 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     work = Workspace(config)
     check_reachable(work.device)
     refuse_other_run(work)
-    space = work.space
     started = time.monotonic()
-    networks = list(sample_networks(work))
-    needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
     with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:
         context = worker.context()
+        for note in work.found_on(context):
+            console.note(note)
+        space = work.space
+        networks = list(sample_networks(work))
+        needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
         for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)
         tables = {precision: _open(work, worker, context, precision, console=console) for precision in needed}
@@ -83,7 +85,7 @@ def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
     """The whole networks that correct the sums: random ones of each precision, and the largest at the widest."""
     c, space = work.config.profile, work.space
     rng = np.random.default_rng([work.config.search.seed, 7])
-    widest = work.training_space.restrict(precisions=(work.widest_precision,))
+    widest = work.widest_space
     yield tuple(b for _, b in widest.named_blocks(widest.largest()))
     parts = [space.restrict(precisions=(p,)) for p in space.precisions]
     if len(parts) > 1:
@@ -113,7 +115,7 @@ def _open(
         console.warn(done)
     if not _is_begun(path):
         _begin_with_shipped(work, context, precision)
-    counts_as = artefact_precision("fp32" if precision == MIXED else precision)
+    counts_as = reference_precision(work, precision)
     begun = LatencyTable.open(path).context if _is_begun(path) else None
     if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
         # other versions of the exporter may write other bytes: the table goes on with its own
@@ -212,7 +214,7 @@ def _measure_networks(
         return 0
 
     def export(network: tuple[Block, ...], path: Path) -> Artefact:
-        return work.exporter.export_sample(network, path, precision=artefact_precision(precision_of(network)))
+        return work.exporter.export_sample(network, path, precision=artefact_precision(network))
 
     def keep(results: Mapping[str, Result], sizes: Mapping[str, int]) -> None:
         for name, result in results.items():

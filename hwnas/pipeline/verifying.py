@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from hwnas import registry
 from hwnas._console import Console
 from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
 from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
+from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
+from hwnas.precisions import precision as precision_of_name
 from hwnas.report.quantities import metric_name, quantity
-from hwnas.types import Array, Artefact, MeasurementFailure, Statistic
+from hwnas.types import Array, Artefact, MeasurementFailure, Runtime, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
 VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
 MEASURED = "measured"
-_FULL_FLOATS = {"float_type": "fp32", "inference_precision": "f32"}  # context key -> nothing is lost
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
 AGREEMENT = 0.995  # share of top-1 predictions that must be equal
@@ -56,8 +58,10 @@ def verify(
             "network's input: whether its manifest or samples changed since cannot be told, and the steps are not "
             "verified; export the network again to have both"
         )
-    artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
-    reference = checked_artefact(folder, manifest.reference, precision=manifest.precision)
+    runtime = registry.load("runtimes", manifest.runtime)()
+    precision = _precision(manifest, runtime)
+    artefact = checked_artefact(folder, manifest.artefact, precision=precision)
+    reference = checked_artefact(folder, manifest.reference, precision=precision)
     samples = Samples.read(folder, raw=manifest.is_sealed)
     expected = samples.outputs
     with Worker(target) as worker:
@@ -68,12 +72,14 @@ def verify(
             worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
         )
     difference, agreement = compare(found, expected)
-    exact = computes_exactly(manifest.precision, context)
-    problems = parity_problems(exact, difference, agreement, scale=float(np.abs(expected).max()))
+    problems = parity_problems(precision == EXACT, difference, agreement, scale=float(np.abs(expected).max()))
     values = measured_values(statistic, artefact)
     if manifest.preprocessing is not None:
         problems += samples.preprocessing_problems(manifest.preprocessing)
     problems += limit_problems(values, manifest.limits)
+    should_be = computed_in(runtime, target, context)[offered_as(precision)]
+    if should_be != precision and (note := precision_of_name(should_be).note):
+        console.warn(f"the file is {precision}; here it should be {should_be}: {note}")
     if not same:
         console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
     if problems:
@@ -116,6 +122,13 @@ def verify(
         "same_context": same,
         "limits": manifest.limits,
     }
+
+
+def _precision(manifest: Manifest, runtime: Runtime) -> str:
+    """The manifest's; earlier versions called all floats fp32, and the device's options told what they were."""
+    if is_quantized(manifest.precision):
+        return manifest.precision
+    return computed_in(runtime, manifest.described_device(), manifest.device.context)[EXACT]
 
 
 def measure_latency(
@@ -163,11 +176,6 @@ def compare(found: Array, expected: Array) -> tuple[float, float]:
     return float(np.abs(found - expected).max()), float((found.argmax(1) == expected.argmax(1)).mean())
 
 
-def computes_exactly(precision: str, context: Mapping[str, str]) -> bool:
-    """Whether outputs must be torch's to 1e-4: floats, where the runtime does not compute them in fewer bits."""
-    return precision == "fp32" and all(context.get(key, full) == full for key, full in _FULL_FLOATS.items())
-
-
 def parity_problems(exact: bool, difference: float, agreement: float, *, scale: float) -> list[str]:
     """What is wrong with a runtime's outputs; empty if nothing is.
 
@@ -176,7 +184,7 @@ def parity_problems(exact: bool, difference: float, agreement: float, *, scale: 
     runtime computes floats in half precision.
 
     Args:
-        exact: see `computes_exactly`.
+        exact: outputs must be torch's to 1e-4: single-precision floats.
         difference: largest, of a logit.
         agreement: share of equal top-1 predictions.
         scale: largest absolute logit.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +29,10 @@ from hwnas._console import Console
 from hwnas._places import user_path
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, TableContextError
 from hwnas.files import write_whole
 from hwnas.locking import locked
+from hwnas.precisions import KNOWN, computed_in, offered_as, precision
 from hwnas.types import PRECISIONS, Device, Exporter, Runtime
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Workspace:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = user_path(config.output.folder)
+        self._context: Mapping[str, str] | None = None
 
     def begin(self) -> None:
         """Make the folder and write the configuration into it, once nothing there contradicts it.
@@ -161,7 +163,7 @@ class Workspace:
 
     @cached_property
     def training_space(self) -> MobileNetSpace:
-        """The space the supernet is trained on: all precisions, because weights do not depend on them.
+        """The space the supernet is trained on: both precisions as offered, because weights do not depend on them.
 
         Raises:
             ConfigError: the preset does not take what the configuration asks of it.
@@ -191,12 +193,66 @@ class Workspace:
                 f"device {self.device.name!r} computes in {', '.join(self.device.precisions)}; "
                 f"the configuration asks for {', '.join(wanted)}"
             )
-        return self.training_space.restrict(precisions=legal, kernel_sizes=self.config.space.kernel_sizes)
+        space = self.training_space.restrict(precisions=legal, kernel_sizes=self.config.space.kernel_sizes)
+        return space.computed_in(self.computed)
+
+    @property
+    def widest_space(self) -> MobileNetSpace:
+        """All networks, at the most exact precision the device computes in."""
+        offered = next(p for p in PRECISIONS if p in self.device.precisions)
+        return self.training_space.restrict(precisions=(offered,)).computed_in(self.computed)
 
     @property
     def widest_precision(self) -> str:
         """The most exact precision the device computes in; that of the network which fractions refer to."""
-        return next(p for p in PRECISIONS if p in self.device.precisions)
+        return self.computed[next(p for p in PRECISIONS if p in self.device.precisions)]
+
+    @cached_property
+    def computed(self) -> Mapping[str, str]:
+        """What a space offers -> what the device computes it in, by what is known of it: its context, else its tables.
+
+        Raises:
+            ConfigError: an option of the device is wrong.
+            TableError: a table is damaged.
+        """
+        if self._context is not None:
+            return computed_in(self.runtime, self.device, self._context)
+        return self._computed_in_tables()
+
+    def found_on(self, context: Mapping[str, str]) -> list[str]:
+        """Take note of what the runtime says of the machine it runs on, before anything is measured there.
+
+        Returns:
+            For people: each of the device's precisions that is computed in another one, and why.
+
+        Raises:
+            TableContextError: the run's stages up to here took the device to compute in others.
+        """
+        found = computed_in(self.runtime, self.device, context)
+        self._context = dict(context)
+        assumed = self.__dict__.get("computed")
+        if assumed is not None and assumed != found:
+            raise TableContextError(
+                str(self.tables), {"precision": (", ".join(assumed.values()), ", ".join(found.values()))}
+            )
+        notes = {name: precision(name).note for p, name in found.items() if p in self.device.precisions}
+        return [f"{self.device.name} computes in {name}: {note}" for name, note in notes.items() if note]
+
+    def _computed_in_tables(self) -> dict[str, str]:
+        from hwnas.cost.table import LatencyTable
+
+        start = f"{self.device.runtime}-"
+        found = {path.stem.removeprefix(start): path for path in self.tables.glob(f"{start}*.jsonl")}
+        tables = {name: found[name] for name in KNOWN if name in found}
+        context = {}
+        if tables:
+            context["hardware"] = LatencyTable.open(next(iter(tables.values()))).context.hardware
+        computed = computed_in(self.runtime, self.device, context)
+        for offered, name in computed.items():  # on a machine that tells little, what was measured tells the rest
+            others = [other for other in tables if offered_as(other) == offered]
+            if name == offered and name not in tables and len(others) == 1:
+                computed[offered] = others[0]
+        return computed
 
     @cached_property
     def device(self) -> Device:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hwnas.precisions import by_exactness, offered_as
 from hwnas.report._drawing import drawing_style
 from hwnas.report.palette import LIGHT, block_role
 from hwnas.report.quantities import printable
@@ -34,7 +35,7 @@ class AuditRow:
         label: what is chosen: `hswish`, `kernel size 5`.
         group: rows of one group stand together, under its name.
         excess: precision -> for each shape measured, time per multiply-accumulate over the base's.
-        speedup: of int8 over fp32; None if not known.
+        speedup: of integers over floats; None if not known.
         verdict: `fine`, `costly` or `leave out`.
         note: beside the verdict: in which precision.
     """
@@ -108,7 +109,7 @@ def _places(rows: Sequence[AuditRow]) -> list[float]:
 def _draw_cost(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float], *, bands: tuple[float, float]) -> None:
     import numpy as np
 
-    precisions = [p for p in _MARKERS if any(row.excess.get(p) for row in rows)]
+    precisions = by_exactness({p for row in rows for p, values in row.excess.items() if values})
     everything = [v for row in rows for values in row.excess.values() for v in values]
     low, high = min([*everything, 0.7]) * 0.92, max([*everything, bands[1] * 1.3]) * 1.1
     axes.axvspan(bands[0], bands[1], color=LIGHT["band"], lw=0, label="costly")
@@ -116,7 +117,11 @@ def _draw_cost(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float], *,
     axes.axvline(1.0, color=LIGHT["ink"], lw=0.9)
     for i, precision in enumerate(precisions):
         shift = _OFFSET * (2 * i - 1) if len(precisions) > 1 else 0.0
-        style: dict[str, Any] = {"marker": _MARKERS[precision], "ls": "", "color": LIGHT[block_role("", precision)]}
+        style: dict[str, Any] = {
+            "marker": _MARKERS[offered_as(precision)],
+            "ls": "",
+            "color": LIGHT[block_role("", precision)],
+        }
         label = precision
         for row, y in zip(rows, places, strict=True):
             values = np.array(row.excess.get(precision, ()), dtype=float)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from hwnas.precisions import KNOWN
+
 LIGHT = MappingProxyType(
     {
         "background": "#ffffff",
@@ -63,7 +65,7 @@ TEXT_ROLES = ("ink", "muted", "int8", "fp32", "conversion", "chosen", "good", "b
 
 
 def block_role(kind: str, precision: str) -> str:
-    """The colour role of a block: its precision, or `conversion` where the precision changes."""
+    """The colour role of a block: `fp32` for floats, `int8` for integers, `conversion` where one becomes the other."""
     if kind in ("quantize", "dequantize"):
         return "conversion"
-    return precision if precision in ("fp32", "int8") else "muted"
+    return KNOWN[precision].offered_as if precision in KNOWN else "muted"

@@ -11,6 +11,7 @@ from typing import Any
 
 from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, TensorInfo
+from hwnas.precisions import EXACT, is_quantized
 from hwnas.report.inputs import PredictionPoint, ReportInputs
 from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
 from hwnas.types import Block, Direction
@@ -127,7 +128,7 @@ def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
     """Top-1 accuracy in fp32 and in what ships, computed by torch and by the runtime."""
     a, precision = manifest.accuracy, manifest.precision
     rows: list[tuple[str, float | None, float]] = [("torch, fp32", a.validation_fp32, a.test_fp32)]
-    if precision != "fp32":
+    if is_quantized(precision):
         rows.append((f"torch, {precision}", a.validation_torch, a.test_torch))
     rows.append((f"{manifest.runtime}, {precision}", None, a.test_runtime))
     last = len(rows) - 1
@@ -196,19 +197,19 @@ def steps(manifest: Manifest) -> tuple[str, ...]:
 
 
 def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
-    """The network against its own fp32 form."""
+    """The network against its own float form."""
     gain = manifest.precision_gain
     if gain is None:
         return ()
     speed = f"{quantity('latency_ms', gain.latency_ms)}, {gain.speedup:.2f} times as fast"
     return (
-        ("The same network in fp32", quantity("latency_ms", gain.fp32_latency_ms)),
+        (f"The same network in {gain.against}", quantity("latency_ms", gain.float_latency_ms)),
         (f"In {manifest.precision}", speed),
     )
 
 
 def slow_blocks(manifest: Manifest) -> Grid:
-    """The blocks that stop int8 where it gains little, the most expensive first; no rows if it gains enough."""
+    """The quantized blocks that gain little, the most expensive first; no rows where the network gains enough."""
     gain = manifest.precision_gain
     rows = []
     for slow in gain.slow_blocks if gain is not None else ():
@@ -223,11 +224,13 @@ def slow_blocks(manifest: Manifest) -> Grid:
                 " × ".join(map(str, block.out_shape)),
                 f"{slow.count} ×",
                 quantity("latency_ms", slow.latency_ms),
-                "no such form" if slow.fp32_latency_ms is None else quantity("latency_ms", slow.fp32_latency_ms),
-                "" if slow.fp32_latency_ms is None else f"{slow.fp32_latency_ms / slow.latency_ms:.2f} ×",
+                "no such form" if slow.float_latency_ms is None else quantity("latency_ms", slow.float_latency_ms),
+                "" if slow.float_latency_ms is None else f"{slow.float_latency_ms / slow.latency_ms:.2f} ×",
             )
         )
-    return Grid(headers=("Block", "Kernel", "Input", "Output", "In it", "int8", "fp32", "Gain"), rows=tuple(rows))
+    against = gain.against if gain is not None else EXACT
+    headers = ("Block", "Kernel", "Input", "Output", "In it", manifest.precision, against, "Gain")
+    return Grid(headers=headers, rows=tuple(rows))
 
 
 def facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hwnas.precisions import EXACT, is_quantized
 from hwnas.spaces._geometry import Channels, Geometry, make_divisible
 from hwnas.spaces._layout import Place, block_name
 from hwnas.types import Block, Option
@@ -48,7 +49,7 @@ class BlockMaker:
     def make(self, place: Place, chosen: Chosen) -> Block | None:
         """The block of a place, None if these options leave it empty; `chosen` may hold other dimensions too."""
         if place.role == "end":
-            return _boundary((self._style.n_classes,), before=chosen["head.precision"], after="fp32")
+            return _boundary((self._style.n_classes,), before=chosen["head.precision"], after=EXACT)
         if not self._present(place, chosen):
             return None
         in_shape = self._entering(place, chosen)
@@ -118,7 +119,7 @@ class BlockMaker:
     def _precision_before(self, place: Place, chosen: Chosen) -> str:
         """Precision of the tensor that enters a place."""
         if place.stage < 0:
-            return "fp32"  # the network's input
+            return EXACT  # the network's input
         if place.block > 0:
             return self._precision(place.stage, place.block - 1, chosen)
         depth = chosen[f"stages.{place.stage - 1}.depth"] if place.stage > 0 else 1
@@ -126,8 +127,8 @@ class BlockMaker:
 
 
 def _boundary(shape: tuple[int, ...], *, before: str, after: str) -> Block | None:
-    """What stands where a tensor passes from one precision to another; nothing if they are equal."""
-    if before == after:
+    """What stands where a tensor becomes integers, or ceases to be; nothing elsewhere."""
+    if is_quantized(before) == is_quantized(after):
         return None
-    kind = "quantize" if after == "int8" else "dequantize"
-    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
+    kind, precision = ("quantize", after) if is_quantized(after) else ("dequantize", before)
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)

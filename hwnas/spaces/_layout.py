@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hwnas.precisions import is_quantized
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Choice, Option, Slot
 
@@ -60,7 +61,7 @@ def make_layout(
     for stage, block in _positions(stages):
         slots.add_boundary(stage, block, precisions=precisions)
         slots.add_block(stage, block)
-    if "int8" in precisions:
+    if any(map(is_quantized, precisions)):
         slots.add("boundary.end", Place(role="end", stage=len(stages)), ["head.precision"])
     return Layout(choices=choices, fixed=fixed, places=tuple(slots.places), slots=tuple(slots.slots))
 
@@ -130,8 +131,8 @@ class _Slots:
             self.add(name, Place(role="mbconv", stage=stage, block=block), [*shared, *of_stage, *own])
 
     def add_boundary(self, stage: int, block: int, *, precisions: Sequence[str]) -> None:
-        """Where the precision can change: anywhere if there are two, else before the stem if it is int8."""
-        if len(precisions) == 1 and not (stage < 0 and "int8" in precisions):
+        """Where the precision can change: anywhere if there are two, else before the stem if it is quantized."""
+        if len(precisions) == 1 and not (stage < 0 and is_quantized(precisions[0])):
             return
         name = block_name(stage, block, n_stages=len(self._stages))
         around = [*self._precision_before(stage, block), f"{name}.precision"]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 from hwnas.errors import SpaceError
+from hwnas.precisions import KNOWN, by_exactness, is_quantized
 from hwnas.spaces import _checks as check
 from hwnas.spaces._blocks import BlockMaker, Style
 from hwnas.spaces._geometry import Geometry
@@ -23,8 +24,6 @@ from hwnas.spaces._text import blocks_text
 from hwnas.spaces.base import Space
 from hwnas.spaces.stages import ACTIVATIONS, StageSpec
 from hwnas.types import PRECISIONS, Block, IntArray
-
-_BY_BITS = ("int8", "fp32")  # ascending, as all options: the largest network computes in fp32
 
 
 class MobileNetSpace(Space):
@@ -53,7 +52,7 @@ class MobileNetSpace(Space):
         head_channels: of the head's convolution, at width 1.0.
         head_features: of the head's hidden layer, at width 1.0; 0 for none.
         head_activation: of the head.
-        precisions: which of fp32 and int8 each block may have.
+        precisions: which each block may have: one of floats at most, and one of integers.
         se_ratio: channels inside squeeze-and-excitation over hidden channels, then rounded to 8.
         channel_divisor: channels are multiples of it.
 
@@ -94,8 +93,11 @@ class MobileNetSpace(Space):
         self.head_channels = check.integer("head_channels", head_channels)
         self.head_features = check.integer("head_features", head_features, at_least=0)
         self.head_activation = check.member("head_activation", head_activation, of=ACTIVATIONS)
-        given = check.options("precisions", precisions, each=partial(check.member, of=PRECISIONS))
-        self.precisions = tuple(sorted(given, key=_BY_BITS.index))
+        given = check.options("precisions", precisions, each=partial(check.member, of=tuple(KNOWN)))
+        if len({is_quantized(p) for p in given}) < len(given):
+            raise SpaceError(f"precisions {', '.join(given)}: a space has one of floats at most, and one of integers")
+        # ascending, as all options: the largest network computes in floats
+        self.precisions = tuple(reversed(by_exactness(given)))
         self.se_ratio = check.positive("se_ratio", se_ratio)
         self.channel_divisor = check.integer("channel_divisor", channel_divisor)
         if not self.stages or not all(isinstance(s, StageSpec) for s in self.stages):
@@ -166,6 +168,19 @@ class MobileNetSpace(Space):
                     f"allowed: {', '.join(map(str, arguments[what]))}"
                 )
             arguments[what] = list(wanted)
+        return self.from_arguments(self.name, arguments)
+
+    def computed_in(self, names: Mapping[str, str]) -> Self:
+        """The same space where its precisions have other names: of what a device computes instead.
+
+        Args:
+            names: precision -> the other; those that are absent stay.
+
+        Raises:
+            SpaceError: a name is not known.
+        """
+        arguments = self.arguments()
+        arguments["precisions"] = [names.get(p, p) for p in arguments["precisions"]]
         return self.from_arguments(self.name, arguments)
 
     def _stages_with(self, kernel_sizes: Sequence[int]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ This module knows torch modules, exporters and runtimes; never tables or search.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from hwnas.errors import ExportError
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
+from hwnas.precisions import computed_in, is_quantized
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
-from hwnas.types import PRECISIONS, Array, Artefact, Block, Device, Exporter, Option, Runtime
+from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
 
 FP32_TOLERANCE = 1e-4  # largest difference of an output, float against float
 INT8_STEPS = 4  # largest difference of an output, in steps of its grid
@@ -51,15 +52,19 @@ def sample_blocks(
     se_channels: int = 0,
     features: int = 0,
     in_shape: tuple[int, int, int] = _SHAPE,
+    integers: str = "int8",
+    floats: str = "fp32",
 ) -> list[Block]:
     """A network of four blocks that has every operator, with the boundaries its precisions need.
 
     Args:
-        pattern: one letter for each block: `i` for int8, `f` for fp32.
+        pattern: one letter for each block: `i` for integers, `f` for floats.
         act: activation of all blocks.
         se_channels: of the squeeze-and-excitations, 0 for none.
         features: size of the head's hidden layer, 0 for none.
         in_shape: (C, H, W) of the images, square.
+        integers: which quantized precision.
+        floats: which other.
     """
     half, quarter = -(-in_shape[1] // 2), -(-in_shape[1] // 4)
     mbconv: dict[str, Option] = {"activation": act, "se_channels": se_channels}
@@ -71,26 +76,26 @@ def sample_blocks(
     ]
     blocks: list[Block] = []
     shape: tuple[int, ...] = in_shape
-    integers = False
+    quantized = False
     for letter, (kind, out_shape, attributes) in zip(pattern, parts, strict=True):
-        if (letter == "i") != integers:
-            integers = not integers
-            blocks.append(_boundary("quantize" if integers else "dequantize", shape))
+        if (letter == "i") != quantized:
+            quantized = not quantized
+            blocks.append(_boundary("quantize" if quantized else "dequantize", shape, integers))
         blocks.append(
             Block(
                 kind=kind,
                 in_shape=shape,
                 out_shape=out_shape,
-                precision="int8" if integers else "fp32",
+                precision=integers if quantized else floats,
                 attributes=tuple(sorted(attributes.items())),
             )
         )
         shape = out_shape
-    return [*blocks, _boundary("dequantize", shape)] if integers else blocks
+    return [*blocks, _boundary("dequantize", shape, integers)] if quantized else blocks
 
 
-def _boundary(kind: str, shape: tuple[int, ...]) -> Block:
-    return Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
+def _boundary(kind: str, shape: tuple[int, ...], precision: str) -> Block:
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
 
 
 def sample_network(blocks: Sequence[Block], *, seed: int = 0) -> PlainNetwork:
@@ -140,16 +145,20 @@ def check_fp32_parity(case: ExporterCase) -> None:
 
 
 def check_int8_parity(case: ExporterCase) -> None:
-    """Quantized outputs are those of torch, for every activation, in full and in mixed precision."""
+    """Quantized outputs are those of torch, for every activation, in full and in mixed precision.
+
+    Quantized as the runtime computes int8 on this machine: with weights of 7 bits where its kernels need that.
+    """
     if "int8" not in case.runtime.precisions:
         return
     images = sample_images(64)
+    integers = _computed(case)["int8"]
     activations = [("iiii", act) for act in ("relu", "relu6", "hswish", "silu")]
     mixtures = [(pattern, "relu6") for pattern in _MIXTURES]
     for pattern, act in (*activations, *mixtures):
-        network = sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16))
+        network = sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16, integers=integers))
         model = quantize(network, [images], symmetric=_symmetric(case))
-        expected, found = _through_torch(model, images), _through_runtime(case, model, images, "int8")
+        expected, found = _through_torch(model, images), _through_runtime(case, model, images, integers)
         step = _step(model, expected)
         worst = np.abs(found - expected).max() / step
         _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}: outputs differ by {worst:.1f} steps")
@@ -186,19 +195,19 @@ def check_network_unchanged(case: ExporterCase) -> None:
 
 
 def check_blocks_run(case: ExporterCase) -> None:
-    """Every block runs alone at batch 1; between int8 blocks tensors are 8-bit integers, elsewhere float32."""
-    for precision in sorted(case.runtime.precisions.intersection(PRECISIONS)):
-        letter = precision[0]
+    """Every block runs alone at batch 1; between quantized blocks tensors are 8-bit integers, elsewhere float32."""
+    for precision in sorted(case.runtime.precisions.intersection(_computed(case).values())):
+        letter = "i" if is_quantized(precision) else "f"
         for act, se_channels, features in (("relu6", 0, 0), ("hswish", 4, 16)):
             for block in sample_blocks(letter * 4, act=act, se_channels=se_channels, features=features):
-                _check_block(case, block)
+                _check_block(case, replace(block, precision=precision))
 
 
 def _check_block(case: ExporterCase, block: Block) -> None:
     artefact = case.exporter.export_block(block, case.folder / "block")
     _require(artefact.precision == block.precision, f"{block.key}: artefact of precision {artefact.precision!r}")
-    integers = {"in": block.precision == "int8" and block.kind != "quantize"}
-    integers["out"] = block.precision == "int8" and block.kind != "dequantize"
+    integers = {"in": is_quantized(block.precision) and block.kind != "quantize"}
+    integers["out"] = is_quantized(block.precision) and block.kind != "dequantize"
     specs = {"in": artefact.input, "out": artefact.output}
     shapes = {"in": block.in_shape, "out": block.out_shape}
     for end, spec in specs.items():
@@ -247,6 +256,11 @@ CHECKS: tuple[Callable[[ExporterCase], None], ...] = (
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _computed(case: ExporterCase) -> dict[str, str]:
+    """What is offered as `fp32` and `int8` -> what the runtime computes it in here."""
+    return computed_in(case.runtime, case.device, case.runtime.context(case.device))
 
 
 def _symmetric(case: ExporterCase) -> bool:

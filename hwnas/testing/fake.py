@@ -19,6 +19,7 @@ import numpy as np
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
+from hwnas.precisions import KNOWN, is_quantized
 from hwnas.testing.simulation import simulated_costs
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
 
@@ -30,6 +31,8 @@ OPTIONS: Mapping[str, Option] = {
     "seed": 0,
     "speed": 1.0,  # of the processor, against the one simulated by default
     "hardware": "simulated processor",
+    "float_type": "fp32",  # or another: what float blocks count as
+    "vnni": True,  # without, int8 has weights of 7 bits
     "crash_on": "",  # die on files whose name contains this text
     "hang_on": "",  # never come back
     "fail_on": "",  # report an error
@@ -62,7 +65,7 @@ class FakeRuntime:
 
     name = "fake"
     formats = frozenset({"onnx"})
-    precisions = frozenset(PRECISIONS)
+    precisions = frozenset(KNOWN)
     quantization = "asymmetric"
 
     def __init__(self) -> None:
@@ -99,6 +102,11 @@ class FakeRuntime:
         session = FakeSession(artefact.path, cost_ns, energy_mj=energy_mj, clock=self._clock, options=options)
         session.misbehave()
         return session
+
+    def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
+        """As the options `float_type` and `vnni` say."""
+        options = _check_options(device.options)
+        return {"fp32": str(options["float_type"]), **({} if options["vnni"] else {"int8": "int8-w7"})}
 
     def context(self, device: Device) -> Mapping[str, str]:
         """Names a simulated machine, never the real one."""
@@ -225,6 +233,9 @@ def _check_options(options: Mapping[str, Option]) -> dict[str, Option]:
         raise ConfigError("speed and drift_period_s of the fake device must be above 0, noise from 0")
     if complete["fault_at"] not in _FAULT_AT:
         raise ConfigError(f"fault_at is {complete['fault_at']!r}; allowed: {', '.join(_FAULT_AT)}")
+    floats = [name for name in KNOWN if not is_quantized(name)]
+    if complete["float_type"] not in floats:
+        raise ConfigError(f"float_type is {complete['float_type']!r}; allowed: {', '.join(floats)}")
     return complete
 
 
@@ -235,6 +246,8 @@ def _evaluator(path: Path) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    # what quantized operators mean, computed in floats: integer kernels saturate on some processors
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
 

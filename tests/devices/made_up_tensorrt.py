@@ -10,6 +10,7 @@ from enum import Enum
 
 import numpy as np
 
+from hwnas.precisions import is_quantized
 from hwnas.types import Block
 
 OUT_OF_MEMORY, NOT_READY = 2, 600
@@ -28,10 +29,11 @@ def deep_blocks(precision, *, depth):
         Block(kind=kind, in_shape=a, out_shape=b, precision=precision, attributes=attributes)
         for kind, a, b, attributes in parts
     ]
-    if precision == "fp32":
+    if not is_quantized(precision):
         return blocks
     ends = [
-        Block(kind=k, in_shape=s, out_shape=s, precision="int8") for k, s in (("quantize", image), ("dequantize", (4,)))
+        Block(kind=k, in_shape=s, out_shape=s, precision=precision)
+        for k, s in (("quantize", image), ("dequantize", (4,)))
     ]
     return [ends[0], *blocks, ends[1]]
 

@@ -311,3 +311,25 @@ def test_processors_a_container_does_not_grant_are_refused_and_nothing_changes(
 def test_a_system_without_pinning_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setaffinity")
     assert not host.pin((0,), root=machine(tmp_path))
+
+
+# ---------------------------------------------------------------- 8-bit weights
+
+
+@pytest.mark.parametrize(
+    ("context", "saturates"),
+    [
+        ({"hardware": "Some CPU [avx avx2 fma]", "machine": "x86_64"}, True),
+        ({"hardware": "Some CPU [avx avx2 fma avx512f avx512bw]", "machine": "AMD64"}, True),
+        ({"hardware": "Some CPU [avx2 fma avx512f avx512_vnni]", "machine": "x86_64"}, False),
+        ({"hardware": "Some CPU [avx2 fma avx_vnni]", "machine": "x86_64"}, False),
+        ({"hardware": "Intel64 Family 6", "machine": "AMD64"}, True),  # a system that does not tell: to be sure
+        ({"hardware": "Some CPU [avx2 fma]"}, True),  # a table's context has no more
+        ({"hardware": "Raspberry Pi 4 Model B [asimd]", "machine": "aarch64"}, False),
+        ({"hardware": "Raspberry Pi 4 Model B [asimd]"}, False),
+        ({"hardware": "Apple M2", "machine": "arm64"}, False),
+        ({}, False),
+    ],
+)
+def test_8_bit_weights_saturate_on_x86_without_vnni(context: dict[str, str], saturates: bool) -> None:
+    assert host.saturates_int8(context) is saturates

@@ -34,6 +34,7 @@ from hwnas.errors import ArtefactError, ConfigError, HwnasError, MeasurementErro
 from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
+from hwnas.precisions import computed_in
 from hwnas.supernet.quantization import quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.types import Artefact, Device
@@ -156,8 +157,14 @@ def test_the_references_build(tmp_path: Path) -> None:
 @pytest.mark.parametrize("act", ["relu6", "hswish", "silu"])
 def test_in_half_precision_float_layers_multiply_halves_between_float_ends(tmp_path: Path, act: str) -> None:
     model = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
-    artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp32")
-    single, half = (check_build(artefact, target=TARGET, float_type=t) for t in ("fp32", "fp16"))
+    single, half = (
+        check_build(
+            TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision=t),
+            target=TARGET,
+            float_type=t,
+        )
+        for t in ("fp32", "fp16")
+    )
     assert {layer.multiplies for layer in single.layers if layer.weighted} == {"Float"}
     assert {layer.multiplies for layer in half.layers if layer.weighted} == {"Half"}
     assert (half.layers[0].inputs[0], half.layers[-1].outputs[0]) == ("Float", "Float")
@@ -174,7 +181,7 @@ def test_in_half_precision_integers_stay_integers(tmp_path: Path) -> None:
 def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
     model = sample_network(sample_blocks("ffff"))
     next(model.parameters()).data.mul_(1e6)
-    artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp32")
+    artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp16")
     with pytest.raises(MeasurementError, match="beyond half precision"):
         check_build(artefact, target=TARGET, float_type="fp16")
 
@@ -443,7 +450,7 @@ def test_only_tensors_between_blocks_may_lie_as_tensorrt_likes(
 
 @needs_rtx
 @pytest.mark.parametrize(
-    ("precision", "float_type", "more"), [("fp32", "fp32", 0), ("fp32", "fp16", 0), ("int8", "fp32", 0.2)]
+    ("precision", "float_type", "more"), [("fp32", "fp32", 0), ("fp16", "fp16", 0), ("int8", "fp32", 0.2)]
 )
 def test_blocks_have_as_many_kernels_as_their_network(
     tmp_path: Path, precision: str, float_type: str, more: float
@@ -627,13 +634,23 @@ def test_loading_builds_for_the_gpu_that_is_there(artefact: Artefact, monkeypatc
     monkeypatch.setattr(adapter, "Cuda", lambda *, index: Cuda(index=index, library=driver))
     monkeypatch.setattr(adapter, "build_engine", build)
     device = _device(float_type="fp16", workspace_mib=64)
-    with TensorRtRuntime().load(artefact, device) as session:
+    with TensorRtRuntime().load(replace(artefact, precision="fp16"), device) as session:
         np.testing.assert_array_equal(session.run([_images()])[0], 2.0 * _images())
         assert session.info()["engine"] == "reused"
     assert asked == [BuildSettings(gpu="Made-up GPU", float_type="fp16", workspace_mib=64)]
     context = TensorRtRuntime().context(device)
     assert (context["hardware"], context["driver"]) == ("Made-up GPU (sm_87)", "12.6")
     assert (context["float_type"], context["runtime_version"]) == ("fp16", "TensorRT 1")
+
+
+@pytest.mark.parametrize("name", ["fp32", "tf32", "fp16"])
+def test_what_floats_are_computed_in_is_their_precision(name: str) -> None:
+    assert computed_in(TensorRtRuntime(), _device(float_type=name), {}) == {"fp32": name, "int8": "int8"}
+
+
+def test_floats_of_another_precision_than_the_device_computes_are_refused(artefact: Artefact) -> None:
+    with pytest.raises(MeasurementError, match=r"is fp32, but device 'gpu' computes floats in fp16 \(its option"):
+        TensorRtRuntime().load(replace(artefact, precision="fp32"), _device(float_type="fp16"))
 
 
 def test_a_build_that_fails_on_the_gpu_leaves_nothing_there(

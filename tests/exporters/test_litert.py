@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
-from hwnas.errors import ConfigError, ExportError, MissingPackageError, SpaceError
+from hwnas.errors import ConfigError, ExportError, MissingPackageError, SpaceError, UnknownNameError
 from hwnas.exporters import _tflite_int8
 from hwnas.exporters._tflite_graph import Graph, Grid
 from hwnas.exporters.litert import LiteRtExporter
@@ -425,7 +425,7 @@ def test_unknown_block_kind_is_refused(path):
 
 
 def test_unknown_precision_of_the_reference_is_refused(path):
-    with pytest.raises(ValueError, match="fp32, int8"):
+    with pytest.raises(UnknownNameError, match="fp32, int8"):
         LiteRtExporter().reference_artefact(path, precision="fp8")
 
 

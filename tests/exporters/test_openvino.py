@@ -19,7 +19,8 @@ from hwnas.exporters.openvino import OpenVinoExporter, dequantize_first, keep_ro
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
-from hwnas.types import PRECISIONS, Block
+from hwnas.types import Block
+from tests.here import INTEGERS
 
 # Looked for, not imported: OpenVINO would report that over the network.
 pytestmark = pytest.mark.skipif(
@@ -35,7 +36,9 @@ def runtime():
 
 def _quantized(act, se_channels=0):
     images = sample_images(256)
-    model = quantize(sample_network(sample_blocks("iiii", act=act, se_channels=se_channels)), [images[:64]])
+    model = quantize(
+        sample_network(sample_blocks("iiii", act=act, se_channels=se_channels, integers=INTEGERS)), [images[:64]]
+    )
     return model, images
 
 
@@ -57,7 +60,7 @@ def test_a_sub_network_of_a_preset_agrees_with_torch_in_both_precisions(runtime,
     rng = np.random.default_rng(0)
     encoding = space.canonical(np.array([[rng.integers(len(choice.options)) for choice in space.choices]]))[0]
     blocks = [b for _, b in space.named_blocks(encoding) if b.kind not in ("quantize", "dequantize")]
-    for precision in PRECISIONS:
+    for precision in ("fp32", INTEGERS):
         network = sample_network(_in_precision(blocks, precision))
         images = torch.randn(256, *network.in_shape, generator=torch.Generator().manual_seed(0))
         model = fold_batchnorm(network) if precision == "fp32" else quantize(network, [images])
@@ -78,9 +81,9 @@ def _in_precision(blocks, precision):
         return changed
     first, last = blocks[0].in_shape, blocks[-1].out_shape
     return [
-        Block(kind="quantize", in_shape=first, out_shape=first, precision="int8"),
+        Block(kind="quantize", in_shape=first, out_shape=first, precision=precision),
         *changed,
-        Block(kind="dequantize", in_shape=last, out_shape=last, precision="int8"),
+        Block(kind="dequantize", in_shape=last, out_shape=last, precision=precision),
     ]
 
 
@@ -121,7 +124,7 @@ def test_networks_compute_in_integers_from_end_to_end(runtime, tmp_path):
 @pytest.mark.parametrize("pattern", ["iiii", "fiif"])
 def test_any_reader_of_onnx_computes_the_same_as_from_a_plain_file(tmp_path, pattern):
     images = sample_images(16)
-    model = quantize(sample_network(sample_blocks(pattern)), [images])
+    model = quantize(sample_network(sample_blocks(pattern, integers=INTEGERS)), [images])
     outputs = []
     for exporter in (OnnxExporter(), OpenVinoExporter()):
         path = exporter.export(model, images[:1], tmp_path / exporter.format, precision="int8").path

@@ -237,7 +237,8 @@ def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
 
 def test_the_gain_of_a_precision_is_told_in_short(finished: FinishedRun) -> None:
     manifest = Manifest.read(finished.deployment)
-    slow = BlockGain(block="mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8", count=1, latency_ms=0.2, fp32_latency_ms=0.1)
-    gain = PrecisionGain(fp32_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
+    key = "mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8"
+    slow = BlockGain(block=key, count=1, latency_ms=0.2, float_latency_ms=0.1)
+    gain = PrecisionGain(float_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
     rows = dict(gain_rows(manifest.model_copy(update={"precision": "int8", "precision_gain": gain})))
     assert rows == {"int8 against fp32": "0.90 times as fast (fp32: 0.900\u00a0ms)"}

@@ -47,7 +47,7 @@ def gain_of(
 def test_the_speed_up_is_that_of_both_forms(config: Config, tmp_path: Path) -> None:
     gain = gain_of(config, tmp_path)
     assert gain is not None
-    assert gain.speedup == pytest.approx(gain.fp32_latency_ms / gain.latency_ms)
+    assert gain.speedup == pytest.approx(gain.float_latency_ms / gain.latency_ms)
 
 
 def test_where_little_is_gained_the_blocks_that_stop_it_are_named(
@@ -59,7 +59,7 @@ def test_where_little_is_gained_the_blocks_that_stop_it_are_named(
     kinds = {Block.from_key(b.block).kind for b in gain.slow_blocks}
     assert kinds == {"conv", "mbconv", "head", "quantize", "dequantize"}
     for block in gain.slow_blocks:
-        assert (block.fp32_latency_ms is None) == (Block.from_key(block.block).kind in ("quantize", "dequantize"))
+        assert (block.float_latency_ms is None) == (Block.from_key(block.block).kind in ("quantize", "dequantize"))
     shares = [b.count * b.latency_ms for b in gain.slow_blocks]
     assert shares == sorted(shares, reverse=True)
 

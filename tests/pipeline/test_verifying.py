@@ -15,7 +15,8 @@ import pytest
 from hwnas import pipeline
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
-from hwnas.pipeline.verifying import compare, computes_exactly, limit_problems, parity_problems
+from hwnas.pipeline.verifying import compare, limit_problems, parity_problems
+from hwnas.precisions import EXACT
 from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, as_of_the_first_schema, hwnas, rewrite_manifest, rewrite_samples
 
@@ -238,13 +239,10 @@ def test_logits_are_compared_by_value_and_by_prediction() -> None:
 def test_what_counts_as_the_same_outputs(
     precision: str, difference: float, agreement: float, scale: float, fails: bool
 ) -> None:
-    exact = computes_exactly(precision, {"float_type": "fp32"})
-    assert bool(parity_problems(exact, difference, agreement, scale=scale)) is fails
+    assert bool(parity_problems(precision == EXACT, difference, agreement, scale=scale)) is fails
 
 
-@pytest.mark.parametrize("context", [{"float_type": "fp16"}, {"inference_precision": "bf16"}])
-def test_a_runtime_that_computes_floats_in_half_is_held_to_its_predictions(context: dict[str, str]) -> None:
-    assert not computes_exactly("fp32", context)
+def test_a_runtime_that_computes_floats_in_half_is_held_to_its_predictions() -> None:
     assert not parity_problems(False, 0.02, 1.0, scale=1.0)
     assert parity_problems(False, 0.02, 0.9, scale=1.0)
 

@@ -264,8 +264,8 @@ def test_an_estimate_is_never_called_measured() -> None:
 
 def test_the_blocks_that_stop_a_precision_are_named() -> None:
     key = "mbconv|in=8x8x8|out=8x4x4|kernel_size=7,stride=2|int8"
-    slow = {"block": key, "count": 2, "latency_ms": 0.2, "fp32_latency_ms": 0.1}
-    gain = {"fp32_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
+    slow = {"block": key, "count": 2, "latency_ms": 0.2, "float_latency_ms": 0.1}
+    gain = {"float_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
     text = rendered(manifest=made_up.manifest(precision_gain=gain)).text
     assert "0.400 ms, 1.10 times as fast" in text
     assert "What stops int8" in text
@@ -273,7 +273,7 @@ def test_the_blocks_that_stop_a_precision_are_named() -> None:
 
 
 def test_a_precision_that_gains_enough_is_stopped_by_nothing() -> None:
-    gain = {"fp32_latency_ms": 0.8, "latency_ms": 0.4, "speedup": 2.0}
+    gain = {"float_latency_ms": 0.8, "latency_ms": 0.4, "speedup": 2.0}
     text = rendered(manifest=made_up.manifest(precision_gain=gain)).text
     assert "2.00 times as fast" in text
     assert "What stops" not in text

@@ -362,7 +362,9 @@ def test_a_wrong_stage_says_what_is_wrong(changes, message):
         ({"resolutions": ()}, "resolutions has no options"),
         ({"resolutions": (16, 16)}, "option 16 twice"),
         ({"resolutions": (3,), "stages": [_stage(stride=2)]}, "resolution 3 is too small.*from 4"),
-        ({"precisions": ("fp16",)}, "'fp16'; allowed: fp32, int8"),
+        ({"precisions": ("fp8",)}, "'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int8-w7"),
+        ({"precisions": ("fp32", "fp16")}, "fp32, fp16: a space has one of floats at most"),
+        ({"precisions": ("int8-w7", "int8")}, "one of integers"),
         ({"precisions": ()}, "no options"),
         ({"width_mults": (0.0,)}, "above 0"),
         ({"width_mults": (1.0, 1.01)}, "width_mults 1 and 1.01 give the same channels"),
@@ -396,3 +398,16 @@ def test_expand_ratios_that_only_later_blocks_confuse_are_refused():
 def test_activations_are_those_a_network_has_modules_for():
     plain = pytest.importorskip("hwnas.supernet.plain")
     assert set(ACTIVATIONS) == set(plain.ACTIVATIONS)
+
+
+def test_a_space_in_other_precisions_has_the_same_networks_under_their_names():
+    space = tiny_space()
+    other = space.computed_in({"fp32": "fp16", "int8": "int8-w7"})
+    assert other.precisions == ("int8-w7", "fp16")
+    assert [c.name for c in other.choices] == [c.name for c in space.choices]
+    for encoding in space.sample(8, np.random.default_rng(0)):
+        renamed = [
+            (slot, b.key.replace("|fp32", "|fp16").replace("|int8", "|int8-w7"))
+            for slot, b in space.named_blocks(encoding)
+        ]
+        assert [(slot, b.key) for slot, b in other.named_blocks(encoding)] == renamed

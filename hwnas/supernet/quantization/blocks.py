@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import SpaceError
+from hwnas.precisions import is_quantized
 from hwnas.supernet.plain import Boundary, ConvNormAct, Head, InvertedResidual, SqueezeExcite, Stem
 from hwnas.supernet.quantization.modules import (
     QuantizedConv2d,
@@ -162,19 +163,19 @@ _INT8_FORMS: dict[type[nn.Module], Callable[..., QuantizedBlock]] = {
 
 
 def quantized_block(plain: nn.Module) -> nn.Module:
-    """The module to put in a plain block's place: its int8 form if it has that precision, else itself.
+    """The module to put in a plain block's place: its quantized form if its precision says so, else itself.
 
     Raises:
-        SpaceError: the block is int8 and of a kind without an int8 form.
+        SpaceError: the block is quantized and of a kind without an int8 form.
     """
     block = plain.block
     assert isinstance(block, Block)
     if isinstance(plain, Boundary):
         return QuantizeBoundary(plain) if block.kind == "quantize" else plain
-    if block.precision == "fp32":
+    if not is_quantized(block.precision):
         return plain
     form = _INT8_FORMS.get(type(plain))
-    if form is None or block.precision != "int8":
+    if form is None:
         known = ", ".join(sorted(t.__name__ for t in _INT8_FORMS))
         raise SpaceError(f"block {block.key!r} has no {block.precision} form; modules that have an int8 form: {known}")
     return form(plain)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import DataError, SpaceError
+from hwnas.precisions import precision
 from hwnas.supernet.plain import Boundary, PlainNetwork
 from hwnas.supernet.quantization.blocks import QuantizeBoundary, QuantizedBlock, quantized_block
 from hwnas.supernet.quantization.folding import fold_batchnorm
@@ -48,36 +49,38 @@ def quantize(
     calibration: Iterable[Tensor],
     *,
     max_batches: int = 4,
-    weight_bits: int = 8,
     symmetric: bool = False,
 ) -> QuantizedNetwork:
     """A quantized copy of a network, in eval mode, with scales from calibration batches.
 
-    BatchNorm is folded everywhere; blocks of precision `int8` and `quantize` boundaries become
-    fake-quantized modules, blocks of precision `fp32` stay as they are. The network is not changed.
+    BatchNorm is folded everywhere; blocks of a quantized precision and `quantize` boundaries become fake-quantized
+    modules, with weights of as many bits as the precision has; other blocks stay as they are. The network is not
+    changed.
 
     Args:
         network: trained, its BatchNorm statistics up to date.
         calibration: batches (N, C, H, W) as the network will see them; a few hundred samples do.
         max_batches: batches used at most; the rest is not even read.
-        weight_bits: 8, or 7 for x86 processors without VNNI, whose fast kernels may overflow at 8.
         symmetric: activations on int8 grids with zero point 0, and only those that weights meet or that a block
             passes on; float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
 
     Raises:
-        SpaceError: an int8 block gets a float tensor, or an fp32 block a quantized one, because a
+        SpaceError: an int8 block gets a float tensor, or a float block a quantized one, because a
             boundary is missing; or a block has no int8 form.
-        ValueError: `max_batches` or `weight_bits` is out of range.
+        ValueError: `max_batches` is out of range.
         DataError: no calibration batch, or activations that are not finite.
     """
-    if max_batches < 1 or weight_bits not in (7, 8):
-        raise ValueError(f"max_batches {max_batches} must be 1 or more, weight_bits {weight_bits} must be 7 or 8")
+    if max_batches < 1:
+        raise ValueError(f"max_batches is {max_batches}, but must be 1 or more")
     folded = fold_batchnorm(network).eval()
     quantized = QuantizedNetwork(quantized_block(b) for b in folded.blocks).eval()
     _check_boundaries(quantized)
+    for part in quantized.blocks:
+        block: Block = part.block  # type: ignore[assignment]
+        for module in part.modules():
+            if isinstance(module, QuantizedWeights):
+                module.limit = precision(block.precision).largest_weight
     for module in quantized.modules():
-        if isinstance(module, QuantizedWeights):
-            module.limit = 2 ** (weight_bits - 1) - 1
         if isinstance(module, QuantizedWeights | Quantizer):
             module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
     _calibrate_(quantized, islice(calibration, max_batches))

@@ -290,7 +290,7 @@ class QuantizedWeights(nn.Module):
         self.register_buffer("weight_zero", torch.zeros(channels, dtype=torch.int32), persistent=False)
         self.observing = False
         self.scheme: Scheme = ASYMMETRIC
-        self.limit = 127  # largest level of a weight
+        self.limit = 127  # largest level of a weight; 63 where weights have 7 bits
 
     def connect(self, source: Quantizer) -> None:
         """Take the input's scale from the quantizer that makes it, which is needed therefore."""
