@@ -87,7 +87,7 @@ def _compared(
     import torch
 
     from hwnas.data.tensors import resize
-    from hwnas.pipeline.verifying import compare as compare_outputs
+    from hwnas.pipeline.parity import compare as compare_outputs
 
     space = work.training_space.restrict(precisions=(precision,))
     blocks = space.named_blocks(space.encode(_without_precisions(architecture)))
@@ -104,12 +104,12 @@ def _compared(
         artefact = work.exporter.export(network, torch.zeros(1, *plain.in_shape), path, precision=precision)
         parts = [inputs[start : start + _PART] for start in range(0, len(inputs), _PART)]
         outputs: Array = np.concatenate([worker.predict(artefact, part) for part in parts])
-    difference, agreement = compare_outputs(outputs, expected)
+    compared = compare_outputs(outputs, expected)
     return {
         f"{precision}_accuracy_torch": float((expected.argmax(1) == labels).mean()),
         f"{precision}_accuracy_runtime": float((outputs.argmax(1) == labels).mean()),
-        f"{precision}_max_abs_diff": difference,
-        f"{precision}_top1_agreement": agreement,
+        f"{precision}_max_abs_diff": compared.difference,
+        f"{precision}_top1_agreement": compared.agreement,
         "n_test": len(labels),
     }
 

@@ -113,11 +113,21 @@ class Accuracy(_Section):
 
 
 class Parity(_Section):
-    """The runtime's logits against torch's on the test images."""
+    """The runtime's logits against torch's on the test images.
+
+    Attributes:
+        max_abs_diff: of a logit.
+        top1_agreement: share of equal predictions.
+        n: number of images.
+        step: of the logits: what an integer output can tell apart.
+        near_ties: images whose prediction is another, but by a step or two of the two logits: no fault.
+    """
 
     max_abs_diff: float
     top1_agreement: float
     n: int
+    step: Annotated[float, Field(ge=0)] = 0.0
+    near_ties: Annotated[int, Field(ge=0)] = 0
 
 
 class TensorInfo(_Section):

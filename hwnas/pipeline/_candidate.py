@@ -92,10 +92,12 @@ class Rejection:
     Attributes:
         answer: what the study knows of it.
         reason: for people.
+        wrong_outputs: the runtime computes something else than torch; else a limit is missed.
     """
 
     answer: Answer
     reason: str
+    wrong_outputs: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As a manifest keeps it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hwnas.deployment import Manifest
+from hwnas.deployment import Manifest, Parity
 from hwnas.pipeline.verifying import MEASURED, shown_costs
 from hwnas.report.quantities import metric_name, quantity
 
@@ -33,7 +33,7 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
                 for metric, value in shown_costs(manifest.measured.costs).items()
             ),
             *gain_rows(manifest),
-            ("predictions equal to torch's", f"{manifest.parity.top1_agreement:.2%} of {manifest.parity.n}"),
+            ("predictions equal to torch's", _agreement(manifest.parity)),
             ("candidates rejected before", len(manifest.rejected)),
         ],
         "notes": [
@@ -44,6 +44,11 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "deployment": str(folder),
         "manifest": manifest.model_dump(mode="json"),
     }
+
+
+def _agreement(parity: Parity) -> str:
+    ties = f", and {parity.near_ties} near-ties" if parity.near_ties else ""
+    return f"{parity.top1_agreement:.2%} of {parity.n}{ties}"
 
 
 def _latency_rows(manifest: Manifest, bound: str) -> list[tuple[str, Any]]:

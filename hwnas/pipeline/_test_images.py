@@ -16,7 +16,7 @@ from hwnas.deployment.samples import raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
-from hwnas.pipeline.verifying import compare, parity_problems
+from hwnas.pipeline.parity import compare, output_step
 from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import EXACT
 from hwnas.types import Array, Artefact
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 N_SAMPLES = 16  # images stored with their outputs
 _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
+
+
+class WrongOutputsError(VerificationError):
+    """The runtime computes something else than torch of one network; of another it may not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,8 @@ def test_candidate(
     """Run the test images through torch and through the runtime.
 
     Raises:
-        VerificationError: the runtime computes something else than torch.
+        WrongOutputsError: the runtime computes something else than torch.
+        VerificationError: the steps that the manifest would hold do not lead to the images that were tested.
     """
     import torch
 
@@ -68,13 +73,9 @@ def test_candidate(
     inputs: Array = images.numpy()
     outputs = [worker.predict(artefact, part) for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
     found = np.concatenate(outputs)
-    difference, agreement = compare(found, expected)
-    scale = float(np.abs(expected).max())
-    problems = parity_problems(artefact.precision == EXACT, difference, agreement, scale=scale)
-    if problems:
-        raise VerificationError(
-            f"{work.device.runtime} does not compute what torch does for trial {candidate.answer.number}: {problems[0]}"
-        )
+    compared = compare(found, expected, step=output_step(expected, artefact.output))
+    if problems := compared.problems(exact=artefact.precision == EXACT):
+        raise WrongOutputsError(f"{work.device.runtime} does not compute what torch does: {problems[0]}")
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
     steps = _preprocessing(work, candidate)
@@ -100,7 +101,13 @@ def test_candidate(
     )
     return TestResult(
         accuracy=accuracy,
-        parity=Parity(max_abs_diff=difference, top1_agreement=agreement, n=len(labels)),
+        parity=Parity(
+            max_abs_diff=compared.difference,
+            top1_agreement=compared.agreement,
+            n=compared.n,
+            step=compared.step,
+            near_ties=compared.near_ties,
+        ),
         preprocessing=steps,
         samples=samples,
     )

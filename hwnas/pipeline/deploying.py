@@ -2,27 +2,27 @@
 
 Candidates come from the study, best first, by the upper bounds of their estimates. Each is exported and
 timed; the first that keeps its limits is fine-tuned, exported again, and checked in full. Those that
-miss a limit are not returned but told.
+miss a limit, or of which the runtime computes something else than torch, are not returned but told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.deployment import Manifest
-from hwnas.errors import InfeasibleError
+from hwnas.errors import HwnasError, InfeasibleError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder
 from hwnas.pipeline._deployment_summary import deployment_summary
 from hwnas.pipeline._description import Proven, describe
-from hwnas.pipeline._test_images import test_candidate
+from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline.costs import absolute_limits, load_costs
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
@@ -41,7 +41,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
 
     Raises:
         InfeasibleError: no network of the study keeps the limits, or none of the candidates did when measured.
-        VerificationError: the runtime computes something else than torch.
+        VerificationError: the runtime computes something else than torch of every candidate that keeps the limits.
         StudyError: there is no finished study.
         TableContextError: the device's tables were measured on another machine or runtime.
     """
@@ -63,12 +63,23 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
             console.note(f"candidate {i + 1} of at most {len(answers)}: {preference_text(answer)}")
             built = _attempt(bench, evaluator, answer, rejected=rejected, console=console)
             if isinstance(built, Rejection):
-                console.note(f"  rejected when measured: {built.reason}")
+                console.note(f"  rejected when {'tested' if built.wrong_outputs else 'measured'}: {built.reason}")
                 rejected.append(built)
                 continue
             write_deployment_report(work, built, costs=costs, study=study, trial=answer.number)
             return deployment_summary(built, Manifest.read(built))
-    raise InfeasibleError(
+    raise _none_of(rejected, limits=limits)
+
+
+def _none_of(rejected: Sequence[Rejection], *, limits: Mapping[str, float]) -> HwnasError:
+    """Why no candidate is deployed."""
+    wrong = [r for r in rejected if r.wrong_outputs]
+    if wrong:
+        others = f"; the other {len(rejected) - 1} candidates were rejected too" if len(rejected) > 1 else ""
+        return VerificationError(
+            f"trial {wrong[-1].answer.number}: {wrong[-1].reason}{others}; try more with deploy.candidates"
+        )
+    return InfeasibleError(
         f"none of the {len(rejected)} best networks of the study kept the limits when measured: "
         f"{rejected[-1].reason}; try more with deploy.candidates, or search with this limit",
         metric="latency_ms",
@@ -94,7 +105,10 @@ def _attempt(
         measured, misses = bench.measure(candidate, artefact)
         if misses:
             return Rejection(answer=answer, reason="; ".join(misses))
-        tested = test_candidate(bench.work, bench.worker, candidate, artefact, evaluator=evaluator)
+        try:
+            tested = test_candidate(bench.work, bench.worker, candidate, artefact, evaluator=evaluator)
+        except WrongOutputsError as e:
+            return Rejection(answer=answer, reason=str(e), wrong_outputs=True)
         proven = Proven(candidate=candidate, artefact=artefact, measured=measured, tested=tested, folder=folder)
         tested.samples.write(folder)
         describe(bench, proven, rejected=rejected).write(folder)

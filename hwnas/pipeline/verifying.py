@@ -6,25 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
 from hwnas.errors import VerificationError
 from hwnas.measure import TimingSettings, Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
+from hwnas.pipeline.parity import compare
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.report.quantities import metric_name, quantity
-from hwnas.types import Array, Artefact, MeasurementFailure, Runtime, Statistic
+from hwnas.types import Artefact, MeasurementFailure, Runtime, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
 VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
 MEASURED = "measured"
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
-TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
-AGREEMENT = 0.995  # share of top-1 predictions that must be equal
 
 
 def verify(
@@ -71,8 +68,8 @@ def verify(
         statistic = measure_latency(
             worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
         )
-    difference, agreement = compare(found, expected)
-    problems = parity_problems(precision == EXACT, difference, agreement, scale=float(np.abs(expected).max()))
+    compared = compare(found, expected, step=manifest.parity.step)
+    problems = compared.problems(exact=precision == EXACT)
     values = measured_values(statistic, artefact)
     if manifest.preprocessing is not None:
         problems += samples.preprocessing_problems(manifest.preprocessing)
@@ -87,8 +84,8 @@ def verify(
     return {
         "title": f"{folder}: verified",
         "rows": [
-            ("outputs, largest difference", f"{difference:.2g}"),
-            ("outputs, equal predictions", f"{agreement:.1%} of {len(expected)}"),
+            ("outputs, largest difference", f"{compared.difference:.2g}"),
+            ("outputs, equal predictions", f"{compared.n - compared.disagreements} of {compared.n}"),
             (
                 "latency" if source_of(context) == MEASURED else f"latency {source_of(context)}",
                 f"{quantity('latency_ms', statistic.fastest)} undisturbed "
@@ -117,8 +114,8 @@ def verify(
         },
         "costs": dict(statistic.costs),
         "source": source_of(context),
-        "max_abs_diff": difference,
-        "top1_agreement": agreement,
+        "max_abs_diff": compared.difference,
+        "top1_agreement": compared.agreement,
         "same_context": same,
         "limits": manifest.limits,
     }
@@ -169,32 +166,6 @@ def shown_costs(costs: Mapping[str, float]) -> dict[str, float]:
 def source_of(context: Mapping[str, str]) -> str:
     """`measured`, or what a runtime without hardware says of its numbers: `estimated by ...`."""
     return context.get("source", MEASURED)
-
-
-def compare(found: Array, expected: Array) -> tuple[float, float]:
-    """Largest absolute difference of (N, classes) logits, and the share of equal top-1 predictions."""
-    return float(np.abs(found - expected).max()), float((found.argmax(1) == expected.argmax(1)).mean())
-
-
-def parity_problems(exact: bool, difference: float, agreement: float, *, scale: float) -> list[str]:
-    """What is wrong with a runtime's outputs; empty if nothing is.
-
-    Float outputs must be equal to 1e-4 of the largest logit (at least 1). Quantized outputs may differ by
-    a step where a value falls on the edge between two, so what counts there are the predictions; likewise where a
-    runtime computes floats in half precision.
-
-    Args:
-        exact: outputs must be torch's to 1e-4: single-precision floats.
-        difference: largest, of a logit.
-        agreement: share of equal top-1 predictions.
-        scale: largest absolute logit.
-    """
-    allowed = TOLERANCE * max(1.0, scale)
-    if not np.isfinite(difference) or (exact and difference > allowed):
-        return [f"outputs differ from torch's by {difference:.2g} (allowed: {allowed:.2g})"]
-    if agreement < AGREEMENT:
-        return [f"only {agreement:.1%} of predictions equal torch's (needed: {AGREEMENT:.1%})"]
-    return []
 
 
 def limit_problems(values: Mapping[str, float], limits: Mapping[str, float], *, margin: float = 0.0) -> list[str]:

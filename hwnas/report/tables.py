@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas.cost.quality import PredictionQuality
-from hwnas.deployment import Manifest, TensorInfo
+from hwnas.deployment import Manifest, Parity, TensorInfo
 from hwnas.precisions import EXACT, is_quantized
 from hwnas.report.inputs import PredictionPoint, ReportInputs
 from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
@@ -275,6 +275,11 @@ def parity(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """How the runtime's outputs agree with torch's."""
     p = manifest.parity
     return (
-        ("Same class as torch", f"{percent(p.top1_agreement, decimals=2)} of {p.n} test images"),
+        ("Same class as torch", _agreement(p)),
         ("Largest difference of a logit", digits(p.max_abs_diff)),
     )
+
+
+def _agreement(p: Parity) -> str:
+    ties = f"; {p.near_ties} more are near-ties" if p.near_ties else ""
+    return f"{percent(p.top1_agreement, decimals=2)} of {p.n} test images{ties}"

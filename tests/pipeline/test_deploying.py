@@ -176,9 +176,26 @@ def test_a_runtime_that_computes_something_else_is_no_deployment(
         return -predict(self, artefact, images)
 
     monkeypatch.setattr(Worker, "predict", reversed_logits)
-    with pytest.raises(VerificationError, match=r"fake does not compute what torch does for trial \d+: "):
-        pipeline.export(config, console=ReadConsole())
+    with pytest.raises(VerificationError, match=r"trial \d+: fake does not compute what torch does: "):
+        pipeline.export(config.replaced({"deploy.candidates": 2}), console=ReadConsole())
     assert contents(Path(config.output.folder)) == before
+
+
+def test_a_candidate_that_the_runtime_computes_wrong_is_told_and_the_next_is_tried(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, calls = Worker.predict, iter(range(100))
+
+    def wrong_at_first(self: Worker, artefact: Artefact, images: Array) -> Array:
+        return predict(self, artefact, images) * (-1 if next(calls) == 0 else 1)
+
+    monkeypatch.setattr(Worker, "predict", wrong_at_first)
+    console = ReadConsole()
+    manifest = pipeline.export(config, console=console)["manifest"]
+    assert "rejected when tested: fake does not compute what torch does" in console.said
+    (rejected,) = manifest["rejected"]
+    assert rejected["trial"] != manifest["provenance"]["trial"]
+    assert rejected["reason"].startswith("fake does not compute what torch does: ")
 
 
 def test_an_fp32_network_is_deployed_too(config: Config) -> None:

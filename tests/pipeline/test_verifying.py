@@ -9,14 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hwnas import pipeline
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
-from hwnas.pipeline.verifying import compare, limit_problems, parity_problems
-from hwnas.precisions import EXACT
+from hwnas.pipeline.verifying import limit_problems
 from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, as_of_the_first_schema, hwnas, rewrite_manifest, rewrite_samples
 
@@ -199,7 +197,7 @@ def test_samples_of_another_shape_are_damage(deployment: Path) -> None:
 
 def test_outputs_that_torch_did_not_compute_fail(deployment: Path) -> None:
     rewrite_samples(deployment, lambda stored: {**stored, "outputs": -stored["outputs"]})
-    with pytest.raises(VerificationError, match=r"only .* of predictions equal torch's|outputs differ"):
+    with pytest.raises(VerificationError, match=r"predictions are others than torch's|outputs differ"):
         pipeline.verify(deployment, console=ReadConsole())
 
 
@@ -214,37 +212,6 @@ def test_a_deployment_may_be_moved(deployment: Path, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- verdicts
-
-
-def test_logits_are_compared_by_value_and_by_prediction() -> None:
-    expected = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
-    found = expected.copy()
-    found[1] = [2.0, 2.5]
-    assert compare(found, expected) == (2.5, 0.75)
-
-
-@pytest.mark.parametrize(
-    ("precision", "difference", "agreement", "scale", "fails"),
-    [
-        ("fp32", 0.9e-4, 1.0, 0.1, False),
-        ("fp32", 1.1e-4, 1.0, 0.1, True),
-        ("fp32", 9e-4, 1.0, 10.0, False),  # relative to large logits
-        ("fp32", 0.0, 0.99, 1.0, True),
-        ("fp32", float("nan"), 1.0, 1.0, True),
-        ("int8", 0.2, 0.995, 1.0, False),  # a step on the edge between two values
-        ("int8", 0.0, 0.994, 1.0, True),
-        ("int8", float("nan"), 1.0, 1.0, True),
-    ],
-)
-def test_what_counts_as_the_same_outputs(
-    precision: str, difference: float, agreement: float, scale: float, fails: bool
-) -> None:
-    assert bool(parity_problems(precision == EXACT, difference, agreement, scale=scale)) is fails
-
-
-def test_a_runtime_that_computes_floats_in_half_is_held_to_its_predictions() -> None:
-    assert not parity_problems(False, 0.02, 1.0, scale=1.0)
-    assert parity_problems(False, 0.02, 0.9, scale=1.0)
 
 
 def test_only_what_was_measured_can_miss_a_limit() -> None:
