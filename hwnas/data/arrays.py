@@ -20,7 +20,7 @@ from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
-_PIECE = 1 << 22  # values looked at in one go
+_PIECE = 1 << 20  # values looked at in one go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ from hwnas.errors import DataError
 
 _SMALLEST_SIDE = 4  # pixels; less is a channel axis in the wrong place, not an image
 _MOST_CHANNELS = 16
-_PIECE = 1 << 22  # values
+_PIECE = 1 << 20  # values
 _LAYOUTS = "(N, H, W) or (N, H, W, C)"
 
 

@@ -68,6 +68,7 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
         test=test,
         class_names=_FASHION if fashion else None,
         augment=POLICIES["centred" if fashion else "text"],
+        handed_over=True,
     )
 
 
