@@ -178,12 +178,15 @@ class SearchConfig(Section):
     calibration_samples: Count = Field(default=256, description="training images for int8 ranges")
 
 
+_LARGEST_FRACTION = 2.0  # of the largest network's latency: int8 may be slower, but not a percentage
+
+
 class LimitsConfig(Section):
     """What a network must keep: each line is a `<=`; none is needed."""
 
     latency_ms: Positive | None = _optional("at batch 1", example="2.0")
     latency_fraction: Positive | None = _optional(
-        "share of the largest network's latency at the widest precision, up to 1", example="0.5"
+        "of the largest network's latency at the widest precision; 0.5: half", example="0.5"
     )
     size_bytes: Positive | None = _optional("of the file", example="300e3")
     macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
@@ -195,13 +198,12 @@ class LimitsConfig(Section):
     @field_validator("latency_fraction")
     @classmethod
     def _a_share(cls, value: float | None) -> float | None:
-        """Above 1 no network of the space can break it: the largest is what it is a share of."""
-        if value is None or value <= 1:
+        """A number that was meant as per cent is refused; a little above 1 binds where int8 is slower than fp32."""
+        if value is None or value <= _LARGEST_FRACTION:
             return value
-        percent = f"; {value:g} % is {value / 100:g}" if value >= 2 else ""
         raise ValueError(
-            f"{value:g} is more than 1, the latency of the largest network: 0.5 means half of it{percent}. "
-            f"For a limit above it give latency_ms"
+            f"{value:g} means {value:g} times the latency of the largest network, and 0.5 means half of it; did you "
+            f"mean {value / 100:g} ({value:g} %)? For a limit above {_LARGEST_FRACTION:g} times give latency_ms"
         )
 
     @model_validator(mode="after")

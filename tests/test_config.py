@@ -72,14 +72,13 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[train]\nsteps = 0", "train.steps is 0, but should be greater than or equal to 1"),
         ("[train]\nlearning_rate = nan", "should be a finite number"),
         ("[train]\nsteps = 1\nepochs = 1", "train: give steps or epochs, not both"),
-        ("[limits]\nlatency_fraction = 50", "means half of it; 50 % is 0.5. For a limit above it give latency_ms"),
         (
-            "[limits]\nlatency_fraction = 1.1",
-            "1.1 is more than 1, the latency of the largest network: 0.5 means half of it. For",
+            "[limits]\nlatency_fraction = 50",
+            "0.5 means half of it; did you mean 0.5 (50 %)? For a limit above 2 times give latency_ms",
         ),
         (
             "[[budgets]]\nlatency_fraction = 30",
-            "budgets.0.latency_fraction: 30 is more than 1, the latency of the largest",
+            "budgets.0.latency_fraction: 30 means 30 times the latency of the largest",
         ),
         ("[limits]\nlatency_ms = 1\nlatency_fraction = 0.5", "limits: give latency_ms or latency_fraction, not both"),
         ("[limits]\nlatency_ms = 0", "should be greater than 0"),
@@ -350,3 +349,7 @@ def test_steps_follow_from_epochs_and_images() -> None:
     assert TrainConfig(epochs=3, batch_size=100).total_steps(250) == 8
     assert TrainConfig(steps=5).total_steps(10**6) == 5
     assert TrainConfig(batch_size=100).total_steps(1000) == 200
+
+
+def test_a_fraction_a_little_above_one_is_allowed_where_int8_is_slower_than_the_largest_fp32_network() -> None:
+    assert parse_config("[limits]\nlatency_fraction = 1.2").limits.latency_fraction == 1.2

@@ -16,9 +16,10 @@ import optuna
 from optuna.trial import TrialState
 
 from hwnas.errors import StudyError
+from hwnas.search.ledger import CLAIM, ERROR
 from hwnas.search.limits import keeps
 from hwnas.search.problem import Problem, decode
-from hwnas.search.space_sampler import CLAIM, ERROR, UPPER, VALUES, SpaceSampler
+from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
 from hwnas.search.storage import open_storage
 from hwnas.search.study import FailedTrial, Study
 from hwnas.search.study_file import choices_from_json, choices_to_json

@@ -6,19 +6,20 @@ where trials are stored.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import HwnasError, StudyError
-from hwnas.search.candidates import ExhaustedError
+from hwnas.search.candidates import ExhaustedError, key_of
+from hwnas.search.ledger import CLAIM, ERROR, Ledger, claim_of
 from hwnas.search.optuna_study import collect
 from hwnas.search.problem import Estimator, Problem
-from hwnas.search.space_sampler import CLAIM, ERROR, UPPER, VALUES, SpaceSampler
+from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
 from hwnas.search.storage import OWNER, finish_failed
 from hwnas.search.study import Trial
 from hwnas.types import IntArray, Option, ProgressCallback
@@ -63,9 +64,9 @@ class Run:
 
     def _counts(self) -> tuple[int, int]:
         """Complete trials; complete and running ones."""
-        states = [(t.state, OWNER in t.user_attrs) for t in self.study.get_trials(deepcopy=False)]
-        complete = sum(s is TrialState.COMPLETE for s, _ in states)
-        return complete, complete + sum(s is TrialState.RUNNING and owned for s, owned in states)
+        ledger = self.sampler.look(self.study)
+        complete = len(ledger.complete)
+        return complete, complete + sum(OWNER in t.user_attrs for t in ledger.running)
 
     def _one(self) -> int | None:
         """One trial; its number if it was completed, None if it failed or was left to another process."""
@@ -87,18 +88,13 @@ class Run:
         Each process writes its claim and then looks. Of two that want one network, the later writer is
         bound to see the earlier claim, so never both go on; both may step back, and try again.
         """
-        wanted = {name: trial.relative_params.get(name, o[0]) for name, o in self.sampler.options.items()}
+        proposed = trial.relative_params  # a copy every time it is asked for
+        wanted = {name: proposed.get(name, o[0]) for name, o in self.sampler.options.items()}
         encoding = self.problem.encode(wanted)
         trial.set_user_attr(CLAIM, encoding.tolist())
-        trials = self.study.get_trials(deepcopy=False)
-        rivals = [
-            t
-            for t in trials
-            if t.number != trial.number
-            and t.user_attrs.get(CLAIM) == encoding.tolist()
-            and (t.state != TrialState.FAIL or ERROR in t.user_attrs)
-        ]
-        if rivals or self._too_many(trials, trial.number):
+        ledger, key = self.sampler.look(self.study), key_of(encoding)
+        rival = key in ledger.claims or any(t.number != trial.number and claim_of(t) == key for t in ledger.running)
+        if rival or self._too_many(ledger, trial.number):
             self.withdrawals += 1
             if self.withdrawals > _MAX_WITHDRAWALS:
                 raise StudyError(
@@ -111,11 +107,10 @@ class Run:
             trial.suggest_categorical(name, options)
         return True
 
-    def _too_many(self, trials: Sequence[FrozenTrial], number: int) -> bool:
+    def _too_many(self, ledger: Ledger, number: int) -> bool:
         """Whether trials made before this one are already enough."""
-        before = [t for t in trials if t.number < number]
-        n = sum(t.state is TrialState.COMPLETE or (not t.state.is_finished() and OWNER in t.user_attrs) for t in before)
-        return n >= self.problem.n_trials
+        running = sum(OWNER in t.user_attrs for t in ledger.running if t.number < number)
+        return bisect.bisect_left(ledger.complete, number) + running >= self.problem.n_trials
 
     def _evaluated(self, trial: optuna.Trial) -> int | None:
         encoding = self.problem.encode(trial.params)

@@ -16,9 +16,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.search.candidates import Candidates
+from hwnas.search.ledger import Ledger
 from hwnas.search.problem import Problem
 
 
@@ -40,7 +41,8 @@ def nsga2(
         crossover_prob: share of children with two parents.
         mutation_prob: of each choice; None: one choice a child on average.
     """
-    return optuna.samplers.NSGAIISampler(
+    return _Nsga2(
+        problem,
         population_size=population_size or _population(problem),
         crossover_prob=crossover_prob,
         mutation_prob=mutation_prob,
@@ -59,7 +61,8 @@ def nsga3(
 ) -> BaseSampler:
     """NSGA-III (Deb & Jain, 2014): as `nsga2`, for three and more objectives."""
     with _experiments_allowed():
-        return optuna.samplers.NSGAIIISampler(
+        return _Nsga3(
+            problem,
             population_size=population_size or _population(problem),
             crossover_prob=crossover_prob,
             mutation_prob=mutation_prob,
@@ -83,6 +86,54 @@ def tpe(problem: Problem, /, *, seed: int, n_startup_trials: int = 16, multivari
 def random(problem: Problem, /, *, seed: int) -> BaseSampler:
     """Uniform over the encodings whose network keeps the closed-form limits."""
     return _Uniform(problem, seed=seed)
+
+
+class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-ignore]
+    """Keeps count of generations and their parents, for which Optuna reads every trial of the study, every time."""
+
+    def __init__(self, problem: Problem, **options: Any) -> None:
+        super().__init__(**options)
+        distributions = {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in problem.space.choices}
+        self._free = {name: d for name, d in sorted(distributions.items()) if not d.single()}
+        self._seen = Ledger()
+        self._members: dict[int, list[FrozenTrial]] = {}
+        self._parents: dict[int, list[FrozenTrial]] = {}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self._free)  # every trial has them all
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        self._look(study)
+        known = trial.system_attrs.get(self._get_generation_key())
+        if known is not None:
+            return int(known)
+        newest = max(self._members, default=0)
+        generation = newest if len(self._members.get(newest, ())) < self.population_size else newest + 1
+        study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
+        return generation
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        self._look(study)
+        return sorted(self._members.get(generation, ()), key=lambda t: t.number)
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        if generation not in self._parents:
+            self._parents[generation] = super().get_parent_population(study, generation)
+        return self._parents[generation]
+
+    def _look(self, study: Study) -> None:
+        for trial in self._seen.read(study.get_trials(deepcopy=False)):
+            generation = trial.system_attrs.get(self._get_generation_key())
+            if trial.state is TrialState.COMPLETE and generation is not None:
+                self._members.setdefault(int(generation), []).append(trial)
+
+
+class _Nsga2(_Generations, optuna.samplers.NSGAIISampler):  # type: ignore[misc, unused-ignore]
+    pass
+
+
+class _Nsga3(_Generations, optuna.samplers.NSGAIIISampler):  # type: ignore[misc, unused-ignore]
+    pass
 
 
 class _Uniform(BaseSampler):

@@ -16,12 +16,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.search.candidates import Candidates, key_of
+from hwnas.search.ledger import CLAIM, Ledger, claim_of
 from hwnas.search.problem import Problem
 from hwnas.types import IntArray, Option
 
-# User attributes of a trial. CLAIM holds the encoding and is written before anything is evaluated.
-CLAIM = "encoding"
-ERROR = "error"
 VALUES = "values"
 UPPER = "upper"
 
@@ -62,24 +60,19 @@ class SpaceSampler(BaseSampler):
             if problem.violations(encoding[None, :])[1].sum() == 0:
                 self.candidates.remember(encoding)  # where limits are tight, chance may never find a second one
         self._inner: BaseSampler | None = None
-        self._finished: dict[int, bytes | None] = {}  # trial number -> key if it was evaluated
+        self.ledger = Ledger()
 
     def taken(self, study: Study) -> set[bytes]:
         """Keys of the networks that were evaluated, failed, or are being evaluated by anybody."""
-        keys = {k for k in self._finished.values() if k is not None}
-        for trial in study.get_trials(deepcopy=False):
-            if trial.number in self._finished:
-                continue
-            claim = trial.user_attrs.get(CLAIM)
-            counts = claim is not None and (trial.state != TrialState.FAIL or ERROR in trial.user_attrs)
-            key = key_of(np.array(claim)) if counts else None
-            if key is not None:
-                keys.add(key)
-            if trial.state.is_finished():
-                self._finished[trial.number] = key
-                if trial.state == TrialState.COMPLETE:
-                    self.candidates.remember(np.array(claim, dtype=np.int64))
-        return keys
+        self.look(study)
+        return {*self.ledger.claims, *(key for t in self.ledger.running if (key := claim_of(t)) is not None)}
+
+    def look(self, study: Study) -> Ledger:
+        """The study's trials as they are now."""
+        for trial in self.ledger.read(study.get_trials(deepcopy=False)):
+            if trial.state is TrialState.COMPLETE:
+                self.candidates.remember(np.array(trial.user_attrs[CLAIM], dtype=np.int64))
+        return self.ledger
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Every choice that has more than one option."""
