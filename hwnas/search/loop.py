@@ -90,7 +90,7 @@ def search(
 
     space_sampler = SpaceSampler(factory, problem, seed=seed, initial=encodings)
     space_sampler.candidates.require_feasible(np.random.default_rng(seed))
-    with optuna_study.quiet(), storages.session() as owner:
+    with optuna_study.quiet(), storages.told_of_database(storage), storages.session() as owner:
         study = optuna_study.open_or_create(problem, space_sampler, storage=storage, study_name=study_name)
         storages.fail_abandoned(study)
         optuna_study.check_closed_forms(study, problem)
@@ -106,6 +106,7 @@ def read_study(storage: str | Path, *, study_name: str = "search") -> Study:
         StudyError: there is no such study; lists those there are.
     """
     from hwnas.search import optuna_study
+    from hwnas.search import storage as storages
 
-    with optuna_study.quiet():
+    with optuna_study.quiet(), storages.told_of_database(storage):
         return optuna_study.collect(optuna_study.open_existing(storage, study_name=study_name))

@@ -20,7 +20,7 @@ from hwnas.search.ledger import CLAIM, ERROR
 from hwnas.search.limits import keeps
 from hwnas.search.problem import Problem, decode
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
-from hwnas.search.storage import open_storage
+from hwnas.search.storage import open_storage, patiently
 from hwnas.search.study import FailedTrial, Study
 from hwnas.search.study_file import choices_from_json, choices_to_json
 from hwnas.types import Direction
@@ -59,12 +59,14 @@ def open_or_create(
     """The Optuna study of a problem, new or the one to go on with."""
     opened = open_storage(storage)
     try:
-        study = optuna.create_study(
-            study_name=study_name,
-            storage=opened,
-            sampler=sampler,
-            directions=[d.value for d in problem.directions.values()],
-            load_if_exists=True,
+        study = patiently(
+            lambda: optuna.create_study(
+                study_name=study_name,
+                storage=opened,
+                sampler=sampler,
+                directions=[d.value for d in problem.directions.values()],
+                load_if_exists=True,
+            )
         )
     except ValueError as e:  # Optuna's, for another number of objectives
         raise StudyError(f"study {study_name!r} in {storage} cannot be continued: {e}") from e
@@ -80,7 +82,7 @@ def open_or_create(
     if stored is None:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study {study_name!r} in {storage} was not made by hwnas; use another study_name")
-        study.set_user_attr(_HEADER, header)
+        patiently(lambda: study.set_user_attr(_HEADER, header))
         stored = study.user_attrs[_HEADER]
     different = _difference(stored, header)
     if different:

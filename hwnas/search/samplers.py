@@ -108,6 +108,7 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
         if known is not None:
             return int(known)
         newest = max(self._members, default=0)
+        assert self.population_size is not None, "`_population` gives one"
         generation = newest if len(self._members.get(newest, ())) < self.population_size else newest + 1
         study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
         return generation

@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import os
+import random
 import socket
+import time
+import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._file import BaseJournalFileLock  # the type of `lock_obj`; not exported
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas.errors import StudyError
+from hwnas.errors import HwnasError, StudyError
 from hwnas.files import open_own
-from hwnas.processes import started
+from hwnas.processes import namespace, started
 
 OWNER = "owner"
 _UNOWNED_GRACE_S = 60.0
+_ELSEWHERE_GRACE_S = 3600.0  # of a trial in another container of this machine, whose processes cannot be seen
+_SQLITE_WAIT_S = 60.0
+_ATTEMPTS = 12  # within some 15 seconds
+_SIGNS = ("locked", "busy", "already exists", "unique constraint", "duplicate", "deadlock", "another study")
+_T = TypeVar("_T")
 _live_sessions: set[str] = set()
 
 
@@ -43,15 +52,12 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
     if storage is None:
         return optuna.storages.InMemoryStorage()
     if "://" in str(storage):
-        try:
-            return optuna.storages.get_storage(str(storage))
-        except (ImportError, RuntimeError, ValueError, OSError) as e:
-            raise StudyError(f"the study storage {storage} cannot be opened: {e}") from e
-        except optuna.exceptions.OptunaError as e:
-            raise StudyError(f"the study storage {storage} cannot be opened: {e}") from e
+        with told(storage):
+            return patiently(lambda: _database(str(storage)))
     path = Path(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    journal = HealingJournal(path)
+    with told(storage):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal = HealingJournal(path)
     try:
         return optuna.storages.JournalStorage(journal)
     except (ValueError, KeyError, AssertionError) as e:
@@ -59,6 +65,101 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
             f"{path} is damaged before its last line and cannot be read as a study journal ({e!r}); "
             f"name another storage, or restore the file"
         ) from e
+
+
+def _database(url: str) -> optuna.storages.BaseStorage:
+    if url.startswith("redis"):
+        return optuna.storages.get_storage(url)
+    # a writer waits for the others instead of giving up after five seconds
+    options = {"connect_args": {"timeout": _SQLITE_WAIT_S}} if url.startswith("sqlite") else {}
+    return optuna.storages.get_storage(_patient_database()(url, engine_kwargs=options))
+
+
+@functools.cache
+def _patient_database() -> type[optuna.storages.RDBStorage]:
+    """Optuna's database storage, of which every access is tried again while other processes are in its way.
+
+    A transaction that reads and then writes is refused at once where another wrote in between, however long a writer
+    would wait; it was rolled back, so it can be begun anew.
+    """
+
+    def patient(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*arguments: Any, **options: Any) -> Any:
+            return patiently(lambda: method(*arguments, **options))
+
+        return call
+
+    own = vars(optuna.storages.RDBStorage).items()
+    methods = {name: patient(f) for name, f in own if isinstance(f, types.FunctionType) and not name.startswith("__")}
+    return type("PatientDatabase", (optuna.storages.RDBStorage,), methods)
+
+
+@contextlib.contextmanager
+def told(storage: str | Path | None) -> Iterator[None]:
+    """What a storage raises, whatever its kind, as one error of ours.
+
+    Raises:
+        StudyError: names the storage and what it said.
+    """
+    try:
+        yield
+    except HwnasError:
+        raise
+    except _storage_errors() as e:
+        said = str(e).strip().partition("\n")[0] or type(e).__name__
+        raise StudyError(
+            f"the study storage {str(storage)!r} cannot be used: {said}; name another, or mend this one"
+        ) from e
+
+
+@contextlib.contextmanager
+def told_of_database(storage: str | Path | None) -> Iterator[None]:
+    """As `told`, of what only a database raises: while networks are evaluated other errors are not the storage's."""
+    try:
+        yield
+    except _contention() as e:
+        with told(storage):
+            raise e
+
+
+def patiently(work: Callable[[], _T]) -> _T:
+    """What some work on a database gives, tried again while other processes are in its way.
+
+    Processes that start together all find a database without tables, or a study that is not there, and all make it; all
+    but one are told that it exists, and find it when they look again.
+    """
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except _contention() as e:
+            if not any(sign in str(e).lower() for sign in _SIGNS):
+                raise
+            time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**attempt))
+    return work()
+
+
+def _contention() -> tuple[type[Exception], ...]:
+    import sqlalchemy.exc
+
+    return (
+        sqlalchemy.exc.SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        optuna.exceptions.DuplicatedStudyError,
+    )
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    import sqlalchemy.exc
+
+    return (
+        sqlalchemy.exc.SQLAlchemyError,
+        optuna.exceptions.OptunaError,
+        ImportError,
+        RuntimeError,
+        ValueError,
+        OSError,
+    )
 
 
 class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
@@ -171,7 +272,8 @@ def session() -> Iterator[dict[str, str]]:
 def fail_abandoned(study: optuna.Study) -> int:
     """Mark running trials whose process is gone as failed; they may be evaluated again.
 
-    A trial that another machine runs cannot be judged from here and is left alone.
+    A trial that another machine runs cannot be judged from here and is left alone; one that another container of this
+    machine runs is left alone for an hour.
 
     Returns:
         How many there were.
@@ -198,6 +300,9 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
         return False
     if owner["boot"] != here["boot"]:
         return True
+    if owner.get("namespace", here["namespace"]) != here["namespace"]:  # the same number is another process there
+        begun = trial.datetime_start or datetime.datetime.min
+        return (datetime.datetime.now() - begun).total_seconds() > _ELSEWHERE_GRACE_S
     if owner["pid"] == here["pid"] and owner["started"] == here["started"]:
         return str(owner["session"]) not in _live_sessions
     return started(int(owner["pid"])) != str(owner["started"])
@@ -208,6 +313,7 @@ def _this_process() -> dict[str, str]:
     return {
         "host": socket.gethostname(),
         "boot": boot.read_text().strip() if boot.exists() else "",
+        "namespace": namespace(),
         "pid": str(os.getpid()),
         "started": started(os.getpid()),
     }

@@ -1,21 +1,28 @@
+import contextlib
+import datetime
 import errno
 import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+import sqlalchemy.exc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwnas.errors import StudyError
+from hwnas.errors import ConfigError, StudyError
 from hwnas.search import Study, read_study, search
+from hwnas.search import storage as storages
 from hwnas.search.storage import HealingJournal
 from hwnas.types import Option
 
@@ -177,3 +184,104 @@ def test_two_processes_share_a_study_and_evaluate_no_network_twice(tmp_path: Pat
         assert len(asked) == len(set(asked))
     study = find(path, n_trials=n_trials)
     assert len(study) == len(np.unique(study.encodings, axis=0)) == n_trials
+
+
+# ---------------------------------------------------------------- storages that cannot be opened
+
+
+def another_schema(folder: Path) -> str:
+    url = f"sqlite:///{folder / 'old.db'}"
+    optuna.storages.RDBStorage(url)
+    with contextlib.closing(sqlite3.connect(folder / "old.db")) as database, database:
+        database.execute("UPDATE version_info SET schema_version = 1, library_version = '0.1'")
+        database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    return url
+
+
+def foreign_tables(folder: Path) -> str:
+    with contextlib.closing(sqlite3.connect(folder / "foreign.db")) as database, database:
+        database.execute("CREATE TABLE studies (something INTEGER)")
+    return f"sqlite:///{folder / 'foreign.db'}"
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+CANNOT_BE_OPENED: dict[str, Callable[[Path], str]] = {
+    "a directory as a database": lambda f: f"sqlite:///{f}",
+    "a database in no folder": lambda f: f"sqlite:///{f / 'absent' / 'x.db'}",
+    "no database": lambda f: f"sqlite:///{written(f / 'x.db', b'not a database' * 100)}",
+    "tables of something else": foreign_tables,
+    "another schema": another_schema,
+    "a database in /proc": lambda _: "sqlite:////proc/x.db",
+    "NUL in a URL": lambda f: f"sqlite:///{f}/a\0b.db",
+    "an unknown dialect": lambda _: "oracles://localhost/x",
+    "an unknown driver": lambda _: "sqlite+nothing:///x.db",
+    "a missing driver": lambda _: "mysql://user@localhost/x",
+    "no URL": lambda _: "://",
+    "no host": lambda _: "postgresql://",
+    "a port that is none": lambda _: "postgresql://user@host:port/x",
+    "a missing redis": lambda _: "redis://localhost:1/0",
+    "a directory as a journal": str,
+    "a journal under a file": lambda f: str(written(f / "file", b"") / "journal.log"),
+    "a journal in /proc": lambda _: "/proc/nothing/journal.log",
+    "NUL in a path": lambda f: str(f / "a\0b.log"),
+}
+
+
+@pytest.mark.parametrize("kind", CANNOT_BE_OPENED)
+def test_a_storage_that_cannot_be_opened_is_one_error_that_names_it(kind: str, tmp_path: Path) -> None:
+    storage = CANNOT_BE_OPENED[kind](tmp_path)
+    with pytest.raises((StudyError, ConfigError)) as caught:
+        search(SPACE, quality, directions={"accuracy": "maximize"}, n_trials=1, storage=storage)
+    assert "\n" not in str(caught.value)
+    assert storage.replace("\0", "\\x00") in str(caught.value).replace("\0", "\\x00")
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def test_what_other_processes_are_in_the_way_of_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages.time, "sleep", lambda _: None)
+    said = iter(["database is locked", "table studies already exists", "UNIQUE constraint failed: studies.study_name"])
+
+    def work() -> int:
+        for text in said:
+            raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception(text))
+        return 3
+
+    assert storages.patiently(work) == 3
+
+
+def test_it_is_not_tried_for_ever_nor_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages.time, "sleep", lambda _: None)
+    tried: list[str] = []
+
+    def failing(text: str) -> None:
+        tried.append(text)
+        raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception(text))
+
+    for text, times in (("database is locked", storages._ATTEMPTS), ("disk I/O error", 1)):
+        tried.clear()
+        with pytest.raises(StudyError, match=text), storages.told_of_database("sqlite:///x.db"):
+            storages.patiently(lambda text=text: failing(text))
+        assert len(tried) == times
+
+
+@pytest.mark.parametrize(("age_s", "abandoned"), [(10.0, False), (7200.0, True)])
+def test_a_trial_of_another_container_with_the_same_host_name_and_process_numbers_is_left_alone(
+    age_s: float, abandoned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storages, "namespace", lambda: "1")
+    with storages.session() as owner:
+        pass
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr(storages.OWNER, {**owner, "started": "another process with this number"})
+    frozen = study.get_trials(deepcopy=True)[0]
+    frozen.datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=age_s)
+    assert storages._is_abandoned(frozen)  # in this container its process is gone
+    monkeypatch.setattr(storages, "namespace", lambda: "2")
+    assert storages._is_abandoned(frozen) is abandoned
