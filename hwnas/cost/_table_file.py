@@ -178,8 +178,8 @@ def read_table(path: Path) -> TableFile:
             values = read_sealed(path)
     except IntegrityError as e:
         raise TableError(
-            f"{path} is not what was measured: {e}; restore the file, or run `hwnas profile`, which puts the damaged "
-            "lines aside and measures them again"
+            f"{path} is not what was measured: {e}; restore the file, or run `hwnas profile` (of an audit `hwnas "
+            "devices audit`), which puts the damaged lines aside and measures them again"
         ) from e
     entries: list[BlockEntry | NetworkEntry] = []
     context: TableContext | None = None

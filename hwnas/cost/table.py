@@ -36,7 +36,8 @@ __all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext
 class LatencyTable:
     """Entries of one device, runtime and precision. Get one from `LatencyTable.open`.
 
-    `is_sealed` is False for a table of schema 1, whose lines carry no checksums; the next append adds them.
+    `n_entries` is the number of lines but for the first. `is_sealed` is False for a table of schema 1, whose lines
+    carry no checksums; the next append adds them.
 
     The last entry of a block wins. A block whose last entry is a failure counts as missing: it is measured again
     the next time.
@@ -182,10 +183,12 @@ class LatencyTable:
         self._sizes_bytes: dict[str, int] = {}
         self._failures: dict[str, str] = {}
         self._networks: list[NetworkEntry] = []
+        self.n_entries = 0
         for entry in file.entries:
             self._add(entry)
 
     def _add(self, entry: BlockEntry | NetworkEntry) -> None:
+        self.n_entries += 1
         if isinstance(entry, NetworkEntry):
             self._networks.append(entry)
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.deployment import Latency, Measured
-from hwnas.errors import TableContextError
+from hwnas.errors import TableContextError, TableError
 from hwnas.measure import Worker
 from hwnas.pipeline.costs import (
     Costs,
@@ -140,6 +140,7 @@ class Bench:
 
         Raises:
             TableContextError: the table was measured in another context than the one that candidates are timed in.
+            TableError: the file is not the model that the table was timed with.
         """
         from hwnas.cost.table import LatencyTable, TableContext
         from hwnas.measure import artefact_from_file
@@ -151,6 +152,11 @@ class Bench:
             format=self.work.exporter.format,
             precision=reference_precision(self.work, precision),
         )
+        if reference.sha256 != context.reference_sha256:
+            raise TableError(
+                f"{reference.path} is not the reference model that {path.name} was timed with; restore it, or run "
+                "`hwnas profile`, which makes it again"
+            )
         here = TableContext.of(
             self.work.device,
             self.worker.context(),

@@ -25,6 +25,7 @@ from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableError
 from hwnas.files import sha256_file
+from hwnas.pipeline._last_used import LastUsed
 from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import is_quantized, offered_as
 from hwnas.types import Block, Device, IntArray, Limit
@@ -107,12 +108,13 @@ def load_costs(work: Workspace) -> Costs:
     Raises:
         TableError: the device was not profiled (completely) yet, or a table is damaged.
     """
-    tables = {}
+    tables, known = {}, LastUsed.of(work.folder)
     for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
         path = table_path(work, precision)
-        if precision != MIXED or path.exists():
+        if precision != MIXED or path.exists() or known.knows(path):
             _check_same_precision(work, path, precision)
             tables[precision] = LatencyTable.open(path)
+            known.check(tables[precision])
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
     for block in blocks.blocks:

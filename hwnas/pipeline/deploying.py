@@ -22,6 +22,7 @@ from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder
 from hwnas.pipeline._deployment_summary import deployment_summary
 from hwnas.pipeline._description import Proven, describe
+from hwnas.pipeline._last_used import tell_changes
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline.costs import absolute_limits, load_costs
 from hwnas.pipeline.reporting import write_deployment_report
@@ -46,6 +47,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         TableContextError: the device's tables were measured on another machine or runtime.
     """
     work = Workspace(config)
+    tell_changes(work, console=console)
     costs = load_costs(work)
     limits = absolute_limits(work, costs)
     study = load_study(work.study)

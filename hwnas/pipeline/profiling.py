@@ -22,6 +22,7 @@ from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline.auditing import advise
 from hwnas.pipeline.costs import (
     artefact_precision,
@@ -68,7 +69,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
         for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)
         tables = {precision: _open(work, worker, context, precision, console=console) for precision in needed}
-        work.begin()
+        begin(work, console=console)
         failures = 0
         for precision, (table, reference) in tables.items():
             blocks = [b for b in space.distinct_blocks() if b.precision == precision]
@@ -76,6 +77,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
         for precision, (table, reference) in tables.items():
             chosen = [n for n in networks if precision_of(n) == precision]
             failures += _measure_networks(work, worker, table, reference, chosen, console=console)
+        keep_tables(work, (table for table, _ in tables.values()))
     if failures:
         console.warn(f"{failures} measurements failed; the reasons are in the tables in {work.tables}")
     return _summary(work, seconds=time.monotonic() - started)

@@ -17,6 +17,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.errors import StudyError
+from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.training import refuse_other_run
@@ -54,7 +55,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     refuse_other_run(work)
     costs = load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive
-    work.begin()
+    begin(work, console=console)
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
     evaluations = Evaluations.of(work, evaluator)

@@ -13,6 +13,7 @@ from hwnas.config import Config
 from hwnas.files import write_json
 from hwnas.integrity import seal_document
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
+from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.pipeline.workspace import Workspace, limit_threads
 
@@ -40,7 +41,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
         first = trainer.resume(warn=console.warn)
-        work.begin()
+        begin(work, console=console)
         record = data_record(data, source=config.data.source)
         if first_process:
             write_json(work.folder / DATA_FILE, seal_document(record))

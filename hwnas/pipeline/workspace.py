@@ -3,6 +3,7 @@
 Everything is made when first asked for and kept; torch is loaded only by what needs it.
 
     config.toml                 the configuration
+    last_used.json              what it said when the run was last used, and how long the tables were
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model

@@ -12,6 +12,7 @@ from hwnas.appending import read_sealed
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, TableContextError, TableError
+from hwnas.pipeline._candidate import Bench
 from hwnas.pipeline.costs import MIXED, largest_network, load_costs, precision_of, reference_path, table_path
 from hwnas.pipeline.profiling import sample_networks, timing
 from hwnas.pipeline.workspace import Workspace
@@ -187,3 +188,16 @@ def test_a_board_that_nobody_said_the_place_of_is_refused_with_the_way_to_say_it
     run = tiny_config(tmp_path / "run", {"device.name": "raspberry-pi-5"})
     with pytest.raises(ConfigError, match="hwnas devices new my-raspberry-pi-5 --like raspberry-pi-5 --host"):
         pipeline.profile(run, console=ReadConsole())
+
+
+def test_a_damaged_reference_model_is_refused_by_the_export_and_made_again_by_the_profile(config: Config) -> None:
+    path = reference_path(Workspace(config), "fp32")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    bench = Bench(work=Workspace(config), worker=None, costs=None, limits={}, study="")  # type: ignore[arg-type]
+    with pytest.raises(
+        TableError, match=r"is not the reference model that fake-fp32\.jsonl .*hwnas profile"
+    ):
+        bench.reference("fp32")
+    pipeline.profile(config, console=ReadConsole())
+    assert path.read_bytes() == whole
