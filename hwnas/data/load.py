@@ -19,7 +19,7 @@ from hwnas.data.augment import policy
 from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words
 from hwnas.data.findings import doubts
 from hwnas.data.naming import shown
-from hwnas.data.python_source import find_function
+from hwnas.data.python_source import find_function, prints_to_stderr
 from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import DataError
 
@@ -91,7 +91,11 @@ def load_data(
     if name == "python" and tell is not None:
         function = find_function(argument)
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
-    found = source(argument, options=options)
+    with prints_to_stderr():
+        try:
+            found = source(argument, options=options)
+        except SystemExit as e:
+            raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
     if isinstance(found, RawData):
         data = split(found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
     elif isinstance(found, Data):

@@ -68,7 +68,7 @@ def find_function(target: str) -> Found:
 
 
 def call_function(target: str, options: Mapping[str, str]) -> object:
-    """What the function at `module:function` gives; what it prints goes to standard error.
+    """What the function at `module:function` gives.
 
     Raises:
         DataError: it is no function that gives data, fails, or ends the program.
@@ -76,7 +76,7 @@ def call_function(target: str, options: Mapping[str, str]) -> object:
     """
     found = find_function(target)
     file, module, name = found.file, found.module, found.function
-    with _prints_to_stderr(), registry.importable(_working_directory()):
+    with registry.importable(_working_directory()):
         try:
             loaded = registry.load_file(module, file) if found.own else registry.load_module(module)
         except HwnasError:
@@ -136,7 +136,7 @@ def _working_directory() -> Path:
 
 
 @contextlib.contextmanager
-def _prints_to_stderr() -> Iterator[None]:
+def prints_to_stderr() -> Iterator[None]:
     """Standard output is the result's: what is printed, by child processes too, goes to standard error."""
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
         with contextlib.suppress(

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwnas.data import Augment, Data, RawData, load_data, parse_spec, split
-from hwnas.data.splits import stratified_split
+from hwnas.data.arrays import ArrayDataset
+from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -110,7 +111,48 @@ def test_an_augmentation_out_of_range_is_refused() -> None:
         Augment(shift=2)
 
 
+def test_a_source_of_anybodys_neither_ends_the_program_nor_prints_the_result(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def source(argument: str, *, options: object) -> RawData:
+        print("downloading")
+        raise SystemExit(0)
+
+    monkeypatch.setattr("hwnas.registry.load", lambda kind, name: source)
+    with pytest.raises(DataError, match="'theirs' ended the program"):
+        load_data("theirs:x", seed=0)
+    assert capfd.readouterr() == ("", "downloading\n")
+
+
 # ---------------------------------------------------------------- splitting
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@given(n=st.integers(1, 30), seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=30)
+def test_a_partition_holds_the_rows_asked_for(n: int, seed: int, *, in_place: bool) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8)
+    labels = rng.integers(0, 5, n)
+    ends = sorted(rng.integers(0, n + 1, 2).tolist())
+    rows = np.split(rng.permutation(n), ends)
+    expected = [(images[r].copy(), labels[r].copy()) for r in rows]
+    parts = partition(ArrayDataset(images=images, labels=labels), rows, in_place=in_place)
+    for part, (its_images, its_labels) in zip(parts, expected, strict=True):
+        assert np.array_equal(part.images, its_images)
+        assert np.array_equal(part.labels, its_labels)
+    assert all(part.images.base is images for part in parts) is in_place
+
+
+def test_images_handed_over_are_not_copied() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    kept = split(RawData(name="toy", train=(images, np.arange(60) % 3)), seed=0)
+    before = images.copy()
+    moved = split(RawData(name="toy", train=(images, np.arange(60) % 3), handed_over=True), seed=0)
+    assert moved.fingerprint == kept.fingerprint
+    assert np.may_share_memory(moved.train.images, images)
+    assert not np.may_share_memory(kept.train.images, images)
+    assert not np.array_equal(images, before)
 
 
 def test_given_parts_are_kept_as_they_are() -> None:
