@@ -113,7 +113,8 @@ def _in_our_words(error: OSError | MemoryError) -> HwnasError:
     if isinstance(error, MemoryError):
         return HwnasError(f"the memory did not suffice{f' ({error})' if str(error) else ''}; ask for less, or {_GO_ON}")
     said = error.strerror or str(error)
-    where = " -> ".join(os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes))
+    named = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)]
+    where = named[-1] if named else ""  # the first of two is a temporary file of our own
     if error.errno == errno.EEXIST:
         said = "it is there already, and is no folder"
     text = f"{where}: {said}" if where else said

@@ -214,8 +214,10 @@ def _connected(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
         default = str(connection.get("transport", LOCAL))
         transport = _answer(ask, f"where is it: {', '.join((LOCAL, *transports))}", default)
     if transport == LOCAL:
-        if wishes.host or wishes.serial or wishes.connection:
-            raise ConfigError("transport local is this machine: leave out host, serial and other connection settings")
+        if wishes.host or wishes.serial or wishes.python or wishes.connection:
+            raise ConfigError(
+                "transport local is this machine: leave out host, serial, python and other connection settings"
+            )
         return replace(device, connection={})
     if transport not in transports:
         raise ConfigError(f"transport is {transport!r}; allowed: {', '.join((LOCAL, *transports))}")
