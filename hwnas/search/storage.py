@@ -1,7 +1,7 @@
 """Where trials live: Optuna storages, opened so that killed and simultaneous searches do no harm.
 
-A journal heals its half-written last line, a lock dies with its process, and trials whose process is
-gone are told from trials that run elsewhere. Knows Optuna and files, never spaces or samplers.
+A database is tried again while other processes are in its way, whatever a storage raises is one error of ours, and
+trials whose process is gone are told from trials that run elsewhere. Knows Optuna, never spaces or samplers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import json
 import os
 import random
 import socket
@@ -21,13 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.storages.journal._file import BaseJournalFileLock  # the type of `lock_obj`; not exported
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.errors import HwnasError, StudyError
-from hwnas.files import open_own
 from hwnas.processes import namespace, started
+from hwnas.search.journal import HealingJournal
 
 OWNER = "owner"
 _UNOWNED_GRACE_S = 60.0
@@ -62,8 +59,8 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
         return optuna.storages.JournalStorage(journal)
     except (ValueError, KeyError, AssertionError) as e:
         raise StudyError(
-            f"{path} is damaged before its last line and cannot be read as a study journal ({e!r}); "
-            f"name another storage, or restore the file"
+            f"{path} is damaged and cannot be read as a study journal ({e}); restore it, or move it away: the next "
+            f"search begins it anew, and a run measures no accuracy again that it knows"
         ) from e
 
 
@@ -160,99 +157,6 @@ def _storage_errors() -> tuple[type[Exception], ...]:
         ValueError,
         OSError,
     )
-
-
-class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
-    """Optuna's journal file, which also survives a writer that was killed in the middle of a line.
-
-    Optuna reads past a half-written last line, but then appends to it, after which the file cannot be
-    read any more. Here every append first mends the tail: a whole record gets its line end, part of
-    one is cut off, since nobody can have read it. Only finished trials are synced to the disk: a killed
-    process loses nothing that it wrote, and records of a running trial are worth little after a power cut.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = Path(path)
-        os.close(open_own(self._path, create=True))  # Optuna would make what a dangling link points to
-        self._file_lock: BaseJournalFileLock = _FileLock(self._path)
-        super().__init__(str(path), lock_obj=self._file_lock)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append records, one a line, under the lock."""
-        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        self._file_lock.acquire()
-        try:
-            with open(self._path, "r+b") as f:
-                _mend_tail(f)
-                f.write(data)
-                f.flush()
-                if any("state" in log for log in logs):
-                    os.fsync(f.fileno())
-        finally:
-            self._file_lock.release()
-
-
-def _mend_tail(f: Any) -> None:
-    """Leave a journal open for update at its end, with its last line whole."""
-    end = f.seek(0, os.SEEK_END)
-    if not end:
-        return
-    f.seek(end - 1)
-    if f.read(1) == b"\n":
-        return
-    start, tail = end, b""
-    while start and b"\n" not in tail:
-        step = min(start, 1 << 16)
-        start -= step
-        f.seek(start)
-        tail = f.read(step) + tail
-    cut = start + tail.rfind(b"\n") + 1  # rfind is -1 where the first line itself is cut
-    try:
-        json.loads(tail[tail.rfind(b"\n") + 1 :])
-    except ValueError:
-        f.truncate(cut)
-        f.seek(cut)
-    else:
-        f.seek(end)
-        f.write(b"\n")
-
-
-class _FileLock(BaseJournalFileLock):  # type: ignore[misc, unused-ignore]
-    """An advisory lock on the journal itself; the system frees it when its process dies.
-
-    Optuna's own locks are files that a killed process leaves behind for 30 seconds. They are used
-    where the system has no `flock`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = -1
-        self._fallback: BaseJournalFileLock | None = None
-        try:
-            import fcntl  # noqa: F401 - only asks whether it exists
-        except ImportError:  # pragma: no cover - not on this system
-            self._fallback = JournalFileOpenLock(str(path))
-
-    def acquire(self) -> bool:
-        if self._fallback is not None:  # pragma: no cover
-            return self._fallback.acquire()
-        import fcntl
-
-        fd = open_own(self._path, create=True)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return True
-
-    def release(self) -> None:
-        if self._fallback is not None:  # pragma: no cover
-            self._fallback.release()
-            return
-        fd, self._fd = self._fd, -1
-        os.close(fd)  # closing frees the lock
 
 
 # ---------------------------------------------------------------- who runs a trial

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hwnas.errors import ConfigError, StudyError
 from hwnas.search import Study, read_study, search
 from hwnas.search import storage as storages
-from hwnas.search.storage import HealingJournal
+from hwnas.search.journal import HealingJournal
 from hwnas.types import Option
 
 from .problems import SPACE, quality
@@ -75,6 +75,38 @@ def test_part_of_a_last_record_is_cut_off(tmp_path: Path) -> None:
     path.write_bytes(b'{"a":1}\n{"long":"' + b"x" * 200_000)
     HealingJournal(path).append_logs([{"c": 3}])
     assert path.read_bytes() == b'{"a":1}\n{"c":3}\n'
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_changed_byte_is_read_as_if_it_were_what_was_written(
+    journal: bytes, tmp_path: Path, data: st.DataObject
+) -> None:
+    at, bit = data.draw(st.integers(0, len(journal) - 2)), data.draw(st.integers(0, 7))
+    path = tmp_path / "flipped.journal"
+    path.write_bytes(journal[:at] + bytes([journal[at] ^ 1 << bit]) + journal[at + 1 :])
+    with pytest.raises(StudyError, match=r"flipped\.journal is damaged"):
+        read_study(path)
+
+
+@pytest.mark.parametrize("change", ["lost", "doubled", "swapped"])
+def test_lines_that_were_lost_doubled_or_moved_are_noticed(change: str, journal: bytes, tmp_path: Path) -> None:
+    lines = journal.splitlines(keepends=True)
+    middle = {"lost": [lines[5]], "doubled": [lines[4], lines[4], lines[5]], "swapped": [lines[5], lines[4]]}[change]
+    path = tmp_path / "moved.journal"
+    path.write_bytes(b"".join([*lines[:4], *middle, *lines[6:]]))
+    with pytest.raises(StudyError, match="damaged"):
+        read_study(path)
+
+
+def test_a_journal_from_before_checksums_is_read_and_gone_on_with(journal: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "older.journal"
+    values = [json.loads(line) for line in journal.splitlines()]
+    plain = [{k: v for k, v in line.items() if k not in ("line", "checksum")} for line in values]
+    path.write_text("".join(json.dumps(line) + "\n" for line in plain))
+    assert len(read_study(path)) == 6
+    assert len(find(path, n_trials=8)) == 8
+    assert b"checksum" not in path.read_bytes()
 
 
 def test_damage_before_the_last_line_is_an_error_that_names_the_file(tmp_path: Path, journal: bytes) -> None:
