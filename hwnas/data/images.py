@@ -103,6 +103,7 @@ class _Reader:
         files = list(self._look())
         rule = self._rule(files)
         parts = {part: self._decode([f for f in files if f.part == part], rule) for part in self._found.files}
+        self._refuse_lost_classes(parts["train"][1])
         notes = [*self._found.notes, *self._told(files, rule)]
         return ImageFolder(
             parts=parts,
@@ -132,6 +133,12 @@ class _Reader:
         self._unreadable.append(
             LeftOut(part=part, class_name=name, reason=reason, count=1, example=shown(path), image=True)
         )
+
+    def _refuse_lost_classes(self, labels: Int64Array) -> None:
+        """Hold that every class has a training image that could be read."""
+        for label, name in enumerate(self._found.files["train"]):
+            if not (labels == label).any():
+                raise DataError(f"not one image of the class {name!r} can be read; convert some of them, or remove it")
 
     # ------------------------------------------------------------ the rule
 

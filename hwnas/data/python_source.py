@@ -22,7 +22,7 @@ from hwnas.data.arrays import Data, RawData
 from hwnas.data.naming import shown
 from hwnas.errors import ConfigError, DataError, HwnasError
 
-_GIVES_DATA = ("RawData", "Data")  # what an installed function must be annotated to return
+_GIVES_DATA = {"RawData", "Data"}  # what an installed function must be annotated to return
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,9 @@ def _refuse_foreign(function: Any, *, what: str, own: bool) -> None:
         )
     if not own:
         annotation = getattr(plain, "__annotations__", {}).get("return", "")
-        text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-        if text.strip("'\"").rpartition(".")[2] not in _GIVES_DATA:
+        text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+        declared = [name.strip(" '\"").rpartition(".")[2] for name in text.split("|")]
+        if not set(declared) <= _GIVES_DATA:
             raise DataError(
                 f"{what} is not declared to give data, and was not called: annotate it to return "
                 "hwnas.data.RawData, or put a function that calls it into a file of the working directory"

@@ -316,6 +316,40 @@ def test_parts_with_other_classes_are_refused_with_how_to_leave_them_out(tmp_pat
 # ---------------------------------------------------------------- images by one rule
 
 
+def test_damaged_images_are_left_out_by_request_and_a_class_that_is_lost_so_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = {f"{i}.png": Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)) for i in range(5)}
+    write(tmp_path, images)
+    (tmp_path / "b" / "9.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"9\.jpg cannot be read"):
+        write(tmp_path, images)
+    left_out = write(tmp_path, images, unreadable="skip").left_out
+    assert [(o.part, o.class_name, o.count, o.image) for o in left_out] == [("train", "b", 1, True)]
+    for i in range(5):
+        (tmp_path / "b" / f"{i}.png").write_bytes(b"")
+    with pytest.raises(DataError, match="not one image of the class 'b' can be read"):
+        write(tmp_path, {}, unreadable="skip")
+
+
+@pytest.mark.parametrize("seen", [("a", "a"), ("b", "a")])
+def test_headers_are_told(tmp_path: Path, seen: tuple[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    images = {f"{i}.tif": Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in range(5)}
+    data = write(tmp_path, images)
+    assert (data.notes, data.warnings) == ((), ())
+    for name in seen:
+        path = tmp_path / name / "0.tif"
+        frames = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).convert("CMYK") for _ in range(2)]
+        frames[0].save(path, save_all=True, append_images=frames[1:], icc_profile=b"Coated FOGRA39")
+    data = load_data(f"folder:{tmp_path}", seed=0)
+    n = len(set(seen))
+    assert data.notes == (
+        f"{n} images have several frames or pages: the first is used",
+        f"{n} images are CMYK: converted to RGB without a colour profile",
+    )
+    assert f"{n} images have a colour profile other than sRGB" in data.warnings[0]
+
+
 def write(root: Path, images: Mapping[str, Image.Image], **options: object) -> Data:
     for name in "ab":
         (root / name).mkdir(parents=True, exist_ok=True)

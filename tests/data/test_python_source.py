@@ -172,9 +172,13 @@ def test_an_installed_function_that_says_it_gives_data_is_called(
     package = tmp_path / "elsewhere" / f"{mine}_package"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "sets.py").write_text(MODULE.replace("def raw():", "def raw() -> RawData:"))
+    declared = MODULE.replace("def raw():", "def raw() -> RawData:").replace(
+        "def ready():", "def ready() -> Data | RawData:"
+    )
+    (package / "sets.py").write_text(declared.replace("import Augment,", "import Augment, Data,"))
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     assert load_data(f"python:{package.name}.sets:raw", seed=0).name == "mine"
+    assert load_data(f"python:{package.name}.sets:ready", seed=0).name == "mine"
     assert "not declared to give data" in refused(f"python:{package.name}.sets:arrays")
 
 

@@ -195,9 +195,7 @@ def test_a_damaged_reference_model_is_refused_by_the_export_and_made_again_by_th
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     bench = Bench(work=Workspace(config), worker=None, costs=None, limits={}, study="")  # type: ignore[arg-type]
-    with pytest.raises(
-        TableError, match=r"is not the reference model that fake-fp32\.jsonl .*hwnas profile"
-    ):
+    with pytest.raises(TableError, match=r"is not the reference model that fake-fp32\.jsonl .*hwnas profile"):
         bench.reference("fp32")
     pipeline.profile(config, console=ReadConsole())
     assert path.read_bytes() == whole
