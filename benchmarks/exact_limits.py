@@ -55,6 +55,7 @@ class Counts:
     infeasible: int = 0
     undecided: int = 0
     wrong: int = 0
+    not_told: int = 0
     told: int = 0
     accepted: int = 0
     checked: int = 0
@@ -116,6 +117,7 @@ class Trial:
             Figure(name=f"{name}_feasible", value=c.feasible),
             Figure(name=f"{name}_infeasible", value=c.infeasible),
             Figure(name=f"{name}_undecided", value=c.undecided, at_most=0),
+            Figure(name=f"{name}_no_value_told", value=c.not_told, at_most=0),
             Figure(name=f"{name}_values_told", value=c.told),
             Figure(name=f"{name}_values_accepted", value=c.accepted, at_least=c.told),
             Figure(name=f"{name}_checked_by_integer_program", value=c.checked),
@@ -160,7 +162,9 @@ class Trial:
             c.wrong += any(costs[x.metric] > x.value * (1 + 1e-12) for x in limits)
             return
         c.infeasible += 1
-        assert error.architecture is not None
+        if error.architecture is None:  # proven, but by how much to loosen the limits was not found in the time allowed
+            c.not_told += 1
+            return
         costs = self._costs(self.space.encode(dict(error.architecture)))  # type: ignore[arg-type]
         told = {m: float(v) for m, v in re.findall(r"(\w+) = ([0-9.]+)", str(error))}
         if error.reachable is not None:
@@ -184,8 +188,8 @@ class Trial:
         c = self.counts
         asked = {x.metric: x.value for x in limits}
         program = Program(self.blocks, self.of_block)
-        if error is None:
-            return  # its network was held against the limits
+        if error is None or error.architecture is None:
+            return  # its network was held against the limits; or nothing was claimed that could be compared
         if error.reachable is not None:
             del asked[error.metric]
         found = program.smallest(error.metric, asked)

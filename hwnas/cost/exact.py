@@ -28,7 +28,8 @@ _ROUNDS = 24  # of cutting planes
 _ROUNDING = 1e-12  # relative: sums of a few dozen entries in another order
 _PAIRWISE = 400  # up to so many partial networks are all compared with one another
 _KEPT = 6  # of the weighted sums, the last and best
-_NARROW = (0.01, 0.05, 0.25, 1.0)  # shares of the gap between bound and known value in which the optimum is looked for
+_TIGHTENINGS = 3
+_FIRST_SHARE = 1 / 128  # of the gap between bound and known value, in which the optimum is looked for first
 
 
 class UndecidedError(Exception):
@@ -133,20 +134,29 @@ class Exact:
         j = self.metrics.index(metric)
         caps = self._caps({**limits, metric: known})
         bounds, _ = self._cutting_planes(caps, to_the_end=True)
-        least = (
-            float(self._start[j] + self._alone(j, caps)[0][0]) if self._sums[j] else float(self._alone(j, caps)[0][0])
-        )
-        for bound in bounds:
-            if bound.weights[j] > 0:  # what the other limits cannot pay must be paid with this metric
-                others = np.where(np.arange(len(caps)) == j, 0.0, caps)
-                least = max(least, (bound.total - bound.most(others)) / bound.weights[j])
-        for share in _NARROW:
-            narrowed = caps.copy()
+        least = float(self._alone(j, caps)[0][0] + (self._start[j] if self._sums[j] else 0.0))
+        narrowed = caps.copy()
+        for _ in range(_TIGHTENINGS):  # weights for a limit just below the optimum prune best, and prove most
+            proven = max([least, *(self._proven(bound, j, caps) for bound in bounds if bound.weights[j] > 0)])
+            if proven <= least * (1 + 1e-6):
+                break
+            least = narrowed[j] = proven
+            bounds += self._cutting_planes(narrowed, to_the_end=True)[0]
+        share = _FIRST_SHARE
+        while True:  # in growing parts of what is left between what is proven and what is known
             narrowed[j] = least + share * (caps[j] - least) if share < 1 else caps[j]
-            found = self._enumerate(narrowed, bounds, objective=j)
+            found = self._enumerate(narrowed, bounds[-2 * _KEPT :], objective=j)
             if found:
                 return found
+            if share >= 1:
+                break
+            share *= 2
         raise UndecidedError(f"no network with {metric} {known} was found again")
+
+    def _proven(self, bound: _Bound, j: int, caps: FloatArray) -> float:
+        """The least that a metric can be: it pays what the other limits leave of a weighted sum."""
+        others = np.where(np.arange(len(caps)) == j, 0.0, caps)
+        return float((bound.total - bound.most(others)) / bound.weights[j])
 
     def weights(self, limits: Mapping[str, float]) -> dict[str, float]:
         """Metric -> its share in the weighted sum that comes nearest to proving that nothing keeps the limits."""

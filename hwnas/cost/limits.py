@@ -19,7 +19,7 @@ from hwnas.cost.model import SlotCost
 from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
 from hwnas.types import CostModel, FloatArray, IntArray, Limit, Option, SearchSpace
 
-_SECONDS = 20.0  # for limits taken together; the presets need about one
+_SECONDS = 30.0  # for limits taken together; the presets need about one
 
 
 def violations(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> FloatArray:
