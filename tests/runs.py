@@ -111,6 +111,7 @@ def as_of_the_first_schema(deployment: Path) -> None:
     samples = load_file(deployment / SAMPLES)
     save_file({name: samples[name] for name in ("inputs", "outputs")}, deployment / SAMPLES)
     value = read_document(deployment / MANIFEST)
+    del value["accuracy"]["by_class"], value["parity"]["step"], value["parity"]["near_ties"]
     del value["preprocessing"], value["samples_sha256"]
     value["input"] |= {"mean": [0.3], "std": [0.4], "interpolation": "bilinear"}
     (deployment / MANIFEST).write_text(json.dumps({**value, "schema_number": 1}))

@@ -10,6 +10,7 @@ It is enough to verify the network again on a machine that has only the runtime.
 never know torch, tables or search.
 """
 
+from hwnas.deployment.by_class import ByClass, guessing_note
 from hwnas.deployment.loading import LoadedDeployment, Prediction, load
 from hwnas.deployment.manifest import (
     MANIFEST,
@@ -28,6 +29,7 @@ from hwnas.deployment.manifest import (
     check_files,
     checked_artefact,
 )
+from hwnas.deployment.mistakes import Mistake
 from hwnas.deployment.samples import SAMPLES, Samples
 
 __all__ = [
@@ -37,12 +39,14 @@ __all__ = [
     "Accuracy",
     "ArtefactInfo",
     "BlockGain",
+    "ByClass",
     "DeviceInfo",
     "InputInfo",
     "Latency",
     "LoadedDeployment",
     "Manifest",
     "Measured",
+    "Mistake",
     "Parity",
     "PrecisionGain",
     "Prediction",
@@ -50,5 +54,6 @@ __all__ = [
     "TensorInfo",
     "check_files",
     "checked_artefact",
+    "guessing_note",
     "load",
 ]

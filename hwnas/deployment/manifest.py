@@ -11,9 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from hwnas.data.preprocess import Preprocessing
+from hwnas.deployment._section import Section
+from hwnas.deployment.by_class import ByClass
 from hwnas.deployment.samples import SAMPLES
 from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_document
@@ -28,11 +30,7 @@ _LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredt
 _MOST_THREADS = 4096
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Latency(_Section):
+class Latency(Section):
     """Milliseconds, corrected by `drift`; limits are about `fastest`; `raw_median` is what the clock said."""
 
     fastest: float
@@ -52,7 +50,7 @@ class Latency(_Section):
         return cls(fastest=s.fastest, median=s.median, p90=s.p90, n=s.n, cv=s.cv, drift=s.drift)
 
 
-class Measured(_Section):
+class Measured(Section):
     """What the runtime said.
 
     Attributes:
@@ -62,7 +60,7 @@ class Measured(_Section):
     """
 
     latency_ms: Latency
-    costs: dict[str, float] = {}
+    costs: dict[str, float] = Field(default_factory=dict)
     source: str = "measured"
 
 
@@ -70,7 +68,7 @@ def _of_floats() -> Any:
     return Field(validation_alias=AliasChoices("float_latency_ms", "fp32_latency_ms"))
 
 
-class BlockGain(_Section):
+class BlockGain(Section):
     """A quantized block that gains little, `count` times in the network.
 
     Latencies are its share of the network in each precision: measured alone, less the cost of a call. None where it
@@ -83,7 +81,7 @@ class BlockGain(_Section):
     float_latency_ms: float | None = _of_floats()
 
 
-class PrecisionGain(_Section):
+class PrecisionGain(Section):
     """The network against its own float form, timed in the same rounds.
 
     Attributes:
@@ -101,8 +99,12 @@ class PrecisionGain(_Section):
     against: str = "fp32"
 
 
-class Accuracy(_Section):
-    """Top-1 shares in [0, 1]; the test set is read once, after everything is decided."""
+class Accuracy(Section):
+    """Top-1 shares in [0, 1]; the test set is read once, after everything is decided.
+
+    Attributes:
+        by_class: of the test images, through the runtime; None in a manifest of schema 1 alone.
+    """
 
     validation_torch: float
     validation_fp32: float
@@ -110,9 +112,10 @@ class Accuracy(_Section):
     test_fp32: float
     test_runtime: float
     n_test: int
+    by_class: ByClass | None = None
 
 
-class Parity(_Section):
+class Parity(Section):
     """The runtime's logits against torch's on the test images.
 
     Attributes:
@@ -130,7 +133,7 @@ class Parity(_Section):
     near_ties: Annotated[int, Field(ge=0)] = 0
 
 
-class TensorInfo(_Section):
+class TensorInfo(Section):
     """How an input takes images or an output gives logits; see `hwnas.types.TensorSpec`."""
 
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -139,7 +142,7 @@ class TensorInfo(_Section):
     zero_point: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
 
 
-class ArtefactInfo(_Section):
+class ArtefactInfo(Section):
     """A file of the deployment."""
 
     path: str
@@ -162,13 +165,13 @@ class ArtefactInfo(_Section):
         )
 
 
-class InputInfo(_Section):
+class InputInfo(Section):
     """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32."""
 
     shape: tuple[int, int, int]
 
 
-class DeviceInfo(_Section):
+class DeviceInfo(Section):
     """The device as it was described, and the context in which it was measured."""
 
     name: str
@@ -177,13 +180,13 @@ class DeviceInfo(_Section):
     options: dict[str, Option]
     context: dict[str, str]
     cores: tuple[int, ...] = ()
-    connection: dict[str, Option] = {}
+    connection: dict[str, Option] = Field(default_factory=dict)
     meter: str = ""  # where the deployment has a limit on energy
-    meter_options: dict[str, Option] = {}
+    meter_options: dict[str, Option] = Field(default_factory=dict)
     idle_w: float | None = None
 
 
-class Manifest(_Section):
+class Manifest(Section):
     """Everything a deployment promises and what was found. Units stand in the names.
 
     Attributes:
@@ -216,7 +219,7 @@ class Manifest(_Section):
     provenance: dict[str, Any]
     samples_sha256: str = ""
     companions: tuple[ArtefactInfo, ...] = ()
-    runs: dict[str, str] = {}
+    runs: dict[str, str] = Field(default_factory=dict)
     precision_gain: PrecisionGain | None = None
 
     @model_validator(mode="after")

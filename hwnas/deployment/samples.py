@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hwnas.data.preprocess import Preprocessing
-from hwnas.errors import ArtefactError
+from hwnas.deployment.mistakes import Mistake
+from hwnas.errors import ArtefactError, IntegrityError
 from hwnas.files import write_whole
 from hwnas.foreign import ForeignFileError, inner_path, read_foreign
+from hwnas.integrity import open_tensors
 from hwnas.types import Array
 
 SAMPLES = "samples.safetensors"
@@ -30,11 +33,13 @@ class Samples:
             schema.
         inputs: (N, C, H, W) float32, as the network takes them.
         outputs: (N, classes) float32 logits.
+        mistakes: other test images, for the page: of the most frequent confusions.
     """
 
     raw: tuple[RawImage, ...]
     inputs: Array
     outputs: Array
+    mistakes: tuple[Mistake, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write them into a deployment, whole."""
@@ -45,7 +50,9 @@ class Samples:
             for i, image in enumerate(self.raw)
         }
         stored = {"inputs": self.inputs, "outputs": self.outputs, **raw}
-        write_whole(Path(folder) / SAMPLES, save(stored))
+        names = {f"mistake.{i}": json.dumps([m.true, m.predicted]) for i, m in enumerate(self.mistakes)}
+        stored |= {f"mistake.{i}": np.ascontiguousarray(m.image) for i, m in enumerate(self.mistakes)}
+        write_whole(Path(folder) / SAMPLES, save(stored, metadata=names))
 
     @classmethod
     def read(cls, folder: Path, *, raw: bool = True) -> Samples:
@@ -67,12 +74,13 @@ class Samples:
             stored = load(data)
             images = tuple(_raw(stored[f"raw.{i}"]) for i in range(sum(name.startswith("raw.") for name in stored)))
             inputs, outputs = stored["inputs"], stored["outputs"]
-        except (OSError, ForeignFileError, SafetensorError, KeyError) as e:
+            mistakes = tuple(_mistakes(data, stored))
+        except (OSError, ForeignFileError, IntegrityError, SafetensorError, KeyError, ValueError) as e:
             raise ArtefactError(f"{path} is missing or damaged ({e}); export the network again") from e
         right = inputs.ndim == 4 and outputs.ndim == 2 and len(inputs) == len(outputs) and inputs.dtype == np.float32
         if not right or (raw and len(images) != len(inputs)):
             raise ArtefactError(f"{path} holds other arrays than expected; export the network again")
-        return cls(raw=images, inputs=inputs, outputs=outputs)
+        return cls(raw=images, inputs=inputs, outputs=outputs, mistakes=mistakes)
 
     def preprocessing_problems(self, steps: Preprocessing) -> list[str]:
         """What is wrong with steps that shall lead from the raw images to the inputs; empty if nothing is.
@@ -99,6 +107,15 @@ def _raw(stored: Array) -> RawImage:
     if stored.dtype != np.uint8 or stored.ndim not in (1, 3):
         raise KeyError("an image is neither a file nor pixels")
     return stored.tobytes() if stored.ndim == 1 else stored
+
+
+def _mistakes(data: bytes, stored: Mapping[str, Array]) -> Iterator[Mistake]:
+    for name, text in open_tensors(data, is_older=lambda _: True).items():
+        true, predicted = json.loads(text)
+        image = stored[name]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+            raise KeyError(f"{name} is no image")
+        yield Mistake(image=image, true=str(true), predicted=str(predicted))
 
 
 def raw_images(pixels: Array, files: Sequence[Path] | None, *, limit_bytes: int) -> tuple[RawImage, ...]:

@@ -22,6 +22,7 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "rows": [
             ("test accuracy through the runtime", f"{accuracy.test_runtime:.2%} of {accuracy.n_test}"),
             ("  in torch, same precision / fp32", f"{accuracy.test_torch:.2%} / {accuracy.test_fp32:.2%}"),
+            *_class_rows(manifest),
             *_latency_rows(manifest, bound),
             (
                 "  predicted",
@@ -44,6 +45,17 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "deployment": str(folder),
         "manifest": manifest.model_dump(mode="json"),
     }
+
+
+def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:
+    by_class = manifest.accuracy.by_class
+    if by_class is None:
+        return []
+    worst = min((c for c in by_class.classes if c.recall is not None), key=lambda c: c.recall or 0.0)
+    return [
+        ("  mean over classes / largest class", f"{by_class.balanced_accuracy:.2%} / {by_class.majority_share:.2%}"),
+        ("  worst class", f"{worst.name}: {worst.found} of {worst.n}"),
+    ]
 
 
 def _agreement(parity: Parity) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwnas.data import Preprocessing
-from hwnas.deployment import Accuracy, Parity, Samples
+from hwnas.deployment import Accuracy, ByClass, Parity, Samples
+from hwnas.deployment.mistakes import worst_mistakes
 from hwnas.deployment.samples import raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
@@ -81,10 +82,14 @@ def test_candidate(
     steps = _preprocessing(work, candidate)
     test = work.data.test
     files = None if test.files is None else [test.files[i] for i in agreed]
+    by_class = ByClass.of(labels, found.argmax(1), class_names=work.data.class_names)
     samples = Samples(
         raw=raw_images(test.images[agreed], files, limit_bytes=_FILES_BYTES),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
+        mistakes=worst_mistakes(
+            test.images[: len(labels)], labels, found, by_class=by_class, class_names=work.data.class_names
+        ),
     )
     if problems := samples.preprocessing_problems(steps):
         raise VerificationError(
@@ -98,6 +103,7 @@ def test_candidate(
         test_fp32=top1(candidate.plain, batches, resolution=candidate.resolution),
         test_runtime=float((found.argmax(1) == labels).mean()),
         n_test=len(labels),
+        by_class=by_class,
     )
     return TestResult(
         accuracy=accuracy,

@@ -69,7 +69,10 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
                 rejected.append(built)
                 continue
             write_deployment_report(work, built, costs=costs, study=study, trial=answer.number)
-            return deployment_summary(built, Manifest.read(built))
+            manifest = Manifest.read(built)
+            for warning in manifest.accuracy.by_class.warnings() if manifest.accuracy.by_class is not None else ():
+                console.warn(warning)
+            return deployment_summary(built, manifest)
     raise _none_of(rejected, limits=limits)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost.correction import entry_of, held_out_rows
-from hwnas.deployment import MANIFEST, Manifest
+from hwnas.deployment import MANIFEST, Manifest, Samples
 from hwnas.errors import CheckpointError, ConfigError, StudyError
 from hwnas.files import write_whole
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
@@ -90,6 +90,7 @@ def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, stud
         trial=trial,
         history=_history(work),
         sources=study.sources,
+        mistakes=Samples.read(folder, raw=manifest.is_sealed).mistakes,
     )
     write_report(inputs, folder / "report.html")
     write_whole(work.folder / "report.html", (folder / "report.html").read_bytes())

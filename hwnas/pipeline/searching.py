@@ -16,6 +16,7 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost import SlotBlocks, kept, macs
+from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
@@ -221,4 +222,19 @@ def _notes(study: Study, evaluations: Evaluations) -> list[str]:
         notes.append(f"{evaluations.reused} of {asked} accuracies were known from earlier searches")
     if study.failed:
         notes.append(f"{len(study.failed)} networks could not be evaluated; the first: {study.failed[0].reason}")
-    return notes
+    return [*notes, *_guessing(study, evaluations.work)]
+
+
+def _guessing(study: Study, work: Workspace) -> list[str]:
+    """That even the best network is no better than naming the largest class, where it is so."""
+    labels = work.data.validation.labels[: work.config.search.validation_samples]
+    if not len(study):
+        return []
+    sizes = np.bincount(labels)
+    note = guessing_note(
+        float(np.nanmax(study.values["accuracy"])),
+        majority=work.data.class_names[int(sizes.argmax())],
+        share=float(sizes.max() / len(labels)),
+        n=len(labels),
+    )
+    return [f"of all networks the best: {note}"] if note else []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hwnas.types import Block
 
 if TYPE_CHECKING:
-    from hwnas.deployment import Manifest
+    from hwnas.deployment import Manifest, Mistake
     from hwnas.search.study import Study
 
 
@@ -60,6 +60,7 @@ class ReportInputs:
         trial: number of the chosen trial.
         history: one mapping a training step: `step`, `loss` (largest network), `loss_smallest`.
         sources: metric -> `measured` or `estimated from ...`, for the values of the study and the predictions.
+        mistakes: test images of the most frequent confusions.
     """
 
     manifest: Manifest
@@ -69,3 +70,4 @@ class ReportInputs:
     trial: int
     history: Sequence[Mapping[str, float]] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    mistakes: Sequence[Mistake] = ()

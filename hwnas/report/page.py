@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.files import write_whole
-from hwnas.report import architecture, figures, tables
+from hwnas.report import architecture, confusions, figures, tables
 from hwnas.report._template import render
 from hwnas.report.inputs import ReportInputs
 from hwnas.report.palette import DARK, LIGHT
@@ -73,6 +73,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "accuracies": tables.accuracies(m),
         "loss_points": _points(m.accuracy.test_fp32 - m.accuracy.test_runtime),
         "parity": tables.parity(m),
+        "by_class": m.accuracy.by_class,
+        "class_warnings": m.accuracy.by_class.warnings() if m.accuracy.by_class is not None else [],
+        "class_facts": tables.class_facts(m),
+        "matrix": confusions.matrix(m.accuracy.by_class) if m.accuracy.by_class is not None else None,
+        "worst": confusions.worst_confusions(m.accuracy.by_class, inputs.mistakes) if m.accuracy.by_class else (),
         "front": _front(inputs),
         "prediction": _prediction(inputs),
         "front_table": _front_table(inputs),

@@ -144,6 +144,17 @@ def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
     )
 
 
+def class_facts(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """How the classes fare together; empty where nothing is known by class."""
+    by_class = manifest.accuracy.by_class
+    if by_class is None:
+        return ()
+    return (
+        ("Mean recall of the classes (balanced accuracy)", percent(by_class.balanced_accuracy)),
+        ("Naming the largest class for every image", f"{percent(by_class.majority_share)} ({by_class.majority})"),
+    )
+
+
 def qualities(points: Sequence[PredictionPoint]) -> Grid:
     """The prediction's error on held-out networks, one column a precision; no columns if none was held out.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.data import Preprocessing
-from hwnas.deployment import SCHEMA, Manifest
+from hwnas.deployment import SCHEMA, ByClass, Manifest
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs
 from hwnas.search.study import FailedTrial, Study
 from hwnas.spaces.mobilenet import MobileNetSpace
@@ -44,6 +44,13 @@ def study(n: int = 400, **changes: Any) -> Study:
         "sources": {"accuracy": "measured", "latency_ms": "estimated"},
     }
     return Study(**(fields | changes))
+
+
+def by_class(n_classes: int = 10, *, n: int = 360, wrong: float = 0.02) -> ByClass:
+    """Counts of n test images of which a share is taken for the next class."""
+    labels = np.arange(n) % n_classes
+    missed = np.random.default_rng(4).random(n) < wrong
+    return ByClass.of(labels, (labels + missed) % n_classes, class_names=[str(c) for c in range(n_classes)])
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -91,6 +98,7 @@ def manifest(**changes: Any) -> Manifest:
             "test_fp32": 0.9861,
             "test_runtime": 0.9833,
             "n_test": 360,
+            "by_class": by_class(),
         },
         "parity": {"max_abs_diff": 0.0412, "top1_agreement": 1.0, "n": 360},
         "artefact": {"path": "model.onnx", "format": "onnx", "sha256": HASH, "size_bytes": 61_284},
