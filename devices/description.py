@@ -113,14 +113,18 @@ def _hook(kind: str, name: str) -> Callable[[Any], None] | None:
 
 def _check_numbers(path: Path, values: Mapping[str, Any]) -> None:
     """No number that nothing could be done with: beyond 64 bits, infinite or none."""
-    for key, value in values.items():
-        for one in value if isinstance(value, list) else (value,):
-            if isinstance(one, dict):
-                _check_numbers(path, one)
-            elif (isinstance(one, int) and not -_LARGEST_WHOLE <= one < _LARGEST_WHOLE) or (
-                isinstance(one, float) and not math.isfinite(one)
-            ):
-                raise ConfigError(f"{path}: {quoted(key)} is {as_written(one)}; allowed: a finite number of 64 bits")
+    tables = [values]
+    while tables:  # (they may be nested as deep as somebody likes)
+        for key, value in tables.pop().items():
+            for one in value if isinstance(value, list) else (value,):
+                if isinstance(one, dict):
+                    tables.append(one)
+                elif (isinstance(one, int) and not -_LARGEST_WHOLE <= one < _LARGEST_WHOLE) or (
+                    isinstance(one, float) and not math.isfinite(one)
+                ):
+                    raise ConfigError(
+                        f"{path}: {quoted(key)} is {as_written(one)}; allowed: a finite number of 64 bits"
+                    )
 
 
 def _device(path: Path, values: Mapping[str, Any]) -> Device:

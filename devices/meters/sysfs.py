@@ -96,13 +96,13 @@ def _check(options: Mapping[str, Option], *, sys: Path) -> dict[str, Option]:
     path = str(chosen["path"])
     if chosen["rails"] and path:
         raise ConfigError("meter 'sysfs' has the options rails and path; give one of them")
+    if path and not Path(os.path.normpath(path)).is_relative_to(sys):
+        raise ConfigError(f"path of meter 'sysfs' is {as_written(path)}; allowed: a file below {sys}")
     if path and rail_of_file(Path(path)) is None:
         raise ConfigError(
             f"the name of {as_written(path)} tells no unit; known: powerN_input or powerN_average (uW), "
             "in_powerN_input (mW), energyN_input or energy_uj (uJ)"
         )
-    if path and not Path(os.path.normpath(path)).is_relative_to(sys):
-        raise ConfigError(f"path of meter 'sysfs' is {as_written(path)}; allowed: a file below {sys}")
     return chosen
 
 
