@@ -385,19 +385,22 @@ def _other_files() -> Iterator[Attack]:
             yield Attack(kind, name, partial(_read_as, kind, make), may_pass=name == "nothing" and kind == "table")
 
 
+def readers() -> dict[str, Callable[[Path], object]]:
+    """Kind of file -> what reads it."""
+    from hwnas.cost.table import LatencyTable
+    from hwnas.pipeline._audit_file import load_audit
+    from hwnas.search.study_file import load_study
+    from hwnas.supernet.checkpoint import load_checkpoint
+
+    return {"table": LatencyTable.open, "audit": load_audit, "study": load_study, "checkpoint": load_checkpoint}
+
+
 def _read_as(kind: str, make: Callable[[Path, Path], object], folder: Path, outside: Path) -> Prepared:
     path = folder / "file"
     make(path, outside)
 
     def read() -> None:
-        from hwnas.cost.table import LatencyTable
-        from hwnas.pipeline._audit_file import load_audit
-        from hwnas.search.study_file import load_study
-        from hwnas.supernet.checkpoint import load_checkpoint
-
-        {"table": LatencyTable.open, "audit": load_audit, "study": load_study, "checkpoint": load_checkpoint}[kind](
-            path
-        )
+        readers()[kind](path)
 
     return read
 

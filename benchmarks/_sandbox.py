@@ -23,9 +23,9 @@ from pathlib import Path
 from hwnas._console import Console
 from hwnas.errors import HwnasError
 
-TIME_LIMIT_S = 30.0
+TIME_LIMIT_S = 15.0
 MEMORY_LIMIT_MB = 1024  # resident
-_ADDRESS_SPACE_BYTES = 6 << 30  # for libraries, which map more than they use
+_ADDRESS_SPACE_BYTES = 4 << 30  # for libraries, which map more than they use
 _FILE_BYTES = 64 << 20
 _TRACEBACK_STATUS = 70
 HOSTILE = 2  # the exit status of wrong input

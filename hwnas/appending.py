@@ -18,7 +18,10 @@ from typing import Any
 
 from hwnas.errors import IntegrityError
 from hwnas.files import open_own, write_whole
+from hwnas.foreign import ForeignFileError, read_foreign
 from hwnas.integrity import CHECKSUM, line_checksum, open_line, parse_json, seal_line
+
+_LARGEST_BYTES = 4 << 30  # of such a file; it may be anybody's
 
 
 def complete_lines(path: Path, *, start: int = 0) -> list[bytes]:
@@ -30,10 +33,13 @@ def complete_lines(path: Path, *, start: int = 0) -> list[bytes]:
 
     Raises:
         FileNotFoundError: there is no file.
+        IntegrityError: it is no regular file, or larger than any of ours.
     """
-    with open(path, "rb") as f:
-        f.seek(start)
-        return f.read().split(b"\n")[:-1]  # what follows the last newline is cut short, or empty
+    try:
+        data = read_foreign(path, limit_bytes=_LARGEST_BYTES, start=start)
+    except ForeignFileError as e:
+        raise IntegrityError(str(e)) from e
+    return data.split(b"\n")[:-1]  # what follows the last newline is cut short, or empty
 
 
 def append_lines(path: Path, lines: Sequence[str], *, first_line: str = "") -> None:

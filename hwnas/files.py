@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, IntegrityError
+from hwnas.foreign import ForeignFileError, read_foreign
 from hwnas.integrity import open_document, seal_document
+
+_LARGEST_DOCUMENT = 256 << 20  # bytes; it may be anybody's
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -111,7 +114,11 @@ def read_document(path: Path, *, is_older: Callable[[dict[str, Any]], bool] | No
         OSError: it cannot be read.
         IntegrityError: its content is not what was written.
     """
-    return open_document(Path(path).read_bytes(), is_older=is_older)
+    try:
+        data = read_foreign(Path(path), limit_bytes=_LARGEST_DOCUMENT)
+    except ForeignFileError as e:
+        raise IntegrityError(str(e)) from e
+    return open_document(data, is_older=is_older)
 
 
 def sha256_file(path: Path) -> str:

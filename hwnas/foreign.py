@@ -9,6 +9,7 @@ import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+_PIECE = 1 << 20  # bytes
 _SHOWN = 300  # characters of a foreign text within a message
 _WORDS = 600  # characters of what a program said
 _NAME = 120  # characters of a name
@@ -62,7 +63,7 @@ def words_of(data: bytes | bytearray, *, last: bool = False) -> str:
     return told if len(told) <= _WORDS else f"… {told[-_WORDS:]}" if last else f"{told[:_WORDS]} …"
 
 
-def read_foreign(path: Path, *, limit_bytes: int) -> bytes:
+def read_foreign(path: Path, *, limit_bytes: int, start: int = 0) -> bytes:
     """The content of a regular file of bounded size.
 
     Nothing that blocks or never ends (a pipe, a device) is opened for long enough to be read.
@@ -70,6 +71,7 @@ def read_foreign(path: Path, *, limit_bytes: int) -> bytes:
     Args:
         path: of the file; links are followed.
         limit_bytes: larger files are refused before memory is taken.
+        start: bytes to leave out at its beginning.
 
     Raises:
         ForeignFileError: it is no regular file, or larger.
@@ -80,12 +82,17 @@ def read_foreign(path: Path, *, limit_bytes: int) -> bytes:
     except ValueError as e:  # a NUL in the name
         raise ForeignFileError("its name holds a NUL") from e
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        told = os.fstat(descriptor)
+        if not stat.S_ISREG(told.st_mode):
             raise ForeignFileError("it is no regular file")
-        data = file.read(limit_bytes + 1)  # (a file may be longer than it says, as those of /proc are)
-    if len(data) > limit_bytes:
-        raise ForeignFileError(f"it is larger than {limit_bytes:,} bytes")
-    return data
+        if told.st_size - start <= limit_bytes:
+            file.seek(start)
+            data = file.read(max(0, told.st_size - start))
+            while len(data) <= limit_bytes and (more := file.read(_PIECE)):  # longer than it says, as those of /proc
+                data += more
+            if len(data) <= limit_bytes:
+                return data
+    raise ForeignFileError(f"it is larger than {limit_bytes:,} bytes")
 
 
 def inner_path(folder: Path, name: str) -> Path:

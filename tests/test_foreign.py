@@ -42,6 +42,9 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     assert read_foreign(path, limit_bytes=5) == b"12345"
+    assert read_foreign(path, limit_bytes=1 << 50, start=3) == b"45"  # (no memory is taken for the limit)
+    assert read_foreign(path, limit_bytes=5, start=9) == b""
+    assert read_foreign(Path("/proc/self/status"), limit_bytes=1 << 20).startswith(b"Name:")
     with pytest.raises(ForeignFileError, match="larger than 4 bytes"):
         read_foreign(path, limit_bytes=4)
 

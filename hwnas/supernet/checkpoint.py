@@ -19,11 +19,13 @@ from torch import Tensor
 
 from hwnas.errors import CheckpointError
 from hwnas.files import write_whole
+from hwnas.foreign import read_foreign
 from hwnas.integrity import open_tensors, parse_json, seal_tensors
 
 SCHEMA = 2
 _PLAIN_SCHEMA = 1  # without a checksum
 _KEY = "hwnas"
+_LARGEST_BYTES = 64 << 30  # of a file; it may be anybody's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
-        data = path.read_bytes()
+        data = read_foreign(path, limit_bytes=_LARGEST_BYTES)
         meta = _described(open_tensors(data, is_older=lambda m: _described(m).get("schema") != SCHEMA))
         tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError, OSError) as e:

@@ -311,13 +311,18 @@ def test_sysfs_samples_as_often_as_the_chip_has_something_new(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"path": "/sys/x/temp1_input"}, "tells no unit"),
+        ({"path": "/elsewhere/power1_input"}, "allowed: a file below"),
         ({"path": "/x/power1_input", "rails": "A"}, "give one of them"),
     ],
 )
 def test_sysfs_refuses_options_that_make_no_sense(tmp_path: Path, options: dict[str, Option], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         SysfsMeter(options, sys=tmp_path)
+
+
+def test_sysfs_refuses_a_file_whose_name_tells_no_unit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tells no unit"):
+        SysfsMeter({"path": str(tmp_path / "temp1_input")}, sys=tmp_path)
 
 
 def test_sysfs_without_sensors_says_what_else_there_is(tmp_path: Path) -> None:
