@@ -36,6 +36,7 @@ VALUES = (
 WORDS = ("", " ", "\t", "x\0y", "\udcff", "-1", "nan", "=", "a=", "=b", "a=b=c", "x" * 300, "x" * 5000, "{}", "ü日本")
 
 _POSITIVE_FLOATS = {"1", "3", "0.5", "1.5", "1e-320", "1e308", "18446744073709551616", "9223372036854775807"}
+_FLOATS_64 = _POSITIVE_FLOATS - {"18446744073709551616"}  # as a description takes them
 _COUNTS = {"1", "3"}
 _SEEDS = {"0", "1", "3", "9223372036854775807"}
 _SHARES = {"0.5", "1e-320"}
@@ -44,8 +45,8 @@ _TEXTS = {'"x"', '"ü日本"', '"\\u001b[31m"', '"-1"', "'1 ms'"}
 # key -> odd values that it takes, and rightly: they are what it is for
 TAKEN: Mapping[str, set[str]] = {
     "data.seed": _SEEDS,
-    "data.validation_fraction": {"0.5"},
-    "data.test_fraction": {"0.5"},
+    "data.validation_fraction": {"0.5", "1e-320"},  # one of each class at least
+    "data.test_fraction": {"0.5", "1e-320"},
     "space.se": {"true"},
     "space.channel_divisor": _COUNTS,
     "train.n_random": {"0", *_COUNTS},
@@ -72,7 +73,7 @@ TAKEN: Mapping[str, set[str]] = {
     "search.calibration_samples": _COUNTS,
     **{f"limits.{m}": _POSITIVE_FLOATS for m in ("latency_ms", "size_bytes", "macs", "parameters")},
     **{f"limits.{m}": _POSITIVE_FLOATS for m in ("peak_memory_bytes", "memory_bytes", "energy_mj")},
-    "limits.latency_fraction": _POSITIVE_FLOATS,  # the search tells one that every network keeps
+    "limits.latency_fraction": {"1", "0.5", "1.5", "1e-320"},
     "deploy.tolerance": _FROM_0,
     "deploy.finetune_steps": {"0", *_COUNTS},
     "deploy.finetune_learning_rate": _POSITIVE_FLOATS,
@@ -103,14 +104,14 @@ DESCRIBED: Mapping[str, set[str]] = {
     "cores": {"[]", "[0]"},
     **{key: {'""', '" "', '"a\\u0000b"', *_TEXTS, f'"{"x" * 5000}"'} for key in ("description", "known", "unknown")},
     **{key: {"{}"} for key in ("options", "connection", "energy", "limits")},
-    "options.noise": {"0", "-0.0", *_POSITIVE_FLOATS},
-    "options.speed": _POSITIVE_FLOATS,
-    "options.seed": {"0", "1", "3", "-1", "9223372036854775807", "18446744073709551616", "9" * 400},
+    "options.noise": {"0", "-0.0", *_FLOATS_64},
+    "options.speed": _FLOATS_64,
+    "options.seed": {"0", "1", "3", "-1", "9223372036854775807"},
     "energy.meter": {'""'},
-    "energy.power_w": _POSITIVE_FLOATS,
-    "energy.idle_w": {"0", "-0.0", *_POSITIVE_FLOATS},
-    "limits.size_bytes": _POSITIVE_FLOATS,
-    "limits.memory_bytes": _POSITIVE_FLOATS,
+    "energy.power_w": _FLOATS_64,
+    "energy.idle_w": {"0", "-0.0", *_FLOATS_64},
+    "limits.size_bytes": _FLOATS_64,
+    "limits.memory_bytes": _FLOATS_64,
 }
 FILES: Mapping[str, tuple[bytes, bool]] = {  # content -> whether it can be read
     "empty": (b"", True),

@@ -106,7 +106,7 @@ def busy_ticks(root: Path = ROOT) -> dict[int, tuple[int, int]]:
 def read_text(path: Path) -> str:
     """What a file holds, stripped; "" where there is none or it may not be read."""
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 

@@ -107,7 +107,7 @@ def build_engine(path: Path, library: Library, settings: BuildSettings) -> Engin
 def _kept(plan_path: Path, layers_path: Path) -> Engine | None:
     try:
         plan = plan_path.read_bytes()
-        layers = _tensorrt_layers.from_json(json.loads(layers_path.read_text()))
+        layers = _tensorrt_layers.from_json(json.loads(layers_path.read_text(encoding="utf-8")))
         os.utime(plan_path)  # used now: it is forgotten last
     except (OSError, ValueError, TypeError, KeyError):  # absent or damaged: built anew
         return None

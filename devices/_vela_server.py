@@ -270,7 +270,7 @@ def _cpu_operators(database: Any) -> Counter[str]:
 
 def _read(ini: Path) -> str:
     try:
-        return ini.read_text()
+        return ini.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ServerError("ConfigError", f"cannot read Vela's configuration {ini}: {e}") from e
 

@@ -214,7 +214,7 @@ class OnnxSession:
         with scratch("operators") as folder:
             session = _create(self._path, self._provider, profile=Path(folder, "profile"))
             session.run(None, _random_inputs(session, self._path))
-            events = json.loads(Path(session.end_profiling()).read_text())
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         nodes = {e["name"]: e["args"]["op_name"] for e in events if "op_name" in e.get("args", {})}
         return Counter(op for name, op in nodes.items() if name.endswith("_kernel_time"))
 

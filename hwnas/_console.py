@@ -178,14 +178,21 @@ class Console:
 
     def _new_drawing(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}", markup=False),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            TextColumn(
+                "{task.fields[note]}",
+                style="dim",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),  # it gives way to the others
+            ),
             console=self._err,
+            expand=True,
             refresh_per_second=_REDRAWS_PER_S,
         )
 

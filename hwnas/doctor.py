@@ -308,7 +308,7 @@ def _usable_cores() -> float:
     """Cores this process may run on, less where a container has a quota."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     try:
-        quota, period = _QUOTA.read_text().split()
+        quota, period = _QUOTA.read_text(encoding="utf-8").split()
         return min(cores, int(quota) / int(period))
     except (OSError, ValueError):  # no container, or "max": no quota
         return cores

@@ -21,7 +21,7 @@ def read_number(path: Path, *, advice: str = "") -> int:
         MeasurementError: it cannot be read, or holds something else.
     """
     try:
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     except PermissionError as e:
         allow = advice or f"allow it with: sudo chmod a+r {path}"
         raise MeasurementError(f"this user may not read {path}; {allow}") from e
@@ -34,6 +34,6 @@ def read_number(path: Path, *, advice: str = "") -> int:
 def read_label(path: Path) -> str:
     """The text in a file, stripped; "" if there is none."""
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

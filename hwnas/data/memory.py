@@ -34,7 +34,7 @@ def require_memory(n_bytes: int, *, what: str) -> None:
 
 def _meminfo() -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError, IndexError):
         pass
@@ -48,9 +48,9 @@ def _cgroup() -> int | None:
     """What a container's limit leaves, reclaimable file cache counted as free."""
     try:
         folder = Path("/sys/fs/cgroup")
-        limit = int((folder / "memory.max").read_text())  # "max" where there is none
-        used = int((folder / "memory.current").read_text())
-        cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        limit = int((folder / "memory.max").read_text(encoding="utf-8"))  # "max" where there is none
+        used = int((folder / "memory.current").read_text(encoding="utf-8"))
+        cache = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
         return limit - used + int(cache.get("inactive_file", 0))
     except (OSError, ValueError):
         return None

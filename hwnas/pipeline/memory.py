@@ -8,18 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from hwnas.config import TrainConfig
 from hwnas.cost.analytic import training_bytes
+from hwnas.data.memory import available_memory
 from hwnas.errors import ConfigError
 from hwnas.pipeline.workspace import Workspace
-
-_MEMINFO = Path("/proc/meminfo")
-_CONTAINER = (  # most, now: of the first and of the second version of control groups
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
 
 
 def refuse_too_large(work: Workspace) -> None:
@@ -33,7 +27,7 @@ def refuse_too_large(work: Workspace) -> None:
         raise ConfigError(
             f"train.batch_size is {c.batch_size:,}, but there are {n:,} training images; give at most {n}"
         )
-    free = free_bytes()
+    free = available_memory()
     if free is None or _on_gpu():
         return
     space = work.training_space
@@ -61,22 +55,6 @@ def telling_memory(batch_size: int) -> Iterator[None]:
             raise
         said = str(e).splitlines()[0]
         raise ConfigError(f"the memory does not suffice for train.batch_size {batch_size:,} ({said}); give less") from e
-
-
-def free_bytes() -> int | None:
-    """Memory that can be had without swapping, within what a container may take; None where nothing tells."""
-    found = []
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    except (OSError, ValueError, KeyError):
-        pass
-    for most, now in _CONTAINER:
-        try:
-            found.append(max(0, int(most.read_text(encoding="ascii")) - int(now.read_text(encoding="ascii"))))
-        except (OSError, ValueError):  # no such container, or "max": no limit
-            continue
-    return min(found, default=None)
 
 
 def _on_gpu() -> bool:

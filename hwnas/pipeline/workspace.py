@@ -37,7 +37,6 @@ from hwnas.precisions import KNOWN, computed_in, offered_as, precision
 from hwnas.types import PRECISIONS, Device, Exporter, Runtime
 
 if TYPE_CHECKING:
-    from hwnas._console import Console
     from hwnas.spaces.mobilenet import MobileNetSpace
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.elastic import Supernet

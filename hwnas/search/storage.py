@@ -216,7 +216,7 @@ def _this_process() -> dict[str, str]:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": socket.gethostname(),
-        "boot": boot.read_text().strip() if boot.exists() else "",
+        "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
         "namespace": namespace(),
         "pid": str(os.getpid()),
         "started": started(os.getpid()),
