@@ -24,7 +24,7 @@ from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.report.quantities import metric_name, quantity, rounded_up
-from hwnas.search import Study, load_study
+from hwnas.search import Study, load_study, read_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Limit, Option
 
@@ -70,6 +70,9 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     sampler: Any = registry.load("samplers", c.sampler)
     if c.sampler in ("nsga2", "nsga3"):
         sampler = functools.partial(sampler, population_size=c.population_size)
+    name = study_name(work, costs, limits)
+    if lost := lost_trials(work, name):
+        console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
     started = time.monotonic()
     seeds = seed_architectures(work, costs, limits)[: max(1, c.n_trials // 2)]
     known = evaluations.front(costs, limits, most=c.n_trials // 4)
@@ -84,7 +87,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             n_trials=c.n_trials,
             seed=c.seed,
             storage=work.searched / "journal.log",
-            study_name=study_name(work, costs, limits),
+            study_name=name,
             progress=progress,
             initial=[*initial, *([space.decode(fitting)] if fitting is not None else []), *known, *seeds],
         )
@@ -125,6 +128,20 @@ def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:
         sources={m: measured if m == "accuracy" else _source(m, costs) for m in study.values},
         standard_errors={"accuracy": np.array(errors, dtype=float)},
     )
+
+
+def lost_trials(work: Workspace, name: str) -> int:
+    """How many trials of the finished study the journal has no more: it may have been cut off, or is gone."""
+    try:
+        saved = load_study(work.study_called(name))
+    except StudyError:  # there is none yet, or nobody can tell
+        return 0
+    journal = work.searched / "journal.log"
+    try:
+        found = len(read_study(journal, study_name=name)) if journal.exists() else 0
+    except StudyError:  # damaged, which the search itself tells, or without this study
+        found = 0
+    return max(0, len(saved) - found)
 
 
 def _save(work: Workspace, study: Study) -> None:

@@ -98,6 +98,22 @@ def test_a_network_that_was_evaluated_is_not_evaluated_again(config: Config, eva
     assert f"{reused} of {n} accuracies were known from earlier searches" in result["notes"]
 
 
+@pytest.mark.parametrize("left", ["nothing", "half", "empty"])
+def test_trials_that_the_journal_lost_are_told_and_searched_for_again(config: Config, left: str) -> None:
+    work = Workspace(config)
+    before, journal = load_study(work.study), work.searched / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if left == "nothing":
+        journal.unlink()
+    else:
+        journal.write_bytes(b"".join(lines[: len(lines) // 2]) if left == "half" else b"")
+    console = ReadConsole()
+    pipeline.search(config, console=console)
+    assert "finished trials of" in console.said
+    assert "are gone from the journal; they are searched for again" in console.said
+    assert len(load_study(work.study)) == len(before)
+
+
 def test_a_search_with_other_limits_begins_with_the_best_networks_known(config: Config) -> None:
     before = load_study(Workspace(config).study)
     other = config.with_limits({"latency_fraction": 0.95}).replaced({"search.n_trials": 12})
