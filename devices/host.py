@@ -23,6 +23,8 @@ _RELEVANT_FLAGS = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),  # Arm
 )
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+EMULATED = "emulated: correctness only"  # instead of "measured"
+_ARM = ("aarch64", "arm64", "armv7l", "armv8l", "armv6l")
 _LISTEN_S = 0.2  # to what others do with a processor
 
 
@@ -39,7 +41,7 @@ def host_context(*, threads: int, root: Path = ROOT) -> dict[str, str]:
         `hardware` (processor, its instruction sets that matter and, on a machine of unequal cores, those this process
         may use), `governor` (of the cores it may use, `unknown` where the system does not tell), `turbo` (`on`, `off`,
         `unknown`), `os`, `machine`, `cores` (of the machine), `affinity`, `threads`; where told, `temperature_c`,
-        `load` and `max_mhz`.
+        `load` and `max_mhz`. Where this processor is emulated, `source` says that no time is to be believed.
     """
     state = cpu_state(root)
     told = {
@@ -57,7 +59,25 @@ def host_context(*, threads: int, root: Path = ROOT) -> dict[str, str]:
         "affinity": format_list(state.usable),
         "threads": str(threads),
         **{key: value for key, value in told.items() if value},
+        **({"source": EMULATED} if is_emulated(root=root, machine=platform.machine()) else {}),
     }
+
+
+def is_emulated(*, root: Path, machine: str) -> bool:
+    """Whether programs run here on a processor that another one plays, as QEMU's user mode does.
+
+    Told by the name the kernel has for this process, which is the emulator's, or by a processor of another kind in
+    the kernel's list. An emulator that hides both is not noticed.
+
+    Args:
+        root: of the file system.
+        machine: what programs are told it is: `aarch64`, `x86_64`.
+    """
+    if read_text(root / "proc/self/comm").startswith("qemu-"):
+        return True
+    cpuinfo = read_text(root / "proc/cpuinfo")
+    plays_arm = machine.lower() in _ARM and "vendor_id" in cpuinfo and "CPU implementer" not in cpuinfo
+    return plays_arm or (machine.lower() in _X86 and "CPU implementer" in cpuinfo)
 
 
 def saturates_int8(context: Mapping[str, str]) -> bool:

@@ -40,7 +40,7 @@ class TableContext:
         date: of the table's first measurement, ISO 8601.
         reference_sha256: of the reference model's file, which tells the machine's drift.
         reference_ms: its time when the table was begun: every entry is corrected to it.
-        source: `measured`, or `estimated by ...` where a compiler stands for the hardware.
+        source: `measured`, `estimated by ...` where a compiler stands for the hardware, or `emulated: ...`.
     """
 
     device: str

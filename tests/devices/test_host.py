@@ -333,3 +333,28 @@ def test_a_system_without_pinning_says_so(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_8_bit_weights_saturate_on_x86_without_vnni(context: dict[str, str], saturates: bool) -> None:
     assert host.saturates_int8(context) is saturates
+
+
+# ---------------------------------------------------------------- emulators
+
+
+@pytest.mark.parametrize(
+    ("files", "told", "emulated"),
+    [
+        ({"proc/cpuinfo": PI, "proc/self/comm": "python3\n"}, "aarch64", False),
+        ({"proc/cpuinfo": X86, "proc/self/comm": "python3\n"}, "x86_64", False),
+        ({"proc/cpuinfo": SERVER, "proc/self/comm": "qemu-aarch64-st\n"}, "aarch64", True),
+        ({"proc/cpuinfo": X86.replace("flags", "vendor_id\t: AuthenticAMD\nflags")}, "aarch64", True),
+        ({"proc/cpuinfo": SERVER}, "x86_64", True),
+        ({}, "aarch64", False),
+    ],
+)
+def test_an_emulated_processor_is_noticed(tmp_path: Path, files: dict[str, str], told: str, emulated: bool) -> None:
+    assert host.is_emulated(root=machine(tmp_path, files), machine=told) is emulated
+
+
+def test_times_of_an_emulated_processor_are_not_called_measured(tmp_path: Path) -> None:
+    root = machine(tmp_path, {"proc/cpuinfo": PI, "proc/self/comm": "qemu-aarch64-st"})
+    assert host.host_context(threads=1, root=root)["source"] == "emulated: correctness only"
+    root = machine(tmp_path / "real", {"proc/self/comm": "python3"})
+    assert "source" not in host.host_context(threads=1, root=root)
