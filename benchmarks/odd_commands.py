@@ -275,7 +275,11 @@ def writing(folder: Path) -> Iterator[Odd]:
         yield Odd(kind="place", arguments=("profile", "--output", place))
         yield Odd(kind="place", arguments=("devices", "new", "x", "--yes", "--offline", "--output", place))
         yield Odd(kind="place", arguments=("devices", "audit", "fake", "--output", place))
-        yield Odd(kind="place", arguments=("agent", "--write", f"{place}/x" if place.endswith("file") else place))
+        yield Odd(
+            kind="place",
+            arguments=("agent", "--write", f"{place}/x" if place.endswith("file") else place),
+            taken=place.endswith("/loop"),
+        )  # in its place
 
 
 # an option's odd words that it takes, and rightly
@@ -283,6 +287,8 @@ _NAMED = {"-1", "nan", "=", "a=", "=b", "a=b=c", "x" * 300, "{}", "ü日本", "x
 WORDS_TAKEN: Mapping[str, set[str]] = {
     "--description": _NAMED,
     "--python": _NAMED,
+    "--host": {"nan"},  # a name as any other
+    "--serial": {"nan"},
     "--output": {"-1", "nan", "=", "a=", "=b", "a=b=c", "{}", "ü日本"},
     "--write": {"-1", "nan", "=", "a=", "=b", "a=b=c", "{}", "ü日本", "\udcff"},
 }
@@ -317,6 +323,8 @@ def options() -> Iterator[Odd]:
                 taken = word in WORDS_TAKEN.get(option, set())
                 if names == ("devices", "new") and option == "--python":
                     taken = False  # of a board, and this is none
+                if names == ("devices", "new") and (option, word) == ("--output", "\udcff"):
+                    taken = True  # a folder's name, which no file of ours holds
                 yield Odd(kind="option", arguments=(*words, option, word), taken=taken)
 
 
