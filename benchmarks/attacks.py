@@ -40,8 +40,8 @@ def _tried(bench: Benchmark, root: Path, deployment: Path) -> int:
     from _attacks import all_attacks, readers
     from _sandbox import Sandbox
 
-    import hwnas.cli
-    import hwnas.data
+    import hwnas.cli  # noqa: F401
+    import hwnas.data  # noqa: F401
     import hwnas.pipeline  # noqa: F401  before the attempts are forked off, which would each import it
     from hwnas.testing import lying
 
