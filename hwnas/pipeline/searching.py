@@ -53,9 +53,9 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         CheckpointError: the supernet was not trained yet.
     """
     work = Workspace(config)
-    refuse_other_run(work)
     costs = load_costs(work)
-    limits, fitting = reachable_limits(work, costs)  # before anything expensive
+    limits, fitting = reachable_limits(work, costs)  # before anything expensive, torch included
+    refuse_other_run(work)
     begin(work, console=console)
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
