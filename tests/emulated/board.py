@@ -8,13 +8,14 @@ runs QEMU, so everything that starts a board's python (agent, measuring process)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 QEMU = "qemu-aarch64-static"
@@ -24,6 +25,9 @@ _DEBIAN = (
     *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
 )
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64")
+_WHEELS = ("numpy", "onnxruntime", "ai-edge-litert")
+_MADE_OF = "made-of.txt"
+_NOT_COMPILED = r"/(tests?|idlelib|lib2to3|f2py|distutils|transformers)/"  # never imported
 _DOWNLOAD_S = 150
 # QEMU shows the host's /proc/cpuinfo; the library that XNNPACK and ONNX Runtime read it with crashes on an x86 one
 _CPUINFO = "".join(
@@ -48,22 +52,55 @@ def emulated_python(folder: Path, *, make: bool = False) -> Path:
 
     Args:
         folder: where the board is kept.
-        make: it, if it is not there: fetches about 60 MB from Debian's and Python's registries.
+        make: it, if it is not there: fetches about 75 MB from Debian's and Python's registries.
 
     Raises:
         CannotEmulateError: QEMU is not installed, or the board is not there (and cannot be made).
     """
     if shutil.which(QEMU) is None:
         raise CannotEmulateError(f"{QEMU} is not installed (Debian's qemu-user-static)")
-    script = folder / "python"
-    if not script.exists():
+    script, made_of = folder / "python", folder / _MADE_OF
+    wanted = "".join(f"{word}\n" for word in (*_DEBIAN, *_wanted()))
+    if not script.exists() or not made_of.exists() or made_of.read_text() != wanted:
         if not make:
-            raise CannotEmulateError(f"no board in {folder}; make it with: python -m tests.emulated.board {folder}")
+            raise CannotEmulateError(
+                f"no board of these versions in {folder}; make it with: python -m tests.emulated.board {folder}"
+            )
+        for part in ("root", "site", "wheels", "packages", "apt"):
+            shutil.rmtree(folder / part, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         _fetch_debian(folder)
         _fetch_wheels(folder)
+        _compile(folder)
         _write_script(folder, script)
+        made_of.write_text(wanted)
     return script
+
+
+def describe(folder: Path, python: Path, *, runtime: str) -> Path:
+    """A description of the board behind `tests.measure.ssh_server.loopback_server(folder)`: a Raspberry Pi.
+
+    Args:
+        folder: the server's; the agent works there too.
+        python: the board's.
+        runtime: that measures.
+    """
+    path = folder / f"emulated-pi-{runtime}.toml"
+    path.write_text(
+        f'schema = 1\ndescription = "Raspberry Pi 4, emulated"\nruntime = "{runtime}"\nprecisions = ["int8"]\n'
+        f'[connection]\ntransport = "ssh"\nhost = "board"\nconfig_file = "{folder / ".ssh/config"}"\n'
+        f'python = "{python}"\nfolder = "{folder / "agent"}"\nconnect_timeout_s = 60\n'
+    )
+    return path
+
+
+def _wanted() -> list[str]:
+    """Of the versions that are installed here: what both compute can be compared."""
+    found = []
+    for name in _WHEELS:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name}=={version(name)}")
+    return found
 
 
 def _fetch_debian(folder: Path) -> None:
@@ -91,16 +128,22 @@ def _fetch_debian(folder: Path) -> None:
 
 
 def _fetch_wheels(folder: Path) -> None:
-    """Of the versions that are installed here: what both compute can be compared."""
     wheels = folder / "wheels"
     platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-    wanted = [f"{name}=={version(name)}" for name in ("numpy", "onnxruntime")]
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(wheels)]
-    _run([*pip, "--python-version", "3.11", *platforms, *wanted], cwd=folder)
+    _run([*pip, "--python-version", "3.11", *platforms, *_wanted()], cwd=folder)
     for wheel in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder / "site")
     shutil.rmtree(wheels)
+
+
+def _compile(folder: Path) -> None:
+    """To bytecode, with this Python if it writes the board's: an emulated one needs seconds for it at every start."""
+    if sys.version_info[:2] == (3, 11):
+        places = (str(folder / "site"), str(folder / "root/usr/lib/python3.11"))
+        command = [sys.executable, "-m", "compileall", "-q", "-x", _NOT_COMPILED, *places]
+        subprocess.run(command, capture_output=True, check=False)  # some file may be of another Python
 
 
 def _write_script(folder: Path, script: Path) -> None:

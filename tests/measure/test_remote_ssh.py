@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,14 +23,14 @@ from hwnas.measure.timing import TimingSettings
 from hwnas.testing.fake import fake_device
 from hwnas.types import Artefact, Device, Option, Statistic
 from tests.measure.onnx_models import write_model
+from tests.measure.ssh_server import SSHD, wait_for_server, write_configuration
 from tests.measure.test_client import is_gone, models
 
-_SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 _MISSING = [
     what
     for what, there in (
         ("root", os.geteuid() == 0),
-        ("sshd", _SSHD is not None),
+        ("sshd", SSHD is not None),
         ("ssh", shutil.which("ssh") is not None),
         ("ssh-keygen", shutil.which("ssh-keygen") is not None),
         ("ip", shutil.which("ip") is not None),
@@ -105,11 +104,11 @@ def make_net(folder: Path) -> Iterator[Net]:
         write_configuration(folder, there)
         (folder / "disk").mkdir()  # mounted before the server starts: it has a view of its own on mounts
         run("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder / "disk"))
-        assert _SSHD is not None
+        assert SSHD is not None
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd drops its privileges
         with (folder / "sshd.log").open("wb") as log:
             server = subprocess.Popen(
-                ["ip", "netns", "exec", tag, _SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log
+                ["ip", "netns", "exec", tag, SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log
             )
         try:
             wait_for_server(folder)
@@ -121,37 +120,6 @@ def make_net(folder: Path) -> Iterator[Net]:
     finally:
         run("ip", "link", "del", f"{tag}a")
         run("ip", "netns", "del", tag)
-
-
-def write_configuration(folder: Path, address: str) -> None:
-    for key in ("host_key", "user_key", "stranger_key"):
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key))
-    public = " ".join((folder / "host_key.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"[{address}]:2222 {public}\n")
-    (folder / ".ssh").mkdir()
-    (folder / ".ssh" / "config").write_text(
-        f"Host board\n HostName {address}\n Port 2222\n User root\n IdentityFile {folder}/user_key\n"
-        f" IdentitiesOnly yes\n UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile none\n"
-    )
-    (folder / "sshd_config").write_text(
-        f"Port 2222\nListenAddress {address}\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/user_key.pub\n"
-        "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        "PermitRootLogin prohibit-password\n"
-    )
-
-
-def wait_for_server(folder: Path) -> None:
-    for _ in range(100):
-        done = subprocess.run(
-            ["ssh", "-F", str(folder / ".ssh" / "config"), "-o", "BatchMode=yes", "board", "true"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{done.stderr}\n{(folder / 'sshd.log').read_text()}")
 
 
 def agents(net: Net) -> list[int]:
