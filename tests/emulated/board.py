@@ -66,9 +66,12 @@ def emulated_python(folder: Path, *, make: bool = False) -> Path:
             raise CannotEmulateError(
                 f"no board of these versions in {folder}; make it with: python -m tests.emulated.board {folder}"
             )
+        folder.mkdir(parents=True, exist_ok=True)
+        if not made_of.exists() and any(folder.iterdir()):
+            raise CannotEmulateError(f"{folder} is no board and not empty; name a new folder, or remove what is there")
+        made_of.write_text("")  # begun; whatever stops it, the next time begins again
         for part in ("root", "site", "wheels", "packages", "apt"):
             shutil.rmtree(folder / part, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
         _fetch_debian(folder)
         _fetch_wheels(folder)
         _compile(folder)
