@@ -5,7 +5,10 @@ far is a state, and a partial network is a state with what it costs so far in ev
 "Shortest path problems with resource constraints"). Of partial networks in one state those that another one dominates
 are dropped, and those that no completion can bring within the limits: by the exact least that each metric still costs
 from there on, and by that of weighted sums of the metrics, whose weights come from cutting planes (Kelley, 1960) on the
-Lagrangian dual (Geoffrion, 1974). What is left at the end is complete and exact.
+Lagrangian dual (Geoffrion, 1974). Where many are left, the nearest to the limits are followed first (a beam): a network
+that is so found leaves less to search, until nothing had to be put aside. What is left at the end is complete.
+
+Answers are exact to the last digit where floats add the tables' entries without rounding, as those of a cost model.
 
 This module knows variables and tables, as `hwnas.cost.elimination` does; never blocks, devices or what a number means.
 """
@@ -19,17 +22,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.cost._cutting_planes import next_shares
+from hwnas.cost._dominance import undominated
 from hwnas.cost.elimination import Combine, Factor
 from hwnas.types import FloatArray, IntArray
 
 MAX_STATES = 4_000_000  # of one layer: variables that depend on each other in larger numbers are not decided here
-MAX_PARTIAL = 3_000_000  # partial networks kept at once
+MAX_PARTIAL = 1_000_000  # partial networks kept at once
+_FIRST_PARTIAL = 8_000  # of which a network is looked for first, without a proof
+_WIDER = 5  # times, where so few neither led to a network nor were all
 _ROUNDS = 24  # of cutting planes
 _ROUNDING = 1e-12  # relative: sums of a few dozen entries in another order
-_PAIRWISE = 400  # up to so many partial networks are all compared with one another
 _KEPT = 6  # of the weighted sums, the last and best
 _TIGHTENINGS = 3
-_FIRST_SHARE = 1 / 128  # of the gap between bound and known value, in which the optimum is looked for first
+_FIRST_SHARE = 1 / 16  # of the gap between bound and known value, in which the optimum is looked for first
+_GROWTH = 4  # of that share, where it is not there
 
 
 class UndecidedError(Exception):
@@ -88,26 +95,23 @@ class Exact:
 
     def __init__(self, costs: Mapping[str, Cost], sizes: Sequence[int], *, until: float) -> None:
         self.metrics = tuple(costs)
-        self._costs = tuple(costs.values())
+        self._costs = dict(costs)
         self._sizes = sizes
-        self._sums = np.array([c.combine == "sum" for c in self._costs], dtype=bool)
-        self._offset = np.array([c.offset for c in self._costs])
-        self._ratio = np.array([c.ratio for c in self._costs])
-        self._start = np.array([_constant(c) for c in self._costs])
-        self._variables = sorted({v for c in self._costs for f in c.factors for v in f.scope})
+        self._sums = np.array([c.combine == "sum" for c in self._costs.values()], dtype=bool)
+        self._offset = np.array([c.offset for c in self._costs.values()])
+        self._ratio = np.array([c.ratio for c in self._costs.values()])
+        self._start = np.array([_constant(c) for c in self._costs.values()])
+        self._variables = sorted({v for c in self._costs.values() for f in c.factors for v in f.scope})
         self._layers = self._build()
         self._until = until
 
     # ------------------------------------------------------------ questions
 
-    def feasible(self, limits: Mapping[str, float]) -> list[IntArray]:
-        """Networks that keep the limits up to rounding, at most a few; none if there is none.
+    def feasible(self, limits: Mapping[str, float]) -> IntArray | None:
+        """(D,) a network that keeps the limits; None if there is none.
 
         Args:
-            limits: metric -> `(offset + combined) * ratio <= value`.
-
-        Returns:
-            (D,) assignments. Which of them keep the limits in the arithmetic of a cost model is for the caller to see.
+            limits: metric -> `(offset + combined) * ratio <= value`, in floats.
 
         Raises:
             UndecidedError: see there.
@@ -115,13 +119,18 @@ class Exact:
         caps = self._caps(limits)
         bounds, found = self._cutting_planes(caps)
         if found is not None:
-            return [found]
+            return found
         if any(bound.total > bound.most(caps) for bound in bounds):
-            return []
-        return self._enumerate(caps, bounds, objective=None)
+            return None
+        widest = _FIRST_PARTIAL
+        while True:
+            found, is_all = self._enumerate(caps, bounds, objective=None, widest=widest)
+            if found is not None or is_all:
+                return found
+            widest = self._wider(widest)
 
-    def smallest(self, metric: str, limits: Mapping[str, float], *, known: float) -> list[IntArray]:
-        """Networks that keep the limits and cost least in a metric (up to rounding), the cheapest first.
+    def smallest(self, metric: str, limits: Mapping[str, float], *, known: float) -> IntArray:
+        """(D,) the network that costs least in a metric of those that keep the limits.
 
         Args:
             metric: to be least in.
@@ -142,16 +151,23 @@ class Exact:
                 break
             least = narrowed[j] = proven
             bounds += self._cutting_planes(narrowed, to_the_end=True)[0]
-        share = _FIRST_SHARE
+        share, widest = _FIRST_SHARE, _FIRST_PARTIAL
+        best: IntArray | None = None
         while True:  # in growing parts of what is left between what is proven and what is known
-            narrowed[j] = least + share * (caps[j] - least) if share < 1 else caps[j]
-            found = self._enumerate(narrowed, bounds[-2 * _KEPT :], objective=j)
-            if found:
-                return found
-            if share >= 1:
-                break
-            share *= 2
-        raise UndecidedError(f"no network with {metric} {known} was found again")
+            if best is not None:
+                narrowed[j] = self._values(best)[j]
+            else:
+                narrowed[j] = least + share * (caps[j] - least) if share < 1 else caps[j]
+            found, is_all = self._enumerate(narrowed, bounds[-2 * _KEPT :], objective=j, widest=widest)
+            is_better = found is not None and (best is None or self._values(found)[j] < narrowed[j])
+            best = best if found is None else found
+            if is_all and best is not None:
+                return best
+            if is_all:
+                assert share < 1, "some network costs what is known"
+                share *= _GROWTH
+            elif not is_better:
+                widest = self._wider(widest)
 
     def _proven(self, bound: _Bound, j: int, caps: FloatArray) -> float:
         """The least that a metric can be: it pays what the other limits leave of a weighted sum."""
@@ -167,7 +183,7 @@ class Exact:
 
     def nearest(self, limits: Mapping[str, float]) -> IntArray:
         """(D,) of the networks met on the way to that sum, the one whose largest excess over a limit is smallest."""
-        free = {m: v for m, v in limits.items() if self._costs[self.metrics.index(m)].combine == "sum"}
+        free = {m: v for m, v in limits.items() if self._costs[m].combine == "sum"}
         caps = self._caps(free)
         met: list[IntArray] = [np.zeros(len(self._sizes), dtype=np.int64)]
         met += [self._minimizer(bound, caps) for bound in self._cutting_planes(caps, to_the_end=True)[0]]
@@ -177,8 +193,8 @@ class Exact:
     # ------------------------------------------------------------ layers
 
     def _build(self) -> list[_Layer]:
-        last = [max(f.scope) for c in self._costs for f in c.factors if f.scope]
-        scopes = [f.scope for c in self._costs for f in c.factors if f.scope]
+        last = [max(f.scope) for c in self._costs.values() for f in c.factors if f.scope]
+        scopes = [f.scope for c in self._costs.values() for f in c.factors if f.scope]
         layers: list[_Layer] = []
         live: list[int] = []
         for v in self._variables:
@@ -195,7 +211,7 @@ class Exact:
                     index = np.arange(shape[axis]) * stride
                     after += index.reshape([-1 if a == axis else 1 for a in range(len(joint))])
                     stride *= shape[axis]
-            local = np.stack([self._local(c, v, joint, shape) for c in self._costs])
+            local = np.stack([self._local(c, v, joint, shape) for c in self._costs.values()])
             n = self._sizes[v]
             # options first: the least over few options of many states is then a few operations on long rows
             by_option = np.ascontiguousarray(local.reshape(len(self._costs), -1, n).swapaxes(1, 2))
@@ -220,7 +236,7 @@ class Exact:
 
     def _alone(self, j: int, caps: FloatArray) -> list[FloatArray]:
         local = [self._allowed(layer, layer.local[j], caps) for layer in self._layers]
-        return self._least(local, combine=self._costs[j].combine)
+        return self._least(local, combine="sum" if self._sums[j] else "max")
 
     def _allowed(self, layer: _Layer, local: FloatArray, caps: FloatArray) -> FloatArray:
         """(n, S) costs of one layer with inf where a single entry is beyond a limit on a peak."""
@@ -255,11 +271,9 @@ class Exact:
     # ------------------------------------------------------------ limits
 
     def _caps(self, limits: Mapping[str, float]) -> FloatArray:
-        """(M,) the largest combined value within each limit, and a little more for rounding; inf without a limit."""
-        value = np.array([limits.get(m, np.inf) for m in self.metrics])
-        cap = value / self._ratio - self._offset
-        slack = _ROUNDING * (np.abs(np.where(np.isfinite(value), value, 0.0)) / self._ratio + np.abs(self._offset))
-        return np.asarray(cap + slack)
+        """(M,) the largest combined value within each limit; inf without a limit."""
+        caps = [_largest_within(limits[m], c) if m in limits else np.inf for m, c in self._costs.items()]
+        return np.array(caps, dtype=float)
 
     def _cutting_planes(self, caps: FloatArray, *, to_the_end: bool = False) -> tuple[list[_Bound], IntArray | None]:
         """Weighted sums whose least is as large as it can be for what the limits allow, and a network within the limits
@@ -287,7 +301,7 @@ class Exact:
             points.append(values[limited] / room)
             if bound.total >= reach - 1e-6 * abs(reach):  # no weights are better
                 break
-            shares, reach = _next_shares(np.stack(points))
+            shares, reach = next_shares(np.stack(points))
             self._check_time()
         return bounds[-_KEPT:], None
 
@@ -299,8 +313,18 @@ class Exact:
 
     # ------------------------------------------------------------ partial networks
 
-    def _enumerate(self, caps: FloatArray, bounds: Sequence[_Bound], *, objective: int | None) -> list[IntArray]:
-        """All networks within the limits that no other dominates, as far as they can differ in what was asked."""
+    def _enumerate(
+        self, caps: FloatArray, bounds: Sequence[_Bound], *, objective: int | None, widest: int
+    ) -> tuple[IntArray | None, bool]:
+        """(D,) a network within the limits, and whether none costs less, or without one whether there is none.
+
+        Args:
+            caps: see `_caps`.
+            bounds: for the same limits or tighter ones.
+            objective: the metric to be least in.
+            widest: how many partial networks are kept at once: those nearest to keeping the limits by the bounds.
+        """
+        is_all = True
         tracked = np.flatnonzero(np.isfinite(caps))
         alone = {int(j): self._alone(int(j), caps) for j in tracked}
         state: IntArray = np.zeros(1, dtype=np.int64)
@@ -319,26 +343,34 @@ class Exact:
                 rest = alone[j][i + 1][reached]
                 total = grown[:, column] + rest if self._sums[j] else np.maximum(grown[:, column], rest)
                 keep &= total <= caps[j]
+            excess = np.zeros(len(grown))
             for bound in bounds:
-                keep &= grown @ bound.weights[tracked] + bound.least[i + 1][reached] <= bound.most(caps)
+                most = bound.most(caps)
+                sums_to = grown @ bound.weights[tracked] + bound.least[i + 1][reached]
+                keep &= sums_to <= most
+                np.maximum(excess, sums_to - most, out=excess)
             rows = np.flatnonzero(keep)
-            rows = rows[_undominated(reached[rows], grown[rows], states=len(alone[int(tracked[0])][i + 1]))]
-            if len(rows) > MAX_PARTIAL:
-                raise UndecidedError(f"more than {MAX_PARTIAL} partial networks")
+            rows = rows[undominated(reached[rows], grown[rows], states=len(alone[int(tracked[0])][i + 1]))]
+            if len(rows) > widest:
+                rows, is_all = np.sort(rows[np.argpartition(excess[rows], widest)[:widest]]), False
             trail.append((before[rows], option[rows]))
             state, values = reached[rows], grown[rows]
             self._check_time()
-        order = np.arange(len(values))
-        if objective is not None:
-            column = tracked.tolist().index(objective)
-            order = np.argsort(values[:, column], kind="stable")
-        return [self._assignment(int(row), trail) for row in order[:64]]
+        if not len(values):
+            return None, is_all
+        row = 0 if objective is None else int(np.argmin(values[:, tracked.tolist().index(objective)]))
+        return self._assignment(row, trail), is_all
 
     def _assignment(self, row: int, trail: Sequence[tuple[IntArray, IntArray]]) -> IntArray:
         assignment = np.zeros(len(self._sizes), dtype=np.int64)
         for v, (before, option) in zip(reversed(self._variables), reversed(trail), strict=True):
             assignment[v], row = option[row], int(before[row])
         return assignment
+
+    def _wider(self, widest: int) -> int:
+        if widest == MAX_PARTIAL:
+            raise UndecidedError(f"more than {MAX_PARTIAL} partial networks")
+        return min(widest * _WIDER, MAX_PARTIAL)
 
     def _check_time(self) -> None:
         if time.monotonic() > self._until:
@@ -350,54 +382,14 @@ def _constant(cost: Cost) -> float:
     return sum(constants) if cost.combine == "sum" else max([0.0, *constants])
 
 
-def _undominated(state: IntArray, values: FloatArray, *, states: int) -> IntArray:
-    """Rows that no other row of their state is nowhere above, of equal ones one; if they are many, more than these."""
-    rows = np.arange(len(state))
-    scale = np.abs(values).max(axis=0, initial=0.0)
-    unit = values / np.where(scale > 0, scale, 1.0)
-    m = values.shape[1]
-    pivots = [np.ones(m), *(np.ones(m) + 1e3 * np.eye(m))]
-    for weights in pivots:
-        if len(rows) < 2:
-            return rows
-        score = unit[rows] @ weights
-        best = np.full(states, np.inf)
-        np.minimum.at(best, state[rows], score)
-        pivot = np.full(states, -1)
-        is_best = rows[score == best[state[rows]]]
-        pivot[state[is_best]] = is_best
-        mine = pivot[state[rows]]
-        rows = rows[(rows == mine) | ~(values[rows] >= values[mine]).all(axis=1)]
-    if len(rows) <= _PAIRWISE:
-        v, s = values[rows], state[rows]
-        no_worse = (v[:, None] <= v[None]).all(axis=2) & (s[:, None] == s[None])  # row i is nowhere above row j
-        equal = no_worse & no_worse.T
-        earlier = np.tri(len(rows), k=-1, dtype=bool).T  # i < j
-        rows = rows[~(no_worse & (~equal | earlier)).any(axis=0)]
-    return rows
-
-
-def _next_shares(points: FloatArray) -> tuple[FloatArray, float]:
-    """The weights under which the smallest weighted sum of the known points is largest, and that sum.
-
-    Args:
-        points: (K, L) cost over limit of K networks.
-
-    Returns:
-        (L,) non-negative weights that add up to 1; the least over the space is at most the sum.
-    """
-    from scipy.optimize import linprog
-
-    known, n = points.shape
-    scale = points.max()  # keeps the solver's tolerances meaningful for limits far below the costs
-    solution = linprog(
-        c=[*np.zeros(n), -1.0],  # maximise t
-        A_ub=np.hstack([-points / scale, np.ones((known, 1))]),  # t <= weights @ points, for each point
-        b_ub=np.zeros(known),
-        A_eq=[[*np.ones(n), 0.0]],
-        b_eq=[1.0],
-        bounds=[*[(0.0, 1.0)] * n, (None, None)],
-    )
-    assert solution.x is not None, "the set of weights is never empty, and t is bounded"
-    shares = np.clip(solution.x[:n], 0.0, 1.0)
-    return shares / shares.sum(), float(solution.x[n] * scale)
+def _largest_within(limit: float, cost: Cost) -> float:
+    """The largest float that is within a limit after offset and ratio, each rounded as a cost model rounds it."""
+    cap = limit / cost.ratio - cost.offset
+    slack = _ROUNDING * (abs(limit) / cost.ratio + abs(cost.offset))
+    low, high = cap - slack, cap + slack
+    while low < (middle := low + (high - low) / 2) < high:
+        if (cost.offset + middle) * cost.ratio <= limit:
+            low = middle
+        else:
+            high = middle
+    return low

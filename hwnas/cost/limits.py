@@ -124,11 +124,8 @@ class _Together:
         mine = [limit for limit in limits if limit.metric in self._tables]
         if not mine:
             return self._canonical(np.zeros(len(self.space.choices), dtype=np.int64))
-        for assignment in self._ready().feasible({limit.metric: limit.value for limit in mine}):
-            encoding = self._canonical(assignment)
-            if kept(encoding[None], self.models, mine)[0]:
-                return encoding
-        return None
+        found = self._ready().feasible({limit.metric: limit.value for limit in mine})
+        return None if found is None else self._canonical(found)
 
     def _infeasible(self, impossible: Sequence[Limit]) -> InfeasibleError:
         """Names a limit that can be loosened so that a network keeps all, and by how much; or says that none can."""
@@ -155,11 +152,10 @@ class _Together:
 
     def _loosened(self, problem: str, binding: Limit, others: Sequence[Limit], start: IntArray) -> InfeasibleError:
         """What a limit must be if all others are kept, which `start` does."""
-        within = {limit.metric: limit.value for limit in others if limit.metric in self._tables}
+        mine = [limit for limit in others if limit.metric in self._tables]
+        within = {limit.metric: limit.value for limit in mine}
         known = _upper(self.models, binding.metric, start)
-        found = self._ready().smallest(binding.metric, within, known=known)
-        encodings = [e for e in map(self._canonical, found) if kept(e[None], self.models, others)[0]] or [start]
-        best = min(encodings, key=lambda e: _upper(self.models, binding.metric, e))
+        best = self._canonical(self._ready().smallest(binding.metric, within, known=known))
         value = _upper(self.models, binding.metric, best)
         return InfeasibleError(
             f"{problem}: with {_listed(others)} kept, the smallest reachable {binding.metric} is {round_up(value)}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,9 @@ class SlotBlocks:
     def table(self, cost: Callable[[Block], float], *, combine: Combine = "sum", offset: float = 0.0) -> SlotTable:
         """The table of a cost known for each block; an absent block costs nothing.
 
+        Costs that add up are rounded, in their last digits, so that floats add them exactly: a network costs the same
+        whatever order its blocks are added in, and one that costs just a limit keeps it.
+
         Args:
             cost: called once for each distinct block.
             combine: whether the blocks' costs add up or the largest counts (at least 0).
@@ -90,6 +94,8 @@ class SlotBlocks:
         costs = np.array([*(cost(b) for b in self.blocks), 0.0])  # index -1, absent, finds the 0
         if np.isnan(costs).any():
             raise ValueError(f"the cost of block {self.blocks[int(np.isnan(costs).argmax())].key!r} is not a number")
+        if combine == "sum":
+            costs = _exactly_added(costs, most=sum(float(np.abs(costs[i]).max(initial=0.0)) for i in self.index))
         factors = (Factor.over(scope, costs[i]) for scope, i in zip(self.scopes, self.index, strict=True))
         return SlotTable(
             sizes=self.sizes,
@@ -224,3 +230,11 @@ def _merged(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -
             union = unions[host]
             merged[host] = Factor(scope=union, values=join(merged[host].aligned(union), factor.aligned(union)))
     return merged
+
+
+def _exactly_added(costs: FloatArray, *, most: float) -> FloatArray:
+    """The nearest multiples of a power of two of which `most` has so few that every sum up to it is a float."""
+    if not 0 < most < math.inf:
+        return costs
+    exponent = math.frexp(most)[1] - sys.float_info.mant_dig + 1  # a bit to spare for what rounding adds
+    return np.ldexp(np.rint(np.ldexp(costs, -exponent)), exponent)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwnas.cost import exact
 from hwnas.cost.elimination import Combine
 from hwnas.cost.limits import check_reachable, kept, violations
 from hwnas.cost.model import SlotCost, closed_form_costs
@@ -127,6 +128,32 @@ def test_a_limit_just_below_what_can_be_reached_is_refused_and_just_at_it_kept()
     with pytest.raises(InfeasibleError) as caught:
         check_reachable(models, [size, Limit(metric="latency_ms", value=math.nextafter(least, 0))], TOY)
     assert caught.value.reachable == least
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_limits_that_are_just_what_a_network_costs_are_kept(seed: int) -> None:
+    models = {m: random_cost(m, 10 * seed + i, upper_ratio=1 + 0.07 * i) for i, m in enumerate("abc")}
+    network = ALL[[np.random.default_rng(seed).integers(len(ALL))]]
+    limits = [Limit(metric=m, value=float(model.estimate(network).upper[0])) for m, model in models.items()]
+    witness = check_reachable(models, limits, TOY)
+    assert witness is not None
+    assert kept(witness[None], models, limits).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_search_that_puts_partial_networks_aside_ends_with_the_same_answer(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "_FIRST_PARTIAL", 1)
+    monkeypatch.setattr(exact, "_WIDER", 2)
+    models = {m: random_cost(m, 10 * seed + i) for i, m in enumerate("abc")}
+    upper = {m: model.estimate(ALL).upper for m, model in models.items()}
+    limits = [Limit(metric=m, value=float(np.quantile(u, 0.02))) for m, u in upper.items()]
+    witness, error = outcome(models, limits)
+    assert (witness is not None) == bool(kept(ALL, models, limits).any())
+    if error is not None and error.reachable is not None:
+        others = [limit for limit in limits if limit.metric != error.metric]
+        assert error.reachable == upper[error.metric][kept(ALL, models, others)].min()
 
 
 def test_without_time_nothing_is_claimed() -> None:

@@ -133,3 +133,18 @@ def test_a_slot_that_depends_on_an_unknown_choice_is_refused() -> None:
 
     with pytest.raises(SpaceError, match=r"'boundary.b' depends on choices \(1, 3, 5\), but the space has 4"):
         SlotBlocks.of(Broken())
+
+
+def test_a_network_costs_the_same_alone_among_others_and_with_its_blocks_in_any_order() -> None:
+    space = mobilenet_v3_large()
+    blocks = SlotBlocks.of(space)
+    cost = dict(zip(blocks.blocks, np.random.default_rng(0).uniform(1e-3, 9, len(blocks.blocks)), strict=True))
+    table = blocks.table(lambda b: float(cost[b]))
+    rng = np.random.default_rng(1)
+    encodings = space.canonical(np.stack([rng.integers(0, n, 40) for n in table.sizes], axis=1))
+    together = table.evaluate(encodings)
+    assert [float(table.evaluate(e[None])[0]) for e in encodings] == together.tolist()
+    for e, value in zip(encodings, together, strict=True):
+        entries = [float(f.values[tuple(e[list(f.scope)])]) for f in table.factors]
+        assert {sum(entries), sum(reversed(entries)), sum(sorted(entries)), math.fsum(entries)} == {value}
+        assert value == pytest.approx(sum(cost[b] for _, b in space.named_blocks(e)), rel=1e-12)
