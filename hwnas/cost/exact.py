@@ -29,14 +29,14 @@ from hwnas.types import FloatArray, IntArray
 
 MAX_STATES = 4_000_000  # of one layer: variables that depend on each other in larger numbers are not decided here
 MAX_PARTIAL = 1_000_000  # partial networks kept at once
-_FIRST_PARTIAL = 8_000  # of which a network is looked for first, without a proof
+_FIRST_PARTIAL = 4_000  # of which a network is looked for first, without a proof
 _WIDER = 5  # times, where so few neither led to a network nor were all
 _ROUNDS = 24  # of cutting planes
 _ROUNDING = 1e-12  # relative: sums of a few dozen entries in another order
 _KEPT = 6  # of the weighted sums, the last and best
 _TIGHTENINGS = 3
 _FIRST_SHARE = 1 / 16  # of the gap between bound and known value, in which the optimum is looked for first
-_GROWTH = 4  # of that share, where it is not there
+_GROWTH = 2  # of that share, where it is not there
 
 
 class UndecidedError(Exception):
@@ -166,8 +166,11 @@ class Exact:
             if is_all:
                 assert share < 1, "some network costs what is known"
                 share *= _GROWTH
-            elif not is_better:
-                widest = self._wider(widest)
+            else:
+                if not is_better:
+                    widest = self._wider(widest)
+                narrowed[j] = narrowed[j] if best is None else self._values(best)[j]
+                bounds += self._cutting_planes(narrowed, to_the_end=True)[0]
 
     def _proven(self, bound: _Bound, j: int, caps: FloatArray) -> float:
         """The least that a metric can be: it pays what the other limits leave of a weighted sum."""
