@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checked", type=int, default=20, help="of them by an integer program, for each preset (20)")
     parser.add_argument("--presets", nargs="+", default=list(_SECONDS), help="(mobilenet-tiny mobilenet-v3-large)")
     parser.add_argument("--seed", type=int, default=0, help="of the sets (0)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for each preset; the sets until then count (60)")
     bench = Benchmark("exact_limits", parser, argv)
     o = bench.options
     presets, sets, checked = (("test-tiny",), 12, 3) if bench.smoke else (o.presets, o.sets, o.checked)
     figures: list[Figure] = []
     for preset in presets:
-        figures += Trial(preset).run(sets, checked=checked, seed=o.seed)
+        figures += Trial(preset).run(sets, checked=checked, seed=o.seed, seconds=60 * o.minutes)
     return bench.publish(figures, details={"presets": list(presets), "sets": sets, "checked": checked, "seed": o.seed})
 
 
@@ -97,16 +98,19 @@ class Trial:
         self.lowest = {m: model.bounds()[0] * model.upper_ratio for m, model in self.models.items()}
         self.counts = Counts()
 
-    def run(self, sets: int, *, checked: int, seed: int) -> list[Figure]:
-        """Decide so many sets of limits; what came out."""
+    def run(self, sets: int, *, checked: int, seed: int, seconds: float) -> list[Figure]:
+        """Decide so many sets of limits, or those that the time is enough for; what came out."""
         import numpy as np
         from cost_speed import one_core
 
         rng = np.random.default_rng(seed)
         took: list[float] = []
         wall: list[float] = []
+        until = time.monotonic() + seconds
         with one_core():
             for i in range(sets):
+                if time.monotonic() > until:
+                    break
                 limits = self._limits(rng)
                 began, began_wall = time.process_time(), time.monotonic()
                 witness, error = self._decided(limits)
@@ -117,7 +121,8 @@ class Trial:
                     self._compare(limits, error)
         c, name = self.counts, self.preset.replace("-", "_")
         return [
-            Figure(name=f"{name}_right", value=sets - c.wrong - c.undecided, at_least=sets),
+            Figure(name=f"{name}_sets", value=len(took)),
+            Figure(name=f"{name}_right", value=len(took) - c.wrong - c.undecided, at_least=len(took)),
             Figure(name=f"{name}_feasible", value=c.feasible),
             Figure(name=f"{name}_infeasible", value=c.infeasible),
             Figure(name=f"{name}_undecided", value=c.undecided, at_most=0),
