@@ -139,4 +139,5 @@ def _write(data: bytes, given: TensorSpec, result: TensorSpec, path: Path, *, pr
         size_bytes=len(data),
         input=given,
         output=result,
+        batch=1,
     )

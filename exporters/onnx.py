@@ -18,7 +18,7 @@ from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
 from hwnas.precisions import is_quantized
-from hwnas.types import Artefact, Block, TensorSpec
+from hwnas.types import Artefact, Batch, Block, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -193,7 +193,20 @@ def _write(proto: onnx.ModelProto, path: Path, *, format: str, precision: str) -
     data = proto.SerializeToString(deterministic=True)
     write_whole(path, data)
     digest = hashlib.sha256(data).hexdigest()
-    return Artefact(path=path, format=format, precision=precision, sha256=digest, size_bytes=len(data))
+    return Artefact(
+        path=path,
+        format=format,
+        precision=precision,
+        sha256=digest,
+        size_bytes=len(data),
+        batch=_batch(proto.graph.input[0]),
+    )
+
+
+def _batch(entry: onnx.ValueInfoProto) -> Batch:
+    """How many samples a graph's input takes, by its own first dimension."""
+    first = entry.type.tensor_type.shape.dim[0]
+    return int(first.dim_value) if first.HasField("dim_value") else "any"
 
 
 def _culprit(model: nn.Module, example: Tensor) -> str:

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Option = str | int | float | bool
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 Array = npt.NDArray[Any]
+Batch: TypeAlias = int | Literal["any"]
 
 PRECISIONS = ("fp32", "int8")  # what spaces offer; hwnas/precisions.py knows what devices make of them
 
@@ -198,7 +199,11 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """A file a runtime loads; `input` and `output` say what its first tensors look like."""
+    """A file a runtime loads; `input` and `output` say what its first tensors look like.
+
+    Attributes:
+        batch: how many samples it takes at a time; `any` number, or None: nobody told.
+    """
 
     path: Path
     format: str
@@ -207,6 +212,7 @@ class Artefact:
     size_bytes: int
     input: TensorSpec = TensorSpec()
     output: TensorSpec = TensorSpec()
+    batch: Batch | None = None
 
 
 class Session(Protocol):

@@ -143,7 +143,12 @@ class TensorInfo(Section):
 
 
 class ArtefactInfo(Section):
-    """A file of the deployment."""
+    """A file of the deployment.
+
+    Attributes:
+        batch: how many samples it takes at a time; `any` number; None where its exporter did not tell (an older one, or
+            the reference's).
+    """
 
     path: str
     format: str
@@ -151,6 +156,7 @@ class ArtefactInfo(Section):
     size_bytes: int
     input: TensorInfo = TensorInfo()
     output: TensorInfo = TensorInfo()
+    batch: Annotated[int, Field(ge=1)] | Literal["any"] | None = None
 
     @classmethod
     def of(cls, artefact: Artefact, *, path: str) -> ArtefactInfo:
@@ -162,6 +168,7 @@ class ArtefactInfo(Section):
             size_bytes=artefact.size_bytes,
             input=TensorInfo(**asdict(artefact.input)),
             output=TensorInfo(**asdict(artefact.output)),
+            batch=artefact.batch,
         )
 
 
@@ -316,6 +323,7 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
         size_bytes=path.stat().st_size,
         input=TensorSpec(**info.input.model_dump()),
         output=TensorSpec(**info.output.model_dump()),
+        batch=info.batch,
     )
 
 

@@ -1,17 +1,28 @@
 """Which folder a deployment has: one for each device and set of limits, the same whenever it is made again.
 
-Knows names, numbers and manifests, not how a deployment is made.
+A new deployment takes the place of the one before by renaming: the old goes aside, the new comes in, the old is
+removed. Whenever the process is killed, one of them is there whole, and `heal` gives it its name back. Knows names,
+numbers and manifests, not how a deployment is made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwnas.deployment import MANIFEST, Manifest
 from hwnas.errors import ArtefactError, ConfigError
+
+if TYPE_CHECKING:
+    from hwnas._console import Console
+    from hwnas.pipeline.workspace import Workspace
+
+_NEW, _OLD = ".new", ".old"  # behind a deployment's name with a dot before it
 
 
 def deployment_folder(parent: Path, *, device: str, limits: Mapping[str, float]) -> Path:
@@ -33,6 +44,72 @@ def deployment_folder(parent: Path, *, device: str, limits: Mapping[str, float])
         if not (folder / MANIFEST).exists() or _holds(folder, device, limits):
             return folder
     raise AssertionError("a whole SHA-256 is of one device and set of limits alone")
+
+
+def deployments_in(parent: Path) -> list[Path]:
+    """All whole deployments of a run, by name."""
+    return sorted(p.parent for p in parent.glob(f"*/{MANIFEST}") if not p.parent.name.startswith("."))
+
+
+@contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A hidden folder beside the one that it is for; what is left of it goes, unless `take_place` gave it the name."""
+    folder = final.with_name(f".{final.name}{_NEW}")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_place(new: Path, final: Path) -> None:
+    """Give a finished deployment its name; the one that had it goes once the new one is there."""
+    old = final.with_name(f".{final.name}{_OLD}")
+    if final.exists() or final.is_symlink():
+        _remove(old)
+        final.rename(old)
+    new.rename(final)
+    _remove(old)
+
+
+def heal_run(work: Workspace, *, console: Console) -> None:
+    """Heal a run's deployments, unless another process exports: it has healed them."""
+    parent = work.folder / "deployments"
+    if not parent.is_dir():
+        return
+    with contextlib.suppress(ConfigError), work.alone("exporting"):
+        for folder in heal(parent):
+            console.note(f"{folder} is there again: a process was killed while another was to take its place")
+
+
+def heal(parent: Path) -> list[Path]:
+    """Put back what a killed process had set aside, and remove what it left behind. Nobody may export meanwhile.
+
+    Args:
+        parent: of all deployments of the run; there need be none.
+
+    Returns:
+        The deployments that have their names again.
+    """
+    restored = []
+    for old in sorted(parent.glob(f".*{_OLD}")):
+        final = old.with_name(old.name.removeprefix(".").removesuffix(_OLD))
+        if final.exists() or final.is_symlink():
+            _remove(old)
+        else:
+            old.rename(final)
+            restored.append(final)
+    for new in sorted(parent.glob(f".*{_NEW}")):
+        _remove(new)
+    return restored
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _names(device: str, limits: Mapping[str, float]) -> Iterator[str]:

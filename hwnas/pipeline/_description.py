@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import platform
 import shutil
@@ -111,7 +112,7 @@ def _companions(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[A
     if isinstance(work.runtime, CompilesForBoard):
         for path in work.runtime.companions(artefact, work.device, folder):
             made = artefact_from_file(path, format=artefact.format, precision=artefact.precision)
-            yield ArtefactInfo.of(made, path=path.name)
+            yield ArtefactInfo.of(dataclasses.replace(made, batch=artefact.batch), path=path.name)
 
 
 def _provenance(bench: Bench, answer: Answer) -> dict[str, Any]:

@@ -7,9 +7,7 @@ miss a limit, or of which the runtime computes something else than torch, are no
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from hwnas.deployment import Manifest
 from hwnas.errors import HwnasError, InfeasibleError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
-from hwnas.pipeline._deployment_folder import deployment_folder
+from hwnas.pipeline._deployment_folder import deployment_folder, heal_run, new_folder, take_place
 from hwnas.pipeline._deployment_summary import deployment_summary
 from hwnas.pipeline._description import Proven, describe
 from hwnas.pipeline._last_used import tell_changes
@@ -47,6 +45,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         TableContextError: the device's tables were measured on another machine or runtime.
     """
     work = Workspace(config)
+    heal_run(work, console=console)
     tell_changes(work, console=console)
     costs = load_costs(work)
     limits = absolute_limits(work, costs)
@@ -105,7 +104,7 @@ def _attempt(
     candidate = _finetuned(bench.work, evaluator, candidate, console=console)
     deployments = bench.work.folder / "deployments"
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
-    with _new_folder(final) as folder:
+    with new_folder(final) as folder:
         artefact = candidate.write(bench.work, folder)
         measured, misses = bench.measure(candidate, artefact)
         if misses:
@@ -117,22 +116,8 @@ def _attempt(
         proven = Proven(candidate=candidate, artefact=artefact, measured=measured, tested=tested, folder=folder)
         tested.samples.write(folder)
         describe(bench, proven, rejected=rejected).write(folder)
-        if final.exists():
-            shutil.rmtree(final)
-        folder.replace(final)
+        take_place(folder, final)
     return final
-
-
-@contextlib.contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    """A hidden folder beside the one that appears whole in the end; what is left of it goes."""
-    folder = final.with_name(f".{final.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:

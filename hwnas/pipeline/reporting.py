@@ -10,9 +10,10 @@ import numpy as np
 from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.cost.correction import entry_of, held_out_rows
-from hwnas.deployment import MANIFEST, Manifest, Samples
+from hwnas.deployment import Manifest, Samples
 from hwnas.errors import CheckpointError, ConfigError, StudyError
 from hwnas.files import write_whole
+from hwnas.pipeline._deployment_folder import deployments_in, heal_run
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs, write_report
@@ -28,8 +29,10 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
         StudyError: it has no finished study.
     """
     work = Workspace(config)
-    made = sorted(p.parent for p in (work.folder / "deployments").glob(f"*/{MANIFEST}"))
-    folders = [folder for folder in made if Manifest.read(folder).device.name == work.device.name]
+    heal_run(work, console=console)
+    folders = [
+        f for f in deployments_in(work.folder / "deployments") if Manifest.read(f).device.name == work.device.name
+    ]
     if not folders:
         raise ConfigError(
             f"{work.folder} has no deployment for {work.device.name} to report on; make one with "

@@ -93,6 +93,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "slow_blocks": tables.slow_blocks(m),
         "latency_source": m.measured.source,
         "steps": tables.steps(m),
+        "batch": "N" if m.artefact.batch == "any" else m.artefact.batch or 1,
         "given": tables.stored_as(m.artefact.input),
         "taken": tables.stored_as(m.artefact.output),
         "runs": tables.facts(m.runs),

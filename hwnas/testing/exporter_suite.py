@@ -130,6 +130,7 @@ def check_artefact(case: ExporterCase) -> None:
     _require(artefact.precision == "fp32", f"the artefact has precision {artefact.precision!r}")
     _require(artefact.sha256 == sha256_file(path), "the artefact's hash is not the file's")
     _require(artefact.size_bytes == path.stat().st_size, "the artefact's size is not the file's")
+    _require(artefact.batch in {1, "any"}, f"its batch is {artefact.batch!r}, neither 1 nor any")
     left = sorted(p.name for p in case.folder.iterdir())
     _require(left == [path.name], f"export left {left}")
 

@@ -435,3 +435,9 @@ def test_without_flatbuffers_the_extra_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(MissingPackageError, match=r"exporter 'tflite' needs .*flatbuffers.*hwnas\[litert\]"):
         _export(sample_network(sample_blocks("ffff")), path, "fp32")
+
+
+def test_an_artefact_tells_its_fixed_batch(tmp_path):
+    artefact = _export(_int8(), tmp_path / "model.tflite")
+    interpreter = Interpreter(model_content=artefact.path.read_bytes())
+    assert artefact.batch == interpreter.get_input_details()[0]["shape"][0] == 1

@@ -167,9 +167,14 @@ def test_trained_scales_are_written(path):
 
 def test_one_file_takes_any_batch(path):
     model = sample_network(sample_blocks("ffff"))
-    OnnxExporter().export(model, sample_images(1), path, precision="fp32")
+    assert OnnxExporter().export(model, sample_images(1), path, precision="fp32").batch == "any"
     for count in (1, 7):
         assert _run(path, sample_images(count)).shape == (count, 10)
+
+
+def test_a_file_of_one_batch_says_so(path):
+    model = sample_network(sample_blocks("ffff"))
+    assert OnnxExporter(dynamic_batch=False).export(model, sample_images(1), path, precision="fp32").batch == 1
 
 
 # ---------------------------------------------------------------- what is in the file

@@ -166,6 +166,14 @@ def test_two_exports_in_one_folder_are_refused(config: Config) -> None:
 # ---------------------------------------------------------------- what is written
 
 
+def test_a_deployment_that_a_killed_process_had_set_aside_is_put_back(config: Config, finished: FinishedRun) -> None:
+    folder = Path(config.output.folder) / "deployments" / finished.deployment.name
+    folder.rename(folder.with_name(f".{folder.name}.old"))
+    with pytest.raises(InfeasibleError):
+        pipeline.export(config.replaced({"limits.latency_fraction": 1e-6}), console=ReadConsole())
+    assert Manifest.read(folder) == Manifest.read(finished.deployment)
+
+
 def test_a_runtime_that_computes_something_else_is_no_deployment(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,7 @@ from hypothesis import strategies as st
 
 from hwnas.deployment import MANIFEST, Manifest
 from hwnas.errors import ConfigError
-from hwnas.pipeline._deployment_folder import deployment_folder
+from hwnas.pipeline._deployment_folder import deployment_folder, deployments_in, heal, new_folder, take_place
 from tests.report.made_up import manifest
 
 VALUES = st.floats(min_value=1e-9, max_value=1e12)
@@ -88,3 +94,81 @@ def test_a_damaged_deployment_is_made_again_where_it_is(tmp_path: Path) -> None:
 def test_a_device_that_cannot_name_a_folder_is_refused(device: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot name a folder"):
         deployment_folder(tmp_path, device=device, limits={})
+
+
+# ---------------------------------------------------------------- one takes another's place
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+def version(folder: Path) -> str:
+    return (folder / "model.onnx").read_text()
+
+
+def made(folder: Path, content: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("manifest.json", "model.onnx"):
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_whenever_it_is_killed_one_deployment_is_there_whole(
+    calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, new = made(tmp_path / "cpu_best", "old"), made(tmp_path / ".cpu_best.new", "new")
+    left = iter(range(calls))
+
+    def until_killed(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((Path, "rename"), (Path, "unlink"), (os, "unlink"), (os, "rmdir")):
+            patch.setattr(owner, name, until_killed(getattr(owner, name)))
+        with contextlib.suppress(Killed):
+            take_place(new, final)
+    heal(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["cpu_best"]
+    assert version(final) in ("old", "new")
+    assert len(list(final.iterdir())) == 2
+
+
+def test_a_process_killed_between_the_two_names_loses_nothing(tmp_path: Path) -> None:
+    final, new = made(tmp_path / "cpu_best", "old"), made(tmp_path / ".cpu_best.new", "new")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from hwnas.pipeline._deployment_folder import take_place\n"
+        "rename = Path.rename\n"
+        "def once(a, b): rename(a, b); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.rename = once; take_place(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, new, final], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not final.exists()
+    assert deployments_in(tmp_path) == []
+    assert heal(tmp_path) == [final]
+    assert version(final) == "old"
+    assert deployments_in(tmp_path) == [final]
+
+
+def test_the_new_one_is_there_when_it_took_the_place(tmp_path: Path) -> None:
+    final = made(tmp_path / "cpu_best", "old")
+    with new_folder(final) as folder:
+        for name in ("manifest.json", "model.onnx"):
+            (folder / name).write_text("new")
+        assert deployments_in(tmp_path) == [final]  # not what is not finished
+        take_place(folder, final)
+    assert version(final) == "new"
+    assert heal(tmp_path) == []
+    assert deployments_in(tmp_path) == [final]
+    assert [folder.name for folder in tmp_path.iterdir()] == ["cpu_best"]
+
+
+def test_a_run_without_deployments_needs_no_healing(tmp_path: Path) -> None:
+    assert heal(tmp_path / "none") == []
