@@ -141,7 +141,7 @@ def test_the_checkpoint_of_another_run_is_refused_before_anything_is_written(con
     ("stage", "keys"),
     [
         ("profile", {"correction", "largest_ms", "largest_precision", "latency_ms_bounds", "seconds", "tables"}),
-        ("train", {"checkpoint", "steps", "seconds"}),
+        ("train", {"checkpoint", "data", "steps", "seconds"}),
         ("search", {"columns", "notes", "study", "limits", "n_trials", "evaluations", "seconds", "front"}),
         ("export", {"notes", "deployment", "manifest"}),
         ("report", {"notes"}),
