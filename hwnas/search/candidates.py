@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 
 import numpy as np
 
@@ -114,7 +115,7 @@ class Candidates:
 
     def _search(self, proposal: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
         """Rounds of neighbours, mutants, crossovers and random networks until one fits."""
-        parents = np.concatenate([proposal[None, :], self._minimizers()])
+        parents = np.concatenate([proposal[None, :], self._minimizers])
         seen_kept = bool(self._feasible)
         batch = np.concatenate([self._neighbours(proposal), parents])
         for _ in range(ROUNDS):
@@ -159,6 +160,7 @@ class Candidates:
         """(n, D) uniform over encodings, canonical."""
         return self.problem.space.canonical(rng.integers(self._sizes, size=(n, len(self._sizes))))
 
+    @cached_property
     def _minimizers(self) -> IntArray:
         """(K, D) the networks that closed forms know to be their smallest."""
         forms: list[object] = [f for m, f in self.problem.closed_form.items() if m in self.problem.limits]

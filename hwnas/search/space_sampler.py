@@ -7,6 +7,7 @@ the trial's parameters, so that it also learns from what was really evaluated. N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,10 +63,12 @@ class SpaceSampler(BaseSampler):
         self._inner: BaseSampler | None = None
         self.ledger = Ledger()
 
-    def taken(self, study: Study) -> set[bytes]:
+    def taken(self, study: Study) -> AbstractSet[bytes]:
         """Keys of the networks that were evaluated, failed, or are being evaluated by anybody."""
         self.look(study)
-        return {*self.ledger.claims, *(key for t in self.ledger.running if (key := claim_of(t)) is not None)}
+        running = {key for t in self.ledger.running if (key := claim_of(t)) is not None}
+        finished = self.ledger.claims.keys()  # a view: copying it would take longer with every trial
+        return finished | running if running else finished
 
     def look(self, study: Study) -> Ledger:
         """The study's trials as they are now."""
