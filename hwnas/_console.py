@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _RATE_WINDOW_S = 60.0
 _LINE_EVERY_S = 10.0  # where there is no terminal to draw on
 _COMMAND = re.compile(r"`[^`]*`|\bhwnas [a-z].*$")  # in a text: within backticks, or up to its end
-_HELD = "\0"  # a space that is no place to break
+_HELD = "\ue000"  # for private use, and one column wide: a space that is no place to break
 _REDRAWS_PER_S = 4.0  # few: drawing competes with what is being measured
 
 
@@ -164,10 +164,11 @@ class Console:
         if outer is None:
             self._drawing = drawing
             drawing.start()
-        task = drawing.add_task(printable(label), total=None, rate="", note="")
+        task = drawing.add_task(printable(label), total=None, visible=False, rate="", note="")  # until there is work
 
         def update(done: int, total: int, note: str) -> None:
-            drawing.update(task, completed=done, total=total, rate=meter.update(done, total), note=printable(note))
+            rate = meter.update(done, total)
+            drawing.update(task, completed=done, total=total, visible=True, rate=rate, note=printable(note))
 
         try:
             yield update

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import registry
+from hwnas._places import quoted
 from hwnas.errors import ConfigError
 from hwnas.pipeline.describing import command_to_name_it, reached
 from hwnas.query import query
@@ -200,5 +201,5 @@ def _study_file(path: Path, device: str) -> Path:
     if only is not None:
         raise ConfigError(f"{path} is a run for one device; ask it without --device")
     raise ConfigError(
-        f"{path} has no finished study ({' or '.join(_STUDY_PLACES)}); make one with: hwnas search {path}"
+        f"{path} has no finished study ({' or '.join(_STUDY_PLACES)}); make one with: hwnas search {quoted(path)}"
     )

@@ -6,6 +6,7 @@ Runs on boards too.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from hwnas.errors import ConfigError
@@ -23,6 +24,11 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as e:
         raise ConfigError(f"{str(text)!r} begins with ~, but the home folder is not known; write the whole path") from e
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it, for commands that are shown to be copied: one with spaces stands in quotes."""
+    return shlex.quote(str(path))
 
 
 def cache_folder() -> Path:

@@ -131,7 +131,7 @@ def write_agent(path: Path) -> dict[str, Any]:
     digest = hashlib.sha256(data).hexdigest()
     return {
         "title": "Agent for a board",
-        "columns": ["file", "bytes", "sha256"],
+        "columns": ["file", "size_bytes", "sha256"],
         "rows": [(str(path), len(data), digest)],
         "notes": ['Copy it to the board and name it there: agent = "..." in the device\'s [connection].'],
         "path": str(path),

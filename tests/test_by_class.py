@@ -41,7 +41,7 @@ def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
 def test_a_majority_classes_accuracy_is_told_as_such() -> None:
     found = counted([0] * 96 + [1] * 4, [0] * 100)
     guessing, missed = found.warnings()
-    assert "96.00% on 100 images is not above what naming the largest class for every image gives" in guessing
+    assert "96.00 % on 100 images is not above what naming the largest class for every image gives" in guessing
     assert missed == "not one test image is found of 'scratched' (0 of 4)"
 
 

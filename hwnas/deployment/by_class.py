@@ -116,6 +116,6 @@ def guessing_note(accuracy: float, *, majority: str, share: float, n: int) -> st
     if accuracy > share + 2 * (share * (1 - share) / n) ** 0.5:
         return ""
     return (
-        f"an accuracy of {accuracy:.2%} on {n} images is not above what naming the largest class for every image gives "
-        f"(two standard errors aside): {share:.2%} are of {majority!r}"
+        f"an accuracy of {100 * accuracy:.2f} % on {n} images is not above what naming the largest class for every "
+        f"image gives (two standard errors aside): {100 * share:.2f} % are of {majority!r}"
     )

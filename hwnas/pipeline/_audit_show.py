@@ -15,6 +15,7 @@ from hwnas.files import write_whole
 from hwnas.pipeline._audit_advice import suggestion, suggestion_lines
 from hwnas.pipeline._audit_file import Audit
 from hwnas.pipeline._audit_rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
+from hwnas.report.quantities import count
 from hwnas.types import Option
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def audit_result(found: Audit) -> dict[str, Any]:
         "notes": [
             f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
             f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
-            f"{found.context.get('runtime_version', '')}, {found.context['threads']} thread(s); "
+            f"{found.context.get('runtime_version', '')}, {count(int(found.context['threads']), 'thread')}; "
             f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
             *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
         ],
@@ -134,7 +135,8 @@ def _figure(found: Audit) -> Figure:
         rows,
         title=f"{found.device}: what each choice costs",
         subtitle=f"{found.source}; {context.get('hardware', 'unknown')}; {found.runtime} "
-        f"{context.get('runtime_version', '')}, {context['threads']} thread(s). Large marks: mean of the shapes.",
+        f"{context.get('runtime_version', '')}, {count(int(context['threads']), 'thread')}. "
+        "Large marks: mean of the shapes.",
         costly=COSTLY_EXCESS,
         leave_out=LEAVE_OUT_EXCESS,
     )

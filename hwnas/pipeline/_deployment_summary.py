@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
 from hwnas.pipeline.verifying import MEASURED, shown_costs
-from hwnas.report.quantities import metric_name, quantity
+from hwnas.report.quantities import metric_name, percent, quantity
 
 
 def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -16,12 +17,15 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
     latency_limit = manifest.limits.get("latency_ms")
     bound = f", limit {quantity('latency_ms', latency_limit)}" if latency_limit is not None else ""
     upper = manifest.predicted.get("latency_ms_upper", manifest.predicted["latency_ms"])
-    board = " --device DEVICE, your description of the board" if manifest.device.connection else ""
+    verify, board = f"hwnas verify {quoted(folder)}", manifest.device.connection
     return {
         "title": f"Deployed: {folder}",
         "rows": [
-            ("test accuracy through the runtime", f"{accuracy.test_runtime:.2%} of {accuracy.n_test}"),
-            ("  in torch, same precision / fp32", f"{accuracy.test_torch:.2%} / {accuracy.test_fp32:.2%}"),
+            ("test accuracy through the runtime", f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}"),
+            (
+                "  in torch, same precision / fp32",
+                f"{percent(accuracy.test_torch, decimals=2)} / {accuracy.test_fp32:.2%}",
+            ),
             *_class_rows(manifest),
             *_latency_rows(manifest, bound),
             (
@@ -40,7 +44,9 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "notes": [
             f"Chosen: {manifest.provenance['chosen']}.",
             f"Report: {folder / 'report.html'}",
-            f"Check it again: hwnas verify {folder}{board}",
+            f"Check it again, DEVICE is your description of the board: {verify} --device DEVICE"
+            if board
+            else f"Check it again: {verify}",
         ],
         "deployment": str(folder),
         "manifest": manifest.model_dump(mode="json"),
@@ -53,7 +59,10 @@ def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:
         return []
     worst = min((c for c in by_class.classes if c.recall is not None), key=lambda c: c.recall or 0.0)
     return [
-        ("  mean over classes / largest class", f"{by_class.balanced_accuracy:.2%} / {by_class.majority_share:.2%}"),
+        (
+            "  mean over classes / largest class",
+            f"{percent(by_class.balanced_accuracy, decimals=2)} / {percent(by_class.majority_share, decimals=2)}",
+        ),
         ("  worst class", f"{worst.name}: {worst.found} of {worst.n}"),
     ]
 

@@ -155,6 +155,8 @@ class Member:
                     self.console.note(f"{budget.called}: is deployed already")
                     record.keep(replace(before, problem="", exit_status=0))
                     continue
+                if len(self.budgets) > 1:
+                    self.console.note(f"- {budget.called}")
                 result = deploying.export(budget.config, console=self.console)
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
 

@@ -7,6 +7,7 @@ Knows settings and lengths, not what they mean.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class LastUsed:
             return [self.problem] if self.problem else []  # a new run
         now = settings_of(config)
         return [
-            f"{name} is {now.get(name)!r} and was {self.settings.get(name)!r} when this run was last used"
+            f"{name} is {_told(now.get(name))}, and was {_told(self.settings.get(name))} when this run was last used"
             for name in sorted({*now, *self.settings})
             if now.get(name) != self.settings.get(name)
         ]
@@ -130,6 +131,11 @@ def keep_tables(work: Workspace, tables: Iterable[LatencyTable]) -> None:
             table.refresh()
             known.keep(table)
         known.write(work.folder)
+
+
+def _told(value: object) -> str:
+    """A value as a configuration has it."""
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

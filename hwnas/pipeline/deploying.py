@@ -27,7 +27,7 @@ from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
 from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.query import Answer, query
-from hwnas.report.choice import preference_text
+from hwnas.report.quantities import percent
 from hwnas.scratch import scratch
 from hwnas.search import load_study
 
@@ -61,7 +61,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
             console.note(note)
         bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study=study.name)
         for i, answer in enumerate(answers):
-            console.note(f"candidate {i + 1} of at most {len(answers)}: {preference_text(answer)}")
+            console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
             built = _attempt(bench, evaluator, answer, rejected=rejected, console=console)
             if isinstance(built, Rejection):
                 console.note(f"  rejected when {'tested' if built.wrong_outputs else 'measured'}: {built.reason}")
@@ -142,7 +142,9 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             progress=progress,
         )
     after = evaluator.accuracy(tuned, resolution=candidate.resolution)
-    console.note(f"  validation accuracy {before:.2%} calibrated, {after:.2%} fine-tuned")
+    console.note(
+        f"  validation accuracy {percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} fine-tuned"
+    )
     # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
     # standard error of so many images the difference tells nothing
     noise = standard_error(before, evaluator.n_validation)

@@ -16,7 +16,7 @@ from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
-from hwnas._places import user_path
+from hwnas._places import quoted, user_path
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
 from hwnas.pipeline._description_file import OPTION_NOTES, check_connection, check_file, to_toml
@@ -142,9 +142,9 @@ def new_device(
         "title": f"New device {path.stem}",
         "rows": [("written", shown), ("runtime", device.runtime), ("reached", reached(device))],
         "notes": [
-            *([f"Next: hwnas agent --check {shown}"] if device.connection else []),
-            f"{'Then' if device.connection else 'Next'}: hwnas devices audit {shown}    what it does badly",
-            f"      hwnas profile --set device.name={shown}    its table, for a run's space",
+            *([f"Look at the board: hwnas agent --check {quoted(shown)}"] if device.connection else []),
+            f"What it does badly: hwnas devices audit {quoted(shown)}",
+            f"Measure it for a run: hwnas profile --set {quoted(f'device.name={shown}')}",
         ],
         "path": str(path),
         "device": path.stem,

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hwnas._console import Console
+from hwnas._console import Console, format_seconds
+from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.pipeline import reporting
@@ -20,8 +21,8 @@ from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
-from hwnas.report.fleet import FleetRow, budget_text
-from hwnas.report.quantities import digits, percent, quantity
+from hwnas.report.fleet import FleetRow, budget_text, budget_values
+from hwnas.report.quantities import compared, percent, quantity
 
 
 def _members(config: Config, console: Console) -> list[Member]:
@@ -60,7 +61,7 @@ def run(config: Config, *, console: Console) -> dict[str, Any]:
         m.keep(record)
     result = _result(members, record)
     seconds = round(time.monotonic() - started, 1)
-    return {**result, "notes": [*result["notes"], f"It took {seconds:.0f} s."], "seconds": seconds}
+    return {**result, "notes": [*result["notes"], f"It took {format_seconds(seconds)}."], "seconds": seconds}
 
 
 def profile(config: Config, *, console: Console) -> dict[str, Any]:
@@ -75,7 +76,15 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
             continue
         low, high = m.costs.models["latency_ms"].bounds()
         error = f"{m.costs.latency.quality.mean_abs_error_percent:.1f} %"
-        rows.append((m.name, m.work.device.runtime, len(m.costs.entries), error, f"{digits(low)} to {digits(high)} ms"))
+        rows.append(
+            (
+                m.name,
+                m.work.device.runtime,
+                len(m.costs.entries),
+                error,
+                f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}",
+            )
+        )
     return {
         "title": "Devices profiled",
         "columns": ["device", "runtime", "blocks", "mean error, not fitted", "networks of the space"],
@@ -104,11 +113,11 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
         rows.append((m.name, result["n_trials"], len(result["front"]), best, reused))
     return {
         "title": "Searches",
-        "columns": ["device", "networks", "in the front", "best accuracy (validation)", "accuracies reused"],
+        "columns": ["device", "networks", "in the front", "accuracy (validation)", "accuracies reused"],
         "rows": rows,
         "notes": [
             *_errors(members),
-            f"Ask them: hwnas query {config.output.folder} --device NAME --limit latency_ms=...",
+            f"Ask them: hwnas query {quoted(config.output.folder)} --device {members[0].name} --limit latency_ms=...",
         ],
         "studies": studies,
         "exit_status": _status(m.error or b.error for m in members for b in m.budgets),
@@ -136,12 +145,15 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
     if not record.rows:
         raise ConfigError(f"{config.output.folder} has no deployment to report on; make them with `hwnas run`")
     deployed = {r.device for r in record.rows if r.deployment}
-    rows: list[tuple[Any, ...]] = []
+    files: dict[str, str] = {}
+    notes: list[str] = []
     for m in _members(config, console):
         if m.name in deployed:
-            rows += reporting.report(m.work.config, console=console)["rows"]
+            result = reporting.report(m.work.config, console=console)
+            files |= result["files"]
+            notes += result["notes"]
     written = record.publish()
-    return {"title": "Reports", "rows": [*rows, *written.items()]}
+    return {"notes": [*notes, f"Fleet: {written['fleet.html']}"], "files": {**files, **written}}
 
 
 def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
@@ -169,13 +181,11 @@ def _result(members: Sequence[Member], record: FleetRecord) -> dict[str, Any]:
 
 def _shown(row: FleetRow) -> tuple[object, ...]:
     limit = row.limits.get("latency_ms")
-    found = "-" if row.latency_ms is None else digits(row.latency_ms)
     return (
         row.device,
-        ", ".join(percent(v, decimals=0) if m == "latency_fraction" else quantity(m, v) for m, v in row.budget.items())
-        or None,
+        budget_values(row.budget) or None,
         None if row.accuracy is None else percent(row.accuracy, decimals=2),
-        found if limit is None else f"{found} / {digits(limit)} ms",
+        compared("latency_ms", row.latency_ms, limit),
         None if row.size_bytes is None else quantity("size_bytes", row.size_bytes),
         None if row.speedup is None else f"{row.speedup:.2f} x",
         _outcome(row),

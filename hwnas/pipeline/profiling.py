@@ -35,7 +35,7 @@ from hwnas.pipeline.costs import (
 from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workspace import Workspace
-from hwnas.report.quantities import quantity
+from hwnas.report.quantities import count, percent, quantity
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 
@@ -79,7 +79,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
             failures += _measure_networks(work, worker, table, reference, chosen, console=console)
         keep_tables(work, (table for table, _ in tables.values()))
     if failures:
-        console.warn(f"{failures} measurements failed; the reasons are in the tables in {work.tables}")
+        console.warn(f"{count(failures, 'measurement')} failed; the reasons are in the tables in {work.tables}")
     return _summary(work, seconds=time.monotonic() - started)
 
 
@@ -291,7 +291,10 @@ def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
             f"{_plain_sums(costs.networks, costs.entries).mean_abs_error_percent:.1f} %",
         ),
         ("corrected, on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
-        ("  within 5 % / within 10 %", f"{quality.within_5:.0%} / {quality.within_10:.0%} of {quality.n}"),
+        (
+            "  within 5 % / within 10 %",
+            f"{percent(quality.within_5, decimals=0)} / {percent(quality.within_10, decimals=0)} of {quality.n}",
+        ),
         ("  rank correlation (Kendall)", quality.kendall_tau),
         ("upper bound", f"estimate + {100 * (costs.latency.upper_ratio - 1):.1f} %"),
         ("networks of the space", f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}"),
@@ -299,7 +302,7 @@ def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
         ("tables", str(work.tables)),
     ]
     return {
-        "title": f"{work.device.name}, {work.device.runtime}, {', '.join(work.space.precisions)}",
+        "title": f"Profile of {work.device.name} ({work.device.runtime}), {', '.join(work.space.precisions)}",
         "rows": rows,
         "correction": costs.latency.to_json(),
         "largest_ms": costs.largest_ms,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwnas._console import Console
+from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.cost.correction import entry_of, held_out_rows
 from hwnas.deployment import Manifest, Samples
@@ -36,7 +37,7 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
     if not folders:
         raise ConfigError(
             f"{work.folder} has no deployment for {work.device.name} to report on; make one with "
-            f"`hwnas export {work.folder}`"
+            f"`hwnas export {quoted(work.folder)}`"
         )
     costs, newest = load_costs(work), load_study(work.study)
     notes = []
@@ -51,7 +52,10 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
             continue
         trial = int(manifest.provenance["trial"])
         write_deployment_report(work, folder, costs=costs, study=study, trial=trial)
-    return {"title": "Reports", "rows": [(f.name, str(f / "report.html")) for f in folders], "notes": notes}
+    return {
+        "notes": [*(f"Report: {f / 'report.html'}" for f in folders), *notes],
+        "files": {f.name: str(f / "report.html") for f in folders},
+    }
 
 
 def chosen_from(work: Workspace, manifest: Manifest, *, newest: Study) -> Study | None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwnas._console import Console, format_seconds
+from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.pipeline import deploying, fleet, profiling, reporting, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
+from hwnas.report.quantities import rounded_up
 
 
 def run_all(config: Config, *, console: Console) -> dict[str, Any]:
@@ -48,12 +50,13 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         if name != "export":
             console.table(result["title"], result.get("columns", ()), result["rows"])
     folder = config.output.folder
+    most = rounded_up(2 * result["manifest"]["measured"]["latency_ms"]["fastest"])
     return {
         **result,
         "rows": [*result["rows"], ("time", _times(seconds))],
         "notes": [
             *result.get("notes", ()),
-            f"Other budgets of the same study: hwnas query {folder} --limit latency_ms=...",
+            f"Other budgets of the same study: hwnas query {quoted(folder)} --limit latency_ms={most}",
             f"Your own images and device: edit {folder}/config.toml ([data] source, [device] name), "
             f"name another [output] folder, and start it with: hwnas run FILE",
         ],

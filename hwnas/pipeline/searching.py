@@ -14,6 +14,7 @@ import numpy as np
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.deployment import guessing_note
@@ -103,7 +104,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             (t.number, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in shown
         ],
         "notes": [
-            f"Ask it: hwnas query {work.folder} --limit latency_ms={rounded_up(most)}",
+            f"Ask it: hwnas query {quoted(work.folder)} --limit latency_ms={rounded_up(most)}",
             *_notes(study, evaluations),
         ],
         "study": str(work.study),

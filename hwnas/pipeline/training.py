@@ -51,7 +51,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         started = time.monotonic()
         if first < total:
             console.note(
-                f"training on {len(data.train)} images of {data.name}: {space.count():,} networks share weights"
+                f"training on {len(data.train):,} images of {data.name}: {space.count():,} networks share weights"
             )
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
@@ -62,8 +62,8 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         "rows": [
             ("steps", trainer.step),
             ("trained now", format_seconds(time.monotonic() - started)),
-            ("loss of the largest", last.get("loss")),
-            ("loss of the smallest", last.get("loss_smallest")),
+            ("loss of the largest", _loss(last.get("loss"))),
+            ("loss of the smallest", _loss(last.get("loss_smallest"))),
             ("checkpoint", str(work.checkpoint)),
         ],
         "checkpoint": str(work.checkpoint),
@@ -71,6 +71,11 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         "data": record,
         "seconds": time.monotonic() - started,
     }
+
+
+def _loss(value: float | None) -> str | None:
+    """With as many decimals as the progress has."""
+    return None if value is None else f"{value:.3f}"
 
 
 def refuse_other_run(work: Workspace) -> None:

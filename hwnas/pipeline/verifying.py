@@ -88,8 +88,7 @@ def verify(
             ("outputs, equal predictions", f"{compared.n - compared.disagreements} of {compared.n}"),
             (
                 "latency" if source_of(context) == MEASURED else f"latency {source_of(context)}",
-                f"{quantity('latency_ms', statistic.fastest)} undisturbed "
-                f"(promised: {_promise(manifest.limits, 'latency_ms')})",
+                f"{quantity('latency_ms', statistic.fastest)} undisturbed ({_promise(manifest.limits, 'latency_ms')})",
             ),
             (
                 "  with what disturbed it now",
@@ -97,10 +96,10 @@ def verify(
             ),
             (
                 "size",
-                f"{quantity('size_bytes', artefact.size_bytes)} (promised: {_promise(manifest.limits, 'size_bytes')})",
+                f"{quantity('size_bytes', artefact.size_bytes)} ({_promise(manifest.limits, 'size_bytes')})",
             ),
             *(
-                (metric_name(metric), f"{quantity(metric, value)} (promised: {_promise(manifest.limits, metric)})")
+                (metric_name(metric), f"{quantity(metric, value)} ({_promise(manifest.limits, metric)})")
                 for metric, value in shown_costs(statistic.costs).items()
             ),
             ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
@@ -188,4 +187,4 @@ def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
 
 
 def _promise(limits: Mapping[str, float], metric: str) -> str:
-    return f"at most {quantity(metric, limits[metric])}" if metric in limits else "nothing"
+    return f"at most {quantity(metric, limits[metric])}" if metric in limits else "no limit"

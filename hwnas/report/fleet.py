@@ -14,7 +14,7 @@ import numpy as np
 from hwnas.report._drawing import drawing_style, new_figure
 from hwnas.report._template import render
 from hwnas.report.palette import DARK, DEVICE_ROLES, LIGHT
-from hwnas.report.quantities import count, metric_name, percent, printable, quantity, wilson_interval
+from hwnas.report.quantities import count, exact_quantity, metric_name, percent, printable, quantity, wilson_interval
 from hwnas.report.svg import inline_svg
 from hwnas.types import FloatArray
 
@@ -125,14 +125,24 @@ class FleetInputs:
 
 
 def budget_text(budget: Mapping[str, float]) -> str:
-    """A budget for people: `latency at most 2 ms, size at most 300 kB`."""
+    """A budget for people, exactly as it was given: `latency at most 2 ms, size at most 300 kB`."""
     parts = [
-        f"latency at most {percent(v, decimals=0)} of the largest"
+        f"latency at most {share_text(v)} of the largest"
         if m == "latency_fraction"
-        else f"{metric_name(m)} at most {quantity(m, v)}"
+        else f"{metric_name(m)} at most {exact_quantity(m, v)}"
         for m, v in budget.items()
     ]
     return ", ".join(parts) or "no limits"
+
+
+def budget_values(budget: Mapping[str, float]) -> str:
+    """The same where there is little room: `80 %, 300 kB`."""
+    return ", ".join(share_text(v) if m == "latency_fraction" else exact_quantity(m, v) for m, v in budget.items())
+
+
+def share_text(share: float) -> str:
+    """A share of the largest network's latency, exactly as it was given."""
+    return exact_quantity("accuracy", share)
 
 
 # ---------------------------------------------------------------- the picture

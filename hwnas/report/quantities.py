@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context
+from decimal import ROUND_CEILING, Context, Decimal
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 UPPER = "_upper"  # `latency_ms_upper` bounds `latency_ms`
@@ -19,6 +19,12 @@ _COUNTS = ("macs", "parameters", "params", "flops")
 _NAMES = {"macs": "MACs", "params": "parameters", "flops": "FLOPs"}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _WORDS = ((1e9, "billion"), (1e6, "million"))
+_EXACT_UNITS = {  # as they end a quantity -> how much of the metric's own unit each is
+    **{unit: Decimal("0.001") for unit in _SMALL.values()},
+    **{word: Decimal(int(size)) for size, word in _WORDS},
+    **{f"{prefix}B": Decimal(int(size)) for size, prefix in _PREFIXES},
+    "%": Decimal("0.01"),
+}
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -82,9 +88,39 @@ def quantity(metric: str, value: float) -> str:
     return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
 
 
+def exact_quantity(metric: str, value: float) -> str:
+    """A value as it was given, with its unit and all of its digits: `12.345 µs`, `80.01 %`, `300 kB`.
+
+    Two values that differ read differently, as those of limits must.
+    """
+    rounded, exact = quantity(metric, value), Decimal(repr(float(value)))
+    for unit, size in _EXACT_UNITS.items():
+        if rounded.endswith(f"{NBSP}{unit}"):
+            return f"{_plain(exact / size)}{NBSP}{unit}"
+    return f"{_plain(exact)}{NBSP}{_unit(metric)}".rstrip(NBSP)
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
 def difference(metric: str, value: float) -> str:
     """A difference of two values: `0.9 points` of an accuracy, else as `quantity`."""
     return f"{100 * value:.1f}{NBSP}points" if _unit(metric) == "%" else quantity(metric, value)
+
+
+def compared(metric: str, value: float | None, limit: float | None) -> str:
+    """A value beside its limit, in the unit of the larger: `36.4 / 51.9 µs`; `-` for what is not known."""
+    known = [v for v in (value, limit) if v is not None]
+    if not known:
+        return "-"
+    shown = quantity(metric, max(known))
+    for factor, unit in ((1.0, _unit(metric)), (1000.0, _SMALL.get(_unit(metric), ""))):
+        if unit and shown.endswith(f"{NBSP}{unit}"):
+            numbers = ["-" if v is None else digits(factor * v) for v in (value, limit)]
+            return f"{numbers[0]}{f' / {numbers[1]}' if limit is not None else ''}{NBSP}{unit}"
+    return " / ".join("-" if v is None else quantity(metric, v) for v in ([value] if limit is None else [value, limit]))
 
 
 def count(n: int, noun: str) -> str:
