@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,12 @@ from typing import Any
 from hwnas.errors import ConfigError, IntegrityError
 from hwnas.foreign import ForeignFileError, read_foreign
 from hwnas.integrity import open_document, seal_document
+from hwnas.processes import namespace, started
 
 _LARGEST_DOCUMENT = 256 << 20  # bytes; it may be anybody's
+_TEMPORARY = re.compile(r"\.hwnas\.(?P<pid>\d+)\.(?P<started>\w+)\.(?P<where>[0-9a-f]{8})\.[0-9a-f]{8}\.tmp")
+_ELSEWHERE_GRACE_S = 86_400.0  # of a writer on another machine, or in a container, whose processes cannot be seen
+_swept: set[Path] = set()  # folders, by this process
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -30,7 +38,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    folder = path.parent.absolute()
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(folder)
+    temporary = path.with_name(f".hwnas.{os.getpid()}.{started(os.getpid())}.{_where()}.{secrets.token_hex(4)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         with os.fdopen(fd, "wb") as f:
@@ -44,6 +56,30 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder; what is not ours by its name, and what is being written, stays."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = _TEMPORARY.fullmatch(name)
+        if found is None:
+            continue
+        left = folder / name
+        with contextlib.suppress(OSError):  # another process was first, or it is not ours to remove
+            here = found["where"] == _where()
+            gone = started(int(found["pid"])) != found["started"]
+            old = time.time() - left.lstat().st_mtime > _ELSEWHERE_GRACE_S
+            if gone if here else old:
+                left.unlink()
+
+
+def _where() -> str:
+    """A mark of this machine, or of this container: elsewhere the numbers of processes mean others."""
+    return hashlib.sha256(f"{socket.gethostname()} {namespace()}".encode()).hexdigest()[:8]
 
 
 def _mode(path: Path) -> int | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hwnas import files as module
 from hwnas.errors import ConfigError, IntegrityError
 from hwnas.files import open_own, read_document, write_document, write_whole
 
@@ -28,6 +32,54 @@ def test_a_new_file_has_the_permissions_that_the_umask_leaves(umask: int, expect
     write_whole(tmp_path / "whole", b"x")
     os.close(open_own(tmp_path / "lock", create=True))
     assert (mode(tmp_path / "whole"), mode(tmp_path / "lock")) == (expected, expected)
+
+
+_STUCK = """
+import os, sys, time
+from pathlib import Path
+from hwnas.files import write_whole
+os.fsync = lambda fd: (print("writing", flush=True), time.sleep(60))
+write_whole(Path(sys.argv[1]), b"half")
+"""
+
+
+def temporary_of(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_a_killed_writers_file_is_removed_by_the_next_writer_and_a_living_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", _STUCK, str(tmp_path / "file")], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        for expected in (1, 0):
+            monkeypatch.setattr(module, "_swept", set())
+            write_whole(tmp_path / "other", b"x")
+            assert len(temporary_of(tmp_path)) == expected
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(("age_s", "stays"), [(60.0, True), (90_000.0, False)])
+def test_a_file_of_a_writer_elsewhere_is_given_a_day(
+    age_s: float, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_where", lambda: "00000000")
+    left = tmp_path / ".hwnas.1.1.ffffffff.00000000.tmp"
+    left.write_bytes(b"")
+    at = left.stat().st_mtime - age_s
+    os.utime(left, (at, at))
+    module.sweep(tmp_path)
+    assert left.exists() == stays
+
+
+@pytest.mark.parametrize("name", [".file.0a1b2c3d.tmp", "hwnas.999999999.1.00000000.00000000.tmp", ".hwnas.tmp"])
+def test_files_of_others_are_not_removed(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"theirs")
+    module.sweep(tmp_path)
+    assert (tmp_path / name).read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize("given", [0o600, 0o640, 0o666])
