@@ -80,4 +80,7 @@ def _neighbours(state: CpuState, pinned: Sequence[int], busy: Mapping[int, float
     if beside:
         yield f"core {format_list(beside)}, the other thread of a core measured on, is busy: stop what runs there"
     if not pinned and state.load is not None and state.load > _LOADED * max(1, len(state.usable)):
-        yield f"load is {state.load:.1f} on {where}: other work is running; stop it, or pin to quiet cores with cores"
+        yield (
+            f"load is {state.load:.1f} on {where}: other work is running; stop it, or name quiet cores in the device's "
+            "cores"
+        )

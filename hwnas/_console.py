@@ -95,9 +95,18 @@ class Console:
         self._err = stderr or RichConsole(stderr=True)
         self._clock = clock
         self._drawing: Progress | None = None
+        self._told: set[str] = set()
 
-    def note(self, text: str) -> None:
-        """A line for who is watching."""
+    def note(self, text: str, *, once: bool = False) -> None:
+        """A line for who is watching.
+
+        Args:
+            text: what to say.
+            once: say nothing if this console said it before, as another stage of a run may have.
+        """
+        if once and text in self._told:
+            return
+        self._told.add(text)
         self._line(text)
 
     def warn(self, text: str) -> None:

@@ -203,6 +203,28 @@ def test_on_a_terminal_texts_are_broken_between_words_and_commands_stay_whole() 
     ]
 
 
+@pytest.mark.parametrize("before", range(40))
+def test_no_line_with_a_command_is_wider_than_the_terminal(before: int) -> None:
+    err = io.StringIO()
+    made = Console(stderr=RichConsole(file=err, force_terminal=True, width=60, color_system=None))
+    made.note(f"{'x' * before} a text before `hwnas doctor` and one after")
+    assert all(len(line) <= 60 for line in err.getvalue().splitlines())
+
+
+def test_a_note_that_every_stage_has_is_told_once() -> None:
+    made, _, err = console(Clock())
+    for _ in range(2):
+        made.note("the same", once=True)
+    assert err.getvalue() == "the same\n"
+
+
+def test_work_that_never_begins_draws_no_bar() -> None:
+    made, _, err = console(Clock(), terminal=True)
+    with made.progress("search"):
+        pass
+    assert "search" not in err.getvalue()
+
+
 def test_where_programs_read_a_text_is_one_line() -> None:
     made, _, err = console(Clock())
     made.error("word " * 100)

@@ -22,7 +22,7 @@ _PART = {"": "", "train": "training ", "val": "validation ", "test": "test "}
 
 def tell_data(data: Data, console: Console) -> None:
     """Show it to who is watching."""
-    console.table(f"Images of {data.name}", ("class", "training", "validation", "test", "left out"), list(_rows(data)))
+    console.table(f"Images: {data.name}", ("class", "training", "validation", "test", "left out"), list(_rows(data)))
     for note in data.notes:
         console.note(note)
     for text, lost in _left_out(data):

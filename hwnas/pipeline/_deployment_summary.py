@@ -24,7 +24,7 @@ def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
             ("test accuracy through the runtime", f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}"),
             (
                 "  in torch, same precision / fp32",
-                f"{percent(accuracy.test_torch, decimals=2)} / {accuracy.test_fp32:.2%}",
+                f"{percent(accuracy.test_torch, decimals=2)} / {percent(accuracy.test_fp32, decimals=2)}",
             ),
             *_class_rows(manifest),
             *_latency_rows(manifest, bound),
@@ -69,7 +69,7 @@ def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:
 
 def _agreement(parity: Parity) -> str:
     ties = f", and {parity.near_ties} near-ties" if parity.near_ties else ""
-    return f"{parity.top1_agreement:.2%} of {parity.n}{ties}"
+    return f"{percent(parity.top1_agreement, decimals=2)} of {parity.n}{ties}"
 
 
 def _latency_rows(manifest: Manifest, bound: str) -> list[tuple[str, Any]]:

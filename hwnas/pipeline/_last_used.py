@@ -68,7 +68,7 @@ class LastUsed:
             return [self.problem] if self.problem else []  # a new run
         now = settings_of(config)
         return [
-            f"{name} is {_told(now.get(name))}, and was {_told(self.settings.get(name))} when this run was last used"
+            f"{name} is {_told(now.get(name))} and was {_told(self.settings.get(name))} when this run was last used"
             for name in sorted({*now, *self.settings})
             if now.get(name) != self.settings.get(name)
         ]

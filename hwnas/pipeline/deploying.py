@@ -58,7 +58,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
     rejected: list[Rejection] = []
     with work.alone("exporting"), Worker(work.device) as worker:
         for note in work.found_on(worker.context()):
-            console.note(note)
+            console.note(note, once=True)
         bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study=study.name)
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")

@@ -8,7 +8,7 @@ why, and the others go on; the same call tries it again, and repeats nothing tha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hwnas._console import Console, format_seconds
@@ -22,7 +22,7 @@ from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
 from hwnas.pipeline.workspace import Workspace
 from hwnas.report.fleet import FleetRow, budget_text, budget_values
-from hwnas.report.quantities import compared, percent, quantity
+from hwnas.report.quantities import compared, percent, quantity, rounded_up
 
 
 def _members(config: Config, console: Console) -> list[Member]:
@@ -117,11 +117,17 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
         "rows": rows,
         "notes": [
             *_errors(members),
-            f"Ask them: hwnas query {quoted(config.output.folder)} --device {members[0].name} --limit latency_ms=...",
+            *(f"Ask it: {_question(config.output.folder, name, result)}" for name, result in studies.items()),
         ],
         "studies": studies,
         "exit_status": _status(m.error or b.error for m in members for b in m.budgets),
     }
+
+
+def _question(folder: str, device: str, result: Mapping[str, Any]) -> str:
+    """A command that asks a device's study, with a limit that some of its networks keep."""
+    most = max((t["upper"].get("latency_ms", t["values"]["latency_ms"]) for t in result["front"]), default=1.0)
+    return f"hwnas query {quoted(folder)} --device {quoted(device)} --limit latency_ms={rounded_up(most)}"
 
 
 def export(config: Config, *, console: Console) -> dict[str, Any]:

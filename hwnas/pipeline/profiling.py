@@ -62,7 +62,7 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
     with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:
         context = worker.context()
         for note in work.found_on(context):
-            console.note(note)
+            console.note(note, once=True)
         space = work.space
         networks = list(sample_networks(work))
         needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
 from hwnas._console import Console, format_seconds
+from hwnas._tables import format_value
 from hwnas.config import Config
 from hwnas.files import write_json
 from hwnas.integrity import seal_document
@@ -16,6 +17,7 @@ from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.pipeline.workspace import Workspace, limit_threads
+from hwnas.report.quantities import count
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer, TrainSettings
@@ -51,7 +53,8 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         started = time.monotonic()
         if first < total:
             console.note(
-                f"training on {len(data.train):,} images of {data.name}: {space.count():,} networks share weights"
+                f"training on {count(len(data.train), 'image')} ({data.name}): "
+                f"{format_value(space.count())} networks share weights"
             )
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)

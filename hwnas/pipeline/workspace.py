@@ -19,6 +19,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -158,7 +159,7 @@ class Workspace:
             seed=c.seed,
             validation_fraction=c.validation_fraction,
             test_fraction=c.test_fraction,
-            tell=Console().note,
+            tell=_tell_once,
         )
 
     @cached_property
@@ -357,3 +358,9 @@ def limit_threads(threads: int | None) -> None:
     if threads > available:
         raise ConfigError(f"train.threads is {threads}, but this machine has {available} cores")
     torch.set_num_threads(threads)
+
+
+@functools.cache
+def _tell_once(text: str) -> None:
+    """Say something that each stage of a run would say again."""
+    Console().note(text)

@@ -5,6 +5,7 @@ This module must never know how a number was obtained, or where the run's folder
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,16 @@ import numpy as np
 from hwnas.report._drawing import drawing_style, new_figure
 from hwnas.report._template import render
 from hwnas.report.palette import DARK, DEVICE_ROLES, LIGHT
-from hwnas.report.quantities import count, exact_quantity, metric_name, percent, printable, quantity, wilson_interval
+from hwnas.report.quantities import (
+    count,
+    exact_quantity,
+    metric_name,
+    percent,
+    printable,
+    quantity,
+    rounded_up,
+    wilson_interval,
+)
 from hwnas.report.svg import inline_svg
 from hwnas.types import FloatArray
 
@@ -202,7 +212,7 @@ def _context(inputs: FleetInputs) -> dict[str, Any]:
     deployed = sum(bool(r.deployment) for r in inputs.rows)
     return {
         "space": printable(inputs.space),
-        "folder": printable(inputs.folder),
+        "question": printable(_question(inputs)),
         "light": dict(LIGHT),
         "dark": dict(DARK),
         "n_devices": count(len(inputs.devices), "device"),
@@ -240,6 +250,16 @@ def _cells(row: FleetRow) -> dict[str, str]:
         low, high = wilson_interval(row.accuracy, row.n_test)
         cells["interval"] = f"{100 * low:.1f} to {percent(high)}"
     return cells
+
+
+def _question(inputs: FleetInputs) -> str:
+    """A command that asks a study, with a limit that its most accurate network keeps by its estimate."""
+    asked = f"hwnas query {shlex.quote(inputs.folder)}"
+    if not inputs.fronts:
+        return asked
+    front = inputs.fronts[0]
+    limit = rounded_up(1.1 * float(front.latency_ms[-1]))  # bounds lie a little above estimates
+    return f"{asked} --device {shlex.quote(front.device)} --limit latency_ms={limit}"
 
 
 def _picture(inputs: FleetInputs) -> dict[str, str] | None:

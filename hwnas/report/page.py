@@ -156,7 +156,7 @@ def _front(inputs: ReportInputs) -> Picture | None:
 def _chosen(inputs: ReportInputs, front: Sequence[int]) -> str:
     """Which network was chosen and why, and why one that others beat, if it is one."""
     reason = printable(str(inputs.manifest.provenance.get("chosen", "")))
-    chosen = f"The chosen one is trial {inputs.trial}" + (f": {reason}" if reason else "")
+    chosen = f"Chosen: {reason}" if reason else f"The chosen one is trial {inputs.trial}"
     if inputs.trial in inputs.study.numbers[list(front)]:
         return chosen
     if inputs.manifest.rejected:

@@ -125,7 +125,7 @@ def compared(metric: str, value: float | None, limit: float | None) -> str:
 
 def count(n: int, noun: str) -> str:
     """`1 network`, `30 networks`."""
-    return f"{n}{NBSP}{noun}{'' if n == 1 else 's'}"
+    return f"{n:,}{NBSP}{noun}{'' if n == 1 else 's'}"
 
 
 def percent(share: float, *, decimals: int = 1, signed: bool = False) -> str:
@@ -167,7 +167,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
 
 def printable(text: str) -> str:
     """The text with a replacement for what no font and no page can hold."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or c == NBSP else "\ufffd" for c in text)
 
 
 def _unit(metric: str) -> str:

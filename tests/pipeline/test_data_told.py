@@ -84,7 +84,7 @@ def test_a_run_keeps_the_record(finished: FinishedRun) -> None:
     record = open_document((finished.folder / "data.json").read_bytes())
     assert sum(record["counts"]["test"].values()) == 359
     assert record["source"] == "digits"
-    assert "Images of digits" in finished.stderr
+    assert "Images: digits" in finished.stderr
 
 
 # ---------------------------------------------------------------- what may be a mistake

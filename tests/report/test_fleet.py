@@ -76,6 +76,12 @@ def inputs(**changes: Any) -> FleetInputs:
         ({}, "no limits"),
         ({"latency_fraction": 0.5}, "latency at most 50 % of the largest"),
         ({"latency_ms": 2.0, "size_bytes": 300e3}, "latency at most 2 ms, size at most 300 kB"),
+        ({"latency_fraction": 0.8}, "latency at most 80 % of the largest"),
+        ({"latency_fraction": 0.8001}, "latency at most 80.01 % of the largest"),
+        ({"latency_ms": 0.0123456}, "latency at most 12.3456 µs"),
+        ({"latency_ms": 0.0123457}, "latency at most 12.3457 µs"),
+        ({"latency_ms": 1e-5}, "latency at most 0.01 µs"),
+        ({"macs": 1_234_567.0, "size_bytes": 0.0}, "MACs at most 1.234567 million, size at most 0 B"),
     ],
 )
 def test_a_budget_is_said_with_its_units(budget: dict[str, float], expected: str) -> None:

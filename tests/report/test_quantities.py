@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwnas.report.palette import DARK, LIGHT, TEXT_ROLES
-from hwnas.report.quantities import NBSP, digits, metric_name, quantity, scale_of, wilson_interval
+from hwnas.report.quantities import NBSP, compared, digits, metric_name, printable, quantity, scale_of, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,20 @@ from hwnas.report.quantities import NBSP, digits, metric_name, quantity, scale_o
 )
 def test_a_number_stands_with_its_unit(metric: str, value: float, text: str) -> None:
     assert quantity(metric, value).replace(NBSP, " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text"),
+    [
+        (0.0364, 0.0519, "36.4 / 51.9 µs"),
+        (0.0028, None, "2.80 µs"),
+        (0.05, 0.2, "0.0500 / 0.200 ms"),
+        (None, 1e-5, "- / 0.0100 µs"),
+        (None, None, "-"),
+    ],
+)
+def test_a_value_and_its_limit_share_their_unit(value: float | None, limit: float | None, text: str) -> None:
+    assert compared("latency_ms", value, limit).replace(NBSP, " ") == text
 
 
 @pytest.mark.parametrize(
@@ -90,3 +104,7 @@ def _luminance(colour: str) -> float:
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_space_between_a_number_and_its_unit_is_printable() -> None:
+    assert printable(f"92.7{NBSP}%\x1b") == f"92.7{NBSP}%\ufffd"
