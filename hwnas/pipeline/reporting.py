@@ -53,7 +53,7 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
         trial = int(manifest.provenance["trial"])
         write_deployment_report(work, folder, costs=costs, study=study, trial=trial)
     return {
-        "notes": [*(f"Report: {f / 'report.html'}" for f in folders), *notes],
+        "notes": [*notes, *(f"Report: {f / 'report.html'}" for f in folders)],
         "files": {f.name: str(f / "report.html") for f in folders},
     }
 

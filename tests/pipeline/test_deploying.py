@@ -225,7 +225,8 @@ def test_fine_tuning_is_kept_unless_it_does_harm_on_validation_images(
     console = ReadConsole()
     tuning = config.replaced({"deploy.finetune_steps": 1, "deploy.finetune_learning_rate": 0.1})
     result = pipeline.export(tuning, console=console)
-    assert f"validation accuracy 50.00% calibrated, {after:.2%} fine-tuned" in console.said
+    said = console.said.replace("\u00a0", " ")
+    assert f"validation accuracy 50.00 % calibrated, {100 * after:.2f} % fine-tuned" in said
     calibrated = finished.document["manifest"]["artefact"]["sha256"]
     assert (result["manifest"]["artefact"]["sha256"] != calibrated) is kept
 

@@ -32,7 +32,7 @@ def test_pages_are_written_again(config: Config) -> None:
     page.unlink()
     (folder / "report.html").unlink()
     result = pipeline.report(config, console=ReadConsole())
-    assert result["rows"] == [(page.parent.name, str(page))]
+    assert result["files"] == {page.parent.name: str(page)}
     assert page.read_bytes() == (folder / "report.html").read_bytes()
 
 
