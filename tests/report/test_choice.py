@@ -39,6 +39,12 @@ def test_the_words_tell_what_was_given_up_for_what(
     assert preference_text(answer).replace(NBSP, " ") == text
 
 
+def test_a_small_saving_is_not_rounded_away() -> None:
+    answer = query(made_of([0.98, 0.98], [1.0, 0.9985], [1e5, 1e5], error=None), limits={})[0]
+    text = preference_text(answer).replace(NBSP, " ")
+    assert text == "trial 1 has the same accuracy as trial 0 with 0.15 % less latency"
+
+
 def test_a_study_that_does_not_tell_its_noise_is_told_of() -> None:
     answer, known = (query(made_of([0.9], [1.0], [1.0], error=error), limits={})[0] for error in (None, 0.01))
     assert "does not tell the standard error of accuracy" in missing_error_text(answer)
