@@ -21,7 +21,7 @@ from hwnas.integrity import open_document, seal_document
 from hwnas.processes import namespace, started
 
 _LARGEST_DOCUMENT = 256 << 20  # bytes; it may be anybody's
-_TEMPORARY = re.compile(r"\.hwnas\.(?P<pid>\d+)\.(?P<started>\w+)\.(?P<where>[0-9a-f]{8})\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\..{1,40}\.hwnas\.(?P<pid>\d+)\.(?P<started>\w+)\.(?P<where>[0-9a-f]{8})\.[0-9a-f]{8}\.tmp")
 _ELSEWHERE_GRACE_S = 86_400.0  # of a writer on another machine, or in a container, whose processes cannot be seen
 _swept: set[Path] = set()  # folders, by this process
 
@@ -42,7 +42,8 @@ def write_whole(path: Path, data: bytes) -> None:
     if folder not in _swept:
         _swept.add(folder)
         sweep(folder)
-    temporary = path.with_name(f".hwnas.{os.getpid()}.{started(os.getpid())}.{_where()}.{secrets.token_hex(4)}.tmp")
+    writer = f"{os.getpid()}.{started(os.getpid())}.{_where()}"
+    temporary = path.with_name(f".{path.name[:40]}.hwnas.{writer}.{secrets.token_hex(4)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
     try:
         with os.fdopen(fd, "wb") as f:

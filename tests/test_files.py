@@ -67,7 +67,7 @@ def test_a_file_of_a_writer_elsewhere_is_given_a_day(
     age_s: float, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_where", lambda: "00000000")
-    left = tmp_path / ".hwnas.1.1.ffffffff.00000000.tmp"
+    left = tmp_path / ".file.json.hwnas.1.1.ffffffff.00000000.tmp"
     left.write_bytes(b"")
     at = left.stat().st_mtime - age_s
     os.utime(left, (at, at))

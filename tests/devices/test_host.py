@@ -245,7 +245,7 @@ def test_a_system_that_tells_nothing_has_none_either(tmp_path: Path) -> None:
         ({"sys/class/thermal/thermal_zone0/temp": 88000}, "88 °C and slows down at 95 °C", "cool"),
         ({f"{CPU}/cpu0/cpufreq/scaling_max_freq": 1_200_000}, "capped at 1.2 of 3 GHz", "remove the cap"),
         ({"sys/fs/cgroup/cpu.max": "50000 100000"}, "quota allows 0.5 cores' time for 1 threads", "raise it"),
-        ({"proc/loadavg": "3.50 1 1 1/1 1"}, "load is 3.5 on cores 0-3", "pin"),
+        ({"proc/loadavg": "3.50 1 1 1/1 1"}, "load is 3.5 on cores 0-3", "quiet cores"),
     ],
 )
 def test_each_thing_that_spoils_a_measurement_is_told_with_what_to_do(

@@ -144,7 +144,6 @@ def test_the_checkpoint_of_another_run_is_refused_before_anything_is_written(con
         ("train", {"checkpoint", "data", "steps", "seconds"}),
         ("search", {"columns", "notes", "study", "limits", "n_trials", "evaluations", "seconds", "front"}),
         ("export", {"notes", "deployment", "manifest"}),
-        ("report", {"notes"}),
     ],
 )
 def test_a_stage_gives_a_table_and_what_programs_need(stage: str, keys: Sequence[str], config: Config) -> None:
@@ -154,3 +153,10 @@ def test_a_stage_gives_a_table_and_what_programs_need(stage: str, keys: Sequence
     assert result["rows"]
     assert all(len(row) == width for row in result["rows"])
     json.dumps(result, allow_nan=False)
+
+
+def test_a_report_names_its_files(config: Config) -> None:
+    result = pipeline.report(config, console=ReadConsole())
+    assert set(result) == {"files", "notes"}
+    assert result["files"]
+    assert all(Path(path).is_file() for path in result["files"].values())
