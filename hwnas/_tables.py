@@ -14,7 +14,7 @@ from hwnas.foreign import printable
 from hwnas.report.quantities import NBSP, is_metric, metric_name, percent, quantity
 
 _INDENT, _GAP = "  ", "  "
-_PLAIN = str.maketrans({NBSP: " ", "−": "-"})  # as it is typed, to be searched for
+_MINUS = "−"
 
 
 def format_value(value: object) -> str:
@@ -92,7 +92,8 @@ def _cell(value: object, *, of: str) -> str:
     metric = of.partition(" ")[0]
     if isinstance(value, int | float) and not isinstance(value, bool) and is_metric(metric):
         shown = quantity(metric, value)
-        return percent(value, decimals=2) if shown.endswith("%") else shown
+        shown = percent(value, decimals=2) if shown.endswith("%") else shown
+        return shown.replace(_MINUS, "-")  # as it is typed, to be searched for; a text keeps its own dashes
     return "\n".join(map(printable, format_value(value).split("\n")))
 
 
@@ -123,7 +124,7 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     for i in range(max(map(len, parts))):
         texts = [part[i] if i < len(part) else "" for part in parts]
         padded = (text + " " * (w - cell_len(text)) for text, w in zip(texts, widths, strict=True))
-        lines.append(f"{_INDENT}{_GAP.join(padded)}".rstrip().translate(_PLAIN))
+        lines.append(f"{_INDENT}{_GAP.join(padded)}".rstrip().replace(NBSP, " "))
     return lines
 
 
@@ -141,4 +142,4 @@ def _record(heading: Sequence[str], row: Sequence[str], *, width: int) -> list[s
     for name, value in zip(heading[1:], others, strict=True):
         told = wrap(f"{name}: {value}", width=width - 2 * len(_INDENT), indent=_INDENT)
         lines += [2 * _INDENT + line for line in told]
-    return [line.rstrip().translate(_PLAIN) for line in lines]
+    return [line.rstrip().replace(NBSP, " ") for line in lines]

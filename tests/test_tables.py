@@ -86,6 +86,10 @@ def test_numbers_can_be_searched_for_as_they_are_typed() -> None:
     assert "-0.500" in "".join(format_table(("difference_ms",), [(-0.5,)]))
 
 
+def test_a_text_keeps_its_own_dashes() -> None:
+    assert "a−b" in "".join(format_table(("path",), [("a−b",)]))
+
+
 def test_an_empty_table_is_no_lines() -> None:
     assert format_table(("a", "b"), []) == []
 
