@@ -5,6 +5,7 @@
     ├── UnknownNameError (LookupError)       a name is not registered; lists the known ones
     ├── MissingPackageError (ImportError)    an optional package is absent; names the extra
     ├── SpaceError (ValueError)              an encoding or a space's definition is wrong
+    ├── GraphError (ValueError)              an operator graph, or an operator in it, makes no sense
     ├── DataError (ValueError)               the user's data cannot be trained on
     ├── CheckpointError (ValueError)         a checkpoint is damaged or belongs to another run
     ├── TrainingError (RuntimeError)
@@ -83,6 +84,12 @@ class MissingPackageError(HwnasError, ImportError):
 
 class SpaceError(HwnasError, ValueError):
     """An encoding or the definition of a search space is wrong."""
+
+    exit_status = 2
+
+
+class GraphError(HwnasError, ValueError):
+    """An operator graph, or an operator in it, makes no sense."""
 
     exit_status = 2
 

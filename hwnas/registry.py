@@ -57,6 +57,13 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "categorical": ("hwnas.spaces.categorical:CategoricalSpace", ""),
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
     },
+    "block_kinds": {  # what slots become, by the name that keys of tables begin with
+        "conv": ("hwnas.spaces.mobilenet_kinds:CONV", ""),
+        "mbconv": ("hwnas.spaces.mobilenet_kinds:MBCONV", ""),
+        "head": ("hwnas.spaces.mobilenet_kinds:HEAD", ""),
+        "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),
+        "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),
+    },
     "samplers": {
         "nsga2": ("hwnas.search.samplers:nsga2", ""),
         "nsga3": ("hwnas.search.samplers:nsga3", ""),
@@ -82,6 +89,7 @@ _WHAT = {
     "transports": "transport",
     "spaces": "space",
     "space_types": "type of space",
+    "block_kinds": "kind of block",
     "samplers": "sampler",
     "strategies": "training strategy",
     "data": "data source",

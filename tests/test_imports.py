@@ -27,6 +27,7 @@ _STAGES = ("hwnas.supernet", "hwnas.measure", "hwnas.cost", "hwnas.accuracy", "h
 NEVER: dict[str, tuple[str, ...]] = {
     "hwnas.types": ("torch", "onnx", *_RUNTIMES, *_FILES),
     "hwnas.errors": ("torch", "onnx", *_RUNTIMES, *_FILES),
+    "hwnas.graph": ("torch", "onnx", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES, *_FILES),
     "hwnas.spaces": ("torch", "safetensors", "hwnas.supernet", *_PLUGINS, *_RUNTIMES),
     "hwnas.data": (*_STAGES, *_PLUGINS, *_RUNTIMES),
     "hwnas.supernet": ("optuna", "hwnas.cost", "hwnas.search", *_PLUGINS, *_RUNTIMES),

@@ -7,7 +7,7 @@ from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
 
 KINDS = (
     *("runtimes", "exporters", "meters", "transports"),
-    *("spaces", "space_types", "samplers", "strategies", "data"),
+    *("spaces", "space_types", "block_kinds", "samplers", "strategies", "data"),
 )
 
 

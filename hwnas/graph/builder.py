@@ -1,0 +1,175 @@
+"""Operator graphs written by hand: one call an operator, shapes follow.
+
+    g = GraphBuilder()
+    x = g.input((3, 32, 32))
+    y = g.conv2d(x, 16, kernel_size=3, stride=2, name="stem.conv")
+    y = g.op("relu", y, name="stem.act")
+    graph = g.build(y)
+
+Names of operators are the paths of the modules that hold their weights: `stem.conv` has `stem.conv.weight`. This
+module knows operators; never what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwnas.errors import GraphError
+from hwnas.graph.operators import Call, operator
+from hwnas.graph.types import Attribute, Op, OpGraph, Value, Weight, sorted_attributes
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A value of the graph being built."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class GraphBuilder:
+    """Collects operators in the order they run."""
+
+    def __init__(self) -> None:
+        self._values: list[Value] = []
+        self._ops: list[Op] = []
+        self._inputs: list[str] = []
+
+    def input(self, shape: Sequence[int], *, name: str = "input") -> Ref:
+        """A tensor the network takes; the shape is that of one sample."""
+        self._inputs.append(name)
+        return self._value(name, tuple(shape))
+
+    def ops(
+        self,
+        kind: str,
+        *inputs: Ref,
+        name: str,
+        weights: Mapping[str, Weight] | None = None,
+        **attributes: Attribute,
+    ) -> tuple[Ref, ...]:
+        """Append an operator; one value for each of its outputs.
+
+        Args:
+            kind: a name of `hwnas.graph.operators`.
+            inputs: in the operator's order.
+            name: unique in the graph.
+            weights: role -> weight.
+            attributes: of the operator; spatial ones as numbers for each axis.
+
+        Raises:
+            GraphError: the operator, or an attribute or weight of it, is not known, or the shapes do not fit.
+        """
+        rule = operator(kind)
+        held = dict(weights or {})
+        wrong = [role for role in held if role not in rule.roles]
+        if wrong:
+            raise GraphError(f"{kind} {name!r} has no weight {wrong[0]!r}; it has: {', '.join(rule.roles) or 'none'}")
+        given = rule.given(attributes)
+        call = Call(
+            inputs=tuple(r.shape for r in inputs),
+            weights={role: w.shape for role, w in held.items()},
+            attributes=rule.complete(given),
+        )
+        try:
+            shapes = rule.infer(call)
+        except GraphError as e:
+            raise GraphError(f"operator {name!r}: {e}") from e
+        names = [name] if len(shapes) == 1 else [f"{name}.{i}" for i in range(len(shapes))]
+        outputs = tuple(self._value(n, shape) for n, shape in zip(names, shapes, strict=True))
+        self._ops.append(
+            Op(
+                name=name,
+                kind=kind,
+                inputs=tuple(r.name for r in inputs),
+                outputs=tuple(names),
+                weights=tuple((role, held[role]) for role in rule.roles if role in held),
+                attributes=sorted_attributes(given),
+            )
+        )
+        return outputs
+
+    def op(
+        self,
+        kind: str,
+        *inputs: Ref,
+        name: str,
+        weights: Mapping[str, Weight] | None = None,
+        **attributes: Attribute,
+    ) -> Ref:
+        """`ops` of an operator with one output."""
+        (output,) = self.ops(kind, *inputs, name=name, weights=weights, **attributes)
+        return output
+
+    # ------------------------------------------------------------ operators with weights
+
+    def conv2d(
+        self,
+        x: Ref,
+        out_channels: int,
+        *,
+        name: str,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> Ref:
+        """A square convolution padded by `kernel_size // 2`: (C, H, W) -> (out, ceil(H / stride), ceil(W / stride))."""
+        shape = (out_channels, x.shape[0] // groups, kernel_size, kernel_size)
+        return self.op(
+            "conv2d",
+            x,
+            name=name,
+            weights=_weights(name, weight=shape, **({"bias": (out_channels,)} if bias else {})),
+            stride=(stride, stride),
+            padding=(kernel_size // 2,) * 2,
+            groups=groups,
+        )
+
+    def batch_norm(self, x: Ref, *, name: str) -> Ref:
+        """Batch normalisation of channels (Ioffe and Szegedy, 2015)."""
+        roles = ("weight", "bias", *_STATISTICS)
+        return self.op("batch_norm", x, name=name, weights=_weights(name, **dict.fromkeys(roles, (x.shape[0],))))
+
+    def linear(self, x: Ref, out_features: int, *, name: str, bias: bool = True) -> Ref:
+        """(..., features) -> (..., out)."""
+        shape = (out_features, x.shape[-1])
+        return self.op(
+            "linear", x, name=name, weights=_weights(name, weight=shape, **({"bias": (out_features,)} if bias else {}))
+        )
+
+    def flatten(self, x: Ref, *, name: str) -> Ref:
+        """All numbers of a sample in a row."""
+        size = 1
+        for n in x.shape:
+            size *= n
+        return self.op("reshape", x, name=name, shape=(size,))
+
+    # ------------------------------------------------------------ the end
+
+    def build(self, *outputs: Ref) -> OpGraph:
+        """The graph.
+
+        Raises:
+            GraphError: as `OpGraph`.
+        """
+        return OpGraph(
+            values=tuple(self._values),
+            ops=tuple(self._ops),
+            inputs=tuple(self._inputs),
+            outputs=tuple(r.name for r in outputs),
+        )
+
+    def _value(self, name: str, shape: tuple[int, ...]) -> Ref:
+        self._values.append(Value(name=name, shape=shape))
+        return Ref(name, shape)
+
+
+def _weights(path: str, **shapes: tuple[int, ...]) -> dict[str, Weight]:
+    return {
+        role: Weight(name=f"{path}.{role}", shape=shape, trained=role not in _STATISTICS)
+        for role, shape in shapes.items()
+    }

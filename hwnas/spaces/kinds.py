@@ -1,0 +1,108 @@
+"""Kinds of block: how a block becomes an operator graph.
+
+A kind of block is one `BlockKind`, in a module of its own, registered under `block_kinds`. Everything else follows
+from the graph: the module that trains, costs, quantization, file formats, drawings. This module knows blocks and
+graphs; no kind by name but those that change a tensor's precision, and neither torch nor spaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from hwnas import registry
+from hwnas.errors import GraphError, SpaceError, UnknownNameError
+from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.types import Block, Option
+
+_KEPT = 4096  # graphs of a large space's distinct blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockKind:
+    """One kind of block.
+
+    Attributes:
+        name: what keys of blocks begin with.
+        build: (block, all its attributes) -> its graph: one input of `block.in_shape`, one output of
+        `block.out_shape`. Operators
+            are named by the paths of their weights; the same operator has the same name in every variant of a block,
+            because variants share their weights by name.
+        required: attributes that every block of the kind has.
+        defaults: the others, with what they are where a block does not say so. A new attribute gets a default with
+        which the
+            graph stays what it was: keys leave out what is at its default, so tables stay valid.
+    """
+
+    name: str
+    build: Callable[[Block, Mapping[str, Option]], OpGraph]
+    required: tuple[str, ...] = ()
+    defaults: Mapping[str, Option] = field(default_factory=dict)
+
+    def attributes(self, block: Block) -> dict[str, Option]:
+        """All attributes of a block of this kind.
+
+        Raises:
+            SpaceError: one is missing or unknown.
+        """
+        given = dict(block.attributes)
+        known = (*self.required, *self.defaults)
+        wrong = [f"no attribute {name!r}" for name in self.required if name not in given]
+        wrong += [f"an unknown attribute {name!r}" for name in given if name not in known]
+        if wrong:
+            may = f", and may have {', '.join(self.defaults)}" if self.defaults else ""
+            raise SpaceError(
+                f"block {block.key!r} has {wrong[0]}; a {self.name!r} block has "
+                f"{', '.join(self.required) or 'no attribute'}{may}"
+            )
+        return {**self.defaults, **given}
+
+    def graph(self, block: Block) -> OpGraph:
+        """What a block of this kind computes.
+
+        Raises:
+            SpaceError: its attributes are wrong, or do not lead from its input's shape to its output's.
+        """
+        attributes = self.attributes(block)
+        try:
+            graph = self.build(block, attributes)
+        except GraphError as e:
+            raise SpaceError(f"block {block.key!r} makes no sense: {e}") from e
+        shapes = [tuple(graph.by_name[n].shape for n in names) for names in (graph.inputs, graph.outputs)]
+        if shapes != [(block.in_shape,), (block.out_shape,)]:
+            raise SpaceError(f"block {block.key!r} leads from {shapes[0]} to {shapes[1]}, which is not what it says")
+        return graph
+
+
+def kind_of(block: Block) -> BlockKind:
+    """The kind of a block.
+
+    Raises:
+        SpaceError: it is not registered; lists those that are.
+    """
+    try:
+        kind = registry.load("block_kinds", block.kind)
+    except UnknownNameError as e:
+        raise SpaceError(f"block {block.key!r}: {e}") from e
+    assert isinstance(kind, BlockKind)
+    return kind
+
+
+@lru_cache(maxsize=_KEPT)
+def block_graph(block: Block) -> OpGraph:
+    """What a block computes.
+
+    Raises:
+        SpaceError: its kind is not registered, or its attributes make no sense.
+    """
+    return kind_of(block).graph(block)
+
+
+def _conversion(block: Block, _: Mapping[str, Option]) -> OpGraph:
+    g = GraphBuilder()
+    return g.build(g.op(block.kind, g.input(block.in_shape), name=block.kind, precision=block.precision))
+
+
+QUANTIZE = BlockKind(name="quantize", build=_conversion)
+DEQUANTIZE = BlockKind(name="dequantize", build=_conversion)

@@ -1,0 +1,109 @@
+"""The kinds of block of MobileNet-like networks: first convolution, inverted residual, head.
+
+The only place that knows what is inside them. No torch, no choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, OpGraph, Ref
+from hwnas.spaces.kinds import BlockKind
+from hwnas.types import Block, Option
+
+ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hardswish", "silu": "silu"}  # option -> operator
+
+
+def activation(g: GraphBuilder, x: Ref, act: str, *, name: str) -> Ref:
+    """An activation by its option's name.
+
+    Raises:
+        SpaceError: it is unknown.
+    """
+    if act not in ACTIVATIONS:
+        raise SpaceError(f"unknown activation {act!r}; known: {', '.join(sorted(ACTIVATIONS))}")
+    return g.op(ACTIVATIONS[act], x, name=name)
+
+
+def conv_norm_act(
+    g: GraphBuilder,
+    x: Ref,
+    out_channels: int,
+    *,
+    name: str,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    act: str = "",
+) -> Ref:
+    """Convolution without bias, batch normalisation, and an activation if one is named."""
+    x = g.conv2d(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
+    x = g.batch_norm(x, name=f"{name}.bn")
+    return activation(g, x, act, name=f"{name}.act") if act else x
+
+
+def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
+    """Channel attention (Hu et al., 2018): pool, two 1x1 convolutions, a sigmoid gate."""
+    s = g.op("adaptive_avg_pool2d", x, name=f"{name}.pool", output_size=(1, 1))  # (C, H, W) -> (C, 1, 1)
+    s = g.op("relu", g.conv2d(s, squeezed, name=f"{name}.reduce", bias=True), name=f"{name}.act")
+    s = g.op("sigmoid", g.conv2d(s, x.shape[0], name=f"{name}.expand", bias=True), name=f"{name}.gate")
+    return g.op("mul", x, s, name=f"{name}.scaled")
+
+
+def _conv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    g = GraphBuilder()
+    y = conv_norm_act(
+        g,
+        g.input(block.in_shape),
+        block.out_shape[0],
+        kernel_size=int(attributes["kernel_size"]),
+        stride=int(attributes["stride"]),
+        act=str(attributes["activation"]),
+        name="conv",
+    )
+    return g.build(y)
+
+
+def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    """Expand, depthwise, squeeze-and-excite, project (Sandler et al., 2018; Howard et al., 2019).
+
+    `expand` is absent where hidden_channels equals the input's channels. The input is added to the output where
+    stride is 1 and both have as many channels.
+    """
+    hidden, stride, act = int(attributes["hidden_channels"]), int(attributes["stride"]), str(attributes["activation"])
+    g = GraphBuilder()
+    x = y = g.input(block.in_shape)
+    if hidden != block.in_shape[0]:
+        y = conv_norm_act(g, y, hidden, act=act, name="expand")
+    kernel_size = int(attributes["kernel_size"])
+    y = conv_norm_act(g, y, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act, name="depthwise")
+    if attributes["se_channels"]:
+        y = squeeze_excite(g, y, int(attributes["se_channels"]), name="se")
+    y = conv_norm_act(g, y, block.out_shape[0], name="project")
+    if stride == 1 and block.in_shape[0] == block.out_shape[0]:
+        y = g.op("add", x, y, name="sum")
+    return g.build(y)
+
+
+def _head(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    """1x1 convolution, global pool, an optional hidden layer, classifier."""
+    features, act = int(attributes["features"]), str(attributes["activation"])
+    g = GraphBuilder()
+    x = conv_norm_act(g, g.input(block.in_shape), int(attributes["hidden_channels"]), act=act, name="conv")
+    x = g.op("adaptive_avg_pool2d", x, name="pool", output_size=(1, 1))
+    x = g.flatten(x, name="flatten")
+    if features:
+        x = activation(g, g.linear(x, features, name="mix"), act, name="act")
+    x = g.op("dropout", x, name="dropout", p=0.0)
+    return g.build(g.linear(x, block.out_shape[0], name="classifier"))
+
+
+CONV = BlockKind(name="conv", build=_conv, required=("activation", "kernel_size"), defaults={"stride": 1})
+MBCONV = BlockKind(
+    name="mbconv",
+    build=_mbconv,
+    required=("activation", "hidden_channels", "kernel_size"),
+    defaults={"se_channels": 0, "stride": 1},
+)
+HEAD = BlockKind(name="head", build=_head, required=("activation", "hidden_channels"), defaults={"features": 0})

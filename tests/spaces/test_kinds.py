@@ -1,0 +1,77 @@
+"""Graphs of blocks against the modules and closed forms they replace."""
+
+import pytest
+
+from hwnas.cost import analytic
+from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, macs, parameters, peak_memory_bytes
+from hwnas.graph.costs import trained_activations
+from hwnas.registry import load
+from hwnas.spaces.kinds import BlockKind, block_graph
+from hwnas.types import Block
+
+ALL = [
+    b
+    for name in ("mobilenet-tiny", "mobilenet-v3-large", "test-tiny")
+    for b in load("spaces", name)().restrict(precisions=["fp32"]).distinct_blocks()
+]
+SOME = ALL[:: max(1, len(ALL) // 200)]
+
+
+@pytest.mark.parametrize("block", SOME, ids=lambda b: b.key)
+def test_costs_follow_from_the_graph(block: Block) -> None:
+    graph = block_graph(block)
+    assert macs(graph) == analytic.macs(block)
+    assert parameters(graph) == analytic.parameters(block)
+    assert peak_memory_bytes(graph) == analytic.peak_memory_bytes(block)
+    assert 4 * trained_activations(graph) == analytic.training_bytes(block)
+
+
+@pytest.mark.parametrize("block", SOME[::10], ids=lambda b: b.key)
+def test_weights_have_the_names_shapes_and_order_of_the_modules_parameters(block: Block) -> None:
+    pytest.importorskip("torch")
+    from hwnas.supernet.plain import build_block
+
+    expected = [(name, tuple(p.shape)) for name, p in build_block(block).named_parameters()]
+    assert [(w.name, w.shape) for w in block_graph(block).weights() if w.trained] == expected
+
+
+def mbconv(**attributes: int | str) -> Block:
+    return Block(
+        kind="mbconv",
+        in_shape=(8, 6, 6),
+        out_shape=(8, 6, 6),
+        precision="fp32",
+        attributes=tuple(sorted(attributes.items())),
+    )
+
+
+def test_attributes_at_their_defaults_may_be_left_out() -> None:
+    short = mbconv(activation="relu6", hidden_channels=24, kernel_size=3)
+    long = mbconv(activation="relu6", hidden_channels=24, kernel_size=3, se_channels=0, stride=1)
+    assert block_graph(short) == block_graph(long)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (mbconv(activation="relu6", hidden_channels=24), "no attribute 'kernel_size'; a 'mbconv' block has activation"),
+        (mbconv(activation="relu6", hidden_channels=24, kernel_size=3, depth=2), "an unknown attribute 'depth'"),
+        (mbconv(activation="odd", hidden_channels=24, kernel_size=3), "unknown activation 'odd'; known: hswish"),
+        (mbconv(activation="relu6", hidden_channels=24, kernel_size=3, stride=2), "which is not what it says"),
+        (Block(kind="odd", in_shape=(1,), out_shape=(1,), precision="fp32"), "odd.*known.*mbconv"),
+    ],
+)
+def test_a_block_that_makes_no_sense_is_refused(block: Block, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        block_graph(block)
+
+
+def test_a_kind_of_ones_own_is_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(block: Block, attributes: object) -> object:
+        g = GraphBuilder()
+        return g.build(g.conv2d(g.input(block.in_shape), block.out_shape[0], name="conv"))
+
+    mine = BlockKind(name="mine", build=build)  # type: ignore[arg-type]
+    monkeypatch.setattr("hwnas.spaces.kinds.kind_of", lambda block: mine)
+    assert macs(block_graph(Block(kind="mine", in_shape=(3, 4, 4), out_shape=(5, 4, 4), precision="fp32"))) == 15 * 16
