@@ -387,8 +387,8 @@ def _other_files() -> Iterator[Attack]:
 
 def readers() -> dict[str, Callable[[Path], object]]:
     """Kind of file -> what reads it."""
+    from hwnas.audit.audit_file import load_audit
     from hwnas.cost.table import LatencyTable
-    from hwnas.pipeline._audit_file import load_audit
     from hwnas.search.study_file import load_study
     from hwnas.supernet.checkpoint import load_checkpoint
 

@@ -67,7 +67,7 @@ class Readers:
 
     def __init__(self, run: Run) -> None:
         from hwnas.config import load_config
-        from hwnas.pipeline.workspace import Workspace
+        from hwnas.workspace import Workspace
 
         self.run = run
         self.config = load_config(run.folder)
@@ -80,7 +80,7 @@ class Readers:
     @property
     def work(self) -> Any:
         """A workspace that has read no file of the run yet."""
-        from hwnas.pipeline.workspace import Workspace
+        from hwnas.workspace import Workspace
 
         work = Workspace(self.part)
         work.__dict__.update(self._shared)
@@ -189,7 +189,7 @@ class Readers:
 
     def fleet(self, path: Path) -> tuple[Any, Sequence[str]]:
         from hwnas.errors import ConfigError
-        from hwnas.pipeline._fleet_record import FleetRecord
+        from hwnas.fleet.record import FleetRecord
 
         found = FleetRecord(self.config).to_json()
         if not found["rows"]:
@@ -197,7 +197,7 @@ class Readers:
         return found, ()
 
     def audit(self, path: Path) -> tuple[Any, Sequence[str]]:
-        from hwnas.pipeline.auditing import load_audit
+        from hwnas.audit.auditing import load_audit
 
         return load_audit(path), ()
 

@@ -45,8 +45,8 @@ def random_budgets(config: Config, n: int, *, seed: int) -> list[float]:
     """Latency limits in milliseconds, uniform between the smallest and largest upper bound among the study's trials."""
     import numpy as np
 
-    from hwnas.pipeline.workspace import Workspace
     from hwnas.search import load_study
+    from hwnas.workspace import Workspace
 
     upper = load_study(Workspace(config).study).upper["latency_ms"]
     rng = np.random.default_rng(seed)

@@ -49,8 +49,8 @@ _LIMIT_S = 300.0  # of a command
 def make_run(folder: Path) -> Run:
     """A run for two budgets, with an audit beside its tables."""
     from hwnas import pipeline
+    from hwnas.audit.auditing import audit
     from hwnas.config import Config
-    from hwnas.pipeline.auditing import audit
 
     changes = {
         **SMOKE,

@@ -70,8 +70,8 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> list[dict
 
     from hwnas.measure import Worker
     from hwnas.pipeline.verifying import VERDICT
-    from hwnas.pipeline.workspace import Workspace
     from hwnas.types import MeasurementFailure
+    from hwnas.workspace import Workspace
 
     work = Workspace(config)
     suffix, exporter = work.exporter.format, work.exporter

@@ -338,10 +338,10 @@ class _Checked(Exception):  # noqa: N818  (no error)
 @contextlib.contextmanager
 def checking_only() -> Iterator[None]:
     """Let every stage end once it has checked its configuration, and nothing be measured."""
-    from hwnas import pipeline
-    from hwnas.pipeline import auditing
+    from hwnas import fleet, pipeline
+    from hwnas.audit import auditing
     from hwnas.pipeline.memory import refuse_too_large
-    from hwnas.pipeline.workspace import Workspace, limit_threads
+    from hwnas.workspace import Workspace, limit_threads
 
     def stage(config: Any, *, console: Any) -> dict[str, Any]:
         parts = [config.part(name) for name in config.device.all]
@@ -360,6 +360,8 @@ def checking_only() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in ("run_all", "train", "profile", "search", "export", "report"):
             stack.enter_context(mock.patch.object(pipeline, name, stage))
+        for name in fleet.__all__:
+            stack.enter_context(mock.patch.object(fleet, name, stage))
         stack.enter_context(mock.patch.object(auditing, "Worker", measuring))
         yield
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hwnas._console import Console
     from hwnas.accuracy import SubnetEvaluator
     from hwnas.measure import Worker
-    from hwnas.pipeline.workspace import Workspace
+    from hwnas.workspace import Workspace
 
 PRECISIONS = ("fp32", "int8")
 _PART = 1000  # images in one call of the runtime
@@ -52,8 +52,8 @@ def compare(config: Config, n: int, *, samples: int | None, seed: int, console: 
 
     from hwnas.measure import Worker
     from hwnas.pipeline.searching import make_evaluator
-    from hwnas.pipeline.workspace import Workspace, limit_threads
     from hwnas.search import load_study
+    from hwnas.workspace import Workspace, limit_threads
 
     work = Workspace(config)
     limit_threads(config.train.threads)

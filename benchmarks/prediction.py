@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hwnas.cost import PredictionQuality
     from hwnas.measure import Worker
     from hwnas.pipeline.costs import Costs
-    from hwnas.pipeline.workspace import Workspace
+    from hwnas.workspace import Workspace
 
 PRECISIONS = ("fp32", "int8")
 _PASSES = 2
@@ -62,7 +62,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
     from hwnas import pipeline
     from hwnas.measure import Worker
     from hwnas.pipeline.costs import load_costs
-    from hwnas.pipeline.workspace import Workspace
+    from hwnas.workspace import Workspace
 
     pipeline.profile(config, console=console)
     work = Workspace(config)

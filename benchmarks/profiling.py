@@ -53,7 +53,7 @@ def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], d
     """Profile; the seconds spent in exporting and in measuring, and the stage's result."""
     from hwnas import pipeline
     from hwnas.measure import Worker
-    from hwnas.pipeline.workspace import Workspace
+    from hwnas.workspace import Workspace
 
     seconds: dict[str, float] = defaultdict(float)
     with (

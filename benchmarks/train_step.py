@@ -67,9 +67,9 @@ def compare(space_name: str, batch: int, *, rounds: int, threads: int | None) ->
     import torch
 
     from hwnas import registry
-    from hwnas.pipeline.workspace import limit_threads
     from hwnas.supernet.elastic import Supernet
     from hwnas.supernet.strategies import SandwichRule
+    from hwnas.workspace import limit_threads
 
     limit_threads(threads)
     space: Any = registry.load("spaces", space_name)()

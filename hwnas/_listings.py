@@ -13,10 +13,10 @@ from typing import Any
 from hwnas import registry
 from hwnas._places import quoted
 from hwnas.errors import ConfigError
-from hwnas.pipeline.describing import command_to_name_it, reached
+from hwnas.measure.connection import command_to_name_it, reached
+from hwnas.quantities import metric_name, quantity
 from hwnas.query import query
 from hwnas.report.choice import missing_error_text, preference_text
-from hwnas.report.quantities import metric_name, quantity
 from hwnas.search.study_file import load_study
 from hwnas.types import Device, Direction
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 
 from hwnas.foreign import printable
-from hwnas.report.quantities import NBSP, is_metric, metric_name, percent, quantity
+from hwnas.quantities import NBSP, is_metric, metric_name, percent, quantity
 
 _INDENT, _GAP = "  ", "  "
 _MINUS = "−"

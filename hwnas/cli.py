@@ -1,12 +1,12 @@
-"""One thin function per command: read what was given, call the pipeline, show the result.
+"""One thin function per command: read what was given, call the room that does it, show the result.
 
-Must never know anything but the pipeline, the configuration, the listings and the doctor; each is loaded when a
-command needs it, so that `hwnas --help`, `query`, `devices`, `spaces` and `doctor` load neither torch nor a runtime.
+Must never know anything but the rooms `pipeline`, `fleet`, `audit` and `describe`, the configuration, the listings and
+the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`, `spaces` and `doctor`
+load neither torch nor a runtime.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,10 +90,11 @@ def _configured(
 # ---------------------------------------------------------------- the whole way and its stages
 
 
-def _stage(name: str, subject: Config | Path, *, console: Console) -> None:
-    from hwnas import pipeline  # now that the configuration was found good: most stages load torch
+def _stage(name: str, config: Config, *, console: Console) -> None:
+    from hwnas import fleet, pipeline  # now that the configuration was found good: most stages load torch
 
-    result = getattr(pipeline, name)(subject, console=console)
+    room = fleet if config.is_fleet and hasattr(fleet, name) else pipeline  # all devices share one training
+    result = getattr(room, name)(config, console=console)
     console.result(result)
     if result.get("exit_status"):  # the result tells of failures too: of one device among several
         raise typer.Exit(result["exit_status"])
@@ -321,7 +322,7 @@ def devices_audit(
 ) -> None:
     """What a device does badly: measure operator choices, and say which to leave out."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.pipeline.auditing import audit
+        from hwnas.audit import audit
 
         console.result(audit(name, output=output or "", again=again, console=console))
 
@@ -365,7 +366,7 @@ def devices_new(
 ) -> None:
     """Describe a device of your own, from flags and by asking for the rest."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.pipeline.describing import Wishes, new_device
+        from hwnas.describe import Wishes, new_device
 
         wishes = Wishes(
             like=like,

@@ -91,6 +91,20 @@ class Config(Section):
         return self.device.names is not None or bool(self.budgets)
 
     @property
+    def single(self) -> Config:
+        """The configuration itself, if it is for one device and budget.
+
+        Raises:
+            ConfigError: it is for several.
+        """
+        if self.is_fleet:
+            raise ConfigError(
+                f"the run is for several devices or budgets, of {', '.join(self.device.all)}; "
+                "take one with `Config.part`, or the stages of hwnas.fleet"
+            )
+        return self
+
+    @property
     def whole(self) -> Config:
         """The run this is a part of: what is kept in its folder. A run that is no part is its own."""
         return self._whole or self

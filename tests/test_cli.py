@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from hwnas import pipeline
+from hwnas import audit, fleet, pipeline
 from hwnas._console import Console
 from hwnas.cli import app
 from hwnas.config import Config
@@ -61,7 +61,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         return stage
 
     for name in (*STAGES.values(), "verify"):
-        monkeypatch.setattr(pipeline, name, noting(name), raising=False)
+        monkeypatch.setattr(pipeline, name, noting(name))
+    for name in fleet.__all__:
+        monkeypatch.setattr(fleet, name, noting(f"fleet.{name}"))
     return made
 
 
@@ -113,6 +115,14 @@ def test_one_of_several_devices_is_chosen_by_name(command: str, calls: list[tupl
     config = calls[0][1]
     assert config.device.names == ("boards/pi.toml",)
     assert config.whole.device.names == ("cpu", "boards/pi.toml")
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_the_stages_of_several_devices_are_the_fleets_but_for_the_training(
+    command: str, calls: list[tuple[str, Any]]
+) -> None:
+    assert invoke(command, *TWO_DEVICES).exit_code == 0
+    assert [name for name, _ in calls] == ["train" if command == "train" else f"fleet.{STAGES[command]}"]
 
 
 def test_a_device_that_the_run_is_not_for_is_refused(calls: list[tuple[str, Any]]) -> None:
@@ -388,12 +398,10 @@ def test_a_new_device_is_asked_about_on_standard_error(tmp_path: Path) -> None:
 
 
 def test_an_audit_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hwnas.pipeline import auditing
-
-    def audit(device: str, *, output: str, again: bool, console: Console) -> dict[str, Any]:
+    def auditing(device: str, *, output: str, again: bool, console: Console) -> dict[str, Any]:
         return {"title": f"{device} {output} {again}", "rows": [("hswish", "leave out")]}
 
-    monkeypatch.setattr(auditing, "audit", audit)
+    monkeypatch.setattr(audit, "audit", auditing)
     result = invoke("devices", "audit", "cpu", "--output", "there", "--again")
     assert "cpu there True" in result.stdout
     assert "leave out" in result.stdout

@@ -23,10 +23,10 @@ from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, DataError, DivergenceError, MissingEntryError
 from hwnas.measure._child import Child
 from hwnas.pipeline.costs import table_path
-from hwnas.pipeline.workspace import Workspace
 from hwnas.search import load_study
 from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.testing.run import describe_fake_device, tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ONE_PRECISION, ReadConsole, contents, hwnas
 
 EVERY_STEP = {"train.checkpoint_every_s": 1e-9}

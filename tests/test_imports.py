@@ -21,7 +21,8 @@ _FOLDERS = {
 _RUNTIMES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino", "tensorrt", "tensorrt_rtx", "executorch")
 _PLUGINS = ("hwnas.devices", "hwnas.exporters", "hwnas.latency_tables")
 _FILES = ("hwnas.files", "tempfile", "shutil", "os", "io")
-_STAGES = ("hwnas.supernet", "hwnas.measure", "hwnas.cost", "hwnas.accuracy", "hwnas.search", "hwnas.pipeline")
+_JOINING = ("hwnas.workspace", "hwnas.pipeline", "hwnas.audit", "hwnas.fleet", "hwnas.describe")
+_STAGES = ("hwnas.supernet", "hwnas.measure", "hwnas.cost", "hwnas.accuracy", "hwnas.search", *_JOINING)
 
 # part -> what it must not import, itself or through other modules of ours
 NEVER: dict[str, tuple[str, ...]] = {
@@ -37,14 +38,20 @@ NEVER: dict[str, tuple[str, ...]] = {
     "hwnas.cost": ("torch", "hwnas.measure", "hwnas.supernet", *_PLUGINS, *_RUNTIMES),
     "hwnas.search": ("torch", "hwnas.cost", "hwnas.accuracy", "hwnas.supernet", *_PLUGINS, *_RUNTIMES),
     "hwnas.deployment": ("hwnas.supernet", "hwnas.cost", "hwnas.search", *_PLUGINS, *_RUNTIMES),
-    "hwnas.query": ("torch", "hwnas.supernet", "hwnas.pipeline", *_PLUGINS, *_RUNTIMES),
+    "hwnas.workspace": ("hwnas.accuracy", "hwnas.search", "hwnas.report", *_JOINING[1:], *_PLUGINS, *_RUNTIMES),
+    "hwnas.pipeline": ("hwnas.fleet", "hwnas.describe", *_PLUGINS, *_RUNTIMES),
+    "hwnas.audit": ("hwnas.pipeline", "hwnas.fleet", "hwnas.describe", "hwnas.search", "hwnas.accuracy", *_PLUGINS),
+    "hwnas.fleet": ("hwnas.describe", *_PLUGINS, *_RUNTIMES),
+    "hwnas.describe": ("torch", "hwnas.spaces", "hwnas.cost", "hwnas.search", *_JOINING[:4], *_PLUGINS, *_RUNTIMES),
+    "hwnas.query": ("torch", "hwnas.supernet", *_JOINING, *_PLUGINS, *_RUNTIMES),
     "hwnas.config": ("torch", "numpy", "hwnas.data", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),
     "hwnas.doctor": ("torch", "hwnas.spaces", *_STAGES, *_PLUGINS, *_RUNTIMES),
 }
 # what the command line is split into: how a command ends, what is typed behind options, paths as people write them
 CLI_PARTS = {"_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-CLI_KNOWS = {"pipeline", "config", "errors", "doctor", "_console", "_listings", "__version__", *CLI_PARTS}
+_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe"}
+CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "_listings", "__version__", *CLI_PARTS}
 
 
 def name_of(path: Path) -> str:
@@ -141,6 +148,12 @@ def test_the_command_line_knows_only_what_joins_the_parts() -> None:
     assert {name.split(".")[1] for name in ours} <= CLI_KNOWS
 
 
+def test_a_run_asks_the_audits_for_their_advice_only_and_a_fleet_for_nothing() -> None:
+    asked = {i for m in modules() if within(m, "hwnas.pipeline") for i in imports(m) if within(i, "hwnas.audit")}
+    assert asked == {"hwnas.audit", "hwnas.audit.advise"}
+    assert not [m for m in modules() if within(m, "hwnas.fleet") and any(within(i, "hwnas.audit") for i in imports(m))]
+
+
 @pytest.mark.parametrize("plugins", _PLUGINS)
 def test_the_core_asks_for_plug_ins_by_name_only(plugins: str) -> None:
     knowing = [m for m in modules() if not within(m, plugins) and any(within(i, plugins) for i in imports(m))]
@@ -174,6 +187,10 @@ LIGHT = (
     "hwnas.doctor",
     "hwnas.measure",
     "hwnas.pipeline",
+    "hwnas.audit",
+    "hwnas.describe",
+    "hwnas.fleet",
+    "hwnas.workspace",
     "hwnas.query",
     "hwnas.registry",
     "hwnas.search",

@@ -12,9 +12,9 @@ from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import ConfigError
 from hwnas.measure.agent import take_over
-from hwnas.pipeline.workspace import Workspace
 from hwnas.search.storage import open_storage
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
 CONDITIONS = Conditions(

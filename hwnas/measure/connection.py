@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from hwnas import registry
 from hwnas.errors import ConfigError
 from hwnas.foreign import as_written, printable, quoted
-from hwnas.types import Option
+from hwnas.types import Device, Option
 
 
 class Transport(Protocol):
@@ -23,11 +23,13 @@ class Transport(Protocol):
     Attributes:
         keys: the settings it has, beside those of every connection: name -> type.
         named_by: the setting that says which board it is: `host`, `serial`.
+        example: a value of that setting, for people.
         board: the board's name, for people.
     """
 
     keys: Mapping[str, type]
     named_by: str
+    example: str
     board: str
 
     def command(self, arguments: Sequence[str], *, timeout_s: float) -> list[str]:
@@ -126,9 +128,49 @@ def check_connection(options: Mapping[str, Option]) -> None:
     Raises:
         ConfigError, UnknownNameError: as for `open_connection`.
     """
+    key = naming_setting(options)
+    open_connection({key: _ANY_BOARD, **options} if key else options)
+
+
+def naming_setting(options: Mapping[str, Option]) -> str:
+    """The setting that says which board a connection leads to: `host`, `serial`; "" if its transport has none.
+
+    Raises:
+        UnknownNameError: there is no such transport; lists those there are.
+    """
     name = options.get("transport")
-    named_by = getattr(registry.load("transports", name), "named_by", "") if isinstance(name, str) else ""
-    open_connection({named_by: _ANY_BOARD, **options} if named_by else options)
+    return str(getattr(registry.load("transports", name), "named_by", "")) if isinstance(name, str) else ""
+
+
+def reached(device: Device) -> str:
+    """How a device is reached, for people: `this machine`, `ssh pi@board`, `ssh, host not set`."""
+    if not device.connection:
+        return "this machine"
+    transport, key = device.connection.get("transport", ""), naming_setting(device.connection)
+    if not key:
+        return str(transport)
+    place = device.connection.get(key)
+    return f"{transport} {place}" if place else f"{transport}, {key} not set"
+
+
+def command_to_name_it(device: Device) -> str:
+    """The command that describes the user's own board, "" if the description says where it is."""
+    key = naming_setting(device.connection)
+    if not key or device.connection.get(key):
+        return ""
+    example = getattr(registry.load("transports", str(device.connection["transport"])), "example", key.upper())
+    return f"hwnas devices new my-{device.name} --like {device.name} --{key} {example}"
+
+
+def check_board_is_named(device: Device) -> None:
+    """Refuse a description whose board nobody has named yet, as those that ship.
+
+    Raises:
+        ConfigError: it has a transport, and not where that leads to; names the command that sets it.
+    """
+    command = command_to_name_it(device)
+    if command:
+        raise ConfigError(f"device {device.name!r} is {reached(device)}; describe yours with: {command}")
 
 
 def where_to(options: Mapping[str, Option]) -> str:

@@ -20,9 +20,9 @@ from hwnas.pipeline.costs import (
     table_path,
 )
 from hwnas.pipeline.verifying import limit_problems, measure_latency, measured_values, shown_costs, source_of
-from hwnas.pipeline.workspace import Workspace
 from hwnas.query import Answer
 from hwnas.types import Artefact, Block
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn

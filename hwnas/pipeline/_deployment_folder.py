@@ -20,7 +20,7 @@ from hwnas.errors import ArtefactError, ConfigError
 
 if TYPE_CHECKING:
     from hwnas._console import Console
-    from hwnas.pipeline.workspace import Workspace
+    from hwnas.workspace import Workspace
 
 _NEW, _OLD = ".new", ".old"  # behind a deployment's name with a dot before it
 

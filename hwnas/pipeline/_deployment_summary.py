@@ -8,7 +8,7 @@ from typing import Any
 from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
 from hwnas.pipeline.verifying import MEASURED, shown_costs
-from hwnas.report.quantities import metric_name, percent, quantity
+from hwnas.quantities import metric_name, percent, quantity
 
 
 def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hwnas.cost.table import LatencyTable
 from hwnas.errors import TableError
 from hwnas.files import read_document, write_document
 from hwnas.integrity import digest
-from hwnas.pipeline.workspace import Workspace
+from hwnas.workspace import Workspace
 
 FILE = "last_used.json"
 SCHEMA = 1

@@ -18,9 +18,9 @@ from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
 from hwnas.pipeline.parity import compare, output_step
-from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import EXACT
 from hwnas.types import Array, Artefact
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator

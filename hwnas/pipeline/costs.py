@@ -26,9 +26,9 @@ from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableError
 from hwnas.files import sha256_file
 from hwnas.pipeline._last_used import LastUsed
-from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import is_quantized, offered_as
 from hwnas.types import Block, Device, IntArray, Limit
+from hwnas.workspace import Workspace
 
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 

@@ -19,17 +19,17 @@ from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder, heal_run, new_folder, take_place
 from hwnas.pipeline._deployment_summary import deployment_summary
-from hwnas.pipeline._description import Proven, describe
 from hwnas.pipeline._last_used import tell_changes
+from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline.costs import absolute_limits, load_costs
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
-from hwnas.pipeline.workspace import Workspace, limit_threads
+from hwnas.quantities import percent
 from hwnas.query import Answer, query
-from hwnas.report.quantities import percent
 from hwnas.scratch import scratch
 from hwnas.search import load_study
+from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
@@ -44,7 +44,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
         StudyError: there is no finished study.
         TableContextError: the device's tables were measured on another machine or runtime.
     """
-    work = Workspace(config)
+    work = Workspace(config.single)
     heal_run(work, console=console)
     tell_changes(work, console=console)
     costs = load_costs(work)

@@ -16,10 +16,10 @@ from hwnas.cost import kept
 from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs
-from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import simulated_as
 from hwnas.search import non_dominated
 from hwnas.types import Block, IntArray, Limit, Option
+from hwnas.workspace import Workspace
 
 NamedBlocks = tuple[tuple[str, Block], ...]
 

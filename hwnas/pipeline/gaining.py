@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
 from hwnas.pipeline.verifying import VERDICT
-from hwnas.pipeline.workspace import Workspace
 from hwnas.precisions import is_quantized
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn

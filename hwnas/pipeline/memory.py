@@ -13,7 +13,7 @@ from hwnas.config import TrainConfig
 from hwnas.cost.analytic import training_bytes
 from hwnas.data.memory import available_memory
 from hwnas.errors import ConfigError
-from hwnas.pipeline.workspace import Workspace
+from hwnas.workspace import Workspace
 
 
 def refuse_too_large(work: Workspace) -> None:

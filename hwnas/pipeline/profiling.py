@@ -15,6 +15,7 @@ import numpy as np
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas.audit import advise
 from hwnas.config import Config
 from hwnas.cost import PredictionQuality
 from hwnas.cost.energy import METRIC as ENERGY
@@ -22,8 +23,8 @@ from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.measure.connection import check_board_is_named
 from hwnas.pipeline._last_used import begin, keep_tables
-from hwnas.pipeline.auditing import advise
 from hwnas.pipeline.costs import (
     artefact_precision,
     load_costs,
@@ -32,12 +33,11 @@ from hwnas.pipeline.costs import (
     reference_precision,
     table_path,
 )
-from hwnas.pipeline.describing import check_reachable
 from hwnas.pipeline.training import refuse_other_run
-from hwnas.pipeline.workspace import Workspace
-from hwnas.report.quantities import count, percent, quantity
+from hwnas.quantities import count, percent, quantity
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
+from hwnas.workspace import Workspace
 
 _EXPORTED_AT_ONCE = 64  # files on disk at a time
 _NETWORK_SETTINGS = {"rounds": 61, "min_rounds": 15, "target_error": 0.006}  # longer: they are the yardstick
@@ -55,8 +55,8 @@ def profile(config: Config, *, console: Console) -> dict[str, Any]:
         ConfigError: the device is a board, and nobody said where it is.
         OSError: a table cannot be written; what was measured before is kept.
     """
-    work = Workspace(config)
-    check_reachable(work.device)
+    work = Workspace(config.single)
+    check_board_is_named(work.device)
     refuse_other_run(work)
     started = time.monotonic()
     with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:

@@ -16,10 +16,10 @@ from hwnas.errors import CheckpointError, ConfigError, StudyError
 from hwnas.files import write_whole
 from hwnas.pipeline._deployment_folder import deployments_in, heal_run
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
-from hwnas.pipeline.workspace import Workspace
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs, write_report
 from hwnas.search import Study, load_study
 from hwnas.types import Block
+from hwnas.workspace import Workspace
 
 
 def report(config: Config, *, console: Console) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
         ConfigError: the run has no such deployment.
         StudyError: it has no finished study.
     """
-    work = Workspace(config)
+    work = Workspace(config.single)
     heal_run(work, console=console)
     folders = [
         f for f in deployments_in(work.folder / "deployments") if Manifest.read(f).device.name == work.device.name

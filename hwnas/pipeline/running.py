@@ -1,4 +1,4 @@
-"""The whole way in one call, and the stages as they are called: for one device, or for all of a fleet."""
+"""The whole way in one call, for one device."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from typing import Any
 from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas.config import Config
-from hwnas.pipeline import deploying, fleet, profiling, reporting, searching
+from hwnas.pipeline import deploying, profiling, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
-from hwnas.pipeline.workspace import Workspace
-from hwnas.report.quantities import rounded_up
+from hwnas.quantities import rounded_up
+from hwnas.workspace import Workspace
 
 
 def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     """Train, profile, search, export, verify and report; each stage goes on from what it finds.
 
-    With several devices or budgets, what fails for one of them is in the result, with the `exit_status` of the first
-    failure.
-
     Raises:
         InfeasibleError: no network keeps the limits; found out before the training.
         HwnasError: a stage failed; the ones before it are kept.
     """
-    if config.is_fleet:
-        return fleet.run(config, console=console)
-    work = Workspace(config)
+    work = Workspace(config.single)
     refuse_other_run(work)
     refuse_too_large(work)
     seconds = {}
@@ -68,23 +63,3 @@ def _times(seconds: Mapping[str, float]) -> str:
     """`33 s: profile 20 s, train 5 s`, stages of less than a second left out."""
     parts = ", ".join(f"{name} {format_seconds(s)}" for name, s in seconds.items() if s >= 1)
     return f"{format_seconds(sum(seconds.values()))}{f': {parts}' if parts else ''}"
-
-
-def profile(config: Config, *, console: Console) -> dict[str, Any]:
-    """See `hwnas.pipeline.profiling.profile`; for each device of a fleet."""
-    return fleet.profile(config, console=console) if config.is_fleet else profiling.profile(config, console=console)
-
-
-def search(config: Config, *, console: Console) -> dict[str, Any]:
-    """See `hwnas.pipeline.searching.search`; for each device of a fleet."""
-    return fleet.search(config, console=console) if config.is_fleet else searching.search(config, console=console)
-
-
-def export(config: Config, *, console: Console) -> dict[str, Any]:
-    """See `hwnas.pipeline.deploying.export`; for each device and budget of a fleet."""
-    return fleet.export(config, console=console) if config.is_fleet else deploying.export(config, console=console)
-
-
-def report(config: Config, *, console: Console) -> dict[str, Any]:
-    """See `hwnas.pipeline.reporting.report`; for all deployments of a fleet, and its own page."""
-    return fleet.report(config, console=console) if config.is_fleet else reporting.report(config, console=console)

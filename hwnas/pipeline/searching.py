@@ -23,11 +23,11 @@ from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.training import refuse_other_run
-from hwnas.pipeline.workspace import Workspace, limit_threads
-from hwnas.report.quantities import metric_name, quantity, rounded_up
+from hwnas.quantities import metric_name, quantity, rounded_up
 from hwnas.search import Study, load_study, read_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Limit, Option
+from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
@@ -53,7 +53,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         TableError: the device was not profiled yet.
         CheckpointError: the supernet was not trained yet.
     """
-    work = Workspace(config)
+    work = Workspace(config.single)
     costs = load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive, torch included
     refuse_other_run(work)

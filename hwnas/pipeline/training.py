@@ -16,8 +16,8 @@ from hwnas.integrity import seal_document
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
-from hwnas.pipeline.workspace import Workspace, limit_threads
-from hwnas.report.quantities import count
+from hwnas.quantities import count
+from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer, TrainSettings

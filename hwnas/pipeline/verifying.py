@@ -15,7 +15,7 @@ from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.pipeline.parity import compare
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
-from hwnas.report.quantities import metric_name, quantity
+from hwnas.quantities import metric_name, quantity
 from hwnas.types import Artefact, MeasurementFailure, Runtime, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine

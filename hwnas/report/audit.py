@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hwnas.precisions import by_exactness, offered_as
+from hwnas.quantities import printable
 from hwnas.report._drawing import drawing_style
 from hwnas.report.palette import LIGHT, block_role
-from hwnas.report.quantities import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hwnas.report.quantities import difference, metric_name, quantity
+from hwnas.quantities import difference, metric_name, quantity
 
 if TYPE_CHECKING:
     from hwnas.query import Answer

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hwnas.deployment import ByClass, Mistake
-from hwnas.report.quantities import percent, printable
+from hwnas.quantities import percent, printable
 from hwnas.types import Array
 
 _MOST_CLASSES = 12  # of a whole matrix; of more the worst part is shown

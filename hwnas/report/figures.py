@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwnas.errors import StudyError
+from hwnas.quantities import Scale, printable, scale_of
 from hwnas.report._drawing import dots, drawing_style, log_axes, new_figure
 from hwnas.report.inputs import BlockShare, PredictionPoint
 from hwnas.report.palette import LIGHT, block_role
-from hwnas.report.quantities import Scale, printable, scale_of
 from hwnas.types import Direction, FloatArray
 
 if TYPE_CHECKING:

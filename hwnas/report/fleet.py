@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.report._drawing import drawing_style, new_figure
-from hwnas.report._template import render
-from hwnas.report.palette import DARK, DEVICE_ROLES, LIGHT
-from hwnas.report.quantities import (
+from hwnas.quantities import (
     count,
     exact_quantity,
     metric_name,
@@ -25,6 +22,9 @@ from hwnas.report.quantities import (
     rounded_up,
     wilson_interval,
 )
+from hwnas.report._drawing import drawing_style, new_figure
+from hwnas.report._template import render
+from hwnas.report.palette import DARK, DEVICE_ROLES, LIGHT
 from hwnas.report.svg import inline_svg
 from hwnas.types import FloatArray
 

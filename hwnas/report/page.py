@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from hwnas.files import write_whole
+from hwnas.quantities import count, digits, metric_name, percent, printable, quantity
 from hwnas.report import architecture, confusions, figures, tables
 from hwnas.report._template import render
 from hwnas.report.inputs import ReportInputs
 from hwnas.report.palette import DARK, LIGHT
-from hwnas.report.quantities import count, digits, metric_name, percent, printable, quantity
 from hwnas.report.svg import inline_svg
 from hwnas.types import Block
 

@@ -12,8 +12,8 @@ from typing import Any
 from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, Parity, TensorInfo
 from hwnas.precisions import EXACT, is_quantized
+from hwnas.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
 from hwnas.report.inputs import PredictionPoint, ReportInputs
-from hwnas.report.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
 from hwnas.types import Block, Direction
 
 _ESTIMATED = "estimated"

@@ -7,8 +7,7 @@ import pytest
 from hwnas import registry
 from hwnas.devices import device_names, load_device
 from hwnas.errors import ConfigError
-from hwnas.measure.connection import open_connection
-from hwnas.pipeline.describing import check_reachable, reached
+from hwnas.measure.connection import check_board_is_named, open_connection, reached
 from hwnas.types import Device
 
 DEVICES = [load_device(name) for name in device_names()]
@@ -44,12 +43,12 @@ def test_a_board_needs_to_be_told_where_it_is_and_nothing_else(device: Device) -
     assert key not in device.connection
     assert reached(device).endswith(f"{key} not set")
     with pytest.raises(ConfigError, match=f"hwnas devices new my-{device.name} --like {device.name} --{key}"):
-        check_reachable(device)
+        check_board_is_named(device)
     open_connection({**device.connection, key: "somewhere"})  # every other setting is one of the transport
 
 
 def test_a_device_of_this_machine_needs_no_telling() -> None:
-    check_reachable(load_device("cpu"))
+    check_board_is_named(load_device("cpu"))
 
 
 @pytest.mark.parametrize("device", [d for d in BOARDS if d.cores], ids=names)

@@ -9,8 +9,8 @@ from hwnas import pipeline
 from hwnas.cost.energy import METRIC
 from hwnas.cost.table import LatencyTable
 from hwnas.pipeline.costs import load_costs, table_path
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
 METERED = """schema = 1

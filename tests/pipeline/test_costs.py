@@ -23,9 +23,9 @@ from hwnas.pipeline.costs import (
     reachable_limits,
     table_path,
 )
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import tiny_config
 from hwnas.types import Block
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
 

@@ -17,12 +17,12 @@ from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError
 from hwnas.measure import Worker
 from hwnas.pipeline import _candidate, deploying, verifying
 from hwnas.pipeline._deployment_summary import gain_rows
-from hwnas.pipeline.workspace import Workspace
 from hwnas.query import query
 from hwnas.search import Study, load_study
 from hwnas.testing.fake import FakeRuntime
 from hwnas.testing.run import describe_fake_device
 from hwnas.types import Array, Artefact, Device, Option, Statistic
+from hwnas.workspace import Workspace
 from tests.runs import FinishedRun, ReadConsole, contents
 
 Measure = Callable[..., Statistic]

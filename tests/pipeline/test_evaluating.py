@@ -10,8 +10,8 @@ import pytest
 from hwnas.config import Config
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import Evaluations, NamedBlocks
-from hwnas.pipeline.workspace import Workspace
 from hwnas.types import IntArray
+from hwnas.workspace import Workspace
 
 NO_LIMITS: dict[str, float] = {}
 

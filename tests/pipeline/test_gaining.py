@@ -14,8 +14,8 @@ from hwnas.pipeline import gaining
 from hwnas.pipeline.costs import reference_path
 from hwnas.pipeline.gaining import precision_gain
 from hwnas.pipeline.searching import make_evaluator
-from hwnas.pipeline.workspace import Workspace
 from hwnas.types import Block
+from hwnas.workspace import Workspace
 
 
 def gain_of(

@@ -11,8 +11,8 @@ from hwnas.config import Config, load_config
 from hwnas.errors import TableError
 from hwnas.pipeline._last_used import FILE, LastUsed, begin, settings_of
 from hwnas.pipeline.costs import MIXED, load_costs, table_path
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 from tests.sealed import change_lines
 

@@ -10,8 +10,8 @@ from hwnas import pipeline
 from hwnas.errors import ConfigError
 from hwnas.pipeline import memory
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
 

@@ -15,9 +15,9 @@ from hwnas.deployment import Manifest
 from hwnas.errors import TableContextError
 from hwnas.pipeline.costs import MIXED, load_costs, table_path
 from hwnas.pipeline.verifying import verify
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Block
+from hwnas.workspace import Workspace
 from tests.runs import FinishedRun, ReadConsole
 
 OTHERS = {"float_type": "fp16", "vnni": False}

@@ -15,10 +15,10 @@ from hwnas.errors import ConfigError, TableContextError, TableError
 from hwnas.pipeline._candidate import Bench
 from hwnas.pipeline.costs import MIXED, largest_network, load_costs, precision_of, reference_path, table_path
 from hwnas.pipeline.profiling import sample_networks, timing
-from hwnas.pipeline.workspace import Workspace
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Option
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole, contents
 
 

@@ -14,9 +14,9 @@ from hwnas.deployment import Manifest
 from hwnas.errors import ConfigError
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.reporting import chosen_from, prediction_points
-from hwnas.pipeline.workspace import Workspace
 from hwnas.search import load_study
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import FinishedRun, ReadConsole
 
 

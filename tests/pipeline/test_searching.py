@@ -18,9 +18,9 @@ from hwnas.errors import InfeasibleError, TableError
 from hwnas.pipeline import searching
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.searching import study_name
-from hwnas.pipeline.workspace import Workspace
 from hwnas.search import Study, load_study, search
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
 

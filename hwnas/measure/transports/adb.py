@@ -33,6 +33,7 @@ class AdbTransport:
 
     keys: Mapping[str, type] = {"serial": str}
     named_by = "serial"
+    example = "SERIAL"
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.

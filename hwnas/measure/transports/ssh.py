@@ -75,6 +75,7 @@ class SshTransport:
     }
 
     named_by = "host"
+    example = "pi@board.local"
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.

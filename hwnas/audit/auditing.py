@@ -14,20 +14,20 @@ from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas.audit.advice import advice, suggestion, suggestion_lines
+from hwnas.audit.audit_file import AUDIT_FILE, Audit, load_audit, save_audit
+from hwnas.audit.cases import Case, case_groups
+from hwnas.audit.rules import Measured, judge
+from hwnas.audit.show import audit_result, draw_audit
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
 from hwnas.files import sha256_file
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
-from hwnas.pipeline._audit_advice import advice, suggestion, suggestion_lines
-from hwnas.pipeline._audit_cases import Case, case_groups
-from hwnas.pipeline._audit_file import AUDIT_FILE, Audit, load_audit, save_audit
-from hwnas.pipeline._audit_rules import Measured, judge
-from hwnas.pipeline._audit_show import audit_result, draw_audit
-from hwnas.pipeline.describing import check_reachable
-from hwnas.pipeline.workspace import Workspace
+from hwnas.measure.connection import check_board_is_named
 from hwnas.scratch import scratch
 from hwnas.types import PRECISIONS, Artefact, Device, MeasurementFailure, Statistic
+from hwnas.workspace import Workspace
 
 __all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
 
@@ -52,7 +52,7 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     """
     started = time.monotonic()
     work = Workspace(Config().replaced({"device.name": device}))
-    check_reachable(work.device)
+    check_board_is_named(work.device)
     folder = Path(output) if output else Path(_DEFAULT_FOLDER, work.device.name, AUDIT_FOLDER)
     work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
     with work.alone("auditing"), Worker(work.device) as worker:

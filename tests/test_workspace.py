@@ -13,8 +13,8 @@ import pytest
 from hwnas import pipeline
 from hwnas.config import Config, load_config
 from hwnas.errors import CheckpointError, ConfigError, SpaceError
-from hwnas.pipeline.workspace import Workspace, limit_threads
 from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace, limit_threads
 from tests.runs import ReadConsole, contents
 
 

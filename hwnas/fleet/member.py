@@ -31,13 +31,13 @@ from hwnas.errors import (
     TrainingError,
 )
 from hwnas.files import sha256_file
+from hwnas.fleet.record import FleetRecord
 from hwnas.pipeline import deploying, profiling, searching
-from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
-from hwnas.pipeline.workspace import Workspace
 from hwnas.report.fleet import FleetDevice, FleetRow, budget_text
 from hwnas.search import load_study
 from hwnas.types import IntArray, Limit, Option
+from hwnas.workspace import Workspace
 
 _OF_THE_RUN = (DataError, SpaceError, CheckpointError, TrainingError)  # no other device would fare better
 

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hwnas.audit.cases import BASE, WIDTH_SITES, WIDTHS, Case
 from hwnas.cost.analytic import macs
-from hwnas.pipeline._audit_cases import BASE, WIDTH_SITES, WIDTHS, Case
 from hwnas.precisions import is_quantized
 from hwnas.types import Option
 

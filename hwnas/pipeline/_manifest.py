@@ -17,10 +17,10 @@ from hwnas.files import sha256_file
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
 from hwnas.pipeline.gaining import precision_gain
-from hwnas.pipeline.workspace import Workspace
 from hwnas.query import Answer
 from hwnas.report.choice import preference_text
 from hwnas.types import Artefact, CompilesForBoard
+from hwnas.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

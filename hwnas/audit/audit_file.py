@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hwnas.audit.cases import Case
+from hwnas.audit.rules import Finding, Measured
 from hwnas.errors import TableError
 from hwnas.files import read_document, write_document
-from hwnas.pipeline._audit_cases import Case
-from hwnas.pipeline._audit_rules import Finding, Measured
 from hwnas.types import Block, Statistic
 
 SCHEMA = 2

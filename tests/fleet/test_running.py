@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwnas import pipeline
+from hwnas import fleet, pipeline
 from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest, check_files
 from hwnas.errors import CheckpointError, ConfigError, UnknownNameError
 from hwnas.files import read_document
+from hwnas.fleet.member import Member
+from hwnas.fleet.record import FleetRecord
 from hwnas.pipeline import deploying
-from hwnas.pipeline._fleet_member import Member
-from hwnas.pipeline._fleet_record import FleetRecord
-from hwnas.pipeline.workspace import Workspace
 from hwnas.search import load_study
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Option
+from hwnas.workspace import Workspace
 from tests.runs import ONE_PRECISION, ReadConsole, contents
 from tests.sealed import change_lines
 
@@ -60,7 +60,7 @@ class FleetRun:
 
 def run(config: Config) -> FleetRun:
     console = ReadConsole()
-    result = pipeline.run_all(config, console=console)
+    result = fleet.run_all(config, console=console)
     return FleetRun(config=config, result=result, said=console.said)
 
 
@@ -191,14 +191,14 @@ def test_a_fleet_of_one_device_finds_what_a_run_for_it_finds(profiled: Config, t
     board = profiled.device.all[0]
     shutil.copytree(profiled.output.folder, tmp_path / "alone")
     limit = {"limits.latency_fraction": 0.8, "budgets": None}
-    fleet = profiled.replaced({**limit, "device.names": [board]})
-    alone = fleet.replaced({"device.names": None, "device.name": board, "output.folder": str(tmp_path / "alone")})
-    (row,) = run(fleet).rows("board")
+    several = profiled.replaced({**limit, "device.names": [board]})
+    alone = several.replaced({"device.names": None, "device.name": board, "output.folder": str(tmp_path / "alone")})
+    (row,) = run(several).rows("board")
     single = pipeline.run_all(alone, console=ReadConsole())["manifest"]
-    one, other = load_study(Workspace(alone).study), load_study(Workspace(fleet.part(board)).study)
+    one, other = load_study(Workspace(alone).study), load_study(Workspace(several.part(board)).study)
     assert np.array_equal(one.encodings, other.encodings)
     assert one.values["accuracy"].tolist() == other.values["accuracy"].tolist()
-    assert Manifest.read(Path(fleet.output.folder) / row["deployment"]).architecture == single["architecture"]
+    assert Manifest.read(Path(several.output.folder) / row["deployment"]).architecture == single["architecture"]
 
 
 def test_several_budgets_of_one_device_leave_its_study_where_it_was(profiled: Config) -> None:
@@ -337,7 +337,7 @@ def test_a_budget_that_is_no_longer_asked_for_leaves_the_table(config: Config) -
 
 
 def test_profiling_gives_a_row_for_each_device(config: Config) -> None:
-    result = pipeline.profile(config, console=ReadConsole())
+    result = fleet.profile(config, console=ReadConsole())
     assert [row[0] for row in result["rows"]] == list(DEVICES)
     assert result["exit_status"] == 1
     assert [row[-1] == "failed" for row in result["rows"]] == [False, True, False]
@@ -346,13 +346,13 @@ def test_profiling_gives_a_row_for_each_device(config: Config) -> None:
 
 
 def test_searching_gives_the_studies_by_device(config: Config) -> None:
-    result = pipeline.search(config, console=ReadConsole())
+    result = fleet.search(config, console=ReadConsole())
     assert set(result["studies"]) == {"board", "server"}
     assert [row[0] for row in result["rows"]] == list(DEVICES)
 
 
 def test_exporting_without_a_study_says_what_makes_one(profiled: Config) -> None:
-    result = pipeline.export(profiled, console=ReadConsole())
+    result = fleet.export(profiled, console=ReadConsole())
     assert result["exit_status"] == 2
     assert "`hwnas search` writes one" in str(result["notes"])
 
@@ -360,7 +360,7 @@ def test_exporting_without_a_study_says_what_makes_one(profiled: Config) -> None
 def test_exporting_without_a_supernet_ends_with_what_makes_one(config: Config) -> None:
     Workspace(config).checkpoint.unlink()
     with pytest.raises(CheckpointError, match="hwnas train"):
-        pipeline.export(config, console=ReadConsole())
+        fleet.export(config, console=ReadConsole())
 
 
 def test_training_is_the_same_for_one_device_or_several(config: Config) -> None:
@@ -372,7 +372,7 @@ def test_training_is_the_same_for_one_device_or_several(config: Config) -> None:
 
 
 def test_other_limits_are_exported_for_every_device_beside_the_configured(config: Config, made: FleetRun) -> None:
-    result = pipeline.export(config.with_limits({"latency_fraction": 0.9}), console=ReadConsole())
+    result = fleet.export(config.with_limits({"latency_fraction": 0.9}), console=ReadConsole())
     assert [row[0] for row in result["rows"]] == list(DEVICES)
     kept = json.loads((Path(config.output.folder) / "fleet.json").read_text())["rows"]
     assert len(kept) == len(made.result["fleet"]["rows"]) + len(DEVICES)
@@ -384,13 +384,13 @@ def test_reporting_writes_all_pages_again(config: Config, made: FleetRun) -> Non
     assert len(pages) == 5
     for page in pages:
         page.unlink()
-    pipeline.report(config, console=ReadConsole())
+    fleet.report(config, console=ReadConsole())
     assert all(page.is_file() for page in pages)
 
 
 def test_a_report_on_nothing_says_what_makes_something(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="hwnas run"):
-        pipeline.report(fleet_config(tmp_path), console=ReadConsole())
+        fleet.report(fleet_config(tmp_path), console=ReadConsole())
 
 
 # ---------------------------------------------------------------- what ends the run
@@ -399,14 +399,14 @@ def test_a_report_on_nothing_says_what_makes_something(tmp_path: Path) -> None:
 def test_a_device_nobody_described_is_wrong_input_before_any_work(tmp_path: Path) -> None:
     config = fleet_config(tmp_path).replaced({"device.names": ["fake", "phone"], "budgets": None})
     with pytest.raises(UnknownNameError, match="'phone'"):
-        pipeline.run_all(config, console=ReadConsole())
+        fleet.run_all(config, console=ReadConsole())
     assert not (tmp_path / "run").exists()
 
 
 def test_the_supernet_of_another_run_ends_it_for_all(config: Config) -> None:
     before = contents(Path(config.output.folder))
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        pipeline.run_all(config.replaced({"train.steps": 11}), console=ReadConsole())
+        fleet.run_all(config.replaced({"train.steps": 11}), console=ReadConsole())
     assert contents(Path(config.output.folder)) == before
 
 
@@ -425,7 +425,7 @@ def test_a_damaged_record_says_what_to_do(config: Config) -> None:
         assert damaged != whole
         record.write_text(damaged)
         with pytest.raises(ConfigError, match=r"fleet\.json is damaged .*delete it"):
-            pipeline.report(config, console=ReadConsole())
+            fleet.report(config, console=ReadConsole())
 
 
 def test_a_record_without_a_checksum_is_read(config: Config) -> None:

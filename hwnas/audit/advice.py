@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
+from hwnas.audit.audit_file import Audit
+from hwnas.audit.cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE, KERNEL_SIZES
+from hwnas.audit.rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.config import Config
 from hwnas.errors import ConfigError
-from hwnas.pipeline._audit_cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE, KERNEL_SIZES
-from hwnas.pipeline._audit_file import Audit
-from hwnas.pipeline._audit_rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.precisions import is_quantized, offered_as
 from hwnas.spaces.presets import CHANNEL_DIVISOR
 

@@ -15,14 +15,14 @@ from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.errors import ConfigError, HwnasError
+from hwnas.fleet.member import Budget, Member
+from hwnas.fleet.record import FleetRecord
 from hwnas.pipeline import reporting
-from hwnas.pipeline._fleet_member import Budget, Member
-from hwnas.pipeline._fleet_record import FleetRecord
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
-from hwnas.pipeline.workspace import Workspace
+from hwnas.quantities import compared, percent, quantity, rounded_up
 from hwnas.report.fleet import FleetRow, budget_text, budget_values
-from hwnas.report.quantities import compared, percent, quantity, rounded_up
+from hwnas.workspace import Workspace
 
 
 def _members(config: Config, console: Console) -> list[Member]:
@@ -33,7 +33,7 @@ def _members(config: Config, console: Console) -> list[Member]:
 # ---------------------------------------------------------------- the stages
 
 
-def run(config: Config, *, console: Console) -> dict[str, Any]:
+def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     """Profile every device, train once, then search and export for every device; ends with one table and one picture.
 
     Raises:

@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 
 from hwnas import registry
+from hwnas.audit.audit_file import save_audit
+from hwnas.audit.auditing import Audit, advice, advise, audit, find_audit, load_audit, suggestion, suggestion_lines
+from hwnas.audit.cases import SITES, WIDTHS, Case, case_groups
+from hwnas.audit.rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
 from hwnas.config import Config
 from hwnas.cost.analytic import macs
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
 from hwnas.files import read_document
-from hwnas.pipeline._audit_cases import SITES, WIDTHS, Case, case_groups
-from hwnas.pipeline._audit_file import save_audit
-from hwnas.pipeline._audit_rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
-from hwnas.pipeline.auditing import Audit, advice, advise, audit, find_audit, load_audit, suggestion, suggestion_lines
-from hwnas.pipeline.workspace import Workspace
 from hwnas.spaces import CategoricalSpace
 from hwnas.testing.fake import fake_device
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import PRECISIONS, Artefact, Block, Exporter
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 from tests.sealed import change_lines
 

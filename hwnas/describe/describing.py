@@ -17,9 +17,10 @@ from typing import Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted, user_path
+from hwnas.describe.description_file import OPTION_NOTES, check_connection, check_file, to_toml
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
-from hwnas.pipeline._description_file import OPTION_NOTES, check_connection, check_file, to_toml
+from hwnas.measure.connection import reached
 from hwnas.types import PRECISIONS, Device, Option
 
 Ask = Callable[[str, str], str]  # (question, default) -> answer; an empty answer leaves the value out
@@ -149,38 +150,6 @@ def new_device(
         "path": str(path),
         "device": path.stem,
     }
-
-
-def reached(device: Device) -> str:
-    """How a device is reached, for people: `this machine`, `ssh pi@board`, `ssh, host not set`."""
-    transport = str(device.connection.get("transport", ""))
-    if not transport:
-        return "this machine"
-    key = _KEY_OF.get(transport)
-    if key is None:
-        return transport
-    place = device.connection.get(key)
-    return f"{transport} {place}" if place else f"{transport}, {key} not set"
-
-
-def command_to_name_it(device: Device) -> str:
-    """The command that describes the user's own board, "" if the description says where it is."""
-    key = _KEY_OF.get(str(device.connection.get("transport", "")))
-    if key is None or device.connection.get(key):
-        return ""
-    example = "pi@board.local" if key == "host" else "SERIAL"
-    return f"hwnas devices new my-{device.name} --like {device.name} --{key} {example}"
-
-
-def check_reachable(device: Device) -> None:
-    """Refuse a description whose board nobody has named yet, as those that ship.
-
-    Raises:
-        ConfigError: it has a transport, and not where that leads to; names the command that sets it.
-    """
-    command = command_to_name_it(device)
-    if command:
-        raise ConfigError(f"device {device.name!r} is {reached(device)}; describe yours with: {command}")
 
 
 # ---------------------------------------------------------------- what to write

@@ -15,10 +15,10 @@ import numpy as np
 from hwnas.config import Config, device_name
 from hwnas.errors import ConfigError, StudyError
 from hwnas.files import read_document, write_document, write_whole
-from hwnas.pipeline.workspace import Workspace
 from hwnas.report.figures import front_rows
 from hwnas.report.fleet import DeviceFront, FleetDevice, FleetInputs, FleetRow, fleet_figure, render_fleet
 from hwnas.search import load_study
+from hwnas.workspace import Workspace
 
 SCHEMA = 2
 _UNSEALED_SCHEMA = 1  # without a checksum

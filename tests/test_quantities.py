@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwnas.quantities import NBSP, compared, digits, metric_name, printable, quantity, scale_of, wilson_interval
 from hwnas.report.palette import DARK, LIGHT, TEXT_ROLES
-from hwnas.report.quantities import NBSP, compared, digits, metric_name, printable, quantity, scale_of, wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwnas.audit.advice import suggestion, suggestion_lines
+from hwnas.audit.audit_file import Audit
+from hwnas.audit.rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
 from hwnas.files import write_whole
-from hwnas.pipeline._audit_advice import suggestion, suggestion_lines
-from hwnas.pipeline._audit_file import Audit
-from hwnas.pipeline._audit_rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
-from hwnas.report.quantities import count
+from hwnas.quantities import count
 from hwnas.types import Option
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hwnas.describe.describing import Wishes, new_device
 from hwnas.devices import load_device
 from hwnas.errors import ConfigError, HwnasError, UnknownNameError
-from hwnas.pipeline.describing import Wishes, new_device
 from hwnas.types import Device
 from tests.runs import ReadConsole
 

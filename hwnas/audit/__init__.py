@@ -1,0 +1,9 @@
+"""What a device does badly, measured by changing one choice of a block at a time, and what that means for a run.
+
+Knows devices, blocks and a run's folder; never the stages of a run, a fleet, or torch.
+"""
+
+from hwnas.audit.audit_file import Audit, load_audit
+from hwnas.audit.auditing import advise, audit, find_audit
+
+__all__ = ["Audit", "advise", "audit", "find_audit", "load_audit"]
