@@ -1,7 +1,7 @@
 """TensorRT: builds engines from ONNX files, loads, runs and times them on a GPU, or checks them where there is none.
 
 Both TensorRT and TensorRT-RTX do. What an engine of a GPU that is not there consists of is known after building it
-(option `target`, or `check_build`): which kernels there are and on which types they compute; not how long they take.
+(option `target`): which kernels there are and on which types they compute; not how long they take.
 
 Building has been tried with TensorRT-RTX on machines without a GPU. Nothing here that executes an engine has run on
 a GPU yet: it is tried on a made-up driver and a made-up TensorRT (`tests/devices/made_up_tensorrt.py`).
@@ -167,27 +167,6 @@ class CheckedEngine:
 
     def __exit__(self, *exc: object) -> None:
         pass
-
-
-def check_build(artefact: Artefact, *, target: str, float_type: str = "fp32") -> Engine:
-    """Build a file's engine for a GPU that is not there, to see whether TensorRT takes it and what it makes of it.
-
-    Args:
-        artefact: of format `tensorrt-onnx`.
-        target: a compute capability, such as `sm_86`.
-        float_type: what float layers compute in: fp32, tf32 or fp16.
-
-    Returns:
-        The engine; its `layers` say which kernels compute on which types.
-
-    Raises:
-        ArtefactError, MeasurementError, ConfigError, MissingPackageError: as `TensorRtRuntime.load`.
-    """
-    options = {"target": target, "float_type": float_type}
-    device = Device(name=f"{target}, not present", runtime=TensorRtRuntime.name, options=options)
-    with TensorRtRuntime().load(artefact, device) as session:
-        assert isinstance(session, CheckedEngine)  # a target never runs
-        return session.engine
 
 
 def _settings(options: Mapping[str, Option], *, gpu: str = "") -> BuildSettings:

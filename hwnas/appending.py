@@ -42,23 +42,6 @@ def complete_lines(path: Path, *, start: int = 0) -> list[bytes]:
     return data.split(b"\n")[:-1]  # what follows the last newline is cut short, or empty
 
 
-def append_lines(path: Path, lines: Sequence[str], *, first_line: str = "") -> None:
-    """Append lines under the file's lock and sync them: all of them, or none.
-
-    Args:
-        path: created if `first_line` is given.
-        lines: each with its newline.
-        first_line: written before them if the file has no complete line yet.
-
-    Raises:
-        ConfigError: the file is a symbolic link, or none of our own.
-        OSError: the disk is full or the file cannot be written; it holds what it held before.
-    """
-    with _locked(path, create=bool(first_line)) as fd:
-        size = _cut_tail(fd)
-        _append(fd, size, "".join([first_line if size == 0 else "", *lines]).encode())
-
-
 # ---------------------------------------------------------------- sealed lines
 
 

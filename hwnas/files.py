@@ -126,11 +126,6 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
 def write_document(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON document with its checksum, indented and whole; `read_document` notices if a byte of it changes.
 

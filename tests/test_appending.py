@@ -11,29 +11,27 @@ from pathlib import Path
 import pytest
 
 from hwnas import appending
-from hwnas.appending import append_lines, append_sealed, complete_lines, read_sealed, repair_sealed
+from hwnas.appending import append_sealed, complete_lines, read_sealed, repair_sealed
 from hwnas.errors import ConfigError, IntegrityError
 
 
 def test_the_first_line_is_written_once(tmp_path: Path) -> None:
     path = tmp_path / "new" / "lines.jsonl"
-    for line in ("1\n", "2\n"):
-        append_lines(path, [line], first_line="head\n")
-    assert complete_lines(path) == [b"head", b"1", b"2"]
+    for n in (1, 2):
+        append_sealed(path, [{"n": n}], first={"kind": "head"})
+    assert [e.get("n", "head") for e in read_sealed(path)] == ["head", 1, 2]
 
 
 def test_a_file_that_is_not_there_is_not_made_without_a_first_line(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        append_lines(tmp_path / "lines.jsonl", ["1\n"])
+        append_sealed(tmp_path / "lines.jsonl", [{"n": 1}])
 
 
 @pytest.mark.parametrize("tail", [b"half", b"half" * 5000])
-def test_a_last_line_without_its_end_is_not_read_and_cut_off(tail: bytes, tmp_path: Path) -> None:
+def test_a_last_line_without_its_end_is_not_read(tail: bytes, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b"head\n1\n" + tail)
     assert complete_lines(path) == [b"head", b"1"]
-    append_lines(path, ["2\n"])
-    assert path.read_bytes() == b"head\n1\n2\n"
 
 
 def test_reading_goes_on_from_where_it_was(tmp_path: Path) -> None:
@@ -44,7 +42,8 @@ def test_reading_goes_on_from_where_it_was(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lines.jsonl"
-    path.write_bytes(b"head\n")
+    append_sealed(path, [], first={"kind": "head"})
+    before = path.read_bytes()
 
     def half_then_full(fd: int, data: bytes) -> None:
         os.write(fd, data[: len(data) // 2])
@@ -52,8 +51,8 @@ def test_a_disk_that_fills_up_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(appending, "_write", half_then_full)
     with pytest.raises(OSError, match="No space"):
-        append_lines(path, ["a long line\n"])
-    assert path.read_bytes() == b"head\n"
+        append_sealed(path, [{"text": "a long line"}])
+    assert path.read_bytes() == before
 
 
 # ---------------------------------------------------------------- sealed lines
@@ -162,12 +161,10 @@ def test_many_processes_append_sealed_lines_and_none_is_lost(tmp_path: Path) -> 
     assert sorted((e["who"], e["i"]) for e in found) == sorted((str(n), i) for n in range(3) for i in range(50))
 
 
-@pytest.mark.parametrize("append", [append_lines, append_sealed], ids=["lines", "sealed"])
-def test_what_a_link_points_to_is_not_touched(append: Callable[..., None], tmp_path: Path) -> None:
+def test_what_a_link_points_to_is_not_touched(tmp_path: Path) -> None:
     theirs, path = tmp_path / "token", tmp_path / "ours.jsonl"
     theirs.write_bytes(b"a secret without a newline")
     path.symlink_to(theirs)
-    first = {"first_line": "head\n"} if append is append_lines else {"first": {"kind": "head"}}
     with pytest.raises(ConfigError, match="symbolic link"):
-        append(path, [], **first)
+        append_sealed(path, [], first={"kind": "head"})
     assert theirs.read_bytes() == b"a secret without a newline"

@@ -73,11 +73,6 @@ class Finding:
     verdict: str
     reason: str
 
-    @property
-    def mean_excess(self) -> float | None:
-        """Geometric mean over the sites; None if nothing could be measured."""
-        return _mean(self.excess.values())
-
 
 def judge(measured: Sequence[Measured], *, precisions: Sequence[str]) -> tuple[Finding, ...]:
     """All findings, the precision's first, then option by option.

@@ -124,13 +124,6 @@ class SlotTable:
     offset: float = 0.0
     canonical: Callable[[IntArray], IntArray] = np.asarray
 
-    @classmethod
-    def from_space(
-        cls, space: SearchSpace, cost: Callable[[Block], float], *, combine: Combine = "sum", offset: float = 0.0
-    ) -> SlotTable:
-        """The table of one cost; for several costs, `SlotBlocks.of(space)` once and its `table`."""
-        return SlotBlocks.of(space).table(cost, combine=combine, offset=offset)
-
     def evaluate(self, encodings: IntArray) -> FloatArray:
         """The cost of N architectures.
 

@@ -79,23 +79,18 @@ class LatencyTable:
             raise TableContextError(str(path), differences)
         return cls(path, file.context, file)
 
-    def append_block(self, key: str, result: Statistic | MeasurementFailure, *, size_bytes: int | None = None) -> None:
-        """Add one block's result to the file, then to the table.
-
-        Args:
-            key: of the block.
-            result: its time in milliseconds, or why there is none.
-            size_bytes: of its artefact.
-
-        Raises:
-            OSError: it could not be written; file and table are as before.
-        """
-        self._append([BlockEntry(block=key, result=result, size_bytes=size_bytes)])
-
     def append_blocks(
         self, results: Mapping[str, Statistic | MeasurementFailure], *, sizes: Mapping[str, int] | None = None
     ) -> None:
-        """Add several blocks with one sync to disk, all or none; otherwise as `append_block`."""
+        """Add the results of blocks to the file with one sync, all or none, then to the table.
+
+        Args:
+            results: block key -> its time in milliseconds, or why there is none.
+            sizes: block key -> bytes of its artefact, where known; kept in the file alone.
+
+        Raises:
+            OSError: they could not be written; file and table are as before.
+        """
         sizes = sizes or {}
         self._append([BlockEntry(block=k, result=r, size_bytes=sizes.get(k)) for k, r in results.items()])
 
@@ -116,11 +111,6 @@ class LatencyTable:
     def statistics(self) -> Mapping[str, Statistic]:
         """Block key -> its statistic."""
         return MappingProxyType(self._statistics)
-
-    @property
-    def sizes_bytes(self) -> Mapping[str, int]:
-        """Block key -> size of its artefact, where known."""
-        return MappingProxyType(self._sizes_bytes)
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -180,7 +170,6 @@ class LatencyTable:
         self.is_sealed = file.is_sealed
         self._latency_ms: dict[str, float] = {}
         self._statistics: dict[str, Statistic] = {}
-        self._sizes_bytes: dict[str, int] = {}
         self._failures: dict[str, str] = {}
         self._networks: list[NetworkEntry] = []
         self.n_entries = 0
@@ -192,15 +181,13 @@ class LatencyTable:
         if isinstance(entry, NetworkEntry):
             self._networks.append(entry)
             return
-        for earlier in (self._latency_ms, self._statistics, self._sizes_bytes, self._failures):
+        for earlier in (self._latency_ms, self._statistics, self._failures):
             earlier.pop(entry.block, None)
         if isinstance(entry.result, MeasurementFailure):
             self._failures[entry.block] = entry.result.reason
             return
         self._statistics[entry.block] = entry.result
         self._latency_ms[entry.block] = entry.result.fastest
-        if entry.size_bytes is not None:
-            self._sizes_bytes[entry.block] = entry.size_bytes
 
 
 def repair_table(path: Path) -> tuple[str, ...]:

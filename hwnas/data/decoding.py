@@ -14,9 +14,9 @@ import io
 import math
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -76,32 +76,8 @@ class DecodingRule:
                 raise DataError(f"decoding: the range {low:g}..{high:g} is not of two numbers that grow")
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the inverse of `from_dict`."""
+        """For JSON."""
         return asdict(self) | {"value_range": None if self.value_range is None else list(self.value_range)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DecodingRule:
-        """What `to_dict` gave.
-
-        Raises:
-            DataError: a field is missing, unknown, or of another type.
-        """
-        names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            odd = ", ".join(sorted(set(values) ^ names))
-            raise DataError(f"decoding: {odd} is missing or unknown; the fields are {', '.join(sorted(names))}")
-        try:
-            span, size = values["value_range"], values["size"]
-            return cls(
-                channels=int(values["channels"]),
-                ground=str(values["ground"]),
-                value_range=None if span is None else (float(span[0]), float(span[1])),
-                size=None if size is None else int(size),
-            )
-        except (TypeError, ValueError, IndexError) as e:
-            if isinstance(e, DataError):
-                raise
-            raise DataError(f"decoding cannot be read: {e}") from e
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

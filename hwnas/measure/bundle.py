@@ -75,11 +75,6 @@ def agent_bytes() -> bytes:
     return archive.getvalue()
 
 
-def agent_modules() -> tuple[str, ...]:
-    """Names of the modules in the agent, sorted. Packages are among them; most have an empty `__init__` there."""
-    return tuple(sorted(_modules()))
-
-
 def _sources() -> dict[str, str]:
     """Path in the archive -> source."""
     sources: dict[str, str] = {}

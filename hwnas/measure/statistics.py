@@ -13,14 +13,11 @@ own state of the machine, so that entries measured on different days can be adde
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from hwnas.types import FloatArray, Statistic
 
 _MAD_TO_SIGMA = 1.4826  # median absolute deviation -> standard deviation, of a normal distribution
-_MEDIAN_TO_MEAN_ERROR = 1.2533  # the median's standard error over the mean's, sqrt(pi / 2)
 
 
 def robust_cv(samples: FloatArray) -> float:
@@ -31,15 +28,6 @@ def robust_cv(samples: FloatArray) -> float:
     """
     center = float(np.median(samples))
     return _MAD_TO_SIGMA * float(np.median(np.abs(samples - center))) / center
-
-
-def median_error(samples: FloatArray) -> float:
-    """Relative standard error of the median of these samples, from their robust spread.
-
-    Args:
-        samples: (R,) positive, R >= 1.
-    """
-    return _MEDIAN_TO_MEAN_ERROR * robust_cv(samples) / math.sqrt(len(samples))
 
 
 def running_median(values: FloatArray, *, half_width: int) -> FloatArray:

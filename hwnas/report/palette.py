@@ -61,7 +61,6 @@ DARK = MappingProxyType(
     }
 )
 DEVICE_ROLES = tuple(role for role in LIGHT if role.startswith("device"))  # after Okabe & Ito (2008)
-TEXT_ROLES = ("ink", "muted", "int8", "fp32", "conversion", "chosen", "good", "bad")  # these must be readable
 
 
 def block_role(kind: str, precision: str) -> str:

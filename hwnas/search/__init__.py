@@ -1,6 +1,6 @@
 """Finds the networks of a space that trade metrics best within limits; needs Optuna only to run."""
 
-from hwnas.search.archive import hypervolume, non_dominated, rank
+from hwnas.search.archive import hypervolume, non_dominated
 from hwnas.search.loop import read_study, search
 from hwnas.search.problem import ClosedForm, Problem
 from hwnas.search.study import FailedTrial, Study, Trial
@@ -15,7 +15,6 @@ __all__ = [
     "hypervolume",
     "load_study",
     "non_dominated",
-    "rank",
     "read_study",
     "search",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hwnas.search.problem import BoolArray
-from hwnas.types import Direction, FloatArray, IntArray
+from hwnas.types import Direction, FloatArray
 
 
 def oriented(values: Mapping[str, FloatArray], directions: Mapping[str, Direction]) -> FloatArray:
@@ -53,26 +53,6 @@ def _front_of_sorted(points: FloatArray) -> BoolArray:
             later = np.flatnonzero(alive[i + 1 :]) + i + 1
             alive[later] = (points[later] < points[i]).any(axis=1)
     return alive
-
-
-def rank(points: FloatArray) -> IntArray:
-    """Non-dominated sorting (Deb et al., 2002, section III.A): 0 for the front, 1 for the next, ...
-
-    Args:
-        points: (N, M), every column minimised; points with a NaN come last.
-
-    Returns:
-        (N,) ranks.
-    """
-    points = np.asarray(points, dtype=float)
-    ranks = np.full(len(points), -1, dtype=np.int64)
-    current = 0
-    while (ranks < 0).any():
-        rest = np.flatnonzero(ranks < 0)
-        front = rest[non_dominated(points[rest])]
-        ranks[front if len(front) else rest] = current  # only NaN rows are left when the front is empty
-        current += 1
-    return ranks
 
 
 def hypervolume(points: FloatArray, *, reference: Sequence[float]) -> float:

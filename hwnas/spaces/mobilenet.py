@@ -203,14 +203,6 @@ class MobileNetSpace(Space):
             kept.append({**stage.to_json(), "kernel_sizes": sizes})
         return kept
 
-    def with_io(self, in_channels: int, n_classes: int) -> Self:
-        """The same space for other data.
-
-        Raises:
-            SpaceError: a number below 1.
-        """
-        return self.from_arguments(self.name, {**self.arguments(), "in_channels": in_channels, "n_classes": n_classes})
-
     def arguments(self) -> dict[str, Any]:
         """The arguments it was made with, as JSON values."""
         return {

@@ -168,13 +168,6 @@ class Trainer:
                 saved = time.monotonic()
         self._save()
 
-    @torch.no_grad()
-    def averaged(self) -> Supernet:
-        """The supernet with its averaged weights put in place; the run is over after this."""
-        for name, p in self._parameters.items():
-            p.copy_(self._averages[name])
-        return self.supernet.cpu().eval()
-
     def _train_step(self, step: int) -> list[float]:
         for group in self._optimizer.param_groups:
             group["lr"] = self.settings.rate(step)

@@ -35,19 +35,18 @@ FAILURE = MeasurementFailure(reason="died of SIGSEGV")
 
 def filled(path: Path) -> LatencyTable:
     table = LatencyTable.open(path, CONTEXT)
-    table.append_block("a", STATISTIC, size_bytes=100)
-    table.append_block("b", FAILURE)
+    table.append_blocks({"a": STATISTIC}, sizes={"a": 100})
+    table.append_blocks({"b": FAILURE})
     table.append_network(["a", "a"], replace(STATISTIC, fastest=0.6), size_bytes=300)
-    table.append_block("größe|µ", replace(STATISTIC, fastest=0.125))
+    table.append_blocks({"größe|µ": replace(STATISTIC, fastest=0.125)})
     return table
 
 
 def same(a: LatencyTable, b: LatencyTable) -> bool:
-    return (a.context, dict(a.statistics), dict(a.failures), dict(a.sizes_bytes), a.networks) == (
+    return (a.context, dict(a.statistics), dict(a.failures), a.networks) == (
         b.context,
         dict(b.statistics),
         dict(b.failures),
-        dict(b.sizes_bytes),
         b.networks,
     )
 
@@ -57,15 +56,15 @@ def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
     assert same(table, LatencyTable.open(table.path))
     assert dict(table.entries) == {"a": 0.25, "größe|µ": 0.125}
     assert table.latency_ms("a") == 0.25
-    assert table.sizes_bytes == {"a": 100}
+    assert read_sealed(table.path)[1]["size_bytes"] == 100
     assert table.networks[0].blocks == ("a", "a")
     assert table.networks[0].size_bytes == 300
 
 
 def test_appending_many_at_once_equals_appending_one_by_one(tmp_path: Path) -> None:
     one = LatencyTable.open(tmp_path / "one.jsonl", CONTEXT)
-    one.append_block("a", STATISTIC, size_bytes=7)
-    one.append_block("b", FAILURE)
+    one.append_blocks({"a": STATISTIC}, sizes={"a": 7})
+    one.append_blocks({"b": FAILURE})
     many = LatencyTable.open(tmp_path / "many.jsonl", CONTEXT)
     many.append_blocks({"a": STATISTIC, "b": FAILURE}, sizes={"a": 7})
     assert one.path.read_bytes() == many.path.read_bytes()
@@ -73,8 +72,8 @@ def test_appending_many_at_once_equals_appending_one_by_one(tmp_path: Path) -> N
 
 def test_the_last_entry_of_a_block_wins(tmp_path: Path) -> None:
     table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
-    table.append_block("a", STATISTIC)
-    table.append_block("a", replace(STATISTIC, fastest=0.5))
+    table.append_blocks({"a": STATISTIC})
+    table.append_blocks({"a": replace(STATISTIC, fastest=0.5)})
     assert LatencyTable.open(table.path).latency_ms("a") == 0.5
 
 
@@ -89,13 +88,13 @@ def test_a_failure_counts_as_missing_and_its_reason_is_told(tmp_path: Path) -> N
 
 def test_a_success_after_a_failure_and_the_other_way_round(tmp_path: Path) -> None:
     table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
-    table.append_block("a", FAILURE)
-    table.append_block("a", STATISTIC, size_bytes=3)
+    table.append_blocks({"a": FAILURE})
+    table.append_blocks({"a": STATISTIC}, sizes={"a": 3})
     assert table.missing(["a"]) == ()
     assert not table.failures
-    table.append_block("a", FAILURE)
+    table.append_blocks({"a": FAILURE})
     assert table.missing(["a"]) == ("a",)
-    assert not table.sizes_bytes
+    assert not table.statistics
     assert same(table, LatencyTable.open(table.path))
 
 
@@ -106,7 +105,7 @@ def test_a_value_that_could_not_be_read_back_is_not_written(tmp_path: Path, bad:
     table = filled(tmp_path / "t.jsonl")
     before = table.path.read_bytes()
     with pytest.raises((ValueError, TypeError)):
-        table.append_block("x", replace(STATISTIC, **bad))
+        table.append_blocks({"x": replace(STATISTIC, **bad)})
     assert table.path.read_bytes() == before
 
 
@@ -179,7 +178,7 @@ def test_a_table_cut_off_at_any_byte_opens_and_can_be_appended_to(tmp_path: Path
                 LatencyTable.open(path)
         table = LatencyTable.open(path, CONTEXT)
         assert len(table.statistics) + len(table.failures) + len(table.networks) == max(complete - 1, 0)
-        table.append_block("new", STATISTIC)
+        table.append_blocks({"new": STATISTIC})
         again = LatencyTable.open(path)
         assert same(table, again)
         assert again.latency_ms("new") == 0.25
@@ -282,7 +281,7 @@ def test_a_repaired_table_lacks_the_damaged_line_alone(tmp_path: Path) -> None:
     assert table.missing(["a", "größe|µ"]) == ("a",)
     assert len(table.networks) == 1
     assert b'"fastest":0.75' in path.with_name("t.jsonl.damaged").read_bytes()
-    table.append_block("a", STATISTIC)
+    table.append_blocks({"a": STATISTIC})
     assert LatencyTable.open(path).latency_ms("a") == 0.25
 
 
@@ -322,8 +321,8 @@ def test_a_table_without_checksums_is_read_and_known_for_one(tmp_path: Path) -> 
 def test_appending_to_a_table_without_checksums_gives_it_some(tmp_path: Path) -> None:
     path = plain(tmp_path / "old.jsonl")
     one, other = LatencyTable.open(path), LatencyTable.open(path)
-    one.append_block("new", STATISTIC)
-    other.append_block("newer", STATISTIC)
+    one.append_blocks({"new": STATISTIC})
+    other.append_blocks({"newer": STATISTIC})
     found = LatencyTable.open(path)
     assert found.is_sealed
     assert set(found.entries) == {"a", "größe|µ", "new", "newer"}
@@ -346,10 +345,10 @@ def test_a_disk_that_fills_up_is_an_oserror_and_the_table_stays_as_it_was(
     with monkeypatch.context() as m:
         m.setattr(appending, "_write", half_then_full)
         with pytest.raises(OSError, match="No space"):
-            table.append_block("new", STATISTIC)
+            table.append_blocks({"new": STATISTIC})
     assert table.path.read_bytes() == before
     assert "new" not in table.entries
-    table.append_block("new", STATISTIC)
+    table.append_blocks({"new": STATISTIC})
     assert same(table, LatencyTable.open(table.path))
 
 
@@ -360,7 +359,7 @@ def _fill_up_to(path: Path, limit: int) -> None:
     table = LatencyTable.open(path)
     try:
         for i in range(10_000):
-            table.append_block(f"block {i}", STATISTIC)
+            table.append_blocks({f"block {i}": STATISTIC})
     except OSError:
         os._exit(0 if same(table, LatencyTable.open(path)) else 2)
     os._exit(1)
@@ -374,7 +373,7 @@ def test_a_real_size_limit_leaves_a_readable_table(tmp_path: Path) -> None:
     assert process.exitcode == 0
     table = LatencyTable.open(path)
     assert len(table.entries) > 5
-    table.append_block("after", STATISTIC)
+    table.append_blocks({"after": STATISTIC})
     assert LatencyTable.open(path).latency_ms("after") == 0.25
 
 
@@ -384,7 +383,7 @@ def test_a_real_size_limit_leaves_a_readable_table(tmp_path: Path) -> None:
 def _append_many(path: Path, name: str, n: int) -> None:
     table = LatencyTable.open(path, CONTEXT)
     for i in range(n):
-        table.append_block(f"{name}-{i}", STATISTIC)
+        table.append_blocks({f"{name}-{i}": STATISTIC})
 
 
 def test_two_processes_lose_and_mix_no_lines(tmp_path: Path) -> None:
@@ -401,7 +400,7 @@ def test_two_processes_lose_and_mix_no_lines(tmp_path: Path) -> None:
 
 def test_refresh_shows_what_another_process_appended(tmp_path: Path) -> None:
     mine = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
-    LatencyTable.open(mine.path, CONTEXT).append_block("theirs", STATISTIC)
+    LatencyTable.open(mine.path, CONTEXT).append_blocks({"theirs": STATISTIC})
     assert "theirs" not in mine.entries
     mine.refresh()
     assert mine.latency_ms("theirs") == 0.25

@@ -8,7 +8,9 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,10 +210,11 @@ def test_a_size_cuts_a_centred_square_and_averages() -> None:
 # ---------------------------------------------------------------- the rule as a value
 
 
-def test_a_rule_survives_json() -> None:
+def test_a_rule_can_be_written_as_json() -> None:
     rule = DecodingRule(channels=1, ground="black", value_range=(29_000, 31_000.5), size=64)
-    assert DecodingRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
-    assert DecodingRule.from_dict(COLOUR.to_dict()) == COLOUR
+    assert json.loads(json.dumps(rule.to_dict())) == {
+        "channels": 1, "ground": "black", "value_range": [29_000, 31_000.5], "size": 64
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -219,17 +222,14 @@ def test_a_rule_survives_json() -> None:
     [
         {"channels": 2},
         {"ground": "pink"},
-        {"value_range": [3, 3]},
-        {"value_range": [0]},
-        {"value_range": [0, float("nan")]},
+        {"value_range": (3, 3)},
+        {"value_range": (0, float("nan"))},
         {"size": 0},
-        {"size": "big"},
-        {"more": 1},
     ],
 )
-def test_a_rule_that_is_not_one_is_refused(change: dict[str, object]) -> None:
+def test_a_rule_that_is_not_one_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="decoding"):
-        DecodingRule.from_dict(COLOUR.to_dict() | change)
+        replace(COLOUR, **change)
 
 
 def test_decoding_loads_no_torch() -> None:

@@ -29,7 +29,7 @@ from hwnas.devices._tensorrt_layouts import (
 )
 from hwnas.devices._tensorrt_library import Library, find_library
 from hwnas.devices._tensorrt_session import TensorRtSession
-from hwnas.devices.tensorrt import TensorRtRuntime, check_build
+from hwnas.devices.tensorrt import CheckedEngine, TensorRtRuntime
 from hwnas.errors import ArtefactError, ConfigError, HwnasError, MeasurementError, MissingPackageError
 from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.measure.artefacts import artefact_from_file
@@ -84,6 +84,14 @@ def _device(**options: str | int | bool) -> Device:
     return Device(name="gpu", runtime="tensorrt", options=options)
 
 
+def built(artefact: Artefact, *, target: str, float_type: str = "fp32") -> Engine:
+    """The engine of a file for a GPU that is not there, from the adapter."""
+    device = _device(target=target, float_type=float_type)
+    with TensorRtRuntime().load(artefact, device) as session:
+        assert isinstance(session, CheckedEngine)
+        return session.engine
+
+
 def _network(path: Path, *, act: str = "relu6", se: int = 0, pattern: str = "iiii") -> Artefact:
     blocks = sample_blocks(pattern, act=act, se_channels=se, features=16)
     model = quantize(sample_network(blocks), [sample_images(8)], symmetric=True)
@@ -101,7 +109,7 @@ def artefact(tmp_path: Path) -> Artefact:
 @needs_rtx
 @pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_89", "sm_120"])
 def test_every_convolution_and_matrix_product_computes_in_int8(artefact: Artefact, target: str) -> None:
-    weighted = [layer for layer in check_build(artefact, target=target).layers if layer.weighted]
+    weighted = [layer for layer in built(artefact, target=target).layers if layer.weighted]
     assert len(weighted) == 1 + 2 + 3 + 1 + 2
     assert all(layer.multiplies == "Int8" for layer in weighted)
 
@@ -110,7 +118,7 @@ def test_every_convolution_and_matrix_product_computes_in_int8(artefact: Artefac
 @pytest.mark.parametrize(("act", "se"), [("relu", 0), ("relu6", 4), ("hswish", 0), ("silu", 4)])
 def test_one_kernel_does_all_between_two_layers_with_weights(tmp_path: Path, act: str, se: int) -> None:
     """Bias, activation, residual sum and the pair of Q and DQ are one kernel: what our placement is for."""
-    layers = check_build(_network(tmp_path / "network.onnx", act=act, se=se), target=TARGET).layers
+    layers = built(_network(tmp_path / "network.onnx", act=act, se=se), target=TARGET).layers
     done_by: dict[str, list[int]] = {}
     for i, layer in enumerate(layers):
         for operator in layer.operators:
@@ -126,7 +134,7 @@ def test_one_kernel_does_all_between_two_layers_with_weights(tmp_path: Path, act
 
 @needs_rtx
 def test_float_blocks_of_a_mixed_network_stay_float(tmp_path: Path) -> None:
-    layers = check_build(_network(tmp_path / "network.onnx", pattern="iffi"), target=TARGET).layers
+    layers = built(_network(tmp_path / "network.onnx", pattern="iffi"), target=TARGET).layers
     convolutions = Counter(layer.multiplies for layer in layers if layer.kind == "correlation")
     assert convolutions == {"Int8": 1 + 1, "Float": 2 + 3}
 
@@ -136,7 +144,7 @@ def test_every_block_builds_and_int8_blocks_keep_their_integers(tmp_path: Path) 
     for letter in "fi":
         for block in sample_blocks(letter * 4, act="hswish", se_channels=4, features=16):
             artefact = TensorRtExporter().export_block(block, tmp_path / "block")
-            layers = check_build(artefact, target=TARGET).layers
+            layers = built(artefact, target=TARGET).layers
             weighted = [layer for layer in layers if layer.weighted]
             assert all(layer.multiplies == ("Int8" if letter == "i" else "Float") for layer in weighted), block.key
             assert layers[0].inputs[:1] == ("Int8" if letter == "i" and block.kind != "quantize" else "Float",)
@@ -146,7 +154,7 @@ def test_every_block_builds_and_int8_blocks_keep_their_integers(tmp_path: Path) 
 def test_the_references_build(tmp_path: Path) -> None:
     for precision in ("fp32", "int8"):
         reference = TensorRtExporter().reference_artefact(tmp_path / precision, precision=precision)
-        weighted = [layer for layer in check_build(reference, target=TARGET).layers if layer.weighted]
+        weighted = [layer for layer in built(reference, target=TARGET).layers if layer.weighted]
         assert {layer.multiplies for layer in weighted} == {"Int8" if precision == "int8" else "Float"}
 
 
@@ -158,7 +166,7 @@ def test_the_references_build(tmp_path: Path) -> None:
 def test_in_half_precision_float_layers_multiply_halves_between_float_ends(tmp_path: Path, act: str) -> None:
     model = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
     single, half = (
-        check_build(
+        built(
             TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision=t),
             target=TARGET,
             float_type=t,
@@ -173,7 +181,7 @@ def test_in_half_precision_float_layers_multiply_halves_between_float_ends(tmp_p
 
 @needs_rtx
 def test_in_half_precision_integers_stay_integers(tmp_path: Path) -> None:
-    layers = check_build(_network(tmp_path / "m.onnx", pattern="iffi"), target=TARGET, float_type="fp16").layers
+    layers = built(_network(tmp_path / "m.onnx", pattern="iffi"), target=TARGET, float_type="fp16").layers
     assert Counter(x.multiplies for x in layers if x.kind == "correlation") == {"Int8": 1 + 1, "Half": 2 + 3}
 
 
@@ -183,7 +191,7 @@ def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
     next(model.parameters()).data.mul_(1e6)
     artefact = TensorRtExporter().export(model, sample_images(1), tmp_path / "m.onnx", precision="fp16")
     with pytest.raises(MeasurementError, match="beyond half precision"):
-        check_build(artefact, target=TARGET, float_type="fp16")
+        built(artefact, target=TARGET, float_type="fp16")
 
 
 # ---------------------------------------------------------------- engines are kept
@@ -191,7 +199,7 @@ def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
 
 @needs_rtx
 def test_the_same_engine_is_built_once(artefact: Artefact) -> None:
-    first, second = (check_build(artefact, target=TARGET) for _ in range(2))
+    first, second = (built(artefact, target=TARGET) for _ in range(2))
     assert (first.reused, second.reused) == (False, True)
     assert (first.plan, first.layers) == (second.plan, second.layers)
 
@@ -233,20 +241,20 @@ def test_what_was_not_used_for_longest_is_forgotten_first(cache: Path) -> None:
 
 @needs_rtx
 def test_using_an_engine_makes_it_new(artefact: Artefact, cache: Path) -> None:
-    check_build(artefact, target=TARGET)
+    built(artefact, target=TARGET)
     (plan,) = cache.glob("*.engine")
     os.utime(plan, (1000, 1000))
-    assert check_build(artefact, target=TARGET).reused
+    assert built(artefact, target=TARGET).reused
     assert plan.stat().st_mtime > 1000
 
 
 @needs_rtx
 def test_a_damaged_engine_is_built_anew(artefact: Artefact, cache: Path) -> None:
-    check_build(artefact, target=TARGET)
+    built(artefact, target=TARGET)
     for path in cache.glob("*.json"):
         path.write_text("[{")
-    assert not check_build(artefact, target=TARGET).reused
-    assert check_build(artefact, target=TARGET).reused
+    assert not built(artefact, target=TARGET).reused
+    assert built(artefact, target=TARGET).reused
 
 
 @needs_rtx
@@ -255,7 +263,7 @@ def test_a_full_disk_costs_no_result(artefact: Artefact, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    assert check_build(artefact, target=TARGET).plan
+    assert built(artefact, target=TARGET).plan
 
 
 @needs_rtx
@@ -313,7 +321,7 @@ def test_the_context_says_that_there_is_no_gpu() -> None:
 @needs_rtx
 def test_an_unknown_target_lists_the_known_ones(artefact: Artefact) -> None:
     with pytest.raises(ConfigError, match=r"no target 'sm_87'; known: .*sm_86"):
-        check_build(artefact, target="sm_87")
+        built(artefact, target="sm_87")
 
 
 @needs_rtx
@@ -354,7 +362,7 @@ def test_a_file_that_is_no_model_is_an_artefact_error(tmp_path: Path, content: b
     path.write_bytes(content)
     artefact = artefact_from_file(path, format="tensorrt-onnx", precision="fp32")
     with pytest.raises(ArtefactError, match="garbage is not an ONNX model"):
-        check_build(artefact, target=TARGET)
+        built(artefact, target=TARGET)
 
 
 @needs_rtx
@@ -365,17 +373,17 @@ def test_an_operator_tensorrt_lacks_is_refused_in_its_own_words(tmp_path: Path) 
     path = tmp_path / "teleport.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
     with pytest.raises(MeasurementError, match=r"TensorRT-RTX refuses .*teleport\.onnx"):
-        check_build(artefact_from_file(path, format="tensorrt-onnx", precision="fp32"), target=TARGET)
+        built(artefact_from_file(path, format="tensorrt-onnx", precision="fp32"), target=TARGET)
 
 
 @needs_rtx
 def test_a_build_that_failed_does_not_spoil_the_next_one(artefact: Artefact) -> None:
     """TensorRT-RTX 1.7 has no float matrix products for sm_75, and then makes one engine more for it."""
     try:
-        check_build(artefact, target="sm_75")
+        built(artefact, target="sm_75")
     except MeasurementError as e:
         assert "cannot build" in str(e)  # noqa: PT017  newer ones may take it
-    assert all(x.multiplies == "Int8" for x in check_build(artefact, target=TARGET).layers if x.weighted)
+    assert all(x.multiplies == "Int8" for x in built(artefact, target=TARGET).layers if x.weighted)
 
 
 @needs_rtx
@@ -386,7 +394,7 @@ def test_int32_biases_are_what_tensorrt_refuses(tmp_path: Path) -> None:
     model = quantize(sample_network(sample_blocks("iiii")), [sample_images(8)])
     written = OnnxExporter(dynamic_batch=False).export(model, sample_images(1), tmp_path / "m", precision="int8")
     with pytest.raises(MeasurementError):
-        check_build(replace(written, format="tensorrt-onnx"), target=TARGET)
+        built(replace(written, format="tensorrt-onnx"), target=TARGET)
 
 
 def test_a_changed_file_is_refused(artefact: Artefact) -> None:
@@ -459,7 +467,7 @@ def test_blocks_have_as_many_kernels_as_their_network(
     exporter, blocks = TensorRtExporter(), deep_blocks(precision, depth=3)
 
     def kernels(artefact: Artefact) -> int:
-        return len(check_build(artefact, target=TARGET, float_type=float_type).layers)
+        return len(built(artefact, target=TARGET, float_type=float_type).layers)
 
     network = kernels(exporter.export_sample(blocks, tmp_path / "m", precision=precision))
     assert 0 <= sum(kernels(exporter.export_block(b, tmp_path / "m")) for b in blocks) - network <= more * network
@@ -676,7 +684,7 @@ def test_a_build_that_fails_on_the_gpu_leaves_nothing_there(
 def test_the_networks_of_the_conformance_suite_build(tmp_path: Path, precision: str) -> None:
     """It needs a GPU; its networks do not."""
     path, blocks = tmp_path / "m.onnx", deep_blocks(precision, depth=2)
-    engine = check_build(TensorRtExporter().export_sample(blocks, path, precision=precision), target=TARGET)
+    engine = built(TensorRtExporter().export_sample(blocks, path, precision=precision), target=TARGET)
     assert {x.multiplies for x in engine.layers if x.kind == "correlation"} == {
         "Int8" if precision == "int8" else "Float"
     }

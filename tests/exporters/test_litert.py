@@ -24,11 +24,12 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.supernet.plain import ConvNormAct
-from hwnas.supernet.quantization import quantize, sqnr_db, top1_agreement
+from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedHardswish, QuantizedWeights, Quantizer
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
+from tests.agreement import sqnr_db, top1_agreement
 
 CPU = load_device("cpu-litert")
 BUILT_IN = replace(CPU, options={"xnnpack": False})

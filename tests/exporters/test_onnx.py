@@ -17,10 +17,11 @@ from hwnas.errors import ExportError, SpaceError, UnknownNameError
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.files import sha256_file
 from hwnas.supernet.plain import PlainNetwork
-from hwnas.supernet.quantization import quantize, top1_agreement
+from hwnas.supernet.quantization import quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
+from tests.agreement import top1_agreement
 from tests.here import INTEGERS
 
 FLOAT_OPERATORS = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSigmoid"}

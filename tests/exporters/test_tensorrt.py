@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 
 from hwnas.errors import ExportError
 from hwnas.exporters.tensorrt import TensorRtExporter
-from hwnas.supernet.quantization import quantize, top1_agreement
+from hwnas.supernet.quantization import quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from tests.agreement import top1_agreement
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hwnas.measure import bundle
-from hwnas.measure.bundle import agent_bytes, agent_modules
+from hwnas.measure.bundle import agent_bytes
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,11 @@ def agent_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources() -> dict[str, str]:
     with zipfile.ZipFile(BytesIO(agent_bytes())) as archive:
         return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def agent_modules() -> list[str]:
+    names = [name.removesuffix(".py").removesuffix("/__init__") for name in sources() if name != "__main__.py"]
+    return [name.replace("/", ".") for name in names]
 
 
 def test_the_bytes_are_the_same_every_time() -> None:

@@ -77,7 +77,7 @@ def test_the_record_is_of_everything() -> None:
     assert record["left_out"][2] == {
         "part": "train", "class": "b", "reason": "an image of a kind", "count": 40, "example": "x/b/1.heic"
     }  # fmt: skip
-    assert DecodingRule.from_dict(record["decoding"]) == DecodingRule(channels=1, size=8)
+    assert record["decoding"] == DecodingRule(channels=1, size=8).to_dict()
 
 
 def test_a_run_keeps_the_record(finished: FinishedRun) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hwnas.search.archive import hypervolume, non_dominated, oriented, rank
+from hwnas.search.archive import hypervolume, non_dominated, oriented
 from hwnas.types import Direction
 
 # few distinct numbers: ties and duplicates are what goes wrong
@@ -27,23 +27,13 @@ def test_front_is_exactly_the_points_that_no_point_dominates(points: np.ndarray)
     assert non_dominated(points).tolist() == expected
 
 
-@settings(deadline=None)
-@given(POINTS)
-def test_every_point_of_a_rank_is_dominated_by_one_of_the_rank_before(points: np.ndarray) -> None:
-    ranks = rank(points)
-    for i, p in enumerate(points):
-        assert not any(dominates(points[j], p) for j in np.flatnonzero(ranks >= ranks[i]))
-        assert ranks[i] == 0 or any(dominates(points[j], p) for j in np.flatnonzero(ranks == ranks[i] - 1))
-
-
 def test_equal_points_are_all_in_the_front() -> None:
     assert non_dominated(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 2.0]])).tolist() == [True, True, False]
 
 
-def test_a_point_with_nan_is_never_in_the_front_and_ranks_last() -> None:
+def test_a_point_with_nan_is_never_in_the_front() -> None:
     points = np.array([[np.nan, 0.0], [1.0, 1.0], [2.0, 2.0]])
     assert non_dominated(points).tolist() == [False, True, False]
-    assert rank(points).tolist() == [2, 0, 1]
 
 
 def test_no_points_have_no_front_and_no_volume() -> None:

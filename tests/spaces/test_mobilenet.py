@@ -305,14 +305,6 @@ def test_restrict_refuses_what_is_not_there(kept, message):
         tiny_space().restrict(**kept)
 
 
-def test_with_io_changes_input_and_classes_only():
-    space = tiny_space().with_io(3, 100)
-    blocks = dict(space.named_blocks(space.largest()))
-    assert blocks["stem"].in_shape == (3, 8, 8)
-    assert blocks["head"].out_shape == (100,)
-    assert space.with_io(1, 10) == tiny_space()
-
-
 def test_a_space_can_be_sent_to_another_process():
     assert pickle.loads(pickle.dumps(tiny_space())) == tiny_space()
 

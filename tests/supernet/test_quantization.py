@@ -12,7 +12,7 @@ from torch import nn
 
 from hwnas.errors import DataError, SpaceError
 from hwnas.supernet.plain import PlainNetwork
-from hwnas.supernet.quantization import block_sqnr_db, fold_batchnorm, quantize, sqnr_db, top1_agreement
+from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.supernet.quantization.modules import (
     HardswishQuantizer,
     QuantizedConv2d,
@@ -23,6 +23,7 @@ from hwnas.supernet.quantization.modules import (
 )
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from tests.agreement import sqnr_db
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
@@ -421,21 +422,12 @@ def test_settings_out_of_range_are_refused(wrong):
 # ---------------------------------------------------------------- quality
 
 
-def test_sqnr_of_known_signals():
-    x = torch.ones(10)
-    assert sqnr_db(x, x) == math.inf
-    assert sqnr_db(x, 0.9 * x) == pytest.approx(20.0, abs=1e-3)
-    assert sqnr_db(torch.zeros(3), x[:3]) == -math.inf
-
-
-def test_top1_agreement_counts_samples():
-    a = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    assert top1_agreement(a, torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 3.0], [1.0, 4.0]])) == 0.75
-
-
-def test_block_sqnr_has_one_value_for_each_block():
-    network = _network("ffii")
-    ratios = block_sqnr_db(network, quantize(network, [sample_images(8)]), sample_images(8))
-    assert len(ratios) == len(network.blocks)
-    assert min(ratios[:2]) > 100  # float blocks: only BatchNorm was folded
+def test_a_block_in_float_stays_exact_and_an_int8_block_loses_little():
+    network, x = _network("ffii"), sample_images(8)
+    quantized = quantize(network, [x])
+    found, ratios = x, []
+    for plain, block in zip(network.blocks, quantized.blocks, strict=True):
+        x, found = plain(x), block(found)
+        ratios.append(sqnr_db(x, found))
+    assert min(ratios[:2]) > 100  # only BatchNorm was folded
     assert all(20 < r < 80 for r in ratios[2:])

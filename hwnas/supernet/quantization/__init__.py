@@ -7,13 +7,5 @@ tensors, not file formats, runtimes, devices or search.
 
 from hwnas.supernet.quantization.calibration import QuantizedNetwork, quantize
 from hwnas.supernet.quantization.folding import fold_batchnorm
-from hwnas.supernet.quantization.quality import block_sqnr_db, sqnr_db, top1_agreement
 
-__all__ = [
-    "QuantizedNetwork",
-    "block_sqnr_db",
-    "fold_batchnorm",
-    "quantize",
-    "sqnr_db",
-    "top1_agreement",
-]
+__all__ = ["QuantizedNetwork", "fold_batchnorm", "quantize"]
