@@ -1,96 +1,90 @@
 """Costs of a block in closed form: operations, parameters, size in a file, activation memory.
 
-Conventions: one multiply-accumulate (MAC) is one operation, counted for convolutions and fully
-connected layers only (as in Sandler et al., 2018; Cai et al., 2020). All four follow from the list of
-a block's layers, which mirrors the modules of `hwnas.supernet.plain`; this module must never import
-torch, and knows nothing of spaces or devices.
+All follow from the block's operator graph (`hwnas.spaces.kinds.block_graph`) by rules for operators. This module must
+never know a kind of block, spaces, devices or torch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from hwnas import graph as graphs
 from hwnas.errors import SpaceError
-from hwnas.precisions import KNOWN, is_quantized
+from hwnas.graph import Op, OpGraph, Value
+from hwnas.graph.costs import NORMALISATIONS, trained_activations
+from hwnas.precisions import EXACT, KNOWN, Precision
+from hwnas.spaces.kinds import CONVERSIONS, block_graph
 from hwnas.types import Block
 
 _NODE_BYTES = 130  # one ONNX node or initialiser: its names, operator and attributes
-_KINDS = ("conv", "mbconv", "head", "quantize", "dequantize")
 _FLOAT_BYTES = 4  # in a file, whatever a runtime computes in
+_SCALE_BYTES, _ZERO_POINT_BYTES, _BIAS_BYTES = 4, 1, 4
+_WEIGHTED = ("conv1d", "conv2d", "linear")  # what is quantized with a scale for each output channel
+_KEPT = 4096  # costs of a large space's distinct blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Layer:
-    """A convolution or fully connected layer.
+class _Stored:
+    """What a graph's file holds, batch normalisation folded into the layer before it.
 
     Attributes:
-        fan_in: weights for each output channel.
-        channels: output channels.
-        positions: output pixels.
-        normalised: followed by BatchNorm (no bias of its own), else it has a bias.
+        layers: convolutions and fully connected layers.
+        weights: their numbers.
+        channels: their output channels, all together.
+        biases: numbers of their biases, those that folding makes included.
+        others: operators with weights of another kind.
+        loose: numbers of their weights.
+        tensors: their weights.
+        conversions: operators that quantize or dequantize.
     """
 
-    fan_in: int
-    channels: int
-    positions: int = 1
-    normalised: bool = True
+    layers: int = 0
+    weights: int = 0
+    channels: int = 0
+    biases: int = 0
+    others: int = 0
+    loose: int = 0
+    tensors: int = 0
+    conversions: int = 0
 
 
-def _int(block: Block, name: str) -> int:
-    return int(block[name])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Costs:
+    """What is the same in every precision.
 
+    Attributes:
+        macs: multiply-accumulates.
+        parameters: trained numbers.
+        trained: numbers that a training step keeps.
+        alive: most numbers alive at once.
+        stored: what the file holds.
+    """
 
-def _check_kind(block: Block) -> None:
-    if block.kind not in _KINDS or block.precision not in KNOWN:
-        raise SpaceError(
-            f"no closed forms for block {block.key!r}; known kinds: {', '.join(_KINDS)}; "
-            f"known precisions: {', '.join(KNOWN)}"
-        )
-
-
-def _layers(block: Block) -> tuple[_Layer, ...]:
-    _check_kind(block)
-    if block.kind in ("quantize", "dequantize"):
-        return ()
-    channels, pixels = block.in_shape[0], math.prod(block.in_shape[1:])
-    if block.kind == "conv":
-        fan_in = channels * _int(block, "kernel_size") ** 2
-        return (_Layer(fan_in=fan_in, channels=block.out_shape[0], positions=math.prod(block.out_shape[1:])),)
-    hidden = _int(block, "hidden_channels")
-    if block.kind == "head":
-        features = _int(block, "features")
-        conv = _Layer(fan_in=channels, channels=hidden, positions=pixels)
-        mix = _Layer(fan_in=hidden, channels=features, normalised=False)
-        classifier = _Layer(fan_in=features or hidden, channels=block.out_shape[0], normalised=False)
-        return (conv, mix, classifier) if features else (conv, classifier)
-    pixels_out, squeezed = math.prod(block.out_shape[1:]), _int(block, "se_channels")
-    layers = [_Layer(fan_in=_int(block, "kernel_size") ** 2, channels=hidden, positions=pixels_out)]
-    if hidden != channels:
-        layers.insert(0, _Layer(fan_in=channels, channels=hidden, positions=pixels))
-    if squeezed:
-        layers.append(_Layer(fan_in=hidden, channels=squeezed, normalised=False))
-        layers.append(_Layer(fan_in=squeezed, channels=hidden, normalised=False))
-    layers.append(_Layer(fan_in=hidden, channels=block.out_shape[0], positions=pixels_out))
-    return tuple(layers)
+    macs: int
+    parameters: int
+    trained: int
+    alive: int
+    stored: _Stored
 
 
 def macs(block: Block) -> int:
-    """Multiply-accumulates of one sample, of convolutions and fully connected layers.
+    """Multiply-accumulates of one sample (see `hwnas.graph.costs`).
 
     Raises:
-        SpaceError: the block's kind is unknown.
+        SpaceError: the block's kind is unknown, or its attributes make no sense.
     """
-    return sum(layer.fan_in * layer.channels * layer.positions for layer in _layers(block))
+    return _costs(block).macs
 
 
 def parameters(block: Block) -> int:
     """Trainable numbers: weights, biases, and the two of each BatchNorm channel.
 
     Raises:
-        SpaceError: the block's kind is unknown.
+        SpaceError: as `macs`.
     """
-    return sum((layer.fan_in + (2 if layer.normalised else 1)) * layer.channels for layer in _layers(block))
+    return _costs(block).parameters
 
 
 def size_bytes(block: Block) -> int:
@@ -100,66 +94,106 @@ def size_bytes(block: Block) -> int:
     activation tensor (QDQ). A fixed overhead stands for each node and each initialiser.
 
     Raises:
-        SpaceError: the block's kind is unknown.
+        SpaceError: as `macs`, or its precision is unknown.
     """
-    layers = _layers(block)
-    weights = sum(layer.fan_in * layer.channels for layer in layers)
-    channels = sum(layer.channels for layer in layers)
-    if not is_quantized(block.precision):
-        return _FLOAT_BYTES * (weights + channels) + _NODE_BYTES * 4 * len(layers)  # node, activation, weight, bias
-    if not layers:
-        return 4 + 1 + _NODE_BYTES * 3  # node, scale, zero point
+    stored, precision = _costs(block).stored, _precision(block)
+    size = _FLOAT_BYTES * stored.loose + _NODE_BYTES * (stored.others + stored.tensors)
+    size += stored.conversions * (_SCALE_BYTES + _ZERO_POINT_BYTES + _NODE_BYTES * 3)  # node, scale, zero point
+    if not precision.quantized:
+        # node, activation, weight, bias
+        return size + _FLOAT_BYTES * (stored.weights + stored.biases) + _NODE_BYTES * 4 * stored.layers
     # a layer's weight has scale and zero point by channel, its bias int32 and scale by channel
-    per_channel = 4 + 1 + 4 + 4
-    return weights + per_channel * channels + _NODE_BYTES * 12 * len(layers)
+    size += precision.weights.bytes * stored.weights + (_SCALE_BYTES + _ZERO_POINT_BYTES) * stored.channels
+    return size + (_BIAS_BYTES + _SCALE_BYTES) * stored.biases + _NODE_BYTES * 12 * stored.layers
 
 
 def training_bytes(block: Block) -> int:
     """Activations that a training step keeps for its way back, at least, for one image in fp32.
 
-    What each convolution reads, and what each BatchNorm reads and writes; activation functions may keep more.
+    What the block takes, and what each BatchNorm reads and writes; activation functions may keep more.
 
     Raises:
-        SpaceError: the block's kind is unknown.
+        SpaceError: as `macs`.
     """
-    kept = sum(2 * layer.channels * layer.positions for layer in _layers(block) if layer.normalised)
-    return _FLOAT_BYTES * (math.prod(block.in_shape) + kept)
+    return _FLOAT_BYTES * _costs(block).trained
 
 
 def peak_memory_bytes(block: Block) -> int:
-    """The largest set of activation tensors alive at once inside the block, at batch 1.
+    """The largest set of activation tensors alive at once inside the block, at batch 1 (see `hwnas.graph.costs`).
 
-    An operator's inputs and outputs are alive while it runs, activation functions work in place, and
-    the input of a residual block stays alive until it is added. Weights are not counted. The peak of a
-    network is the largest of its blocks, because only one tensor crosses from block to block.
+    The peak of a network is the largest of its blocks, because only one tensor crosses from block to block.
 
     Raises:
-        SpaceError: the block's kind is unknown.
+        SpaceError: as `macs`, or its precision is unknown.
     """
-    _check_kind(block)
-    before, after = math.prod(block.in_shape), math.prod(block.out_shape)
-    if block.kind in ("quantize", "dequantize"):
-        return (_FLOAT_BYTES + 1) * before
-    width = KNOWN[block.precision].activations.bytes
-    if block.kind == "conv":
-        return width * (before + after)
-    hidden = _int(block, "hidden_channels")
-    if block.kind == "head":
-        expanded = hidden * math.prod(block.in_shape[1:])
-        features = _int(block, "features")
-        tail = max(hidden + features, features + after) if features else hidden + after
-        return width * max(before + expanded, expanded + hidden, tail)
-    expanded = hidden * math.prod(block.in_shape[1:]) if hidden != block.in_shape[0] else 0
-    filtered = hidden * math.prod(block.out_shape[1:])
-    residual = before if block["stride"] == 1 and block.in_shape[0] == block.out_shape[0] else 0
-    live = [
-        before + expanded,
-        # without expansion the depthwise layer reads the block's input itself
-        expanded + filtered + residual if expanded else before + filtered,
-        filtered + after + residual,
-    ]
-    if _int(block, "se_channels"):
-        live.append(2 * filtered + hidden + residual)  # gate (hidden, 1, 1) times the features
-    if residual:
-        live.append(before + 2 * after)  # x + y -> sum
-    return width * max(live)
+    costs, width = _costs(block), _precision(block).activations.bytes
+    if not costs.stored.conversions:
+        return width * costs.alive
+    graph = block_graph(block)
+    floats = {
+        name
+        for op in graph.ops
+        if op.kind in CONVERSIONS
+        for name in (op.inputs if op.kind == "quantize" else op.outputs)
+    }
+
+    def element_bytes(value: Value) -> int:
+        return _FLOAT_BYTES if value.name in floats else width
+
+    return graphs.peak_memory_bytes(graph, element_bytes=element_bytes)
+
+
+def _precision(block: Block) -> Precision:
+    if block.precision not in KNOWN:
+        raise SpaceError(f"block {block.key!r} has an unknown precision; known: {', '.join(KNOWN)}")
+    return KNOWN[block.precision]
+
+
+def _costs(block: Block) -> _Costs:
+    return _costs_of(replace(block, precision=EXACT))
+
+
+@lru_cache(maxsize=_KEPT)
+def _costs_of(block: Block) -> _Costs:
+    graph = block_graph(block)
+    return _Costs(
+        macs=graphs.macs(graph),
+        parameters=graphs.parameters(graph),
+        trained=trained_activations(graph),
+        alive=graphs.peak_memory_bytes(graph, element_bytes=1),
+        stored=_stored(graph),
+    )
+
+
+def _stored(graph: OpGraph) -> _Stored:
+    counts = dict.fromkeys(_Stored.__dataclass_fields__, 0)
+    seen: set[str] = set()  # a weight that several operators share is stored once
+    for op in graph.ops:
+        counts["conversions"] += op.kind in CONVERSIONS
+        if not op.weights:
+            continue
+        fresh = {role: w for role, w in op.weights if w.name not in seen}
+        seen.update(w.name for w in fresh.values())
+        if op.kind in _WEIGHTED and "weight" in fresh:
+            shape = fresh["weight"].shape
+            counts["layers"] += 1
+            counts["weights"] += math.prod(shape)
+            counts["channels"] += shape[0]
+            counts["biases"] += shape[0] if "bias" in fresh or _is_normalised(graph, op) else 0
+        elif fresh and not _is_folded(graph, op):
+            counts["others"] += 1
+            counts["tensors"] += len(fresh)
+            counts["loose"] += sum(math.prod(w.shape) for w in fresh.values())
+    return _Stored(**counts)
+
+
+def _is_normalised(graph: OpGraph, op: Op) -> bool:
+    """Whether normalisation can be folded into a layer: nothing else reads what it gives."""
+    (output,) = op.outputs
+    readers = graph.consumers[output]
+    return len(readers) == 1 and readers[0].kind in NORMALISATIONS and output not in graph.outputs
+
+
+def _is_folded(graph: OpGraph, op: Op) -> bool:
+    source = graph.producers.get(op.inputs[0]) if op.kind in NORMALISATIONS else None
+    return source is not None and source.kind in _WEIGHTED and _is_normalised(graph, source)

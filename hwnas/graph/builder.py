@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hwnas.errors import GraphError
 from hwnas.graph.operators import Call, operator
@@ -68,11 +69,11 @@ class GraphBuilder:
         wrong = [role for role in held if role not in rule.roles]
         if wrong:
             raise GraphError(f"{kind} {name!r} has no weight {wrong[0]!r}; it has: {', '.join(rule.roles) or 'none'}")
-        given = rule.given(attributes)
+        complete = rule.complete(attributes)
         call = Call(
             inputs=tuple(r.shape for r in inputs),
             weights={role: w.shape for role, w in held.items()},
-            attributes=rule.complete(given),
+            attributes=complete,
         )
         try:
             shapes = rule.infer(call)
@@ -87,7 +88,7 @@ class GraphBuilder:
                 inputs=tuple(r.name for r in inputs),
                 outputs=tuple(names),
                 weights=tuple((role, held[role]) for role in rule.roles if role in held),
-                attributes=sorted_attributes(given),
+                attributes=sorted_attributes(rule.given(complete)),
             )
         )
         return outputs
@@ -169,7 +170,9 @@ class GraphBuilder:
 
 
 def _weights(path: str, **shapes: tuple[int, ...]) -> dict[str, Weight]:
-    return {
-        role: Weight(name=f"{path}.{role}", shape=shape, trained=role not in _STATISTICS)
-        for role, shape in shapes.items()
-    }
+    return {role: _weight(path, role, shape) for role, shape in shapes.items()}
+
+
+@lru_cache(maxsize=4096)  # variants of a block differ in few of their weights
+def _weight(path: str, role: str, shape: tuple[int, ...]) -> Weight:
+    return Weight(name=f"{path}.{role}", shape=shape, trained=role not in _STATISTICS)

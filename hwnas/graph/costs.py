@@ -41,7 +41,10 @@ def op_macs(graph: OpGraph, op: Op) -> int:
     Raises:
         GraphError: the operator is not known.
     """
-    return operator(op.kind).macs(call_of(graph, op), tuple(v.shape for v in graph.output_values(op)))
+    rule = operator(op.kind)
+    if not rule.multiplies:
+        return 0
+    return rule.macs(call_of(graph, op), tuple(v.shape for v in graph.output_values(op)))
 
 
 def macs(graph: OpGraph) -> int:

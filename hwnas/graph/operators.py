@@ -73,6 +73,11 @@ class Operator:
     in_place: bool = False
     shape_only: bool = False
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether it has multiply-accumulates to count."""
+        return self.macs is not _nothing
+
     def complete(self, attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
         """The attributes with the defaults of those that are not given.
 
@@ -88,13 +93,9 @@ class Operator:
             raise GraphError(f"{self.kind} needs the attribute {missing[0]!r}")
         return {**self.defaults, **attributes}
 
-    def given(self, attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-        """The attributes without those at their defaults: the form in which a graph holds them.
-
-        Raises:
-            GraphError: as `complete`.
-        """
-        return {k: v for k, v in self.complete(attributes).items() if k in self.required or v != self.defaults[k]}
+    def given(self, complete: Mapping[str, Attribute]) -> dict[str, Attribute]:
+        """Complete attributes without those at their defaults: the form in which a graph holds them."""
+        return {k: v for k, v in complete.items() if k in self.required or v != self.defaults[k]}
 
 
 # ---------------------------------------------------------------- shapes

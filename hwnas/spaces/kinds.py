@@ -8,12 +8,13 @@ graphs; no kind by name but those that change a tensor's precision, and neither 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from hwnas import registry
 from hwnas.errors import GraphError, SpaceError, UnknownNameError
 from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.precisions import EXACT
 from hwnas.types import Block, Option
 
 _KEPT = 4096  # graphs of a large space's distinct blocks
@@ -89,14 +90,26 @@ def kind_of(block: Block) -> BlockKind:
     return kind
 
 
-@lru_cache(maxsize=_KEPT)
 def block_graph(block: Block) -> OpGraph:
-    """What a block computes.
+    """What a block computes; but for conversions it is the same in every precision.
 
     Raises:
         SpaceError: its kind is not registered, or its attributes make no sense.
     """
+    return _graph(block if is_conversion(block) else replace(block, precision=EXACT))
+
+
+@lru_cache(maxsize=_KEPT)
+def _graph(block: Block) -> OpGraph:
     return kind_of(block).graph(block)
+
+
+# ---------------------------------------------------------------- where the precision changes
+
+
+def is_conversion(block: Block) -> bool:
+    """Whether a block only changes the precision of the tensor that passes."""
+    return block.kind in CONVERSIONS
 
 
 def _conversion(block: Block, _: Mapping[str, Option]) -> OpGraph:
@@ -106,3 +119,4 @@ def _conversion(block: Block, _: Mapping[str, Option]) -> OpGraph:
 
 QUANTIZE = BlockKind(name="quantize", build=_conversion)
 DEQUANTIZE = BlockKind(name="dequantize", build=_conversion)
+CONVERSIONS = (QUANTIZE.name, DEQUANTIZE.name)  # likewise the operators inside

@@ -1,12 +1,16 @@
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes
+from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes, training_bytes
 from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.spaces.kinds import BlockKind
 from hwnas.types import Block
 
 torch = pytest.importorskip("torch")
@@ -65,6 +69,32 @@ def layer_macs(module: nn.Module, block: Block) -> int:
     with torch.no_grad():
         module.eval()(torch.zeros(1, *block.in_shape))
     return sum(counted)
+
+
+def test_costs_are_what_tables_and_studies_were_made_with() -> None:
+    known = json.loads((Path(__file__).parent / "closed_forms.json").read_text())
+    of = (macs, parameters, size_bytes, training_bytes, peak_memory_bytes)
+    assert {key: [cost(Block.from_key(key)) for cost in of] for key in known} == known
+
+
+def own_block(monkeypatch: pytest.MonkeyPatch, *, precision: str) -> Block:
+    """A kind of block that no module of ours knows: normalisation before the layer, which cannot be folded."""
+
+    def build(block: Block, _: object) -> OpGraph:
+        g = GraphBuilder()
+        x = g.batch_norm(g.input(block.in_shape), name="bn")
+        return g.build(g.conv2d(x, block.out_shape[0], name="conv"))
+
+    own = BlockKind(name="normalised-first", build=build)
+    monkeypatch.setattr("hwnas.spaces.kinds.kind_of", lambda block: own)
+    return Block(kind="normalised-first", in_shape=(8, 4, 4), out_shape=(6, 4, 4), precision=precision)
+
+
+def test_normalisation_without_a_layer_before_it_is_stored_as_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    floats, integers = (own_block(monkeypatch, precision=p) for p in ("fp32", "int8"))
+    normalisation = 4 * 4 * 8 + 130 * 5  # four numbers a channel; a node and four initialisers
+    assert size_bytes(floats) == normalisation + 4 * 48 + 130 * 4
+    assert size_bytes(integers) == normalisation + 48 + 5 * 6 + 130 * 12
 
 
 @given(block=blocks())
@@ -154,5 +184,11 @@ def test_int8_files_are_smaller_for_blocks_of_some_size() -> None:
 @pytest.mark.parametrize("cost", [macs, parameters, size_bytes, peak_memory_bytes])
 def test_an_unknown_kind_is_refused_with_the_known_ones(cost: object) -> None:
     block = Block(kind="attention", in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="fp32")
-    with pytest.raises(SpaceError, match=r"attention.*known kinds: conv, mbconv, head, quantize, dequantize"):
+    with pytest.raises(SpaceError, match=r"attention.*known: conv, dequantize, head, mbconv, quantize"):
         cost(block)  # type: ignore[operator]
+
+
+def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
+    block = Block(kind="quantize", in_shape=(8,), out_shape=(8,), precision="int3")
+    with pytest.raises(SpaceError, match=r"int3.*unknown precision; known: fp32"):
+        size_bytes(block)
