@@ -192,3 +192,23 @@ def test_the_time_of_an_interrupted_training_is_noted(
     figures = {figure.name: figure.value for figure in program._training_figures(tmp_path)}
     assert figures["training_steps"] == figures["training_steps_timed"] == 100
     assert figures["training_s"] >= 0
+
+
+def test_the_house_is_counted_from_its_source_alone(on_path: None, tmp_path: Path) -> None:
+    house = importlib.import_module("house")
+    sources = {
+        "__init__.py": "",
+        "low/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import hwnas.high\n",
+        "low/a.py": '"""Knows mbconv."""\nfrom . import b  # a comment\nKIND = "mbconv"\n',
+        "low/b.py": "def f():\n    from hwnas.low.a import KIND\n    return KIND, 'fp32'\n",
+        "high.py": "from hwnas.low import a\n@app.command('x')\ndef x(a, b, c): ...\ndef y(self, a, *, b): ...\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = dict(house.House(tmp_path.parent, packages={"hwnas": tmp_path.name}).figures())
+    assert (found["rooms"], found["arrows_between_rooms"], found["circles_of_rooms"]) == (2, 1, 0)
+    assert found["circles_of_modules"] == 1
+    assert (found["most_parameters"], found["most_options_of_a_command"]) == (2, 3)
+    assert (found["files_naming_a_kind_of_block"], found["files_spelling_a_precision"]) == (1, 1)
+    assert found["comments_per_100_lines"] == pytest.approx(100 / 13, abs=0.01)
