@@ -106,7 +106,7 @@ def _model_figures(arguments: dict[str, Any]) -> list[Figure]:
 
     from hwnas.cost import SlotBlocks, check_reachable
     from hwnas.errors import InfeasibleError
-    from hwnas.types import Limit
+    from hwnas.limits import Limit
 
     name, n, repeats = arguments["space"], arguments["architectures"], arguments["repeats"]
     began = time.perf_counter()

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from hwnas.cost import SlotBlocks, SlotCost
     from hwnas.errors import InfeasibleError
+    from hwnas.limits import Limit
     from hwnas.spaces.mobilenet import MobileNetSpace
-    from hwnas.types import Block, IntArray, Limit
+    from hwnas.types import Block, IntArray
 
 _RATIOS = {"latency_ms": 1.07, "energy_mj": 1.05, "size_bytes": 1.01}  # upper bound over value
 _OFFSETS = {"latency_ms": 0.01, "size_bytes": 2000.0}
@@ -139,7 +140,7 @@ class Trial:
 
     def _limits(self, rng: np.random.Generator) -> list[Limit]:
         """Two to five metrics, each a little above what it can be alone, so that about half the sets are impossible."""
-        from hwnas.types import Limit
+        from hwnas.limits import Limit
 
         metrics = rng.choice(list(self.models), size=int(rng.integers(2, 6)), replace=False)
         tightness = 10 ** rng.uniform(-3, -0.3, len(metrics))
@@ -161,7 +162,7 @@ class Trial:
         import re
 
         from hwnas.cost import kept
-        from hwnas.types import Limit
+        from hwnas.limits import Limit
 
         c = self.counts
         if error is None and witness is None:

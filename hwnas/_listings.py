@@ -13,12 +13,13 @@ from typing import Any
 from hwnas import registry
 from hwnas._places import quoted
 from hwnas.errors import ConfigError
+from hwnas.limits import as_limits
 from hwnas.measure.connection import command_to_name_it, reached
-from hwnas.quantities import metric_name, quantity
+from hwnas.quantities import limit_text, metric_name
 from hwnas.query import query
 from hwnas.report.choice import missing_error_text, preference_text
 from hwnas.search.study_file import load_study
-from hwnas.types import Device, Direction
+from hwnas.types import Device
 
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
 
@@ -144,10 +145,7 @@ def best_networks(
     answers = query(opened, limits=limits, metric=metric, top=top, tolerance=tolerance)
     first = answers[0]
     metrics = [metric, *(m for m in first.values if m != metric)]
-    floors = [m for m in limits if opened.directions.get(m) is Direction.MAXIMIZE]
-    asked = ", ".join(
-        f"{metric_name(m)} at {'least' if m in floors else 'most'} {quantity(m, v)}" for m, v in limits.items()
-    )
+    asked = ", ".join(f"{metric_name(x.metric)} {limit_text(x)}" for x in as_limits(limits, opened.directions))
     return {
         "title": f"Best {metric_name(metric)}, {asked or 'without limits'}",
         "columns": ["trial", *metrics],

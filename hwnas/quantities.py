@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import Decimal
+
+from hwnas.limits import Limit
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 UPPER = "_upper"  # `latency_ms_upper` bounds `latency_ms`
@@ -88,6 +90,11 @@ def quantity(metric: str, value: float) -> str:
     return f"{digits(value)}{NBSP}{unit}".rstrip(NBSP)
 
 
+def limit_text(limit: Limit) -> str:
+    """`at most 0.6 ms`, or `at least 98.0 %` where the limit is a floor."""
+    return f"at {'least' if limit.floor else 'most'} {quantity(limit.metric, limit.value)}"
+
+
 def exact_quantity(metric: str, value: float) -> str:
     """A value as it was given, with its unit and all of its digits: `12.345 µs`, `80.01 %`, `300 kB`.
 
@@ -145,11 +152,6 @@ def digits(value: float) -> str:
     if size >= 3 or float(value).is_integer():
         return f"{value:,.0f}".replace(",", NBSP).replace("-", "−")
     return f"{value:.{max(0, 2 - size)}f}".replace("-", "−")
-
-
-def rounded_up(value: float) -> str:
-    """Four digits, never below the value: what may be typed as a limit that it keeps."""
-    return f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(value):f}"
 
 
 def wilson_interval(share: float, n: int) -> tuple[float, float]:

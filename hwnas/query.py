@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.errors import ConfigError, StudyError
+from hwnas.limits import as_limits
 from hwnas.search.choice import Pick, cost_columns
 from hwnas.search.limits import check_known, infeasible
 from hwnas.search.problem import decode
@@ -113,8 +114,7 @@ def query(
         raise infeasible(
             study.values,
             study.upper,
-            limits=limits,
-            directions=study.directions,
+            limits=as_limits(limits, study.directions),
             decode=lambda i: decode(study.choices, study.encodings[i]),
             among="the study",
             extreme="seen",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # names in signatures only: this module stays importable with
 Option = str | int | float | bool
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 Batch: TypeAlias = int | Literal["any"]
 
@@ -390,17 +391,6 @@ class Direction(enum.StrEnum):
 
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """A hard constraint: `metric <= value`."""
-
-    metric: str
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.metric} <= {self.value:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 A cost is a table for each slot of a space (`SlotBlocks`, `SlotTable`), so it is evaluated by the million
 and its exact bounds are known. Closed forms (`macs`, ...) and measured, corrected costs (`fit_correction`,
-`corrected_cost`) are the models; `check_reachable`, `kept` and `violations` hold them against limits.
+`corrected_cost`) are the models; `check_reachable` and `kept` hold them against limits.
 Measured tables on disk are in `hwnas.cost.table`.
 """
 
 from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes
 from hwnas.cost.correction import Correction, NetworkSample, fit_correction
-from hwnas.cost.limits import check_reachable, kept, violations
+from hwnas.cost.limits import check_reachable, kept
 from hwnas.cost.model import SlotCost, closed_form_costs, corrected_cost, size_entries
 from hwnas.cost.quality import PredictionQuality
 from hwnas.cost.slots import SlotBlocks, SlotTable
@@ -30,5 +30,4 @@ __all__ = [
     "peak_memory_bytes",
     "size_bytes",
     "size_entries",
-    "violations",
 ]

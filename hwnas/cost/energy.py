@@ -18,8 +18,9 @@ from hwnas.cost.model import SlotCost, corrected_cost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
+from hwnas.limits import Limit
 from hwnas.precisions import is_quantized
-from hwnas.types import Block, Device, Limit
+from hwnas.types import Block, Device
 
 METRIC = "energy_mj"
 _REFERENCE = "energy_reference_mj"

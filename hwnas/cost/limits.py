@@ -1,7 +1,7 @@
 """Which networks keep the limits, and whether any can.
 
-A limit is kept by the upper bound of an estimate. What limits allow, alone and together, is decided exactly. This
-module must never know what a metric means or how networks are searched.
+A limit (`hwnas.limits`) is kept by the upper bound of an estimate. What limits allow, alone and together, is decided
+exactly. This module must never know what a metric means or how networks are searched.
 """
 
 from __future__ import annotations
@@ -9,47 +9,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Context
 
 import numpy as np
-import numpy.typing as npt
 
 from hwnas.cost.exact import Cost, Exact, UndecidedError
 from hwnas.cost.model import SlotCost
 from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
-from hwnas.types import CostModel, FloatArray, IntArray, Limit, Option, SearchSpace
+from hwnas.limits import Limit, excess, listed, round_up
+from hwnas.types import BoolArray, CostModel, FloatArray, IntArray, Option, SearchSpace
 
 _SECONDS = 30.0  # for limits taken together; the presets need about one
 
 
-def violations(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> FloatArray:
-    """By how much each architecture's upper bounds exceed the limits.
+def kept(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> BoolArray:
+    """(N,) whether each architecture's upper bounds keep all limits.
 
     Args:
         encodings: (N, D) option indices.
         models: metric -> its cost model.
-        limits: L of them.
-
-    Returns:
-        (N, L) relative excess `upper / limit - 1`: at most 0 where the limit is kept.
+        limits: none of them a floor.
 
     Raises:
         UnknownNameError: a limit's metric has no model.
         ConfigError: a limit is not a positive number.
     """
-    _check_limits(models, limits)
-    columns = [models[limit.metric].estimate(encodings).upper / limit.value - 1 for limit in limits]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(encodings), 0))
-
-
-def kept(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> npt.NDArray[np.bool_]:
-    """(N,) whether each architecture's upper bounds keep all limits.
-
-    Raises:
-        UnknownNameError: a limit's metric has no model.
-        ConfigError: a limit is not a positive number.
-    """
-    return np.asarray((violations(encodings, models, limits) <= 0).all(axis=1))
+    return np.asarray((_excess(encodings, models, limits) == 0).all(axis=1))
 
 
 def check_reachable(
@@ -81,7 +65,7 @@ def check_reachable(
     if not asked:
         return space.canonical(np.zeros((1, len(space.choices)), dtype=np.int64))[0]  # type: ignore[no-any-return]
     smallest = {limit: models[limit.metric].minimizer() for limit in asked}
-    impossible = [limit for limit, e in smallest.items() if _upper(models, limit.metric, e) > limit.value]
+    impossible = [x for x, e in smallest.items() if not x.is_kept_by(_upper(models, x.metric, e))]
     if impossible and len(asked) == 1:
         raise _alone_infeasible(models, asked[0], space)
     for encoding in smallest.values():
@@ -129,7 +113,7 @@ class _Together:
 
     def _infeasible(self, impossible: Sequence[Limit]) -> InfeasibleError:
         """Names a limit that can be loosened so that a network keeps all, and by how much; or says that none can."""
-        problem = f"no network of {self.space.name} keeps {_listed(self.limits)}{'' if impossible else ' together'}"
+        problem = f"no network of {self.space.name} keeps {listed(self.limits)}{'' if impossible else ' together'}"
         if len(impossible) > 1:  # loosening one of them leaves the other
             return self._nearest(problem)
         found: InfeasibleError | None = None
@@ -158,7 +142,7 @@ class _Together:
         best = self._canonical(self._ready().smallest(binding.metric, within, known=known))
         value = _upper(self.models, binding.metric, best)
         return InfeasibleError(
-            f"{problem}: with {_listed(others)} kept, the smallest reachable {binding.metric} is {round_up(value)}",
+            f"{problem}: with {listed(others)} kept, the smallest reachable {binding.metric} is {round_up(value)}",
             metric=binding.metric,
             limit=binding.value,
             reachable=value,
@@ -169,13 +153,13 @@ class _Together:
         """Where more than one limit must be loosened: one network, and all it costs."""
         values = {limit.metric: limit.value for limit in self.limits if limit.metric in self._tables}
         best = self._canonical(self._ready().nearest(values))
-        excess = violations(best[None], self.models, self.limits)[0]
-        binding = self.limits[int(excess.argmax())]
+        beyond = _excess(best[None], self.models, self.limits)[0]
+        binding = self.limits[int(beyond.argmax())]
         costs = {limit.metric: _upper(self.models, limit.metric, best) for limit in self.limits}
-        beyond = [m for m, e in zip(costs, excess, strict=True) if e > 0]
+        missed = [m for m, e in zip(costs, beyond, strict=True) if e > 0]
         return InfeasibleError(
             f"{problem}, nor if any one of them is loosened; a network has "
-            f"{' and '.join(f'{m} = {round_up(costs[m])}' for m in beyond)} and keeps the others: as limits these "
+            f"{' and '.join(f'{m} = {round_up(costs[m])}' for m in missed)} and keeps the others: as limits these "
             f"can be kept",
             metric=binding.metric,
             limit=binding.value,
@@ -218,6 +202,14 @@ def _alone_infeasible(models: Mapping[str, CostModel], limit: Limit, space: Sear
     )
 
 
+def _excess(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> FloatArray:
+    """(N, L) how far each architecture's upper bounds are beyond the limits, as a share of each."""
+    _check_limits(models, limits)
+    if not limits:
+        return np.zeros((len(encodings), 0))
+    return excess(limits, {x.metric: models[x.metric].estimate(encodings).upper for x in limits})
+
+
 def _upper(models: Mapping[str, CostModel], metric: str, encoding: IntArray) -> float:
     return float(models[metric].estimate(encoding[None]).upper[0])
 
@@ -228,15 +220,6 @@ def _check_limits(models: Mapping[str, CostModel], limits: Sequence[Limit]) -> N
             raise UnknownNameError("metric in a limit", limit.metric, models)
         if not (math.isfinite(limit.value) and limit.value > 0):
             raise ConfigError(f"limit {limit}: its value must be a positive number")
-
-
-def _listed(limits: Sequence[Limit]) -> str:
-    return " and ".join(map(str, limits))
-
-
-def round_up(value: float) -> str:
-    """Four digits, never below the value: a limit set to what an error printed can be kept."""
-    return f"{Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(value):f}"
 
 
 def _decode(space: SearchSpace, encoding: IntArray) -> dict[str, Option]:

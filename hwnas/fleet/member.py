@@ -32,11 +32,12 @@ from hwnas.errors import (
 )
 from hwnas.files import sha256_file
 from hwnas.fleet.record import FleetRecord
+from hwnas.limits import as_limits
 from hwnas.pipeline import deploying, profiling, searching
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
 from hwnas.report.fleet import FleetDevice, FleetRow, budget_text
 from hwnas.search import load_study
-from hwnas.types import IntArray, Limit, Option
+from hwnas.types import IntArray, Option
 from hwnas.workspace import Workspace
 
 _OF_THE_RUN = (DataError, SpaceError, CheckpointError, TrainingError)  # no other device would fare better
@@ -205,8 +206,7 @@ class Member:
         starts: dict[bytes, IntArray] = {}
         for budget in budgets:
             encodings = np.array([work.space.encode(a) for a in seeds], dtype=np.int64)
-            limits = [Limit(metric=m, value=v) for m, v in budget.limits.items()]
-            within = encodings[kept(encodings, costs.models, limits)] if len(encodings) else encodings
+            within = encodings[kept(encodings, costs.models, as_limits(budget.limits))] if len(encodings) else encodings
             found = list(within[-each:]) or ([budget.fitting] if budget.fitting is not None else [])
             starts |= {e.tobytes(): e for e in found}
         return [work.space.decode(e) for e in starts.values()]

@@ -17,10 +17,11 @@ from hwnas.config import Config
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.fleet.member import Budget, Member
 from hwnas.fleet.record import FleetRecord
+from hwnas.limits import round_up
 from hwnas.pipeline import reporting
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
-from hwnas.quantities import compared, percent, quantity, rounded_up
+from hwnas.quantities import compared, percent, quantity
 from hwnas.report.fleet import FleetRow, budget_text, budget_values
 from hwnas.workspace import Workspace
 
@@ -127,7 +128,7 @@ def search(config: Config, *, console: Console) -> dict[str, Any]:
 def _question(folder: str, device: str, result: Mapping[str, Any]) -> str:
     """A command that asks a device's study, with a limit that some of its networks keep."""
     most = max((t["upper"].get("latency_ms", t["values"]["latency_ms"]) for t in result["front"]), default=1.0)
-    return f"hwnas query {quoted(folder)} --device {quoted(device)} --limit latency_ms={rounded_up(most)}"
+    return f"hwnas query {quoted(folder)} --device {quoted(device)} --limit latency_ms={round_up(most)}"
 
 
 def export(config: Config, *, console: Console) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from hwnas.cost import (
     size_entries,
 )
 from hwnas.cost.energy import EnergyModel, energy_model, no_energy_error
-from hwnas.cost.limits import round_up
 from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableError
 from hwnas.files import sha256_file
+from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import LastUsed
 from hwnas.precisions import is_quantized, offered_as
-from hwnas.types import Block, Device, IntArray, Limit
+from hwnas.types import Block, Device, IntArray
 from hwnas.workspace import Workspace
 
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
@@ -198,7 +198,7 @@ def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], I
     """
     limits = absolute_limits(work, costs)
     try:
-        fitting = check_reachable(costs.models, [Limit(metric=m, value=v) for m, v in limits.items()], work.space)
+        fitting = check_reachable(costs.models, as_limits(limits), work.space)
     except InfeasibleError as e:
         if work.config.limits.latency_fraction is None or e.metric != "latency_ms" or e.reachable is None:
             raise

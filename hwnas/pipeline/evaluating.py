@@ -15,10 +15,11 @@ from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, netw
 from hwnas.cost import kept
 from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
+from hwnas.limits import as_limits
 from hwnas.pipeline.costs import Costs
 from hwnas.precisions import simulated_as
 from hwnas.search import non_dominated
-from hwnas.types import Block, IntArray, Limit, Option
+from hwnas.types import Block, IntArray, Option
 from hwnas.workspace import Workspace
 
 NamedBlocks = tuple[tuple[str, Block], ...]
@@ -93,7 +94,7 @@ class Evaluations:
             return []
         encodings = np.stack([e for e, _ in found])
         latency = costs.models["latency_ms"].estimate(encodings).value
-        within = kept(encodings, costs.models, [Limit(metric=m, value=v) for m, v in limits.items()])
+        within = kept(encodings, costs.models, as_limits(limits))
         points = np.stack([-np.array([a for _, a in found]), np.where(within, latency, np.nan)], axis=1)
         rows = np.flatnonzero(non_dominated(points))
         rows = rows[np.argsort(latency[rows], kind="stable")]

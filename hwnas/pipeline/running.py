@@ -9,11 +9,11 @@ from typing import Any
 from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas.config import Config
+from hwnas.limits import round_up
 from hwnas.pipeline import deploying, profiling, searching
 from hwnas.pipeline.costs import load_costs, reachable_limits
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.training import refuse_other_run, train
-from hwnas.quantities import rounded_up
 from hwnas.workspace import Workspace
 
 
@@ -45,7 +45,7 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
         if name != "export":
             console.table(result["title"], result.get("columns", ()), result["rows"])
     folder = config.output.folder
-    most = rounded_up(2 * result["manifest"]["measured"]["latency_ms"]["fastest"])
+    most = round_up(2 * result["manifest"]["measured"]["latency_ms"]["fastest"])
     return {
         **result,
         "rows": [*result["rows"], ("time", _times(seconds))],

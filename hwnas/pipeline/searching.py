@@ -19,14 +19,15 @@ from hwnas.config import Config
 from hwnas.cost import SlotBlocks, kept, macs
 from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
+from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.training import refuse_other_run
-from hwnas.quantities import metric_name, quantity, rounded_up
+from hwnas.quantities import limit_text, metric_name
 from hwnas.search import Study, load_study, read_study
 from hwnas.search import search as run_search
-from hwnas.types import IntArray, Limit, Option
+from hwnas.types import IntArray, Option
 from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             (t.number, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in shown
         ],
         "notes": [
-            f"Ask it: hwnas query {quoted(work.folder)} --limit latency_ms={rounded_up(most)}",
+            f"Ask it: hwnas query {quoted(work.folder)} --limit latency_ms={round_up(most)}",
             *_notes(study, evaluations),
         ],
         "study": str(work.study),
@@ -183,7 +184,7 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
             encoding = work.space.encode({**fixed, **part.decode(table.minimum().assignment)})
             found[encoding.tobytes()] = encoding
     encodings = np.stack([work.space.largest(), *found.values()])
-    within = kept(encodings, costs.models, [Limit(metric=m, value=v) for m, v in limits.items()])
+    within = kept(encodings, costs.models, as_limits(limits))
     order = np.argsort(latency.estimate(encodings).value)
     return [work.space.decode(encodings[i]) for i in order if within[i]]
 
@@ -230,7 +231,7 @@ def _source(metric: str, costs: Costs) -> str:
 
 
 def _listed(limits: Mapping[str, float]) -> str:
-    return ", ".join(f"{metric_name(m)} at most {quantity(m, v)}" for m, v in limits.items()) or "no limits"
+    return ", ".join(f"{metric_name(x.metric)} {limit_text(x)}" for x in as_limits(limits)) or "no limits"
 
 
 def _notes(study: Study, evaluations: Evaluations) -> list[str]:

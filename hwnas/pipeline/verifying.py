@@ -10,12 +10,13 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
 from hwnas.errors import VerificationError
+from hwnas.limits import Limit, as_limits
 from hwnas.measure import TimingSettings, Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.pipeline.parity import compare
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
-from hwnas.quantities import metric_name, quantity
+from hwnas.quantities import limit_text, metric_name, quantity
 from hwnas.types import Artefact, MeasurementFailure, Runtime, Statistic
 
 # A verdict on one network: long enough that its own error is below one per cent on a shared machine
@@ -175,10 +176,11 @@ def limit_problems(values: Mapping[str, float], limits: Mapping[str, float], *, 
         limits: metric -> `<=`; metrics that are not measured do not count.
         margin: a value must stay below its limit by this share.
     """
+    asked = {limit.metric: limit for limit in as_limits(limits)}
     return [
-        f"{m} is {values[m]:.4g}, the limit {limits[m]:.4g}" + (f" less {margin:.0%}" if margin else "")
-        for m in values
-        if m in limits and values[m] * (1 + (margin if m == "latency_ms" else 0)) > limits[m]
+        f"{m} is {value:.4g}, the limit {asked[m].value:.4g}" + (f" less {margin:.0%}" if margin else "")
+        for m, value in values.items()
+        if m in asked and not asked[m].is_kept_by(value * (1 + (margin if m == "latency_ms" else 0)))
     ]
 
 
@@ -187,4 +189,4 @@ def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
 
 
 def _promise(limits: Mapping[str, float], metric: str) -> str:
-    return f"at most {quantity(metric, limits[metric])}" if metric in limits else "no limit"
+    return limit_text(Limit(metric=metric, value=limits[metric])) if metric in limits else "no limit"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwnas.limits import round_up
 from hwnas.quantities import (
     count,
     exact_quantity,
@@ -19,7 +20,6 @@ from hwnas.quantities import (
     percent,
     printable,
     quantity,
-    rounded_up,
     wilson_interval,
 )
 from hwnas.report._drawing import drawing_style, new_figure
@@ -258,7 +258,7 @@ def _question(inputs: FleetInputs) -> str:
     if not inputs.fronts:
         return asked
     front = inputs.fronts[0]
-    limit = rounded_up(1.1 * float(front.latency_ms[-1]))  # bounds lie a little above estimates
+    limit = round_up(1.1 * float(front.latency_ms[-1]))  # bounds lie a little above estimates
     return f"{asked} --device {shlex.quote(front.device)} --limit latency_ms={limit}"
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, Parity, TensorInfo
+from hwnas.limits import as_limits
 from hwnas.precisions import EXACT, is_quantized
-from hwnas.quantities import UPPER, digits, metric_name, percent, quantity, wilson_interval
+from hwnas.quantities import UPPER, digits, limit_text, metric_name, percent, quantity, wilson_interval
 from hwnas.report.inputs import PredictionPoint, ReportInputs
-from hwnas.types import Block, Direction
+from hwnas.types import Block
 
 _ESTIMATED = "estimated"
 
@@ -76,20 +77,20 @@ def promises(inputs: ReportInputs) -> tuple[Promise, ...]:
 def _promise(inputs: ReportInputs, metric: str) -> Promise:
     manifest = inputs.manifest
     predicted, upper = manifest.predicted.get(metric), manifest.predicted.get(metric + UPPER)
-    limit, (found, how) = manifest.limits.get(metric), _found(manifest, metric)
-    floor = inputs.study.directions.get(metric) is Direction.MAXIMIZE
-    bound = next((v for v in (found, predicted if floor else upper, predicted) if v is not None), None)
-    kept = None if limit is None or bound is None else (bound >= limit if floor else bound <= limit)
+    asked = {metric: manifest.limits[metric]} if metric in manifest.limits else {}
+    limit, (found, how) = next(iter(as_limits(asked, inputs.study.directions)), None), _found(manifest, metric)
+    promised = predicted if upper is None or (limit is not None and limit.floor) else upper
+    bound = promised if found is None else found
     return Promise(
         name=metric_name(metric),
-        limit="" if limit is None else f"at {'least' if floor else 'most'} {quantity(metric, limit)}",
+        limit="" if limit is None else limit_text(limit),
         predicted="" if predicted is None else quantity(metric, predicted),
         upper="" if upper is None else quantity(metric, upper),
         source=inputs.sources.get(metric, inputs.study.sources.get(metric, _ESTIMATED)),
         found="" if found is None else quantity(metric, found),
         how=how,
         error=_error(predicted, found) if not metric.startswith("accuracy") else "",
-        kept=kept,
+        kept=None if limit is None or bound is None else limit.is_kept_by(bound),
     )
 
 

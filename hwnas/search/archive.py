@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hwnas.search.problem import BoolArray
-from hwnas.types import Direction, FloatArray
+from hwnas.types import BoolArray, Direction, FloatArray
 
 
 def oriented(values: Mapping[str, FloatArray], directions: Mapping[str, Direction]) -> FloatArray:

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from hwnas.errors import InfeasibleError
+from hwnas.limits import as_limits
 from hwnas.search.limits import infeasible
 from hwnas.search.problem import Minimizing, Problem
 from hwnas.types import FloatArray, IntArray
@@ -197,10 +198,10 @@ class Candidates:
         """Refuse at once a limit below an exact minimum."""
         forms: dict[str, object] = dict(self.problem.closed_form)
         for metric, form in forms.items():
-            limit = self.problem.limits.get(metric)
-            if limit is None or self.problem.is_floor(metric):
+            limit = self.problem.limit(metric)
+            if limit is None or limit.floor:
                 continue
-            if isinstance(form, Minimizing) and form.bounds()[0] > limit:
+            if isinstance(form, Minimizing) and not limit.is_kept_by(form.bounds()[0]):
                 smallest = np.asarray(form.minimizer(), dtype=np.int64)
                 raise self._infeasible(smallest[None, :], metrics=[metric])
 
@@ -215,8 +216,7 @@ class Candidates:
         return infeasible(
             {m: e.value for m, e in estimates.items()},
             {m: e.upper for m, e in estimates.items()},
-            limits={m: self.problem.limits[m] for m in limited},
-            directions=self.problem.directions,
+            limits=as_limits({m: self.problem.limits[m] for m in limited}, self.problem.directions),
             decode=lambda i: self.problem.decode(rows[i]),
             among=among,
             extreme="reachable" if among == "the space" else "found",

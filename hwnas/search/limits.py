@@ -1,18 +1,17 @@
-"""Which of many evaluated networks keep limits, and why none does.
+"""Why none of many evaluated networks keeps the limits, and what the nearest would need.
 
 Shared by studies and queries. Numpy only; works on columns of values, never on trials or Optuna.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from hwnas.errors import InfeasibleError, StudyError
-from hwnas.search.problem import BoolArray, relative_excess
-from hwnas.types import Direction, FloatArray, Option
+from hwnas.limits import Limit, excess, listed
+from hwnas.types import FloatArray, Option
 
 
 def check_known(metrics: Iterable[str], known: Iterable[str]) -> None:
@@ -27,31 +26,11 @@ def check_known(metrics: Iterable[str], known: Iterable[str]) -> None:
             raise StudyError(f"the study has no metric {metric!r}; known: {', '.join(known) or 'none'}")
 
 
-def keeps(
-    values: Mapping[str, FloatArray],
-    upper: Mapping[str, FloatArray],
-    *,
-    limits: Mapping[str, float],
-    directions: Mapping[str, Direction],
-) -> BoolArray:
-    """(N,) which networks keep all limits. An unknown value (NaN) keeps none.
-
-    Args:
-        values: metric -> (N,).
-        upper: metric -> (N,) upper bounds for the metrics that have one; a limit is kept by them.
-        limits: metric -> `<= value`, or `>= value` for a metric that is maximised.
-        directions: metric -> direction.
-    """
-    kept: BoolArray = (_excess(values, upper, limits=limits, directions=directions) == 0).all(axis=1)
-    return kept
-
-
 def infeasible(
     values: Mapping[str, FloatArray],
     upper: Mapping[str, FloatArray],
     *,
-    limits: Mapping[str, float],
-    directions: Mapping[str, Direction],
+    limits: Sequence[Limit],
     decode: Callable[[int], Mapping[str, Option]],
     among: str,
     extreme: str,
@@ -65,86 +44,50 @@ def infeasible(
     Args:
         values: metric -> (N,).
         upper: metric -> (N,) upper bounds for the metrics that have one.
-        limits: metric -> limit, at least one; not kept together by any row.
-        directions: metric -> direction.
+        limits: at least one; not kept together by any row.
         decode: row -> architecture.
         among: whose networks these are, for the message: `the study`, `the space`, ...
         extreme: what the smallest of their values is called: `seen`, `reachable`, `found`.
     """
-    metrics = list(limits)
-    excess = _excess(values, upper, limits=limits, directions=directions)  # (N, L)
-    if not len(excess) or np.isinf(excess).all():
-        metric = metrics[0]
+    beyond = excess(limits, values, upper)  # (N, L)
+    if not len(beyond) or np.isinf(beyond).all():
+        first = limits[0]
         return InfeasibleError(
-            f"no network of {among} has a value of {metric!r} to compare with its limit",
-            metric=metric,
-            limit=limits[metric],
+            f"no network of {among} has a value of {first.metric!r} to compare with its limit",
+            metric=first.metric,
+            limit=first.value,
         )
-    problem = f"no network of {among} keeps {_listed(metrics, limits, directions)}"
-    bounds = {m: values[m] if _is_floor(m, directions) else upper.get(m, values[m]) for m in metrics}
+    problem = f"no network of {among} keeps {listed(limits)}"
     # for each limit, of the networks that keep all others, the one that misses it by least
-    nearest = [(float(e[i]), j, i) for j, e in enumerate(_alone(excess)) if np.isfinite(e[i := int(e.argmin())])]
+    nearest = [(float(e[i]), j, i) for j, e in enumerate(_alone(beyond)) if np.isfinite(e[i := int(e.argmin())])]
     if not nearest:
-        row = int(excess.sum(axis=1).argmin())
-        beyond = [m for m, e in zip(metrics, excess[row], strict=True) if e > 0]
-        told = " and ".join(f"{m} = {outward(float(bounds[m][row]), floor=_is_floor(m, directions))}" for m in beyond)
-        metric = metrics[int(excess[row].argmax())]
+        row = int(beyond.sum(axis=1).argmin())
+        missed = [limit for limit, e in zip(limits, beyond[row], strict=True) if e > 0]
+        told = " and ".join(f"{x.metric} = {x.met_at(float(x.decisive(values, upper)[row]))}" for x in missed)
+        worst = limits[int(beyond[row].argmax())]
         return InfeasibleError(
             f"{problem}, nor if any one of these limits is loosened; the one that comes nearest has {told} and keeps "
             f"the others: as limits these can be kept",
-            metric=metric,
-            limit=limits[metric],
+            metric=worst.metric,
+            limit=worst.value,
             architecture=decode(row),
         )
     _, j, row = min(nearest)
-    metric, others = metrics[j], [m for m in metrics if m != metrics[j]]
-    floor, reachable = _is_floor(metric, directions), float(bounds[metric][row])
-    context = f"among those that keep {_listed(others, limits, directions)}" if others else extreme
+    binding, others = limits[j], [limit for limit in limits if limit is not limits[j]]
+    reachable = float(binding.decisive(values, upper)[row])
+    context = f"among those that keep {listed(others)}" if others else extreme
     return InfeasibleError(
-        f"{problem}: the limit on {metric} binds, the {'largest' if floor else 'smallest'} {context} is "
-        f"{outward(reachable, floor=floor)}; {'lower' if floor else 'raise'} the limit to that",
-        metric=metric,
-        limit=limits[metric],
+        f"{problem}: the limit on {binding.metric} binds, the {'largest' if binding.floor else 'smallest'} {context} "
+        f"is {binding.met_at(reachable)}; {'lower' if binding.floor else 'raise'} the limit to that",
+        metric=binding.metric,
+        limit=binding.value,
         reachable=reachable,
         architecture=decode(row),
     )
 
 
-def outward(value: float, *, floor: bool) -> str:
-    """Six digits, never below a value that a limit must allow, never above one that a floor must: it can be kept."""
-    rounding = ROUND_FLOOR if floor else ROUND_CEILING
-    return str(Context(prec=6, rounding=rounding).create_decimal_from_float(value).normalize())
-
-
-def _alone(excess: FloatArray) -> Iterator[FloatArray]:
+def _alone(beyond: FloatArray) -> Iterator[FloatArray]:
     """For each limit (N,) the excess over it of the networks that keep all others; inf of the rest."""
-    for j in range(excess.shape[1]):
-        others = (np.delete(excess, j, axis=1) == 0).all(axis=1)
-        yield np.where(others, excess[:, j], np.inf)
-
-
-def _is_floor(metric: str, directions: Mapping[str, Direction]) -> bool:
-    return directions.get(metric) is Direction.MAXIMIZE
-
-
-def _listed(metrics: list[str], limits: Mapping[str, float], directions: Mapping[str, Direction]) -> str:
-    signs = {m: ">=" if _is_floor(m, directions) else "<=" for m in metrics}
-    return " and ".join(f"{m} {signs[m]} {limits[m]:g}" for m in metrics)
-
-
-def _excess(
-    values: Mapping[str, FloatArray],
-    upper: Mapping[str, FloatArray],
-    *,
-    limits: Mapping[str, float],
-    directions: Mapping[str, Direction],
-) -> FloatArray:
-    """(N, L) relative excess over each limit; inf where the value is not known."""
-    n = len(next(iter(values.values()), np.zeros(0)))
-    columns = np.zeros((n, len(limits)))
-    for j, (metric, limit) in enumerate(limits.items()):
-        floor = _is_floor(metric, directions)
-        bound = values[metric] if floor else upper.get(metric, values[metric])
-        excess = relative_excess(bound, limit, floor=floor)
-        columns[:, j] = np.where(np.isnan(excess), np.inf, excess)
-    return columns
+    for j in range(beyond.shape[1]):
+        others = (np.delete(beyond, j, axis=1) == 0).all(axis=1)
+        yield np.where(others, beyond[:, j], np.inf)

@@ -16,8 +16,8 @@ import optuna
 from optuna.trial import TrialState
 
 from hwnas.errors import StudyError
+from hwnas.limits import as_limits, kept
 from hwnas.search.ledger import CLAIM, ERROR
-from hwnas.search.limits import keeps
 from hwnas.search.problem import Problem, decode
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
 from hwnas.search.storage import open_storage, patiently
@@ -164,7 +164,7 @@ def collect(study: optuna.Study, *, only: int | None = None) -> Study:
         encodings=encodings,
         values=values,
         upper=upper,
-        feasible=keeps(values, upper, limits=header["limits"], directions=directions),
+        feasible=kept(as_limits(header["limits"], directions), values, upper),
         sources={m: "estimated" if m in header["closed_form"] else "measured" for m in values},
         failed=tuple(
             FailedTrial(

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from hwnas.errors import ConfigError, SpaceError, StudyError
+from hwnas.limits import Limit, as_limits
 from hwnas.types import Choice, Direction, Estimate, FloatArray, IntArray, Option, SearchSpace
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @runtime_checkable
@@ -162,15 +160,15 @@ class Problem:
         excess = np.zeros((len(encodings), len(metrics)))
         for j, metric in enumerate(metrics):
             estimate = self._estimate_one(metric, encodings)
-            bound = estimate.value if self.is_floor(metric) else estimate.upper
-            if metric in self.limits:
-                excess[:, j] = relative_excess(bound, self.limits[metric], floor=self.is_floor(metric))
-            excess[np.isnan(estimate.value) | np.isnan(bound), j] = np.inf
+            if (limit := self.limit(metric)) is not None:
+                excess[:, j] = limit.excess(limit.decisive({metric: estimate.value}, {metric: estimate.upper}))
+            excess[np.isnan(estimate.value), j] = np.inf
         return metrics, excess
 
-    def is_floor(self, metric: str) -> bool:
-        """Whether a limit on this metric is a smallest allowed value (it is maximised)."""
-        return self.directions.get(metric) is Direction.MAXIMIZE
+    def limit(self, metric: str) -> Limit | None:
+        """The limit on a metric, if it has one."""
+        asked = {metric: self.limits[metric]} if metric in self.limits else {}
+        return next(iter(as_limits(asked, self.directions)), None)
 
     def _estimate_one(self, metric: str, encodings: IntArray) -> Estimate:
         form = self.closed_form[metric]
@@ -186,9 +184,3 @@ class Problem:
                     f"it must give ({len(encodings)},): one number each"
                 )
         return Estimate(value=value, upper=upper)
-
-
-def relative_excess(values: npt.NDArray[Any], limit: float, *, floor: bool) -> FloatArray:
-    """(N,) how far each value is beyond a limit, as a share of the limit; 0 where it is kept, NaN stays."""
-    beyond = (limit - values) if floor else (values - limit)
-    return np.maximum(beyond, 0.0) / (abs(limit) or 1.0)

@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 
 from hwnas.errors import HwnasError, StudyError
+from hwnas.limits import as_limits
 from hwnas.search.candidates import ExhaustedError, key_of
 from hwnas.search.ledger import CLAIM, ERROR, Ledger, claim_of
 from hwnas.search.optuna_study import collect
@@ -125,10 +126,9 @@ class Run:
         if undefined:
             self._failed(trial, StudyError(f"{', '.join(undefined)} is not a number"))
             return None
-        for metric, limit in self.problem.limits.items():
-            if metric not in self.problem.closed_form:
-                excess = limit - values[metric] if self.problem.is_floor(metric) else values[metric] - limit
-                trial.set_constraint(metric, excess)
+        for limit in as_limits(self.problem.limits, self.problem.directions):
+            if limit.metric not in self.problem.closed_form:
+                trial.set_constraint(limit.metric, float(limit.beyond(np.array(values[limit.metric]))))
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(UPPER, upper)
         self.study.tell(trial, [values[m] for m in self.problem.directions])

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.errors import StudyError
+from hwnas.limits import as_limits, kept
 from hwnas.search.archive import non_dominated, oriented
 from hwnas.search.choice import Pick, by_price, cost_columns, picks
-from hwnas.search.limits import check_known, infeasible, keeps
-from hwnas.search.problem import BoolArray, decode
-from hwnas.types import Choice, Direction, FloatArray, IntArray, Option
+from hwnas.search.limits import check_known, infeasible
+from hwnas.search.problem import decode
+from hwnas.types import BoolArray, Choice, Direction, FloatArray, IntArray, Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,8 +132,7 @@ class Study:
             raise infeasible(
                 self.values,
                 self.upper,
-                limits=self.limits,
-                directions=self.directions,
+                limits=as_limits(self.limits, self.directions),
                 decode=lambda i: decode(self.choices, self.encodings[i]),
                 among="the study",
                 extreme="seen",
@@ -173,8 +173,8 @@ class Study:
             cost: self.directions.get(cost, Direction.MINIMIZE),
         }
         points = oriented({m: self.values[m][rows] for m in directions}, directions)
-        kept = non_dominated(points)
-        rows, points = rows[kept], points[kept]
+        front = non_dominated(points)
+        rows, points = rows[front], points[front]
         _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions)
         order = by_price(costs[rows])
         _, first = np.unique(points[order], axis=0, return_index=True)
@@ -184,7 +184,7 @@ class Study:
     def keeps(self, limits: Mapping[str, float]) -> BoolArray:
         """(N,) which trials keep other limits than the study's own, by upper bounds where there are any."""
         check_known(limits, self.values)
-        return keeps(self.values, self.upper, limits=limits, directions=self.directions)
+        return kept(as_limits(limits, self.directions), self.values, self.upper)
 
     def save(self, path: Path | str) -> None:
         """Write the study as one compact file, whole; `load_study` reads it without Optuna.

@@ -1,0 +1,71 @@
+"""Limits: kept exactly, by whoever asks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwnas.limits import Limit, as_limits, excess, kept, listed, round_up
+from hwnas.quantities import NBSP, limit_text
+from hwnas.types import Direction
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+POSITIVE = st.floats(min_value=1e-12, max_value=1e15)
+
+
+@given(value=NUMBERS, floor=st.booleans())
+def test_the_limit_itself_keeps_it_and_the_next_number_beyond_does_not(value: float, floor: bool) -> None:
+    limit = Limit(metric="m", value=value, floor=floor)
+    assert limit.is_kept_by(value)
+    assert not limit.is_kept_by(math.nextafter(value, -math.inf if floor else math.inf))
+
+
+@given(limit=st.floats(-1e200, 1e200), values=st.lists(st.floats(-1e200, 1e200), max_size=5), floor=st.booleans())
+def test_one_value_and_columns_of_values_are_judged_alike(limit: float, values: list[float], floor: bool) -> None:
+    asked = Limit(metric="m", value=limit, floor=floor)
+    near = [limit, math.nextafter(limit, math.inf), math.nextafter(limit, -math.inf), *values]
+    assert kept([asked], {"m": np.array(near)}).tolist() == [asked.is_kept_by(v) for v in near]
+
+
+def test_a_value_that_is_not_known_keeps_no_limit() -> None:
+    limit = Limit(metric="m", value=1.0)
+    assert not limit.is_kept_by(math.nan)
+    assert excess([limit], {"m": np.array([np.nan, 0.5])})[:, 0].tolist() == [math.inf, 0.0]
+
+
+def test_what_is_beyond_is_told_as_a_share_of_the_limit() -> None:
+    limits = as_limits({"latency_ms": 2.0, "accuracy": 0.8}, {"accuracy": Direction.MAXIMIZE})
+    found = excess(limits, {"latency_ms": np.array([1.0, 3.0]), "accuracy": np.array([0.9, 0.6])})
+    np.testing.assert_allclose(found, [[0, 0], [0.5, 0.25]])
+
+
+def test_a_limit_is_kept_by_the_upper_bound_and_a_floor_by_the_value() -> None:
+    values, upper = {"m": np.array([1.0, 1.0])}, {"m": np.array([1.5, np.nan])}
+    assert kept([Limit(metric="m", value=1.2)], values, upper).tolist() == [False, False]
+    assert kept([Limit(metric="m", value=0.9, floor=True)], values, upper).all()
+
+
+def test_without_limits_all_are_kept() -> None:
+    assert kept([], {"m": np.array([1.0, np.nan])}).tolist() == [True, True]
+
+
+@given(value=POSITIVE, floor=st.booleans())
+def test_a_value_keeps_the_limit_it_is_told_as(value: float, floor: bool) -> None:
+    told = float(Limit(metric="m", value=1.0, floor=floor).met_at(value))
+    assert Limit(metric="m", value=told, floor=floor).is_kept_by(value)
+    assert told == pytest.approx(value, rel=1.001e-3)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.12341, "0.1235"), (300_000.0, "300000"), (123_412.0, "123500")])
+def test_a_number_rounded_up_is_written_without_an_exponent(value: float, text: str) -> None:
+    assert round_up(value) == text
+
+
+def test_limits_are_written_as_conditions_and_said_in_words() -> None:
+    limits = as_limits({"latency_ms": 2, "accuracy": 0.9}, {"accuracy": Direction.MAXIMIZE})
+    assert listed(limits) == "latency_ms <= 2 and accuracy >= 0.9"
+    assert [limit_text(x) for x in limits] == [f"at most 2{NBSP}ms", f"at least 90.0{NBSP}%"]
