@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -208,6 +209,11 @@ def test_a_run_asks_the_audits_for_their_advice_only_and_a_fleet_for_nothing() -
     asked = {i for m in modules() if within(m, "hwnas.pipeline") for i in imports(m) if within(i, "hwnas.audit")}
     assert asked == {"hwnas.audit", "hwnas.audit.advise"}
     assert not [m for m in modules() if within(m, "hwnas.fleet") and any(within(i, "hwnas.audit") for i in imports(m))]
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {name for name, path in modules().items() if path.name == "__init__.py"} <= set(listed)
 
 
 @pytest.mark.parametrize("plugins", _PLUGINS)

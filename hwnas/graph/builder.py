@@ -25,10 +25,12 @@ _STATISTICS = ("running_mean", "running_var")
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A value of the graph being built."""
+    """A value of the graph being built; see `Value`."""
 
     name: str
     shape: tuple[int, ...]
+    dtype: str = "float32"
+    batched: bool = True
 
 
 class GraphBuilder:
@@ -39,10 +41,10 @@ class GraphBuilder:
         self._ops: list[Op] = []
         self._inputs: list[str] = []
 
-    def input(self, shape: Sequence[int], *, name: str = "input") -> Ref:
+    def input(self, shape: Sequence[int], *, name: str = "input", dtype: str = "float32") -> Ref:
         """A tensor the network takes; the shape is that of one sample."""
         self._inputs.append(name)
-        return self._value(name, tuple(shape))
+        return self._value(name, tuple(shape), dtype=dtype)
 
     def ops(
         self,
@@ -79,16 +81,44 @@ class GraphBuilder:
             shapes = rule.infer(call)
         except GraphError as e:
             raise GraphError(f"operator {name!r}: {e}") from e
-        names = [name] if len(shapes) == 1 else [f"{name}.{i}" for i in range(len(shapes))]
-        outputs = tuple(self._value(n, shape) for n, shape in zip(names, shapes, strict=True))
+        ordered = {role: held[role] for role in rule.roles if role in held}
+        dtypes = [*(w.dtype for w in ordered.values()), *(r.dtype for r in inputs)]
+        batched = any(r.batched for r in inputs)
+        values = [(shape, dtypes[0] if dtypes else "float32", batched) for shape in shapes]
+        return self.append(kind, *inputs, name=name, weights=ordered, attributes=rule.given(complete), values=values)
+
+    def append(
+        self,
+        kind: str,
+        *inputs: Ref,
+        name: str,
+        weights: Mapping[str, Weight],
+        attributes: Mapping[str, Attribute],
+        values: Sequence[tuple[tuple[int, ...], str, bool]],
+    ) -> tuple[Ref, ...]:
+        """Append an operator as it is, known or not: nothing is inferred and nothing is checked.
+
+        Args:
+            kind: of the operator.
+            inputs: in the operator's order.
+            name: unique in the graph.
+            weights: role -> weight, in the operator's order.
+            attributes: those that are not at their defaults.
+            values: (shape, dtype, batched) of each output.
+        """
+        names = [name] if len(values) == 1 else [f"{name}.{i}" for i in range(len(values))]
+        outputs = tuple(
+            self._value(n, shape, dtype=dtype, batched=batched)
+            for n, (shape, dtype, batched) in zip(names, values, strict=True)
+        )
         self._ops.append(
             Op(
                 name=name,
                 kind=kind,
                 inputs=tuple(r.name for r in inputs),
                 outputs=tuple(names),
-                weights=tuple((role, held[role]) for role in rule.roles if role in held),
-                attributes=sorted_attributes(rule.given(complete)),
+                weights=tuple(weights.items()),
+                attributes=sorted_attributes(attributes),
             )
         )
         return outputs
@@ -164,9 +194,9 @@ class GraphBuilder:
             outputs=tuple(r.name for r in outputs),
         )
 
-    def _value(self, name: str, shape: tuple[int, ...]) -> Ref:
-        self._values.append(Value(name=name, shape=shape))
-        return Ref(name, shape)
+    def _value(self, name: str, shape: tuple[int, ...], *, dtype: str = "float32", batched: bool = True) -> Ref:
+        self._values.append(Value(name=name, shape=shape, dtype=dtype, batched=batched))
+        return Ref(name, shape, dtype, batched)
 
 
 def _weights(path: str, **shapes: tuple[int, ...]) -> dict[str, Weight]:

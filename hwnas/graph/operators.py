@@ -143,6 +143,18 @@ def _convolution(call: Call) -> tuple[Shape, ...]:
     return ((out_channels, *(_window(n, kernel=k, stride=s, padding=p, dilation=d) for n, k, s, p, d in spatial)),)
 
 
+def _transposed_convolution(call: Call) -> tuple[Shape, ...]:
+    channels, per_group, *kernel = call.weights["weight"]
+    if len(call.x) != len(kernel) + 1 or call.x[0] != channels:
+        raise GraphError(f"a transposed convolution with weights {call.weights['weight']} gets a tensor {call.x}")
+    steps = (call[name] for name in ("stride", "padding", "output_padding", "dilation"))
+    sides = (
+        (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
+        for n, k, s, p, extra, d in zip(call.x[1:], kernel, *steps, strict=True)
+    )
+    return ((per_group * call["groups"], *sides),)
+
+
 def _pool(call: Call) -> tuple[Shape, ...]:
     dilation = call.attributes.get("dilation", (1,) * len(call["kernel_size"]))
     stride = call["stride"] or call["kernel_size"]
@@ -236,6 +248,10 @@ def _resize(call: Call) -> tuple[Shape, ...]:
     return ((*call.x[: len(call.x) - len(call["size"])], *call["size"]),)
 
 
+def _embedding(call: Call) -> tuple[Shape, ...]:
+    return ((*call.x, call.weights["weight"][-1]),)
+
+
 def _expand(call: Call) -> tuple[Shape, ...]:
     return (tuple(call["shape"]),)
 
@@ -250,6 +266,11 @@ def _held(call: Call) -> tuple[Shape, ...]:
 def _weight_macs(call: Call, outputs: Shapes) -> int:
     """Each output number is a sum over the weights of its channel."""
     return math.prod(outputs[0]) * math.prod(call.weights["weight"][1:])
+
+
+def _transposed_macs(call: Call, outputs: Shapes) -> int:
+    """Each input number is multiplied with the weights of its channel."""
+    return math.prod(call.x) * math.prod(call.weights["weight"][1:])
 
 
 def _matmul_macs(call: Call, outputs: Shapes) -> int:
@@ -288,11 +309,19 @@ _WEIGHTED = {"roles": ("weight", "bias"), "macs": _weight_macs}
 _OPERATORS = (
     Operator(kind="conv2d", infer=_convolution, defaults=_WINDOW_2D, **_WEIGHTED),  # type: ignore[arg-type]
     Operator(kind="conv1d", infer=_convolution, defaults=_WINDOW_1D, **_WEIGHTED),  # type: ignore[arg-type]
+    Operator(  # weight: (channels, out channels of a group, ...)
+        kind="conv_transpose2d",
+        infer=_transposed_convolution,
+        defaults={**_WINDOW_2D, "output_padding": (0, 0)},
+        roles=("weight", "bias"),
+        macs=_transposed_macs,
+    ),
     Operator(kind="linear", infer=_linear, defaults={}, **_WEIGHTED),  # type: ignore[arg-type]
     Operator(kind="matmul", infer=_matmul, defaults={}, macs=_matmul_macs),
-    Operator(  # inputs: query, key, value, and a mask if there is one; scale 0: the root of the embedding's size
-        kind="attention", infer=_attention, defaults={"scale": 0.0, "causal": False}, macs=_attention_macs
-    ),
+    Operator(  # inputs: query, key, value, and a mask if there is one; scale 0: 1 / sqrt(embedding)
+        kind="attention", infer=_attention, defaults={"scale": 0.0, "causal": False, "p": 0.0}, macs=_attention_macs
+    ),  # p: of the scores that are dropped while training
+    Operator(kind="embedding", infer=_embedding, defaults={}, roles=("weight",)),  # rows of a table, by their numbers
     _elementwise("batch_norm", {"eps": 1e-5, "momentum": 0.1}, roles=("weight", "bias", "running_mean", "running_var")),
     _elementwise("layer_norm", {"eps": 1e-5}, required=("normalized_shape",), roles=("weight", "bias")),
     _elementwise("group_norm", {"eps": 1e-5}, required=("groups",), roles=("weight", "bias")),
@@ -303,7 +332,8 @@ _OPERATORS = (
     _elementwise("prelu", roles=("weight",)),
     _elementwise("clamp", {"min": -math.inf, "max": math.inf}),
     _elementwise("softmax", required=("axis",)),
-    _elementwise("dropout", {"p": 0.5}),
+    # whole: what is dropped at once: a "number", a "channel", a "sample" (stochastic depth, Huang et al., 2016)
+    _elementwise("dropout", {"p": 0.5, "whole": "number"}),
     _elementwise("power", required=("exponent",)),
     _elementwise("sqrt"),
     _elementwise("exp"),

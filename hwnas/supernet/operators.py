@@ -69,6 +69,45 @@ def _prelu(call: Call) -> nn.Module:
     return nn.PReLU(call.weights["weight"][0])
 
 
+def _transposed_convolution(call: Call) -> nn.Module:
+    _, per_group, *kernel_size = call.weights["weight"]
+    return nn.ConvTranspose2d(
+        call.x[0],
+        per_group * call["groups"],
+        (kernel_size[0], kernel_size[1]),
+        call["stride"],
+        call["padding"],
+        call["output_padding"],
+        call["groups"],
+        bias="bias" in call.weights,
+        dilation=call["dilation"],
+    )
+
+
+class WholeDropout(nn.Module):
+    """Dropout of channels or of whole samples at once (stochastic depth, Huang et al., 2016).
+
+    Args:
+        p: share that is dropped while training; what is left is divided by 1 - p.
+        axes: leading ones, batch axis included, that are drawn one by one.
+    """
+
+    def __init__(self, p: float, *, axes: int) -> None:
+        super().__init__()
+        self.p, self.axes = p, axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = x.new_ones((*x.shape[: self.axes], *(1,) * (x.dim() - self.axes)))
+        return x * F.dropout(kept, self.p, training=True)
+
+
+def _dropout(call: Call) -> nn.Module:
+    axes = {"sample": 1, "channel": 2}.get(call["whole"])
+    return nn.Dropout(call["p"]) if axes is None else WholeDropout(call["p"], axes=axes)
+
+
 def _max_pool(call: Call) -> nn.Module:
     return nn.MaxPool2d(
         call["kernel_size"], call["stride"] or None, call["padding"], call["dilation"], ceil_mode=call["ceil_mode"]
@@ -88,6 +127,8 @@ def _avg_pool(call: Call) -> nn.Module:
 MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
     "conv2d": _convolution,
     "conv1d": _convolution,
+    "conv_transpose2d": _transposed_convolution,
+    "embedding": lambda call: nn.Embedding(call.weights["weight"][0], call.weights["weight"][1]),
     "linear": _linear,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
@@ -106,7 +147,7 @@ MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
     "leaky_relu": lambda call: nn.LeakyReLU(call["negative_slope"]),
     "elu": lambda call: nn.ELU(call["alpha"]),
     "softmax": lambda call: nn.Softmax(call["axis"] + 1),
-    "dropout": lambda call: nn.Dropout(call["p"]),
+    "dropout": _dropout,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": lambda call: nn.AdaptiveAvgPool2d(call["output_size"]),
@@ -119,6 +160,11 @@ MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
 def _shared_convolution(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     convolve = F.conv1d if len(call["stride"]) == 1 else F.conv2d
     return convolve(x[0], w["weight"], w.get("bias"), call["stride"], call["padding"], call["dilation"], call["groups"])
+
+
+def _shared_transposed_convolution(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
+    spread = (call["stride"], call["padding"], call["output_padding"], call["groups"], call["dilation"])
+    return F.conv_transpose2d(x[0], w["weight"], w.get("bias"), *spread)
 
 
 def _shared_batch_norm(call: Call, x: Sequence[Tensor], w: Weights, *, training: bool = False) -> Tensor:
@@ -139,10 +185,16 @@ def _affine(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     return y + call["shift"] if call["shift"] != 0.0 else y
 
 
-def _attention(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
+def _attention(call: Call, x: Sequence[Tensor], w: Weights, *, training: bool = False) -> Tensor:
     query, key, value, *mask = x
     return F.scaled_dot_product_attention(
-        query, key, value, mask[0] if mask else None, is_causal=call["causal"], scale=call["scale"] or None
+        query,
+        key,
+        value,
+        mask[0] if mask else None,
+        call["p"] if training else 0.0,
+        is_causal=call["causal"],
+        scale=call["scale"] or None,
     )
 
 
@@ -194,6 +246,8 @@ def _nothing(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
 FUNCTIONS: Mapping[str, Callable[..., Results]] = {
     "conv2d": _shared_convolution,
     "conv1d": _shared_convolution,
+    "conv_transpose2d": _shared_transposed_convolution,
+    "embedding": lambda call, x, w: F.embedding(x[0], w["weight"]),
     "linear": lambda call, x, w: F.linear(x[0], w["weight"], w.get("bias")),
     "batch_norm": _shared_batch_norm,
     "layer_norm": lambda call, x, w: F.layer_norm(
@@ -229,6 +283,8 @@ FUNCTIONS: Mapping[str, Callable[..., Results]] = {
     "quantize": _nothing,
     "dequantize": _nothing,
 }
-TAKES_MODE = frozenset({"batch_norm"})  # of FUNCTIONS: those that compute otherwise while training (`training=`)
+TAKES_MODE = frozenset(
+    {"batch_norm", "attention"}
+)  # of FUNCTIONS: those that compute otherwise while training (`training=`)
 TAKES_BATCH = frozenset({"concat", "expand"})  # those in which a tensor of the weights is repeated for each sample
 GIVE_SEVERAL = frozenset({"split", "unbind"})  # a sequence of tensors, be it of one

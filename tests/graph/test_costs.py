@@ -6,6 +6,7 @@ from hwnas.graph import (
     Op,
     OpGraph,
     Value,
+    Weight,
     liveness,
     macs,
     parameters,
@@ -29,6 +30,14 @@ def test_attention_counts_scores_and_sums() -> None:
     g = GraphBuilder()
     q, k, v = (g.input(s, name=n) for n, s in (("q", (2, 7, 8)), ("k", (2, 5, 8)), ("v", (2, 5, 6))))
     assert macs(g.build(g.op("attention", q, k, v, name="a"))) == 2 * (7 * 5 * 8 + 7 * 5 * 6)
+
+
+def test_a_transposed_convolution_multiplies_each_input_by_the_weights_of_its_channel() -> None:
+    g = GraphBuilder()
+    weights = {"weight": Weight(name="up.weight", shape=(6, 2, 3, 3))}
+    y = g.op("conv_transpose2d", g.input((6, 5, 5)), name="up", weights=weights, stride=(2, 2), groups=2)
+    assert y.shape == (4, 11, 11)
+    assert macs(g.build(y)) == 6 * 5 * 5 * 2 * 9
 
 
 def test_a_shared_weight_is_counted_once() -> None:

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hwnas.errors import GraphError
-from hwnas.graph import OPERATORS, GraphBuilder
+from hwnas.graph import OPERATORS, GraphBuilder, OpGraph, Weight, unknown_operators
 from hwnas.graph.operators import Call, operator
 
 torch = pytest.importorskip("torch")
@@ -46,6 +46,33 @@ def test_windows_have_the_positions_torch_gives_them(
         assert inferred("max_pool2d", x.shape[1:], kernel_size=kernel, ceil_mode=ceil_mode, **window) == (
             pooled.shape[1:],
         )
+
+
+@given(
+    sides=st.tuples(SIDES, SIDES), kernel=st.tuples(KERNELS, KERNELS), stride=st.tuples(STEPS, STEPS), data=st.data()
+)
+@settings(deadline=None, max_examples=60)
+def test_transposed_convolutions_are_as_wide_as_torch_makes_them(
+    sides: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], data: st.DataObject
+) -> None:
+    padding = data.draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
+    extra = data.draw(st.tuples(*(st.integers(0, s - 1) for s in stride)))
+    assume(
+        all(
+            (n - 1) * s - 2 * p + k + e > 0 for n, s, p, k, e in zip(sides, stride, padding, kernel, extra, strict=True)
+        )
+    )
+    weight = torch.zeros(4, 3, *kernel)
+    made = F.conv_transpose2d(torch.zeros(1, 4, *sides), weight, None, stride, padding, extra, 2)
+    assert inferred(
+        "conv_transpose2d",
+        (4, *sides),
+        weights={"weight": weight.shape},
+        stride=stride,
+        padding=padding,
+        output_padding=extra,
+        groups=2,
+    ) == (made.shape[1:],)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +139,34 @@ def test_a_weight_an_operator_does_not_have_is_refused() -> None:
     held = g.build(g.conv2d(x, 3, name="c")).ops[0].weights
     with pytest.raises(GraphError, match="relu 'r' has no weight 'weight'; it has: none"):
         g.op("relu", x, name="r", weights=dict(held))
+
+
+def test_rows_of_a_table_take_its_width() -> None:
+    g = GraphBuilder()
+    table = {"weight": Weight(name="e.weight", shape=(100, 16))}
+    rows = g.op("embedding", g.input((7, 2), dtype="int64"), name="e", weights=table)
+    assert (rows.shape, rows.dtype) == ((7, 2, 16), "float32")
+
+
+def test_what_follows_from_weights_alone_is_no_sample() -> None:
+    g = GraphBuilder()
+    table = g.op("weight", name="w", weights={"weight": Weight(name="w", shape=(3, 4), dtype="float16")})
+    half = g.op("affine", table, name="half", scale=0.5)
+    graph = g.build(g.op("add", g.input((3, 4)), half, name="sum"))
+    assert [(v.name, v.dtype, v.batched) for v in graph.values if v.name != "input"] == [
+        ("w", "float16", False),
+        ("half", "float16", False),
+        ("sum", "float32", True),
+    ]
+
+
+def test_an_operator_nobody_knows_is_kept_as_it_is() -> None:
+    g = GraphBuilder()
+    x = g.input((3, 4))
+    (y,) = g.append("cumsum", x, name="c", weights={}, attributes={"axis": 1}, values=[((3, 4), "float32", True)])
+    graph = g.build(g.op("relu", y, name="r"))
+    assert unknown_operators(graph) == ("cumsum",)
+    assert OpGraph.from_json(graph.to_json()) == graph
 
 
 def test_every_operator_is_filed_under_its_own_name() -> None:

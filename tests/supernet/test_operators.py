@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from hwnas.graph import OPERATORS, GraphBuilder, OpGraph, Ref, Weight
+from hwnas.graph import OPERATORS, GraphBuilder, OpGraph, Weight
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.operators import FUNCTIONS, MODULES
 
@@ -18,10 +17,14 @@ Compute = Callable[..., object]
 
 
 def _one(
-    kind: str, *shapes: tuple[int, ...], weights: dict[str, tuple[int, ...]] | None = None, **attributes
+    kind: str,
+    *shapes: tuple[int, ...],
+    weights: dict[str, tuple[int, ...]] | None = None,
+    dtype: str = "float32",
+    **attributes,
 ) -> OpGraph:
     g = GraphBuilder()
-    inputs = [g.input(shape, name=f"x{i}") for i, shape in enumerate(shapes)]
+    inputs = [g.input(shape, name=f"x{i}", dtype=dtype) for i, shape in enumerate(shapes)]
     held = {
         role: Weight(name=f"op.{role}", shape=shape, trained=not role.startswith("running"))
         for role, shape in (weights or {}).items()
@@ -42,6 +45,21 @@ CASES: dict[str, tuple[OpGraph, Compute]] = {
     "conv1d": (
         _one("conv1d", (4, 9), weights={"weight": (3, 4, 3)}, dilation=(2,)),
         lambda m, x: F.conv1d(x, m.op.weight, dilation=2),
+    ),
+    "conv_transpose2d": (
+        _one(
+            "conv_transpose2d",
+            IMAGE,
+            weights={"weight": (4, 3, 3, 2), "bias": (6,)},
+            stride=(2, 1),
+            output_padding=(1, 0),
+            groups=2,
+        ),
+        lambda m, x: F.conv_transpose2d(x, m.op.weight, m.op.bias, (2, 1), 0, (1, 0), 2),
+    ),
+    "embedding": (
+        _one("embedding", (5, 2), weights={"weight": (7, 3)}, dtype="int64"),
+        lambda m, x: F.embedding(x, m.op.weight),
     ),
     "linear": (
         _one("linear", (5, 4), weights={"weight": (3, 4), "bias": (3,)}),
@@ -130,7 +148,9 @@ CASES: dict[str, tuple[OpGraph, Compute]] = {
 
 def _images(graph: OpGraph) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.rand(2, *graph.by_name[name].shape, generator=generator) for name in graph.inputs]
+    values = [graph.by_name[name] for name in graph.inputs]
+    images = [torch.rand(2, *v.shape, generator=generator) for v in values]
+    return [x.mul(7).long() if v.dtype == "int64" else x for x, v in zip(images, values, strict=True)]
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATORS.keys() - {"weight"}))
@@ -154,7 +174,8 @@ def test_an_operator_on_shared_weights_computes_what_its_module_does(kind: str) 
     alone, _ = CASES[kind]
     (op,) = alone.ops
     g = GraphBuilder()
-    inputs = [g.input(alone.by_name[name].shape, name=name) for name in alone.inputs]
+    values = [alone.by_name[name] for name in alone.inputs]
+    inputs = [g.input(v.shape, name=v.name, dtype=v.dtype) for v in values]
     first, second = (g.op(kind, *inputs, name=n, weights=dict(op.weights), **dict(op.attributes)) for n in "ab")
     module, shared = OpGraphModule(alone).eval(), OpGraphModule(g.build(first, second)).eval()
     assert shared.state_dict().keys() == {w.name for _, w in op.weights}
@@ -168,17 +189,29 @@ def test_a_weight_as_a_value_is_repeated_for_each_sample() -> None:
     x = g.input((5, 4))
     held = {"weight": Weight(name="token", shape=(1, 4))}
     token = g.op("weight", name="token", weights=held)
-    graph = g.build(g.op("concat", _unbatched(g, token), x, name="joined", axis=0))
+    graph = g.build(g.op("concat", token, x, name="joined", axis=0))
     module = OpGraphModule(graph)
     images = torch.randn(3, 5, 4)
     expected = torch.cat([module.token[None].expand(3, -1, -1), images], 1)
     assert torch.equal(module(images), expected)
 
 
-def _unbatched(g: GraphBuilder, ref: Ref) -> Ref:
-    """A value that follows from weights alone, as traced graphs say it."""
-    g._values = [replace(v, batched=False) if v.name == ref.name else v for v in g._values]
-    return ref
+@pytest.mark.parametrize(("whole", "sizes"), [("sample", (64, 1, 1)), ("channel", (64, 32, 1))])
+def test_what_is_dropped_at_once_is_dropped_while_training_alone(whole: str, sizes: tuple[int, ...]) -> None:
+    module = OpGraphModule(_one("dropout", (32, 5), p=0.25, whole=whole))
+    x = torch.rand(64, 32, 5) + 1
+    torch.manual_seed(0)
+    kept = module(x) / x
+    assert kept.round(decimals=3).unique().tolist() == pytest.approx([0.0, 1.333])
+    assert torch.allclose(kept, kept[:, : sizes[1], : sizes[2]].expand_as(kept))
+    assert torch.equal(module.eval()(x), x)
+
+
+def test_attention_drops_scores_while_training_alone() -> None:
+    module = OpGraphModule(_one("attention", (5, 4), (5, 4), (5, 3), p=0.5))
+    inputs = [torch.rand(2, 5, n) for n in (4, 4, 3)]
+    assert not torch.equal(module(*inputs), F.scaled_dot_product_attention(*inputs))
+    assert torch.equal(module.eval()(*inputs), F.scaled_dot_product_attention(*inputs))
 
 
 def test_only_known_operators_have_rules() -> None:
