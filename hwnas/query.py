@@ -18,7 +18,6 @@ from hwnas.errors import ConfigError, StudyError
 from hwnas.limits import as_limits
 from hwnas.search.choice import Pick, cost_columns
 from hwnas.search.limits import check_known, infeasible
-from hwnas.search.problem import decode
 from hwnas.search.study import Study
 from hwnas.search.study_file import load_study
 from hwnas.types import IntArray, Option
@@ -115,7 +114,7 @@ def query(
             study.values,
             study.upper,
             limits=as_limits(limits, study.directions),
-            decode=lambda i: decode(study.choices, study.encodings[i]),
+            decode=study.architecture_at,
             among="the study",
             extreme="seen",
         )

@@ -16,7 +16,8 @@ from hwnas.cost.exact import Cost, Exact, UndecidedError
 from hwnas.cost.model import SlotCost
 from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
 from hwnas.limits import Limit, excess, listed, round_up
-from hwnas.types import BoolArray, CostModel, FloatArray, IntArray, Option, SearchSpace
+from hwnas.spaces.encoding import ChoiceTree
+from hwnas.types import BoolArray, CostModel, FloatArray, IntArray, SearchSpace
 
 _SECONDS = 30.0  # for limits taken together; the presets need about one
 
@@ -146,7 +147,7 @@ class _Together:
             metric=binding.metric,
             limit=binding.value,
             reachable=value,
-            architecture=_decode(self.space, best),
+            architecture=ChoiceTree(self.space.choices).decode(best),
         )
 
     def _nearest(self, problem: str) -> InfeasibleError:
@@ -163,7 +164,7 @@ class _Together:
             f"can be kept",
             metric=binding.metric,
             limit=binding.value,
-            architecture=_decode(self.space, best),
+            architecture=ChoiceTree(self.space.choices).decode(best),
         )
 
     def _by_weight(self) -> list[Limit]:
@@ -198,7 +199,7 @@ def _alone_infeasible(models: Mapping[str, CostModel], limit: Limit, space: Sear
         metric=limit.metric,
         limit=limit.value,
         reachable=reachable,
-        architecture=_decode(space, smallest),
+        architecture=ChoiceTree(space.choices).decode(smallest),
     )
 
 
@@ -220,13 +221,3 @@ def _check_limits(models: Mapping[str, CostModel], limits: Sequence[Limit]) -> N
             raise UnknownNameError("metric in a limit", limit.metric, models)
         if not (math.isfinite(limit.value) and limit.value > 0):
             raise ConfigError(f"limit {limit}: its value must be a positive number")
-
-
-def _decode(space: SearchSpace, encoding: IntArray) -> dict[str, Option]:
-    """Choice name -> option of the choices that are switched on."""
-
-    def active(i: int) -> bool:
-        parent = space.choices[i].parent
-        return parent is None or (active(parent) and int(encoding[parent]) in space.choices[i].active_when)
-
-    return {c.name: c.options[int(encoding[i])] for i, c in enumerate(space.choices) if active(i)}

@@ -8,7 +8,6 @@ measured, or torch.
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from hwnas.cost.elimination import Combine, Factor, Optimum, optimum
 from hwnas.errors import SpaceError
+from hwnas.spaces.slots import slot_blocks, slot_sizes
 from hwnas.types import Block, FloatArray, IntArray, SearchSpace
 
 _CHUNK = 1024  # architectures evaluated at once: their indices and gathered entries stay in the cache
@@ -57,17 +57,9 @@ class SlotBlocks:
         sizes = tuple(len(c.options) for c in space.choices)
         serial: dict[Block, int] = {}
         index: list[IntArray] = []
-        for s, slot in enumerate(space.slots):
-            if not all(0 <= i < len(sizes) for i in slot.depends_on):
-                raise SpaceError(
-                    f"slot {slot.name!r} depends on choices {slot.depends_on}, but the space has {len(sizes)} choices"
-                )
-            shape = [sizes[i] for i in slot.depends_on]
-            grid = np.empty(math.prod(shape), dtype=np.int64)
-            for cell, options in enumerate(itertools.product(*map(range, shape))):
-                block = space.block_at(s, options)
-                grid[cell] = -1 if block is None else serial.setdefault(block, len(serial))
-            index.append(grid.reshape(shape))
+        for s in range(len(space.slots)):
+            cells = [-1 if b is None else serial.setdefault(b, len(serial)) for b in slot_blocks(space, s)]
+            index.append(np.array(cells, dtype=np.int64).reshape(slot_sizes(space, s)))
         return cls(
             sizes=sizes,
             slots=tuple(s.name for s in space.slots),

@@ -18,11 +18,12 @@ from optuna.trial import TrialState
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, kept
 from hwnas.search.ledger import CLAIM, ERROR
-from hwnas.search.problem import Problem, decode
+from hwnas.search.problem import Problem
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
 from hwnas.search.storage import open_storage, patiently
 from hwnas.search.study import FailedTrial, Study
 from hwnas.search.study_file import choices_from_json, choices_to_json
+from hwnas.spaces.encoding import ChoiceTree
 from hwnas.types import Direction
 
 _HEADER = "hwnas"
@@ -144,6 +145,7 @@ def collect(study: optuna.Study, *, only: int | None = None) -> Study:
     """An Optuna study as columns; of a single trial if its number is given."""
     header = study.user_attrs[_HEADER]
     choices = choices_from_json(header["choices"])
+    tree = ChoiceTree(choices)
     directions = {m: Direction(d) for m, d in header["directions"].items()}
     all_trials = [t for t in study.get_trials(deepcopy=False) if only is None or t.number == only]
     trials = [t for t in all_trials if t.state is TrialState.COMPLETE]
@@ -169,7 +171,7 @@ def collect(study: optuna.Study, *, only: int | None = None) -> Study:
         failed=tuple(
             FailedTrial(
                 number=t.number,
-                architecture=decode(choices, np.array(t.user_attrs[CLAIM])),
+                architecture=tree.decode(np.array(t.user_attrs[CLAIM])),
                 reason=t.user_attrs[ERROR],
             )
             for t in all_trials

@@ -12,9 +12,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from hwnas.errors import ConfigError, SpaceError, StudyError
+from hwnas.errors import ConfigError, StudyError
 from hwnas.limits import Limit, as_limits
-from hwnas.types import Choice, Direction, Estimate, FloatArray, IntArray, Option, SearchSpace
+from hwnas.spaces.encoding import ChoiceTree
+from hwnas.types import Direction, Estimate, FloatArray, IntArray, Option, SearchSpace
 
 
 @runtime_checkable
@@ -42,21 +43,6 @@ class Minimizing(Protocol):
 ClosedForm = Callable[[IntArray], FloatArray] | Estimator
 
 
-def active(choices: tuple[Choice, ...], encoding: IntArray) -> list[bool]:
-    """(D,) -> which choices matter in this architecture."""
-    on: list[bool] = []
-    for choice in choices:  # parents stand before their children
-        parent = choice.parent
-        on.append(parent is None or (on[parent] and int(encoding[parent]) in choice.active_when))
-    return on
-
-
-def decode(choices: tuple[Choice, ...], encoding: IntArray) -> dict[str, Option]:
-    """(D,) option indices -> choice name -> option, of the choices that matter."""
-    on = active(choices, encoding)
-    return {c.name: c.options[int(i)] for c, i, matters in zip(choices, encoding, on, strict=True) if matters}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One search, without its trials.
@@ -68,6 +54,7 @@ class Problem:
         closed_form: metric -> its value for any number of architectures at once. Limits are kept by
             the upper bound where the closed form has one. NaN means that the network cannot run.
         n_trials: how many architectures will be evaluated at most.
+        tree: the space's choices, to encode and decode with.
     """
 
     space: SearchSpace
@@ -75,6 +62,7 @@ class Problem:
     limits: Mapping[str, float]
     closed_form: Mapping[str, ClosedForm]
     n_trials: int
+    tree: ChoiceTree
 
     @classmethod
     def create(
@@ -108,6 +96,7 @@ class Problem:
             limits={m: float((limits or {})[m]) for m in sorted(limits or {})},
             closed_form=dict(closed_form or {}),
             n_trials=n_trials,
+            tree=ChoiceTree(space.choices),
         )
 
     @property
@@ -117,29 +106,15 @@ class Problem:
 
     def decode(self, encoding: IntArray) -> dict[str, Option]:
         """(D,) -> choice name -> option, of the choices that matter."""
-        return decode(self.space.choices, encoding)
+        return self.tree.decode(encoding)
 
     def encode(self, architecture: Mapping[str, Option]) -> IntArray:
         """Choice name -> option, as option indices (D,), canonical. Choices that are switched off may be missing.
 
         Raises:
-            SpaceError: a choice is missing or unknown, or an option is not one of its options.
+            SpaceError: an unknown choice, a value that is no option, or an active choice that is missing.
         """
-        choices = self.space.choices
-        unknown = sorted(set(architecture) - {c.name for c in choices})
-        if unknown:
-            raise SpaceError(f"the space has no choices {unknown}; it has {[c.name for c in choices]}")
-        encoding = np.zeros(len(choices), dtype=np.int64)
-        for i, choice in enumerate(choices):
-            option = architecture.get(choice.name, choice.options[0])
-            if option not in choice.options:
-                raise SpaceError(f"{choice.name} cannot be {option!r}; its options are {list(choice.options)}")
-            encoding[i] = choice.options.index(option)
-        on = active(choices, encoding)
-        missing = [c.name for c, matters in zip(choices, on, strict=True) if matters and c.name not in architecture]
-        if missing:
-            raise SpaceError(f"the architecture says nothing about {missing}")
-        return self.space.canonical(encoding[None, :])[0]  # type: ignore[no-any-return]
+        return self.tree.encode(architecture)
 
     def estimate(self, encodings: IntArray) -> dict[str, Estimate]:
         """(N, D) -> closed-form metric -> values and upper bounds, each (N,); equal where there is no bound.

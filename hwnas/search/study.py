@@ -18,7 +18,7 @@ from hwnas.limits import as_limits, kept
 from hwnas.search.archive import non_dominated, oriented
 from hwnas.search.choice import Pick, by_price, cost_columns, picks
 from hwnas.search.limits import check_known, infeasible
-from hwnas.search.problem import decode
+from hwnas.spaces.encoding import ChoiceTree
 from hwnas.types import BoolArray, Choice, Direction, FloatArray, IntArray, Option
 
 
@@ -97,11 +97,19 @@ class Study:
         """All complete trials, in order."""
         return tuple(self.trial_at(i) for i in range(len(self)))
 
+    @cached_property
+    def _tree(self) -> ChoiceTree:
+        return ChoiceTree(self.choices)
+
+    def architecture_at(self, row: int) -> dict[str, Option]:
+        """Choice name -> option, of the trial in one row of the columns."""
+        return self._tree.decode(self.encodings[row])
+
     def trial_at(self, row: int) -> Trial:
         """The trial in one row of the columns."""
         return Trial(
             number=int(self.numbers[row]),
-            architecture=decode(self.choices, self.encodings[row]),
+            architecture=self.architecture_at(row),
             encoding=self.encodings[row].astype(np.int64),
             values={m: float(v[row]) for m, v in self.values.items() if not np.isnan(v[row])},
             upper={m: float(v[row]) for m, v in self.upper.items() if not np.isnan(v[row])},
@@ -133,7 +141,7 @@ class Study:
                 self.values,
                 self.upper,
                 limits=as_limits(self.limits, self.directions),
-                decode=lambda i: decode(self.choices, self.encodings[i]),
+                decode=self.architecture_at,
                 among="the study",
                 extreme="seen",
             )

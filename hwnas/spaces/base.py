@@ -21,7 +21,8 @@ import numpy.typing as npt
 from hwnas.errors import SpaceError
 from hwnas.spaces._serialize import SCHEMA
 from hwnas.spaces._text import choices_text
-from hwnas.spaces._tree import ChoiceTree
+from hwnas.spaces.encoding import ChoiceTree
+from hwnas.spaces.slots import slot_blocks
 from hwnas.types import Block, Choice, IntArray, Option, Slot
 
 
@@ -51,8 +52,6 @@ class Space(ABC):
         self.choices = tuple(choices)
         self.slots = tuple(slots)
         self._tree = ChoiceTree(self.choices)
-        self._index = {c.name: i for i, c in enumerate(self.choices)}
-        self._options = [{o: j for j, o in enumerate(c.options)} for c in self.choices]
         self._slot_blocks: dict[int, tuple[Block | None, ...]] = {}
 
     # ------------------------------------------------------------ what a subclass says
@@ -82,23 +81,7 @@ class Space(ABC):
         Raises:
             SpaceError: no integers, another number of choices, or an index without an option.
         """
-        given = np.asarray(encodings)
-        d = len(self.choices)
-        if not np.issubdtype(given.dtype, np.integer):
-            raise SpaceError(f"encodings must be integers (option indices), not {given.dtype}")
-        if given.ndim not in (1, 2) or given.shape[-1] != d:
-            raise SpaceError(
-                f"encodings of space {self.name!r} have shape ({d},) or (N, {d}), one index a choice; got {given.shape}"
-            )
-        rows = np.atleast_2d(given)
-        if rows.size and ((rows.min(axis=0) < 0) | (rows.max(axis=0) >= self._tree.sizes)).any():
-            at = tuple(np.argwhere((given < 0) | (given >= self._tree.sizes))[0])
-            choice = self.choices[at[-1]]
-            raise SpaceError(
-                f"option index {given[at]} for choice {choice.name!r}; allowed: 0 to {len(choice.options) - 1} "
-                f"({', '.join(map(repr, choice.options))})"
-            )
-        return given.astype(np.int64, copy=False)
+        return self._tree.validate(encodings)
 
     def canonical(self, encodings: IntArray) -> IntArray:
         """(N, D) -> (N, D), or (D,) -> (D,): choices that are switched off become 0. A new array.
@@ -126,37 +109,7 @@ class Space(ABC):
         Raises:
             SpaceError: an unknown choice, a value that is no option, or an active choice that is missing.
         """
-        unknown = [name for name in architecture if name not in self._index]
-        if unknown:
-            raise SpaceError(
-                f"space {self.name!r} has no choice {unknown[0]!r}; its choices: {', '.join(self._index) or 'none'}"
-            )
-        out: npt.NDArray[np.int64] = np.zeros(len(self.choices), dtype=np.int64)
-        for i, choice in enumerate(self.choices):
-            if choice.name in architecture:
-                out[i] = self._option_index(i, architecture[choice.name])
-        for i in np.flatnonzero(self.active(out)).tolist():
-            choice = self.choices[i]
-            if choice.name not in architecture:
-                raise SpaceError(
-                    f"the architecture says nothing about {choice.name!r}; give it one of "
-                    f"{', '.join(map(repr, choice.options))}"
-                )
-        return self.canonical(out)
-
-    def _option_index(self, choice: int, value: Option) -> int:
-        options = self._options[choice]
-        try:
-            index = options[value]
-        except (KeyError, TypeError):  # unknown, or not hashable
-            index = -1
-        # True == 1 in a dictionary, but they are different answers here
-        if index < 0 or isinstance(value, bool | np.bool_) != isinstance(self.choices[choice].options[index], bool):
-            raise SpaceError(
-                f"{value!r} is no option of choice {self.choices[choice].name!r}; "
-                f"allowed: {', '.join(map(repr, options))}"
-            )
-        return index
+        return self._tree.encode(architecture)
 
     def decode(self, encoding: IntArray) -> dict[str, Option]:
         """(D,) -> choice name -> option, active choices only, in the order of `choices`.
@@ -164,9 +117,7 @@ class Space(ABC):
         Raises:
             SpaceError: as `validate`, or several encodings at once.
         """
-        one = self._one(encoding)
-        on = self.active(one)
-        return {c.name: c.options[one[i]] for i, c in enumerate(self.choices) if on[i]}
+        return self._tree.decode(encoding)
 
     def _one(self, encoding: IntArray) -> IntArray:
         """The canonical form of a single encoding."""
@@ -271,10 +222,8 @@ class Space(ABC):
     def slot_blocks(self, slot: int) -> tuple[Block | None, ...]:
         """The blocks of a slot under all options of its `depends_on`, the last choice fastest (C order)."""
         if slot not in self._slot_blocks:
-            ranges = [range(len(self.choices[j].options)) for j in self.slots[slot].depends_on]
             known: dict[Block | None, Block | None] = {}  # equal blocks become one object
-            found = (self.block_at(slot, options) for options in itertools.product(*ranges))
-            self._slot_blocks[slot] = tuple(known.setdefault(b, b) for b in found)
+            self._slot_blocks[slot] = tuple(known.setdefault(b, b) for b in slot_blocks(self, slot))
         return self._slot_blocks[slot]
 
     def enumerate_blocks(self) -> dict[str, tuple[Block, ...]]:

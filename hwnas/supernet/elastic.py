@@ -11,8 +11,7 @@ This module knows blocks and slots; it must never know devices, tables or the se
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from torch.func import functional_call
 
 from hwnas.data.tensors import resize
 from hwnas.errors import SpaceError
+from hwnas.spaces.slots import slot_blocks
 from hwnas.supernet.plain import PlainNetwork, build_block
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Supernet(nn.Module):
         self.space_name = space.name
         self.slots = nn.ModuleDict()
         for index, slot in enumerate(space.slots):
-            variants = [b for b in _variants(space, index) if b.kind not in _BOUNDARIES]
+            variants = [b for b in slot_blocks(space, index) if b is not None and b.kind not in _BOUNDARIES]
             if not variants:
                 continue
             if len({b.kind for b in variants}) > 1:
@@ -196,11 +196,3 @@ class Supernet(nn.Module):
             for key, value in self._slot(name).plain_weights(block).items():
                 parameters[key].copy_(value)
         return network.eval()
-
-
-def _variants(space: SearchSpace, slot: int) -> Iterator[Block]:
-    sizes = [range(len(space.choices[c].options)) for c in space.slots[slot].depends_on]
-    for options in itertools.product(*sizes):
-        block = space.block_at(slot, options)
-        if block is not None:
-            yield block

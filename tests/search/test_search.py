@@ -160,7 +160,7 @@ def test_an_unreachable_limit_is_refused_before_any_evaluation() -> None:
         ({"n_trials": 0}, ConfigError, "at least 1"),
         ({"limits": {"accuracy": float("nan")}}, ConfigError, "finite"),
         ({"sampler": "nsga4"}, UnknownNameError, "nsga2, nsga3"),
-        ({"initial": [{"x": "e", "y": 1}]}, SpaceError, "cannot be 'e'"),
+        ({"initial": [{"x": "e", "y": 1}]}, SpaceError, "'e' is no option of choice 'x'"),
         ({"initial": [{"x": "b", "y": 1}]}, SpaceError, "'z'"),
         ({"directions": {"top1": "maximize"}}, StudyError, "top1"),
         ({"limits": {"energy_mj": 3.0}}, StudyError, "energy_mj"),

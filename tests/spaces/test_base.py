@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from hwnas.errors import SpaceError
 from hwnas.spaces import CategoricalSpace, space_from_json
-from hwnas.spaces._tree import ChoiceTree
+from hwnas.spaces.encoding import ChoiceTree
 from hwnas.spaces.presets import mobilenet_v3_large
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import Choice
@@ -46,7 +46,7 @@ def test_encode_takes_any_order_and_numpy_numbers(stage):
 
 
 def test_encode_lists_the_choices_when_one_is_unknown(stage):
-    with pytest.raises(SpaceError, match=r"no choice 'width'; its choices: depth, kernel0, kernel1"):
+    with pytest.raises(SpaceError, match=r"no choice 'width'; the choices: depth, kernel0, kernel1"):
         stage.encode({"width": 1})
 
 
