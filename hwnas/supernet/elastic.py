@@ -1,18 +1,18 @@
 """The supernet: every sub-network of a space in one set of shared weights.
 
-An elastic block holds each parameter of its plain counterpart at the largest shape any choice asks
-for. A sub-network's weights are leading slices of them (dynamic channels, depth and squeeze-and-
-excitation), and smaller depthwise kernels are the centre of the larger one times a learned matrix
-(Cai et al., 2020, "Once-for-All", section 3.3). Training runs the plain module itself on these
-slices, so an extracted network equals the active one by construction.
+An elastic block holds each parameter that the operator graphs of a slot's variants have, at the largest shape any of
+them asks for. A sub-network's weights are leading slices of them (dynamic channels, depth and squeeze-and-excitation);
+where the kernel size of a convolution varies, smaller kernels are the centre of the larger one times a learned matrix
+(Cai et al., 2020, "Once-for-All", section 3.3). Training runs the graph's own module on these slices, so an extracted
+network equals the active one by construction.
 
-This module knows blocks and slots; it must never know devices, tables or the search.
+This module knows graphs of blocks, and slots; never a kind of block, devices, tables or the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,19 +21,23 @@ from torch.func import functional_call
 
 from hwnas.data.tensors import resize
 from hwnas.errors import SpaceError
+from hwnas.precisions import EXACT
+from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
-from hwnas.supernet.plain import PlainNetwork, build_block
+from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.plain import PlainNetwork
 
 if TYPE_CHECKING:
+    from hwnas.graph import Op, OpGraph
     from hwnas.types import Block, SearchSpace
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
-_BOUNDARIES = ("quantize", "dequantize")  # precision is a matter of the extracted network, not of the weights
+Kernel = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Skeleton:
-    """A plain module without storage, and its parameters' shapes, which every forward pass needs."""
+    """A module without storage, and its parameters' shapes, which every forward pass needs."""
 
     module: nn.Module
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -44,27 +48,31 @@ class ElasticBlock(nn.Module):
 
     Args:
         variants: every block the slot can be; at least one, all of one kind.
+
+    Raises:
+        SpaceError: the kernels of a convolution vary and are not square.
     """
 
     def __init__(self, variants: Sequence[Block]) -> None:
         super().__init__()
-        self._skeletons: dict[object, _Skeleton] = {}
+        self._by_block: dict[Block, _Skeleton] = {}
+        self._skeletons: dict[tuple[Op, ...], _Skeleton] = {}
+        graphs = {graph.ops: graph for graph in map(_exact_graph, variants)}.values()
         largest: dict[str, tuple[int, ...]] = {}
-        kernels: set[int] = set()
-        for block in {_signature(b): b for b in variants}.values():
-            for name, shape in self._skeleton(block).shapes:
-                if name == "depthwise.conv.weight":
-                    kernels.add(shape[-1])
-                old = largest.get(name, (0,) * len(shape))
-                largest[name] = tuple(max(a, b) for a, b in zip(shape, old, strict=True))
+        for name, shape in (parameter for graph in graphs for parameter in _parameters(graph)):
+            old = largest.get(name, (0,) * len(shape))
+            largest[name] = tuple(max(a, b) for a, b in zip(shape, old, strict=True))
         # ParameterDict keys may not contain dots
         self.weights = nn.ParameterDict(
             {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
         )
-        self.transforms = nn.ParameterDict(
-            {str(k): nn.Parameter(torch.eye(k * k)) for k in sorted(kernels)[:-1]}  # onto k x k, from the next larger
+        varying = _varying_kernels(graphs)
+        self._elastic_kernels = frozenset(varying)
+        sizes = sorted({size for kernels in varying.values() for size in kernels})
+        self.transforms = nn.ParameterDict(  # one for all convolutions of the slot
+            {str(k): nn.Parameter(torch.eye(k * k)) for k in sizes[:-1]}  # onto k x k, from the next larger
         )
-        self._kernels = sorted(kernels, reverse=True)
+        self._kernel_sizes = sizes[::-1]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -78,30 +86,34 @@ class ElasticBlock(nn.Module):
                 nn.init.normal_(p, std=0.01)
             else:  # fan out per group: depthwise kernels have one output channel a group
                 groups = p.shape[0] if p.shape[1] == 1 and p.shape[-1] > 1 else 1
-                nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p.shape[2] * p.shape[3])) ** 0.5)
+                nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p[0, 0].numel())) ** 0.5)
         for t in self.transforms.values():
             nn.init.eye_(t)
 
     def _skeleton(self, block: Block) -> _Skeleton:
-        """The plain module of a block without storage; BatchNorm normalises by the batch and keeps no statistics."""
-        signature = _signature(block)
-        if signature not in self._skeletons:
-            with torch.device("meta"):
-                module = build_block(block)
-            for m in module.modules():
-                if isinstance(m, nn.BatchNorm2d):
-                    m.track_running_stats = False
-                    m.running_mean = m.running_var = m.num_batches_tracked = None
-            shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-            self._skeletons[signature] = _Skeleton(module=module, shapes=shapes)
-        return self._skeletons[signature]
+        """The module of a block without storage; BatchNorm normalises by the batch and keeps no statistics.
+
+        Blocks that differ in nothing but resolution or precision have the same operators, and share a module.
+        """
+        if block not in self._by_block:
+            graph = _exact_graph(block)
+            if graph.ops not in self._skeletons:
+                with torch.device("meta"):
+                    module = OpGraphModule(graph)
+                for m in module.modules():
+                    if isinstance(m, nn.modules.batchnorm._BatchNorm):
+                        m.track_running_stats = False
+                        m.running_mean = m.running_var = m.num_batches_tracked = None
+                self._skeletons[graph.ops] = _Skeleton(module=module, shapes=tuple(_parameters(graph)))
+            self._by_block[block] = self._skeletons[graph.ops]
+        return self._by_block[block]
 
     def plain_weights(self, block: Block) -> dict[str, Tensor]:
-        """Plain parameter name -> its slice of the shared weights; gradients flow back into them."""
+        """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them."""
         found = {}
         for name, shape in self._skeleton(block).shapes:
             shared = self.weights[name.replace(".", "/")]
-            if shared.dim() == 4 and shared.shape[-1] != shape[-1]:
+            if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
                 shared = self._shrink_kernel(shared[: shape[0]], shape[-1])
             for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
@@ -110,8 +122,8 @@ class ElasticBlock(nn.Module):
         return found
 
     def _shrink_kernel(self, weight: Tensor, kernel_size: int) -> Tensor:
-        """(C, 1, K, K) -> (C, 1, k, k): step by step through the kernel sizes in between."""
-        for k in (k for k in self._kernels if kernel_size <= k < weight.shape[-1]):
+        """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between."""
+        for k in (k for k in self._kernel_sizes if kernel_size <= k < weight.shape[-1]):
             margin = (weight.shape[-1] - k) // 2
             centre = weight[:, :, margin : margin + k, margin : margin + k]
             weight = (centre.reshape(-1, k * k) @ self.transforms[str(k)].T).reshape(centre.shape)
@@ -125,9 +137,37 @@ class ElasticBlock(nn.Module):
         return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
 
 
-def _signature(block: Block) -> object:
-    """What a module's parameters depend on: blocks that differ in resolution or precision share a module."""
-    return block.kind, block.in_shape[0], block.out_shape[0], block.attributes
+def _exact_graph(block: Block) -> OpGraph:
+    """A block's graph; weights are shared by all precisions."""
+    return block_graph(replace(block, precision=EXACT))
+
+
+def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes, in the order of the graph's module."""
+    return ((w.name, w.shape) for w in graph.weights() if w.trained)
+
+
+def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
+    """Weight of a convolution -> its kernel sizes, where there are several.
+
+    Raises:
+        SpaceError: they are not square.
+    """
+    found: dict[str, set[Kernel]] = {}
+    for op in (op for graph in graphs for op in graph.ops if op.kind == "conv2d"):
+        weight = op.weight("weight")
+        assert weight is not None
+        found.setdefault(weight.name, set()).add(weight.shape[2:])
+    varying = {name: kernels for name, kernels in found.items() if len(kernels) > 1}
+    for name, kernels in varying.items():
+        if any(height != width for height, width in kernels):
+            raise SpaceError(f"the kernels of {name!r} vary and are not square: {sorted(kernels)}; elastic ones are")
+    return {name: {width for _, width in kernels} for name, kernels in varying.items()}
+
+
+def _only_converts(block: Block) -> bool:
+    """Whether a block only changes a precision, which is a matter of the extracted network, not of the weights."""
+    return all(op.kind in ("quantize", "dequantize") for op in _exact_graph(block).ops)
 
 
 class Supernet(nn.Module):
@@ -137,7 +177,7 @@ class Supernet(nn.Module):
     sub-network and are computed when it is extracted (`hwnas.supernet.recalibrate`).
 
     Args:
-        space: a space whose blocks `hwnas.supernet.plain` can build.
+        space: a space of blocks whose kinds are registered.
 
     Raises:
         SpaceError: the space has no slots, or a slot mixes kinds of blocks.
@@ -148,7 +188,7 @@ class Supernet(nn.Module):
         self.space_name = space.name
         self.slots = nn.ModuleDict()
         for index, slot in enumerate(space.slots):
-            variants = [b for b in slot_blocks(space, index) if b is not None and b.kind not in _BOUNDARIES]
+            variants = [b for b in slot_blocks(space, index) if b is not None and not _only_converts(b)]
             if not variants:
                 continue
             if len({b.kind for b in variants}) > 1:
@@ -169,7 +209,7 @@ class Supernet(nn.Module):
         """
         x = resize(x, blocks[0][1].in_shape[1:])
         for name, block in blocks:
-            if block.kind not in _BOUNDARIES:
+            if not _only_converts(block):
                 x = self._slot(name)(x, block)
         return x
 
@@ -190,7 +230,7 @@ class Supernet(nn.Module):
         """
         network = PlainNetwork(b for _, b in blocks)
         for (name, block), module in zip(blocks, network.blocks, strict=True):
-            if block.kind in _BOUNDARIES:
+            if _only_converts(block):
                 continue
             parameters = dict(module.named_parameters())
             for key, value in self._slot(name).plain_weights(block).items():

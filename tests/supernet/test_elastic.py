@@ -12,11 +12,30 @@ from torch import nn
 from hwnas.errors import SpaceError
 from hwnas.spaces.categorical import CategoricalSpace
 from hwnas.supernet.elastic import ElasticBlock, Supernet
+from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
 
 from .conftest import make_space
 
 SPACE = make_space()
+KNOWN_LOSSES = [
+    2.314025,
+    2.301285,
+    2.294562,
+    2.301842,
+    2.282168,
+    2.280617,
+    2.288196,
+    2.277814,
+    2.248893,
+    2.256157,
+    2.253747,
+    2.255731,
+    2.23008,
+    2.231086,
+    2.221627,
+    2.233756,
+]
 
 
 def _mbconv(hidden: int, kernel: int, *, cin: int = 16, cout: int = 16) -> Block:
@@ -84,6 +103,24 @@ def test_a_small_kernel_is_the_transformed_centre_of_the_large_one() -> None:
     torch.testing.assert_close(found, three)
 
 
+def test_kernels_of_any_convolution_shrink_where_they_vary() -> None:
+    wide, narrow = (
+        Block(
+            kind="conv",
+            in_shape=(3, 8, 8),
+            out_shape=(channels, 8, 8),
+            precision="fp32",
+            attributes=(("activation", "relu"), ("kernel_size", kernel), ("stride", 1)),
+        )
+        for channels, kernel in ((8, 5), (4, 3))
+    )
+    elastic = ElasticBlock([wide, narrow])
+    with torch.no_grad():
+        elastic.transforms["3"].mul_(2.0)
+    found = elastic.plain_weights(narrow)["conv.conv.weight"]
+    torch.testing.assert_close(found, 2 * elastic.weights["conv/conv/weight"][:4, :, 1:4, 1:4])
+
+
 def test_fresh_kernel_transforms_are_the_identity() -> None:
     elastic = ElasticBlock([_mbconv(32, 3), _mbconv(32, 7)])
     found = elastic.plain_weights(_mbconv(32, 3))["depthwise.conv.weight"]
@@ -123,3 +160,22 @@ def test_a_space_without_slots_has_no_supernet() -> None:
 def test_extracted_network_has_plain_parameters_only(space, supernet) -> None:
     network = supernet.extract(space.named_blocks(space.smallest()))
     assert all(isinstance(p, nn.Parameter) and p.is_contiguous() for p in network.parameters())
+
+
+def test_training_takes_the_steps_it_always_took() -> None:
+    """Losses of four steps, computed when each kind of block was still a module written by hand."""
+    space = tiny_space()
+    torch.manual_seed(3)
+    net = Supernet(space)
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        for e in [space.largest(), space.smallest(), *space.sample(2, rng, over="encodings")]:
+            logits = net(torch.randn(8, 1, 8, 8, generator=generator), space.named_blocks(e))
+            loss = nn.functional.cross_entropy(logits, torch.arange(8))
+            loss.backward()
+            losses.append(loss.item())
+        optimizer.step()
+    assert losses == pytest.approx(KNOWN_LOSSES, abs=1e-4)
