@@ -12,6 +12,7 @@ from typing import Any
 
 from hwnas import registry
 from hwnas._places import quoted
+from hwnas.device_fields import FIELDS
 from hwnas.errors import ConfigError
 from hwnas.limits import as_limits
 from hwnas.measure.connection import command_to_name_it, reached
@@ -54,23 +55,16 @@ def one_device(name: str) -> dict[str, Any]:
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="a device")
     d: Device = load_device(name)
     tables, own = shipped_tables(d), command_to_name_it(d)
-    rows: list[tuple[str, object]] = [
-        ("runtime", d.runtime),
-        ("threads", d.threads),
-        ("pinned to cores", list(d.cores)),
-        ("precisions", list(d.precisions)),
-        ("options", d.options),
-        ("reached by", reached(d)),
-        ("connection", {k: v for k, v in d.connection.items() if k != "transport"}),
-        ("energy meter", d.meter),
-        ("its options", d.meter_options),
-        ("stated power", "" if d.power_w is None else f"{d.power_w:g} W"),
-        ("idle power", "" if d.idle_w is None else f"{d.idle_w:g} W"),
-        ("limits", d.limits),
-        ("shipped tables", tables),
-        ("known", " ".join(d.known.split())),
-        ("unknown", " ".join(d.unknown.split())),
-    ]
+    rows: list[tuple[str, object]] = []
+    for field in FIELDS:
+        if field.attribute == "connection":
+            rows.append(("reached by", reached(d)))
+            rows.append((field.label, {k: v for k, v in d.connection.items() if k != "transport"}))
+            continue
+        if field.attribute == "known":
+            rows.append(("shipped tables", tables))
+        if field.label:
+            rows.append((field.label, field.shown(d)))
     return {
         "title": f"{d.name}: {d.description}",
         "rows": [row for row in rows if row[1] not in ("", [], {}, None)],

@@ -1,6 +1,6 @@
 """The file `hwnas devices new` writes: TOML with comments, checked by loading it.
 
-Knows fields and their notes, not where the values come from.
+What fields there are says `hwnas.device_fields`; where the values come from is not known here.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hwnas import registry
-from hwnas._toml import Entry, Value, format_section, format_value
+from hwnas._toml import Entry, format_section, format_value
+from hwnas.device_fields import FIELDS, SCHEMA, TABLE_NOTES, DeviceField
 from hwnas.errors import ConfigError
 from hwnas.scratch import scratch
 from hwnas.types import Device, Option
@@ -57,31 +59,29 @@ def to_toml(device: Device, *, like: str | None) -> str:
         like: the description it began with, for the comment.
     """
     origin = f", like {' '.join(Path(like).stem.split())}" if like else ""
-    top: list[tuple[str, Value, str]] = [
-        ("schema", 1, ""),
-        ("description", device.description, ""),
-        ("runtime", device.runtime, ""),
-        ("threads", device.threads, "of the runtime"),
-        ("precisions", list(device.precisions), "what it may compute in"),
-    ]
-    if device.cores:
-        top.append(("cores", list(device.cores), "the measuring process is pinned to"))
-    told = {"known": device.known, "unknown": device.unknown}
     lines = [
         f"# Written by `hwnas devices new`{origin}. The file's name is the device's, and its tables are kept under it.",
-        *(f"{key} = {format_value(value)}{f'  # {note}' if note else ''}" for key, value, note in top),
-        *(f"{key} = {_paragraph(text)}" for key, text in told.items() if text.strip()),
-        "",
+        f"schema = {SCHEMA}",
     ]
-    energy = {"meter": device.meter or None, "power_w": device.power_w, "idle_w": device.idle_w}
-    sections = [
-        _section("options", device.options, comment="of the runtime"),
-        _section("connection", device.connection, comment="how the board is reached; without it: this machine"),
-        _section("energy", energy, comment="without a meter, energy is estimated from the stated power"),
-        _section("energy.options", device.meter_options, comment="of the meter"),
-        _section("limits", device.limits, comment="what the device cannot exceed"),
-    ]
-    return "\n".join([*lines, *(s for s in sections if s)])
+    tables: dict[str, tuple[dict[str, Any], str]] = {}  # name -> what is in it, and what it is about
+    for field in FIELDS:
+        value = getattr(device, field.attribute)
+        if isinstance(value, Mapping):
+            tables[field.key] = dict(value), field.note
+        elif field.table:
+            within, _ = tables.setdefault(field.table, ({}, TABLE_NOTES[field.table]))
+            within[field.key.removeprefix(f"{field.table}.")] = value or None if isinstance(value, str) else value
+        elif value != () and not (field.prose and not value.strip()):
+            lines.append(_line(field, value))
+    sections = [_section(name, values, comment=note) for name, (values, note) in tables.items()]
+    return "\n".join([*lines, "", *(s for s in sections if s)])
+
+
+def _line(field: DeviceField, value: Any) -> str:
+    if field.prose:
+        return f"{field.key} = {_paragraph(value)}"
+    written = format_value(list(value) if isinstance(value, tuple) else value)
+    return f"{field.key} = {written}{f'  # {field.note}' if field.note else ''}"
 
 
 def _paragraph(text: str) -> str:
