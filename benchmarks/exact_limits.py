@@ -302,9 +302,10 @@ class Program:
 def _made_up(block: Block, what: str) -> float:
     """A positive number that grows with the block's work, and differs from block to block as a measured one does."""
     from hwnas.cost import analytic
+    from hwnas.precisions import is_conversion
 
     share = int(hashlib.sha256(f"{what} {block.key}".encode()).hexdigest()[:8], 16) / 2**32
-    if block.kind in ("quantize", "dequantize"):
+    if is_conversion(block.kind):
         elements = block.in_shape[0] * block.in_shape[1] * block.in_shape[2] if len(block.in_shape) == 3 else 1
         return 0.002 * (1 + share) + 1e-8 * elements
     work = 0.002 + 2e-7 * analytic.macs(block) * (0.6 if block.precision == "int8" else 1.0)

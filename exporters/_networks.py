@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.precisions import is_quantized, simulated_as
+from hwnas.precisions import DEQUANTIZE, QUANTIZE, gives_integers, is_quantized, simulated_as, takes_integers
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.types import Block
@@ -21,6 +21,19 @@ from hwnas.types import Block
 def boundary(kind: str, shape: tuple[int, ...], *, precision: str) -> Block:
     """A `quantize` or `dequantize` block for tensors of that shape, to or from this quantized precision."""
     return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
+
+
+def between_neighbours(block: Block) -> list[Block]:
+    """A block with the boundaries that make integers of what enters it, and values of the integers that leave it.
+
+    What an exporter cuts off again, so that the block alone takes and gives what it does in a network.
+    """
+    blocks = [block]
+    if takes_integers(block):
+        blocks.insert(0, boundary(QUANTIZE, block.in_shape, precision=block.precision))
+        if gives_integers(block):
+            blocks.append(boundary(DEQUANTIZE, block.out_shape, precision=block.precision))
+    return blocks
 
 
 # (channels, size in pixels) of the drift reference after its stem, one inverted residual each
@@ -63,8 +76,8 @@ def reference_blocks(precision: str) -> list[Block]:
     )
     if is_quantized(precision):
         ends = (
-            boundary("quantize", blocks[0].in_shape, precision=precision),
-            boundary("dequantize", (10,), precision=precision),
+            boundary(QUANTIZE, blocks[0].in_shape, precision=precision),
+            boundary(DEQUANTIZE, (10,), precision=precision),
         )
         return [ends[0], *blocks, ends[1]]
     return blocks

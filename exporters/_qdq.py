@@ -15,6 +15,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hwnas.errors import ExportError
+from hwnas.onnx_names import QUANTIZE, is_dequantize, is_quantize
 from hwnas.types import Array
 
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
@@ -54,7 +55,7 @@ _FOLDABLE: dict[str, Callable[..., Array]] = {
     "Mul": lambda node, a, b: a * b,
     "Div": lambda node, a, b: a / b,
     "Min": lambda node, a, b: np.minimum(a, b),
-    "QuantizeLinear": _quantize,
+    QUANTIZE: _quantize,
 }
 
 
@@ -102,9 +103,9 @@ def _grid(graph: GraphProto, node: NodeProto) -> tuple[bytes, ...]:
 def merge_repeated_quantization(graph: GraphProto) -> None:
     """Removes a QuantizeLinear of what a DequantizeLinear with the same grid has just given."""
     made_by = _producers(graph)
-    for node in [n for n in graph.node if n.op_type == "QuantizeLinear"]:
+    for node in [n for n in graph.node if is_quantize(n)]:
         before = made_by.get(node.input[0])
-        if before is not None and before.op_type == "DequantizeLinear" and _grid(graph, before) == _grid(graph, node):
+        if before is not None and is_dequantize(before) and _grid(graph, before) == _grid(graph, node):
             rename(graph, node.output[0], before.input[0])
             graph.node.remove(node)
 
@@ -117,7 +118,7 @@ def sink_dequantize(graph: GraphProto) -> None:
         moved = False
         users = _consumers(graph)
         for node in graph.node:
-            after = users.get(node.output[0], []) if node.op_type == "DequantizeLinear" else []
+            after = users.get(node.output[0], []) if is_dequantize(node) else []
             if len(after) == 1 and after[0].op_type in _SHAPE_ONLY and node.output[0] not in outputs:
                 shape = after[0]
                 first, second = node.input[0], shape.output[0]
@@ -178,7 +179,7 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
     """
     entry = graph.input[0]
     readers = _consumers(graph).get(entry.name, [])
-    if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+    if len(readers) != 1 or not is_quantize(readers[0]):
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
     inside = readers[0].output[0]
     dtype = _levels(graph, readers[0])
@@ -204,7 +205,7 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
     """
     result = graph.output[0]
     last = _producers(graph).get(result.name)
-    if last is None or last.op_type != "DequantizeLinear":
+    if last is None or not is_dequantize(last):
         raise ExportError(
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
-from hwnas.precisions import is_quantized
+from hwnas.precisions import gives_integers, takes_integers
 from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -68,18 +68,14 @@ class LiteRtExporter:
         """
         from . import _networks
 
-        blocks = [block]
-        if is_quantized(block.precision) and block.kind != "quantize":
-            blocks.insert(0, _networks.boundary("quantize", block.in_shape, precision=block.precision))
-            if block.kind != "dequantize":
-                blocks.append(_networks.boundary("dequantize", block.out_shape, precision=block.precision))
+        blocks = _networks.between_neighbours(block)
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed)
         written = _writer()(
             model,
             block.in_shape,
             names=("input", "output"),
-            integer_input=block.kind != "quantize",
-            integer_output=block.kind != "dequantize",
+            integer_input=takes_integers(block),
+            integer_output=gives_integers(block),
         )
         return _write(*written, path, precision=block.precision)
 

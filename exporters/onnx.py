@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
-from hwnas.precisions import is_quantized
+from hwnas.precisions import gives_integers, takes_integers
 from hwnas.types import Artefact, Batch, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -72,13 +72,8 @@ class OnnxExporter:
 
         from . import _networks, _qdq
 
-        integers_in = is_quantized(block.precision) and block.kind != "quantize"
-        integers_out = is_quantized(block.precision) and block.kind != "dequantize"
-        blocks = [block]
-        if integers_in:
-            blocks.insert(0, _networks.boundary("quantize", block.in_shape, precision=block.precision))
-        if integers_out and block.kind != "quantize":
-            blocks.append(_networks.boundary("dequantize", block.out_shape, precision=block.precision))
+        integers_in, integers_out = takes_integers(block), gives_integers(block)
+        blocks = _networks.between_neighbours(block)
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
         if integers_in:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.onnx_names import DEQUANTIZE, QUANTIZE, is_dequantize
 from hwnas.types import Artefact
 
 from .onnx import OnnxExporter
@@ -45,7 +46,7 @@ def keep_roundings(graph: onnx.GraphProto) -> None:
     readers = _readers(graph)
     for addition in [n for n in graph.node if n.op_type == "Add"]:
         for name in addition.input:
-            chain = _chain_up(made_by, name, ("DequantizeLinear", "QuantizeLinear", "Conv"))
+            chain = _chain_up(made_by, name, (DEQUANTIZE, QUANTIZE, "Conv"))
             if not chain or any(readers[node.output[0]] != 1 for node in chain):
                 continue  # OpenVINO fuses no sum into a result that is needed elsewhere
             _, quantize, conv = chain
@@ -59,7 +60,7 @@ def dequantize_first(graph: onnx.GraphProto) -> None:
     """Swaps a Transpose of the graph's input with the DequantizeLinear that alone follows it."""
     entry = graph.input[0].name
     readers = _readers(graph)
-    following = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    following = {node.input[0]: node for node in graph.node if is_dequantize(node)}
     for transpose in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] == entry]:
         levels = transpose.output[0]
         dequantize = following.get(levels)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas.errors import ExportError
+from hwnas.onnx_names import is_dequantize, is_quantize
 from hwnas.types import Artefact
 
 from .onnx import OnnxExporter
@@ -49,7 +50,7 @@ def _check_symmetric(graph: onnx.GraphProto) -> None:
 
     values = {t.name: t for t in graph.initializer}
     for node in graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if not (is_quantize(node) or is_dequantize(node)):
             continue
         zero = values.get(node.input[2]) if len(node.input) > 2 else None
         if zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hwnas.errors import UnknownNameError
-from hwnas.types import PRECISIONS, Device, Runtime, SubstitutesPrecisions
+from hwnas.types import PRECISIONS, Block, Device, Runtime, SubstitutesPrecisions
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "8-bit": 1}
 
@@ -98,6 +98,8 @@ _IN_ORDER = (  # the most exact first
 )
 KNOWN: Mapping[str, Precision] = MappingProxyType({p.name: p for p in _IN_ORDER})
 EXACT = "fp32"  # what torch computes in
+QUANTIZE, DEQUANTIZE = "quantize", "dequantize"  # kinds of blocks, and of operators, between two precisions
+CONVERSIONS = frozenset({QUANTIZE, DEQUANTIZE})
 
 
 def precision(name: str) -> Precision:
@@ -118,6 +120,29 @@ def is_quantized(name: str) -> bool:
         UnknownNameError: there is none of that name.
     """
     return precision(name).quantized
+
+
+def is_conversion(kind: str) -> bool:
+    """Whether a block or an operator of this kind only changes the precision of what passes through it."""
+    return kind in CONVERSIONS
+
+
+def takes_integers(block: Block) -> bool:
+    """Whether integers enter a block: one that is quantized, but for the one that makes them.
+
+    Raises:
+        UnknownNameError: its precision is not known.
+    """
+    return is_quantized(block.precision) and block.kind != QUANTIZE
+
+
+def gives_integers(block: Block) -> bool:
+    """Whether integers leave a block: one that is quantized, but for the one that makes values of them.
+
+    Raises:
+        UnknownNameError: its precision is not known.
+    """
+    return is_quantized(block.precision) and block.kind != DEQUANTIZE
 
 
 def offered_as(name: str) -> str:

@@ -3,9 +3,20 @@
 import pytest
 
 from hwnas.errors import UnknownNameError
-from hwnas.precisions import KNOWN, by_exactness, computed_in, is_quantized, offered_as, precision, simulated_as
+from hwnas.precisions import (
+    KNOWN,
+    by_exactness,
+    computed_in,
+    gives_integers,
+    is_conversion,
+    is_quantized,
+    offered_as,
+    precision,
+    simulated_as,
+    takes_integers,
+)
 from hwnas.testing.fake import FakeRuntime, fake_device
-from hwnas.types import PRECISIONS
+from hwnas.types import PRECISIONS, Block
 
 
 def test_what_is_offered_is_computed_as_it_is_unless_a_runtime_says_otherwise():
@@ -42,3 +53,20 @@ def test_the_most_exact_comes_first():
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"'fp8'; known: .*fp16.*int8-w7"):
         precision("fp8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "integers"),
+    [
+        ("conv", "int8", (True, True)),
+        ("conv", "fp16", (False, False)),
+        ("quantize", "int8", (False, True)),
+        ("dequantize", "int8-w7", (True, False)),
+    ],
+)
+def test_integers_pass_between_quantized_blocks_and_one_end_of_a_conversion(
+    kind: str, precision: str, integers: tuple[bool, bool]
+) -> None:
+    block = Block(kind=kind, in_shape=(4,), out_shape=(4,), precision=precision)
+    assert (takes_integers(block), gives_integers(block)) == integers
+    assert is_conversion(kind) == (kind != "conv")

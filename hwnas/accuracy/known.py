@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hwnas.appending import append_sealed, complete_lines, read_sealed, repair_sealed, seal_unsealed
 from hwnas.errors import IntegrityError, StudyError
 from hwnas.integrity import line_checksum, open_line
-from hwnas.precisions import simulated_as
+from hwnas.precisions import is_conversion, simulated_as
 from hwnas.types import Option
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def network_key(blocks: NamedBlocks) -> str:
     lines = [
         f"{slot} {replace(b, precision=simulated_as(b.precision)).key}"
         for slot, b in blocks
-        if b.kind not in ("quantize", "dequantize")
+        if not is_conversion(b.kind)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 

@@ -14,7 +14,7 @@ from hwnas import graph as graphs
 from hwnas.errors import SpaceError
 from hwnas.graph import Op, OpGraph, Value
 from hwnas.graph.costs import NORMALISATIONS, trained_activations
-from hwnas.precisions import EXACT, KNOWN, Precision
+from hwnas.precisions import EXACT, KNOWN, QUANTIZE, Precision
 from hwnas.spaces.kinds import CONVERSIONS, block_graph
 from hwnas.types import Block
 
@@ -134,7 +134,7 @@ def peak_memory_bytes(block: Block) -> int:
         name
         for op in graph.ops
         if op.kind in CONVERSIONS
-        for name in (op.inputs if op.kind == "quantize" else op.outputs)
+        for name in (op.inputs if op.kind == QUANTIZE else op.outputs)
     }
 
     def element_bytes(value: Value) -> int:

@@ -17,10 +17,10 @@ import numpy as np
 
 from hwnas.cost.quality import PredictionQuality
 from hwnas.errors import MissingEntryError, TableError
+from hwnas.precisions import is_conversion
 from hwnas.types import Block, FloatArray, IntArray
 
 SCHEMA = 1
-_BOUNDARIES = ("quantize", "dequantize")
 _PRIOR = 0.3  # how far a parameter strays from the plain sum before the data speak, as a share of its natural size
 _NOISE = 0.03  # of a measured network, relative: what the prior is weighed against
 _LOOSENESS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors on the prior, tightest first; chosen by leave-one-out
@@ -199,7 +199,7 @@ def conformal_ratio(ratios: FloatArray, confidence: float) -> tuple[float, bool]
 
 
 def _group(block: Block) -> str:
-    return "boundary" if block.kind in _BOUNDARIES else block.precision
+    return "boundary" if is_conversion(block.kind) else block.precision
 
 
 def _n_held_out(n: int, confidence: float) -> int:

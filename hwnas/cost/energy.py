@@ -19,13 +19,12 @@ from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
 from hwnas.limits import Limit
-from hwnas.precisions import is_quantized
+from hwnas.precisions import is_conversion, is_quantized
 from hwnas.types import Block, Device
 
 METRIC = "energy_mj"
 _REFERENCE = "energy_reference_mj"
 _WITHIN_NOISE = "energy_within_noise"
-_BOUNDARIES = ("quantize", "dequantize")
 _FEWEST = 4  # whole networks, to fit to and to bound with
 _MOST_NOISE = 0.5  # share of a space's blocks that may be within the meter's noise
 
@@ -219,7 +218,7 @@ def _normalised(costs: Mapping[str, float], anchor: float | None) -> float:
 
 
 def _reference_of_network(network: NetworkEntry) -> str:
-    found = {b.precision for b in map(Block.from_key, network.blocks) if b.kind not in _BOUNDARIES}
+    found = {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
     return _reference_of(found.pop() if len(found) == 1 else "mixed")
 
 

@@ -26,7 +26,7 @@ from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableE
 from hwnas.files import sha256_file
 from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import LastUsed
-from hwnas.precisions import is_quantized, offered_as
+from hwnas.precisions import is_conversion, is_quantized, offered_as
 from hwnas.types import Block, Device, IntArray
 from hwnas.workspace import Workspace
 
@@ -45,7 +45,7 @@ def reference_path(work: Workspace, precision: str) -> Path:
 
 def precision_of(blocks: Sequence[Block]) -> str:
     """The blocks' precision, or `mixed`: the table a whole network belongs to. Boundaries do not count."""
-    found = {b.precision for b in blocks if b.kind not in ("quantize", "dequantize")}
+    found = {b.precision for b in blocks if not is_conversion(b.kind)}
     return found.pop() if len(found) == 1 else MIXED
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
 from hwnas.pipeline.verifying import VERDICT
-from hwnas.precisions import is_quantized
+from hwnas.precisions import is_conversion, is_quantized
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
 from hwnas.workspace import Workspace
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENOUGH = 1.3  # times as fast as in floats: below it, the blocks are looked at one by one
-_BOUNDARIES = ("quantize", "dequantize")
 
 
 def precision_gain(
@@ -93,7 +92,7 @@ def _slow_blocks(
     forms: dict[str, Counter[Block]] = {"integers": counts, "floats": Counter()}
     floats = work.computed["fp32"]
     for block, count in counts.items():
-        if block.kind not in _BOUNDARIES:
+        if not is_conversion(block.kind):
             forms["floats"][dataclasses.replace(block, precision=floats)] = count
     with scratch("blocks") as folder:
         suffix = work.exporter.format

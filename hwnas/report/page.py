@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.files import write_whole
+from hwnas.precisions import is_conversion
 from hwnas.quantities import count, digits, metric_name, percent, printable, quantity
 from hwnas.report import architecture, confusions, figures, tables
 from hwnas.report._template import render
@@ -84,7 +85,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "qualities": tables.qualities(inputs.points),
         "levels": architecture.levels(blocks),
         "activation": architecture.common_activation([b for _, b in blocks]),
-        "n_blocks": sum(1 for _, b in blocks if b.kind not in ("quantize", "dequantize")),
+        "n_blocks": sum(1 for _, b in blocks if not is_conversion(b.kind)),
         "shares": _shares(inputs),
         "history": _history(inputs),
         "choices": tables.facts(m.architecture),

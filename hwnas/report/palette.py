@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from hwnas.precisions import KNOWN
+from hwnas.precisions import KNOWN, is_conversion
 
 LIGHT = MappingProxyType(
     {
@@ -65,6 +65,6 @@ DEVICE_ROLES = tuple(role for role in LIGHT if role.startswith("device"))  # aft
 
 def block_role(kind: str, precision: str) -> str:
     """The colour role of a block: `fp32` for floats, `int8` for integers, `conversion` where one becomes the other."""
-    if kind in ("quantize", "dequantize"):
+    if is_conversion(kind):
         return "conversion"
     return KNOWN[precision].offered_as if precision in KNOWN else "muted"

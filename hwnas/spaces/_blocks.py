@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.precisions import EXACT, is_quantized
+from hwnas.precisions import DEQUANTIZE, EXACT, QUANTIZE, is_quantized
 from hwnas.spaces._geometry import Channels, Geometry, make_divisible
 from hwnas.spaces._layout import Place, block_name
 from hwnas.types import Block, Option
@@ -130,5 +130,5 @@ def _boundary(shape: tuple[int, ...], *, before: str, after: str) -> Block | Non
     """What stands where a tensor becomes integers, or ceases to be; nothing elsewhere."""
     if is_quantized(before) == is_quantized(after):
         return None
-    kind, precision = ("quantize", after) if is_quantized(after) else ("dequantize", before)
+    kind, precision = (QUANTIZE, after) if is_quantized(after) else (DEQUANTIZE, before)
     return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)

@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from hwnas.data.tensors import resize
 from hwnas.errors import SpaceError
-from hwnas.precisions import EXACT
+from hwnas.precisions import EXACT, is_conversion
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
 from hwnas.supernet.graph_module import OpGraphModule
@@ -167,7 +167,7 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
 
 def _only_converts(block: Block) -> bool:
     """Whether a block only changes a precision, which is a matter of the extracted network, not of the weights."""
-    return all(op.kind in ("quantize", "dequantize") for op in _exact_graph(block).ops)
+    return all(is_conversion(op.kind) for op in _exact_graph(block).ops)
 
 
 class Supernet(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hwnas.errors import ExportError
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.precisions import computed_in, is_quantized
+from hwnas.precisions import computed_in, gives_integers, is_quantized, takes_integers
 from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
 from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
@@ -207,8 +207,7 @@ def check_blocks_run(case: ExporterCase) -> None:
 def _check_block(case: ExporterCase, block: Block) -> None:
     artefact = case.exporter.export_block(block, case.folder / "block")
     _require(artefact.precision == block.precision, f"{block.key}: artefact of precision {artefact.precision!r}")
-    integers = {"in": is_quantized(block.precision) and block.kind != "quantize"}
-    integers["out"] = is_quantized(block.precision) and block.kind != "dequantize"
+    integers = {"in": takes_integers(block), "out": gives_integers(block)}
     specs = {"in": artefact.input, "out": artefact.output}
     shapes = {"in": block.in_shape, "out": block.out_shape}
     for end, spec in specs.items():

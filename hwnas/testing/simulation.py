@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.onnx_names import is_dequantize
+
 if TYPE_CHECKING:
     import onnx
 
@@ -95,7 +97,7 @@ def _macs_per_output(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -
 
 def _dequantized(graph: onnx.GraphProto) -> set[str]:
     """Tensors that come straight out of a DequantizeLinear."""
-    return {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return {node.output[0] for node in graph.node if is_dequantize(node)}
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import DataError, SpaceError
+from hwnas.onnx_names import DEQUANTIZE, QUANTIZE
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, Scheme
 
 LEVELS = 255  # steps of a grid: uint8 has 0 ... 255, int8 -128 ... 127
@@ -48,7 +49,7 @@ class _OnGrid(torch.autograd.Function):
     @staticmethod
     def symbolic(g: Any, x: Any, scale: Any, zero_point: Any, first: int) -> Any:  # what torch.onnx.export writes
         zero = g.op("Cast", zero_point, to_i=_INT8 if first < 0 else _UINT8)
-        return g.op("DequantizeLinear", g.op("QuantizeLinear", x, scale, zero), scale, zero)
+        return g.op(DEQUANTIZE, g.op(QUANTIZE, x, scale, zero), scale, zero)
 
 
 class _RoundBias(torch.autograd.Function):
@@ -82,7 +83,7 @@ class _HardswishOnLevels(torch.autograd.Function):
     @staticmethod
     def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:
         n = g.op("Cast", zero_point, to_i=_UINT8)
-        levels = g.op("QuantizeLinear", x, scale, n)  # (merged with the quantizer before it)
+        levels = g.op(QUANTIZE, x, scale, n)  # (merged with the quantizer before it)
         two = g.op("Constant", value_t=torch.tensor(2, dtype=torch.int32))
         most = g.op("Constant", value_t=torch.tensor(LEVELS, dtype=torch.int32))
         top = g.op("Cast", g.op("Min", g.op("Mul", g.op("Cast", zero_point, to_i=_INT32), two), most), to_i=_UINT8)
