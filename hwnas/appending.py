@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,27 +154,39 @@ def is_unsealed(first_line: bytes, *, schema: int) -> bool:
     return isinstance(values, dict) and values.get("schema") == schema and CHECKSUM not in values
 
 
-def seal_unsealed(path: Path, *, schema: int, becomes: int) -> bool:
-    """Give a file of the schema before its lines were sealed their checksums; under its lock.
+def upgrade_sealed(
+    path: Path, *, unsealed: int, becomes: int, convert: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> bool:
+    """Bring a file of an earlier schema to today's, under its lock; lines that have no checksums yet get them.
 
     Args:
         path: of the file.
-        schema: the number in the first line of such a file.
-        becomes: the number afterwards.
+        unsealed: the number in the first line of a file whose lines have no checksums.
+        becomes: today's number.
+        convert: values of a line, not the first -> its values today.
 
     Returns:
         Whether it was such a file.
 
     Raises:
-        IntegrityError: a line is no JSON.
+        IntegrityError: a line is damaged.
         OSError: the file cannot be written; it is as it was.
     """
     with _locked(path, create=False) as fd:
         lines = os.pread(fd, _cut_tail(fd), 0).split(b"\n")[:-1]
-        if not lines or not is_unsealed(lines[0], schema=schema):
+        if not lines:
             return False
-        first, *rest = [parse_json(line) for line in lines]
-        write_whole(path, _sealed([{**first, "schema": becomes}, *rest]))
+        if is_unsealed(lines[0], schema=unsealed):
+            entries = [parse_json(line) for line in lines]
+        else:
+            found = _inspected(lines)
+            if found.problems:
+                raise IntegrityError("; ".join(found.problems))
+            entries = list(found.entries)
+        first, *rest = entries
+        if first.get("schema") not in range(unsealed, becomes):
+            return False
+        write_whole(path, _sealed([{**first, "schema": becomes}, *map(convert, rest)]))
     return True
 
 

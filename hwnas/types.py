@@ -65,7 +65,8 @@ class Block:
         in_shape: one sample, without the batch dimension: (C, H, W) or (features,).
         out_shape: likewise.
         precision: a name of hwnas/precisions.py: `fp32`, `int8`, `fp16`, `int8-w7`, ...
-        attributes: sorted (name, value) pairs: kernel_size, stride, hidden_channels, ...
+        attributes: sorted (name, value) pairs: kernel_size, stride, hidden_channels, ... Those at the defaults of
+            their kind are left out (`hwnas.spaces.kinds.normalised`), so that a new attribute changes no key.
     """
 
     kind: str
@@ -95,13 +96,6 @@ class Block:
         except (ValueError, IndexError) as e:
             raise ValueError(f"not a block key: {key!r}") from e
         return cls(kind=kind, in_shape=shapes[0], out_shape=shapes[1], precision=precision, attributes=pairs)
-
-    def __getitem__(self, name: str) -> Option:
-        """The attribute of that name; KeyError if the block has none."""
-        for k, v in self.attributes:
-            if k == name:
-                return v
-        raise KeyError(f"block {self.key!r} has no attribute {name!r}")
 
 
 def _parse_option(text: str) -> Option:

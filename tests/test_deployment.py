@@ -25,6 +25,14 @@ def test_a_manifest_is_read_as_it_was_written(finished: FinishedRun, tmp_path: P
     assert (tmp_path / MANIFEST).read_bytes() == (finished.deployment / MANIFEST).read_bytes()
 
 
+def test_keys_of_blocks_of_an_earlier_version_are_those_of_today(finished: FinishedRun, tmp_path: Path) -> None:
+    manifest = Manifest.read(finished.deployment)
+    head = manifest.blocks[[key.startswith("head") for key in manifest.blocks].index(True)]
+    older = manifest.model_copy(update={"blocks": (head.replace("hidden_channels", "features=0,hidden_channels"),)})
+    older.write(tmp_path)
+    assert Manifest.read(tmp_path).blocks == (head,)
+
+
 def test_a_folder_without_a_manifest_is_no_deployment(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"is no deployment: it has no manifest.json.*hwnas export"):
         Manifest.read(tmp_path)

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.appending import append_sealed, complete_lines, read_sealed, repair_sealed, seal_unsealed
+from hwnas.appending import (
+    append_sealed,
+    complete_lines,
+    is_unsealed,
+    read_sealed,
+    repair_sealed,
+    upgrade_sealed,
+)
 from hwnas.errors import IntegrityError, StudyError
 from hwnas.integrity import line_checksum, open_line
 from hwnas.precisions import is_conversion, simulated_as
@@ -23,7 +30,7 @@ from hwnas.types import Option
 if TYPE_CHECKING:
     from hwnas.supernet.elastic import NamedBlocks
 
-SCHEMA = 2
+SCHEMA = 3  # since 3, keys of blocks leave out attributes at their defaults
 _UNSEALED_SCHEMA = 1  # without checksums
 
 
@@ -87,6 +94,8 @@ class KnownAccuracies:
     Args:
         folder: of the file, made with the first network.
         conditions: the accuracies hold under; others have another file.
+        key_of: architecture of a network -> its key today, None if it is not in the space. The networks of a file of an
+            earlier schema get these keys; those that get none are not found again.
 
     Attributes:
         repaired: what was wrong with the file when it was opened, a sentence each; what was damaged is put aside in
@@ -97,14 +106,20 @@ class KnownAccuracies:
         OSError: the file is damaged and cannot be repaired.
     """
 
-    def __init__(self, folder: Path, conditions: Conditions) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        conditions: Conditions,
+        *,
+        key_of: Callable[[Mapping[str, Option]], str | None] = lambda architecture: None,
+    ) -> None:
         self.path = Path(folder) / f"accuracies-{conditions.fingerprint()}.jsonl"
         self._first = {"kind": "accuracies", "schema": SCHEMA, **asdict(conditions)}
         self._networks: dict[str, KnownNetwork] = {}
         self._checksum = ""  # of the first line, once it was read
         self._read_lines = 0
         self._read_bytes = 0
-        self.repaired = self._repair()
+        self.repaired = self._repair(key_of)
         self._read()
 
     @property
@@ -134,14 +149,24 @@ class KnownAccuracies:
 
     # ------------------------------------------------------------ the file
 
-    def _repair(self) -> tuple[str, ...]:
+    def _repair(self, key_of: Callable[[Mapping[str, Option]], str | None]) -> tuple[str, ...]:
         if not self.path.exists():
             return ()
+
+        def converted(values: Mapping[str, Any]) -> Mapping[str, Any]:
+            architecture = values.get("architecture")
+            key = key_of(architecture) if isinstance(architecture, dict) else None
+            return values if key is None else {**values, "key": key}
+
+        lines = complete_lines(self.path)
+        sealed = not (lines and is_unsealed(lines[0], schema=_UNSEALED_SCHEMA))
+        problems = repair_sealed(self.path) if sealed else ()
         try:
-            seal_unsealed(self.path, schema=_UNSEALED_SCHEMA, becomes=SCHEMA)
+            if self.path.exists():
+                upgrade_sealed(self.path, unsealed=_UNSEALED_SCHEMA, becomes=SCHEMA, convert=converted)
         except IntegrityError as e:
             raise self._damaged(e) from e
-        return tuple(f"{self.path}: {problem}" for problem in repair_sealed(self.path))
+        return tuple(f"{self.path}: {problem}" for problem in problems)
 
     def _read(self) -> None:
         """Take in the lines that were appended since the last time."""

@@ -11,6 +11,7 @@ from hwnas.audit.cases import Case
 from hwnas.audit.rules import Finding, Measured
 from hwnas.errors import TableError
 from hwnas.files import read_document, write_document
+from hwnas.spaces.kinds import normalised
 from hwnas.types import Block, Statistic
 
 SCHEMA = 2
@@ -127,7 +128,7 @@ def _measured(values: Mapping[str, Any]) -> Measured:
         site=values["site"],
         choice=values["choice"],
         option=values["option"],
-        block=Block.from_key(values["block"]),
+        block=normalised(Block.from_key(values["block"])),
     )
     latency = values.get("latency_ms")
     return Measured(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hwnas.spaces.kinds import normalised
 from hwnas.spaces.stages import ACTIVATIONS
 from hwnas.types import Block, Option
 
@@ -84,10 +85,12 @@ def _mbconv(channels: int, side: int, precision: str, **changes: Option) -> Bloc
         **changes,
     }
     shape = (channels, side, side)
-    return Block(
-        kind="mbconv",
-        in_shape=shape,
-        out_shape=shape,
-        precision=precision,
-        attributes=tuple(sorted(attributes.items())),
+    return normalised(
+        Block(
+            kind="mbconv",
+            in_shape=shape,
+            out_shape=shape,
+            precision=precision,
+            attributes=tuple(attributes.items()),
+        )
     )

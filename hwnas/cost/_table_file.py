@@ -1,7 +1,8 @@
 """The lines of the latency table's file, and back.
 
-Since schema 2 every line carries its checksum. Tables of schema 1 are read.
-Knows JSON; neither the disk (`hwnas.appending` does) nor what an entry is used for.
+Since schema 2 every line carries its checksum; since schema 3 keys of blocks leave out attributes at their defaults.
+Tables of schemas 1 and 2 are read, their keys as they are written today. Knows JSON; neither the disk
+(`hwnas.appending` does) nor what an entry is used for.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 from hwnas.appending import complete_lines, is_unsealed, read_sealed
 from hwnas.errors import IntegrityError, TableError
 from hwnas.integrity import parse_json
+from hwnas.spaces.kinds import current_key
 from hwnas.types import Device, MeasurementFailure, Statistic
 
-SCHEMA = 2
+SCHEMA = 3
 UNSEALED_SCHEMA = 1  # without checksums
 
 _MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
@@ -153,12 +155,12 @@ class TableFile:
     Attributes:
         context: None when not even the first line is complete.
         entries: in the order they were measured.
-        is_sealed: whether its lines carry checksums; those of schema 1 do not.
+        schema: of the file; its entries are as in a file of today's.
     """
 
     context: TableContext | None
     entries: tuple[BlockEntry | NetworkEntry, ...] = ()
-    is_sealed: bool = True
+    schema: int = SCHEMA
 
 
 def read_table(path: Path) -> TableFile:
@@ -183,26 +185,39 @@ def read_table(path: Path) -> TableFile:
         ) from e
     entries: list[BlockEntry | NetworkEntry] = []
     context: TableContext | None = None
+    schema = SCHEMA
     for number, line in enumerate(values, start=1):
         try:
             found: dict[str, Any] = parse_json(line) if isinstance(line, bytes) else line
             if number == 1:
-                context = _parse_context(found)
+                context, schema = _parse_context(found), found["schema"]
             else:
-                entries.append(_parse_entry(found))
+                entries.append(_parse_entry(found if schema == SCHEMA else with_current_keys(found)))
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise TableError(
                 f"{path}, line {number} is damaged ({type(e).__name__}: {e}); restore the file, or delete this line if "
                 "it is not the first and profile again"
             ) from e
-    return TableFile(context=context, entries=tuple(entries), is_sealed=is_sealed)
+    return TableFile(context=context, entries=tuple(entries), schema=schema)
+
+
+def with_current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an entry of an earlier schema with its blocks' keys as they are written today.
+
+    Raises:
+        KeyError: it names no blocks.
+        TypeError: a key is no text.
+    """
+    if values["kind"] == "network":
+        return {**values, "blocks": [current_key(_text(b, "block")) for b in values["blocks"]]}
+    return {**values, "block": current_key(_text(values["block"], "block"))}
 
 
 def _parse_context(values: dict[str, Any]) -> TableContext:
     if values["kind"] != "context":
         raise ValueError(f"the first line must be the context, not {values['kind']!r}")
-    if values["schema"] not in (UNSEALED_SCHEMA, SCHEMA):
-        raise ValueError(f"schema {values['schema']!r}; this version of hwnas reads schema {SCHEMA}")
+    if values["schema"] not in range(UNSEALED_SCHEMA, SCHEMA + 1):
+        raise ValueError(f"schema {values['schema']!r}; this version of hwnas reads schemas up to {SCHEMA}")
     reference = values["reference"]
     rest = {k: v for k, v in values.items() if k not in ("kind", "schema", "reference")}
     return TableContext(

@@ -14,8 +14,8 @@ from hwnas import graph as graphs
 from hwnas.errors import SpaceError
 from hwnas.graph import Op, OpGraph, Value
 from hwnas.graph.costs import NORMALISATIONS, trained_activations
-from hwnas.precisions import EXACT, KNOWN, QUANTIZE, Precision
-from hwnas.spaces.kinds import CONVERSIONS, block_graph
+from hwnas.precisions import EXACT, KNOWN, QUANTIZE, Precision, is_conversion
+from hwnas.spaces.kinds import block_graph
 from hwnas.types import Block
 
 _NODE_BYTES = 130  # one ONNX node or initialiser: its names, operator and attributes
@@ -133,7 +133,7 @@ def peak_memory_bytes(block: Block) -> int:
     floats = {
         name
         for op in graph.ops
-        if op.kind in CONVERSIONS
+        if is_conversion(op.kind)
         for name in (op.inputs if op.kind == QUANTIZE else op.outputs)
     }
 
@@ -169,7 +169,7 @@ def _stored(graph: OpGraph) -> _Stored:
     counts = dict.fromkeys(_Stored.__dataclass_fields__, 0)
     seen: set[str] = set()  # a weight that several operators share is stored once
     for op in graph.ops:
-        counts["conversions"] += op.kind in CONVERSIONS
+        counts["conversions"] += is_conversion(op.kind)
         if not op.weights:
             continue
         fresh = {role: w for role, w in op.weights if w.name not in seen}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from hwnas.appending import append_sealed, complete_lines, is_unsealed, repair_sealed, seal_unsealed
+from hwnas.appending import append_sealed, complete_lines, is_unsealed, repair_sealed, upgrade_sealed
 from hwnas.cost._table_file import (
     SCHEMA,
     UNSEALED_SCHEMA,
@@ -26,6 +26,7 @@ from hwnas.cost._table_file import (
     context_values,
     entry_values,
     read_table,
+    with_current_keys,
 )
 from hwnas.errors import IntegrityError, MissingEntryError, TableContextError, TableError
 from hwnas.types import MeasurementFailure, Statistic
@@ -36,8 +37,8 @@ __all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext
 class LatencyTable:
     """Entries of one device, runtime and precision. Get one from `LatencyTable.open`.
 
-    `n_entries` is the number of lines but for the first. `is_sealed` is False for a table of schema 1, whose lines
-    carry no checksums; the next append adds them.
+    `n_entries` is the number of lines but for the first. `schema` is that of the file; the next append makes it
+    today's.
 
     The last entry of a block wins. A block whose last entry is a failure counts as missing: it is measured again
     the next time.
@@ -47,7 +48,7 @@ class LatencyTable:
         """For `open`."""
         self.path = path
         self.context = context
-        self.is_sealed = file.is_sealed
+        self.schema = file.schema
         self._set(file)
 
     @classmethod
@@ -156,10 +157,10 @@ class LatencyTable:
 
     def _append(self, entries: Sequence[BlockEntry | NetworkEntry]) -> None:
         values = [entry_values(e) for e in entries]
-        if not self.is_sealed:
-            seal_unsealed(self.path, schema=UNSEALED_SCHEMA, becomes=SCHEMA)
-            self.is_sealed = True
         try:
+            if self.schema != SCHEMA:
+                _upgrade(self.path)
+                self.schema = SCHEMA
             append_sealed(self.path, values)
         except IntegrityError as e:
             raise TableError(f"{self.path} was damaged while it was open: {e}; run the same command again") from e
@@ -167,7 +168,7 @@ class LatencyTable:
             self._add(entry)
 
     def _set(self, file: TableFile) -> None:
-        self.is_sealed = file.is_sealed
+        self.schema = file.schema
         self._latency_ms: dict[str, float] = {}
         self._statistics: dict[str, Statistic] = {}
         self._failures: dict[str, str] = {}
@@ -193,8 +194,8 @@ class LatencyTable:
 def repair_table(path: Path) -> tuple[str, ...]:
     """Make a table one that can be measured into: the first thing to do before opening it for that.
 
-    Damaged lines are put aside, into `<file>.damaged`, and the others kept (see `repair_sealed`); a table of schema 1
-    gets its checksums.
+    Damaged lines are put aside, into `<file>.damaged`, and the others kept (see `repair_sealed`); a table of an earlier
+    schema becomes one of today's.
 
     Returns:
         What was done, a sentence each; empty if nothing was, or there is no table.
@@ -208,10 +209,19 @@ def repair_table(path: Path) -> tuple[str, ...]:
         return ()
     if is_unsealed(lines[0], schema=UNSEALED_SCHEMA):
         read_table(path)
-        seal_unsealed(path, schema=UNSEALED_SCHEMA, becomes=SCHEMA)
+        _upgrade(path)
         return (f"{path} had no checksums yet; now it has",)
-    problems = repair_sealed(path)
-    if not problems:
-        return ()
-    rest = f"the other lines are kept, damaged ones put aside in {path.name}.damaged, and what is missing is measured"
-    return (f"{path}: {'; '.join(problems)}; {rest}",)
+    done = []
+    if problems := repair_sealed(path):
+        rest = (
+            f"the other lines are kept, damaged ones put aside in {path.name}.damaged, and what is missing is measured"
+        )
+        done.append(f"{path}: {'; '.join(problems)}; {rest}")
+    if path.exists() and _upgrade(path):
+        done.append(f"{path} named attributes at their defaults in its keys; now it leaves them out")
+    return tuple(done)
+
+
+def _upgrade(path: Path) -> bool:
+    """Bring a table of an earlier schema to today's; whether it was one."""
+    return upgrade_sealed(path, unsealed=UNSEALED_SCHEMA, becomes=SCHEMA, convert=with_current_keys)

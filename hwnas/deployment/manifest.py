@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
 
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
@@ -21,6 +21,7 @@ from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_document
 from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read_foreign
 from hwnas.integrity import open_document
+from hwnas.spaces.kinds import current_key
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 2
@@ -28,6 +29,7 @@ _FIRST_SCHEMA = 1  # without a checksum, and without every step of the preproces
 MANIFEST = "manifest.json"
 _LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
 _MOST_THREADS = 4096
+BlockKey = Annotated[str, AfterValidator(current_key)]  # earlier versions named attributes at their defaults
 
 
 class Latency(Section):
@@ -75,7 +77,7 @@ class BlockGain(Section):
     has no float form. (Manifests of earlier versions have `fp32_` for `float_`.)
     """
 
-    block: str
+    block: BlockKey
     count: int
     latency_ms: float
     float_latency_ms: float | None = _of_floats()
@@ -207,7 +209,7 @@ class Manifest(Section):
     schema_number: int
     space: str
     architecture: dict[str, Option]
-    blocks: tuple[str, ...]
+    blocks: tuple[BlockKey, ...]
     device: DeviceInfo
     runtime: str
     precision: str

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +19,13 @@ from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
 from hwnas.limits import as_limits
 from hwnas.pipeline.costs import Costs
-from hwnas.precisions import simulated_as
+from hwnas.precisions import offered_as, simulated_as
 from hwnas.search import non_dominated
 from hwnas.types import Block, IntArray, Option
 from hwnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hwnas.spaces.mobilenet import MobileNetSpace
 
 NamedBlocks = tuple[tuple[str, Block], ...]
 
@@ -59,7 +64,8 @@ class Evaluations:
             calibration_samples=c.calibration_samples,
             version=__version__,
         )
-        return cls(work=work, measure=measure, known=KnownAccuracies(work.folder / "search", conditions))
+        known = KnownAccuracies(work.folder / "search", conditions, key_of=partial(_key_of, work))
+        return cls(work=work, measure=measure, known=known)
 
     def accuracy(self, architecture: Mapping[str, Option]) -> float:
         """Top-1 on the validation images, in [0, 1].
@@ -75,7 +81,7 @@ class Evaluations:
             return found
         accuracy = self.measure(blocks)
         self.measured += 1
-        self.known.add(KnownNetwork(key=key, architecture=self._in_full(architecture, blocks), accuracy=accuracy))
+        self.known.add(KnownNetwork(key=key, architecture=_in_full(self.work, architecture, blocks), accuracy=accuracy))
         return accuracy
 
     def front(self, costs: Costs, limits: Mapping[str, float], *, most: int) -> list[dict[str, Option]]:
@@ -101,28 +107,45 @@ class Evaluations:
         spread = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         return [self.work.space.decode(encodings[i]) for i in rows[spread]]
 
-    def _in_full(self, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
-        """The architecture with the choices that this device's space lacks: precisions it leaves no choice of.
-
-        Precisions have the names of what torch computed, so that other devices find the network.
-        """
-        choices = {c.name for c in self.work.training_space.choices}
-        precisions = {name: simulated_as(b.precision) for slot, b in blocks if (name := f"{slot}.precision") in choices}
-        return {**architecture, **precisions}
-
     def _in_space(self, network: KnownNetwork) -> IntArray | None:
         """(D,) the encoding of a known network, None if it is not in this device's space."""
         space = self.work.space
-        choices = {c.name for c in space.choices}
-        here = {simulated_as(p): p for p in space.precisions}
-        try:
-            encoding = space.encode(
-                {
-                    k: here.get(str(v), v) if k.endswith(".precision") else v
-                    for k, v in network.architecture.items()
-                    if k in choices
-                }
-            )
-        except SpaceError:
-            return None
-        return encoding if network_key(space.named_blocks(encoding)) == network.key else None
+        encoding = _encoded(space, network.architecture)
+        return encoding if encoding is not None and network_key(space.named_blocks(encoding)) == network.key else None
+
+
+def _in_full(work: Workspace, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
+    """The architecture with the choices that this device's space lacks: precisions it leaves no choice of.
+
+    Precisions have the names of what torch computed, so that other devices find the network.
+    """
+    choices = {c.name for c in work.training_space.choices}
+    precisions = {name: simulated_as(b.precision) for slot, b in blocks if (name := f"{slot}.precision") in choices}
+    return {**architecture, **precisions}
+
+
+def _encoded(space: MobileNetSpace, architecture: Mapping[str, Option]) -> IntArray | None:
+    """(D,) a network whose precisions have the names of what torch computes; None if it is not in the space."""
+    choices = {c.name for c in space.choices}
+    here = {simulated_as(p): p for p in space.precisions}
+    try:
+        return space.encode(
+            {k: here.get(str(v), v) if k.endswith(".precision") else v for k, v in architecture.items() if k in choices}
+        )
+    except SpaceError:
+        return None
+
+
+def _key_of(work: Workspace, architecture: Mapping[str, Option]) -> str | None:
+    """The key of a network of this device's space or, of other devices, of the supernet's."""
+    precisions = {str(v) for k, v in architecture.items() if k.endswith(".precision")}
+    as_trained = work.training_space.computed_in({offered_as(p): p for p in precisions})
+    for space in (as_trained, work.space):
+        encoding = _encoded(space, architecture)
+        if encoding is None:
+            continue
+        blocks = space.named_blocks(encoding)
+        # a space that lacks one of the choices makes another network of it
+        if _in_full(work, space.decode(encoding), blocks) == architecture:
+            return network_key(blocks)
+    return None

@@ -67,7 +67,7 @@ def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
         named_blocks: (slot, block) in network order.
     """
     most = max((c for _, b in named_blocks for c in _profile(b)), default=1)
-    activations = {b["activation"] for _, b in named_blocks if "activation" in dict(b.attributes)}
+    activations = {v for _, b in named_blocks for name, v in b.attributes if name == "activation"}
     rows = groupby(named_blocks, key=lambda named: named[1].out_shape[1:])
     return tuple(
         Level(

@@ -12,6 +12,7 @@ from typing import Any
 from hwnas.precisions import DEQUANTIZE, EXACT, QUANTIZE, is_quantized
 from hwnas.spaces._geometry import Channels, Geometry, make_divisible
 from hwnas.spaces._layout import Place, block_name
+from hwnas.spaces.kinds import normalised
 from hwnas.types import Block, Option
 
 STEM_KERNEL_SIZE = 3
@@ -66,13 +67,14 @@ class BlockMaker:
         else:
             out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
             attributes = self._mbconv(place, in_shape[0], chosen)
-        return Block(
+        block = Block(
             kind="conv" if place.role == "stem" else place.role,
             in_shape=in_shape,
             out_shape=out_shape,
             precision=precision,
-            attributes=tuple(sorted(attributes.items())),
+            attributes=tuple(attributes.items()),
         )
+        return normalised(block)
 
     def _present(self, place: Place, chosen: Chosen) -> bool:
         if not 0 <= place.stage < len(self._stages) or place.block < min(self._stages[place.stage].depths):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from hwnas import registry
+from hwnas import precisions, registry
 from hwnas.errors import GraphError, SpaceError, UnknownNameError
 from hwnas.graph import GraphBuilder, OpGraph
-from hwnas.precisions import EXACT
+from hwnas.precisions import EXACT, is_conversion
 from hwnas.types import Block, Option
 
 _KEPT = 4096  # graphs of a large space's distinct blocks
@@ -59,6 +59,11 @@ class BlockKind:
             )
         return {**self.defaults, **given}
 
+    def normalised(self, block: Block) -> Block:
+        """The block without attributes at their defaults: the form in which equal blocks are equal."""
+        kept = tuple(sorted((k, v) for k, v in block.attributes if k not in self.defaults or v != self.defaults[k]))
+        return block if kept == block.attributes else replace(block, attributes=kept)
+
     def graph(self, block: Block) -> OpGraph:
         """What a block of this kind computes.
 
@@ -90,13 +95,47 @@ def kind_of(block: Block) -> BlockKind:
     return kind
 
 
+def attributes_of(block: Block) -> dict[str, Option]:
+    """All attributes of a block, with the defaults of its kind for those that it does not name.
+
+    Raises:
+        SpaceError: its kind is not registered, or an attribute is missing or unknown.
+    """
+    return kind_of(block).attributes(block)
+
+
+def normalised(block: Block) -> Block:
+    """The block without attributes at their defaults: the form of all blocks of spaces, and of all keys.
+
+    A block whose kind is not registered stays as it is: nobody knows its defaults.
+    """
+    if not block.attributes:
+        return block
+    try:
+        return kind_of(block).normalised(block)
+    except SpaceError:
+        return block
+
+
+@lru_cache(maxsize=1 << 16)  # a table names each block of a space in every whole network
+def current_key(key: str) -> str:
+    """A block's key as it is written today, from one that names attributes at their defaults, as keys once did.
+
+    What is no key of a block stays as it is.
+    """
+    try:
+        return normalised(Block.from_key(key)).key
+    except ValueError:
+        return key
+
+
 def block_graph(block: Block) -> OpGraph:
     """What a block computes; but for conversions it is the same in every precision.
 
     Raises:
         SpaceError: its kind is not registered, or its attributes make no sense.
     """
-    return _graph(block if is_conversion(block) else replace(block, precision=EXACT))
+    return _graph(block if is_conversion(block.kind) else replace(block, precision=EXACT))
 
 
 @lru_cache(maxsize=_KEPT)
@@ -104,19 +143,10 @@ def _graph(block: Block) -> OpGraph:
     return kind_of(block).graph(block)
 
 
-# ---------------------------------------------------------------- where the precision changes
-
-
-def is_conversion(block: Block) -> bool:
-    """Whether a block only changes the precision of the tensor that passes."""
-    return block.kind in CONVERSIONS
-
-
 def _conversion(block: Block, _: Mapping[str, Option]) -> OpGraph:
     g = GraphBuilder()
     return g.build(g.op(block.kind, g.input(block.in_shape), name=block.kind, precision=block.precision))
 
 
-QUANTIZE = BlockKind(name="quantize", build=_conversion)
-DEQUANTIZE = BlockKind(name="dequantize", build=_conversion)
-CONVERSIONS = (QUANTIZE.name, DEQUANTIZE.name)  # likewise the operators inside
+QUANTIZE = BlockKind(name=precisions.QUANTIZE, build=_conversion)
+DEQUANTIZE = BlockKind(name=precisions.DEQUANTIZE, build=_conversion)

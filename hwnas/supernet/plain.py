@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import SpaceError
+from hwnas.spaces.kinds import attributes_of
 from hwnas.types import Block
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -79,12 +80,13 @@ class Stem(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
+        attributes = attributes_of(block)
         self.conv = ConvNormAct(
             block.in_shape[0],
             block.out_shape[0],
-            kernel_size=int(block["kernel_size"]),
-            stride=int(block["stride"]),
-            act=str(block["activation"]),
+            kernel_size=int(attributes["kernel_size"]),
+            stride=int(attributes["stride"]),
+            act=str(attributes["activation"]),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,11 +104,13 @@ class InvertedResidual(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
-        cin, cout, hidden = block.in_shape[0], block.out_shape[0], int(block["hidden_channels"])
-        act, stride, squeezed = str(block["activation"]), int(block["stride"]), int(block["se_channels"])
+        attributes = attributes_of(block)
+        cin, cout, hidden = block.in_shape[0], block.out_shape[0], int(attributes["hidden_channels"])
+        act, stride = str(attributes["activation"]), int(attributes["stride"])
+        squeezed = int(attributes["se_channels"])
         self.expand = ConvNormAct(cin, hidden, act=act) if hidden != cin else None
         self.depthwise = ConvNormAct(
-            hidden, hidden, kernel_size=int(block["kernel_size"]), stride=stride, groups=hidden, act=act
+            hidden, hidden, kernel_size=int(attributes["kernel_size"]), stride=stride, groups=hidden, act=act
         )
         self.se = SqueezeExcite(hidden, squeezed) if squeezed else None
         self.project = ConvNormAct(hidden, cout)
@@ -130,11 +134,12 @@ class Head(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
-        hidden, features, classes = int(block["hidden_channels"]), int(block["features"]), block.out_shape[0]
-        self.conv = ConvNormAct(block.in_shape[0], hidden, act=str(block["activation"]))
+        attributes = attributes_of(block)
+        hidden, features, classes = int(attributes["hidden_channels"]), int(attributes["features"]), block.out_shape[0]
+        self.conv = ConvNormAct(block.in_shape[0], hidden, act=str(attributes["activation"]))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.mix = nn.Linear(hidden, features) if features else None
-        self.act = activation(str(block["activation"]))
+        self.act = activation(str(attributes["activation"]))
         self.dropout = nn.Dropout(0.0)
         self.classifier = nn.Linear(features or hidden, classes)
 

@@ -128,6 +128,14 @@ def test_a_file_without_checksums_is_read_and_gets_some(known: KnownAccuracies, 
     assert read_sealed(known.path) == [head, *rest]
 
 
+def test_networks_that_the_space_lacks_keep_their_keys_of_an_earlier_version(tmp_path: Path) -> None:
+    path = KnownAccuracies(tmp_path, CONDITIONS).path
+    first = {"kind": "accuracies", "schema": 2, **dataclasses.asdict(CONDITIONS)}
+    append_sealed(path, [dataclasses.asdict(FIRST), dataclasses.asdict(SECOND)], first=first)
+    known = KnownAccuracies(tmp_path, CONDITIONS, key_of=lambda a: "new" if a["depth"] == 2 else None)
+    assert [n.key for n in known.networks] == ["new", "b"]
+
+
 def test_networks_of_different_blocks_have_different_keys() -> None:
     space = tiny_space()
     largest, smallest = (space.named_blocks(e) for e in (space.largest(), space.smallest()))

@@ -24,6 +24,7 @@ from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
 from hwnas.files import read_document
 from hwnas.spaces import CategoricalSpace
+from hwnas.spaces.kinds import attributes_of
 from hwnas.testing.fake import fake_device
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import PRECISIONS, Artefact, Block, Exporter
@@ -329,7 +330,7 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
     export = exporter.export_block
 
     def refusing(self: Exporter, block: Block, path: Path, *, seed: int = 0) -> Artefact:
-        if block["activation"] == "silu":
+        if attributes_of(block)["activation"] == "silu":
             raise ExportError("no Sigmoid here")
         return export(self, block, path, seed=seed)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes, training_bytes
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph
-from hwnas.spaces.kinds import BlockKind
+from hwnas.spaces.kinds import BlockKind, attributes_of
 from hwnas.types import Block
 
 torch = pytest.importorskip("torch")
@@ -139,7 +139,7 @@ def test_peak_memory_covers_every_layer_with_its_residual_input_at_most(block: B
     residual = math.prod(block.in_shape)
     peak = peak_memory_bytes(block)
     assert peak >= width * most
-    squeezed = block.kind == "mbconv" and block["se_channels"]
+    squeezed = block.kind == "mbconv" and attributes_of(block)["se_channels"]
     if not squeezed:  # the product of gate and features is no layer
         assert peak <= width * (most + residual)
 

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from hwnas import appending
 from hwnas.appending import append_sealed, read_sealed
-from hwnas.cost.table import LatencyTable, TableContext, repair_table
+from hwnas.cost._table_file import entry_values
+from hwnas.cost.table import SCHEMA, BlockEntry, LatencyTable, NetworkEntry, TableContext, repair_table
 from hwnas.errors import MissingEntryError, TableContextError, TableError
+from hwnas.spaces.kinds import current_key
+from hwnas.spaces.presets import mobilenet_tiny
 from hwnas.types import Device, MeasurementFailure, Statistic
 
 CONTEXT = TableContext(
@@ -231,8 +234,8 @@ def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
     path = filled(tmp_path / "t.jsonl").path
     head, *rest = read_sealed(path)
     path.unlink()
-    append_sealed(path, rest, first={**head, "schema": 3})
-    with pytest.raises(TableError, match=r"schema 3.*reads schema 2"):
+    append_sealed(path, rest, first={**head, "schema": 4})
+    with pytest.raises(TableError, match=r"schema 4.*reads schemas up to 3"):
         LatencyTable.open(path)
 
 
@@ -248,7 +251,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
         (b'"ms":1.5', b'"ms":1.6'),  # all entries are relative to it
         (b'"blocks":["a","a"]', b'"blocks":["b","a"]'),
         (b'"failure":"died', b'"failure":"diet'),
-        (b'"schema":2', b'"schema":1'),
+        (b'"schema":3', b'"schema":1'),
         (b'"checksum"', b'"checksun"'),
     ],
 )
@@ -312,9 +315,9 @@ def test_a_table_without_checksums_is_read_and_known_for_one(tmp_path: Path) -> 
     old = LatencyTable.open(plain(tmp_path / "old.jsonl"))
     new = filled(tmp_path / "new.jsonl")
     assert same(old, new)
-    assert (old.is_sealed, new.is_sealed) == (False, True)
+    assert (old.schema, new.schema) == (1, SCHEMA)
     assert "had no checksums yet" in repair_table(old.path)[0]
-    assert LatencyTable.open(old.path).is_sealed
+    assert LatencyTable.open(old.path).schema == SCHEMA
     assert repair_table(old.path) == ()
 
 
@@ -324,7 +327,7 @@ def test_appending_to_a_table_without_checksums_gives_it_some(tmp_path: Path) ->
     one.append_blocks({"new": STATISTIC})
     other.append_blocks({"newer": STATISTIC})
     found = LatencyTable.open(path)
-    assert found.is_sealed
+    assert found.schema == SCHEMA
     assert set(found.entries) == {"a", "größe|µ", "new", "newer"}
     assert len(found.networks) == 1
 
@@ -404,3 +407,85 @@ def test_refresh_shows_what_another_process_appended(tmp_path: Path) -> None:
     assert "theirs" not in mine.entries
     mine.refresh()
     assert mine.latency_ms("theirs") == 0.25
+
+
+# ---------------------------------------------------------------- tables of schema 2, whose keys name every attribute
+
+HEAD = "head|in=8x4x4|out=10|activation=relu6,{}hidden_channels=32|int8"
+LONG, SHORT = HEAD.format("features=0,"), HEAD.format("")
+
+
+def with_long_keys(path: Path) -> Path:
+    """A table as schema 2 had it."""
+    head = read_sealed(filled(path).path)[0]
+    path.unlink()
+    append_sealed(path, [], first={**head, "schema": 2})
+    block = entry_values(BlockEntry(block=LONG, result=STATISTIC, size_bytes=7))
+    network = entry_values(NetworkEntry(blocks=(LONG, LONG), statistic=STATISTIC, size_bytes=9))
+    append_sealed(path, [block, network])
+    return path
+
+
+def test_keys_of_earlier_tables_are_those_of_today(tmp_path: Path) -> None:
+    path = with_long_keys(tmp_path / "t.jsonl")
+    before = path.read_bytes()
+    table = LatencyTable.open(path)
+    assert (table.schema, dict(table.statistics)) == (2, {SHORT: STATISTIC})
+    assert [n.blocks for n in table.networks] == [(SHORT, SHORT)]
+    assert path.read_bytes() == before  # reading never writes
+
+
+def test_appending_to_an_earlier_table_converts_its_keys(tmp_path: Path) -> None:
+    path = with_long_keys(tmp_path / "t.jsonl")
+    one, other = LatencyTable.open(path), LatencyTable.open(path)
+    one.append_blocks({"new": STATISTIC})
+    other.append_blocks({"newer": STATISTIC})
+    assert LONG not in path.read_text()
+    found = LatencyTable.open(path)
+    assert (found.schema, set(found.entries)) == (SCHEMA, {SHORT, "new", "newer"})
+
+
+def test_repairing_an_earlier_table_converts_its_keys_and_says_so(tmp_path: Path) -> None:
+    path = with_long_keys(tmp_path / "t.jsonl")
+    assert "attributes at their defaults" in repair_table(path)[0]
+    assert SHORT in LatencyTable.open(path).entries
+    assert repair_table(path) == ()
+
+
+def test_a_damaged_line_of_an_earlier_table_is_put_aside_and_the_others_are_converted(tmp_path: Path) -> None:
+    path = with_long_keys(tmp_path / "t.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1], lines[2].replace("9", "8")]))
+    damaged, converted = repair_table(path)
+    assert ("line 3 is damaged" in damaged, "at their defaults" in converted) == (True, True)
+    assert set(LatencyTable.open(path).entries) == {SHORT}
+
+
+# ---------------------------------------------------------------- tables that ship
+
+SHIPPED = sorted((Path(__file__).parents[2] / "latency_tables").glob("*/*.jsonl"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_tables_that_ship_have_keys_of_today(path: Path) -> None:
+    table = LatencyTable.open(path)
+    named = {*table.entries, *(key for n in table.networks for key in n.blocks)}
+    assert table.schema == SCHEMA
+    assert {key for key in named if current_key(key) != key} == set()
+
+
+@pytest.mark.parametrize("folder", sorted({p.parent for p in SHIPPED}), ids=lambda p: p.name)
+def test_tables_that_ship_serve_every_block_of_their_space(folder: Path) -> None:
+    tables = [LatencyTable.open(p) for p in SHIPPED if p.parent == folder]
+    measured = {key for t in tables for key in t.entries}
+    precisions = {t.context.precision for t in tables} - {"mixed"}
+    space = mobilenet_tiny(1, 10).restrict(precisions=sorted(precisions))
+    assert {b.key for b in space.distinct_blocks()} - measured == set()
+
+
+KEY = "mbconv|in=64x4x4|out=64x4x4|activation=relu6,hidden_channels=384,kernel_size=5|fp32"
+
+
+def test_a_number_of_a_table_that_ships_is_what_was_measured() -> None:
+    table = LatencyTable.open(next(p for p in SHIPPED if p.parent.name == "epyc-zen5" and "fp32" in p.name))
+    assert table.latency_ms(KEY) == 0.012426574133707841

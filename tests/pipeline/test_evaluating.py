@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.appending import append_sealed, read_sealed
 from hwnas.config import Config
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import Evaluations, NamedBlocks
@@ -52,6 +53,35 @@ def test_a_network_is_measured_once(fresh: Config) -> None:
     assert measured == [work.space.named_blocks(work.space.largest())]
     assert (evaluations.measured, evaluations.reused) == (1, 1)
     assert Evaluations.of(work, refused).accuracy(architecture) == 0.5
+
+
+@pytest.mark.parametrize("restriction", [{}, {"space.precisions": ["int8"]}, {"space.kernel_sizes": [3]}])
+def test_accuracies_under_keys_of_an_earlier_version_are_found(
+    fresh: Config, restriction: dict[str, list[str]]
+) -> None:
+    work = Workspace(fresh.replaced(restriction))
+    evaluations = Evaluations.of(work, lambda blocks: len(blocks) / 100)
+    architectures = [work.space.decode(e) for e in sampled(work, 5)]
+    accuracies = [evaluations.accuracy(a) for a in architectures]
+    path = evaluations.known.path
+    head, *rest = read_sealed(path)
+    path.unlink()
+    append_sealed(path, [{**v, "key": f"old {i}"} for i, v in enumerate(rest)], first={**head, "schema": 2})
+    assert [Evaluations.of(work, refused).accuracy(a) for a in architectures] == accuracies
+    assert read_sealed(path) == [head, *rest]
+
+
+def test_accuracies_of_an_earlier_version_are_found_by_another_device(int8: Config, fresh: Config) -> None:
+    narrow, wide = Workspace(int8), Workspace(fresh)
+    evaluations = Evaluations.of(narrow, lambda blocks: len(blocks) / 100)
+    for encoding in sampled(narrow, 3):
+        evaluations.accuracy(narrow.space.decode(encoding))
+    path = evaluations.known.path
+    head, *rest = read_sealed(path)
+    path.unlink()
+    append_sealed(path, [{**v, "key": f"old {i}"} for i, v in enumerate(rest)], first={**head, "schema": 2})
+    assert Evaluations.of(wide, refused).front(load_costs(wide), NO_LIMITS, most=10)
+    assert read_sealed(path) == [head, *rest]
 
 
 def test_networks_of_a_device_with_one_precision_are_known_where_there_are_two(int8: Config, fresh: Config) -> None:

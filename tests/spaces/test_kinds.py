@@ -7,7 +7,7 @@ import pytest
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, macs
 from hwnas.registry import load
-from hwnas.spaces.kinds import BlockKind, block_graph
+from hwnas.spaces.kinds import BlockKind, attributes_of, block_graph, current_key, normalised
 from hwnas.types import Block
 
 ALL = [
@@ -73,3 +73,29 @@ def test_a_block_computes_the_same_in_every_precision_but_for_conversions() -> N
     assert block_graph(block) is block_graph(replace(block, precision="int8"))
     conversion = Block(kind="quantize", in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="int8-w7")
     assert dict(block_graph(conversion).ops[0].attributes) == {"precision": "int8-w7"}
+
+
+def test_blocks_with_and_without_an_attribute_at_its_default_are_one() -> None:
+    short = mbconv(activation="relu6", hidden_channels=24, kernel_size=3)
+    long = mbconv(activation="relu6", hidden_channels=24, kernel_size=3, se_channels=0, stride=1)
+    assert normalised(long) == normalised(short) == short
+    assert attributes_of(long) == attributes_of(short)
+
+
+def test_blocks_of_spaces_name_no_attribute_at_its_default() -> None:
+    assert [b for b in ALL if normalised(b) != b] == []
+    assert any("stride" in b.key for b in ALL)
+
+
+def test_keys_of_earlier_versions_become_those_of_today() -> None:
+    shapes = "in=8x6x6|out=8x6x6"
+    old = f"mbconv|{shapes}|activation=relu6,hidden_channels=24,kernel_size=3,se_channels=0,stride=1|fp32"
+    new = f"mbconv|{shapes}|activation=relu6,hidden_channels=24,kernel_size=3|fp32"
+    assert (current_key(old), current_key(new)) == (new, new)
+    strided = old.replace("stride=1", "stride=2")
+    assert current_key(strided) == new.replace("kernel_size=3", "kernel_size=3,stride=2")
+
+
+@pytest.mark.parametrize("key", ["no key", "odd|in=8|out=8|depth=1|fp32"])
+def test_what_is_no_key_of_a_known_kind_stays_as_it_is(key: str) -> None:
+    assert current_key(key) == key

@@ -5,6 +5,7 @@ import pytest
 
 from hwnas import registry
 from hwnas.spaces import Space
+from hwnas.spaces.kinds import attributes_of as attrs
 from hwnas.spaces.presets import mobilenet_tiny, mobilenet_v3_large
 from hwnas.testing.spaces import tiny_space
 
@@ -13,13 +14,17 @@ def _macs(block):
     (_, h, w), c_out = block.out_shape if len(block.out_shape) == 3 else (0, 1, 1), block.out_shape[0]
     c_in, h_in, w_in = block.in_shape if len(block.in_shape) == 3 else (0, 0, 0)
     if block.kind == "conv":
-        return c_in * c_out * block["kernel_size"] ** 2 * h * w
+        return c_in * c_out * attrs(block)["kernel_size"] ** 2 * h * w
     if block.kind == "mbconv":
-        hidden = block["hidden_channels"]
+        hidden = attrs(block)["hidden_channels"]
         expand = c_in * hidden * h_in * w_in if hidden != c_in else 0
-        return expand + hidden * h * w * (block["kernel_size"] ** 2 + c_out) + 2 * hidden * block["se_channels"]
+        return (
+            expand
+            + hidden * h * w * (attrs(block)["kernel_size"] ** 2 + c_out)
+            + 2 * hidden * attrs(block)["se_channels"]
+        )
     if block.kind == "head":
-        hidden, features = block["hidden_channels"], block["features"]
+        hidden, features = attrs(block)["hidden_channels"], attrs(block)["features"]
         return c_in * hidden * h_in * w_in + hidden * features + (features or hidden) * c_out
     return 0
 
@@ -46,15 +51,19 @@ def test_v3_large_has_the_published_shapes():
         (112, 14, 14),
         (160, 7, 7),
     ]
-    with_se = [s for s in range(6) if blocks[f"stages.{s}.blocks.0"]["se_channels"]]
+    with_se = [s for s in range(6) if attrs(blocks[f"stages.{s}.blocks.0"])["se_channels"]]
     assert with_se == [2, 4, 5]
-    assert (blocks["head"]["hidden_channels"], blocks["head"]["features"]) == (960, 1280)
+    assert (attrs(blocks["head"])["hidden_channels"], attrs(blocks["head"])["features"]) == (960, 1280)
 
 
 def test_v3_large_without_expansion_keeps_its_first_block_fixed():
     space = mobilenet_v3_large()
     fixed = dict(space.named_blocks(space.largest()))["stages.0.blocks.0"]
-    assert (fixed["hidden_channels"], fixed["kernel_size"], fixed["activation"]) == (16, 3, "relu")
+    assert (
+        attrs(fixed)["hidden_channels"],
+        attrs(fixed)["kernel_size"],
+        attrs(fixed)["activation"],
+    ) == (16, 3, "relu")
     assert not [c for c in space.choices if c.name.startswith("stages.0.") and "precision" not in c.name]
 
 
@@ -75,8 +84,8 @@ def test_the_test_space_has_few_blocks():
 @pytest.mark.parametrize("preset", [mobilenet_tiny, mobilenet_v3_large])
 def test_activation_and_se_can_be_replaced(preset):
     blocks = preset(1, 7, activation="silu", se=True).distinct_blocks()
-    assert {b["activation"] for b in blocks if b.attributes} == {"silu"}
-    assert all(b["se_channels"] for b in blocks if b.kind == "mbconv" and b["hidden_channels"] != 16)
+    assert {attrs(b)["activation"] for b in blocks if b.attributes} == {"silu"}
+    assert all(attrs(b)["se_channels"] for b in blocks if b.kind == "mbconv" and attrs(b)["hidden_channels"] != 16)
 
 
 @pytest.mark.parametrize("name", registry.names("spaces"))
@@ -91,5 +100,5 @@ def test_registered_spaces_take_channels_and_classes(name):
 def test_a_preset_can_round_its_channels_to_other_multiples(make):
     space = make(channel_divisor=16)
     inner = [b for b in space.distinct_blocks() if b.kind == "mbconv"]
-    assert all(n % 16 == 0 for b in inner for n in (b.in_shape[0], b["hidden_channels"], b.out_shape[0]))
+    assert all(n % 16 == 0 for b in inner for n in (b.in_shape[0], attrs(b)["hidden_channels"], b.out_shape[0]))
     assert make().channel_divisor == 8

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import SpaceError
 from hwnas.precisions import is_quantized
+from hwnas.spaces.kinds import attributes_of
 from hwnas.supernet.plain import Boundary, ConvNormAct, Head, InvertedResidual, SqueezeExcite, Stem
 from hwnas.supernet.quantization.modules import (
     QuantizedConv2d,
@@ -73,7 +74,7 @@ class QuantizedStem(nn.Module):
     def __init__(self, plain: Stem) -> None:
         super().__init__()
         self.block = plain.block
-        self.conv = QuantizedConvAct(plain.conv, str(plain.block["activation"]))
+        self.conv = QuantizedConvAct(plain.conv, str(attributes_of(plain.block)["activation"]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)  # type: ignore[no-any-return]
@@ -88,7 +89,7 @@ class QuantizedInvertedResidual(nn.Module):
     def __init__(self, plain: InvertedResidual) -> None:
         super().__init__()
         self.block = plain.block
-        act = str(plain.block["activation"])
+        act = str(attributes_of(plain.block)["activation"])
         self.expand = None if plain.expand is None else QuantizedConvAct(plain.expand, act)
         self.depthwise = QuantizedConvAct(plain.depthwise, act)
         self.se = None if plain.se is None else QuantizedSqueezeExcite(plain.se)
@@ -116,7 +117,7 @@ class QuantizedHead(nn.Module):
     def __init__(self, plain: Head) -> None:
         super().__init__()
         self.block = plain.block
-        act = str(plain.block["activation"])
+        act = str(attributes_of(plain.block)["activation"])
         self.conv = QuantizedConvAct(plain.conv, act)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.pooled = Quantizer()
