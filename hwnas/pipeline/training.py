@@ -31,7 +31,7 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
         CheckpointError: the folder holds the checkpoint of another run.
         DivergenceError: a loss became NaN; the last good checkpoint is kept.
     """
-    from hwnas.supernet.training import stop_distributed
+    from hwnas.supernet.processes import stop_distributed
 
     work = Workspace(config)
     data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
@@ -126,7 +126,8 @@ def _make_trainer(work: Workspace) -> Trainer:
     import torch
 
     from hwnas.supernet.elastic import Supernet
-    from hwnas.supernet.training import Trainer, start_distributed
+    from hwnas.supernet.processes import start_distributed
+    from hwnas.supernet.training import Trainer
 
     c, space = work.config.train, work.training_space
     limit_threads(c.threads)

@@ -1,22 +1,21 @@
 """Deterministic streams of training batches: which images step t sees depends on the seed and t alone.
 
-That is what lets a killed training go on exactly where it was, with no state but the step number.
+That is what lets a killed training go on exactly where it was, with no state but the step number. torch's BatchSampler
+and DataLoader make the batches; only the order of the samples is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
-
-if TYPE_CHECKING:
-    from hwnas.types import IntArray
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -26,15 +25,33 @@ def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, stream, step])
 
 
-def batch_indices(n: int, batch_size: int, *, step: int, seed: int) -> IntArray:
-    """(batch_size,) indices of a step's samples: epochs without replacement, each in its own order.
+class EpochOrder(Sampler[int]):
+    """Indices of samples from one place of an endless training to another: epochs without replacement, each shuffled.
 
-    A batch may end one epoch and begin the next, so that every sample is seen equally often.
+    A batch of them may end one epoch and begin the next, so that every sample is seen equally often.
+
+    Args:
+        n: samples in the data set.
+        seed: the order of an epoch depends on it and on the epoch's number alone.
+        start: how many samples were seen before.
+        stop: how many are to be seen in all.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = positions // n
-    order = {int(e): step_rng(seed, int(e), stream=1).permutation(n) for e in np.unique(epochs)}
-    return np.array([order[int(e)][p % n] for p, e in zip(positions, epochs, strict=True)], dtype=np.int64)
+
+    # torch's RandomSampler draws the order of an epoch from a generator that went through the epochs before: its state
+    # would have to stand in the checkpoint, no epoch could be entered in its middle, and old runs had another order.
+    def __init__(self, n: int, *, seed: int, start: int, stop: int) -> None:
+        self.n, self.seed, self.start, self.stop = n, seed, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.start
+        while position < self.stop:
+            epoch, first = divmod(position, self.n)
+            order = step_rng(self.seed, epoch, stream=1).permutation(self.n)[first : first + self.stop - position]
+            yield from order.tolist()
+            position += len(order)
 
 
 class BatchStream:
@@ -63,35 +80,49 @@ class BatchStream:
             raise DataError("the data set is empty")
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1")
-        self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self.augment = augment
         self.mean, self.std = mean, std
+        self._fetch = _Fetch(dataset)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Training batch of a step: (N, C, H, W) normalised float32 and (N,) int64 labels."""
-        indices = batch_indices(self.n, self.batch_size, step=step, seed=self.seed)
-        images, labels = self._fetch(indices)
-        if self.augment is not None:
-            generator = torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
-            images = self.augment(images, generator)
-        return normalise(images, mean=self.mean, std=self.std), labels
+    def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training batches of the steps from `first` to before `last`: (N, C, H, W) normalised float32, (N,) int64."""
+        order = EpochOrder(self.n, seed=self.seed, start=first * self.batch_size, stop=last * self.batch_size)
+        for step, (images, labels) in enumerate(self._load(order), first):
+            changed = images if self.augment is None else self.augment(images, self._generator(step))
+            yield normalise(changed, mean=self.mean, std=self.std), labels
 
     def plain(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `limit` samples (None: all) in order, not augmented, in batches."""
-        n = self.n if limit is None else min(limit, self.n)
-        for start in range(0, n, self.batch_size):
-            images, labels = self._fetch(np.arange(start, min(start + self.batch_size, n)))
+        for images, labels in self._load(range(self.n if limit is None else min(limit, self.n))):
             yield normalise(images, mean=self.mean, std=self.std), labels
 
-    def _fetch(self, indices: IntArray) -> tuple[Tensor, Tensor]:
-        images = getattr(self.dataset, "images", None)
+    def _generator(self, step: int) -> torch.Generator:
+        """Of the random changes to a step's images."""
+        return torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
+
+    def _load(self, order: Iterable[int]) -> DataLoader[tuple[Tensor, Tensor]]:
+        # A whole batch is one "sample" of the loader, so that arrays are read at once. It has no workers: the threads
+        # that train take all cores. It draws a seed for workers nevertheless: from a generator of its own, so that
+        # torch's stays as it was.
+        batches = BatchSampler(order, self.batch_size, drop_last=False)
+        return DataLoader(self._fetch, sampler=batches, batch_size=None, generator=torch.Generator())
+
+
+class _Fetch(Dataset[tuple[Tensor, Tensor]]):
+    """A data set whose samples are batches: indices -> (N, C, H, W) float32 in [0, 1] and (N,) int64 labels."""
+
+    def __init__(self, samples: Any) -> None:
+        self.samples = samples
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        images = getattr(self.samples, "images", None)
         if isinstance(images, np.ndarray):
             x = torch.from_numpy(images[indices])  # (N, H, W, C)
-            y = torch.from_numpy(self.dataset.labels[indices])
-            return to_unit_range(x.permute(0, 3, 1, 2)), y.long()
-        samples = [self.dataset[int(i)] for i in indices]
+            y = torch.from_numpy(self.samples.labels[indices])
+            return to_unit_range(x.permute(0, 3, 1, 2)), y.long()  # (N, H, W, C) -> (N, C, H, W)
+        samples = [self.samples[i] for i in indices]
         x = torch.stack([_to_tensor(s[0]) for s in samples])
         return x, torch.tensor([int(s[1]) for s in samples])
 

@@ -15,6 +15,7 @@ from hwnas.data.tensors import resize
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.training import soft_cross_entropy
 from hwnas.types import ProgressCallback, ignore_progress
 
@@ -43,10 +44,9 @@ def finetune(
     """
     network.eval()
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        images, labels = stream.batch(step)
+    optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True)
+    scheduler = follow(optimizer, lambda step: cosine_rate(step, peak=learning_rate, steps=steps))
+    for step, (images, labels) in enumerate(stream.batches(0, steps)):
         logits = network(resize(images, resolution))
         loss = F.cross_entropy(logits, labels)
         if teacher is not None:
@@ -59,5 +59,6 @@ def finetune(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        scheduler.step()
         progress(step + 1, steps, f"loss {loss.item():.3f}")
     return network.eval()

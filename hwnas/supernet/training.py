@@ -7,8 +7,8 @@ tables or search.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
 from hwnas.supernet.elastic import NamedBlocks, Supernet
+from hwnas.supernet.processes import parallel, process_count, process_rank
+from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
-
-_LET_GO_S = 0.5  # for threads that wait for a lock nobody holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +69,11 @@ class TrainSettings:
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         warmup = max(1, round(self.steps * self.warmup_fraction))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+        return cosine_rate(step, peak=self.learning_rate, steps=self.steps, warmup=warmup)
+
+    def decay(self, step: int) -> float:
+        """What the averaged weights keep of themselves at a step."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
 
 
 class Trainer:
@@ -110,17 +113,19 @@ class Trainer:
         self.supernet = supernet.to(self._device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._parameters = dict(self.supernet.named_parameters())
+        # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
+        # all modules at every step, and that takes longer than the average itself: only its function is used.
         self._averages = {k: p.detach().clone() for k, p in self._parameters.items()}
         decayed = [p for p in self._parameters.values() if p.dim() > 1]
         kept = [p for p in self._parameters.values() if p.dim() <= 1]
         self._optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
-            lr=settings.learning_rate,
             momentum=0.9,
             nesterov=True,
         )
-        self._world = distributed.get_world_size() if _distributed() else 1
-        self._rank = distributed.get_rank() if _distributed() else 0
+        self._scheduler = follow(self._optimizer, settings.rate)
+        self._world, self._rank = process_count(), process_rank()
+        self._parallel = parallel(self.supernet) if self._world > 1 else None
 
     def resume(self, *, warn: Callable[[str], None] | None = None) -> int:
         """Load the newest checkpoint, if there is one; returns the step to go on from.
@@ -144,6 +149,7 @@ class Trainer:
                     buffer = found.tensors[f"momentum.{name}"].to(self._device)
                     self._optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
         self.step = found.meta["step"]
+        self._scheduler = follow(self._optimizer, self.settings.rate, first_step=self.step)
         self.history = found.meta["history"]
         return self.step
 
@@ -156,8 +162,8 @@ class Trainer:
         """
         last = min(self.settings.steps, until if until is not None else self.settings.steps)
         saved = time.monotonic()
-        while self.step < last:
-            losses = self._train_step(self.step)
+        for images, labels in self.stream.batches(self.step, last):
+            losses = self._train_step(self.step, images, labels)
             self.step += 1
             note = f"loss {losses[0]:.3f}" + (f", smallest {losses[-1]:.3f}" if len(losses) > 1 else "")
             progress(self.step, self.settings.steps, note)
@@ -168,10 +174,9 @@ class Trainer:
                 saved = time.monotonic()
         self._save()
 
-    def _train_step(self, step: int) -> list[float]:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.settings.rate(step)
-        images, labels = self.stream.batch(step)
+    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> list[float]:
+        # torch's DistributedSampler pads each epoch and shuffles by a generator of its own; and the random changes of a
+        # batch are drawn for the whole of it: every process makes all of it, and takes its share
         images = images[self._rank :: self._world].to(self._device)
         labels = labels[self._rank :: self._world].to(self._device)
         targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
@@ -180,46 +185,50 @@ class Trainer:
         outputs: list[Tensor] = []
         losses: list[Tensor] = []
         for target in targets:
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                logits = self.supernet(images, self._named_blocks(target.encoding))
-            logits = logits.float()
-            if target.teacher is None:
-                loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-            else:
-                loss = soft_cross_entropy(logits, outputs[target.teacher])
-            loss.backward()  # type: ignore[no-untyped-call]
-            outputs.append(logits.detach())
-            losses.append(loss.detach())
-        self._check_finite(losses, step)
-        self._share_gradients()
+            last = len(losses) == len(targets) - 1
+            with self._reducing(last):
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                    logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding))
+                logits = logits.float()
+                if target.teacher is None:
+                    loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+                else:
+                    loss = soft_cross_entropy(logits, outputs[target.teacher])
+                outputs.append(logits.detach())
+                losses.append(loss.detach())
+                if last:
+                    self._check_finite(losses, step)
+                loss.backward()  # type: ignore[no-untyped-call]
         if self.settings.max_grad_norm:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.max_grad_norm)
         self._optimizer.step()
+        self._scheduler.step()
         self._average(step)
         return [float(x) for x in losses]
 
+    def _reducing(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Let the processes share gradients in a step's last backward pass alone: it sends the sum of all passes."""
+        if self._parallel is None or last:
+            return contextlib.nullcontext()
+        return self._parallel.no_sync()
+
     def _check_finite(self, losses: Sequence[Tensor], step: int) -> None:
+        """Stop all processes together where one has a loss that is not finite.
+
+        Before the last backward pass, which sends the gradients.
+        """
         values = torch.stack(list(losses))
-        if self._world > 1:  # all processes stop together
+        if self._world > 1:
             distributed.all_reduce(values)
         if not bool(torch.isfinite(values).all()):
             bad = next(float(v) for v in values if not math.isfinite(float(v)))
             kept = str(self._path) if self._path is not None and self._path.exists() else None
             raise DivergenceError(step, bad, kept)
 
-    def _share_gradients(self) -> None:
-        if self._world == 1:
-            return
-        for p in self._parameters.values():  # every process ran the same sub-networks, so the same gradients exist
-            if p.grad is not None:
-                distributed.all_reduce(p.grad)
-                p.grad /= self._world
-
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        averages = list(self._averages.values())
-        torch._foreach_lerp_(averages, list(self._parameters.values()), 1 - decay)
+        average = get_ema_multi_avg_fn(self.settings.decay(step))  # type: ignore[no-untyped-call]
+        average(list(self._averages.values()), list(self._parameters.values()), step)
 
     def _save(self) -> None:
         if self._path is None or self._rank != 0:
@@ -257,34 +266,6 @@ def load_averaged(supernet: Supernet, checkpoint: Checkpoint) -> Supernet:
         for k, p in wanted.items():
             p.copy_(checkpoint.tensors[k])
     return supernet.eval()
-
-
-def start_distributed() -> bool:
-    """Join the process group when started by `torchrun`; returns whether it was."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
-        return False
-    if not _distributed():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    return True
-
-
-def stop_distributed() -> None:
-    """Leave the process group once all processes are done.
-
-    Gloo's threads still hold the tensors that were reduced last, and need Python's lock to let them go. A thread that
-    asks for it while the interpreter ends takes the process down ("terminate called without an active exception"), so
-    the lock is free for a moment first.
-    """
-    if _distributed():
-        distributed.barrier()
-        time.sleep(_LET_GO_S)
-        distributed.destroy_process_group()
-
-
-def _distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
 
 
 def run_identity(

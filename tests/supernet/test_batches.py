@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hwnas.data.augment import Augment, augment_batch
+from hwnas.supernet import batches
+from hwnas.supernet.batches import BatchStream, EpochOrder
+from tests.supernet.test_training import make_images, make_stream
+
+# 20 samples of a data set of 10 with seed 3, as every version since the first gave them
+ORDER = [4, 1, 2, 8, 5, 0, 7, 9, 6, 3, 6, 5, 3, 1, 2, 0, 7, 4, 8, 9]
+
+
+def augmented_stream() -> BatchStream:
+    policy = Augment(shift=0.2, flip=True, erase=0.5)
+    return make_stream(make_images(20), augment=lambda x, g: augment_batch(x, policy, generator=g))
+
+
+def test_every_sample_is_seen_once_an_epoch() -> None:
+    seen = list(EpochOrder(10, seed=3, start=0, stop=20))
+    assert sorted(seen[:10]) == list(range(10))
+    assert sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+
+
+@pytest.mark.parametrize("start", range(0, 20, 3))
+def test_the_order_of_an_old_run_is_entered_anywhere(start) -> None:
+    assert list(EpochOrder(10, seed=3, start=start, stop=20)) == ORDER[start:]
+
+
+def test_a_batch_larger_than_the_data_set_goes_through_several_epochs() -> None:
+    assert list(EpochOrder(10, seed=3, start=4, stop=19)) == ORDER[4:19]
+
+
+def test_an_epoch_is_shuffled_once(monkeypatch) -> None:
+    shuffled: list[int] = []
+    step_rng = batches.step_rng
+
+    def counted(seed: int, step: int, *, stream: int) -> np.random.Generator:
+        shuffled.append(step)
+        return step_rng(seed, step, stream=stream)
+
+    monkeypatch.setattr(batches, "step_rng", counted)
+    list(make_stream(make_images(64)).batches(0, 6))  # of 16
+    assert shuffled == [0, 1]
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_the_batches_of_a_resumed_run_are_those_of_an_uninterrupted_one(first) -> None:
+    whole, rest = list(augmented_stream().batches(0, 5)), list(augmented_stream().batches(first, 5))
+    assert len(rest) == 5 - first
+    for (x, y), (x2, y2) in zip(whole[first:], rest, strict=True):
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+
+
+def test_no_batches_remain_of_a_run_that_is_over() -> None:
+    assert list(make_stream().batches(7, 7)) == []
+
+
+def test_plain_batches_are_all_samples_in_order_the_last_one_shorter() -> None:
+    data = make_images(20)
+    found = list(make_stream(data).plain(18))
+    assert [len(x) for x, _ in found] == [16, 2]
+    assert torch.cat([y for _, y in found]).tolist() == data.labels[:18].tolist()
