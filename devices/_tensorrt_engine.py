@@ -93,7 +93,7 @@ def build_engine(path: Path, library: Library, settings: BuildSettings) -> Engin
     digest = hashlib.sha256(model).hexdigest()
     key = _hash([_SCHEMA, digest, library.name, library.version, asdict(settings)])
     plan_path, layers_path = (cache_folder() / f"{key}.{ending}" for ending in ("engine", "json"))
-    kept = _kept(plan_path, layers_path)
+    kept = _find_kept(plan_path, layers_path)
     if kept is not None:
         return kept
     engine = _Build(library, settings, path).run(model)
@@ -104,7 +104,7 @@ def build_engine(path: Path, library: Library, settings: BuildSettings) -> Engin
     return engine
 
 
-def _kept(plan_path: Path, layers_path: Path) -> Engine | None:
+def _find_kept(plan_path: Path, layers_path: Path) -> Engine | None:
     try:
         plan = plan_path.read_bytes()
         layers = _tensorrt_layers.from_json(json.loads(layers_path.read_text(encoding="utf-8")))

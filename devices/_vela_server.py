@@ -41,7 +41,7 @@ class ServerError(Exception):
         self.kind = kind
 
 
-class Server:
+class ToolServer:
     """Carries requests out, one after the other."""
 
     def __init__(self, words: int) -> None:
@@ -306,7 +306,7 @@ def main(words_file: str) -> int:
     empty = os.open(os.devnull, os.O_RDONLY)
     for standard, replacement in enumerate((empty, words, words)):
         os.dup2(replacement, standard)
-    server = Server(words)
+    server = ToolServer(words)
     for line in requests:
         request = json.loads(line)
         over = request["op"] == "quit"

@@ -33,7 +33,7 @@ _HELD = "\ue000"  # for private use, and one column wide: a space that is no pla
 _REDRAWS_PER_S = 4.0  # few: drawing competes with what is being measured
 
 
-class Meter:
+class RateMeter:
     """Rate and time left of work that reports how much is done, over the last minute.
 
     Args:
@@ -164,7 +164,7 @@ class Console:
 
         Without a terminal it is a line now and then.
         """
-        meter = Meter(self._clock)
+        meter = RateMeter(self._clock)
         if not self._err.is_terminal:
             yield from self._lines(label, meter)
             return
@@ -206,7 +206,7 @@ class Console:
             refresh_per_second=_REDRAWS_PER_S,
         )
 
-    def _lines(self, label: str, meter: Meter) -> Iterator[ProgressCallback]:
+    def _lines(self, label: str, meter: RateMeter) -> Iterator[ProgressCallback]:
         printed_at, printed, latest = self._clock(), "", ""
 
         def update(done: int, total: int, note: str) -> None:

@@ -118,7 +118,7 @@ def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
 def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     """The lines of one row."""
     parts = [
-        [line for text in cell.split("\n") for line in _wrapped(text, w)] for cell, w in zip(row, widths, strict=True)
+        [line for text in cell.split("\n") for line in _wrap_cell(text, w)] for cell, w in zip(row, widths, strict=True)
     ]
     lines = []
     for i in range(max(map(len, parts))):
@@ -128,7 +128,7 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     return lines
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap_cell(text: str, width: int) -> list[str]:
     if cell_len(text) <= width:
         return [text]
     indent = _indent(text)

@@ -96,7 +96,7 @@ def inspect_sealed(path: Path) -> SealedLines:
     Raises:
         FileNotFoundError: there is no file.
     """
-    return _inspected(complete_lines(path))
+    return _inspect(complete_lines(path))
 
 
 def read_sealed(path: Path) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def repair_sealed(path: Path) -> tuple[str, ...]:
     with _locked(path, create=False) as fd:
         size = _cut_tail(fd)
         raw = os.pread(fd, size, 0).split(b"\n")[:-1]
-        found = _inspected(raw)
+        found = _inspect(raw)
         if not found.problems:
             return ()
         if found.damaged:
@@ -138,7 +138,7 @@ def repair_sealed(path: Path) -> tuple[str, ...]:
         if not found.entries:
             path.unlink()
             return found.problems
-        write_whole(path, _sealed(found.entries))
+        write_whole(path, _seal(found.entries))
     return found.problems
 
 
@@ -179,18 +179,18 @@ def upgrade_sealed(
         if is_unsealed(lines[0], schema=unsealed):
             entries = [parse_json(line) for line in lines]
         else:
-            found = _inspected(lines)
+            found = _inspect(lines)
             if found.problems:
                 raise IntegrityError("; ".join(found.problems))
             entries = list(found.entries)
         first, *rest = entries
         if first.get("schema") not in range(unsealed, becomes):
             return False
-        write_whole(path, _sealed([{**first, "schema": becomes}, *map(convert, rest)]))
+        write_whole(path, _seal([{**first, "schema": becomes}, *map(convert, rest)]))
     return True
 
 
-def _sealed(entries: Sequence[Mapping[str, Any]]) -> bytes:
+def _seal(entries: Sequence[Mapping[str, Any]]) -> bytes:
     """A whole file of sealed lines."""
     lines = [seal_line(entries[0], number=1)]
     first = line_checksum(lines[0].rstrip("\n").encode())
@@ -198,7 +198,7 @@ def _sealed(entries: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(lines).encode()
 
 
-def _inspected(lines: Sequence[bytes]) -> SealedLines:
+def _inspect(lines: Sequence[bytes]) -> SealedLines:
     if not lines:
         return SealedLines(entries=(), problems=(), damaged=())
     try:

@@ -66,7 +66,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on sta
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
 
-def _configured(
+def _configure(
     config: str | None,
     *,
     values: list[str] | None,
@@ -114,7 +114,7 @@ def run(
     """The whole way: train, profile, search, export, verify, report."""
     with speaking(json_output=json_output, debug=debug) as console:
         _stage(
-            "run_all", _configured(config, limits=limit, values=values, output=output, device=device), console=console
+            "run_all", _configure(config, limits=limit, values=values, output=output, device=device), console=console
         )
 
 
@@ -129,7 +129,7 @@ def train(
 ) -> None:
     """Train the supernet."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("train", _configured(config, values=values, output=output), console=console)
+        _stage("train", _configure(config, values=values, output=output), console=console)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def profile(
 ) -> None:
     """Measure the device: every distinct block, and whole networks to correct their sums."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("profile", _configured(config, values=values, output=output, device=device), console=console)
+        _stage("profile", _configure(config, values=values, output=output, device=device), console=console)
 
 
 @app.command()
@@ -160,9 +160,7 @@ def search(
 ) -> None:
     """Look for the networks that trade accuracy against cost best within the limits."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage(
-            "search", _configured(config, limits=limit, values=values, output=output, device=device), console=console
-        )
+        _stage("search", _configure(config, limits=limit, values=values, output=output, device=device), console=console)
 
 
 @app.command()
@@ -178,9 +176,7 @@ def export(
 ) -> None:
     """Export the best network that keeps the limits, measured, as a deployment."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage(
-            "export", _configured(config, limits=limit, values=values, output=output, device=device), console=console
-        )
+        _stage("export", _configure(config, limits=limit, values=values, output=output, device=device), console=console)
 
 
 @app.command()
@@ -195,7 +191,7 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML page."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("report", _configured(config, values=values, output=output, device=device), console=console)
+        _stage("report", _configure(config, values=values, output=output, device=device), console=console)
 
 
 @app.command()

@@ -118,7 +118,7 @@ class Config(Section):
         mine = [b for b in self.budgets if b.device is None or device_name(b.device) == device_name(device)]
         if not mine:
             return (self.limits,)
-        return tuple(_joined(self.limits, budget) for budget in mine)
+        return tuple(_join(self.limits, budget) for budget in mine)
 
     def part(self, device: str, limits: Mapping[str, float] | None = None) -> Config:
         """The run for one of its devices and one budget.
@@ -213,7 +213,7 @@ class Config(Section):
                 document[section].pop(key, None)
             else:
                 document[section][key] = value
-        return _validated(document, where="the given values")
+        return _validate(document, where="the given values")
 
     def with_limits(self, limits: Mapping[str, float]) -> Config:
         """The configuration with these limits instead of its own limits and budgets.
@@ -223,10 +223,10 @@ class Config(Section):
         """
         document = self.model_dump(exclude_none=True, exclude={"budgets"})
         document["limits"] = dict(limits)
-        return _validated(document, where="the given limits")
+        return _validate(document, where="the given limits")
 
 
-def _joined(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:
+def _join(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:
     """The limits with those of a budget in their place; one latency takes the place of the other."""
     mine, general = budget.given(), limits.given()
     latencies = {"latency_ms", "latency_fraction"}
@@ -262,7 +262,7 @@ def load_config(path: Path | str) -> Config:
     if not file.exists():
         hint = "; is this the folder of a run?" if is_run else "; `hwnas run` without one does the digits"
         raise ConfigError(f"there is no configuration {file}{hint}")
-    config = _validated(read_toml(file, what="configuration"), where=str(file))
+    config = _validate(read_toml(file, what="configuration"), where=str(file))
     return config.replaced({"output.folder": str(path)}) if is_run else config
 
 
@@ -277,10 +277,10 @@ def parse_config(text: str, *, where: str = "the configuration") -> Config:
         ConfigError: see `load_config`.
         UnknownNameError: see `load_config`.
     """
-    return _validated(parse_toml(text, where=where), where=where)
+    return _validate(parse_toml(text, where=where), where=where)
 
 
-def _validated(document: Mapping[str, object], *, where: str) -> Config:
+def _validate(document: Mapping[str, object], *, where: str) -> Config:
     try:
         config = Config.model_validate(document)
     except ValidationError as e:

@@ -42,7 +42,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Check:
     """One thing that was looked at.
 
     Attributes:
@@ -60,7 +60,7 @@ class Finding:
     advice: str = ""
 
 
-def examine(folder: Path | None = None) -> list[Finding]:
+def examine(folder: Path | None = None) -> list[Check]:
     """Look at everything.
 
     Args:
@@ -140,17 +140,17 @@ def write_agent(path: Path) -> dict[str, Any]:
     }
 
 
-def _board(runtime: str, facts: Any) -> Iterator[Finding]:
+def _board(runtime: str, facts: Any) -> Iterator[Check]:
     """What a look at a board told, judged."""
     agent, context = facts.agent, facts.context
-    yield Finding(part="board", name="system", state=State.OK, value=agent["system"])
+    yield Check(part="board", name="system", state=State.OK, value=agent["system"])
     for name in ("hardware", "governor"):
         if name in context:
-            yield Finding(part="board", name=name, state=State.OK, value=context[name])
-    yield Finding(part="board", name="cores", state=State.OK, value=str(agent["cores"]))
+            yield Check(part="board", name=name, state=State.OK, value=context[name])
+    yield Check(part="board", name="cores", state=State.OK, value=str(agent["cores"]))
     for name in ("python", "numpy"):
-        yield Finding(part="package", name=name, state=State.OK, value=agent[name])
-    yield Finding(
+        yield Check(part="package", name=name, state=State.OK, value=agent[name])
+    yield Check(
         part="runtime",
         name=runtime,
         state=State.MISSING if facts.problem else State.OK,
@@ -159,7 +159,7 @@ def _board(runtime: str, facts: Any) -> Iterator[Finding]:
     )
     free_bytes = agent["free_bytes"]
     enough = free_bytes >= _ENOUGH_DISK_BYTES
-    yield Finding(
+    yield Check(
         part="disk",
         name="agent's folder",
         state=State.OK if enough else State.WARNING,
@@ -168,7 +168,7 @@ def _board(runtime: str, facts: Any) -> Iterator[Finding]:
     )
     skew_s = facts.clock_skew_s
     skewed = abs(skew_s) > _SKEW_S
-    yield Finding(
+    yield Check(
         part="board",
         name="clock",
         state=State.WARNING if skewed else State.OK,
@@ -177,8 +177,8 @@ def _board(runtime: str, facts: Any) -> Iterator[Finding]:
     )
 
 
-def _packages() -> Iterator[Finding]:
-    yield Finding(part="package", name="python", state=State.OK, value=platform.python_version())
+def _packages() -> Iterator[Check]:
+    yield Check(part="package", name="python", state=State.OK, value=platform.python_version())
     for requirement in registry.requirements():
         found = _REQUIREMENT.match(requirement)
         if found is None or found[3] == _DEVELOPERS:
@@ -186,10 +186,10 @@ def _packages() -> Iterator[Finding]:
         name, minimum, extra = found[1], found[2] or "", found[3] or ""
         version = registry.installed_version(name)
         if version is not None and _numbers(version) >= _numbers(minimum):
-            yield Finding(part="package", name=name, state=State.OK, value=version)
+            yield Check(part="package", name=name, state=State.OK, value=version)
             continue
         wanted = f"hwnas[{extra}]" if extra else f"{name}>={minimum}" if minimum else name
-        yield Finding(
+        yield Check(
             part="package",
             name=name,
             state=State.OPTIONAL if extra else State.MISSING,
@@ -207,7 +207,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugins() -> Iterator[Check]:
     """Runtimes and exporters, judged by the packages their extra names: to import one would load it."""
     absent = {f.name: f for f in _packages() if f.state in (State.OPTIONAL, State.MISSING)}
     extras: dict[str, set[str]] = {}
@@ -219,59 +219,59 @@ def _plugins() -> Iterator[Finding]:
         for name in registry.names(f"{part}s"):
             extra = registry.extra(f"{part}s", name)
             if extra is None:
-                yield Finding(part=part, name=name, state=State.OK, value="by another package")
+                yield Check(part=part, name=name, state=State.OK, value="by another package")
                 continue
             lacking = sorted(absent.keys() & extras.get(extra, set())) if extra else sorted(absent.keys() & {name})
             if lacking:
                 advice = absent[lacking[0]].advice
-                yield Finding(
+                yield Check(
                     part=part, name=name, state=State.OPTIONAL, value=f"needs {', '.join(lacking)}", advice=advice
                 )
             else:
                 version = registry.installed_version(name)
-                yield Finding(part=part, name=name, state=State.OK, value=version or "built in")
+                yield Check(part=part, name=name, state=State.OK, value=version or "built in")
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Check]:
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="device descriptions")
     for name in registry.load_object("hwnas.devices:device_names", needed_for="device descriptions")():
         try:
             device = load_device(name)
         except HwnasError as e:
-            yield Finding(part="device", name=name, state=State.WARNING, value="unreadable", advice=str(e))
+            yield Check(part="device", name=name, state=State.WARNING, value="unreadable", advice=str(e))
         else:
             value = f"{device.runtime}, {', '.join(device.precisions)}"
-            yield Finding(part="device", name=name, state=State.OK, value=value)
+            yield Check(part="device", name=name, state=State.OK, value=value)
 
 
-def _meters() -> Iterator[Finding]:
+def _meters() -> Iterator[Check]:
     """Which energy meters would find something to read; none is opened."""
     found = registry.load_object("hwnas.devices.meters:found_meters", needed_for="energy meters")()
     lacking = {f.name: f.advice for f in _packages() if f.state is not State.OK}
     for name in registry.names("meters"):
         extra = registry.extra("meters", name)
         if extra is None:
-            yield Finding(part="meter", name=name, state=State.OK, value="by another package")
+            yield Check(part="meter", name=name, state=State.OK, value="by another package")
         elif name == "fake":
-            yield Finding(part="meter", name=name, state=State.OK, value="simulated, for tests")
+            yield Check(part="meter", name=name, state=State.OK, value="simulated, for tests")
         elif name not in found:
-            yield Finding(part="meter", name=name, state=State.OPTIONAL, value="nothing to read here")
+            yield Check(part="meter", name=name, state=State.OPTIONAL, value="nothing to read here")
         elif extra and _NVML_PACKAGE in lacking:
             value, advice = f"{found[name]}; needs {_NVML_PACKAGE}", lacking[_NVML_PACKAGE]
-            yield Finding(part="meter", name=name, state=State.OPTIONAL, value=value, advice=advice)
+            yield Check(part="meter", name=name, state=State.OPTIONAL, value=value, advice=advice)
         else:
-            yield Finding(part="meter", name=name, state=State.OK, value=found[name])
+            yield Check(part="meter", name=name, state=State.OK, value=found[name])
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[Check]:
     context = registry.load_object("hwnas.devices.host:host_context", needed_for="this machine")(threads=1)
-    yield Finding(part="machine", name="processor", state=State.OK, value=context["hardware"])
+    yield Check(part="machine", name="processor", state=State.OK, value=context["hardware"])
     cores = _usable_cores()
     usable = f"{cores:g} of {os.cpu_count()} usable, affinity {context['affinity']}"
-    yield Finding(part="machine", name="cores", state=State.OK, value=usable)
+    yield Check(part="machine", name="cores", state=State.OK, value=usable)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     busy = load > _BUSY * cores
-    yield Finding(
+    yield Check(
         part="machine",
         name="load",
         state=State.WARNING if busy else State.OK,
@@ -280,7 +280,7 @@ def _machine() -> Iterator[Finding]:
     )
     governor = context["governor"]
     scaling = any(name in governor for name in ("powersave", "ondemand", "conservative", "schedutil"))
-    yield Finding(
+    yield Check(
         part="machine",
         name="clock governor",
         state=State.WARNING if scaling else State.OK,
@@ -290,7 +290,7 @@ def _machine() -> Iterator[Finding]:
         else "",
     )
     turbo = context["turbo"] == "on"
-    yield Finding(
+    yield Check(
         part="machine",
         name="turbo",
         state=State.WARNING if turbo else State.OK,
@@ -301,7 +301,7 @@ def _machine() -> Iterator[Finding]:
         else "",
     )
     gpu = shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists()
-    yield Finding(part="machine", name="GPU", state=State.OK, value="NVIDIA" if gpu else "none seen; training on CPU")
+    yield Check(part="machine", name="GPU", state=State.OK, value="NVIDIA" if gpu else "none seen; training on CPU")
 
 
 def _usable_cores() -> float:
@@ -314,13 +314,13 @@ def _usable_cores() -> float:
         return cores
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
+def _disk(folder: Path) -> Iterator[Check]:
     for name, path in (("working folder", folder), ("temporary folder", Path(tempfile.gettempdir()))):
         try:
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as e:
-            yield Finding(
+            yield Check(
                 part="disk",
                 name=name,
                 state=State.MISSING,
@@ -329,7 +329,7 @@ def _disk(folder: Path) -> Iterator[Finding]:
             )
             continue
         free = shutil.disk_usage(path).free
-        yield Finding(
+        yield Check(
             part="disk",
             name=name,
             state=State.OK if free >= _ENOUGH_DISK_BYTES else State.WARNING,

@@ -29,7 +29,7 @@ def printable(text: str, *, limit: int | None = None) -> str:
         text: from anywhere.
         limit: characters kept, with a mark where more were; None: all.
     """
-    shown = "".join(c if c.isprintable() else " " if c.isspace() else _escaped(c) for c in text)
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else _escape(c) for c in text)
     if limit is not None and len(shown) > limit:
         shown = f"{shown[:limit]}… ({len(text)} characters)"
     return shown
@@ -131,5 +131,5 @@ def is_file_name(name: str) -> bool:
     )
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()

@@ -104,7 +104,7 @@ def query(
         raise ConfigError(f"top is {top}; ask for at least 1 network")
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise ConfigError(f"the tolerance is {tolerance}; it is how much worse a value may be, 0 or more")
-    study = _opened(study)
+    study = _open(study)
     check_known([metric], study.directions)
     rows = np.flatnonzero(study.keeps(limits) & ~np.isnan(study.values[metric]))
     if not len(rows):
@@ -136,7 +136,7 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
     Raises:
         StudyError: the study cannot be read, or has no such metric; lists the known ones.
     """
-    study = _opened(study)
+    study = _open(study)
     check_known([metric], study.directions)
     check_known([cost], study.values)
     front = study.front_rows(metric, cost, rows=np.flatnonzero(study.feasible))
@@ -144,7 +144,7 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
     return [_answer(study, pick, metric=metric, limits={}, tolerance=0.0) for pick in alone]
 
 
-def _opened(study: Study | Path | str) -> Study:
+def _open(study: Study | Path | str) -> Study:
     return study if isinstance(study, Study) else load_study(study)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console as RichConsole
 
-from hwnas._console import Console, Meter, format_seconds
+from hwnas._console import Console, RateMeter, format_seconds
 
 
 class Clock:
@@ -40,7 +40,7 @@ def console(
 
 def test_the_rate_comes_with_the_time_left() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = RateMeter(clock)
     assert meter.update(0, 100) == ""
     clock.now += 5
     assert meter.update(50, 100) == "10/s, 5 s left"
@@ -48,7 +48,7 @@ def test_the_rate_comes_with_the_time_left() -> None:
 
 def test_slow_work_is_told_in_seconds_each() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = RateMeter(clock)
     meter.update(0, 10)
     clock.now += 8
     assert meter.update(2, 10) == "4 s each, 32 s left"
@@ -56,7 +56,7 @@ def test_slow_work_is_told_in_seconds_each() -> None:
 
 def test_what_was_done_before_a_resumption_does_not_count() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = RateMeter(clock)
     meter.update(900, 1000)
     clock.now += 10
     assert meter.update(910, 1000) == "1/s, 1 min 30 s left"
@@ -64,7 +64,7 @@ def test_what_was_done_before_a_resumption_does_not_count() -> None:
 
 def test_the_rate_follows_the_last_minute() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = RateMeter(clock)
     meter.update(0, 10_000)
     for done in range(1, 301):
         clock.now += 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hwnas import doctor, registry
-from hwnas.doctor import Finding, State, diagnose, examine
+from hwnas.doctor import Check, State, diagnose, examine
 
 
-def finding(part: str, name: str) -> Finding:
+def finding(part: str, name: str) -> Check:
     (found,) = [f for f in examine() if (f.part, f.name) == (part, name)]
     return found
 

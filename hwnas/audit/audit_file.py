@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.audit.cases import Case
-from hwnas.audit.rules import Finding, Measured
+from hwnas.audit.rules import Finding, MeasuredCase
 from hwnas.errors import TableError
 from hwnas.files import read_document, write_document
 from hwnas.spaces.kinds import normalised
@@ -39,7 +39,7 @@ class Audit:
     source: str
     context: Mapping[str, Any]
     findings: tuple[Finding, ...]
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredCase, ...]
 
     @property
     def origin(self) -> str:
@@ -99,7 +99,7 @@ def load_audit(path: Path) -> Audit:
             source=values["source"],
             context=values["context"],
             findings=tuple(Finding(**{f.name: v[f.name] for f in fields(Finding)}) for v in values["findings"]),
-            measured=tuple(_measured(v) for v in values["measurements"]),
+            measured=tuple(_read_result(v) for v in values["measurements"]),
         )
     except OSError as e:
         raise TableError(f"there is no audit {path}: {e.strerror}; make one with `hwnas devices audit`") from e
@@ -111,7 +111,7 @@ def load_audit(path: Path) -> Audit:
         ) from e
 
 
-def _measurement(m: Measured, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
+def _measurement(m: MeasuredCase, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
     statistic = statistics.get(m.case.block.key)
     outcome = {"failure": m.failure} if statistic is None else {"latency_ms": asdict(statistic)}
     return {
@@ -123,7 +123,7 @@ def _measurement(m: Measured, statistics: Mapping[str, Statistic]) -> dict[str, 
     }
 
 
-def _measured(values: Mapping[str, Any]) -> Measured:
+def _read_result(values: Mapping[str, Any]) -> MeasuredCase:
     case = Case(
         site=values["site"],
         choice=values["choice"],
@@ -131,7 +131,7 @@ def _measured(values: Mapping[str, Any]) -> Measured:
         block=normalised(Block.from_key(values["block"])),
     )
     latency = values.get("latency_ms")
-    return Measured(
+    return MeasuredCase(
         case=case,
         latency_ms=float(latency["fastest"]) if latency is not None else None,
         failure=values.get("failure", ""),

@@ -17,7 +17,7 @@ from hwnas._console import Console
 from hwnas.audit.advice import advice, suggestion, suggestion_lines
 from hwnas.audit.audit_file import AUDIT_FILE, Audit, load_audit, save_audit
 from hwnas.audit.cases import Case, case_groups
-from hwnas.audit.rules import Measured, judge
+from hwnas.audit.rules import MeasuredCase, judge
 from hwnas.audit.show import audit_result, draw_audit
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
@@ -206,6 +206,6 @@ def _measure_group(
     return results, {key: a.size_bytes for key, a in artefacts.items()}
 
 
-def _outcome(table: LatencyTable, case: Case) -> Measured:
+def _outcome(table: LatencyTable, case: Case) -> MeasuredCase:
     key = case.block.key
-    return Measured(case=case, latency_ms=table.entries.get(key), failure=table.failures.get(key, ""))
+    return MeasuredCase(case=case, latency_ms=table.entries.get(key), failure=table.failures.get(key, ""))

@@ -30,7 +30,7 @@ VERDICTS = (FINE, COSTLY, LEAVE_OUT)  # from good to bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredCase:
     """One case with its outcome.
 
     Attributes:
@@ -74,7 +74,7 @@ class Finding:
     reason: str
 
 
-def judge(measured: Sequence[Measured], *, precisions: Sequence[str]) -> tuple[Finding, ...]:
+def judge(measured: Sequence[MeasuredCase], *, precisions: Sequence[str]) -> tuple[Finding, ...]:
     """All findings, the precision's first, then option by option.
 
     Args:
@@ -102,7 +102,7 @@ def recommended_multiple(findings: Iterable[Finding], precision: str) -> int:
 class _Book:
     """The outcomes by what they are of."""
 
-    def __init__(self, measured: Sequence[Measured], precisions: Sequence[str]) -> None:
+    def __init__(self, measured: Sequence[MeasuredCase], precisions: Sequence[str]) -> None:
         self.floats = next((p for p in precisions if not is_quantized(p)), "")
         self.integers = next((p for p in precisions if is_quantized(p)), "")
         self._by_place = {(m.case.choice, m.case.option, m.case.block.precision, m.case.site): m for m in measured}
@@ -111,7 +111,7 @@ class _Book:
         """(choice, option) that change a base, in order."""
         return list(dict.fromkeys(k[:2] for k in self._by_place if k[0] not in (BASE, "width")))
 
-    def all(self, choice: str, option: Option, precision: str) -> list[Measured]:
+    def all(self, choice: str, option: Option, precision: str) -> list[MeasuredCase]:
         return [m for (c, o, p, _), m in self._by_place.items() if (c, o, p) == (choice, option, precision)]
 
     def times(self, choice: str, option: Option, precision: str) -> dict[str, float]:

@@ -60,7 +60,7 @@ class EnergyModel:
         Raises:
             KeyError: it has no measured energy.
         """
-        return _normalised(costs, self.anchors.get(_reference_of(precision)))
+        return _normalise(costs, self.anchors.get(_reference_of(precision)))
 
 
 def energy_model(
@@ -94,8 +94,10 @@ def energy_model(
     usable = [n for n in networks if METRIC in n.statistic.costs and _WITHIN_NOISE not in n.statistic.costs]
     lacking = _what_is_lacking(blocks.blocks, entries, n_usable=len(usable), n_networks=len(networks))
     if not lacking:
-        return _measured(blocks, entries=entries, networks=usable, device=device, seed=seed, confidence=confidence)
-    return _estimated(latency, device, why=f"; meter {device.meter!r}: {lacking}" if device.meter else "")
+        return _model_measured_energy(
+            blocks, entries=entries, networks=usable, device=device, seed=seed, confidence=confidence
+        )
+    return _estimate_from_power(latency, device, why=f"; meter {device.meter!r}: {lacking}" if device.meter else "")
 
 
 def no_energy_error(device: Device, limit: float | None = None) -> ConfigError:
@@ -146,7 +148,7 @@ def _what_is_lacking(
     return ""
 
 
-def _measured(
+def _model_measured_energy(
     blocks: SlotBlocks,
     *,
     entries: Mapping[str, Mapping[str, float]],
@@ -159,12 +161,12 @@ def _measured(
     noisy = [key for key in keys if _WITHIN_NOISE in entries[key]]
     anchors = _anchors(blocks.blocks, entries, networks)
     energies = {
-        key: _normalised(costs, anchors.get(_reference_of_block(Block.from_key(key))))
+        key: _normalise(costs, anchors.get(_reference_of_block(Block.from_key(key))))
         for key, costs in entries.items()
         if METRIC in costs
     }
     samples = [
-        NetworkSample(blocks=n.blocks, measured=_normalised(n.statistic.costs, anchors.get(_reference_of_network(n))))
+        NetworkSample(blocks=n.blocks, measured=_normalise(n.statistic.costs, anchors.get(_reference_of_network(n))))
         for n in networks
     ]
     correction = fit_correction(samples, energies, seed=seed, confidence=confidence)
@@ -176,7 +178,7 @@ def _measured(
     return EnergyModel(cost=cost, source=source, correction=correction, anchors=anchors)
 
 
-def _estimated(latency: SlotCost, device: Device, *, why: str) -> EnergyModel | None:
+def _estimate_from_power(latency: SlotCost, device: Device, *, why: str) -> EnergyModel | None:
     if device.power_w is None:
         return None
     idle_w = device.idle_w or 0.0
@@ -210,7 +212,7 @@ def _anchors(
     return {kind: median(energies) for kind, energies in seen.items()}
 
 
-def _normalised(costs: Mapping[str, float], anchor: float | None) -> float:
+def _normalise(costs: Mapping[str, float], anchor: float | None) -> float:
     """An energy at the anchor's state of the machine; as it is where no reference was measured."""
     if anchor is None or not costs.get(_REFERENCE):
         return costs[METRIC]

@@ -87,7 +87,7 @@ class SlotBlocks:
         if np.isnan(costs).any():
             raise ValueError(f"the cost of block {self.blocks[int(np.isnan(costs).argmax())].key!r} is not a number")
         if combine == "sum":
-            costs = _exactly_added(costs, most=sum(float(np.abs(costs[i]).max(initial=0.0)) for i in self.index))
+            costs = _round_to_add_exactly(costs, most=sum(float(np.abs(costs[i]).max(initial=0.0)) for i in self.index))
         factors = (Factor.over(scope, costs[i]) for scope, i in zip(self.scopes, self.index, strict=True))
         return SlotTable(
             sizes=self.sizes,
@@ -169,7 +169,7 @@ class SlotTable:
 
     @cached_property
     def _gather(self) -> _Gather:
-        return _Gather(_merged(self.factors, self.sizes, self.combine), self.sizes)
+        return _Gather(_merge(self.factors, self.sizes, self.combine), self.sizes)
 
 
 class _Gather:
@@ -200,7 +200,7 @@ class _Gather:
         return np.asarray(found.sum(axis=0) if combine == "sum" else found.max(axis=0, initial=0.0))
 
 
-def _merged(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -> list[Factor]:
+def _merge(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -> list[Factor]:
     """The same cost with fewer factors: greedily joined where the union of their scopes stays small."""
     join = np.add if combine == "sum" else np.maximum
     merged: list[Factor] = []
@@ -217,7 +217,7 @@ def _merged(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) -
     return merged
 
 
-def _exactly_added(costs: FloatArray, *, most: float) -> FloatArray:
+def _round_to_add_exactly(costs: FloatArray, *, most: float) -> FloatArray:
     """The nearest multiples of a power of two of which `most` has so few that every sum up to it is a float."""
     if not 0 < most < math.inf:
         return costs

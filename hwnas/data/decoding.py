@@ -137,8 +137,8 @@ def decode_fully(source: Source | Image, rule: DecodingRule) -> Decoded:
     Raises:
         DataError: see `decode`.
     """
-    with _opened(source) as image:
-        return _decoded(image, rule)
+    with _open(source) as image:
+        return _decode(image, rule)
 
 
 def look(source: Source) -> ImageFacts:
@@ -147,7 +147,7 @@ def look(source: Source) -> ImageFacts:
     Raises:
         DataError: it is not an image of a format in FORMATS.
     """
-    with _opened(source) as image:
+    with _open(source) as image:
         raw = _raw_mode(image)
         deep = _is_deep(image)
         profile = image.info.get("icc_profile")
@@ -168,7 +168,7 @@ def raw_grey(source: Source) -> npt.NDArray[Any]:
     Raises:
         DataError: it cannot be read, or is no such image; NaN.
     """
-    with _opened(source) as image:
+    with _open(source) as image:
         return _raw(image)
 
 
@@ -183,7 +183,7 @@ def readable_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def _opened(source: Source | Image) -> Iterator[Image]:
+def _open(source: Source | Image) -> Iterator[Image]:
     """The image, not yet decoded; whatever goes wrong inside becomes a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
@@ -215,7 +215,7 @@ def _regular(path: Path) -> None:
         raise DataError(f"the image {shown(path)} cannot be read: it is not a regular file; remove it")
 
 
-def _decoded(file: Image, rule: DecodingRule) -> Decoded:
+def _decode(file: Image, rule: DecodingRule) -> Decoded:
     from PIL import Image as pillow  # noqa: N813 - the class is named Image too
     from PIL import ImageOps
 

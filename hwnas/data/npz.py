@@ -64,7 +64,7 @@ class Archive:
         wanted = {name: self._members[name] for name in names}
         try:
             with zipfile.ZipFile(self.path) as archive:
-                sizes = {name: self._checked(archive, name, member) for name, member in wanted.items()}
+                sizes = {name: self._check(archive, name, member) for name, member in wanted.items()}
                 require_memory(sum(sizes.values()), what=f"the arrays of {shown(self.path)}")
                 return {name: self._array(archive, member) for name, member in wanted.items()}
         except DataError:
@@ -76,7 +76,7 @@ class Archive:
                 "numpy.savez"
             ) from e
 
-    def _checked(self, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> int:
+    def _check(self, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> int:
         """Bytes of an array's values, when they are what the archive can hold.
 
         Raises:

@@ -271,13 +271,13 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
         Raises:
             DataError: it is not such an image, or not like those that the network was trained on.
         """
-        x = self._decoded(image)
+        x = self._decode(image)
         for step in self.root:
             if not isinstance(step, Decode):
                 x = step.apply(x)
         return x
 
-    def _decoded(self, image: Source | PillowImage | Image) -> Image:
+    def _decode(self, image: Source | PillowImage | Image) -> Image:
         rule = next((step for step in self.root if isinstance(step, Decode)), None)
         if not isinstance(image, np.ndarray):
             if rule is None:

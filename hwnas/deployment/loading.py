@@ -113,10 +113,10 @@ class LoadedDeployment:
 
         if not len(inputs):
             return np.empty((0, len(self.manifest.classes)), np.float32)
-        (outputs,) = self._opened().run([to_artefact(inputs, self._artefact.input)])
+        (outputs,) = self._open().run([to_artefact(inputs, self._artefact.input)])
         return from_artefact(outputs, self._artefact.output)
 
-    def _opened(self) -> Session:
+    def _open(self) -> Session:
         if self._session is None:
             runtime: Runtime = registry.load("runtimes", self.manifest.runtime)()
             self._session = runtime.load(self._artefact, self.manifest.described_device(here=True)).__enter__()

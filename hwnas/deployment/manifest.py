@@ -316,7 +316,7 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
     Raises:
         ArtefactError: it is missing or its content changed.
     """
-    path = _checked(folder, info.path, sha256=info.sha256)
+    path = _check_file(folder, info.path, sha256=info.sha256)
     return Artefact(
         path=path,
         format=info.format,
@@ -336,12 +336,12 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         ArtefactError: one is missing or its content changed.
     """
     for info in manifest.files:
-        _checked(folder, info.path, sha256=info.sha256)
+        _check_file(folder, info.path, sha256=info.sha256)
     if manifest.is_sealed:
-        _checked(folder, SAMPLES, sha256=manifest.samples_sha256)
+        _check_file(folder, SAMPLES, sha256=manifest.samples_sha256)
 
 
-def _checked(folder: Path, name: str, *, sha256: str) -> Path:
+def _check_file(folder: Path, name: str, *, sha256: str) -> Path:
     path = _inner(folder, name)
     if not path.is_file():
         raise ArtefactError(f"{folder} lacks {quoted(name)}, which its manifest names; export the network again")

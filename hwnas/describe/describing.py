@@ -125,16 +125,16 @@ def new_device(
     wishes.check()
     path = _path(name, output=output, force=force)
     device = _begin(path.stem, wishes)
-    device = _connected(device, wishes, ask)
-    device = _computing(device, wishes, ask)
-    device = _powered(device, wishes, ask)
+    device = _add_connection(device, wishes, ask)
+    device = _add_runtime(device, wishes, ask)
+    device = _add_energy(device, wishes, ask)
     text = wishes.description
     if text is None:
         text = _answer(ask, "description, for lists", device.description or f"{path.stem}, {device.runtime}")
     device = replace(device, description=text)
     check_connection(device)
     if look:
-        device = _looked_at(device, console)
+        device = _look_at(device, console)
     document = to_toml(device, like=wishes.like)
     check_file(path.name, document)
     write_whole(path, document.encode())
@@ -175,7 +175,7 @@ def _begin(name: str, wishes: Wishes) -> Device:
     return Device(name=name, runtime=wishes.runtime or _RUNTIME)
 
 
-def _connected(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     transports = registry.names("transports")
     connection = dict(device.connection)
     transport = wishes.transport or ("ssh" if wishes.host else "adb" if wishes.serial else None)
@@ -205,18 +205,18 @@ def _connected(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     return replace(device, connection={**connection, **wishes.connection})
 
 
-def _computing(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+def _add_runtime(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     runtime = wishes.runtime or _answer(ask, f"runtime: {', '.join(registry.names('runtimes'))}", device.runtime)
     known = registry.names("runtimes")
     if runtime not in known:
         raise ConfigError(f"runtime is {runtime!r}; known: {', '.join(known)}")
     if runtime != device.runtime or not wishes.like:
-        device = replace(device, runtime=runtime, **_usual(runtime))
+        device = replace(device, runtime=runtime, **_usual_options(runtime))
     where = f" (this machine has {os.cpu_count()})" if not device.connection else ""
     threads: object = (
         wishes.threads if wishes.threads is not None else _answer(ask, f"threads{where}", str(device.threads))
     )
-    precisions: Iterable[str] = wishes.precisions or _listed(_answer(ask, "precisions", ", ".join(device.precisions)))
+    precisions: Iterable[str] = wishes.precisions or _split(_answer(ask, "precisions", ", ".join(device.precisions)))
     return replace(
         device,
         threads=_whole("threads", threads),
@@ -225,7 +225,7 @@ def _computing(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     )
 
 
-def _usual(runtime: str) -> dict[str, Any]:
+def _usual_options(runtime: str) -> dict[str, Any]:
     """Options and precisions of the first shipped description of a runtime; none if there is none."""
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="usual options")
     names = registry.load_object("hwnas.devices:device_names", needed_for="usual options")()
@@ -235,7 +235,7 @@ def _usual(runtime: str) -> dict[str, Any]:
     return {"options": {}, "precisions": PRECISIONS}
 
 
-def _powered(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+def _add_energy(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     meters = registry.names("meters")
     meter = wishes.meter
     if meter is None:
@@ -257,7 +257,7 @@ def _powered(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     )
 
 
-def _looked_at(device: Device, console: Console) -> Device:
+def _look_at(device: Device, console: Console) -> Device:
     """With what its runtime says it runs on; a board that does not answer is no reason not to describe it."""
     from hwnas.measure import Worker
 
@@ -284,7 +284,7 @@ def _answer(ask: Ask | None, question: str, default: str) -> str:
     return default if ask is None else ask(question, default).strip()
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[\s,]+", text) if part)
 
 

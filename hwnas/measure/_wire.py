@@ -170,7 +170,7 @@ class Wire:
             for offset in range(0, size_bytes, _CHUNK_BYTES):
                 request = {"sha256": sha256, "offset": offset, "size_bytes": _CHUNK_BYTES}
                 piece = self._ask("get", request, Piece, timeout_s=_CHUNK_TIMEOUT_S).data
-                pieces.append(self._decoded(piece, n_bytes=min(_CHUNK_BYTES, size_bytes - offset)))
+                pieces.append(self._decode(piece, n_bytes=min(_CHUNK_BYTES, size_bytes - offset)))
             data = b"".join(pieces)
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
@@ -223,9 +223,9 @@ class Wire:
             raise
         except BoardError as e:  # another version, a folder that cannot be written
             raise BoardSetupError(str(e)) from e
-        if busy := self._checked("hello", Busy, reply).busy:
+        if busy := self._check("hello", Busy, reply).busy:
             raise LinkLostError(f"board {self.board}: {words_of(busy.encode())}; only one may measure at a time")
-        return self._checked("hello", Facts, reply)
+        return self._check("hello", Facts, reply)
 
     # ------------------------------------------------------------ asking
 
@@ -256,9 +256,9 @@ class Wire:
             raise BoardReplyError(f"board {self.board}: {str(e).replace('the measuring process', 'it')}") from e
         except HwnasError as e:
             raise BoardError(f"board {self.board}: {e}") from e
-        return result if model is None else self._checked(op, model, result)
+        return result if model is None else self._check(op, model, result)
 
-    def _checked(self, op: str, model: type[R], reply: object) -> R:
+    def _check(self, op: str, model: type[R], reply: object) -> R:
         try:
             return checked(model, reply)
         except ReplyError as e:
@@ -284,7 +284,7 @@ class Wire:
             self._advised(f"no answer from the board {self.board} to {op!r}: {why}", f"{words} {printed}")
         )
 
-    def _decoded(self, text: str, *, n_bytes: int) -> bytes:
+    def _decode(self, text: str, *, n_bytes: int) -> bytes:
         try:
             data = base64.b64decode(text, validate=True)
         except ValueError:

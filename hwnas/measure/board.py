@@ -164,7 +164,7 @@ class BoardProcess:
             self._hello = ({**arguments, "device": {**arguments["device"], "connection": {}}}, timeout_s)
         for losses in range(1, _LOSSES + 1):
             try:
-                wire = self._connected()
+                wire = self._connect()
                 return self._greeting if op == "hello" else self._carry_out(wire, op, arguments, timeout_s=timeout_s)
             except LinkLostError as e:
                 self._cut()
@@ -204,7 +204,7 @@ class BoardProcess:
 
     # ------------------------------------------------------------ connecting
 
-    def _connected(self) -> Wire:
+    def _connect(self) -> Wire:
         """The connection, made if there is none, with everything loaded that was."""
         if self._wire is None:
             self._wire = self._board.connect()
@@ -226,7 +226,7 @@ class BoardProcess:
         assert self._hello is not None, "the first request must be 'hello'"
         arguments, timeout_s = self._hello
         reply = self._work(wire, "hello", arguments, timeout_s=timeout_s)
-        self._board.check_context(self._checked(wire, "hello", Greeting, reply).context)
+        self._board.check_context(self._check(wire, "hello", Greeting, reply).context)
         self._greeting = reply
 
     # ------------------------------------------------------------ requests
@@ -261,7 +261,7 @@ class BoardProcess:
         try:
             there = {"key": arguments["key"], "inputs": sha256}
             reply = self._work(wire, "run", there, timeout_s=timeout_s)
-            result = self._checked(wire, "run", RanThere, reply)
+            result = self._check(wire, "run", RanThere, reply)
         finally:
             if wire.alive:
                 wire.drop(sha256)
@@ -282,7 +282,7 @@ class BoardProcess:
             )
         raise error_from_json(reply.error.model_dump())
 
-    def _checked(self, wire: Wire, op: str, model: type[R], reply: object) -> R:
+    def _check(self, wire: Wire, op: str, model: type[R], reply: object) -> R:
         try:
             return checked(model, reply)
         except ReplyError as e:

@@ -68,7 +68,7 @@ class LastUsed:
             return [self.problem] if self.problem else []  # a new run
         now = settings_of(config)
         return [
-            f"{name} is {_told(now.get(name))} and was {_told(self.settings.get(name))} when this run was last used"
+            f"{name} is {_text(now.get(name))} and was {_text(self.settings.get(name))} when this run was last used"
             for name in sorted({*now, *self.settings})
             if now.get(name) != self.settings.get(name)
         ]
@@ -86,7 +86,7 @@ class LastUsed:
         known = self.tables.get(_name(table.path))
         if known is None:
             return
-        now = _described(table)
+        now = _describe(table)
         if now["context"] != known["context"]:
             raise TableError(
                 f"{table.path} is another table than the one this run was profiled with; restore that, or run "
@@ -100,7 +100,7 @@ class LastUsed:
 
     def keep(self, table: LatencyTable) -> None:
         """Note how long a table is."""
-        self.tables[_name(table.path)] = _described(table)
+        self.tables[_name(table.path)] = _describe(table)
 
 
 def tell_changes(work: Workspace, *, console: Console) -> None:
@@ -133,7 +133,7 @@ def keep_tables(work: Workspace, tables: Iterable[LatencyTable]) -> None:
         known.write(work.folder)
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     """A value as a configuration has it."""
     return "not set" if value is None else json.dumps(value, ensure_ascii=False)
 
@@ -156,5 +156,5 @@ def _name(table: Path) -> str:
     return f"{table.parent.name}/{table.name}"
 
 
-def _described(table: LatencyTable) -> dict[str, Any]:
+def _describe(table: LatencyTable) -> dict[str, Any]:
     return {"context": digest(asdict(table.context)), "entries": table.n_entries}

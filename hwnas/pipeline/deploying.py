@@ -101,7 +101,7 @@ def _attempt(
         _, misses = bench.measure(candidate, candidate.write(bench.work, Path(folder)))
     if misses:
         return Rejection(answer=answer, reason="; ".join(misses))
-    candidate = _finetuned(bench.work, evaluator, candidate, console=console)
+    candidate = _finetune(bench.work, evaluator, candidate, console=console)
     deployments = bench.work.folder / "deployments"
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
     with new_folder(final) as folder:
@@ -120,7 +120,7 @@ def _attempt(
     return final
 
 
-def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
+def _finetune(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
     """Quantization-aware fine-tuning, kept unless it does harm on the validation images."""
     import copy
 

@@ -169,10 +169,10 @@ def _source(inputs: ReportInputs, metric: str) -> str:
     return inputs.sources.get(metric, inputs.study.sources.get(metric, "estimated"))
 
 
-def _front_table(inputs: ReportInputs) -> tables.Grid:
+def _front_table(inputs: ReportInputs) -> tables.TextTable:
     """The front in numbers, thinned if it is long; the chosen network is always in."""
     if not _drawable(inputs):
-        return tables.Grid(headers=(), rows=())
+        return tables.TextTable(headers=(), rows=())
     study = inputs.study
     rows = figures.front_rows(study, metric=METRIC, cost=COST, limits=_limits(inputs))
     if len(rows) > _FRONT_ROWS:
@@ -188,7 +188,7 @@ def _front_table(inputs: ReportInputs) -> tables.Grid:
         number = f"{study.numbers[r]}{' (chosen)' if study.numbers[r] == inputs.trial else ''}"
         values = [quantity(METRIC, study.values[METRIC][r]), quantity(COST, study.values[COST][r])]
         cells.append((number, *values, *((quantity(COST, upper[r]),) if upper is not None else ())))
-    return tables.Grid(headers=headers, rows=tuple(cells))
+    return tables.TextTable(headers=headers, rows=tuple(cells))
 
 
 def _prediction(inputs: ReportInputs) -> Picture | None:

@@ -59,7 +59,7 @@ class AccuracyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class TextTable:
     """A table of text: as many cells a row as there are headers."""
 
     headers: tuple[str, ...]
@@ -156,7 +156,7 @@ def class_facts(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     )
 
 
-def qualities(points: Sequence[PredictionPoint]) -> Grid:
+def qualities(points: Sequence[PredictionPoint]) -> TextTable:
     """The prediction's error on held-out networks, one column a precision; no columns if none was held out.
 
     Raises:
@@ -178,17 +178,17 @@ def qualities(points: Sequence[PredictionPoint]) -> Grid:
                 "not defined" if q.kendall_tau is None else f"{q.kendall_tau:.3f}",
             )
         )
-    return Grid(headers=tuple(headers), rows=tuple(zip(*columns, strict=True)) if len(columns) > 1 else ())
+    return TextTable(headers=tuple(headers), rows=tuple(zip(*columns, strict=True)) if len(columns) > 1 else ())
 
 
-def rejected(manifest: Manifest) -> Grid:
+def rejected(manifest: Manifest) -> TextTable:
     """Candidates that were exported, measured and not returned, and why; architectures left out."""
     flat = [dict(_flat(candidate)) for candidate in manifest.rejected]
     keys = list(dict.fromkeys(key for row in flat for key in row))
     if "reason" in keys:  # beside what names the candidate: on a phone the rest is out of sight
         keys.remove("reason")
         keys.insert(1, "reason")
-    return Grid(
+    return TextTable(
         headers=tuple(_header(key) for key in keys),
         rows=tuple(tuple(_cell(key, row.get(key, "")) for key in keys) for row in flat),
     )
@@ -220,7 +220,7 @@ def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     )
 
 
-def slow_blocks(manifest: Manifest) -> Grid:
+def slow_blocks(manifest: Manifest) -> TextTable:
     """The quantized blocks that gain little, the most expensive first; no rows where the network gains enough."""
     gain = manifest.precision_gain
     rows = []
@@ -242,7 +242,7 @@ def slow_blocks(manifest: Manifest) -> Grid:
         )
     against = gain.against if gain is not None else EXACT
     headers = ("Block", "Kernel", "Input", "Output", "In it", manifest.precision, against, "Gain")
-    return Grid(headers=headers, rows=tuple(rows))
+    return TextTable(headers=headers, rows=tuple(rows))
 
 
 def facts(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

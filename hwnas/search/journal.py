@@ -56,7 +56,7 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
                 if not line.endswith(b"\n"):
                     return
                 if number >= log_number_from:
-                    yield _opened(line, number, first)
+                    yield _open_line(line, number, first)
                 offset += len(line)
                 self._log_number_offset[number + 1] = offset
 
@@ -66,14 +66,14 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
         try:
             with open(self._path, "r+b") as f:
                 _mend_tail(f)
-                f.write(self._sealed(f, logs))
+                f.write(self._seal(f, logs))
                 f.flush()
                 if any("state" in log for log in logs):
                     os.fsync(f.fileno())
         finally:
             self._file_lock.release()
 
-    def _sealed(self, f: Any, logs: Sequence[Mapping[str, Any]]) -> bytes:
+    def _seal(self, f: Any, logs: Sequence[Mapping[str, Any]]) -> bytes:
         """Records as lines that go on where the file ends, where it is left open."""
         end = f.seek(0, os.SEEK_END)
         f.seek(0)
@@ -103,7 +103,7 @@ def _first_checksum(head: bytes) -> str | None:
         return None
 
 
-def _opened(line: bytes, number: int, first: str | None) -> dict[str, Any]:
+def _open_line(line: bytes, number: int, first: str | None) -> dict[str, Any]:
     if first is None:
         if _CHECKSUM in line:  # the first line lost its own: damage, not age
             raise IntegrityError("its first line: its checksum is missing")

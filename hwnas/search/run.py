@@ -77,7 +77,7 @@ class Run:
             if not self._claim(trial):
                 finish_failed(self.study, trial.number)
                 return None
-            return self._evaluated(trial)
+            return self._evaluate(trial)
         except BaseException:  # a bug, a full disk, Ctrl-C: the network is free to be tried again
             with contextlib.suppress(Exception):
                 finish_failed(self.study, trial.number)
@@ -113,18 +113,18 @@ class Run:
         running = sum(OWNER in t.user_attrs for t in ledger.running if t.number < number)
         return bisect.bisect_left(ledger.complete, number) + running >= self.problem.n_trials
 
-    def _evaluated(self, trial: optuna.Trial) -> int | None:
+    def _evaluate(self, trial: optuna.Trial) -> int | None:
         encoding = self.problem.encode(trial.params)
         architecture = self.problem.decode(encoding)
         try:
             evaluated = self.evaluate(architecture)
         except HwnasError as e:
-            self._failed(trial, e)
+            self._fail(trial, e)
             return None
         values, upper = self._with_closed_forms(evaluated, encoding)
         undefined = [m for m in (*self.problem.directions, *self.problem.limits) if np.isnan(values[m])]
         if undefined:
-            self._failed(trial, StudyError(f"{', '.join(undefined)} is not a number"))
+            self._fail(trial, StudyError(f"{', '.join(undefined)} is not a number"))
             return None
         for limit in as_limits(self.problem.limits, self.problem.directions):
             if limit.metric not in self.problem.closed_form:
@@ -155,7 +155,7 @@ class Run:
             )
         return values, upper
 
-    def _failed(self, trial: optuna.Trial, error: HwnasError) -> None:
+    def _fail(self, trial: optuna.Trial, error: HwnasError) -> None:
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         finish_failed(self.study, trial.number)
         self.failures += 1

@@ -80,7 +80,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
         data = read_foreign(path, limit_bytes=_LARGEST_BYTES)
-        meta = _described(open_tensors(data, is_older=lambda m: _described(m).get("schema") != SCHEMA))
+        meta = _read_meta(open_tensors(data, is_older=lambda m: _read_meta(m).get("schema") != SCHEMA))
         tensors = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError, OSError) as e:
         raise CheckpointError(f"the checkpoint {path} is damaged or not ours ({e})") from e
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(tensors=tensors, meta=meta)
 
 
-def _described(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _read_meta(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The description of a checkpoint.
 
     Raises:

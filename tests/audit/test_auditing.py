@@ -17,7 +17,7 @@ from hwnas import registry
 from hwnas.audit.audit_file import save_audit
 from hwnas.audit.auditing import Audit, advice, advise, audit, find_audit, load_audit, suggestion, suggestion_lines
 from hwnas.audit.cases import SITES, WIDTHS, Case, case_groups
-from hwnas.audit.rules import COSTLY, FINE, LEAVE_OUT, Finding, Measured, judge, recommended_multiple
+from hwnas.audit.rules import COSTLY, FINE, LEAVE_OUT, Finding, MeasuredCase, judge, recommended_multiple
 from hwnas.config import Config
 from hwnas.cost.analytic import macs
 from hwnas.cost.table import LatencyTable
@@ -44,10 +44,10 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 def outcomes(
     factor: Callable[[Case], float] = lambda case: 1.0, *, precisions: tuple[str, ...] = PRECISIONS
-) -> list[Measured]:
+) -> list[MeasuredCase]:
     """Every case as an ideal device would have it, but for a factor."""
     return [
-        Measured(case=c, latency_ms=macs(c.block) * 1e-6 * FACTORS[c.block.precision] * factor(c))
+        MeasuredCase(case=c, latency_ms=macs(c.block) * 1e-6 * FACTORS[c.block.precision] * factor(c))
         for group in case_groups(precisions)
         for c in group
     ]
@@ -60,7 +60,9 @@ def slow(choice: str, option: object, *, precision: str, by: float) -> Callable[
     return factor
 
 
-def findings(measured: list[Measured], precisions: tuple[str, ...] = PRECISIONS) -> dict[tuple[object, ...], Finding]:
+def findings(
+    measured: list[MeasuredCase], precisions: tuple[str, ...] = PRECISIONS
+) -> dict[tuple[object, ...], Finding]:
     return {(f.choice, f.option, f.precision): f for f in judge(measured, precisions=precisions)}
 
 

@@ -240,7 +240,7 @@ def test_the_server_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
 
 def test_a_tool_that_holds_the_interpreter_for_ever_is_ended_by_an_alarm() -> None:
     script = (
-        "import time; from hwnas.devices import _vela_server as s; server = s.Server(2); "
+        "import time; from hwnas.devices import _vela_server as s; server = s.ToolServer(2); "
         "server.operations['hang'] = lambda request: time.sleep(60); "
         "server.answer({'id': 1, 'op': 'hang', 'limit_s': 1})"
     )
@@ -249,7 +249,7 @@ def test_a_tool_that_holds_the_interpreter_for_ever_is_ended_by_an_alarm() -> No
 
 
 def test_the_server_survives_what_an_operation_raises() -> None:
-    server = _vela_server.Server(2)
+    server = _vela_server.ToolServer(2)
     assert server.answer({"id": 3, "op": "dance"}) == {
         "id": 3,
         "ok": False,
