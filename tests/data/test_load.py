@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas.data import Augment, Data, RawData, load_data, parse_spec, split
+from hwnas.data import Augment, Data, RawData, load_data, parse_spec, sources, split
 from hwnas.data.arrays import ArrayDataset
 from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import ConfigError, DataError, UnknownNameError
@@ -29,6 +29,16 @@ def class_counts(labels: np.ndarray) -> list[int]:
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load_data("digits", seed=0)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits  # takes a second or two to import
+
+    theirs = load_digits()
+    images, labels = sources.digits("", options={}).train
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+    np.testing.assert_array_equal(images, np.rint(theirs.images * 255 / 16))
+    np.testing.assert_array_equal(labels, theirs.target)
 
 
 def test_digits_are_all_there_once(digits: Data) -> None:

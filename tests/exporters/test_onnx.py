@@ -10,7 +10,6 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import nn
 
 from hwnas.errors import ExportError, SpaceError, UnknownNameError
@@ -22,6 +21,7 @@ from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_ne
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
 from tests.agreement import top1_agreement
+from tests.exporters.digits import shuffled_digits
 from tests.here import INTEGERS
 
 FLOAT_OPERATORS = {"Conv", "FusedConv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSigmoid"}
@@ -103,11 +103,7 @@ def test_dynamic_batch_changes_no_operator(path, tmp_path):
 @pytest.fixture(scope="module")
 def digits():
     """A network trained on digits for a moment, and images it has not seen."""
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    images = F.interpolate(torch.tensor(x[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8), size=16, mode="bilinear")
-    labels = torch.tensor(y[order])
-    images = (images - 0.3) / 0.38
+    images, labels = shuffled_digits()
     network = sample_network(sample_blocks("iiii", in_shape=(1, 16, 16), integers=INTEGERS)).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     generator = torch.Generator().manual_seed(0)

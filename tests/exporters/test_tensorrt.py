@@ -8,13 +8,13 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 
 from hwnas.errors import ExportError
 from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.supernet.quantization import quantize
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from tests.agreement import top1_agreement
+from tests.exporters.digits import shuffled_digits
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
@@ -136,11 +136,7 @@ def test_a_network_quantized_for_other_runtimes_is_refused(path):
 @pytest.fixture(scope="module")
 def digits():
     """A network trained on digits for a moment, and images it has not seen."""
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    images = F.interpolate(torch.tensor(x[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8), size=16, mode="bilinear")
-    labels = torch.tensor(y[order])
-    images = (images - 0.3) / 0.38
+    images, labels = shuffled_digits()
     network = sample_network(sample_blocks("iiii", in_shape=(1, 16, 16))).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
