@@ -21,7 +21,7 @@ from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
 from hwnas.measure.board import board_processes
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.measure.protocol import ReplyError
+from hwnas.measure.protocol import ReplyError, can_be_disturbed
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
 from hwnas.scratch import scratch
@@ -217,8 +217,8 @@ class Worker:
     def measure_reference(self, reference: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
         """The reference's time now, uncorrected: what a new table writes into its context.
 
-        It is timed in several bouts a moment apart and the best one counts: a neighbour may keep the machine slow, and
-        as steady as if it were undisturbed, for longer than one bout lasts.
+        It is timed in several bouts and the best one counts. On a machine that others use they lie a moment apart: a
+        neighbour may keep it slow, and as steady as if it were undisturbed, for longer than one bout lasts.
 
         Raises:
             MeasurementError: it cannot be measured.
@@ -228,8 +228,9 @@ class Worker:
         bouts: list[Statistic] = []
         crashes = 0
         while len(bouts) < _REFERENCE_BOUTS:
-            time.sleep(_REFERENCE_PAUSE_S if bouts else 0.0)
             try:
+                if bouts and can_be_disturbed(self._link.context()):
+                    time.sleep(_REFERENCE_PAUSE_S)
                 if not self._link.is_loaded("reference"):
                     self._link.load("reference", reference, timeout_s=settings.timeout_s)
                 times = time_loaded(self._link, ["reference"], reference=None, settings=settings)

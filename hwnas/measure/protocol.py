@@ -58,6 +58,15 @@ def device_from_json(value: Mapping[str, Any]) -> Device:
     return Device(**{**value, "precisions": tuple(value["precisions"]), "cores": tuple(value["cores"])})
 
 
+def can_be_disturbed(context: Mapping[str, str]) -> bool:
+    """Whether other work on the machine changes what is timed; a runtime that simulates or estimates tells no `load`.
+
+    Args:
+        context: of the runtime.
+    """
+    return "load" in context
+
+
 def artefact_to_json(artefact: Artefact) -> dict[str, Any]:
     """An artefact as JSON values, with an absolute path: the child may have another working folder."""
     return {**asdict(artefact), "path": str(artefact.path.resolve())}

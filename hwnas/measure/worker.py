@@ -21,7 +21,7 @@ import numpy as np
 from hwnas import registry
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.measure.energy import Meter, measure_energies, open_meter
-from hwnas.measure.protocol import PROTOCOL, answer, artefact_from_json, device_from_json
+from hwnas.measure.protocol import PROTOCOL, answer, artefact_from_json, can_be_disturbed, device_from_json
 from hwnas.measure.timing import TimingSettings, time_rounds
 from hwnas.types import Device, Runtime, Session
 
@@ -143,8 +143,8 @@ class Server:
 
 
 def _host_warnings(device: Device, context: Mapping[str, str]) -> list[str]:
-    """What spoils a measurement here. A runtime whose context has no `load` simulates or estimates: nothing does."""
-    if "load" not in context:
+    """What spoils a measurement here."""
+    if not can_be_disturbed(context):
         return []
     tell = registry.load_object("hwnas.devices.host:warnings", needed_for="what disturbs a measurement")
     return list(tell(threads=device.threads, pinned=device.cores))

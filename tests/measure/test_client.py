@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hwnas.errors import (
     UnknownNameError,
     WorkerCrashedError,
 )
+from hwnas.measure import client
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
 from hwnas.measure.protocol import PROTOCOL
@@ -93,6 +95,17 @@ def test_without_a_reference_time_the_reference_is_measured_first(tmp_path: Path
         simulated_cost_ns(reference.path) * 1e-6, rel=1e-3
     )
     assert all(isinstance(r, Statistic) and r.drift == pytest.approx(1.0) for r in results.values())
+
+
+@pytest.mark.parametrize(("context", "pauses"), [({"load": "0.10"}, 7), ({}, 0)], ids=["a machine", "a simulation"])
+def test_the_reference_is_waited_for_only_where_a_neighbour_may_disturb_it(
+    tmp_path: Path, still_worker: Worker, monkeypatch: pytest.MonkeyPatch, context: dict[str, str], pauses: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(still_worker._link, "context", lambda: context)
+    still_worker.measure_reference(write_model(tmp_path / "reference.onnx", size=6), settings=QUICK)
+    assert len(slept) == pauses
 
 
 def test_a_simulated_measurement_repeats_exactly(tmp_path: Path) -> None:
@@ -339,7 +352,8 @@ def test_the_child_dies_with_its_parent_even_when_it_hangs(tmp_path: Path, signa
 def test_the_child_imports_neither_torch_nor_tables() -> None:
     code = (
         "import sys, hwnas.measure.worker; from hwnas import registry; registry.load('runtimes', 'onnxruntime')();"
-        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'onnx', 'optuna', 'scipy', 'sklearn')"
+        "heavy = {'torch', 'onnx', 'optuna', 'pydantic', 'scipy', 'sklearn'};"
+        "print([m for m in sys.modules if m.split('.')[0] in heavy"
         " or m.startswith(('hwnas.cost', 'hwnas.supernet', 'hwnas.spaces', 'hwnas.search'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
