@@ -14,9 +14,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/.installed
 	$(BIN)/hwnas run
 
-# one thread a process: torch's threads of several processes would wait for each other
+# one thread a process: torch's threads of several processes would wait for each other; neighbouring tests go to one
+# process, so that what a module's tests share is made once
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
