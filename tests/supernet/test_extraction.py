@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +13,7 @@ from torch import nn
 
 from hwnas.supernet.extraction import extract
 from hwnas.supernet.recalibration import recalibrate
+from tests.runs import FinishedRun
 
 from .test_elastic import SPACE, trained_supernet
 
@@ -36,3 +42,15 @@ def test_an_extracted_network_has_the_recalibrated_statistics(space, supernet) -
     assert not found.training
     torch.testing.assert_close(found(x), expected(x), rtol=0, atol=1e-6)
     assert any(isinstance(m, nn.BatchNorm2d) and m.running_mean.abs().sum() > 0 for m in found.modules())
+
+
+def test_the_page_about_deployments_extracts_a_network_of_a_run(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deployments.md").read_text()
+    (code,) = re.findall(r"```python\n(import torch\n.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code.replace('"runs/mine"', repr(str(finished.folder))).replace('"size_bytes": 300e3', ""), names)
+    loaded = torch.export.load(tmp_path / "network.pt2").module()
+    torch.testing.assert_close(loaded(names["example"]), names["network"](names["example"]), rtol=0, atol=1e-5)
