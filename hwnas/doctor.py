@@ -159,22 +159,25 @@ def _board(runtime: str, facts: Any) -> Iterator[Check]:
     )
     free_bytes = agent["free_bytes"]
     enough = free_bytes >= _ENOUGH_DISK_BYTES
-    yield Check(
-        part="disk",
-        name="agent's folder",
-        state=State.OK if enough else State.WARNING,
+    yield _judge(
+        "disk",
+        "agent's folder",
         value=f"{agent['folder']}, {free_bytes / 1e9:.1f} GB free",
-        advice="" if enough else "a full disk ends a measurement; lower cache_mb or choose another folder",
+        doubt="" if enough else "a full disk ends a measurement; lower cache_mb or choose another folder",
     )
     skew_s = facts.clock_skew_s
     skewed = abs(skew_s) > _SKEW_S
-    yield Check(
-        part="board",
-        name="clock",
-        state=State.WARNING if skewed else State.OK,
+    yield _judge(
+        "board",
+        "clock",
         value=f"{skew_s:+.0f} s from this machine's" if skewed else "right",
-        advice="no measurement depends on it" if skewed else "",
+        doubt="no measurement depends on it" if skewed else "",
     )
+
+
+def _judge(part: str, name: str, *, value: str, doubt: str) -> Check:
+    """A thing that works, with less exact numbers if there is a doubt."""
+    return Check(part=part, name=name, state=State.WARNING if doubt else State.OK, value=value, advice=doubt)
 
 
 def _packages() -> Iterator[Check]:
@@ -271,31 +274,24 @@ def _machine() -> Iterator[Check]:
     yield Check(part="machine", name="cores", state=State.OK, value=usable)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     busy = load > _BUSY * cores
-    yield Check(
-        part="machine",
-        name="load",
-        state=State.WARNING if busy else State.OK,
-        value=f"{load:.2f}",
-        advice="other work is running; timings will be noisy" if busy else "",
-    )
+    noisy = "other work is running; timings will be noisy" if busy else ""
+    yield _judge("machine", "load", value=f"{load:.2f}", doubt=noisy)
     governor = context["governor"]
     scaling = any(name in governor for name in ("powersave", "ondemand", "conservative", "schedutil"))
-    yield Check(
-        part="machine",
-        name="clock governor",
-        state=State.WARNING if scaling else State.OK,
+    yield _judge(
+        "machine",
+        "clock governor",
         value=governor,
-        advice="the clock follows the load; for steady timings: cpupower frequency-set -g performance"
+        doubt="the clock follows the load; for steady timings: cpupower frequency-set -g performance"
         if scaling
         else "",
     )
     turbo = context["turbo"] == "on"
-    yield Check(
-        part="machine",
-        name="turbo",
-        state=State.WARNING if turbo else State.OK,
+    yield _judge(
+        "machine",
+        "turbo",
         value=context["turbo"],
-        advice="the clock depends on temperature and neighbours; for steady timings switch it off: "
+        doubt="the clock depends on temperature and neighbours; for steady timings switch it off: "
         "echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo (or 0 to cpufreq/boost)"
         if turbo
         else "",
@@ -329,10 +325,5 @@ def _disk(folder: Path) -> Iterator[Check]:
             )
             continue
         free = shutil.disk_usage(path).free
-        yield Check(
-            part="disk",
-            name=name,
-            state=State.OK if free >= _ENOUGH_DISK_BYTES else State.WARNING,
-            value=f"{path}, {free / 1e9:.1f} GB free",
-            advice="" if free >= _ENOUGH_DISK_BYTES else f"less than {_ENOUGH_DISK_BYTES / 1e9:.0f} GB free",
-        )
+        little = "" if free >= _ENOUGH_DISK_BYTES else f"less than {_ENOUGH_DISK_BYTES / 1e9:.0f} GB free"
+        yield _judge("disk", name, value=f"{path}, {free / 1e9:.1f} GB free", doubt=little)
