@@ -322,13 +322,18 @@ class Statistic:
     which half changes from minute to minute (`benchmarks/repeatability.py`). The median tells what that does.
 
     Attributes:
-        fastest: of all bursts of runs, corrected by the reference's fastest.
+        fastest: of bursts of runs, corrected by the reference's in the same phase of the machine; at most `median`.
         median: corrected by `drift` (raw median divided by it).
         p90: 90th percentile of the rounds, corrected likewise.
         n: number of timed rounds.
         cv: robust coefficient of variation of the rounds (1.4826 MAD / median).
         drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
         costs: what else one run costs, by metric with its unit (`energy_mj`, `memory_bytes`), where something tells.
+        phase_drift: the reference's time over its time in the table in the phase that `fastest` is of: near 1, the
+            machine was seen as undisturbed as the table's; far from 1 it never was, and `fastest` is as wrong as other
+            models are slowed otherwise than the reference. None without a reference, and in tables from before it was
+            kept.
+        phase_share: of the rounds, those in that phase; 0 where no phase was shared by enough. None likewise.
     """
 
     fastest: float
@@ -338,6 +343,8 @@ class Statistic:
     cv: float
     drift: float = 1.0
     costs: Mapping[str, float] = field(default_factory=dict)
+    phase_drift: float | None = None
+    phase_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

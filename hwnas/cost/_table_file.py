@@ -241,7 +241,7 @@ def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
 
 
 def _statistic_values(statistic: Statistic) -> dict[str, Any]:
-    values = asdict(statistic)
+    values = {name: value for name, value in asdict(statistic).items() if value is not None}
     _parse_statistic(values, values.pop("costs"))
     return values
 
@@ -260,6 +260,10 @@ def _parse_statistic(values: dict[str, Any], costs: dict[str, Any]) -> Statistic
         _positive(getattr(statistic, name), name)
     if _number(statistic.cv, "cv") < 0:
         raise ValueError(f"cv is {statistic.cv}")
+    if statistic.phase_drift is not None:
+        _positive(statistic.phase_drift, "phase_drift")
+    if statistic.phase_share is not None and not 0 <= _number(statistic.phase_share, "phase_share") <= 1:
+        raise ValueError(f"phase_share is {statistic.phase_share}")
     return statistic
 
 

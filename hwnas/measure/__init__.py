@@ -6,6 +6,7 @@ Knows files and runtimes by name; never models or tables.
 from typing import TYPE_CHECKING
 
 from hwnas.measure.artefacts import artefact_from_file, check_artefact
+from hwnas.measure.phases import PHASE_WIDTH
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import RoundTimes, TimingSettings, time_rounds
 
@@ -23,6 +24,7 @@ else:
 
 
 __all__ = [
+    "PHASE_WIDTH",
     "RoundTimes",
     "TimingSettings",
     "Worker",

@@ -81,7 +81,14 @@ class GroupMeasurement:
         """Time loaded candidates together, and free them."""
         reference = self._reference_key
         try:
-            times = time_loaded(self._link, keys, reference=reference, settings=self._settings, energy=True)
+            times = time_loaded(
+                self._link,
+                keys,
+                reference=reference,
+                reference_ms=self._reference_ms,
+                settings=self._settings,
+                energy=True,
+            )
         except RuntimeBrokenError:
             raise
         except HwnasError as e:
@@ -95,30 +102,45 @@ class GroupMeasurement:
             return
         self._link.unload(keys, timeout_s=self._settings.timeout_s)
         for key in keys:
-            if reference is None:
-                result = summarize(times.samples_ms[key], fastest_ms=times.fastest_ms[key])
-            else:
-                result = summarize(
-                    times.samples_ms[key],
-                    times.reference_ms[key],
-                    reference_ms=self._reference_ms,
-                    fastest_ms=times.fastest_ms[key],
-                    reference_fastest_ms=times.fastest_ms[reference],
-                )
+            result = summarize(
+                times.samples_ms[key],
+                times.reference_ms.get(key),
+                reference_ms=self._reference_ms if reference is not None else None,
+                fastest_ms=times.fastest_ms[key],
+                around_ms=times.around_ms.get(key),
+            )
             self.results[key] = replace(result, costs={**self._link.costs(key), **times.costs.get(key, {})})
 
 
 def time_loaded(
-    link: Link, keys: Sequence[str], *, reference: str | None, settings: TimingSettings, energy: bool = False
+    link: Link,
+    keys: Sequence[str],
+    *,
+    reference: str | None,
+    settings: TimingSettings,
+    reference_ms: float | None = None,
+    energy: bool = False,
 ) -> RoundTimes:
     """Time what the child has loaded and, if the device has a meter and `energy` is asked for, measure its energy.
+
+    Args:
+        link: to the child.
+        keys: of the candidates.
+        reference: key of the reference; None: there is none.
+        settings: how long and how often.
+        reference_ms: its time in the table; None: not known.
+        energy: whether to.
 
     Raises:
         HwnasError: the child reported an error or died.
     """
     everything = [*keys, *([reference] if reference is not None else [])]
     slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
-    request: dict[str, object] = {"settings": asdict(settings), "seed": settings.seed}
+    request: dict[str, object] = {
+        "settings": asdict(settings),
+        "seed": settings.seed,
+        "reference_ms": reference_ms if reference is not None else None,
+    }
     if energy and link.device.meter:
         request["energy"] = True
         slow_s += energy_limit_s(len(everything))
@@ -131,6 +153,7 @@ def time_loaded(
     return RoundTimes(
         samples_ms={key: np.array(samples) for key, samples in times.samples_ms.items()},
         reference_ms={key: np.array(samples) for key, samples in times.reference_ms.items()},
-        fastest_ms=times.fastest_ms,
+        fastest_ms={key: np.array(samples) for key, samples in times.fastest_ms.items()},
+        around_ms={key: np.array(pairs) for key, pairs in times.around_ms.items()},
         costs=times.costs,
     )

@@ -26,6 +26,8 @@ Amount = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 Costs = Annotated[dict[Annotated[str, Field(max_length=200)], Amount], Field(max_length=_MOST_KEYS)]
 Milliseconds = Annotated[float, Field(gt=0, lt=_DAY_NS * 1e-6)]
 Samples = Annotated[list[Milliseconds], Field(min_length=1, max_length=_MOST_ROUNDS)]
+Pair = Annotated[list[Milliseconds], Field(min_length=2, max_length=2)]
+Pairs = Annotated[list[Pair], Field(min_length=1, max_length=_MOST_ROUNDS)]
 Bytes = Annotated[int, Field(ge=0, lt=_MOST_BYTES)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -58,7 +60,8 @@ class Times(Reply):
 
     samples_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
     reference_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
-    fastest_ms: Annotated[dict[str, Milliseconds], Field(max_length=_MOST_KEYS)]
+    fastest_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
+    around_ms: Annotated[dict[str, Pairs], Field(max_length=_MOST_KEYS)]
     costs: Annotated[dict[str, Costs], Field(max_length=_MOST_KEYS)] = {}
 
     def check_keys(self, keys: Sequence[str], *, reference: str | None) -> None:
@@ -67,16 +70,20 @@ class Times(Reply):
         Raises:
             ReplyError: it is about something else.
         """
-        wanted = {*keys, *([reference] if reference is not None else [])}
-        _same("samples_ms", set(self.samples_ms) - {reference}, set(keys))
-        _same("fastest_ms", set(self.fastest_ms), wanted)
-        if reference is not None:
-            _same("reference_ms", set(self.reference_ms) - {reference}, set(keys))
-            for key in keys:
-                if len(self.reference_ms[key]) != len(self.samples_ms[key]):
+        beside = keys if reference is not None else []
+        for name, wanted in (
+            ("samples_ms", keys),
+            ("fastest_ms", keys),
+            ("reference_ms", beside),
+            ("around_ms", beside),
+        ):
+            times: Mapping[str, Sequence[object]] = getattr(self, name)
+            _same(name, set(times), set(wanted))
+            for key in wanted:
+                if len(times[key]) != len(self.samples_ms[key]):
                     raise ReplyError(
-                        f"it has {len(self.samples_ms[key])} samples of {quoted(key)} and "
-                        f"{len(self.reference_ms[key])} of the reference beside them"
+                        f"it has {len(self.samples_ms[key])} samples of {quoted(key)} and {len(times[key])} in its "
+                        f"{name}"
                     )
 
 

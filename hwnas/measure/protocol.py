@@ -19,7 +19,7 @@ from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.foreign import as_written, quoted
 from hwnas.types import Artefact, Device, TensorSpec
 
-PROTOCOL = 2
+PROTOCOL = 3
 AGENT_PROTOCOL = 1  # of the agent on a board (agent.py), which passes these requests on
 
 _LONGEST_MESSAGE = 4000  # characters of an error that a process reports

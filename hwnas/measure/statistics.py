@@ -13,8 +13,11 @@ own state of the machine, so that entries measured on different days can be adde
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from hwnas.measure.phases import undisturbed
 from hwnas.types import FloatArray, Statistic
 
 _MAD_TO_SIGMA = 1.4826  # median absolute deviation -> standard deviation, of a normal distribution
@@ -52,53 +55,65 @@ def summarize(
     local_reference_ms: FloatArray | None = None,
     *,
     reference_ms: float | None = None,
-    fastest_ms: float | None = None,
-    reference_fastest_ms: float | None = None,
+    fastest_ms: FloatArray | None = None,
+    around_ms: FloatArray | None = None,
 ) -> Statistic:
-    """Median, spread and drift of one candidate's rounds.
+    """Median, spread and drift of one candidate's rounds, and its undisturbed time.
+
+    The undisturbed time is corrected by the reference's in the same phase (`hwnas.measure.phases`), the median by the
+    reference's at each moment, which neighbours slow too. Where they slow the reference more than the candidate, that
+    takes away too much: no round counts as faster than the undisturbed time.
 
     Args:
         samples_ms: (R,) time of one run in each round.
         local_reference_ms: (R,) the reference model's time at the same moments; None: no correction.
         reference_ms: the reference model's time in the table; needed with `local_reference_ms`.
-        fastest_ms: the candidate's fastest burst; None: its fastest round.
-        reference_fastest_ms: likewise of the reference.
+        fastest_ms: (R,) the fastest burst of each round; None: the samples.
+        around_ms: (R, 2) the reference's fastest bursts before and after each round; None: `local_reference_ms`.
 
     Returns:
-        median and p90 as they would be at the table's reference time; drift is 1.0 without a reference.
+        times as they would be at the table's reference time; fastest <= median <= p90. Drift is 1.0 without one.
 
     Raises:
         ValueError: no samples, a sample that is not a positive number, or one of the two references is absent.
     """
-    samples = np.asarray(samples_ms, dtype=np.float64)
-    _check(samples, "samples_ms")
-    drift = 1.0
+    samples = _checked(samples_ms, "samples_ms", shape=None)
+    bursts = samples if fastest_ms is None else _checked(fastest_ms, "fastest_ms", shape=samples.shape)
     if (local_reference_ms is None) != (reference_ms is None):
         raise ValueError("local_reference_ms and reference_ms go together: give both or neither")
-    if local_reference_ms is not None and reference_ms is not None:
-        reference = np.asarray(local_reference_ms, dtype=np.float64)
-        _check(reference, "local_reference_ms")
-        _check(np.array([reference_ms]), "reference_ms")
-        if reference.shape != samples.shape:
-            raise ValueError(f"{samples.shape[0]} samples but {reference.shape[0]} reference times")
-        drift = float(np.median(reference)) / reference_ms
-        samples = samples / reference * reference_ms
-    fastest = fastest_ms if fastest_ms is not None else float(np.min(samples_ms))
-    if local_reference_ms is not None and reference_ms is not None:
-        fastest_reference = reference_fastest_ms if reference_fastest_ms is not None else np.min(local_reference_ms)
-        fastest *= reference_ms / float(fastest_reference)
+    if local_reference_ms is None or reference_ms is None:
+        return _statistic(samples, fastest=float(np.min(bursts)))
+    _checked(np.array([reference_ms]), "reference_ms", shape=None)
+    local = _checked(local_reference_ms, "local_reference_ms", shape=samples.shape)
+    around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
+    _checked(around, "around_ms", shape=(len(samples), 2))
+    found = undisturbed(bursts, around, reference_ms=reference_ms)
+    return dataclasses.replace(
+        _statistic(samples / local * reference_ms, fastest=found.candidate_ms / found.reference_ms * reference_ms),
+        drift=float(np.median(local)) / reference_ms,
+        phase_drift=found.reference_ms / reference_ms,
+        phase_share=found.share,
+    )
+
+
+def _statistic(samples_ms: FloatArray, *, fastest: float) -> Statistic:
+    samples = np.maximum(samples_ms, fastest)
     return Statistic(
         fastest=fastest,
         median=float(np.median(samples)),
         p90=float(np.percentile(samples, 90)),
         n=len(samples),
         cv=robust_cv(samples),
-        drift=drift,
     )
 
 
-def _check(values: FloatArray, name: str) -> None:
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name} must be a non-empty vector, not of shape {values.shape}")
-    if not bool(np.all(np.isfinite(values) & (values > 0))):
-        raise ValueError(f"{name} holds a time that is not a positive number: {values.tolist()}")
+def _checked(values: FloatArray, name: str, *, shape: tuple[int, ...] | None) -> FloatArray:
+    """Times as an array of that shape; None: a vector of any length."""
+    times = np.asarray(values, dtype=np.float64)
+    if shape is None and (times.ndim != 1 or not len(times)):
+        raise ValueError(f"{name} must be a non-empty vector, not of shape {times.shape}")
+    if shape is not None and times.shape != shape:
+        raise ValueError(f"{shape[0]} samples but {len(times)} reference times: {name} is of shape {times.shape}")
+    if not bool(np.all(np.isfinite(times) & (times > 0))):
+        raise ValueError(f"{name} holds a time that is not a positive number: {times.tolist()}")
+    return times

@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 
 from hwnas.errors import ConfigError
+from hwnas.measure.phases import agree, is_settled
 from hwnas.measure.statistics import running_median
 from hwnas.types import FloatArray, Session
 
@@ -23,7 +24,6 @@ _BURSTS = (3, 9)  # in a visit, at least and at most
 _SMOOTHED_VISITS = 5  # to the reference, on either side: about two rounds of a full group
 _MAX_ITERATIONS = 10_000
 _CALIBRATIONS = 40  # of the warm-up, at most
-_AGREEING = 3  # visits whose fastest bursts must agree: one fast burst alone may be a slip of the clock
 _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
 
 
@@ -34,15 +34,17 @@ class TimingSettings:
     The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A visit is several
     bursts of a quarter of a millisecond. Its sample is their median: another process that takes the core, or
     an interrupt, falls into one burst and is dropped. Its fastest burst counts for the undisturbed time; rounds go on
-    until that was seen three times. A visit of 1.5 ms is short against the drift (tens of milliseconds and
-    more), so many short visits, each with its own reference time, beat few long ones. 9 rounds settle a quiet
-    machine (about 25 ms a block with warm-up and reference); 40 rounds bound a noisy one (about 100 ms).
+    until the machine was seen as fast as when its table was begun and three visits then agree. A visit of 1.5 ms is
+    short against the drift (tens of milliseconds and more), so many short visits, each with its own reference time,
+    beat few long ones. 9 rounds settle a quiet machine (about 25 ms a block with warm-up and reference); 40 rounds
+    bound a noisy one, or one that stays slow (about 100 ms).
 
     Attributes:
         rounds: at most so many.
         min_rounds: at least so many, unless the time limit is reached.
         target_round_ms: how long one visit to one candidate takes; a slower model still runs three times.
-        target_error: stop when the fastest bursts of three visits to each candidate agree to this share.
+        target_error: stop when the fastest bursts of three visits to each candidate in one phase of the machine agree
+            to this share (`hwnas.measure.phases`).
         warmup_ms: untimed running before the first round, for each candidate.
         reference_every: the reference is visited at the start of each round and after so many candidates.
         candidate_limit_s: rounds end early (after three) when they took so long for each candidate on average.
@@ -84,19 +86,26 @@ class RoundTimes:
         samples_ms: candidate -> (R,) time of one run.
         reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
         iterations: candidate -> runs in one burst.
-        fastest_ms: candidate -> time of one run in its fastest burst; the reference is among them.
+        fastest_ms: candidate -> (R,) time of one run in the fastest burst of each visit.
+        around_ms: candidate -> (R, 2) the same of the reference's visits before and after; empty without a reference.
         costs: candidate -> what else one run costs, where a meter told (`hwnas.measure.energy`).
     """
 
     samples_ms: Mapping[str, FloatArray]
     reference_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     iterations: Mapping[str, int] = field(default_factory=dict)
-    fastest_ms: Mapping[str, float] = field(default_factory=dict)
+    fastest_ms: Mapping[str, FloatArray] = field(default_factory=dict)
+    around_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def time_rounds(
-    sessions: Mapping[str, Session], *, reference: str | None, settings: TimingSettings, rng: np.random.Generator
+    sessions: Mapping[str, Session],
+    *,
+    reference: str | None,
+    settings: TimingSettings,
+    rng: np.random.Generator,
+    reference_ms: float | None = None,
 ) -> RoundTimes:
     """Time sessions in interleaved rounds, each round in a new order.
 
@@ -110,6 +119,8 @@ def time_rounds(
         reference: key of the reference; it has no samples of its own. None: no drift is recorded.
         settings: how long and how often.
         rng: draws the order.
+        reference_ms: the reference's time on the undisturbed machine: while it is seen to be slower, rounds go on, as
+            far as the settings allow. None: not known.
 
     Raises:
         ValueError: no candidates, or the reference is not among the sessions.
@@ -125,7 +136,11 @@ def time_rounds(
         for done in range(1, settings.rounds + 1):
             for key in _round_order(candidates, reference, settings.reference_every, rng):
                 log.visit(key)
-            if done >= min(settings.min_rounds, _MIN_BUDGET_ROUNDS) and _enough(log, candidates, settings, done):
+            if done < min(settings.min_rounds, _MIN_BUDGET_ROUNDS):
+                continue
+            if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
+                break
+            if done >= settings.min_rounds and log.settled(candidates, reference, settings.target_error, reference_ms):
                 break
         if reference is not None:
             log.visit(reference)  # closes the last round: every candidate has a reference before and after it
@@ -146,8 +161,8 @@ class _VisitLog:
     def __init__(self, sessions: Mapping[str, Session], plans: Mapping[str, _Visit]) -> None:
         self._sessions = sessions
         self._plans = plans
-        self._visits: dict[str, list[tuple[int, float]]] = {key: [] for key in sessions}  # (position, ms)
-        self._fastest: dict[str, list[float]] = {key: [] for key in sessions}  # ms, of each visit's fastest burst
+        # (position, ms of the median burst, ms of the fastest)
+        self._visits: dict[str, list[tuple[int, float, float]]] = {key: [] for key in sessions}
         self._count = 0
         self.spent_ms = 0.0
 
@@ -155,45 +170,49 @@ class _VisitLog:
         session, plan = self._sessions[key], self._plans[key]
         cold_ns = session.time_ns(iterations=1)
         bursts_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.bursts)]
-        self._visits[key].append((self._count, max(median(bursts_ns), 1) / plan.iterations * 1e-6))
-        self._fastest[key].append(max(min(bursts_ns), 1) / plan.iterations * 1e-6)
+        middle_ms, fastest_ms = (max(ns, 1) / plan.iterations * 1e-6 for ns in (median(bursts_ns), min(bursts_ns)))
+        self._visits[key].append((self._count, middle_ms, fastest_ms))
         self._count += 1
         self.spent_ms += (cold_ns + sum(bursts_ns)) * 1e-6
 
-    def rounds(self, candidates: Sequence[str], reference: str | None) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """Candidate -> (R,) its times and (R,) the reference's at the same positions (ones if there is none)."""
-        series = {key: np.array(visits).T for key, visits in self._visits.items()}  # (R, 2) -> (2, R)
-        if reference is None:
-            return {key: (series[key][1], np.ones_like(series[key][1])) for key in candidates}
-        positions, times = series[reference]
-        smooth = running_median(times, half_width=_SMOOTHED_VISITS)
-        return {key: (series[key][1], np.interp(series[key][0], positions, smooth)) for key in candidates}
-
     def result(self, candidates: Sequence[str], reference: str | None) -> RoundTimes:
-        rounds = self.rounds(candidates, reference)
+        """All that was seen; the last visit was to the reference, if there is one."""
+        series = {key: self._series(key) for key in candidates}
+        local: dict[str, FloatArray] = {}
+        if reference is not None:
+            positions, middles, _ = self._series(reference)
+            smooth = running_median(middles, half_width=_SMOOTHED_VISITS)
+            local = {key: np.interp(of[0], positions, smooth) for key, of in series.items()}
         return RoundTimes(
-            samples_ms={key: times for key, (times, _) in rounds.items()},
-            reference_ms={key: local for key, (_, local) in rounds.items()} if reference is not None else {},
+            samples_ms={key: of[1] for key, of in series.items()},
+            reference_ms=local,
             iterations={key: self._plans[key].iterations for key in candidates},
-            fastest_ms={key: min(times) for key, times in self._fastest.items()},
+            fastest_ms={key: of[2] for key, of in series.items()},
+            around_ms={key: self._around(key, reference) for key in candidates} if reference is not None else {},
         )
 
-    def settled(self, tolerance: float) -> bool:
-        """Whether each key, the reference too, was seen undisturbed: its three fastest visits agree."""
-        return all(len(t) >= _AGREEING and _agree(sorted(t), tolerance) for t in self._fastest.values())
-
-
-def _enough(log: _VisitLog, candidates: Sequence[str], settings: TimingSettings, done: int) -> bool:
-    """Whether the rounds done are certain enough, or took as long as they may."""
-    if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
+    def settled(
+        self, candidates: Sequence[str], reference: str | None, tolerance: float, reference_ms: float | None
+    ) -> bool:
+        """Whether each candidate was seen undisturbed, often enough to be certain."""
+        if reference is None:
+            return all(agree(self._series(key)[2], tolerance) for key in candidates)
+        for key in candidates:
+            around = self._around(key, reference)  # the last visit has none after it yet
+            fastest = self._series(key)[2][: len(around)]
+            if not is_settled(fastest, around, tolerance=tolerance, reference_ms=reference_ms):
+                return False
         return True
-    if done < settings.min_rounds:
-        return False
-    return log.settled(settings.target_error)
 
+    def _series(self, key: str) -> FloatArray:
+        return np.array(self._visits[key]).T  # (R, 3) -> (3, R)
 
-def _agree(ascending: Sequence[float], tolerance: float) -> bool:
-    return ascending[_AGREEING - 1] <= ascending[0] * (1 + tolerance)
+    def _around(self, key: str, reference: str) -> FloatArray:
+        """(R, 2) the reference's fastest bursts before and after each visit that has both."""
+        positions, _, fastest = self._series(reference)
+        after = np.searchsorted(positions, self._series(key)[0])
+        after = after[after < len(positions)]
+        return np.stack([fastest[after - 1], fastest[after]], axis=1)
 
 
 def _round_order(

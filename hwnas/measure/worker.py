@@ -98,13 +98,18 @@ class Server:
             reference=reference,
             settings=TimingSettings(**request["settings"]),
             rng=np.random.default_rng(request["seed"]),
+            reference_ms=request["reference_ms"],
         )
+        run_ms = {key: float(fastest.min()) for key, fastest in times.fastest_ms.items()}
+        if reference is not None:
+            run_ms[reference] = min(float(pairs.min()) for pairs in times.around_ms.values())
         return {
             "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
             "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
             "iterations": dict(times.iterations),
-            "fastest_ms": dict(times.fastest_ms),
-            "costs": self._energies(request, times.fastest_ms),
+            "fastest_ms": {key: fastest.tolist() for key, fastest in times.fastest_ms.items()},
+            "around_ms": {key: pairs.tolist() for key, pairs in times.around_ms.items()},
+            "costs": self._energies(request, run_ms),
         }
 
     def _energies(self, request: Request, run_ms: Mapping[str, float]) -> dict[str, dict[str, float]]:

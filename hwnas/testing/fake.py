@@ -20,7 +20,7 @@ from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.precisions import KNOWN, is_quantized
-from hwnas.testing.simulation import simulated_costs
+from hwnas.testing.simulation import SimulatedCosts, simulated_costs
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
 
 # Everything `device.options` may hold, with its default.
@@ -28,6 +28,10 @@ OPTIONS: Mapping[str, Option] = {
     "noise": 0.01,  # standard deviation of the logarithm of a time
     "drift": 0.2,  # the machine becomes slower by up to this share, and fast again
     "drift_period_s": 1.0,  # of virtual time
+    "slow_share": 0.0,  # of the time somebody else computes on the same core: the machine's slow phase
+    "slow_period_s": 0.2,  # of virtual time: a fast phase and a slow one
+    "slow_multiplying": 1.5,  # times as long as in the fast phase
+    "slow_other": 2.0,  # likewise, what is no multiplication: no two models are slowed alike
     "seed": 0,
     "speed": 1.0,  # of the processor, against the one simulated by default
     "hardware": "simulated processor",
@@ -95,11 +99,10 @@ class FakeRuntime:
         if options["chatter"]:
             os.write(1, b"simulated runtime: loading\n")
         try:
-            cost_ns, energy_mj = simulated_costs(artefact.path)
+            costs = simulated_costs(artefact.path)
         except ValueError as e:
             raise ArtefactError(str(e)) from e
-        cost_ns /= float(options["speed"])
-        session = FakeSession(artefact.path, cost_ns, energy_mj=energy_mj, clock=self._clock, options=options)
+        session = FakeSession(artefact.path, costs, clock=self._clock, options=options)
         session.misbehave()
         return session
 
@@ -147,11 +150,15 @@ class FakeSession:
     """A loaded model: its cost is known, its outputs are computed when asked for."""
 
     def __init__(
-        self, path: Path, cost_ns: float, *, energy_mj: float, clock: SimulatedMachine, options: Mapping[str, Option]
+        self, path: Path, costs: SimulatedCosts, *, clock: SimulatedMachine, options: Mapping[str, Option]
     ) -> None:
         self._path = path
-        self._cost_ns = cost_ns
-        self._energy_mj = energy_mj
+        speed = float(options["speed"])
+        self._cost_ns = (costs.multiplying_ns + costs.other_ns) / speed
+        self._slow_ns = (
+            float(options["slow_multiplying"]) * costs.multiplying_ns + float(options["slow_other"]) * costs.other_ns
+        ) / speed
+        self._energy_mj = costs.energy_mj
         self._clock = clock
         self._options = options
         self._evaluate: Callable[[Sequence[Array]], tuple[Array, ...]] | None = None
@@ -174,7 +181,8 @@ class FakeSession:
         phase = 2 * math.pi * self._clock.now_ns * 1e-9 / float(self._options["drift_period_s"])
         drift = 1 + float(self._options["drift"]) * (1 - math.cos(phase)) / 2
         noise = math.exp(float(self._options["noise"]) * self._clock.rng.standard_normal())
-        elapsed = self._cost_ns * iterations * drift * noise
+        cost_ns = self._slow_ns if self._is_slow() else self._cost_ns
+        elapsed = cost_ns * iterations * drift * noise
         self._clock.now_ns += elapsed
         self._clock.energy_mj += self._energy_mj * iterations
         return max(1, round(elapsed))
@@ -209,6 +217,11 @@ class FakeSession:
         self._open = False
         self._evaluate = None
 
+    def _is_slow(self) -> bool:
+        """Whether the machine is in its slow phase; it begins with the fast one."""
+        periods = self._clock.now_ns * 1e-9 / float(self._options["slow_period_s"])
+        return periods % 1 >= 1 - float(self._options["slow_share"])
+
     def _is_named_by(self, option: str) -> bool:
         text = str(self._options[option])
         return bool(text) and text in self._path.name
@@ -229,8 +242,11 @@ def _check_options(options: Mapping[str, Option]) -> dict[str, Option]:
                 f"option {name!r} of the fake device is {as_written(value)}; allowed: a {wanted.__name__}"
             )
     complete = {**OPTIONS, **options}
-    if float(complete["speed"]) <= 0 or float(complete["drift_period_s"]) <= 0 or float(complete["noise"]) < 0:
-        raise ConfigError("speed and drift_period_s of the fake device must be above 0, noise from 0")
+    above_0 = ("speed", "drift_period_s", "slow_period_s", "slow_multiplying", "slow_other")
+    if any(float(complete[name]) <= 0 for name in above_0) or float(complete["noise"]) < 0:
+        raise ConfigError(f"{', '.join(above_0)} of the fake device must be above 0, noise from 0")
+    if not 0 <= float(complete["slow_share"]) <= 1:
+        raise ConfigError(f"slow_share is {complete['slow_share']}; allowed: from 0 to 1")
     if complete["fault_at"] not in _FAULT_AT:
         raise ConfigError(f"fault_at is {complete['fault_at']!r}; allowed: {', '.join(_FAULT_AT)}")
     floats = [name for name in KNOWN if not is_quantized(name)]

@@ -55,7 +55,7 @@ def honest(op: str, request: dict[str, Any], outputs: bytes) -> object:
         "agent.hello": {"busy": "", **facts},
         "offer": {"have": True},
         "get": {"data": base64.b64encode(outputs[offset : offset + n_bytes]).decode()},
-        "hello": {"protocol": 2, "pid": 1, "context": {"runtime_version": "1", "hardware": "h"}, "warnings": []},
+        "hello": {"protocol": 3, "pid": 1, "context": {"runtime_version": "1", "hardware": "h"}, "warnings": []},
         "load": {"first_run_ns": 1e6, "costs": {}},
         "info": {"provider": "p"},
         "run": {"n_outputs": 1, "sha256": digest, "size_bytes": len(outputs)},
@@ -63,7 +63,8 @@ def honest(op: str, request: dict[str, Any], outputs: bytes) -> object:
             "samples_ms": {key: [_MS] * 5 for key in keys},
             "reference_ms": {key: [_MS] * 5 for key in keys} if reference else {},
             "iterations": {},
-            "fastest_ms": dict.fromkeys([*keys, *([reference] if reference else [])], _MS),
+            "fastest_ms": {key: [_MS] * 5 for key in keys},
+            "around_ms": {key: [[_MS] * 2] * 5 for key in keys} if reference else {},
             "costs": {},
         },
     }.get(op)

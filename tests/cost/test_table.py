@@ -54,6 +54,13 @@ def same(a: LatencyTable, b: LatencyTable) -> bool:
     )
 
 
+def test_how_undisturbed_a_time_was_is_kept(tmp_path: Path) -> None:
+    table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
+    seen = replace(STATISTIC, phase_drift=1.02, phase_share=0.25)
+    table.append_blocks({"a": seen, "b": STATISTIC})
+    assert dict(LatencyTable.open(table.path).statistics) == {"a": seen, "b": STATISTIC}
+
+
 def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
     table = filled(tmp_path / "t.jsonl")
     assert same(table, LatencyTable.open(table.path))
@@ -102,7 +109,17 @@ def test_a_success_after_a_failure_and_the_other_way_round(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "bad", [{"fastest": 0.0}, {"median": 0.0}, {"median": float("nan")}, {"p90": float("inf")}, {"n": 0}]
+    "bad",
+    [
+        {"fastest": 0.0},
+        {"median": 0.0},
+        {"median": float("nan")},
+        {"p90": float("inf")},
+        {"n": 0},
+        {"phase_drift": 0.0},
+        {"phase_share": 1.5},
+        {"phase_share": -0.1},
+    ],
 )
 def test_a_value_that_could_not_be_read_back_is_not_written(tmp_path: Path, bad: dict[str, float]) -> None:
     table = filled(tmp_path / "t.jsonl")

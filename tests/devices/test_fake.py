@@ -10,7 +10,7 @@ from onnx import compose
 from hwnas.errors import ConfigError
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.testing.fake import OPTIONS, FakeRuntime, fake_device
-from hwnas.testing.simulation import simulated_cost_ns
+from hwnas.testing.simulation import simulated_cost_ns, simulated_costs
 from hwnas.types import Artefact, Option
 from tests.measure.onnx_models import write_model
 
@@ -72,6 +72,22 @@ def test_drift_reaches_its_size_and_is_slow(tmp_path: Path) -> None:
     samples = np.array(times(artefact, {"noise": 0.0, "drift": 0.5, "drift_period_s": 0.1}, n=4000), float)
     assert samples.max() / samples.min() == pytest.approx(1.5, rel=0.01)
     assert np.max(np.abs(np.diff(samples)) / samples[1:]) < 0.05
+
+
+def test_the_slow_phase_slows_what_is_no_multiplication_most(tmp_path: Path) -> None:
+    artefact = write_model(tmp_path / "m.onnx")
+    costs = simulated_costs(artefact.path)
+    samples = np.array(times(artefact, {**STILL, "slow_share": 0.25, "slow_period_s": 0.01}, n=4000), float)
+    fast = 10 * (costs.multiplying_ns + costs.other_ns)
+    slow = 10 * (1.5 * costs.multiplying_ns + 2.0 * costs.other_ns)
+    assert {round(fast), round(slow)} == set(samples)
+    assert samples[samples > fast + 1].sum() / samples.sum() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("changes", [{"slow_share": 1.5}, {"slow_other": 0.0}, {"slow_period_s": 0.0}])
+def test_phases_that_cannot_be_are_refused(changes: dict[str, Option]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        fake_device(options=changes)
 
 
 def test_the_hardware_it_claims_can_be_chosen(tmp_path: Path) -> None:

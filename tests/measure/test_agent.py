@@ -15,7 +15,7 @@ from hwnas.cli import app
 from hwnas.measure import agent as agent_module
 from hwnas.measure.agent import Agent, BusyError, take_over
 from hwnas.measure.bundle import agent_bytes
-from hwnas.measure.protocol import AGENT_PROTOCOL
+from hwnas.measure.protocol import AGENT_PROTOCOL, PROTOCOL
 from tests.measure.test_client import is_gone
 
 HELLO = {
@@ -188,7 +188,7 @@ def say(process: subprocess.Popen[str], **request: Any) -> Any:
 def test_it_ends_with_its_standard_input_and_the_measuring_process_with_it(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         device = {"name": "d", "runtime": "fake", "precisions": ["fp32"], "cores": []}
-        reply = say(process, op="work", request={"op": "hello", "protocol": 2, "device": device}, timeout_s=60)
+        reply = say(process, op="work", request={"op": "hello", "protocol": PROTOCOL, "device": device}, timeout_s=60)
         worker = reply["result"]["result"]["pid"]
         assert process.stdin is not None
         process.stdin.close()

@@ -77,6 +77,12 @@ def test_a_board_that_tells_the_truth_is_believed(liar: Device, tmp_path: Path) 
     everything(liar, tmp_path)
 
 
+def times(key: str | None = "m", **changes: Any) -> dict[str, Any]:
+    """A reply to `time` about one candidate seen once; None: about nothing."""
+    right = {"samples_ms": [1.0], "reference_ms": [1.0], "fastest_ms": [1.0], "around_ms": [[1.0, 1.0]]}
+    return {name: {key: value} if key is not None else {} for name, value in {**right, **changes}.items()}
+
+
 RESULTS: list[tuple[str, Any]] = [
     *((op, value) for op in ("boot", "facts", "offer", "get") for value in (None, 3, "x", [], {})),
     *((op, value) for op in ("hello", "load", "time", "run", "info") for value in (None, 3, "x", [1])),
@@ -96,12 +102,20 @@ RESULTS: list[tuple[str, Any]] = [
     ("load", {"first_run_ns": True, "costs": {}}),
     ("load", {"first_run_ns": 1, "costs": {"memory_bytes": "much"}}),
     ("load", {"first_run_ns": 1, "costs": {"memory_bytes": NAN}}),
-    ("time", {"samples_ms": {}, "reference_ms": {}, "fastest_ms": {}}),
-    ("time", {"samples_ms": {"m": []}, "reference_ms": {"m": []}, "fastest_ms": {"m": 1.0}}),
-    ("time", {"samples_ms": {"m": [NAN]}, "reference_ms": {"m": [1.0]}, "fastest_ms": {"m": 1.0}}),
-    ("time", {"samples_ms": {"m": [-1.0]}, "reference_ms": {"m": [1.0]}, "fastest_ms": {"m": 1.0}}),
-    ("time", {"samples_ms": {"other": [1.0]}, "reference_ms": {"other": [1.0]}, "fastest_ms": {"other": 1.0}}),
-    ("time", {"samples_ms": [1.0], "reference_ms": {}, "fastest_ms": {}}),
+    ("time", times(key=None)),
+    ("time", times(samples_ms=[])),
+    ("time", times(samples_ms=[NAN])),
+    ("time", times(samples_ms=[-1.0])),
+    ("time", times(key="other")),
+    ("time", {**times(), "samples_ms": [1.0]}),
+    ("time", times(fastest_ms=1.0)),
+    ("time", times(fastest_ms=[0.0])),
+    ("time", times(fastest_ms=[1.0, 1.0])),
+    ("time", times(around_ms=[1.0])),
+    ("time", times(around_ms=[[1.0]])),
+    ("time", times(around_ms=[[1.0, 1.0, 1.0]])),
+    ("time", times(around_ms=[[1.0, NAN]])),
+    ("time", times(around_ms=[])),
     ("run", {"n_outputs": -1, "sha256": "0" * 64, "size_bytes": 1}),
     ("run", {"n_outputs": 1, "sha256": "../../etc/passwd", "size_bytes": 1}),
     ("run", {"n_outputs": 1, "sha256": "0" * 64, "size_bytes": 10**18}),
@@ -289,12 +303,15 @@ def test_outputs_that_cannot_be_the_logits_are_refused(
         everything(liar, tmp_path)
 
 
-def test_samples_and_reference_times_go_together() -> None:
-    times = checked(
-        Times, {"samples_ms": {"a": [1.0, 2.0]}, "reference_ms": {"a": [1.0]}, "fastest_ms": {"a": 1.0, "r": 1.0}}
-    )
-    with pytest.raises(ReplyError, match="2 samples of a and 1 of the reference"):
-        times.check_keys(["a"], reference="r")
+def test_an_honest_reply_to_time_is_believed() -> None:
+    check("time", times())
+
+
+@pytest.mark.parametrize("name", ["reference_ms", "fastest_ms", "around_ms"])
+def test_samples_and_what_stands_beside_them_go_together(name: str) -> None:
+    two = {"samples_ms": [1.0] * 2, "reference_ms": [1.0] * 2, "fastest_ms": [1.0] * 2, "around_ms": [[1.0, 1.0]] * 2}
+    with pytest.raises(ReplyError, match=f"2 samples of m and 1 in its {name}"):
+        check("time", times(**{**two, name: two[name][:1]}))
 
 
 _CHILD = """
