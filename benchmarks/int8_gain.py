@@ -69,7 +69,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> list[dict
     import numpy as np
 
     from hwnas.measure import Worker
-    from hwnas.pipeline.verifying import VERDICT
+    from hwnas.pipeline.verdict import VERDICT
     from hwnas.types import MeasurementFailure
     from hwnas.workspace import Workspace
 

@@ -129,7 +129,7 @@ def _measure(
     from hwnas.cost.table import LatencyTable
     from hwnas.measure import artefact_from_file
     from hwnas.pipeline.costs import reference_path, table_path
-    from hwnas.pipeline.verifying import VERDICT
+    from hwnas.pipeline.verdict import VERDICT
 
     table = LatencyTable.open(table_path(work, precision))
     reference = artefact_from_file(reference_path(work, precision), format=work.exporter.format, precision=precision)

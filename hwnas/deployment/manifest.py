@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
 from hwnas.deployment.by_class import ByClass
+from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.deployment.samples import SAMPLES
 from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_document
@@ -33,7 +34,11 @@ BlockKey = Annotated[str, AfterValidator(current_key)]  # earlier versions named
 
 
 class Latency(Section):
-    """Milliseconds, corrected by `drift`; limits are about `fastest`; `raw_median` is what the clock said."""
+    """Milliseconds, corrected; limits are about `fastest`; `raw_median` is what the clock said.
+
+    `phase_drift` and `phase_share` tell how undisturbed `fastest` is (see `hwnas.types.Statistic`); None without a
+    reference, and in a manifest from before they were kept.
+    """
 
     fastest: float
     median: float
@@ -41,6 +46,8 @@ class Latency(Section):
     n: int
     cv: float
     drift: float
+    phase_drift: Annotated[float, Field(gt=0)] | None = None
+    phase_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @property
     def raw_median(self) -> float:
@@ -49,7 +56,16 @@ class Latency(Section):
 
     @classmethod
     def of(cls, s: Statistic) -> Latency:
-        return cls(fastest=s.fastest, median=s.median, p90=s.p90, n=s.n, cv=s.cv, drift=s.drift)
+        return cls(
+            fastest=s.fastest,
+            median=s.median,
+            p90=s.p90,
+            n=s.n,
+            cv=s.cv,
+            drift=s.drift,
+            phase_drift=s.phase_drift,
+            phase_share=s.phase_share,
+        )
 
 
 class Measured(Section):
@@ -59,11 +75,15 @@ class Measured(Section):
         latency_ms: of one run at batch 1.
         costs: what else a run costs, by metric: `energy_mj`, `memory_bytes`; empty where nothing tells.
         source: `measured`, or `estimated by ...` on a device without the hardware.
+        looks: how often the latency was measured: once more where the first time was doubtful.
+        doubts: what still speaks against it (`hwnas.deployment.doubts`).
     """
 
     latency_ms: Latency
     costs: dict[str, float] = Field(default_factory=dict)
     source: str = "measured"
+    looks: Annotated[int, Field(ge=1)] = 1
+    doubts: tuple[Doubt, ...] = ()
 
 
 def _of_floats() -> Any:
@@ -245,6 +265,12 @@ class Manifest(Section):
     def is_sealed(self) -> bool:
         """Whether a changed manifest or changed samples are noticed: not with a manifest of schema 1."""
         return self.schema_number != _FIRST_SCHEMA
+
+    def latency_warnings(self) -> tuple[str, ...]:
+        """What speaks against the measured latency, for people."""
+        if not self.measured.doubts:
+            return ()
+        return doubt_texts(self.measured.latency_ms, predicted_ms=self.predicted.get("latency_ms"))
 
     @property
     def files(self) -> Iterator[ArtefactInfo]:

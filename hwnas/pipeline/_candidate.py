@@ -19,7 +19,8 @@ from hwnas.pipeline.costs import (
     reference_precision,
     table_path,
 )
-from hwnas.pipeline.verifying import limit_problems, measure_latency, measured_values, shown_costs, source_of
+from hwnas.pipeline.verdict import reach_verdict
+from hwnas.pipeline.verifying import limit_problems, measured_values, shown_costs, source_of
 from hwnas.query import Answer
 from hwnas.types import Artefact, Block
 from hwnas.workspace import Workspace
@@ -126,13 +127,26 @@ class Bench:
         """What the runtime says of a candidate's file, and which limits it misses."""
         precision = candidate.table_precision
         reference, reference_ms = self.reference(precision)
-        statistic = measure_latency(self.worker, artefact, reference=reference, reference_ms=reference_ms)
+        verdict = reach_verdict(
+            self.worker,
+            artefact,
+            reference=reference,
+            reference_ms=reference_ms,
+            predicted_ms=candidate.answer.values.get("latency_ms"),
+        )
+        statistic = verdict.statistic
         values = {**candidate.answer.values, **measured_values(statistic, artefact)}
         if self.costs.energy is not None and "energy_mj" in statistic.costs:
             values["energy_mj"] = self.costs.energy.comparable(statistic.costs, precision)
         source = source_of(self.worker.context())
         margin = 0.0 if source.startswith("estimated") else MARGIN  # an estimate repeats exactly
-        measured = Measured(latency_ms=Latency.of(statistic), costs=shown_costs(statistic.costs), source=source)
+        measured = Measured(
+            latency_ms=Latency.of(statistic),
+            costs=shown_costs(statistic.costs),
+            source=source,
+            looks=verdict.looks,
+            doubts=verdict.doubts,
+        )
         return measured, limit_problems(values, self.limits, margin=margin)
 
     def reference(self, precision: str) -> tuple[Artefact, float]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.deployment import Manifest
+from hwnas.deployment import Manifest, Measured
+from hwnas.deployment.doubts import doubt_texts
 from hwnas.errors import HwnasError, InfeasibleError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
@@ -69,7 +70,8 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
                 continue
             write_deployment_report(work, built, costs=costs, study=study, trial=answer.number)
             manifest = Manifest.read(built)
-            for warning in manifest.accuracy.by_class.warnings() if manifest.accuracy.by_class is not None else ():
+            by_class = manifest.accuracy.by_class
+            for warning in [*(by_class.warnings() if by_class is not None else ()), *manifest.latency_warnings()]:
                 console.warn(warning)
             return deployment_summary(built, manifest)
     raise _none_of(rejected, limits=limits)
@@ -98,9 +100,9 @@ def _attempt(
     candidate = Candidate.extract(bench.work, evaluator, answer)
     with scratch("candidate") as folder:
         # before anything is spent on its weights: latency and size do not depend on them
-        _, misses = bench.measure(candidate, candidate.write(bench.work, Path(folder)))
+        measured, misses = bench.measure(candidate, candidate.write(bench.work, Path(folder)))
     if misses:
-        return Rejection(answer=answer, reason="; ".join(misses))
+        return Rejection(answer=answer, reason=_reason(misses, measured, answer))
     candidate = _finetune(bench.work, evaluator, candidate, console=console)
     deployments = bench.work.folder / "deployments"
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
@@ -108,7 +110,7 @@ def _attempt(
         artefact = candidate.write(bench.work, folder)
         measured, misses = bench.measure(candidate, artefact)
         if misses:
-            return Rejection(answer=answer, reason="; ".join(misses))
+            return Rejection(answer=answer, reason=_reason(misses, measured, answer))
         try:
             tested = test_candidate(bench.work, bench.worker, candidate, artefact, evaluator=evaluator)
         except WrongOutputsError as e:
@@ -118,6 +120,12 @@ def _attempt(
         describe(bench, proven, rejected=rejected).write(folder)
         take_place(folder, final)
     return final
+
+
+def _reason(misses: Sequence[str], measured: Measured, answer: Answer) -> str:
+    """Which limits are missed, and what speaks against the measurement that says so."""
+    doubts = doubt_texts(measured.latency_ms, predicted_ms=answer.values.get("latency_ms"))
+    return "; ".join([*misses, *doubts])
 
 
 def _finetune(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
-from hwnas.pipeline.verifying import VERDICT
+from hwnas.pipeline.verdict import VERDICT
 from hwnas.precisions import is_conversion, is_quantized
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic

@@ -8,19 +8,19 @@ from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
-from hwnas.deployment import Manifest, Samples, check_files, checked_artefact
+from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_artefact
+from hwnas.deployment.doubts import doubt_texts
 from hwnas.errors import VerificationError
 from hwnas.limits import Limit, as_limits
-from hwnas.measure import TimingSettings, Worker
+from hwnas.measure import Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.pipeline.parity import compare
+from hwnas.pipeline.verdict import reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import limit_text, metric_name, quantity
-from hwnas.types import Artefact, MeasurementFailure, Runtime, Statistic
+from hwnas.types import Artefact, Runtime, Statistic
 
-# A verdict on one network: long enough that its own error is below one per cent on a shared machine
-VERDICT = TimingSettings(rounds=151, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
 MEASURED = "measured"
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 
@@ -66,9 +66,16 @@ def verify(
         context = dict(worker.context())
         found = worker.predict(artefact, samples.inputs)
         same = _same_context(manifest.device.context, context)
-        statistic = measure_latency(
-            worker, artefact, reference=reference, reference_ms=manifest.reference_ms if same else None
+        predicted_ms = manifest.predicted.get("latency_ms") if same else None
+        verdict = reach_verdict(
+            worker,
+            artefact,
+            reference=reference,
+            reference_ms=manifest.reference_ms if same else None,
+            predicted_ms=predicted_ms,
         )
+    statistic = verdict.statistic
+    latency = Latency.of(statistic)
     compared = compare(found, expected, step=manifest.parity.step)
     problems = compared.problems(exact=precision == EXACT)
     values = measured_values(statistic, artefact)
@@ -80,6 +87,8 @@ def verify(
         console.warn(f"the file is {precision}; here it should be {should_be}: {note}")
     if not same:
         console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
+    for doubt in doubt_texts(latency, predicted_ms=predicted_ms):
+        console.warn(doubt)
     if problems:
         raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
     return {
@@ -105,13 +114,9 @@ def verify(
             ),
             ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
         ],
-        "latency_ms": {
-            "fastest": statistic.fastest,
-            "median": statistic.median,
-            "p90": statistic.p90,
-            "drift": statistic.drift,
-            "n": statistic.n,
-        },
+        "latency_ms": latency.model_dump(mode="json"),
+        "looks": verdict.looks,
+        "doubts": list(verdict.doubts),
         "costs": dict(statistic.costs),
         "source": source_of(context),
         "max_abs_diff": compared.difference,
@@ -126,31 +131,6 @@ def _precision(manifest: Manifest, runtime: Runtime) -> str:
     if is_quantized(manifest.precision):
         return manifest.precision
     return computed_in(runtime, manifest.described_device(), manifest.device.context)[EXACT]
-
-
-def measure_latency(
-    worker: Worker, artefact: Artefact, *, reference: Artefact, reference_ms: float | None
-) -> Statistic:
-    """Time one artefact among rounds of the reference.
-
-    Args:
-        worker: of the device.
-        artefact: what ships.
-        reference: the table's reference model.
-        reference_ms: its time in the table; None: no drift correction.
-
-    Raises:
-        VerificationError: the runtime cannot run it.
-    """
-    result = worker.measure(
-        {"deployment": artefact},
-        reference=reference if reference_ms is not None else None,
-        reference_ms=reference_ms,
-        settings=VERDICT,
-    )["deployment"]
-    if isinstance(result, MeasurementFailure):
-        raise VerificationError(f"the runtime cannot run {artefact.path}: {result.reason}")
-    return result
 
 
 def measured_values(statistic: Statistic, artefact: Artefact) -> dict[str, float]:

@@ -71,6 +71,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "size": quantity("size_bytes", m.artefact.size_bytes),
         "test": percent(m.accuracy.test_runtime),
         "measurement": _measurement(inputs),
+        "latency_warnings": m.latency_warnings(),
         "accuracies": tables.accuracies(m),
         "loss_points": _points(m.accuracy.test_fp32 - m.accuracy.test_runtime),
         "parity": tables.parity(m),
@@ -112,6 +113,7 @@ def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
         ("Rounds", str(latency.n)),
         ("Spread of the rounds", percent(latency.cv)),
         ("The machine was", tables.drift_text(latency.drift)),
+        *tables.phase_facts(inputs.manifest.measured),
         ("Median on the clock", quantity(COST, latency.raw_median)),
         ("Reference network", quantity(COST, inputs.manifest.reference_ms)),
     ]

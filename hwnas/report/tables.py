@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas.cost.quality import PredictionQuality
-from hwnas.deployment import Manifest, Parity, TensorInfo
+from hwnas.deployment import Manifest, Measured, Parity, TensorInfo
 from hwnas.limits import as_limits
 from hwnas.precisions import EXACT, is_quantized
 from hwnas.quantities import UPPER, digits, limit_text, metric_name, percent, quantity, wilson_interval
@@ -123,6 +123,16 @@ def drift_text(drift: float) -> str:
     if abs(change) < 0.0005:
         return "as fast as when its table was measured"
     return f"{percent(abs(change))} {'slower' if change > 0 else 'faster'} than when its table was measured; corrected"
+
+
+def phase_facts(measured: Measured) -> tuple[tuple[str, str], ...]:
+    """How undisturbed the undisturbed time is; nothing in a manifest that does not tell."""
+    share, drift = measured.latency_ms.phase_share, measured.latency_ms.phase_drift
+    if share is None or drift is None:
+        return ()
+    seen = f"in {percent(share, decimals=0)} of the rounds" if share else "never steady; the median of all rounds"
+    looks = "" if measured.looks == 1 else f"; of {measured.looks} looks"
+    return (("Undisturbed was seen", f"{seen}{looks}"), ("The machine then was", drift_text(drift)))
 
 
 def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:

@@ -15,7 +15,7 @@ from hwnas.config import Config
 from hwnas.deployment import BlockGain, Manifest, PrecisionGain
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
-from hwnas.pipeline import _candidate, deploying, verifying
+from hwnas.pipeline import deploying, verdict
 from hwnas.pipeline._deployment_summary import gain_rows
 from hwnas.query import query
 from hwnas.search import Study, load_study
@@ -36,17 +36,21 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
-    """Lets the measurements with these numbers, from 0, come out at twice what was predicted."""
+    """Lets the measurements with these numbers, from 0, come out at twice what was predicted.
+
+    Each is doubted, so the one after it is of the same network.
+    """
 
     def install(which: Sequence[int]) -> None:
-        measure: Measure = verifying.measure_latency
+        measure: Measure = verdict.measure_latency
+        monkeypatch.setattr(verdict, "_PAUSE_S", 0.0)
         calls = iter(range(1000))
 
         def measure_or_exaggerate(*arguments: object, **options: object) -> Statistic:
             statistic = measure(*arguments, **options)
             return dataclasses.replace(statistic, fastest=2 * statistic.fastest) if next(calls) in which else statistic
 
-        monkeypatch.setattr(_candidate, "measure_latency", measure_or_exaggerate)
+        monkeypatch.setattr(verdict, "measure_latency", measure_or_exaggerate)
 
     return install
 
@@ -91,7 +95,7 @@ def test_without_tolerance_the_most_accurate_network_is_deployed(config: Config)
 def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is_tried(
     config: Config, finished: FinishedRun, slow: Callable[[Sequence[int]], None]
 ) -> None:
-    slow([0])
+    slow([0, 1])
     console = ReadConsole()
     result = pipeline.export(config, console=console)
     first, second, _ = best_trials(config, finished)
@@ -99,6 +103,8 @@ def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is
     assert manifest.provenance["trial"] == second
     assert [r["trial"] for r in manifest.rejected] == [first]
     assert manifest.rejected[0]["reason"].startswith("latency_ms is ")
+    assert "above its prediction" in manifest.rejected[0]["reason"]
+    assert (manifest.measured.looks, manifest.measured.doubts, manifest.latency_warnings()) == (1, (), ())
     assert "rejected when measured: latency_ms is " in console.said
     assert ("candidates rejected before", 1) in result["rows"]
 
@@ -106,9 +112,29 @@ def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is
 def test_the_file_that_would_ship_is_measured_too(
     config: Config, finished: FinishedRun, slow: Callable[[Sequence[int]], None]
 ) -> None:
-    slow([1])  # the first candidate passes the first look, and misses its limit in the end
+    slow([1, 2])  # the first candidate is fine before it is fine-tuned, and misses its limit in the end
     result = pipeline.export(config, console=ReadConsole())
     assert [r["trial"] for r in result["manifest"]["rejected"]] == best_trials(config, finished)[:1]
+
+
+def test_one_time_that_is_far_from_its_prediction_rejects_nobody(
+    config: Config, finished: FinishedRun, slow: Callable[[Sequence[int]], None]
+) -> None:
+    slow([0])
+    result = pipeline.export(config, console=ReadConsole())
+    assert result["manifest"]["rejected"] == []
+    assert result["manifest"]["provenance"]["trial"] == best_trials(config, finished)[0]
+
+
+def test_a_deployment_whose_time_stays_far_from_its_prediction_says_so(
+    config: Config, slow: Callable[[Sequence[int]], None]
+) -> None:
+    slow(range(1000))
+    console = ReadConsole()
+    result = pipeline.export(config.with_limits({"latency_ms": 1e3}), console=console)
+    manifest = Manifest.read(Path(result["deployment"]))
+    assert (manifest.measured.looks, manifest.measured.doubts) == (2, ("far_from_prediction",))
+    assert manifest.latency_warnings()[0].replace("\u00a0", " ") in console.said
 
 
 def test_no_more_candidates_are_tried_than_allowed(config: Config, slow: Callable[[Sequence[int]], None]) -> None:

@@ -56,7 +56,8 @@ def test_a_promise_that_is_not_kept_exits_with_4(deployment: Path) -> None:
 def test_the_result_says_what_was_promised_and_found(deployment: Path) -> None:
     result = pipeline.verify(deployment, console=ReadConsole())
     assert set(result) == {
-        "title", "rows", "latency_ms", "costs", "source", "max_abs_diff", "top1_agreement", "same_context", "limits",
+        "title", "rows", "latency_ms", "looks", "doubts", "costs", "source", "max_abs_diff", "top1_agreement",
+        "same_context", "limits",
     }  # fmt: skip
     assert result["top1_agreement"] == 1.0
     json.dumps(result, allow_nan=False)
@@ -75,9 +76,24 @@ def test_a_machine_that_is_slow_for_now_is_corrected_for(deployment: Path) -> No
     """The reference model in the same rounds is as slow: it is drift."""
     usual = pipeline.verify(deployment, console=ReadConsole())["latency_ms"]
     rewrite_manifest(deployment, lambda m: m["device"]["options"].update(speed=0.5))
-    slow = pipeline.verify(deployment, console=ReadConsole())["latency_ms"]
+    console = ReadConsole()
+    result = pipeline.verify(deployment, console=console)
+    slow = result["latency_ms"]
     assert slow["drift"] == pytest.approx(2.0 * usual["drift"], rel=0.1)
+    assert slow["phase_drift"] == pytest.approx(2.0, rel=0.1)
     assert slow["fastest"] == pytest.approx(usual["fastest"], rel=0.1)
+    assert (result["looks"], result["doubts"]) == (2, ["large_drift"])
+    assert "the corrected latency may be wrong" in console.said
+
+
+def test_a_machine_with_slow_phases_verifies_by_its_fast_ones(deployment: Path) -> None:
+    usual = pipeline.verify(deployment, console=ReadConsole())["latency_ms"]
+    phases = {"drift": 0.0, "slow_share": 0.7, "slow_period_s": 0.4}
+    rewrite_manifest(deployment, lambda m: m["device"]["options"].update(phases))
+    result = pipeline.verify(deployment, console=ReadConsole())
+    assert result["latency_ms"]["fastest"] == pytest.approx(usual["fastest"], rel=0.03)
+    assert result["latency_ms"]["phase_drift"] == pytest.approx(1.0, abs=0.05)
+    assert result["latency_ms"]["drift"] > 1.3
 
 
 def test_a_slower_device_misses_the_limit(deployment: Path) -> None:

@@ -262,6 +262,20 @@ def test_an_estimate_is_never_called_measured() -> None:
     assert "0.900 ms measured" not in text
 
 
+def test_a_doubtful_latency_is_told_beside_it() -> None:
+    latency = {"fastest": 0.6, "median": 0.9, "p90": 0.9, "n": 301, "cv": 0.0, "drift": 1.68}
+    latency |= {"phase_drift": 1.01, "phase_share": 0.12}
+    measured = {"latency_ms": latency, "looks": 2, "doubts": ["far_from_prediction", "large_drift"]}
+    text = rendered(manifest=made_up.manifest(measured=measured)).text
+    assert "The measured latency is 27 % above its prediction" in text
+    assert "but 12 % of the rounds saw it as fast as then" in text
+    assert "Undisturbed was seen in 12 % of the rounds; of 2 looks" in text
+
+
+def test_the_page_of_an_older_manifest_says_nothing_of_phases(html: str) -> None:
+    assert "Undisturbed was seen" not in html
+
+
 def test_the_blocks_that_stop_a_precision_are_named() -> None:
     key = "mbconv|in=8x8x8|out=8x4x4|kernel_size=7,stride=2|int8"
     slow = {"block": key, "count": 2, "latency_ms": 0.2, "float_latency_ms": 0.1}
