@@ -252,6 +252,12 @@ def _embedding(call: Call) -> tuple[Shape, ...]:
     return ((*call.x, call.weights["weight"][-1]),)
 
 
+def _take(call: Call) -> tuple[Shape, ...]:
+    x, rows = call.inputs
+    axis = call["axis"]
+    return ((*x[:axis], *rows, *x[axis + 1 :]),)
+
+
 def _expand(call: Call) -> tuple[Shape, ...]:
     return (tuple(call["shape"]),)
 
@@ -361,6 +367,7 @@ _OPERATORS = (
     _moves("unbind", _unbind, ["axis"]),
     _moves("select", _select, ["axis", "index"]),
     Operator(kind="slice", infer=_slice, required=("axis", "start", "stop"), defaults={"step": 1}),
+    Operator(kind="take", infer=_take, defaults={"axis": 0}),  # positions of an axis, by numbers that are no sample's
     _moves("reshape", _reshape, ["shape"], shape_only=True),
     _moves("permute", _permute, ["order"]),
     _moves("expand", _expand, ["shape"]),

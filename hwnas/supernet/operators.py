@@ -238,6 +238,14 @@ def _resize(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     return F.interpolate(x[0], tuple(call["size"]), mode=call["mode"], align_corners=corners)
 
 
+def _take(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
+    """By numbers that are the same for every sample."""
+    values, rows = x
+    axis = call["axis"] + 1
+    taken = values.index_select(axis, rows.flatten())
+    return taken.reshape(*values.shape[:axis], *rows.shape[1:], *values.shape[axis + 1 :])
+
+
 def _nothing(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     """Where the precision changes: torch's own numbers stay as they are until the network is quantized."""
     return x[0]
@@ -274,6 +282,7 @@ FUNCTIONS: Mapping[str, Callable[..., Results]] = {
     "unbind": lambda call, x, w: torch.unbind(x[0], call["axis"] + 1),
     "select": lambda call, x, w: torch.select(x[0], call["axis"] + 1, call["index"]),
     "slice": _slice,
+    "take": _take,
     "reshape": _reshape,
     "permute": _permute,
     "expand": _expand,

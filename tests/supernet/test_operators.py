@@ -36,6 +36,13 @@ def _on_image(kind: str, **attributes) -> OpGraph:
     return _one(kind, IMAGE, **attributes)
 
 
+def _taken() -> OpGraph:
+    """Positions of the second axis, by numbers that the network holds."""
+    g = GraphBuilder()
+    rows = g.op("weight", name="r", weights={"weight": Weight(name="rows", shape=(2, 3), dtype="int64", trained=False)})
+    return g.build(g.op("take", g.input(IMAGE), rows, name="op", axis=1))
+
+
 NORM = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (4,))
 CASES: dict[str, tuple[OpGraph, Compute]] = {
     "conv2d": (
@@ -130,6 +137,7 @@ CASES: dict[str, tuple[OpGraph, Compute]] = {
     "unbind": (_one("unbind", (3, 4), axis=0), lambda m, x: x.unbind(1)),
     "select": (_on_image("select", axis=2, index=-1), lambda m, x: x[..., -1]),
     "slice": (_on_image("slice", axis=1, start=1, stop=6, step=2), lambda m, x: x[:, :, 1:6:2]),
+    "take": (_taken(), lambda m, x: x[:, :, m.rows]),
     "reshape": (_on_image("reshape", shape=(2, 2, 36)), lambda m, x: x.reshape(-1, 2, 2, 36)),
     "permute": (_on_image("permute", order=(1, 2, 0)), lambda m, x: x.permute(0, 2, 3, 1)),
     "expand": (_one("expand", (4, 1), shape=(2, 4, 3)), lambda m, x: x[:, None].expand(-1, 2, 4, 3)),

@@ -189,9 +189,11 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
         self.table = nn.Parameter(torch.linspace(-1, 1, 24).view(6, 4))
+        self.register_buffer("rows", torch.tensor([3, 0, 5, 1, 1]))
 
     def forward(self, x: Tensor) -> Any:
-        return self.function(x, self.table) if self.function.__code__.co_argcount == 2 else self.function(x)
+        """The function takes x, or x and the table, or x, the table and its rows."""
+        return self.function(*(x, self.table, self.rows)[: self.function.__code__.co_argcount])
 
 
 CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
@@ -257,6 +259,15 @@ CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
         lambda x: F.batch_norm(x.transpose(1, 3).flatten(0, 2), None, None, training=True).view(-1, 4, 4, 6),
         ["permute", "reshape", "permute", "batch_norm", "permute", "reshape"],
     ),
+    "rows of a table": (
+        lambda x, t, r: x * t[r.view(5, 1)][:4, 0],
+        ["weight", "reshape", "embedding", "slice", "select", "mul"],
+    ),
+    "columns by number": (
+        lambda x, t, r: x * t.t()[:, r][:, :4],
+        ["weight", "permute", "weight", "take", "slice", "mul"],
+    ),
+    "positions by number": (lambda x, t, r: x.transpose(0, 1)[r].transpose(0, 1), ["weight", "take"]),
     "channels dropped": (lambda x: F.dropout2d(x, 0.0), []),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwnas.graph import Ref, Weight
-from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, Shape, Traced
+from hwnas.supernet.tracing.layouts import Layout, NoRule, Placed, SamplesMixed, Shape, Traced
 from hwnas.supernet.tracing.rules import Call, Result, rule
 
 # ---------------------------------------------------------------- convolutions and linear layers
@@ -108,14 +108,21 @@ def embedding(c: Call) -> Result:
 
 @rule("index")
 def index(c: Call) -> Result:
-    """Rows of a table that is a weight, as relative positions are read."""
-    (table, indices) = c["self"], c["indices"]
-    if not isinstance(table, Weight) or len(table.shape) != 2 or len(indices) != 1:
+    """Positions of one axis, by numbers that are no sample's: relative positions, as attention reads them."""
+    given = [i for i, n in enumerate(c["indices"]) if n is not None]
+    if len(given) != 1:
         raise NoRule
-    rows = c.as_tensor(indices[0])
-    if rows.ref.dtype != "int64":  # a mask: as many rows as it has ones
+    rows = c.as_tensor(c["indices"][given[0]])
+    if rows.layout is not None or rows.ref.dtype != "int64":  # a mask: as many positions as it has ones
         raise NoRule
-    return Placed(c.emit("embedding", rows.ref, weights={"weight": table}), rows.layout)
+    table = c["self"]
+    if given == [0] and isinstance(table, Weight) and len(table.shape) == 2:
+        return Placed(c.emit("embedding", rows.ref, weights={"weight": table}), None)
+    x = c.x
+    layout = x.layout
+    if layout is not None and layout.axis > given[0]:
+        layout = Layout(layout.axis + len(rows.shape) - 1, layout.before, layout.after)
+    return Placed(c.emit("take", x.ref, rows.ref, axis=x.axis(given[0])), layout)
 
 
 # ---------------------------------------------------------------- normalisations
