@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from hwnas.precisions import DEQUANTIZE, QUANTIZE, gives_integers, is_quantized, simulated_as, takes_integers
-from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import fold_batchnorm, quantize
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import Block
 
 
@@ -83,10 +83,10 @@ def reference_blocks(precision: str) -> list[Block]:
     return blocks
 
 
-def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwork:
+def random_network(blocks: list[Block], rng: np.random.Generator) -> SubNetwork:
     """A network with weights of the size training leaves them at, from `rng` alone."""
     with torch.random.fork_rng(devices=[]):  # building draws weights we do not use from the global generator
-        network = PlainNetwork(blocks).eval()
+        network = SubNetwork(blocks).eval()
     state = network.state_dict()
     for name, value in state.items():
         if not value.is_floating_point():
@@ -101,9 +101,7 @@ def random_network(blocks: list[Block], rng: np.random.Generator) -> PlainNetwor
     return network
 
 
-def deployable(
-    network: PlainNetwork, *, precision: str, rng: np.random.Generator, symmetric: bool = False
-) -> nn.Module:
+def deployable(network: SubNetwork, *, precision: str, rng: np.random.Generator, symmetric: bool = False) -> nn.Module:
     """The network as it would ship: BatchNorm folded, quantized blocks quantized by one random image."""
     if not is_quantized(precision):
         return fold_batchnorm(network)

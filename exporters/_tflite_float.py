@@ -1,111 +1,339 @@
-"""Float modules as TFLite operators: BatchNorm is folded already, relu and relu6 ride on the operator before.
+"""Operators in float32 as TFLite writes them: one rule an operator; relu and relu6 ride on the operator before.
 
-This module knows the plain modules (`hwnas.supernet.plain`), not files, quantization, devices or search.
+This module knows operators, not kinds of block, files, quantization, devices or search.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor, nn
+import math
+from collections.abc import Callable, Mapping, Sequence
 
-from hwnas.errors import ExportError
-from hwnas.supernet.plain import ConvNormAct, Head, InvertedResidual, SqueezeExcite, Stem
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from hwnas.graph import Op
+from hwnas.graph.patterns import follower
 from hwnas.types import Array
 
+from . import _tflite_moves
 from . import _tflite_operators as ops
+from ._tflite_context import Writing, as_stored, integers, stored_axis, stored_shape
 from ._tflite_graph import Graph, Value
 
-_FUSED: dict[type[nn.Module], str] = {nn.Identity: "", nn.ReLU: "relu", nn.ReLU6: "relu6"}
+Rule = Callable[..., tuple[Value, ...]]
+FUSED = ("relu", "relu6")  # activations that are an option of the operator before
 
 
-def stem(graph: Graph, module: Stem, x: Value, *, name: str) -> Value:
-    """Block kind `conv`."""
-    return conv_norm_act(graph, module.conv, x, name=f"{name}.conv")
-
-
-def inverted_residual(graph: Graph, module: InvertedResidual, x: Value, *, name: str) -> Value:
-    """Block kind `mbconv`."""
-    y = x if module.expand is None else conv_norm_act(graph, module.expand, x, name=f"{name}.expand")
-    y = conv_norm_act(graph, module.depthwise, y, name=f"{name}.depthwise")
-    if module.se is not None:
-        y = squeeze_excite(graph, module.se, y, name=f"{name}.se")
-    y = conv_norm_act(graph, module.project, y, name=f"{name}.project")
-    return ops.add(graph, x, y, name=f"{name}.sum") if module.residual else y
-
-
-def squeeze_excite(graph: Graph, module: SqueezeExcite, x: Value, *, name: str) -> Value:
-    """Channel attention."""
-    s = ops.mean(graph, x, name=f"{name}.pool", keep_dims=True)
-    s = ops.convolution(graph, s, _weights(module.reduce, f"{name}.reduce"), name=f"{name}.reduce", act="relu")
-    s = ops.convolution(graph, s, _weights(module.expand, f"{name}.expand"), name=f"{name}.expand")
-    return ops.multiply(graph, x, ops.logistic(graph, s, name=f"{name}.gate"), name=f"{name}.scaled")
-
-
-def head(graph: Graph, module: Head, x: Value, *, name: str) -> Value:
-    """Block kind `head`: (1, H, W, C) -> (1, classes)."""
-    y = conv_norm_act(graph, module.conv, x, name=f"{name}.conv")
-    y = ops.mean(graph, y, name=f"{name}.pool", keep_dims=False)
-    if module.mix is not None:
-        act = fused(module.act)
-        y = ops.linear(graph, y, *_matrix(module.mix), name=f"{name}.mix", act=act or "")
-        if act is None:
-            y = activation(graph, module.act, y, name=f"{name}.act")
-    return ops.linear(graph, y, *_matrix(module.classifier), name=f"{name}.classifier")
-
-
-def conv_norm_act(graph: Graph, module: ConvNormAct, x: Value, *, name: str) -> Value:
-    """Convolution with folded BatchNorm, and an activation."""
-    act = fused(module.act)
-    y = ops.convolution(graph, x, _weights(module.conv, name), name=name, act=act or "")
-    return activation(graph, module.act, y, name=f"{name}.act") if act is None else y
-
-
-def fused(module: nn.Module) -> str | None:
-    """The activation as an operator's option; None if it is an operator of its own."""
-    return _FUSED.get(type(module))
-
-
-def activation(graph: Graph, module: nn.Module, x: Value, *, name: str) -> Value:
-    """An activation that is an operator of its own."""
-    match module:
-        case nn.Hardswish():
-            return ops.hard_swish(graph, x, name=name)
-        case nn.SiLU():
-            return ops.multiply(graph, x, ops.logistic(graph, x, name=f"{name}.gate"), name=name)
-    raise ExportError(
-        f"activation {name!r} ({type(module).__name__}) cannot be written as TFLite; known: hswish, relu, relu6, silu"
-    )
-
-
-def stride_and_groups(conv: nn.Module, kernel: Array, name: str) -> tuple[int, bool]:
-    """Stride, and whether it is depthwise, of a convolution (float or quantized) that TFLite can express.
+def write(w: Writing, inputs: Sequence[Value]) -> tuple[Value, ...]:
+    """Write all operators of a module.
 
     Raises:
-        ExportError: another grouping, unequal strides, or padding that is not kernel // 2.
+        ExportError: one has no rule, or its rule cannot express it; names it.
     """
-    stride, padding, groups = (getattr(conv, key) for key in ("stride", "padding", "groups"))
-    channels, per_group, *size = kernel.shape
-    depthwise = groups > 1 and groups == channels and per_group == 1
-    if (groups > 1 and not depthwise) or len(set(stride)) > 1 or list(padding) != [k // 2 for k in size]:
-        raise ExportError(
-            f"convolution {name!r} has stride {stride}, padding {padding} and {groups} groups; written as TFLite are "
-            "equal strides, padding kernel // 2, and 1 group or one for each channel"
-        )
-    return stride[0], depthwise
+    graph = w.module.op_graph
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    done: set[str] = set()
+    for op in graph.ops:
+        if op.name in done:
+            continue
+        act = follower(graph, op, FUSED) if op.kind in FUSES else None
+        done.update([act.name] if act else [])
+        results = compute(w, op, [values[name] for name in op.inputs], act=act.kind if act else "")
+        values.update(zip((act or op).outputs, results, strict=True))
+    return tuple(values[name] for name in graph.outputs)
 
 
-def array(tensor: Tensor) -> Array:
-    """A parameter's numbers."""
-    values: Array = tensor.detach().cpu().numpy()
-    return values
+def compute(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
+    """Write one operator of floats.
+
+    Raises:
+        ExportError: it has no rule, or its rule cannot express it.
+    """
+    if op.kind in _tflite_moves.RULES:
+        return _tflite_moves.RULES[op.kind](w, op, x)
+    if op.kind not in RULES:
+        known = ", ".join(sorted({*RULES, *_tflite_moves.RULES}))
+        raise w.refuse(op, f"there is no rule for it; operators that have one: {known}")
+    return RULES[op.kind](w, op, x, act=act) if op.kind in FUSES else RULES[op.kind](w, op, x)
 
 
-def _weights(conv: nn.Conv2d, name: str) -> ops.Weights:
-    kernel = array(conv.weight)
-    stride, depthwise = stride_and_groups(conv, kernel, name)
-    bias = np.zeros(len(kernel), np.float32) if conv.bias is None else array(conv.bias)
-    return ops.Weights(kernel=kernel, bias=bias, depthwise=depthwise, stride=stride)
+# ---------------------------------------------------------------- operators with weights
 
 
-def _matrix(linear: nn.Linear) -> tuple[Array, Array]:
-    return array(linear.weight), array(linear.bias)
+def convolution_window(w: Writing, op: Op) -> ops.Window:
+    """How a convolution's kernel moves."""
+    call = w.call(op)
+    return ops.Window(stride=call["stride"], padding=call["padding"], dilation=call["dilation"])
+
+
+def _conv2d(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
+    kernel, bias = w.array(op, "weight"), w.array(op, "bias")
+    assert kernel is not None
+    weights = ops.Weights(
+        kernel=kernel,
+        bias=np.zeros(len(kernel), np.float32) if bias is None else bias,
+        groups=w.call(op)["groups"],
+        window=convolution_window(w, op),
+    )
+    return (ops.convolution(w.graph, x[0], weights, name=w.name(op), act=act),)
+
+
+def _linear(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
+    weight, bias = w.array(op, "weight"), w.array(op, "bias")
+    assert weight is not None
+    bias = np.zeros(len(weight), np.float32) if bias is None else bias
+    return (ops.linear(w.graph, _stored(w, op, x[0]), weight, bias, name=w.name(op), act=act),)
+
+
+def _batch_norm(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """One that follows no layer: a product and a sum."""
+    mean, variance = w.array(op, "running_mean"), w.array(op, "running_var")
+    if mean is None or variance is None:
+        raise w.refuse(op, "it has no running statistics")
+    gain, shift = w.array(op, "weight"), w.array(op, "bias")
+    factor = (1.0 if gain is None else gain) / np.sqrt(variance + np.float32(w.call(op)["eps"]))
+    offset = (0.0 if shift is None else shift) - mean * factor
+    y = _by_constant(w.graph, "MUL", x[0], factor, name=f"{w.name(op)}.scaled")
+    return (_by_constant(w.graph, "ADD", y, offset, name=w.name(op)),)
+
+
+def _prelu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    slope = w.array(op, "weight")
+    assert slope is not None
+    if len(slope) > 1 and len(w.call(op).x) != 3:
+        raise w.refuse(op, "a slope for each channel of something that is no image")
+    alpha = w.graph.constant(f"{w.name(op)}.slope", slope.reshape(*(1,) * (len(x[0].shape) - 2), -1))
+    return (w.graph.operator("PRELU", [x[0], alpha], name=w.name(op), shape=x[0].shape),)
+
+
+# ---------------------------------------------------------------- number by number
+
+
+def _binary(kind: str) -> Rule:
+    def rule(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
+        return (ops.elementwise(w.graph, kind, *aligned(w, op, x), name=w.name(op), act=act),)
+
+    return rule
+
+
+def aligned(w: Writing, op: Op, x: Sequence[Value]) -> list[Value]:
+    """Inputs of one rank, so that stored axes that belong together meet."""
+    shapes = w.call(op).inputs
+    rank = max(map(len, shapes))
+    found = []
+    for i, (value, shape) in enumerate(zip(x, shapes, strict=True)):
+        padded = (1,) * (rank - len(shape)) + shape
+        found.append(as_stored(w.graph, value, padded, name=f"{w.name(op)}.input{i}"))
+    return found
+
+
+def _by_constant(graph: Graph, kind: str, x: Value, number: Array | float, *, name: str, act: str = "") -> Value:
+    constant = graph.constant(f"{name}.by", np.asarray(number, np.float32).reshape(-1))
+    return ops.elementwise(graph, kind, x, constant, name=name, act=act)
+
+
+def _unary(kind: str, options: Callable[[], object | None] = lambda: None) -> Rule:
+    def rule(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+        return (ops.unary(w.graph, kind, x[0], name=w.name(op), options=options()),)
+
+    return rule
+
+
+def _silu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    gate = ops.logistic(w.graph, x[0], name=f"{w.name(op)}.gate")
+    return (ops.elementwise(w.graph, "MUL", x[0], gate, name=w.name(op)),)
+
+
+def _hardsigmoid(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    y = _by_constant(w.graph, "ADD", x[0], 3.0, name=f"{w.name(op)}.shifted", act="relu6")
+    return (_by_constant(w.graph, "MUL", y, 1 / 6, name=w.name(op)),)
+
+
+def _gelu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    options = schema.GeluOptionsT()
+    options.approximate = w.call(op)["approximate"] == "tanh"
+    return (ops.unary(w.graph, "GELU", x[0], name=w.name(op), options=options),)
+
+
+def _leaky_relu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    options = schema.LeakyReluOptionsT()
+    options.alpha = w.call(op)["negative_slope"]
+    return (ops.unary(w.graph, "LEAKY_RELU", x[0], name=w.name(op), options=options),)
+
+
+def _clamp(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    call, y = w.call(op), x[0]
+    for kind, bound in (("MAXIMUM", call["min"]), ("MINIMUM", call["max"])):
+        if math.isfinite(bound):
+            constant = w.graph.constant(f"{w.name(op)}.{kind.lower()}", np.array([bound], np.float32))
+            name = f"{w.name(op)}.{kind.lower()}_of"
+            options = schema.MaximumMinimumOptionsT()
+            y = w.graph.operator(kind, [y, constant], name=name, shape=y.shape, options=options)
+    return (y,)
+
+
+def _power(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    exponent = w.graph.constant(f"{w.name(op)}.exponent", np.array([w.call(op)["exponent"]], np.float32))
+    options = schema.PowOptionsT()
+    return (w.graph.operator("POW", [x[0], exponent], name=w.name(op), shape=x[0].shape, options=options),)
+
+
+def _affine(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    call = w.call(op)
+    y = _by_constant(w.graph, "MUL", x[0], call["scale"], name=f"{w.name(op)}.scaled")
+    return (_by_constant(w.graph, "ADD", y, call["shift"], name=w.name(op)),)
+
+
+def _softmax(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    require_last_axis(w, op)
+    return (ops.softmax(w.graph, _stored(w, op, x[0]), name=w.name(op)),)
+
+
+def require_last_axis(w: Writing, op: Op) -> None:
+    """Refuse a softmax along another axis than TFLite's.
+
+    Raises:
+        ExportError: it is along another one.
+    """
+    call = w.call(op)
+    rank = len(call.x)
+    if stored_axis(call["axis"] % rank, rank) != rank:
+        raise w.refuse(op, "written is a softmax along channels of images, or along the last axis of other tensors")
+
+
+# ---------------------------------------------------------------- reductions and others
+
+
+def _adaptive_avg_pool(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """The mean of an image, at once as a vector if that is what follows; else of windows of one size."""
+    call = w.call(op)
+    if call["output_size"] == (1, 1):
+        flat = follower(w.module.op_graph, op, ("reshape",))
+        as_vector = flat is not None and len(w.call(flat)["shape"]) == 1
+        return (ops.mean(w.graph, x[0], name=w.name(op), keep_dims=not as_vector),)
+    return (adaptive_pool(w, op, x[0], "AVERAGE_POOL_2D"),)
+
+
+def adaptive_pool(w: Writing, op: Op, x: Value, kind: str) -> Value:
+    """A pool whose windows are of one size.
+
+    Raises:
+        ExportError: they are not.
+    """
+    call = w.call(op)
+    if any(n % out for n, out in zip(call.x[1:], call["output_size"], strict=True)):
+        raise w.refuse(op, f"an image of {call.x[1:]} does not fall into {call['output_size']} equal windows")
+    height, width = (n // out for n, out in zip(call.x[1:], call["output_size"], strict=True))
+    return ops.pool(w.graph, kind, x, (height, width), ops.Window(stride=(height, width)), name=w.name(op))
+
+
+def _adaptive_max_pool(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    return (adaptive_pool(w, op, x[0], "MAX_POOL_2D"),)
+
+
+def avg_pool(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """TFLite's own padding does not count; what counts is put around the image first."""
+    call, y, padding = w.call(op), x[0], w.call(op)["padding"]
+    window = ops.Window(stride=call["stride"] or call["kernel_size"], padding=padding)
+    if any(padding) and call["count_include_pad"]:
+        y = ops.pad(w.graph, y, [(p, p) for p in padding], name=f"{w.name(op)}.pad")
+        window = ops.Window(stride=window.stride)
+    elif any(padding):
+        before = y
+        y, _, _ = ops.placed(w.graph, y, call["kernel_size"], window, name=w.name(op))
+        if y is not before:
+            raise w.refuse(op, "zeros around the image that do not count, where TFLite's own padding is another")
+    y = ops.pool(w.graph, "AVERAGE_POOL_2D", y, call["kernel_size"], window, name=w.name(op))
+    return (_tflite_moves.checked(w, op, y),)
+
+
+def _reduction(kind: str) -> Rule:
+    def rule(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+        call = w.call(op)
+        rank = len(call.x)
+        axes = sorted(stored_axis(a % rank, rank) for a in call["axes"])
+        kept = [a for a in range(rank) if a not in {b % rank for b in call["axes"]}]
+        if not call["keepdim"] and kept != sorted(kept, key=lambda a: stored_axis(a, rank)):
+            raise w.refuse(op, "what is left of an image that is stored channels-last would be in another order")
+        y = _stored(w, op, x[0])
+        options = schema.ReducerOptionsT()
+        options.keepDims = call["keepdim"]
+        shape = [1 if i in axes else n for i, n in enumerate(y.shape) if call["keepdim"] or i not in axes]
+        constant = w.graph.constant(f"{w.name(op)}.axes", integers(axes))
+        return (w.graph.operator(kind, [y, constant], name=w.name(op), shape=shape, options=options),)
+
+    return rule
+
+
+def _concat(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    return (concatenated(w, op, aligned(w, op, x)),)
+
+
+def concatenated(w: Writing, op: Op, x: Sequence[Value]) -> Value:
+    """Tensors that stand as stored, of one scale if they have one."""
+    rank = len(w.call(op).x)
+    return ops.concatenate(w.graph, x, axis=stored_axis(w.call(op)["axis"] % rank, rank), name=w.name(op))
+
+
+def _matmul(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """Of images' (C, H, W) too, which are heads of attention then: they go channels-first and back."""
+    call = w.call(op)
+    sides = [
+        _tflite_moves.channels_first(w, value, shape, name=f"{w.name(op)}.{side}")
+        for value, shape, side in zip(x, call.inputs, ("left", "right"), strict=True)
+    ]
+    (result,) = w.module.op_graph.output_values(op)
+    y = ops.matmul(w.graph, *sides, name=w.name(op))
+    if len(result.shape) == 3 and y.shape != stored_shape(result.shape):
+        y = ops.transpose(w.graph, y, (0, 2, 3, 1), name=f"{w.name(op)}.channels_last")
+    return (y,)
+
+
+def _dequantize(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """In a network that was not quantized, conversions are nothing."""
+    if x[0].quantization is None:
+        return (x[0],)
+    return (ops.dequantize(w.graph, _stored(w, op, x[0]), name=w.name(op)),)
+
+
+def _stored(w: Writing, op: Op, x: Value) -> Value:
+    return as_stored(w.graph, x, w.call(op).x, name=f"{w.name(op)}.input")
+
+
+FUSES = frozenset({"conv2d", "linear", "add", "sub", "mul", "div"})
+RULES: Mapping[str, Rule] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "prelu": _prelu,
+    "add": _binary("ADD"),
+    "sub": _binary("SUB"),
+    "mul": _binary("MUL"),
+    "div": _binary("DIV"),
+    "relu": _unary("RELU"),
+    "relu6": _unary("RELU6"),
+    "hardswish": _unary("HARD_SWISH", schema.HardSwishOptionsT),
+    "hardsigmoid": _hardsigmoid,
+    "silu": _silu,
+    "sigmoid": _unary("LOGISTIC"),
+    "tanh": _unary("TANH"),
+    "elu": _unary("ELU"),
+    "gelu": _gelu,
+    "leaky_relu": _leaky_relu,
+    "clamp": _clamp,
+    "softmax": _softmax,
+    "power": _power,
+    "sqrt": _unary("SQRT"),
+    "exp": _unary("EXP", schema.ExpOptionsT),
+    "affine": _affine,
+    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "adaptive_max_pool2d": _adaptive_max_pool,
+    "avg_pool2d": avg_pool,
+    "mean": _reduction("MEAN"),
+    "sum": _reduction("SUM"),
+    "max": _reduction("REDUCE_MAX"),
+    "concat": _concat,
+    "matmul": _matmul,
+    "quantize": _tflite_moves.RULES["identity"],
+    "dequantize": _dequantize,
+}

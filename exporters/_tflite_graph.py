@@ -27,12 +27,12 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """Which numbers integers stand for: `scale * (level - zero_point)`.
+class QuantizationParameters:
+    """Which numbers integers stand for: `scale * (integer - zero_point)`.
 
     Attributes:
         scales: float32, one, or one for each index of `axis`.
-        zero_point: the level of 0.
+        zero_point: the integer that stands for 0.
         axis: of a tensor with several scales.
     """
 
@@ -49,12 +49,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """A tensor of the graph; images are (1, H, W, C). `grid` is None for floats."""
+    """A tensor of the graph; images are (1, H, W, C). `quantization` is None for floats."""
 
     index: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    grid: Grid | None = None
+    quantization: QuantizationParameters | None = None
 
 
 class Graph:
@@ -68,19 +68,21 @@ class Graph:
         self._constants: dict[tuple[object, ...], Value] = {}
         self._inputs: dict[str, Value] = {}
 
-    def input(self, name: str, shape: Sequence[int], *, grid: Grid | None = None) -> Value:
-        """A tensor the caller fills: int8 if it has a grid, else float32."""
-        value = self._tensor(name, tuple(shape), _dtype(grid), grid, buffer=0)
+    def input(self, name: str, shape: Sequence[int], *, quantization: QuantizationParameters | None = None) -> Value:
+        """A tensor the caller fills: int8 if it has a quantization, else float32."""
+        value = self._tensor(name, tuple(shape), _dtype(quantization), quantization, buffer=0)
         self._inputs[name] = value
         return value
 
-    def constant(self, name: str, data: Array, *, grid: Grid | None = None) -> Value:
+    def constant(self, name: str, data: Array, *, quantization: QuantizationParameters | None = None) -> Value:
         """A tensor stored in the file; equal ones are stored once, under the first name."""
         data = np.ascontiguousarray(data)
-        key = (data.tobytes(), data.shape, data.dtype, grid)
+        key = (data.tobytes(), data.shape, data.dtype, quantization)
         if key not in self._constants:
             self._buffers.append(_AlignedBuffer(data.tobytes()))
-            self._constants[key] = self._tensor(name, data.shape, data.dtype, grid, buffer=len(self._buffers) - 1)
+            self._constants[key] = self._tensor(
+                name, data.shape, data.dtype, quantization, buffer=len(self._buffers) - 1
+            )
         return self._constants[key]
 
     def operator(
@@ -90,7 +92,7 @@ class Graph:
         *,
         name: str,
         shape: Sequence[int],
-        grid: Grid | None = None,
+        quantization: QuantizationParameters | None = None,
         version: int = 1,
         options: object | None = None,
     ) -> Value:
@@ -101,11 +103,11 @@ class Graph:
             inputs: in the operator's order.
             name: of the output.
             shape: of the output.
-            grid: of an int8 output; None for a float one.
+            quantization: of an int8 output; None for a float one.
             version: the lowest that has what is asked of it, so that old runtimes load the file.
             options: the schema's `...OptionsT` object.
         """
-        output = self._tensor(name, tuple(shape), _dtype(grid), grid, buffer=0)
+        output = self._tensor(name, tuple(shape), _dtype(quantization), quantization, buffer=0)
         code = int(getattr(schema.BuiltinOperator, kind))
         operator = schema.OperatorT()
         operator.opcodeIndex = self._codes.setdefault((code, version), len(self._codes))
@@ -138,20 +140,26 @@ class Graph:
         return bytes(builder.Output())
 
     def _tensor(
-        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], grid: Grid | None, *, buffer: int
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        quantization: QuantizationParameters | None,
+        *,
+        buffer: int,
     ) -> Value:
         tensor = schema.TensorT()
         tensor.name, tensor.type, tensor.buffer = name, _TYPES[dtype], buffer
         tensor.shape = np.array(shape, np.int32)
         tensor.hasRank = True
-        if grid is not None:
-            quantization = schema.QuantizationParametersT()
-            quantization.scale = np.array(grid.scales, np.float32)
-            quantization.zeroPoint = np.full(len(grid.scales), grid.zero_point, np.int64)
-            quantization.quantizedDimension = grid.axis
-            tensor.quantization = quantization
+        if quantization is not None:
+            noted = schema.QuantizationParametersT()
+            noted.scale = np.array(quantization.scales, np.float32)
+            noted.zeroPoint = np.full(len(quantization.scales), quantization.zero_point, np.int64)
+            noted.quantizedDimension = quantization.axis
+            tensor.quantization = noted
         self._tensors.append(tensor)
-        return Value(index=len(self._tensors) - 1, shape=shape, dtype=dtype, grid=grid)
+        return Value(index=len(self._tensors) - 1, shape=shape, dtype=dtype, quantization=quantization)
 
 
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
@@ -174,8 +182,8 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
         return int(schema.BufferEnd(builder))
 
 
-def _dtype(grid: Grid | None) -> np.dtype[Any]:
-    return np.dtype(np.float32) if grid is None else np.dtype(np.int8)
+def _dtype(quantization: QuantizationParameters | None) -> np.dtype[Any]:
+    return np.dtype(np.float32) if quantization is None else np.dtype(np.int8)
 
 
 def _named(name: str, value: Value) -> schema.TensorMapT:

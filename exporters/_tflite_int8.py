@@ -1,136 +1,246 @@
-"""Quantized modules as TFLite's int8 operators: the same integers as torch's, so the same results.
+"""Operators of quantized regions as TFLite's int8 ones: the same integers as torch's, so the same results.
 
-torch has uint8 activations; level 0 ... 255 there is -128 ... 127 here, on the same scale. Clipping to the output's
-grid is the ReLU. This module knows quantized modules (`hwnas.supernet.quantization`), not files, devices or search.
+torch has uint8 activations; the integers 0 ... 255 there are -128 ... 127 here, on the same scale. Clipping to the
+output's range is the ReLU. What has no int8 rule here is written in float between DEQUANTIZE and QUANTIZE. This module
+knows operators and quantized layers (`hwnas.supernet.quantization`), not kinds of block, files, devices or search.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from hwnas.errors import ExportError
-from hwnas.supernet.quantization.blocks import (
-    QuantizedConvAct,
-    QuantizedHead,
-    QuantizedInvertedResidual,
-    QuantizedSqueezeExcite,
-    QuantizedStem,
-)
 from hwnas.supernet.quantization.modules import (
     QuantizedHardswish,
-    QuantizedLinear,
     QuantizedSiLU,
     QuantizedWeights,
     Quantizer,
 )
+from hwnas.supernet.quantization.region import QuantizedOp, QuantizedRegion
 
+from . import _tflite_float, _tflite_moves
 from . import _tflite_operators as ops
-from ._tflite_float import array, stride_and_groups
-from ._tflite_graph import Graph, Grid, Value
+from ._tflite_context import Writing, array, as_stored
+from ._tflite_graph import Graph, QuantizationParameters, Value
 
-OFFSET = 128  # a uint8 level less this is the int8 level
+OFFSET = 128  # a uint8 less this is the int8
+Compute = Callable[[QuantizationParameters], Value]  # the result's parameters -> the result
 
 
-def grid(quantizer: Quantizer) -> Grid:
-    """A quantizer's grid in int8.
+def parameters(quantizer: Quantizer) -> QuantizationParameters:
+    """A quantizer's scale and zero point in int8.
 
     Raises:
         ExportError: the network was quantized symmetrically, which leaves parts of it float.
     """
     if quantizer.scheme.symmetric:
         raise ExportError("TFLite's int8 operators want zero points; quantize the network with symmetric=False")
-    return Grid(scales=(float(quantizer.scale),), zero_point=int(quantizer.zero_point) - OFFSET)
+    return QuantizationParameters(scales=(float(quantizer.scale),), zero_point=int(quantizer.zero_point) - OFFSET)
 
 
-def stem(graph: Graph, module: QuantizedStem, x: Value, *, name: str) -> Value:
-    """Block kind `conv`."""
-    return conv_act(graph, module.conv, x, name=f"{name}.conv")
+def write(w: Writing, inputs: Sequence[Value]) -> tuple[Value, ...]:
+    """Write all operators of a quantized region.
+
+    Raises:
+        ExportError: one has neither an int8 nor a float rule; names it.
+    """
+    region = w.module
+    assert isinstance(region, QuantizedRegion)
+    values = dict(zip(region.op_graph.inputs, inputs, strict=True))
+    for item in region.plan:
+        results = _item(_Item(w=w, region=region, item=item, x=[values[name] for name in item.op.inputs]))
+        values.update(zip(item.outputs, results, strict=True))
+    return tuple(values[name] for name in region.op_graph.outputs)
 
 
-def inverted_residual(graph: Graph, module: QuantizedInvertedResidual, x: Value, *, name: str) -> Value:
-    """Block kind `mbconv`."""
-    y = x if module.expand is None else conv_act(graph, module.expand, x, name=f"{name}.expand")
-    y = conv_act(graph, module.depthwise, y, name=f"{name}.depthwise")
-    if module.se is not None:
-        y = squeeze_excite(graph, module.se, y, name=f"{name}.se")
-    y = conv_act(graph, module.project, y, name=f"{name}.project")
-    return y if module.sum is None else ops.add(graph, x, y, name=f"{name}.sum", grid=grid(module.sum))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item:
+    """An operator being written: where, what it is, and what it reads."""
+
+    w: Writing
+    region: QuantizedRegion
+    item: QuantizedOp
+    x: Sequence[Value]
+
+    @property
+    def name(self) -> str:
+        return self.w.name(self.item.op)
+
+    def stored(self, i: int = 0) -> Value:
+        """An input as it stands in the file."""
+        return as_stored(self.w.graph, self.x[i], self.w.call(self.item.op).inputs[i], name=f"{self.name}.input{i}")
 
 
-def squeeze_excite(graph: Graph, module: QuantizedSqueezeExcite, x: Value, *, name: str) -> Value:
-    """Channel attention."""
-    s = ops.mean(graph, x, name=f"{name}.pool", keep_dims=True, grid=grid(module.pooled))
-    s = _weighted(graph, module.reduce, s, name=f"{name}.reduce", output=module.reduced)
-    s = _weighted(graph, module.expand, s, name=f"{name}.expand", output=module.expanded)
-    gate = ops.logistic(graph, s, name=f"{name}.gate", grid=grid(module.gate))
-    return ops.multiply(graph, x, gate, name=f"{name}.scaled", grid=grid(module.scaled))
+def _item(it: _Item) -> tuple[Value, ...]:
+    op, result = it.item.op, it.region.result(it.item)
+    if result is None:
+        if op.kind == "dequantize" or any(v.quantization is None for v in it.x):
+            return _tflite_float.compute(it.w, op, it.x)
+        if op.kind in _tflite_moves.RULES:
+            return _tflite_moves.RULES[op.kind](it.w, op, it.x)
+        if op.kind == "adaptive_max_pool2d":
+            return (_tflite_float.adaptive_pool(it.w, op, it.x[0], "MAX_POOL_2D"),)
+        return (_in_float(it)(_scale_of(it.x[0])),)
+    layer = it.region.layer(it.item)
+    if layer is not None:
+        return (_rounded(it, result, lambda q: _weighted(it, layer, q)),)
+    if not it.item.computes:
+        return (_rounded(it, result, lambda q: _requantized(it.w.graph, it.x[0], name=it.name, quantization=q)),)
+    rule = RULES.get(op.kind)
+    return (_rounded(it, result, _in_float(it) if rule is None else lambda q: rule(it, q)),)
 
 
-def head(graph: Graph, module: QuantizedHead, x: Value, *, name: str) -> Value:
-    """Block kind `head`: (1, H, W, C) -> (1, classes)."""
-    y = conv_act(graph, module.conv, x, name=f"{name}.conv")
-    y = ops.mean(graph, y, name=f"{name}.pool", keep_dims=True, grid=grid(module.pooled))
-    if module.mix is not None and module.act is not None:
-        y = _with_activation(graph, module.mix, module.act, y, name=f"{name}.mix")
-    y = _weighted(graph, module.classifier, y, name=f"{name}.classifier", output=module.logits)
-    return ops.reshape(graph, y, (1, y.shape[3]), name=f"{name}.logits")
+def _scale_of(x: Value) -> QuantizationParameters:
+    assert x.quantization is not None
+    return x.quantization
 
 
-def conv_act(graph: Graph, module: QuantizedConvAct, x: Value, *, name: str) -> Value:
-    """Convolution and activation."""
-    return _with_activation(graph, module.conv, module.act, x, name=name)
-
-
-def _with_activation(graph: Graph, weights: QuantizedWeights, act: nn.Module, x: Value, *, name: str) -> Value:
-    match act:
+def _rounded(it: _Item, result: nn.Module, compute: Compute) -> Value:
+    """What is computed, on the scale of the result, or of what the activation takes and then through that."""
+    act = it.item.activation
+    name = it.name if act is None else f"{it.w.prefix}{act.name}"
+    match result:
         case Quantizer():
-            return _weighted(graph, weights, x, name=name, output=act)
+            return compute(parameters(result))
         case QuantizedHardswish():
-            y = _weighted(graph, weights, x, name=name, output=act.before)
-            return _hard_swish(graph, act, y, name=f"{name}.act")
+            return hard_swish(it.w.graph, result, compute(parameters(result.before)), name=name)
         case QuantizedSiLU():
-            y = _weighted(graph, weights, x, name=name, output=act.before)
-            gate = ops.logistic(graph, y, name=f"{name}.act.gate", grid=grid(act.gate))
-            return ops.multiply(graph, y, gate, name=f"{name}.act", grid=grid(act.after))
-    raise ExportError(f"activation of {name!r} ({type(act).__name__}) has no int8 form in TFLite")
+            y = compute(parameters(result.before))
+            gate = ops.logistic(it.w.graph, y, name=f"{name}.gate", quantization=parameters(result.gate))
+            return ops.elementwise(it.w.graph, "MUL", y, gate, name=name, quantization=parameters(result.after))
+    raise ExportError(f"activation {name!r} ({type(result).__name__}) has no int8 form in TFLite")
 
 
-def _hard_swish(graph: Graph, module: QuantizedHardswish, x: Value, *, name: str) -> Value:
+def hard_swish(graph: Graph, module: QuantizedHardswish, x: Value, *, name: str) -> Value:
     """Hard-swish as x * clip(x / 6 + 1 / 2, 0, 1), by operators every runtime has fast kernels for.
 
-    The native operator leaves XNNPACK, and rounds otherwise than torch. On the grid of `HardswishQuantizer` (scale
-    3 / n, zero point n) the first two steps change no level: x / 6 has the levels of x, and adding n of them moves
+    The native operator leaves XNNPACK, and rounds otherwise than torch. On the scale of `HardswishQuantizer` (3 / n,
+    zero point n) the first two steps change no integer: x / 6 has the integers of x, and adding n of them moves
     the zero point to the lowest one.
     """
     scale, n = float(module.before.scale), int(module.before.zero_point)
-    sixth = Grid(scales=(float(np.float32(scale / 6)),), zero_point=n - OFFSET)
-    gate = Grid(scales=sixth.scales, zero_point=-OFFSET)
-    one = graph.constant("one_sixth", np.ones((1, 1, 1, 1), np.int8), grid=Grid(scales=(float(np.float32(1 / 6)),)))
-    half = graph.constant(f"{name}.half", np.full((1, 1, 1, 1), n - OFFSET, np.int8), grid=gate)
-    y = ops.multiply(graph, x, one, name=f"{name}.sixth", grid=sixth)
-    y = ops.add(graph, y, half, name=f"{name}.gate", act="relu_n1_to_1", grid=gate)
-    return ops.multiply(graph, x, y, name=name, grid=grid(module.after))
+    sixth = QuantizationParameters(scales=(float(np.float32(scale / 6)),), zero_point=n - OFFSET)
+    gate = QuantizationParameters(scales=sixth.scales, zero_point=-OFFSET)
+    of_one = QuantizationParameters(scales=(float(np.float32(1 / 6)),))
+    ones = (1,) * len(x.shape)
+    one = graph.constant("one_sixth", np.ones(ones, np.int8), quantization=of_one)
+    half = graph.constant(f"{name}.half", np.full(ones, n - OFFSET, np.int8), quantization=gate)
+    y = ops.elementwise(graph, "MUL", x, one, name=f"{name}.sixth", quantization=sixth)
+    y = ops.elementwise(graph, "ADD", y, half, name=f"{name}.gate", act="relu_n1_to_1", quantization=gate)
+    return ops.elementwise(graph, "MUL", x, y, name=name, quantization=parameters(module.after))
 
 
-def _weighted(graph: Graph, module: QuantizedWeights, x: Value, *, name: str, output: Quantizer) -> Value:
-    """A convolution, or a linear layer as a 1x1 one on (1, 1, 1, C).
+def _weighted(it: _Item, layer: QuantizedWeights, quantization: QuantizationParameters) -> Value:
+    """A convolution, or a linear layer as a 1x1 one on (1, 1, 1, C), or (1, rows, 1, C).
 
     FULLY_CONNECTED has a scale for each channel only since its version 12, which old boards' runtimes and small
     ones do not load; XNNPACK makes the same kernel of both.
     """
-    weight, bias = module.parameters_on_grid()
-    scales = module.weight_scale
-    levels = torch.round(weight / scales.view(-1, *[1] * (weight.dim() - 1)))
-    bias_levels = torch.round(bias.double() / (module.input_scale * scales).double())
-    kernel = array(levels.reshape(*levels.shape, *[1] * (4 - levels.dim())).to(torch.int8))
-    stride, depthwise = (1, False) if isinstance(module, QuantizedLinear) else stride_and_groups(module, kernel, name)
+    weight, bias = layer.parameters_on_grid()
+    scales = layer.weight_scale
+    integers = torch.round(weight / scales.view(-1, *[1] * (weight.dim() - 1)))
+    bias_integers = torch.round(bias.double() / (layer.input_scale * scales).double())
+    op, is_conv = it.item.op, it.item.op.kind == "conv2d"
     weights = ops.Weights(
-        kernel=kernel,
-        bias=array(bias_levels.to(torch.int32)),
+        kernel=array(integers.reshape(*integers.shape, *[1] * (4 - integers.dim())).to(torch.int8)),
+        bias=array(bias_integers.to(torch.int32)),
         scales=tuple(scales.tolist()),
-        depthwise=depthwise,
-        stride=stride,
+        groups=it.w.call(op)["groups"] if is_conv else 1,
+        window=_tflite_float.convolution_window(it.w, op) if is_conv else ops.Window(),
     )
-    return ops.convolution(graph, x, weights, name=name, grid=grid(output))
+    if is_conv:
+        return ops.convolution(it.w.graph, it.x[0], weights, name=it.name, quantization=quantization)
+    x, shape = it.x[0], it.w.call(op).x
+    rows = int(np.prod(shape[:-1], dtype=int))
+    wanted = (1, rows, 1, shape[-1]) if len(shape) > 1 else (1, 1, 1, shape[-1])
+    if x.shape != wanted:
+        x = _tflite_moves.channels_first(it.w, x, shape, name=it.name)
+        x = ops.reshape(it.w.graph, x, wanted, name=f"{it.name}.rows")
+    y = ops.convolution(it.w.graph, x, weights, name=it.name, quantization=quantization)
+    if len(shape) == 1:
+        return y
+    y = ops.reshape(it.w.graph, y, (1, *shape[:-1], len(weights.bias)), name=f"{it.name}.stored")
+    return ops.transpose(it.w.graph, y, (0, 2, 3, 1), name=f"{it.name}.channels_last") if len(shape) == 3 else y
+
+
+def _requantized(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters) -> Value:
+    return x if x.quantization == quantization else ops.quantize(graph, x, name=name, quantization=quantization)
+
+
+def _in_float(it: _Item) -> Compute:
+    """An operator that TFLite has not in int8."""
+
+    def compute(quantization: QuantizationParameters) -> Value:
+        floats = [ops.dequantize(it.w.graph, it.stored(i), name=f"{it.name}.float{i}") for i in range(len(it.x))]
+        (y,) = _tflite_float.compute(it.w, it.item.op, floats)
+        return ops.quantize(it.w.graph, y, name=f"{it.name}.int8", quantization=quantization)
+
+    return compute
+
+
+# ---------------------------------------------------------------- operators that give a scale of their own
+
+
+def _binary(kind: str) -> Callable[[_Item, QuantizationParameters], Value]:
+    def rule(it: _Item, q: QuantizationParameters) -> Value:
+        shapes = {v.shape for v in it.x}
+        x = it.x if len(shapes) == 1 else _tflite_float.aligned(it.w, it.item.op, it.x)
+        return ops.elementwise(it.w.graph, kind, *x, name=it.name, quantization=q)
+
+    return rule
+
+
+def _mean_of_image(it: _Item, q: QuantizationParameters) -> Value:
+    if it.w.call(it.item.op)["output_size"] == (1, 1):
+        return ops.mean(it.w.graph, it.x[0], name=it.name, keep_dims=True, quantization=q)
+    return _requantized(
+        it.w.graph,
+        _tflite_float.adaptive_pool(it.w, it.item.op, it.x[0], "AVERAGE_POOL_2D"),
+        name=f"{it.name}.requantized",
+        quantization=q,
+    )
+
+
+def _mean(it: _Item, q: QuantizationParameters) -> Value:
+    call = it.w.call(it.item.op)
+    if len(call.x) == 3 and sorted(a % 3 for a in call["axes"]) == [1, 2]:  # a vector stays (1, 1, 1, C)
+        return ops.mean(it.w.graph, it.x[0], name=it.name, keep_dims=True, quantization=q)
+    return _in_float(it)(q)
+
+
+def _average(it: _Item, q: QuantizationParameters) -> Value:
+    (y,) = _tflite_float.avg_pool(it.w, it.item.op, it.x)
+    return _requantized(it.w.graph, y, name=f"{it.name}.requantized", quantization=q)
+
+
+def _concat(it: _Item, q: QuantizationParameters) -> Value:
+    x = _tflite_float.aligned(it.w, it.item.op, it.x)
+    same = [_requantized(it.w.graph, v, name=f"{it.name}.{i}", quantization=q) for i, v in enumerate(x)]
+    return _tflite_float.concatenated(it.w, it.item.op, same)
+
+
+def _sigmoid(it: _Item, q: QuantizationParameters) -> Value:
+    return ops.logistic(it.w.graph, it.x[0], name=it.name, quantization=q)
+
+
+def _softmax(it: _Item, q: QuantizationParameters) -> Value:
+    _tflite_float.require_last_axis(it.w, it.item.op)
+    return ops.softmax(it.w.graph, it.stored(), name=it.name, quantization=q)
+
+
+RULES: Mapping[str, Callable[[_Item, QuantizationParameters], Value]] = {
+    "add": _binary("ADD"),
+    "sub": _binary("SUB"),
+    "mul": _binary("MUL"),
+    "adaptive_avg_pool2d": _mean_of_image,
+    "avg_pool2d": _average,
+    "mean": _mean,
+    "concat": _concat,
+    "sigmoid": _sigmoid,
+    "softmax": _softmax,
+}

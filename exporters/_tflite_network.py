@@ -1,61 +1,27 @@
-"""Walks a torch module and writes each part with the operators that compute it: the whole file.
+"""Walks a torch module and writes each operator graph in it: the whole file.
 
-This module knows which module is written how, not what the operators look like, nor devices, tables or search.
+This module knows which graphs are written how, not what operators look like, nor devices, tables or search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from hwnas.errors import ExportError
-from hwnas.supernet.plain import Boundary, ConvNormAct, Head, InvertedResidual, PlainNetwork, SqueezeExcite, Stem
+from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm
-from hwnas.supernet.quantization.blocks import (
-    QuantizeBoundary,
-    QuantizedConvAct,
-    QuantizedHead,
-    QuantizedInvertedResidual,
-    QuantizedSqueezeExcite,
-    QuantizedStem,
-)
+from hwnas.supernet.quantization.modules import Quantizer
+from hwnas.supernet.quantization.region import QuantizedRegion
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import TensorSpec
 
 from . import _tflite_float, _tflite_int8
 from . import _tflite_operators as ops
-from ._tflite_graph import Graph, Grid, Value
+from ._tflite_context import Writing
+from ._tflite_graph import Graph, QuantizationParameters, Value
 
-
-def _quantize(graph: Graph, module: QuantizeBoundary, x: Value, *, name: str) -> Value:
-    return ops.quantize(graph, x, name=name, grid=_tflite_int8.grid(module.quantizer))
-
-
-def _boundary(graph: Graph, module: Boundary, x: Value, *, name: str) -> Value:
-    """In a network that was not quantized, boundaries are nothing."""
-    return x if x.grid is None else ops.dequantize(graph, x, name=name)
-
-
-def _leaves_integers(module: nn.Module) -> bool:
-    return isinstance(module, Boundary) and module.block.kind == "dequantize"
-
-
-_WRITERS: dict[type[nn.Module], Callable[..., Value]] = {
-    Stem: _tflite_float.stem,
-    InvertedResidual: _tflite_float.inverted_residual,
-    SqueezeExcite: _tflite_float.squeeze_excite,
-    Head: _tflite_float.head,
-    ConvNormAct: _tflite_float.conv_norm_act,
-    QuantizedStem: _tflite_int8.stem,
-    QuantizedInvertedResidual: _tflite_int8.inverted_residual,
-    QuantizedSqueezeExcite: _tflite_int8.squeeze_excite,
-    QuantizedHead: _tflite_int8.head,
-    QuantizedConvAct: _tflite_int8.conv_act,
-    QuantizeBoundary: _quantize,
-    Boundary: _boundary,
-}
-
-_CONTAINERS = (PlainNetwork, QuantizedNetwork, nn.Sequential)
 _NOTHING = (nn.Identity, nn.Dropout)  # in eval mode
 
 
@@ -71,69 +37,91 @@ def to_tflite(
     """The file of a module, and what its input and output look like.
 
     Args:
-        model: is not changed; BatchNorm is folded in a copy.
+        model: is not changed; batch normalisation is folded in a copy.
         shape: of one sample: (C, H, W) or (features,).
         names: of the input and the output.
         layout: of an image that comes in.
-        integer_input: a module that begins with a `quantize` boundary takes int8, and has no operator for it.
-        integer_output: likewise for one that ends with a `dequantize` boundary.
+        integer_input: a module that begins by quantizing takes int8, and has no operator for it.
+        integer_output: likewise for one that ends by dequantizing.
 
     Raises:
         ExportError: something in the module has no operator here; names it.
     """
     parts = list(_parts(model, ""))
     for name, part in parts:
-        if type(part) not in _WRITERS:
+        if not isinstance(part, OpGraphModule | QuantizedRegion):
             raise ExportError(
                 f"module {name!r} ({type(part).__name__}) of {type(model).__name__} cannot be written as TFLite; "
-                f"modules that can: {', '.join(sorted(kind.__name__ for kind in _WRITERS))}"
+                "written are networks of operator graphs: SubNetwork, QuantizedNetwork, OpGraphModule"
             )
-    grid = None
-    if integer_input and parts and isinstance(first := parts[0][1], QuantizeBoundary):
-        grid = _tflite_int8.grid(first.quantizer)
+    quantization = None
+    if integer_input and parts and isinstance(first := parts[0][1], QuantizedRegion) and first.enters:
+        entry = first.result(first.plan[0])
+        assert isinstance(entry, Quantizer)
+        quantization = _tflite_int8.parameters(entry)
         parts.pop(0)
-    if integer_output and parts and _leaves_integers(parts[-1][1]):
+    if integer_output and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
         parts.pop()
     graph = Graph()
-    x = entered = _entrance(graph, names[0], shape, layout=layout, grid=grid)
+    x = entered = _entrance(graph, names[0], shape, layout=layout, quantization=quantization)
     for name, part in parts:
         # folding copies, so that refreshing the weights' scales does not touch the caller's module either
-        folded = fold_batchnorm(part)  # type: ignore[arg-type]  # any module does
-        x = _WRITERS[type(part)](graph, folded, x, name=name)
+        x = _written(graph, fold_batchnorm(part), x, name=name)
     if x is entered:
         raise ExportError(f"{type(model).__name__} computes nothing: its file would have no operator")
+    if parts and len(x.shape) == 4 and len(_result_shape(parts[-1][1])) == 1:
+        prefix = f"{parts[-1][0]}." if parts[-1][0] else ""
+        x = ops.reshape(graph, x, (1, x.shape[3]), name=f"{prefix}{names[1]}")
     return (
         graph.to_bytes({names[1]: x}),
-        _specification(shape, layout, grid),
-        _specification(x.shape[1:], "NHWC", x.grid),
+        _specification(shape, layout, quantization),
+        _specification(x.shape[1:], "NHWC", x.quantization),
     )
+
+
+def _written(graph: Graph, module: nn.Module, x: Value, *, name: str) -> Value:
+    assert isinstance(module, GraphInterpreter)
+    writing = Writing(graph=graph, module=module, prefix=f"{name}." if name else "")
+    write = _tflite_int8.write if isinstance(module, QuantizedRegion) else _tflite_float.write
+    results = write(writing, [x])
+    if len(results) != 1:
+        raise ExportError(f"{name or type(module).__name__} gives {len(results)} tensors; written is one")
+    return results[0]
+
+
+def _result_shape(module: nn.Module) -> tuple[int, ...]:
+    assert isinstance(module, GraphInterpreter)
+    graph = module.op_graph
+    return graph.by_name[graph.outputs[0]].shape
 
 
 def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """The modules that are written one after the other, with their paths."""
-    if isinstance(module, _CONTAINERS):
+    if isinstance(module, SubNetwork | QuantizedNetwork | nn.Sequential):
         inside = module if isinstance(module, nn.Sequential) else module.blocks
         prefix = f"{name}." if name else ""
         prefix += "" if isinstance(module, nn.Sequential) else "blocks."
         for child_name, child in inside.named_children():
             yield from _parts(child, prefix + child_name)
     elif not isinstance(module, _NOTHING):
-        yield name or type(module).__name__.lower(), module
+        yield name, module
 
 
-def _entrance(graph: Graph, name: str, shape: Sequence[int], *, layout: str, grid: Grid | None) -> Value:
+def _entrance(
+    graph: Graph, name: str, shape: Sequence[int], *, layout: str, quantization: QuantizationParameters | None
+) -> Value:
     """The input, images as (1, H, W, C) whatever they come as."""
     if len(shape) != 3:
-        return graph.input(name, (1, *shape), grid=grid)
+        return graph.input(name, (1, *shape), quantization=quantization)
     channels, height, width = shape
     if layout == "NHWC":
-        return graph.input(name, (1, height, width, channels), grid=grid)
-    x = graph.input(name, (1, channels, height, width), grid=grid)
+        return graph.input(name, (1, height, width, channels), quantization=quantization)
+    x = graph.input(name, (1, channels, height, width), quantization=quantization)
     return ops.transpose(graph, x, (0, 2, 3, 1), name="channels_last")
 
 
-def _specification(shape: Sequence[int], layout: str, grid: Grid | None) -> TensorSpec:
+def _specification(shape: Sequence[int], layout: str, quantization: QuantizationParameters | None) -> TensorSpec:
     layout = layout if len(shape) == 3 else "NCHW"  # (a vector has none)
-    if grid is None:
+    if quantization is None:
         return TensorSpec(layout=layout)
-    return TensorSpec(layout=layout, dtype="int8", scale=grid.scale, zero_point=grid.zero_point)
+    return TensorSpec(layout=layout, dtype="int8", scale=quantization.scale, zero_point=quantization.zero_point)

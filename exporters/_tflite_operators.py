@@ -1,6 +1,6 @@
 """TFLite's operators, one function each: shapes, options, and the version that has what is asked for.
 
-A function works in float32 or in int8, as the grid asked of its output says. This module knows the operators'
+A function works in float32 or in int8, as the quantization asked of its output says. This module knows the operators'
 semantics, not torch, modules, devices or search.
 """
 
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hwnas.errors import ExportError
 from hwnas.types import Array
 
-from ._tflite_graph import Graph, Grid, Value
+from ._tflite_graph import Graph, QuantizationParameters, Value
 
 ACTIVATIONS = {
     "": schema.ActivationFunctionType.NONE,
@@ -26,138 +26,266 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where a window stands, of the height and of the width: its stride, dilation, and the zeros on both sides."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Of a convolution: as floats, or as levels with their scales.
+    """Of a convolution: as floats, or as integers with their scales.
 
     Attributes:
-        kernel: (out, in, height, width) float32, or int8 levels.
-        bias: (out,) float32, or int32 levels.
+        kernel: (out, in of a group, height, width) float32, or int8.
+        bias: (out,) float32, or int32.
         scales: of the kernel, one for each output channel; empty for floats. The bias has scale input * kernel.
-        depthwise: one filter for each channel; `in` is 1 then.
-        stride: of both axes.
+        groups: of the channels.
+        window: how the kernel moves.
     """
 
     kernel: Array
     bias: Array
     scales: tuple[float, ...] = ()
-    depthwise: bool = False
-    stride: int = 1
+    groups: int = 1
+    window: Window = Window()
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel has filters of its own."""
+        return self.groups > 1 and self.kernel.shape[1] == 1
 
 
 def convolution(
-    graph: Graph, x: Value, weights: Weights, *, name: str, act: str = "", grid: Grid | None = None
+    graph: Graph,
+    x: Value,
+    weights: Weights,
+    *,
+    name: str,
+    act: str = "",
+    quantization: QuantizationParameters | None = None,
 ) -> Value:
-    """(1, H, W, C) -> (1, ceil(H / stride), ceil(W / stride), out), padded by kernel // 2 on each side as in torch.
+    """(1, H, W, C) -> (1, H', W', out), padded as in torch.
 
     Raises:
         ExportError: the input has other channels than the kernel, or is float where the kernel is int8, or the reverse.
     """
     _check_input(x, weights, name)
     channels, _, *size = weights.kernel.shape
-    before = [k // 2 for k in size]
-    outcome = [-(-n // weights.stride) for n in x.shape[1:3]]
-    total = [max(0, (out - 1) * weights.stride + k - n) for out, k, n in zip(outcome, size, x.shape[1:3], strict=True)]
-    same = [t // 2 for t in total] == before
-    if not same:  # TFLite's SAME puts the odd row at the end, torch at the beginning
-        x = pad(graph, x, [(b, t - b) for b, t in zip(before, total, strict=True)], name=f"{name}.pad")
-    padding = schema.Padding.SAME if same else schema.Padding.VALID
+    x, padding, sides = placed(graph, x, size, weights.window, name=name)
     kernel, bias = _stored(graph, x, weights, name)
     kind, options = "CONV_2D", schema.Conv2DOptionsT()
     if weights.depthwise:
         kind, options = "DEPTHWISE_CONV_2D", schema.DepthwiseConv2DOptionsT()
-        options.depthMultiplier = 1
-    options.strideH = options.strideW = weights.stride
+        options.depthMultiplier = channels // weights.groups
+    options.strideH, options.strideW = weights.window.stride
     options.padding, options.fusedActivationFunction = padding, ACTIVATIONS[act]
-    options.dilationHFactor = options.dilationWFactor = 1
-    shape = (1, *outcome, channels)
-    version = 3 if grid else 1
-    return graph.operator(kind, [x, kernel, bias], name=name, shape=shape, grid=grid, version=version, options=options)
+    options.dilationHFactor, options.dilationWFactor = weights.window.dilation
+    return graph.operator(
+        kind,
+        [x, kernel, bias],
+        name=name,
+        shape=(1, *sides, channels),
+        quantization=quantization,
+        version=_convolution_version(weights, quantized=quantization is not None),
+        options=options,
+    )
+
+
+def _convolution_version(weights: Weights, *, quantized: bool) -> int:
+    """Dilated depthwise convolutions came in version 2, int8 in version 3, groups in version 6."""
+    if not weights.depthwise and weights.groups > 1:
+        return 6
+    if quantized:
+        return 3
+    return 2 if weights.depthwise and weights.window.dilation != (1, 1) else 1
+
+
+def placed(
+    graph: Graph, x: Value, size: Sequence[int], window: Window, *, name: str, value: float = 0.0
+) -> tuple[Value, int, list[int]]:
+    """The input of an operator with a window, padded where TFLite's own padding is another, and where that leads.
+
+    Args:
+        graph: gets a PAD if one is needed.
+        x: (1, H, W, C).
+        size: of the window.
+        window: how it moves.
+        name: of the operator.
+        value: what is around the image.
+
+    Returns:
+        The input, the padding to ask for, and (height, width) of the result.
+    """
+    steps = zip(x.shape[1:3], size, window.stride, window.padding, window.dilation, strict=True)
+    sides, total, own = [], [], True
+    for n, k, stride, padding, dilation in steps:
+        reach = dilation * (k - 1) + 1
+        out = (n + 2 * padding - reach) // stride + 1
+        sides.append(out)
+        total.append(max(0, (out - 1) * stride + reach - n))
+        # TFLite's SAME puts the odd row at the end, torch at the beginning
+        own = own and out == -(-n // stride) and total[-1] // 2 == padding
+    if own:
+        return x, schema.Padding.SAME, sides
+    amounts = [(b, max(0, t - b)) for b, t in zip(window.padding, total, strict=True)]
+    if any(map(any, amounts)):
+        x = pad(graph, x, amounts, name=f"{name}.pad", value=value)
+    return x, schema.Padding.VALID, sides
 
 
 def _check_input(x: Value, weights: Weights, name: str) -> None:
-    channels = weights.kernel.shape[0 if weights.depthwise else 1]
+    channels = weights.groups * weights.kernel.shape[1]
     if len(x.shape) != 4 or x.shape[3] != channels:
         raise ExportError(f"{name!r} takes images of {channels} channels, but gets a tensor {x.shape} (NHWC)")
-    if bool(weights.scales) != (x.grid is not None):
+    if bool(weights.scales) != (x.quantization is not None):
         own, given, missing = ("int8", "float", "quantize") if weights.scales else ("float", "int8", "dequantize")
         raise ExportError(f"{name!r} is {own}, but its input is {given}; put a {missing!r} block before it")
 
 
 def _stored(graph: Graph, x: Value, weights: Weights, name: str) -> tuple[Value, Value]:
     kernel = weights.kernel.transpose((1, 2, 3, 0) if weights.depthwise else (0, 2, 3, 1))
-    kernel_grid = bias_grid = None
+    of_kernel = of_bias = None
     if weights.scales:
-        assert x.grid is not None
-        kernel_grid = Grid(scales=weights.scales, axis=3 if weights.depthwise else 0)
-        products = np.float32(x.grid.scale) * np.array(weights.scales, np.float32)
-        bias_grid = Grid(scales=tuple(map(float, products)))
+        assert x.quantization is not None
+        of_kernel = QuantizationParameters(scales=weights.scales, axis=3 if weights.depthwise else 0)
+        products = np.float32(x.quantization.scale) * np.array(weights.scales, np.float32)
+        of_bias = QuantizationParameters(scales=tuple(map(float, products)))
     return (
-        graph.constant(f"{name}.weight", kernel, grid=kernel_grid),
-        graph.constant(f"{name}.bias", weights.bias, grid=bias_grid),
+        graph.constant(f"{name}.weight", kernel, quantization=of_kernel),
+        graph.constant(f"{name}.bias", weights.bias, quantization=of_bias),
+    )
+
+
+def pool(
+    graph: Graph, kind: str, x: Value, size: tuple[int, int], window: Window, *, name: str, value: float = 0.0
+) -> Value:
+    """MAX_POOL_2D or AVERAGE_POOL_2D; in int8 the result has the input's scale.
+
+    Args:
+        graph: gets the operator.
+        kind: which.
+        x: (1, H, W, C).
+        size: of the window.
+        window: how it moves.
+        name: of the result.
+        value: what is around the image.
+    """
+    x, padding, sides = placed(graph, x, size, window, name=name, value=value)
+    options = schema.Pool2DOptionsT()
+    (options.filterHeight, options.filterWidth), (options.strideH, options.strideW) = size, window.stride
+    options.padding = padding
+    return graph.operator(
+        kind,
+        [x],
+        name=name,
+        shape=(1, *sides, x.shape[3]),
+        quantization=x.quantization,
+        version=2 if x.quantization else 1,
+        options=options,
     )
 
 
 def linear(graph: Graph, x: Value, weight: Array, bias: Array, *, name: str, act: str = "") -> Value:
-    """(1, in) -> (1, out) in float32, by a weight (out, in)."""
+    """(1, ..., in) -> (1, ..., out) in float32, by a weight (out, in)."""
     stored = [graph.constant(f"{name}.weight", weight), graph.constant(f"{name}.bias", bias)]
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[act]
-    return graph.operator("FULLY_CONNECTED", [x, *stored], name=name, shape=(1, len(bias)), options=options)
+    rows = len(x.shape) > 2
+    options.keepNumDims = rows
+    shape = (*x.shape[:-1], len(bias))
+    version = 5 if rows else 1
+    return graph.operator("FULLY_CONNECTED", [x, *stored], name=name, shape=shape, version=version, options=options)
 
 
-def pad(graph: Graph, x: Value, amounts: Sequence[tuple[int, int]], *, name: str) -> Value:
-    """Zeros (the zero point, in int8) around the height and the width: (before, after) of each."""
+def pad(graph: Graph, x: Value, amounts: Sequence[tuple[int, int]], *, name: str, value: float = 0.0) -> Value:
+    """Zeros (the zero point, in int8) around the height and the width: (before, after) of each; or the lowest number.
+
+    Raises:
+        ExportError: another number.
+    """
     pairs = np.array([(0, 0), *amounts, (0, 0)], np.int32)
     shape = tuple(n + int(b) + int(a) for n, (b, a) in zip(x.shape, pairs, strict=True))
+    inputs = [x, graph.constant(f"{name}.amounts", pairs)]
+    kind, options, version = "PAD", schema.PadOptionsT(), 2 if x.quantization else 1
+    if value:
+        lowest = np.array(value, np.float32) if x.quantization is None else np.array(-128, np.int8)
+        inputs.append(graph.constant(f"{name}.value", lowest.reshape(1), quantization=x.quantization))
+        kind, options = "PADV2", schema.PadV2OptionsT()
     return graph.operator(
-        "PAD",
-        [x, graph.constant(f"{name}.amounts", pairs)],
-        name=name,
-        shape=shape,
-        grid=x.grid,
-        version=2 if x.grid else 1,
-        options=schema.PadOptionsT(),
+        kind, inputs, name=name, shape=shape, quantization=x.quantization, version=version, options=options
     )
 
 
-def mean(graph: Graph, x: Value, *, name: str, keep_dims: bool, grid: Grid | None = None) -> Value:
+def mean(
+    graph: Graph, x: Value, *, name: str, keep_dims: bool, quantization: QuantizationParameters | None = None
+) -> Value:
     """Over height and width: (1, H, W, C) -> (1, 1, 1, C), or (1, C)."""
     options = schema.ReducerOptionsT()
     options.keepDims = keep_dims
     shape = (1, 1, 1, x.shape[3]) if keep_dims else (1, x.shape[3])
     axes = graph.constant("height_and_width", np.array([1, 2], np.int32))
     return graph.operator(
-        "MEAN", [x, axes], name=name, shape=shape, grid=grid, version=2 if grid else 1, options=options
+        "MEAN",
+        [x, axes],
+        name=name,
+        shape=shape,
+        quantization=quantization,
+        version=2 if quantization else 1,
+        options=options,
     )
 
 
-def add(graph: Graph, x: Value, y: Value, *, name: str, act: str = "", grid: Grid | None = None) -> Value:
-    """Element by element; `y` may be broadcast."""
-    options = schema.AddOptionsT()
+def elementwise(
+    graph: Graph,
+    kind: str,
+    x: Value,
+    y: Value,
+    *,
+    name: str,
+    act: str = "",
+    quantization: QuantizationParameters | None = None,
+) -> Value:
+    """ADD, SUB, MUL or DIV, number by number; either side may be broadcast."""
+    options = getattr(schema, f"{kind.capitalize()}OptionsT")()
     options.fusedActivationFunction = ACTIVATIONS[act]
-    return graph.operator("ADD", [x, y], name=name, shape=x.shape, grid=grid, version=2 if grid else 1, options=options)
-
-
-def multiply(graph: Graph, x: Value, y: Value, *, name: str, grid: Grid | None = None) -> Value:
-    """Element by element; `y` may be broadcast."""
     return graph.operator(
-        "MUL", [x, y], name=name, shape=x.shape, grid=grid, version=2 if grid else 1, options=schema.MulOptionsT()
+        kind,
+        [x, y],
+        name=name,
+        shape=np.broadcast_shapes(x.shape, y.shape),
+        quantization=quantization,
+        version=2 if quantization else 1,
+        options=options,
     )
 
 
-def logistic(graph: Graph, x: Value, *, name: str, grid: Grid | None = None) -> Value:
-    """The sigmoid. In int8 its output grid is given: scale 1/256, zero point -128."""
-    return graph.operator("LOGISTIC", [x], name=name, shape=x.shape, grid=grid, version=2 if grid else 1)
+def unary(graph: Graph, kind: str, x: Value, *, name: str, options: object | None = None) -> Value:
+    """An operator of one tensor that keeps its shape, in float32."""
+    return graph.operator(kind, [x], name=name, shape=x.shape, options=options)
 
 
-def hard_swish(graph: Graph, x: Value, *, name: str) -> Value:
-    """In float32."""
-    return graph.operator("HARD_SWISH", [x], name=name, shape=x.shape, options=schema.HardSwishOptionsT())
+def logistic(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters | None = None) -> Value:
+    """The sigmoid. In int8 its output quantization is given: scale 1/256, zero point -128."""
+    return graph.operator(
+        "LOGISTIC", [x], name=name, shape=x.shape, quantization=quantization, version=2 if quantization else 1
+    )
 
 
-def quantize(graph: Graph, x: Value, *, name: str, grid: Grid) -> Value:
-    """Float32 -> int8."""
-    return graph.operator("QUANTIZE", [x], name=name, shape=x.shape, grid=grid, options=schema.QuantizeOptionsT())
+def quantize(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters) -> Value:
+    """Float32 -> int8, or int8 -> int8 of another scale."""
+    version = 2 if x.quantization else 1
+    return graph.operator(
+        "QUANTIZE",
+        [x],
+        name=name,
+        shape=x.shape,
+        quantization=quantization,
+        version=version,
+        options=schema.QuantizeOptionsT(),
+    )
 
 
 def dequantize(graph: Graph, x: Value, *, name: str) -> Value:
@@ -170,7 +298,7 @@ def reshape(graph: Graph, x: Value, shape: Sequence[int], *, name: str) -> Value
     options = schema.ReshapeOptionsT()
     options.newShape = np.array(shape, np.int32)
     target = graph.constant(f"{name}.shape", np.array(shape, np.int32))
-    return graph.operator("RESHAPE", [x, target], name=name, shape=shape, grid=x.grid, options=options)
+    return graph.operator("RESHAPE", [x, target], name=name, shape=shape, quantization=x.quantization, options=options)
 
 
 def transpose(graph: Graph, x: Value, order: Sequence[int], *, name: str) -> Value:
@@ -180,7 +308,81 @@ def transpose(graph: Graph, x: Value, order: Sequence[int], *, name: str) -> Val
         [x, graph.constant(f"{name}.order", np.array(order, np.int32))],
         name=name,
         shape=[x.shape[i] for i in order],
-        grid=x.grid,
-        version=2 if x.grid else 1,
+        quantization=x.quantization,
+        version=2 if x.quantization else 1,
         options=schema.TransposeOptionsT(),
     )
+
+
+def concatenate(graph: Graph, values: Sequence[Value], *, axis: int, name: str) -> Value:
+    """Along an axis of the stored tensors; in int8 all of one scale."""
+    options = schema.ConcatenationOptionsT()
+    options.axis = axis
+    options.fusedActivationFunction = ACTIVATIONS[""]
+    shape = list(values[0].shape)
+    shape[axis] = sum(v.shape[axis] for v in values)
+    quantization = values[0].quantization
+    version = 2 if quantization else 1
+    return graph.operator(
+        "CONCATENATION",
+        values,
+        name=name,
+        shape=shape,
+        quantization=quantization,
+        version=version,
+        options=options,
+    )
+
+
+def resize(graph: Graph, x: Value, size: Sequence[int], *, name: str, mode: str, align_corners: bool) -> Value:
+    """(1, H, W, C) -> (1, *size, C), `nearest` or `bilinear`, by pixels' centres as torch does."""
+    kind, options = (
+        ("RESIZE_BILINEAR", schema.ResizeBilinearOptionsT())
+        if mode == "bilinear"
+        else ("RESIZE_NEAREST_NEIGHBOR", schema.ResizeNearestNeighborOptionsT())
+    )
+    options.alignCorners = align_corners
+    options.halfPixelCenters = mode == "bilinear" and not align_corners
+    target = graph.constant(f"{name}.size", np.array(size, np.int32))
+    version = 3 if options.halfPixelCenters else 2 if x.quantization else 1
+    shape = (1, *size, x.shape[3])
+    return graph.operator(
+        kind, [x, target], name=name, shape=shape, quantization=x.quantization, version=version, options=options
+    )
+
+
+def slice_of(graph: Graph, x: Value, *, axis: int, start: int, size: int, name: str) -> Value:
+    """Neighbours along an axis of the stored tensor."""
+    begin, sizes = [0] * len(x.shape), list(x.shape)
+    begin[axis], sizes[axis] = start, size
+    given = [graph.constant(f"{name}.{key}", np.array(v, np.int32)) for key, v in (("begin", begin), ("size", sizes))]
+    return graph.operator(
+        "SLICE",
+        [x, *given],
+        name=name,
+        shape=sizes,
+        quantization=x.quantization,
+        version=2 if x.quantization else 1,
+        options=schema.SliceOptionsT(),
+    )
+
+
+def softmax(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters | None = None) -> Value:
+    """Along the last axis of the stored tensor. In int8 its output quantization is given, as the sigmoid's."""
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    return graph.operator(
+        "SOFTMAX",
+        [x],
+        name=name,
+        shape=x.shape,
+        quantization=quantization,
+        version=2 if quantization else 1,
+        options=options,
+    )
+
+
+def matmul(graph: Graph, x: Value, y: Value, *, name: str) -> Value:
+    """(..., L, E) x (..., E, S) -> (..., L, S) in float32."""
+    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+    return graph.operator("BATCH_MATMUL", [x, y], name=name, shape=shape, options=schema.BatchMatMulOptionsT())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.elastic import NamedBlocks, Supernet
-    from hwnas.supernet.plain import PlainNetwork
+    from hwnas.supernet.subnetwork import SubNetwork
 
 
 def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolution: tuple[int, ...]) -> float:
@@ -90,13 +90,13 @@ class SubnetEvaluator:
         """How many images an accuracy is measured on."""
         return sum(len(y) for _, y in self._validation)
 
-    def extract(self, blocks: NamedBlocks) -> PlainNetwork:
+    def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """The fp32 sub-network, recalibrated."""
         from hwnas.supernet.recalibration import recalibrate
 
         return recalibrate(self.supernet.extract(blocks), self._recalibration)
 
-    def quantize(self, network: PlainNetwork) -> nn.Module:
+    def quantize(self, network: SubNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when none is quantized."""
         from hwnas.data.tensors import resize
         from hwnas.supernet.quantization import quantize

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwnas.accuracy import SubnetEvaluator
-    from hwnas.supernet.plain import PlainNetwork
+    from hwnas.supernet.subnetwork import SubNetwork
 
 MARGIN = 0.03  # a measured latency must stay below its limit by this share: what repeating it may differ by
 
@@ -47,7 +47,7 @@ class Candidate:
 
     answer: Answer
     blocks: tuple[tuple[str, Block], ...]
-    plain: PlainNetwork
+    plain: SubNetwork
     network: nn.Module
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 from hwnas.spaces import _checks as check
 from hwnas.spaces._serialize import check_keys
 
-# what `hwnas.supernet.plain` has a module for
+# what `hwnas.supernet.subnetwork` has a module for
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
 

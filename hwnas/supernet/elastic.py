@@ -12,7 +12,7 @@ This module knows graphs of blocks, and slots; never a kind of block, devices, t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,11 +21,11 @@ from torch.func import functional_call
 
 from hwnas.data.tensors import resize
 from hwnas.errors import SpaceError
-from hwnas.precisions import EXACT, is_conversion
+from hwnas.precisions import is_conversion
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
 from hwnas.supernet.graph_module import OpGraphModule
-from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
     from hwnas.graph import Op, OpGraph
@@ -57,7 +57,7 @@ class ElasticBlock(nn.Module):
         super().__init__()
         self._by_block: dict[Block, _Skeleton] = {}
         self._skeletons: dict[tuple[Op, ...], _Skeleton] = {}
-        graphs = {graph.ops: graph for graph in map(_exact_graph, variants)}.values()
+        graphs = {graph.ops: graph for graph in map(block_graph, variants)}.values()
         largest: dict[str, tuple[int, ...]] = {}
         for name, shape in (parameter for graph in graphs for parameter in _parameters(graph)):
             old = largest.get(name, (0,) * len(shape))
@@ -96,7 +96,7 @@ class ElasticBlock(nn.Module):
         Blocks that differ in nothing but resolution or precision have the same operators, and share a module.
         """
         if block not in self._by_block:
-            graph = _exact_graph(block)
+            graph = block_graph(block)
             if graph.ops not in self._skeletons:
                 with torch.device("meta"):
                     module = OpGraphModule(graph)
@@ -137,11 +137,6 @@ class ElasticBlock(nn.Module):
         return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
 
 
-def _exact_graph(block: Block) -> OpGraph:
-    """A block's graph; weights are shared by all precisions."""
-    return block_graph(replace(block, precision=EXACT))
-
-
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes, in the order of the graph's module."""
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
@@ -167,7 +162,7 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
 
 def _only_converts(block: Block) -> bool:
     """Whether a block only changes a precision, which is a matter of the extracted network, not of the weights."""
-    return all(is_conversion(op.kind) for op in _exact_graph(block).ops)
+    return all(is_conversion(op.kind) for op in block_graph(block).ops)
 
 
 class Supernet(nn.Module):
@@ -222,13 +217,13 @@ class Supernet(nn.Module):
         return slot
 
     @torch.no_grad()
-    def extract(self, blocks: NamedBlocks) -> PlainNetwork:
+    def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """A copy of one sub-network as a plain module in evaluation mode, its BatchNorm statistics still unset.
 
         Raises:
             SpaceError: the blocks do not belong to this supernet.
         """
-        network = PlainNetwork(b for _, b in blocks)
+        network = SubNetwork(b for _, b in blocks)
         for (name, block), module in zip(blocks, network.blocks, strict=True):
             if _only_converts(block):
                 continue

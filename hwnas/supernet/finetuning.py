@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from hwnas.data.tensors import resize
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
-from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.schedules import cosine_rate, follow
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.supernet.training import soft_cross_entropy
 from hwnas.types import ProgressCallback, ignore_progress
 
@@ -27,7 +27,7 @@ def finetune(
     resolution: tuple[int, int],
     steps: int,
     learning_rate: float = 0.005,
-    teacher: PlainNetwork | None = None,
+    teacher: SubNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> nn.Module:
     """Train a network in place with SGD and a cosine schedule; its BatchNorm statistics stay fixed.

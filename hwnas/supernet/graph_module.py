@@ -88,43 +88,46 @@ class Part(nn.Module):
         return FUNCTIONS[step.kind](step.call, given, weights, **mode)
 
 
-class OpGraphModule(Part):
-    """What an operator graph computes. Each input and output has the batch axis in front.
-
-    Args:
-        graph: any; its operators need a rule in `hwnas.supernet.operators`.
+class GraphInterpreter(Part):
+    """What takes the steps of a graph. Those that inherit say which.
 
     Attributes:
         op_graph: the graph.
-
-    Raises:
-        GraphError: operators without a rule; names them, with their places.
+        labels: name of an operator -> what it is called together with those that became part of it.
     """
 
     def __init__(self, graph: OpGraph) -> None:
         super().__init__()
         self.op_graph = graph
-        unknown = [op for op in graph.ops if op.kind not in MODULES and op.kind not in FUNCTIONS]
-        if unknown:
-            named = ", ".join(f"{op.kind} ({op.name!r})" for op in unknown)
-            raise GraphError(f"torch has no rule here for {named}; known: {', '.join(sorted({*MODULES, *FUNCTIONS}))}")
-        shared = Counter(w.name for op in graph.ops for _, w in op.weights)
-        steps = [(op.name, self._step_(op, shared)) for op in graph.ops]
-        bare = dict.fromkeys(name for _, step in steps for _, name in step.weights)
-        self._bare = tuple(bare)
-        self._inputs, self._outputs = (*graph.inputs, *bare), graph.outputs
-        self._steps = tuple(_fold_(self, "", steps, wanted=frozenset(graph.outputs)))
+        self.labels: Mapping[str, str] = {}
+        self._uses = Counter(w.name for op in graph.ops for _, w in op.weights)
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> Any:
         given = [inputs[i] for i in range(len(self.op_graph.inputs))]  # torch.fx has no end of `inputs` to come to
         return super().forward(*given, *(_at(self, name) for name in self._bare))
 
-    def _step_(self, op: Op, shared: Mapping[str, int]) -> Step:
-        """How an operator is computed; its module or its bare weights are put in their place."""
-        call = call_of(self.op_graph, op)
-        own = all(w.name == f"{op.name}.{role}" and shared[w.name] == 1 for role, w in op.weights)
-        if op.kind in MODULES and (own or op.kind not in FUNCTIONS):
-            _put_(self, op.name, MODULES[op.kind](call))
+    def keeps(self, op: Op) -> bool:
+        """Whether an operator's weights are those of a module at its path, and of no other operator."""
+        return all(w.name == f"{op.name}.{role}" and self._uses[w.name] == 1 for role, w in op.weights)
+
+    def label(self, op: Op) -> str:
+        """What an operator is called in files."""
+        return self.labels.get(op.name, op.name)
+
+    def _take_steps_(self, steps: Sequence[tuple[str, Step]]) -> None:
+        """Compute by these steps, each with the name that says which part it belongs to."""
+        bare = dict.fromkeys(name for _, step in steps for _, name in step.weights)
+        self._bare = tuple(bare)
+        self._inputs, self._outputs = (*self.op_graph.inputs, *bare), self.op_graph.outputs
+        self._steps = tuple(_fold_(self, "", steps, wanted=frozenset(self.op_graph.outputs)))
+
+    def _put_(self, path: str, module: nn.Module) -> None:
+        _put_(self, path, module)
+
+    def _step_(self, op: Op, module: nn.Module | None) -> Step:
+        """How an operator is computed: by that module, put in its place, or by its function and bare weights."""
+        if module is not None:
+            _put_(self, op.name, module)
             return Step(path=op.name, inputs=op.inputs, outputs=op.outputs)
         for _, weight in op.weights:
             _hold_(self, weight)
@@ -133,13 +136,37 @@ class OpGraphModule(Part):
         repeated = tuple(i for i, v in enumerate(values) if repeats and not v.batched)
         return Step(
             kind=op.kind,
-            call=call,
+            call=call_of(self.op_graph, op),
             inputs=op.inputs,
             outputs=op.outputs,
             weights=tuple((role, w.name) for role, w in op.weights),
             repeated=repeated,
             like=self.op_graph.inputs[0] if repeated else "",
         )
+
+
+class OpGraphModule(GraphInterpreter):
+    """What an operator graph computes. Each input and output has the batch axis in front.
+
+    Args:
+        graph: any; its operators need a rule in `hwnas.supernet.operators`.
+
+    Raises:
+        GraphError: operators without a rule; names them, with their places.
+    """
+
+    def __init__(self, graph: OpGraph) -> None:
+        super().__init__(graph)
+        unknown = [op for op in graph.ops if op.kind not in MODULES and op.kind not in FUNCTIONS]
+        if unknown:
+            named = ", ".join(f"{op.kind} ({op.name!r})" for op in unknown)
+            raise GraphError(f"torch has no rule here for {named}; known: {', '.join(sorted({*MODULES, *FUNCTIONS}))}")
+        self._take_steps_([(op.name, self._step_(op, self._new_module(op))) for op in graph.ops])
+
+    def _new_module(self, op: Op) -> nn.Module | None:
+        if op.kind in MODULES and (self.keeps(op) or op.kind not in FUNCTIONS):
+            return MODULES[op.kind](call_of(self.op_graph, op))
+        return None
 
 
 def _at(root: nn.Module, path: str) -> Any:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.data.tensors import resize
-from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.subnetwork import SubNetwork
 
 
 @torch.no_grad()
-def recalibrate(network: PlainNetwork, batches: Iterable[Tensor]) -> PlainNetwork:
+def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     """Set every BatchNorm's running mean and variance to their average over the batches, in place.
 
     Args:

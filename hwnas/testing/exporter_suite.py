@@ -23,8 +23,8 @@ from hwnas.errors import ExportError
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.precisions import computed_in, gives_integers, is_quantized, takes_integers
-from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
 
 FP32_TOLERANCE = 1e-4  # largest difference of an output, float against float
@@ -98,11 +98,11 @@ def _boundary(kind: str, shape: tuple[int, ...], precision: str) -> Block:
     return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
 
 
-def sample_network(blocks: Sequence[Block], *, seed: int = 0) -> PlainNetwork:
+def sample_network(blocks: Sequence[Block], *, seed: int = 0) -> SubNetwork:
     """A network in eval mode with random weights and random BatchNorm statistics; no tensor in it is dead."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        network = PlainNetwork(blocks)
+        network = SubNetwork(blocks)
     for name, tensor in network.state_dict().items():
         if tensor.dim() > 1:  # He et al. (2015): keeps the size of activations
             tensor.normal_(0.0, (2.0 / tensor[0].numel()) ** 0.5, generator=generator)
@@ -285,10 +285,9 @@ def _through_torch(model: nn.Module, images: Tensor) -> Array:
 
 
 def _step(model: QuantizedNetwork, outputs: Array) -> float:
-    """The step of the outputs' grid; if they are float, of a grid as wide as they are."""
-    head = model.blocks[-2] if len(model.blocks) > 1 else model.blocks[-1]
-    logits = getattr(head, "logits", None)
-    return float(logits.scale) if logits is not None else float(np.ptp(outputs)) / 255
+    """The scale of the outputs; if they are float, of integers whose range is as wide as they are."""
+    quantizer = model.output_quantizer
+    return float(quantizer.scale) if quantizer is not None else float(np.ptp(outputs)) / 255
 
 
 def _require(holds: bool, message: str) -> None:

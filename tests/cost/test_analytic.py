@@ -16,7 +16,7 @@ from hwnas.types import Block
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from hwnas.supernet.plain import build_block  # noqa: E402
+from hwnas.supernet.subnetwork import BlockModule  # noqa: E402
 
 
 @st.composite
@@ -100,19 +100,19 @@ def test_normalisation_without_a_layer_before_it_is_stored_as_floats(monkeypatch
 @given(block=blocks())
 @settings(deadline=None, max_examples=30)
 def test_macs_are_those_of_the_plain_module(block: Block) -> None:
-    assert macs(block) == layer_macs(build_block(block), block)
+    assert macs(block) == layer_macs(BlockModule(block), block)
 
 
 @given(block=blocks())
 @settings(deadline=None, max_examples=30)
 def test_parameters_are_those_of_the_plain_module(block: Block) -> None:
-    assert parameters(block) == sum(p.numel() for p in build_block(block).parameters())
+    assert parameters(block) == sum(p.numel() for p in BlockModule(block).parameters())
 
 
 @given(block=blocks())
 @settings(deadline=None)
 def test_a_file_holds_at_least_the_weights_at_their_precision(block: Block) -> None:
-    weights = sum(p.numel() for p in build_block(block).parameters() if p.dim() > 1)
+    weights = sum(p.numel() for p in BlockModule(block).parameters() if p.dim() > 1)
     assert size_bytes(block) > weights * (4 if block.precision == "fp32" else 1)
 
 
@@ -135,7 +135,7 @@ def sizes_of_tensors(module: nn.Module, block: Block) -> Iterator[int]:
 @settings(deadline=None, max_examples=30)
 def test_peak_memory_covers_every_layer_with_its_residual_input_at_most(block: Block) -> None:
     width = 4 if block.precision == "fp32" else 1
-    most = max(sizes_of_tensors(build_block(block), block))
+    most = max(sizes_of_tensors(BlockModule(block), block))
     residual = math.prod(block.in_shape)
     peak = peak_memory_bytes(block)
     assert peak >= width * most

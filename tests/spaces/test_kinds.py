@@ -21,9 +21,9 @@ SOME = ALL[:: max(1, len(ALL) // 20)]
 @pytest.mark.parametrize("block", SOME, ids=lambda b: b.key)
 def test_weights_have_the_names_shapes_and_order_of_the_modules_parameters(block: Block) -> None:
     pytest.importorskip("torch")
-    from hwnas.supernet.plain import build_block
+    from hwnas.supernet.subnetwork import BlockModule
 
-    expected = [(name, tuple(p.shape)) for name, p in build_block(block).named_parameters()]
+    expected = [(name, tuple(p.shape)) for name, p in BlockModule(block).named_parameters()]
     assert [(w.name, w.shape) for w in block_graph(block).weights() if w.trained] == expected
 
 

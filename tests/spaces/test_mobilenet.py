@@ -391,7 +391,7 @@ def test_expand_ratios_that_only_later_blocks_confuse_are_refused():
 
 
 def test_activations_are_those_a_network_has_modules_for():
-    plain = pytest.importorskip("hwnas.supernet.plain")
+    plain = pytest.importorskip("hwnas.supernet.subnetwork")
     assert set(ACTIVATIONS) == set(plain.ACTIVATIONS)
 
 

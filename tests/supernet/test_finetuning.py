@@ -5,13 +5,13 @@ import torch
 
 from hwnas.errors import DivergenceError
 from hwnas.supernet.finetuning import finetune
-from hwnas.supernet.plain import PlainNetwork
+from hwnas.supernet.subnetwork import SubNetwork
 from tests.supernet.test_training import make_stream
 
 
 def tuned(space, *, steps: int = 3, learning_rate: float = 0.05) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    network = PlainNetwork(b for _, b in space.named_blocks(space.smallest()))
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     before = [p.detach().clone() for p in network.parameters()]
     torch.manual_seed(torch.seed())  # what torch's own generator holds must not matter
     finetune(network, make_stream(), resolution=network.in_shape[1:], steps=steps, learning_rate=learning_rate)

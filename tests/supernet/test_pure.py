@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from hwnas.errors import ExportError
-from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.pure import to_pure
 from hwnas.supernet.quantization import fold_batchnorm
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
 
-def _network(act="relu6", pattern="ffff") -> PlainNetwork:
+def _network(act="relu6", pattern="ffff") -> SubNetwork:
     return sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16))
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hwnas.errors import DataError, SpaceError
-from hwnas.supernet.plain import PlainNetwork
 from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.supernet.quantization.modules import (
     HardswishQuantizer,
@@ -22,6 +21,7 @@ from hwnas.supernet.quantization.modules import (
     UnitQuantizer,
 )
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from tests.agreement import sqnr_db
 
@@ -219,7 +219,7 @@ def test_every_tensor_between_int8_blocks_is_on_a_grid():
 
 def test_logits_are_on_the_grid_of_the_head():
     quantized = quantize(_network(), [sample_images(8)])
-    levels = quantized(sample_images(4)) / quantized.blocks[-2].logits.scale
+    levels = quantized(sample_images(4)) / quantized.output_quantizer.scale
     assert torch.allclose(levels, levels.round(), atol=1e-3)
 
 
@@ -278,7 +278,7 @@ def test_channels_last_gives_the_same():
     quantized = quantize(_network(), [sample_images(4)])
     x = sample_images(4)
     other = quantized(x.contiguous(memory_format=torch.channels_last))
-    step = float(quantized.blocks[-2].logits.scale)
+    step = float(quantized.output_quantizer.scale)
     assert ((other - quantized(x)).abs() < 0.01 * step).float().mean() > 0.95
 
 
@@ -347,10 +347,14 @@ def test_in_the_symmetric_scheme_what_no_weights_meet_is_float():
     given = _outputs(network, sample_images(16), Quantizer)
     residual = network.blocks[2]
     on_grid = {name for name, y in given.items() if len(y.unique()) <= 256}
-    assert {"blocks.2.sum", "blocks.3.project.act", "blocks.4.logits"} <= on_grid  # what blocks pass on
+    assert {
+        "blocks.2.sum",
+        "blocks.3.project.conv_quantizer",
+        "blocks.4.classifier_quantizer",
+    } <= on_grid
     assert residual.sum is not None
     # the sum's other operand, the head before its pool, the convolution before squeeze-and-excitation
-    assert not on_grid & {"blocks.2.project.act", "blocks.4.conv.act.after", "blocks.2.depthwise.act.after"}
+    assert not on_grid & {"blocks.2.project.conv_quantizer", "blocks.4.conv.act.after", "blocks.2.depthwise.act.after"}
 
 
 def test_in_the_symmetric_scheme_biases_are_float():
@@ -391,13 +395,13 @@ def test_symmetric_network_trains_and_can_be_restored():
 def test_int8_block_without_boundary_is_refused():
     blocks = [b for b in sample_blocks("fiif") if b.kind != "quantize"]
     with pytest.raises(SpaceError, match="put a 'quantize' block before it"):
-        quantize(PlainNetwork(blocks), [sample_images(2)])
+        quantize(SubNetwork(blocks), [sample_images(2)])
 
 
 def test_float_block_after_int8_without_boundary_is_refused():
     blocks = [b for b in sample_blocks("fiif") if b.kind != "dequantize"]
     with pytest.raises(SpaceError, match="put a 'dequantize' block before it"):
-        quantize(PlainNetwork(blocks), [sample_images(2)])
+        quantize(SubNetwork(blocks), [sample_images(2)])
 
 
 def test_no_calibration_batch_is_refused():

@@ -1,4 +1,4 @@
-"""From a plain network to a quantized one: which blocks change, and what their scales are.
+"""From a network to a quantized one: which blocks change, and what their scales are.
 
 Calibration is one forward pass in full precision for each batch. This module knows networks and
 tensors, not data sets, files or runtimes.
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import DataError, SpaceError
-from hwnas.precisions import precision
-from hwnas.supernet.plain import Boundary, PlainNetwork
-from hwnas.supernet.quantization.blocks import QuantizeBoundary, QuantizedBlock, quantized_block
+from hwnas.precisions import is_quantized, precision
 from hwnas.supernet.quantization.folding import fold_batchnorm
 from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
+from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
+from hwnas.supernet.subnetwork import BlockModule, SubNetwork
 from hwnas.types import Block
 
 
@@ -43,9 +43,37 @@ class QuantizedNetwork(nn.Module):
         first: Block = self.blocks[0].block  # type: ignore[assignment]
         return first.in_shape
 
+    @property
+    def left_in_float(self) -> tuple[str, ...]:
+        """Operators of int8 blocks that have no integer form, each with its place."""
+        return tuple(
+            f"{operator} of {name}"
+            for name, part in self.blocks.named_children()
+            if isinstance(part, QuantizedBlock)
+            for operator in part.left_in_float
+        )
+
+    @property
+    def output_quantizer(self) -> Quantizer | None:
+        """What rounds the outputs last, before they are dequantized; None where a float block gives them."""
+        parts = [p for p in self.blocks if not isinstance(p, QuantizedBlock) or not p.leaves]
+        return parts[-1].output_quantizer if parts and isinstance(parts[-1], QuantizedBlock) else None
+
+
+@torch.no_grad()
+def _connect_(network: QuantizedNetwork) -> None:
+    """Give every operator the scale of what it reads."""
+    source: Quantizer | None = None
+    for part in network.blocks:
+        if not isinstance(part, QuantizedBlock) or part.leaves:
+            source = None
+            continue
+        (source,) = part.connect(source)
+        source.needed = True  # between blocks tensors are integers, whoever reads them
+
 
 def quantize(
-    network: PlainNetwork,
+    network: SubNetwork,
     calibration: Iterable[Tensor],
     *,
     max_batches: int = 4,
@@ -53,49 +81,53 @@ def quantize(
 ) -> QuantizedNetwork:
     """A quantized copy of a network, in eval mode, with scales from calibration batches.
 
-    BatchNorm is folded everywhere; blocks of a quantized precision and `quantize` boundaries become fake-quantized
-    modules, with weights of as many bits as the precision has; other blocks stay as they are. The network is not
-    changed.
+    Batch normalisation is folded; blocks of a quantized precision become fake-quantized modules, with weights of as
+    many bits as the precision has; other blocks stay as they are. The network is not changed.
 
     Args:
         network: trained, its BatchNorm statistics up to date.
         calibration: batches (N, C, H, W) as the network will see them; a few hundred samples do.
         max_batches: batches used at most; the rest is not even read.
-        symmetric: activations on int8 grids with zero point 0, and only those that weights meet or that a block
-            passes on; float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
+        symmetric: activations in int8 with zero point 0, and only those that weights meet or that a block passes on;
+            float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
 
     Raises:
-        SpaceError: an int8 block gets a float tensor, or a float block a quantized one, because a
-            boundary is missing; or a block has no int8 form.
+        SpaceError: an int8 block gets a float tensor, or a float block a quantized one, because a conversion is
+            missing.
         ValueError: `max_batches` is out of range.
         DataError: no calibration batch, or activations that are not finite.
     """
     if max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}, but must be 1 or more")
     folded = fold_batchnorm(network).eval()
-    quantized = QuantizedNetwork(quantized_block(b) for b in folded.blocks).eval()
-    _check_boundaries(quantized)
+    quantized = QuantizedNetwork(_quantized(block) for block in folded.blocks).eval()
+    _check_conversions(quantized)
     for part in quantized.blocks:
         block: Block = part.block  # type: ignore[assignment]
         for module in part.modules():
             if isinstance(module, QuantizedWeights):
                 module.limit = precision(block.precision).largest_weight
-    for module in quantized.modules():
-        if isinstance(module, QuantizedWeights | Quantizer):
-            module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
+            if isinstance(module, QuantizedWeights | Quantizer):
+                module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
     _calibrate_(quantized, islice(calibration, max_batches))
     return quantized
 
 
-def _check_boundaries(network: QuantizedNetwork) -> None:
-    on_grid = False
-    for module in network.blocks:
-        block: Block = module.block  # type: ignore[assignment]
-        wants_grid = isinstance(module, QuantizedBlock) or block.kind == "dequantize"
-        if wants_grid != on_grid:
-            missing, have = ("quantize", "a float") if wants_grid else ("dequantize", "a quantized")
-            raise SpaceError(f"block {block.key!r} gets {have} tensor; put a {missing!r} block before it")
-        on_grid = isinstance(module, QuantizedBlock | QuantizeBoundary)
+def _quantized(plain: nn.Module) -> nn.Module:
+    """What stands in a block's place: its int8 form if its precision says so, else itself."""
+    assert isinstance(plain, BlockModule)
+    return QuantizedBlock(plain) if is_quantized(plain.block.precision) else plain
+
+
+def _check_conversions(network: QuantizedNetwork) -> None:
+    integers = False
+    for part in network.blocks:
+        assert isinstance(part, BlockModule | QuantizedBlock)
+        wants = isinstance(part, QuantizedBlock) and not part.enters
+        if wants != integers:
+            missing, have = ("quantize", "a float") if wants else ("dequantize", "a quantized")
+            raise SpaceError(f"block {part.block.key!r} gets {have} tensor; put a {missing!r} block before it")
+        integers = isinstance(part, QuantizedBlock) and not part.leaves
 
 
 @torch.no_grad()
@@ -121,17 +153,3 @@ def _set_observing_(network: nn.Module, on: bool) -> None:
     for module in network.modules():
         if isinstance(module, Quantizer | QuantizedWeights):
             module.observing = on
-
-
-def _connect_(network: QuantizedNetwork) -> None:
-    source: Quantizer | None = None
-    for module in network.blocks:
-        if isinstance(module, QuantizeBoundary):
-            source = module.quantizer
-        elif isinstance(module, Boundary):
-            source = None
-        elif isinstance(module, QuantizedBlock):
-            assert source is not None  # _check_boundaries
-            source = module.connect(source)
-        if source is not None:
-            source.needed = True  # between blocks tensors are integers, whoever reads them

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.errors import DataError, SpaceError
+from hwnas.errors import DataError
 from hwnas.onnx_names import DEQUANTIZE, QUANTIZE
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, Scheme
 
@@ -241,28 +241,22 @@ class QuantizedSiLU(nn.Module):
         return self.after(x * self.gate(torch.sigmoid(x)))  # type: ignore[no-any-return]
 
 
-def quantized_activation(name: str) -> nn.Module:
-    """An activation that ends on a uint8 grid; "" for none.
+class InputQuantizer(Quantizer):
+    """Puts a result on the grid of what it was made from, as integer kernels of average pools do."""
 
-    Raises:
-        SpaceError: the name is unknown.
-    """
-    match name:
-        case "":
-            return Quantizer()
-        case "relu":
-            return Quantizer(lower=0.0)
-        case "relu6":
-            return Quantizer(lower=0.0, upper=6.0)
-        case "hswish":
-            return QuantizedHardswish()
-        case "silu":
-            return QuantizedSiLU()
-    raise SpaceError(f"activation {name!r} has no int8 form; known: hswish, relu, relu6, silu")
+    def connect(self, source: Quantizer) -> None:
+        """Take the grid of the input."""
+        self.set_grid(float(source.scale), int(source.zero_point))
+
+    def _observe(self, x: Tensor) -> Tensor:
+        return x
+
+    def calibrate(self) -> None:
+        """Nothing to fix before the input's grid is."""
 
 
-def output_grid(module: nn.Module) -> Quantizer:
-    """The quantizer whose grid a quantized activation's result lies on."""
+def output_quantizer(module: nn.Module) -> Quantizer:
+    """The quantizer whose grid a quantized result lies on."""
     last = module if isinstance(module, Quantizer) else module.after
     assert isinstance(last, Quantizer)
     return last
@@ -330,11 +324,11 @@ class QuantizedConv2d(QuantizedWeights):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.weight, conv.bias)
-        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+        self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.parameters_on_grid()
-        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class QuantizedLinear(QuantizedWeights):

@@ -1,0 +1,187 @@
+"""The int8 form of a region: its operator graph with batch normalisation folded, computed as integers will be.
+
+It takes a tensor that lies on a grid of integers and gives one that does. Results are rounded by a quantizer of their
+own, or by the activation that alone reads them. This module knows graphs and quantized layers, not kinds of block,
+networks, calibration data or files.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from hwnas.graph import Op
+from hwnas.graph.costs import call_of
+from hwnas.graph.patterns import follower
+from hwnas.precisions import DEQUANTIZE, QUANTIZE
+from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule, Step
+from hwnas.supernet.operators import MODULES
+from hwnas.supernet.quantization.modules import InputQuantizer, QuantizedWeights, Quantizer, output_quantizer
+from hwnas.supernet.quantization.rules import (
+    ACTIVATIONS,
+    WEIGHTED,
+    has_integer_form,
+    keeps_scale,
+    result_quantizer,
+)
+from hwnas.supernet.subnetwork import BlockModule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedOp:
+    """An operator and how its result is rounded.
+
+    Attributes:
+        op: the operator.
+        activation: what became part of it.
+        computes: whether there is something to compute before rounding; False for an activation on its own.
+        result: path of what rounds its result; "" where the scale of the first input holds on.
+    """
+
+    op: Op
+    activation: Op | None = None
+    computes: bool = True
+    result: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the values it gives."""
+        return (self.op if self.activation is None else self.activation).outputs
+
+
+class QuantizedRegion(GraphInterpreter):
+    """A graph in integers.
+
+    Args:
+        plain: what it computes in float, batch normalisation folded.
+
+    Attributes:
+        plan: its operators in order.
+    """
+
+    def __init__(self, plain: OpGraphModule) -> None:
+        super().__init__(plain.op_graph)
+        self.labels = plain.labels
+        self.plan: tuple[QuantizedOp, ...] = ()
+        steps: list[tuple[str, Step]] = []
+        fused: set[str] = set()
+        for op in self.op_graph.ops:
+            if op.name not in fused:
+                item = self._planned(op, plain)
+                fused.update([item.activation.name] if item.activation else [])
+                steps += self._steps_of_(item, plain)
+                self.plan += (item,)
+        self._take_steps_(steps)
+        self.load_state_dict(plain.state_dict(), strict=False)  # bare weights; modules have theirs
+
+    def _planned(self, op: Op, plain: OpGraphModule) -> QuantizedOp:
+        if op.kind in ACTIVATIONS:
+            return QuantizedOp(op=op, computes=False, result=op.name)
+        if keeps_scale(op.kind, call_of(self.op_graph, op)):
+            return QuantizedOp(op=op)
+        activation = follower(self.op_graph, op, ACTIVATIONS)
+        if activation is not None:
+            return QuantizedOp(op=op, activation=activation, result=activation.name)
+        has_module = op.kind in WEIGHTED or _module_of(plain, op) is not None
+        return QuantizedOp(op=op, result=f"{op.name}_quantizer" if has_module else op.name)
+
+    def _steps_of_(self, item: QuantizedOp, plain: OpGraphModule) -> list[tuple[str, Step]]:
+        op, steps = item.op, []
+        rounded = op.inputs
+        if item.computes:
+            module = _module_of(plain, op)
+            if module is not None and op.kind in WEIGHTED:
+                module = WEIGHTED[op.kind](module)
+            step = self._step_(op, copy.deepcopy(module))
+            if item.result:
+                rounded = (f"{op.outputs[0]} before rounding",)
+                step = replace(step, outputs=rounded)
+            steps.append((op.name, step))
+        if item.result:
+            kind = op.kind if item.activation is None else item.activation.kind
+            self._put_(item.result, ACTIVATIONS[kind]() if kind in ACTIVATIONS else result_quantizer(kind))
+            steps.append((item.result, Step(path=item.result, inputs=rounded, outputs=item.outputs)))
+        return steps
+
+    def layer(self, item: QuantizedOp) -> QuantizedWeights | None:
+        """The convolution or linear layer of an operator that has int8 weights."""
+        module = _at(self, item.op.name) if item.computes else None
+        return module if isinstance(module, QuantizedWeights) else None
+
+    def result(self, item: QuantizedOp) -> nn.Module | None:
+        """What rounds an operator's result; None where the input's scale holds on."""
+        return self.get_submodule(item.result) if item.result else None
+
+    @property
+    def enters(self) -> bool:
+        """Whether it takes floats and does nothing but quantize them."""
+        return {op.kind for op in self.op_graph.ops} == {QUANTIZE}
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it does nothing but give floats for integers."""
+        return {op.kind for op in self.op_graph.ops} == {DEQUANTIZE}
+
+    @property
+    def output_quantizer(self) -> Quantizer | None:
+        """What rounds the first output; None where the input's scale holds on."""
+        last = {name: item for item in self.plan for name in item.outputs}
+        name = self.op_graph.outputs[0]
+        while name in last:
+            result = self.result(last[name])
+            if result is not None:
+                return output_quantizer(result)
+            name = last[name].op.inputs[0]
+        return None
+
+    def connect(self, *sources: Quantizer | None) -> tuple[Quantizer, ...]:
+        """Give every operator the scale of what it reads, along the graph.
+
+        Args:
+            sources: of the inputs: the quantizers that make them; None for floats, which only are quantized.
+
+        Returns:
+            Those of the outputs.
+        """
+        made_by = {name: q for name, q in zip(self.op_graph.inputs, sources, strict=True) if q is not None}
+        for item in self.plan:
+            layer, result = self.layer(item), self.result(item)
+            if layer is not None:
+                layer.connect(made_by[item.op.inputs[0]])
+            if isinstance(result, InputQuantizer):
+                result.connect(made_by[item.op.inputs[0]])
+            made = made_by[item.op.inputs[0]] if result is None else output_quantizer(result)
+            made_by.update(dict.fromkeys(item.outputs, made))
+        return tuple(made_by[name] for name in self.op_graph.outputs)
+
+    @property
+    def left_in_float(self) -> tuple[str, ...]:
+        """Operators without an integer form, with their places."""
+        return tuple(
+            f"{item.op.kind} ({item.op.name!r})"
+            for item in self.plan
+            if not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
+            or (item.op.kind in WEIGHTED and self.layer(item) is None)
+        )
+
+
+class QuantizedBlock(QuantizedRegion):
+    """A block in integers."""
+
+    def __init__(self, plain: BlockModule) -> None:
+        super().__init__(plain)
+        self.block = plain.block
+
+
+def _module_of(plain: OpGraphModule, op: Op) -> nn.Module | None:
+    """The module that computes an operator; None where a function does."""
+    return _at(plain, op.name) if op.kind in MODULES and plain.keeps(op) else None
+
+
+def _at(root: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return root.get_submodule(path)
+    except AttributeError:
+        return None

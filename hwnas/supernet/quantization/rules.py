@@ -1,0 +1,63 @@
+"""How each operator computes in integers, as data: what happens to the scale of what it reads.
+
+An operator that is named nowhere here has no integer form: it computes in float between dequantize and quantize.
+This module knows operators, not graphs, blocks, files or runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from hwnas.graph.operators import Call
+from hwnas.supernet.quantization.modules import (
+    InputQuantizer,
+    QuantizedConv2d,
+    QuantizedHardswish,
+    QuantizedLinear,
+    QuantizedSiLU,
+    QuantizedWeights,
+    Quantizer,
+    UnitQuantizer,
+)
+
+WEIGHTED: Mapping[str, Callable[..., QuantizedWeights]] = {"conv2d": QuantizedConv2d, "linear": QuantizedLinear}
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {  # they take a result before it is rounded, where they can
+    "relu": lambda: Quantizer(lower=0.0),
+    "relu6": lambda: Quantizer(lower=0.0, upper=6.0),
+    "hardswish": QuantizedHardswish,
+    "silu": QuantizedSiLU,
+    "quantize": Quantizer,
+}
+
+_NEW_SCALE = frozenset({"add", "sub", "mul", "concat", "mean", "adaptive_avg_pool2d"})
+_SAME_SCALE = frozenset({"avg_pool2d"})
+_UNIT_SCALE = frozenset({"sigmoid", "softmax"})
+_KEEPS = frozenset(
+    {"reshape", "permute", "identity", "dropout", "max_pool2d", "adaptive_max_pool2d", "max", "select", "slice"}
+    | {"split", "unbind", "expand", "dequantize"}
+)
+
+
+def keeps_scale(kind: str, call: Call) -> bool:
+    """Whether the results are among the numbers that are read, so that they need no scale of their own."""
+    if kind == "pad":
+        return bool(call["mode"] != "constant" or call["value"] == 0.0)
+    if kind == "resize":
+        return bool(call["mode"] == "nearest")
+    return kind in _KEEPS
+
+
+def result_quantizer(kind: str) -> Quantizer:
+    """A new quantizer for the result of an operator that is no activation and moves more than numbers."""
+    if kind in _UNIT_SCALE:
+        return UnitQuantizer()
+    return InputQuantizer() if kind in _SAME_SCALE else Quantizer()
+
+
+def has_integer_form(kind: str, call: Call) -> bool:
+    """Whether an operator is computed on integers; otherwise it is float between dequantize and quantize."""
+    known = kind in WEIGHTED or kind in ACTIVATIONS or kind in _NEW_SCALE | _SAME_SCALE | _UNIT_SCALE
+    return known or keeps_scale(kind, call)

@@ -1,0 +1,51 @@
+"""A sub-network on its own: the modules of its blocks, in order.
+
+Exporters write these, tables are measured on these, so that what is measured is what ships.
+This module knows blocks by their graphs; never a kind of block, weights' origin, devices or search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from hwnas.graph import OpGraph
+from hwnas.spaces.kinds import block_graph
+from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.types import Block
+
+
+class BlockModule(OpGraphModule):
+    """What a block computes, with torch's default initialisation.
+
+    Args:
+        block: of any registered kind.
+        graph: what it has become; as it is if not given.
+
+    Raises:
+        SpaceError: the block's kind is not registered, or its attributes make no sense.
+    """
+
+    def __init__(self, block: Block, *, graph: OpGraph | None = None) -> None:
+        super().__init__(block_graph(block) if graph is None else graph)
+        self.block = block
+
+
+class SubNetwork(nn.Module):
+    """Blocks in order. `(N, C, H, W) -> (N, classes)`."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(map(BlockModule, blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input sample: (C, H, W)."""
+        first: Block = self.blocks[0].block  # type: ignore[assignment]
+        return first.in_shape
