@@ -40,7 +40,8 @@ def test_a_scaled_maximum_with_an_offset_is_found_exactly(blocks: SlotBlocks, en
 
 
 def test_what_blocks_told_alone_is_used_when_all_told(blocks: SlotBlocks, encodings: IntArray) -> None:
-    entries = {b.key: 1000.0 + 17 * len(b.key) for b in blocks.blocks}
+    needs = np.random.default_rng(0).uniform(1000, 9000, len(blocks.blocks))
+    entries = {b.key: float(n) for b, n in zip(blocks.blocks, needs, strict=True)}
     measured = networks(encodings, lambda b: entries[b.key])
     model = memory_cost(blocks, entries=entries, networks=measured, seed=0, confidence=0.9)
     assert model is not None
