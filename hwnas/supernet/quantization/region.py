@@ -101,7 +101,8 @@ class QuantizedRegion(GraphInterpreter):
             steps.append((op.name, step))
         if item.result:
             kind = op.kind if item.activation is None else item.activation.kind
-            self._put_(item.result, ACTIVATIONS[kind]() if kind in ACTIVATIONS else result_quantizer(kind))
+            call = call_of(self.op_graph, op)
+            self._put_(item.result, ACTIVATIONS[kind]() if kind in ACTIVATIONS else result_quantizer(kind, call))
             steps.append((item.result, Step(path=item.result, inputs=rounded, outputs=item.outputs)))
         return steps
 

@@ -50,11 +50,15 @@ def keeps_scale(kind: str, call: Call) -> bool:
     return kind in _KEEPS
 
 
-def result_quantizer(kind: str) -> Quantizer:
-    """A new quantizer for the result of an operator that is no activation and moves more than numbers."""
+def result_quantizer(kind: str, call: Call) -> Quantizer:
+    """A new quantizer for the result of an operator that is no activation and moves more than numbers.
+
+    The mean of a whole image has a scale of its own; means of windows have the input's, as integer kernels want it.
+    """
     if kind in _UNIT_SCALE:
         return UnitQuantizer()
-    return InputQuantizer() if kind in _SAME_SCALE else Quantizer()
+    of_windows = kind == "adaptive_avg_pool2d" and call["output_size"] != (1, 1)
+    return InputQuantizer() if kind in _SAME_SCALE or of_windows else Quantizer()
 
 
 def has_integer_form(kind: str, call: Call) -> bool:
