@@ -126,7 +126,7 @@ class SearchSpace(Protocol):
         ...
 
     def named_blocks(self, encoding: IntArray) -> tuple[tuple[str, Block], ...]:
-        """(D,) -> (slot name, block) of the network, in order, absent slots left out."""
+        """(D,) -> (name, block) of the network, in order: present slots, and edges where the precision changes."""
         ...
 
 

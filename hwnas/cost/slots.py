@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from hwnas.cost.elimination import Combine, Factor, Optimum, optimum
 from hwnas.errors import SpaceError
-from hwnas.spaces.slots import slot_blocks, slot_sizes
+from hwnas.spaces.base import Space
+from hwnas.spaces.edges import terms
 from hwnas.types import Block, FloatArray, IntArray, SearchSpace
 
 _CHUNK = 1024  # architectures evaluated at once: their indices and gathered entries stay in the cache
@@ -33,8 +34,8 @@ class SlotBlocks:
 
     Attributes:
         sizes: (D,) number of options of each choice.
-        slots: names, in the network's order.
-        scopes: for each slot, the choices it depends on.
+        slots: names of slots and of edges where the precision may change, in the network's order.
+        scopes: for each of them, the choices it depends on.
         index: for each slot, an array over the options of its scope: index into `blocks`, -1 if absent.
         blocks: the distinct blocks, in order of appearance.
         canonical: the space's own.
@@ -57,13 +58,14 @@ class SlotBlocks:
         sizes = tuple(len(c.options) for c in space.choices)
         serial: dict[Block, int] = {}
         index: list[IntArray] = []
-        for s in range(len(space.slots)):
-            cells = [-1 if b is None else serial.setdefault(b, len(serial)) for b in slot_blocks(space, s)]
-            index.append(np.array(cells, dtype=np.int64).reshape(slot_sizes(space, s)))
+        found = space.terms if isinstance(space, Space) else terms(space)
+        for term in found:
+            cells = [-1 if b is None else serial.setdefault(b, len(serial)) for b in term.blocks]
+            index.append(np.array(cells, dtype=np.int64).reshape(term.sizes))
         return cls(
             sizes=sizes,
-            slots=tuple(s.name for s in space.slots),
-            scopes=tuple(s.depends_on for s in space.slots),
+            slots=tuple(t.name for t in found),
+            scopes=tuple(t.depends_on for t in found),
             index=tuple(index),
             blocks=tuple(serial),
             canonical=space.canonical,

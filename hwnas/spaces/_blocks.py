@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.precisions import DEQUANTIZE, EXACT, QUANTIZE, is_quantized
 from hwnas.spaces._geometry import Channels, Geometry, make_divisible
 from hwnas.spaces._layout import Place, block_name
-from hwnas.spaces.kinds import normalised
 from hwnas.types import Block, Option
 
 STEM_KERNEL_SIZE = 3
@@ -49,14 +47,10 @@ class BlockMaker:
 
     def make(self, place: Place, chosen: Chosen) -> Block | None:
         """The block of a place, None if these options leave it empty; `chosen` may hold other dimensions too."""
-        if place.role == "end":
-            return _boundary((self._style.n_classes,), before=chosen["head.precision"], after=EXACT)
         if not self._present(place, chosen):
             return None
         in_shape = self._entering(place, chosen)
         precision = self._precision(place.stage, place.block, chosen)
-        if place.role == "boundary":
-            return _boundary(in_shape, before=self._precision_before(place, chosen), after=precision)
         channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
         if place.role == "head":
             out_shape: tuple[int, ...] = (self._style.n_classes,)
@@ -67,14 +61,13 @@ class BlockMaker:
         else:
             out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
             attributes = self._mbconv(place, in_shape[0], chosen)
-        block = Block(
+        return Block(
             kind="conv" if place.role == "stem" else place.role,
             in_shape=in_shape,
             out_shape=out_shape,
             precision=precision,
-            attributes=tuple(attributes.items()),
+            attributes=tuple(sorted(attributes.items())),
         )
-        return normalised(block)
 
     def _present(self, place: Place, chosen: Chosen) -> bool:
         if not 0 <= place.stage < len(self._stages) or place.block < min(self._stages[place.stage].depths):
@@ -117,20 +110,3 @@ class BlockMaker:
 
     def _precision(self, stage: int, block: int, chosen: Chosen) -> str:
         return str(chosen[f"{block_name(stage, block, n_stages=len(self._stages))}.precision"])
-
-    def _precision_before(self, place: Place, chosen: Chosen) -> str:
-        """Precision of the tensor that enters a place."""
-        if place.stage < 0:
-            return EXACT  # the network's input
-        if place.block > 0:
-            return self._precision(place.stage, place.block - 1, chosen)
-        depth = chosen[f"stages.{place.stage - 1}.depth"] if place.stage > 0 else 1
-        return self._precision(place.stage - 1, depth - 1, chosen)
-
-
-def _boundary(shape: tuple[int, ...], *, before: str, after: str) -> Block | None:
-    """What stands where a tensor becomes integers, or ceases to be; nothing elsewhere."""
-    if is_quantized(before) == is_quantized(after):
-        return None
-    kind, precision = (QUANTIZE, after) if is_quantized(after) else (DEQUANTIZE, before)
-    return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)

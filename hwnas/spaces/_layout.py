@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hwnas.precisions import is_quantized
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Choice, Option, Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a slot stands; a boundary stands before the block of its stage and number, `end` after the head."""
+    """Where a slot stands."""
 
-    role: Literal["stem", "mbconv", "head", "boundary", "end"]
+    role: Literal["stem", "mbconv", "head"]
     stage: int
     block: int = 0
 
@@ -59,10 +58,7 @@ def make_layout(
     choices, fixed = _make_choices(resolutions, width_mults, stages=stages, precisions=precisions)
     slots = _Slots(stages, choices)
     for stage, block in _positions(stages):
-        slots.add_boundary(stage, block, precisions=precisions)
         slots.add_block(stage, block)
-    if any(map(is_quantized, precisions)):
-        slots.add("boundary.end", Place(role="end", stage=len(stages)), ["head.precision"])
     return Layout(choices=choices, fixed=fixed, places=tuple(slots.places), slots=tuple(slots.slots))
 
 
@@ -130,28 +126,7 @@ class _Slots:
             own = [f"{name}.kernel_size", f"{name}.expand_ratio"]
             self.add(name, Place(role="mbconv", stage=stage, block=block), [*shared, *of_stage, *own])
 
-    def add_boundary(self, stage: int, block: int, *, precisions: Sequence[str]) -> None:
-        """Where the precision can change: anywhere if there are two, else before the stem if it is quantized."""
-        if len(precisions) == 1 and not (stage < 0 and is_quantized(precisions[0])):
-            return
-        name = block_name(stage, block, n_stages=len(self._stages))
-        around = [*self._precision_before(stage, block), f"{name}.precision"]
-        shape = ["resolution", "width_mult"] if stage >= 0 else ["resolution"]
-        place = Place(role="boundary", stage=stage, block=block)
-        self.add(f"boundary.{name}", place, [*shape, *self._presence(stage, block), *around])
-
     def _presence(self, stage: int, block: int) -> list[str]:
         """What decides whether there is a block."""
         inside = 0 <= stage < len(self._stages)
         return [f"stages.{stage}.depth"] if inside and block >= min(self._stages[stage].depths) else []
-
-    def _precision_before(self, stage: int, block: int) -> list[str]:
-        """What decides the precision of the tensor that enters a place."""
-        if stage < 0:
-            return []
-        if block > 0:
-            return [f"stages.{stage}.blocks.{block - 1}.precision"]
-        if stage == 0:
-            return ["stem.precision"]
-        depths = self._stages[stage - 1].depths  # the previous stage may end after any of these
-        return [f"stages.{stage - 1}.depth", *(f"stages.{stage - 1}.blocks.{d - 1}.precision" for d in depths)]

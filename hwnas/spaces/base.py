@@ -13,6 +13,7 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,8 +22,8 @@ import numpy.typing as npt
 from hwnas.errors import SpaceError
 from hwnas.spaces._serialize import SCHEMA
 from hwnas.spaces._text import choices_text
+from hwnas.spaces.edges import Term, terms
 from hwnas.spaces.encoding import ChoiceTree
-from hwnas.spaces.slots import slot_blocks
 from hwnas.types import Block, Choice, IntArray, Option, Slot
 
 
@@ -31,6 +32,9 @@ class Space(ABC):
 
     A space never changes after it is made, so it may be shared between threads. Two spaces are equal
     when their definitions are.
+
+    Slots say what a network computes; where two of them differ in precision, what converts between them follows
+    (`hwnas.spaces.edges`).
 
     Subclasses call `__init__` with their choices and slots, implement `arguments` and
     `from_arguments` for files, and override `block_at` when they have slots. In a space whose options
@@ -52,7 +56,6 @@ class Space(ABC):
         self.choices = tuple(choices)
         self.slots = tuple(slots)
         self._tree = ChoiceTree(self.choices)
-        self._slot_blocks: dict[int, tuple[Block | None, ...]] = {}
 
     # ------------------------------------------------------------ what a subclass says
 
@@ -210,31 +213,25 @@ class Space(ABC):
     # ------------------------------------------------------------ blocks
 
     def named_blocks(self, encoding: IntArray) -> tuple[tuple[str, Block], ...]:
-        """(D,) -> (slot name, block) of the network, in order, absent slots left out.
+        """(D,) -> (name, block) of the network's slots and of the edges where its precision changes, in order.
 
         Raises:
             SpaceError: as `validate`, or several encodings at once.
         """
         one = self._one(encoding).tolist()
-        blocks = ((s.name, self.block_at(i, [one[j] for j in s.depends_on])) for i, s in enumerate(self.slots))
-        return tuple((name, block) for name, block in blocks if block is not None)
+        return tuple((t.name, block) for t in self.terms if (block := t.at(one)) is not None)
 
-    def slot_blocks(self, slot: int) -> tuple[Block | None, ...]:
-        """The blocks of a slot under all options of its `depends_on`, the last choice fastest (C order)."""
-        if slot not in self._slot_blocks:
-            known: dict[Block | None, Block | None] = {}  # equal blocks become one object
-            self._slot_blocks[slot] = tuple(known.setdefault(b, b) for b in slot_blocks(self, slot))
-        return self._slot_blocks[slot]
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The slots and the edges where the precision may change, in the network's order, with all their blocks."""
+        return terms(self)
 
     def enumerate_blocks(self) -> dict[str, tuple[Block, ...]]:
-        """Slot name -> its distinct blocks."""
-        return {
-            s.name: tuple(b for b in dict.fromkeys(self.slot_blocks(i)) if b is not None)
-            for i, s in enumerate(self.slots)
-        }
+        """Name of a slot or an edge -> its distinct blocks."""
+        return {t.name: tuple(b for b in dict.fromkeys(t.blocks) if b is not None) for t in self.terms}
 
     def distinct_blocks(self) -> tuple[Block, ...]:
-        """All distinct blocks of the space, in the order of the slots: what a latency table must hold."""
+        """All distinct blocks of the space, in the network's order: what a latency table must hold."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(self.enumerate_blocks().values())))
 
     # ------------------------------------------------------------ people and files

@@ -1,8 +1,7 @@
 """Networks of inverted residuals with elastic dimensions (MobileNetV2/V3; Once-for-All, Cai et al., 2020, section 3).
 
-A network is a stem convolution, stages of `mbconv` blocks, and a head. Where the precision changes
-between two of them stands a boundary, a `quantize` or `dequantize` block. This module knows shapes
-and attributes of blocks; never torch, devices or weights.
+A network is a stem convolution, stages of `mbconv` blocks, and a head. This module knows shapes and attributes of
+blocks; never torch, devices or weights.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ class MobileNetSpace(Space):
     blocks beyond the stage's depth are switched off. Options stand in ascending order (int8 before
     fp32), so `largest` has the last option everywhere.
 
-    Slots are `stem`, `stages.<s>.blocks.<b>` and `head`, with `boundary.<slot>` before each and
-    `boundary.end` after the head where the precision can change there. Networks are told apart by
-    their named blocks.
+    Slots are `stem`, `stages.<s>.blocks.<b>` and `head`. Networks are told apart by their named blocks.
 
     Args:
         name: of the space.

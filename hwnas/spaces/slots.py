@@ -1,6 +1,6 @@
 """What a slot of any space can become: its blocks under all options of the choices it depends on.
 
-Knows the protocol of spaces and nothing of what a block is.
+Knows the protocol of spaces; no kind of block.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator
 
 from hwnas.errors import SpaceError
+from hwnas.spaces.kinds import normalised
 from hwnas.types import Block, SearchSpace
 
 
@@ -29,8 +30,11 @@ def slot_sizes(space: SearchSpace, slot: int) -> tuple[int, ...]:
 def slot_blocks(space: SearchSpace, slot: int) -> Iterator[Block | None]:
     """The block of a slot under every option of its choices, the last choice fastest (C order); None: absent.
 
+    Attributes at their defaults are left out, whatever the space does.
+
     Raises:
         SpaceError: see `slot_sizes`.
     """
     for options in itertools.product(*map(range, slot_sizes(space, slot))):
-        yield space.block_at(slot, options)
+        block = space.block_at(slot, options)
+        yield None if block is None else normalised(block)

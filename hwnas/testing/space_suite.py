@@ -21,8 +21,10 @@ from typing import Literal
 
 import numpy as np
 
+from hwnas.precisions import gives_integers, is_conversion, takes_integers
 from hwnas.spaces import space_from_json
 from hwnas.spaces.base import Space
+from hwnas.spaces.kinds import normalised
 from hwnas.types import IntArray, SearchSpace
 
 SAMPLES = 24
@@ -124,22 +126,22 @@ def check_json(space: Space, rng: np.random.Generator) -> None:
 def check_blocks_depend_on_slots_choices(space: Space, rng: np.random.Generator) -> None:
     """A slot's block in a network is what `block_at` says, whatever the switched-off choices are."""
     for encoding in _raw(space, rng):
-        expected = {
-            slot.name: block
+        expected = [
+            (slot.name, normalised(block))
             for i, slot in enumerate(space.slots)
             if (block := space.block_at(i, encoding[list(slot.depends_on)].tolist())) is not None
-        }
+        ]
         _require(
-            tuple(expected.items()) == space.named_blocks(encoding),
+            expected == [(name, b) for name, b in space.named_blocks(encoding) if not is_conversion(b.kind)],
             f"blocks of {encoding.tolist()} differ when the choices that are switched off become 0",
         )
 
 
 def check_slot_blocks(space: Space, rng: np.random.Generator) -> None:
-    """`slot_blocks` lists `block_at` in C order; `enumerate_blocks` and `distinct_blocks` hold every block."""
+    """`terms` list `block_at` in C order; `enumerate_blocks` and `distinct_blocks` hold every block."""
     distinct = space.distinct_blocks()
     _require(len({b.key for b in distinct}) == len(distinct), "distinct_blocks has two blocks of one key")
-    by_slot = space.enumerate_blocks()
+    by_slot, terms = space.enumerate_blocks(), {t.name: t for t in space.terms}
     for encoding in space.sample(SAMPLES, rng):
         for name, block in space.named_blocks(encoding):
             _require(block in by_slot[name], f"enumerate_blocks lacks {block.key} of slot {name!r}")
@@ -147,8 +149,9 @@ def check_slot_blocks(space: Space, rng: np.random.Generator) -> None:
             options = encoding[list(slot.depends_on)].tolist()
             sizes = [len(space.choices[j].options) for j in slot.depends_on]
             at = int(np.ravel_multi_index(options, sizes)) if options else 0
-            _require(len(space.slot_blocks(i)) == math.prod(sizes), f"slot_blocks of {slot.name!r} is incomplete")
-            _require(space.slot_blocks(i)[at] == space.block_at(i, options), f"slot_blocks of {slot.name!r}: order")
+            _require(len(terms[slot.name].blocks) == math.prod(sizes), f"the term of {slot.name!r} is incomplete")
+            there = space.block_at(i, options)
+            _require(terms[slot.name].blocks[at] == (there and normalised(there)), f"term of {slot.name!r}: order")
     _require(set(itertools.chain.from_iterable(by_slot.values())) == set(distinct), "distinct_blocks is incomplete")
 
 
@@ -191,6 +194,16 @@ def check_count_by_enumeration(space: Space, rng: np.random.Generator) -> None:
     _require(space.count() == distinct, f"count() is {space.count()}, enumeration finds {distinct}")
 
 
+def check_precisions_meet(space: Space, rng: np.random.Generator) -> None:
+    """Of every network, integers meet integers and floats floats, and it takes and gives floats."""
+    for encoding in space.sample(SAMPLES, rng):
+        integers = False
+        for name, block in space.named_blocks(encoding):
+            _require(takes_integers(block) == integers, f"what enters {name!r} of {encoding.tolist()}")
+            integers = gives_integers(block)
+        _require(not integers, f"{encoding.tolist()} gives integers")
+
+
 Check = Callable[[Space, np.random.Generator], None]
 CHECKS: tuple[Check, ...] = (
     check_protocol,
@@ -203,6 +216,7 @@ CHECKS: tuple[Check, ...] = (
     check_json,
     check_blocks_depend_on_slots_choices,
     check_slot_blocks,
+    check_precisions_meet,
     check_networks_are_distinct,
     check_describe,
 )

@@ -84,7 +84,7 @@ def made_up(factor: Callable[[Case], float] = lambda case: 1.0) -> Audit:
 
 def test_each_block_differs_from_its_base_in_one_attribute() -> None:
     for group in list(case_groups(("fp32",)))[: len(SITES)]:
-        base, *others = (dict(c.block.attributes) for c in group)
+        base, *others = (attributes_of(c.block) for c in group)
         assert all(sum(base[k] != other[k] for k in base) == 1 for other in others)
 
 
@@ -260,8 +260,9 @@ def test_advice_tells_of_channels_in_too_small_multiples() -> None:
 
 
 def test_a_space_of_another_kind_gets_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = made_up(slow("activation", "relu", precision="int8", by=9.0))
     monkeypatch.setattr(registry, "load", lambda kind, name: lambda *shape: CategoricalSpace({"a": (1, 2)}))
-    assert advice(Config(), made_up(slow("activation", "relu", precision="int8", by=9.0))) == []
+    assert advice(Config(), found) == []
 
 
 def test_advice_refuses_what_a_preset_does_not_take() -> None:

@@ -56,7 +56,7 @@ def test_boundaries_stand_exactly_where_the_precision_changes(space, seed):
     for encoding in space.sample(4, np.random.default_rng(seed)):
         now = "fp32"  # the input
         for name, block in space.named_blocks(encoding):
-            if name.startswith("boundary."):
+            if name.startswith("conversion."):
                 assert block == Block(
                     kind="quantize" if now == "fp32" else "dequantize",
                     in_shape=block.in_shape,
@@ -93,13 +93,12 @@ def test_a_slot_depends_on_no_choice_without_effect(space):
     # rounding hides some widths and some neighbouring resolutions from some slots; 16 and 32 differ everywhere
     far_apart = [r for r in space.resolutions if r in (16, 32)] or space.resolutions[:1]
     space = space.restrict(width_mults=space.width_mults[:1], resolutions=far_apart)
-    for i, slot in enumerate(space.slots):
-        sizes = [len(space.choices[j].options) for j in slot.depends_on]
-        table = np.array([b.key if b else "" for b in space.slot_blocks(i)], dtype=object).reshape(sizes)
-        for axis, size in enumerate(sizes):
+    for term in space.terms:
+        table = np.array([b.key if b else "" for b in term.blocks], dtype=object).reshape(term.sizes)
+        for axis, size in enumerate(term.sizes):
             first = table.take([0], axis=axis)
             others = table.take(range(1, size), axis=axis)
-            assert (others != first).any(), (slot.name, space.choices[slot.depends_on[axis]].name)
+            assert (others != first).any(), (term.name, space.choices[term.depends_on[axis]].name)
 
 
 @PROPERTY
@@ -213,28 +212,28 @@ def test_the_largest_network_is_the_largest_and_computes_in_fp32():
 def test_the_smallest_network_is_shallow_and_int8():
     space = tiny_space()
     assert [n for n, _ in space.named_blocks(space.smallest())] == [
-        "boundary.stem",
+        "conversion.stem",
         "stem",
         "stages.0.blocks.0",
         "stages.1.blocks.0",
         "head",
-        "boundary.end",
+        "conversion.end",
     ]
 
 
 def test_the_width_matters_to_every_slot_but_those_at_the_ends():
     space = _space(width_mults=(1.0, 2.0))
     width = [c.name for c in space.choices].index("width_mult")
-    assert [s.name for s in space.slots if width not in s.depends_on] == ["boundary.stem", "boundary.end"]
+    assert [t.name for t in space.terms if width not in t.depends_on] == ["conversion.stem", "conversion.end"]
 
 
 def test_a_block_depends_on_the_depth_only_if_it_may_be_absent():
     space = tiny_space()
     depth = [c.name for c in space.choices].index("stages.0.depth")
-    assert [s.name for s in space.slots if depth in s.depends_on] == [
-        "boundary.stages.0.blocks.1",
+    assert [t.name for t in space.terms if depth in t.depends_on] == [
+        "conversion.stages.0.blocks.1",
         "stages.0.blocks.1",
-        "boundary.stages.1.blocks.0",
+        "conversion.stages.1.blocks.0",
     ]
 
 
@@ -245,24 +244,24 @@ def test_options_are_sorted_however_they_are_given():
     assert _stage(kernel_sizes=(7, 3), se=(True, False)) == _stage(kernel_sizes=(3, 7), se=(False, True))
 
 
-def test_int8_alone_needs_boundaries_at_the_ends_only():
+def test_int8_alone_needs_conversions_at_the_ends_only():
     space = tiny_space().restrict(precisions=("int8",))
-    assert [s.name for s in space.slots if s.name.startswith("boundary.")] == ["boundary.stem", "boundary.end"]
+    assert [s.name for s in space.terms if s.name.startswith("conversion.")] == ["conversion.stem", "conversion.end"]
 
 
-def test_fp32_alone_needs_no_boundaries():
+def test_fp32_alone_needs_no_conversions():
     space = tiny_space().restrict(precisions=("fp32",))
-    assert not [s.name for s in space.slots if s.name.startswith("boundary.")]
+    assert not [s.name for s in space.terms if s.name.startswith("conversion.")]
 
 
-def test_the_boundary_of_a_stage_follows_the_block_the_stage_before_ended_with():
+def test_the_conversion_before_a_stage_follows_the_block_the_stage_before_ended_with():
     space = tiny_space()
     architecture = space.decode(space.largest()) | {"stages.0.blocks.0.precision": "int8"}
     deep = dict(space.named_blocks(space.encode(architecture)))
     shallow = dict(space.named_blocks(space.encode(architecture | {"stages.0.depth": 1})))
-    assert deep["boundary.stages.0.blocks.1"].kind == "dequantize"
-    assert "boundary.stages.1.blocks.0" not in deep
-    assert shallow["boundary.stages.1.blocks.0"].kind == "dequantize"
+    assert deep["conversion.stages.0.blocks.1"].kind == "dequantize"
+    assert "conversion.stages.1.blocks.0" not in deep
+    assert shallow["conversion.stages.1.blocks.0"].kind == "dequantize"
 
 
 # ---------------------------------------------------------------- related spaces
@@ -316,7 +315,7 @@ def test_the_description_shows_blocks_shapes_and_precisions():
     space = tiny_space()
     lines = space.describe(space.smallest()).split("\n")
     assert lines[0] == "test-tiny: 8 px, width 1"
-    assert lines[1].split() == ["boundary.stem", "quantize", "1x8x8", "->", "1x8x8", "int8"]
+    assert lines[1].split() == ["conversion.stem", "quantize", "1x8x8", "->", "1x8x8", "int8"]
     stage = ["stages.1.blocks.0", "mbconv", "3x3", "/2", "hidden", "16", "relu6", "8x4x4", "->", "16x2x2", "int8"]
     assert lines[4].split() == stage
     assert len(lines) == 7
