@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas._console import Console
 from hwnas.errors import HwnasError
+from hwnas.results import Result, Shown
 
 if TYPE_CHECKING:
     from hwnas.config import Config
@@ -91,6 +92,25 @@ class Figure:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Result):
+    """What a benchmark ends with: its figures as a table, and notes below it."""
+
+    title: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def shown(self) -> Shown:
+        """A row for each figure."""
+        return Shown(
+            title=self.title,
+            columns=["figure", "value", "target", "reached"],
+            rows=[(f.name, f.value, f.target, "" if f.reached is None else f.reached) for f in self.figures],
+            notes=self.notes,
+        )
+
+
 class Benchmark:
     """One run of a program: its options, when it began, and where its result goes.
 
@@ -138,14 +158,8 @@ class Benchmark:
         if folder is not None:
             notes.append(f"Written to {folder / self.name}.json")
             self._write(folder / f"{self.name}.json", figures, details=details or {}, seconds=seconds)
-        self.console.result(
-            {
-                "title": f"{self.name} (smoke: the numbers mean nothing)" if self.smoke else self.name,
-                "columns": ["figure", "value", "target", "reached"],
-                "rows": [(f.name, f.value, f.target, "" if f.reached is None else f.reached) for f in figures],
-                "notes": notes,
-            }
-        )
+        title = f"{self.name} (smoke: the numbers mean nothing)" if self.smoke else self.name
+        self.console.result(Outcome(title=title, figures=tuple(figures), notes=tuple(notes)))
         return int(not self.smoke and any(f.reached is False for f in figures))
 
     def _write(self, path: Path, figures: Sequence[Figure], *, details: Mapping[str, Any], seconds: float) -> None:

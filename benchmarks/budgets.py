@@ -60,7 +60,7 @@ def deploy(config: Config, device: str, budget: float, *, console: Console) -> d
     console.note(f"-- {device}, budget {budget:.4f} ms")
     row: dict[str, Any] = {"device": device, "budget_ms": budget, "kept": False}
     try:
-        result = pipeline.export(config.part(device, {"latency_ms": budget}), console=console)
+        result = pipeline.export(config.part(device, {"latency_ms": budget}), console=console).to_json()
     except (InfeasibleError, VerificationError) as e:
         return {**row, "refused": str(e)}
     manifest = result["manifest"]

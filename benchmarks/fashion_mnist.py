@@ -60,22 +60,23 @@ def _whole_way(bench: Benchmark, config: Config, picture: Path) -> int:
     profiled = pipeline.profile(config, console=bench.console)
     searched = pipeline.search(config, console=bench.console)
     draw_front(folder, picture, title=f"Fashion-MNIST, {config.space.preset}, int8")
-    figures = [*_training_figures(folder), Figure(name="search_s", value=round(searched["seconds"], 1))]
-    figures.append(Figure(name="largest_fp32_latency_ms", value=profiled["largest_ms"]))
+    figures = [*_training_figures(folder), Figure(name="search_s", value=round(searched.seconds, 1))]
+    figures.append(Figure(name="largest_fp32_latency_ms", value=profiled.largest_ms))
     manifests = {}
     for fraction, target in BUDGETS.items():
         share = fraction if not bench.smoke else 1.0 + fraction  # the simulated networks are not that small
         at = f"{100 * fraction:.0f}_percent"
         try:
-            result = pipeline.export(config.with_limits({"latency_fraction": share}), console=bench.console)
+            made = pipeline.export(config.with_limits({"latency_fraction": share}), console=bench.console)
         except (InfeasibleError, VerificationError) as e:  # the other budgets still tell something
             bench.console.failure(e)
             manifests[at] = {"error": str(e)}
             figures.append(Figure(name=f"test_accuracy_int8_at_{at}", value=None, at_least=target))
             continue
-        manifests[at] = result["manifest"]
-        figures += _deployment_figures(result["manifest"], at=at, target=target)
-    details = {"front": searched["front"], "correction": profiled["correction"], "deployments": manifests}
+        manifests[at] = made.to_json()["manifest"]
+        figures += _deployment_figures(manifests[at], at=at, target=target)
+    front, correction = searched.to_json()["front"], profiled.correction.to_json()
+    details = {"front": front, "correction": correction, "deployments": manifests}
     return bench.publish(figures, details=details)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from _common import Benchmark, Figure, script
+from _common import Benchmark, Figure, Outcome, script
 
 # ---------------------------------------------------------------- what is odd
 
@@ -343,7 +343,7 @@ def checking_only() -> Iterator[None]:
     from hwnas.pipeline.memory import refuse_too_large
     from hwnas.workspace import Workspace, limit_threads
 
-    def stage(config: Any, *, console: Any) -> dict[str, Any]:
+    def stage(config: Any, *, console: Any) -> Outcome:
         parts = [config.part(name) for name in config.device.all]
         for part in parts:
             work = Workspace(part)
@@ -352,7 +352,7 @@ def checking_only() -> Iterator[None]:
         refuse_too_large(Workspace(config))
         with Workspace(config).alone("training"):
             Workspace(config).begin()
-        return {"title": "checked"}
+        return Outcome(title="checked", figures=(), notes=())
 
     def measuring(*_: object, **__: object) -> object:
         raise _Checked
@@ -360,7 +360,7 @@ def checking_only() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in ("run_all", "train", "profile", "search", "export", "report"):
             stack.enter_context(mock.patch.object(pipeline, name, stage))
-        for name in fleet.__all__:
+        for name in fleet.STAGES:
             stack.enter_context(mock.patch.object(fleet, name, stage))
         stack.enter_context(mock.patch.object(auditing, "Worker", measuring))
         yield

@@ -132,7 +132,7 @@ def deploy(folder: Path, *, smoke: bool) -> Path:
         "output.folder": str(folder / "run"),
         "profile.tables": str(folder / "tables"),
     }
-    return Path(run_all(Config().replaced(changes), console=Console())["deployment"])
+    return run_all(Config().replaced(changes), console=Console()).deployment
 
 
 def promise(deployment: Path) -> tuple[float, int]:

@@ -13,11 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _common import SMOKE, Benchmark, Figure, script
 
 from hwnas.config import Config
+
+if TYPE_CHECKING:
+    from hwnas.pipeline import ProfileResult
 
 _EXPORTS = ("export_block", "export_sample", "reference_artefact")
 
@@ -35,21 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         seconds, result = timed_profile(bench, config)
         total = time.monotonic() - began
-    rows = dict(result["rows"])
-    quality = result["correction"]["quality"]
     figures = [
         Figure(name="profile_s", value=round(total, 1), at_most=bench.options.at_most),
         *(Figure(name=f"{name}_s", value=round(value, 1)) for name, value in seconds.items()),
         Figure(name="other_s", value=round(total - sum(seconds.values()), 1)),
-        Figure(name="distinct_blocks", value=rows["distinct blocks"]),
-        Figure(name="whole_networks", value=rows["whole networks"]),
-        Figure(name="mean_error_percent_held_out", value=quality["mean_abs_error_percent"]),
-        Figure(name="largest_latency_ms", value=result["largest_ms"]),
+        Figure(name="distinct_blocks", value=result.n_blocks),
+        Figure(name="whole_networks", value=result.n_networks),
+        Figure(name="mean_error_percent_held_out", value=result.correction.quality.mean_abs_error_percent),
+        Figure(name="largest_latency_ms", value=result.largest_ms),
     ]
-    return bench.publish(figures, details={"correction": result["correction"], "bounds": result["latency_ms_bounds"]})
+    details = {"correction": result.correction.to_json(), "bounds": result.latency_ms_bounds}
+    return bench.publish(figures, details=details)
 
 
-def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], dict[str, Any]]:
+def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], ProfileResult]:
     """Profile; the seconds spent in exporting and in measuring, and the stage's result."""
     from hwnas import pipeline
     from hwnas.measure import Worker

@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if bench.options.run is not None and not bench.smoke and not (folder / _CHECKPOINT).exists():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _CHECKPOINT).symlink_to((bench.options.run / _CHECKPOINT).resolve())
-        from hwnas import pipeline
+        from hwnas import fleet
 
-        result = pipeline.run_all(config, console=bench.console)
+        result = fleet.run_all(config, console=bench.console)
         write_whole(picture, (folder / "fleet.png").read_bytes())
         manifests = {row["deployment"]: _manifest(folder, row) for row in _rows(folder) if row["deployment"]}
         rows = _rows(folder)
     figures = [figure for row in rows for figure in _figures(row, manifests.get(row["deployment"]))]
-    figures.append(Figure(name="run_s", value=result["seconds"]))
+    figures.append(Figure(name="run_s", value=result.seconds))
     return bench.publish(figures, details={"rows": rows, "manifests": manifests})
 
 

@@ -10,9 +10,8 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
@@ -21,6 +20,7 @@ from rich.text import Text
 from hwnas._tables import format_table, wrap
 from hwnas.errors import HwnasError, InfeasibleError
 from hwnas.foreign import printable
+from hwnas.results import Result, Shown, json_value
 from hwnas.types import ProgressCallback
 
 if TYPE_CHECKING:
@@ -138,25 +138,20 @@ class Console:
                 {"error": details, "exit_status": error.exit_status if exit_status is None else exit_status}
             )
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table for who is watching, on standard error; the command's own is `result`."""
-        self._table(self._err, title, columns, rows)
+    def table(self, shown: Shown) -> None:
+        """The table of a stage for who is watching, on standard error; the command's own is `result`."""
+        self._table(self._err, shown.title, shown.columns, shown.rows)
 
-    def result(self, result: Mapping[str, Any]) -> None:
-        """The end of a command: a short table, or the whole as JSON.
-
-        Args:
-            result: JSON values; `title`, `rows` (each a name with a value, or as many values as there
-                are `columns`) and `notes` (lines below the table) are shown, the rest is for programs.
-        """
+    def result(self, result: Result) -> None:
+        """The end of a command: a short table with notes, or the whole as JSON."""
         if self._json:
-            self._print_json(result)
+            self._print_json(result.to_json())
             return
-        rows = result.get("rows", ())
-        if rows:
-            self._table(self._out, str(result.get("title", "")), result.get("columns", ()), rows)
-        for note in result.get("notes", ()):
-            self._print(self._out, Text("\n".join(_fitting(str(note), self._out))))
+        shown = result.shown
+        if shown.rows:
+            self._table(self._out, shown.title, shown.columns, shown.rows)
+        for note in shown.notes:
+            self._print(self._out, Text("\n".join(_fitting(note, self._out))))
 
     @contextmanager
     def progress(self, label: str) -> Iterator[ProgressCallback]:
@@ -241,12 +236,12 @@ class Console:
 
     def _print_json(self, value: object) -> None:
         # past Rich, which would wrap and colour it
-        text = json.dumps(_json_ready(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(json_value(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
         try:
             text.encode(self._out.encoding)
         except UnicodeEncodeError:  # a terminal that lacks letters
-            text = json.dumps(_json_ready(value), indent=2, allow_nan=False) + "\n"
+            text = json.dumps(json_value(value), indent=2, allow_nan=False) + "\n"
         self._out.file.write(text)
         self._out.file.flush()
 
@@ -268,18 +263,3 @@ def _lines_of(text: str) -> str:
 def _json_escape(character: str) -> str:
     """A character that a terminal would act on, as it may stand in a JSON string."""
     return json.dumps(character, ensure_ascii=True)[1:-1]
-
-
-def _json_ready(value: object) -> object:
-    """The same as JSON values: paths as text, numpy scalars as numbers, NaN and infinity as null."""
-    if isinstance(value, Mapping):
-        return {str(k): _json_ready(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json_ready(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):  # numpy, which need not be imported to be met
-        return _json_ready(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

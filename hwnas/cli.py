@@ -1,6 +1,6 @@
 """One thin function per command: read what was given, call the room that does it, show the result.
 
-Must never know anything but the rooms `pipeline`, `fleet`, `audit` and `describe`, the configuration, the listings and
+Must never know anything but the rooms `pipeline`, `fleet`, `audit` and `describe`, the configuration, the answers and
 the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`, `spaces` and `doctor`
 load neither torch nor a runtime.
 """
@@ -20,6 +20,7 @@ from hwnas.errors import ConfigError
 if TYPE_CHECKING:
     from hwnas._console import Console
     from hwnas.config import Config
+    from hwnas.results import Result
 
 app = typer.Typer(
     name="hwnas",
@@ -90,14 +91,18 @@ def _configure(
 # ---------------------------------------------------------------- the whole way and its stages
 
 
+def _end(result: Result, *, console: Console) -> None:
+    """Show a result, and exit with its status: it may tell of failures too, as of one device among several."""
+    console.result(result)
+    if result.exit_status:
+        raise typer.Exit(result.exit_status)
+
+
 def _stage(name: str, config: Config, *, console: Console) -> None:
     from hwnas import fleet, pipeline  # now that the configuration was found good: most stages load torch
 
-    room = fleet if config.is_fleet and hasattr(fleet, name) else pipeline  # all devices share one training
-    result = getattr(room, name)(config, console=console)
-    console.result(result)
-    if result.get("exit_status"):  # the result tells of failures too: of one device among several
-        raise typer.Exit(result["exit_status"])
+    room = fleet if config.is_fleet and name in fleet.STAGES else pipeline  # all devices share one training
+    _end(getattr(room, name)(config, console=console), console=console)
 
 
 @app.command()
@@ -248,7 +253,7 @@ def query(
 ) -> None:
     """The best networks of a finished search within limits, at once."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas._listings import best_networks
+        from hwnas.answers import best_networks
 
         console.result(
             best_networks(
@@ -279,7 +284,7 @@ def devices(context: typer.Context, *, json_output: JsonFlag = False, debug: Deb
             raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
         return
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas._listings import all_devices
+        from hwnas.describe import all_devices
 
         console.result(all_devices())
 
@@ -295,7 +300,7 @@ def devices_show(
 ) -> None:
     """All that a description says."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas._listings import one_device
+        from hwnas.describe import one_device
 
         console.result(one_device(name))
 
@@ -409,7 +414,7 @@ def spaces(
 ) -> None:
     """The search spaces, or the choices of one."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas._listings import all_spaces, one_space
+        from hwnas.describe import all_spaces, one_space
 
         console.result(one_space(name) if name else all_spaces())
 
@@ -420,10 +425,7 @@ def doctor(*, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
     with speaking(json_output=json_output, debug=debug) as console:
         from hwnas.doctor import diagnose
 
-        result = diagnose()
-        console.result(result)
-        if not result["ready"]:
-            raise typer.Exit(ConfigError.exit_status)
+        _end(diagnose(), console=console)
 
 
 @app.command()
@@ -447,14 +449,11 @@ def agent(
         from hwnas.doctor import diagnose_board, write_agent
 
         if write is not None and check is None:
-            result = write_agent(user_path(write))
+            _end(write_agent(user_path(write)), console=console)
         elif check is not None and write is None:
-            result = diagnose_board(check)
+            _end(diagnose_board(check), console=console)
         else:
             raise ConfigError("give either --check DEVICE or --write FILE")
-        console.result(result)
-        if not result.get("ready", True):
-            raise typer.Exit(ConfigError.exit_status)
 
 
 def _show_version(wanted: bool) -> None:

@@ -13,15 +13,16 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
-from hwnas.errors import HwnasError
+from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
+from hwnas.results import Result, Shown
 
 _ENOUGH_DISK_BYTES = 1 << 30
 _BUSY = 0.5  # load for each core above which timings are noisy
@@ -69,30 +70,61 @@ def examine(folder: Path | None = None) -> list[Check]:
     return [*_packages(), *_plugins(), *_devices(), *_meters(), *_machine(), *_disk(folder or Path.cwd())]
 
 
-def diagnose(folder: Path | None = None) -> dict[str, Any]:
-    """The findings as a command's result; `ready` is the verdict.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis(Result):
+    """What works.
+
+    Attributes:
+        title: of what was looked at.
+        findings: in the order they are shown.
+    """
+
+    title: str
+    findings: tuple[Check, ...]
+
+    @property
+    def ready(self) -> bool:
+        """The verdict."""
+        return not any(f.state is State.MISSING for f in self.findings)
+
+    @property
+    def exit_status(self) -> int:
+        """That of wrong input where something is missing."""
+        return 0 if self.ready else ConfigError.exit_status
+
+    def values(self) -> Mapping[str, object]:
+        """The verdict and all findings."""
+        return {"ready": self.ready, "findings": self.findings}
+
+    @property
+    def shown(self) -> Shown:
+        """A row for each finding, and the verdict."""
+        return Shown(
+            title=self.title,
+            columns=["", "name", "state", "found"],
+            rows=[(f.part, f.name, f.state.value, f.value) for f in self.findings],
+            notes=[*(f"{f.name}: {f.advice}" for f in self.findings if f.advice), f"Verdict: {self._verdict()}"],
+        )
+
+    def _verdict(self) -> str:
+        missing = [f.name for f in self.findings if f.state is State.MISSING]
+        warnings = [f.name for f in self.findings if f.state is State.WARNING]
+        if missing:
+            return f"not ready: {', '.join(missing)}"
+        return f"ready, but mind: {', '.join(warnings)}" if warnings else "ready"
+
+
+def diagnose(folder: Path | None = None) -> Diagnosis:
+    """Look at this machine.
 
     Args:
         folder: where results would be written; the working directory by default.
     """
-    findings = examine(folder)
-    missing = [f.name for f in findings if f.state is State.MISSING]
-    warnings = [f.name for f in findings if f.state is State.WARNING]
-    verdict = f"not ready: {', '.join(missing)}" if missing else "ready"
-    if warnings and not missing:
-        verdict = f"ready, but mind: {', '.join(warnings)}"
-    return {
-        "title": "What works on this machine",
-        "columns": ["", "name", "state", "found"],
-        "rows": [(f.part, f.name, f.state.value, f.value) for f in findings],
-        "notes": [*(f"{f.name}: {f.advice}" for f in findings if f.advice), f"Verdict: {verdict}"],
-        "ready": not missing,
-        "findings": [asdict(f) for f in findings],
-    }
+    return Diagnosis(title="What works on this machine", findings=tuple(examine(folder)))
 
 
-def diagnose_board(name_or_path: str) -> dict[str, Any]:
-    """The findings on the board of a device as a command's result; `ready` is the verdict.
+def diagnose_board(name_or_path: str) -> Diagnosis:
+    """Look at the board of a device.
 
     Args:
         name_or_path: of a device with a connection.
@@ -105,39 +137,45 @@ def diagnose_board(name_or_path: str) -> dict[str, Any]:
     device = load_device(name_or_path)
     look = registry.load_object("hwnas.measure.check:look_at_board", needed_for="boards")
     facts = look(device)
-    findings = list(_board(device.runtime, facts))
-    missing = [f.name for f in findings if f.state is State.MISSING]
-    return {
-        "title": f"Board {facts.board} of device {device.name}",
-        "columns": ["", "name", "state", "found"],
-        "rows": [(f.part, f.name, f.state.value, f.value) for f in findings],
-        "notes": [
-            *(f"{f.name}: {f.advice}" for f in findings if f.advice),
-            f"Verdict: {'not ready: ' + ', '.join(missing) if missing else 'ready'}",
-        ],
-        "ready": not missing,
-        "findings": [asdict(f) for f in findings],
-    }
+    return Diagnosis(
+        title=f"Board {facts.board} of device {device.name}", findings=tuple(_board(device.runtime, facts))
+    )
 
 
-def write_agent(path: Path) -> dict[str, Any]:
-    """Write the agent for boards that are set up by hand, as a command's result.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenAgent(Result):
+    """The agent for boards, as a file.
+
+    Attributes:
+        path: of the file.
+        size_bytes: of it.
+        sha256: of it.
+    """
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+    @property
+    def shown(self) -> Shown:
+        """The file, and what to do with it."""
+        return Shown(
+            title="Agent for a board",
+            columns=["file", "size_bytes", "sha256"],
+            rows=[(str(self.path), self.size_bytes, self.sha256)],
+            notes=['Copy it to the board and name it there: agent = "..." in the device\'s [connection].'],
+        )
+
+
+def write_agent(path: Path) -> WrittenAgent:
+    """Write the agent for boards that are set up by hand.
 
     Raises:
         OSError: the file cannot be written.
     """
     data = registry.load_object("hwnas.measure.bundle:agent_bytes", needed_for="the agent")()
     write_whole(path, data)
-    digest = hashlib.sha256(data).hexdigest()
-    return {
-        "title": "Agent for a board",
-        "columns": ["file", "size_bytes", "sha256"],
-        "rows": [(str(path), len(data), digest)],
-        "notes": ['Copy it to the board and name it there: agent = "..." in the device\'s [connection].'],
-        "path": str(path),
-        "size_bytes": len(data),
-        "sha256": digest,
-    }
+    return WrittenAgent(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _board(runtime: str, facts: Any) -> Iterator[Check]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.files import read_document, sha256_file, write_document
+from hwnas.results import Result, Shown
 from hwnas.types import ProgressCallback
 
 # half the blocks and a third of the networks; no fault depends on the precision
@@ -58,6 +59,28 @@ class FinishedRun:
     @property
     def deployment(self) -> Path:
         return Path(self.document["deployment"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUp(Result):
+    """A result that no command made.
+
+    Attributes:
+        told: for people.
+        more: for programs.
+        exit_status: of the command.
+    """
+
+    told: Shown = field(default_factory=Shown)
+    more: Mapping[str, object] = field(default_factory=dict)
+    exit_status: int = 0
+
+    @property
+    def shown(self) -> Shown:
+        return self.told
+
+    def values(self) -> Mapping[str, object]:
+        return self.more
 
 
 class ReadConsole(Console):

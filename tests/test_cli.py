@@ -25,8 +25,10 @@ from hwnas.errors import (
     InfeasibleError,
     VerificationError,
 )
+from hwnas.results import Shown
 from hwnas.search import search
 from hwnas.spaces import CategoricalSpace
+from tests.runs import MadeUp
 
 STAGES = {
     "run": "run_all",
@@ -51,24 +53,25 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     made: list[tuple[str, Any]] = []
     told.clear()
 
-    def noting(name: str) -> Callable[..., dict[str, Any]]:
-        def stage(subject: Config | Path, *, console: Console, **options: object) -> dict[str, Any]:
+    def noting(name: str) -> Callable[..., MadeUp]:
+        def stage(subject: Config | Path, *, console: Console, **options: object) -> MadeUp:
             made.append((name, subject))
             told.update(options)
             console.note("working")
-            return {"title": name, "rows": [("accuracy", 0.98125), ("path", Path("a/b"))], "extra": np.float32(0.5)}
+            shown = Shown(title=name, rows=[("accuracy", 0.98125), ("path", Path("a/b"))])
+            return MadeUp(told=shown, more={"extra": np.float32(0.5)})
 
         return stage
 
     for name in (*STAGES.values(), "verify"):
         monkeypatch.setattr(pipeline, name, noting(name))
-    for name in fleet.__all__:
+    for name in fleet.STAGES:
         monkeypatch.setattr(fleet, name, noting(f"fleet.{name}"))
     return made
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def stage(config: Config, *, console: Console) -> dict[str, Any]:
+    def stage(config: Config, *, console: Console) -> MadeUp:
         raise error
 
     monkeypatch.setattr(pipeline, "train", stage, raising=False)
@@ -133,8 +136,8 @@ def test_a_device_that_the_run_is_not_for_is_refused(calls: list[tuple[str, Any]
 
 
 def test_a_result_that_tells_of_a_failure_is_shown_and_gives_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stage(config: Config, *, console: Console) -> dict[str, Any]:
-        return {"title": "Fleet", "rows": [("pi", "failed")], "exit_status": 3}
+    def stage(config: Config, *, console: Console) -> MadeUp:
+        return MadeUp(told=Shown(title="Fleet", rows=[("pi", "failed")]), exit_status=3)
 
     monkeypatch.setattr(pipeline, "run_all", stage)
     result = invoke("run", "--json")
@@ -174,6 +177,7 @@ def test_json_is_one_document_and_all_there_is_on_standard_output(calls: list[tu
     assert json.loads(result.stdout) == {
         "title": "train",
         "rows": [["accuracy", 0.98125], ["path", "a/b"]],
+        "notes": [],
         "extra": 0.5,
     }
     assert "working" in result.stderr
@@ -398,8 +402,8 @@ def test_a_new_device_is_asked_about_on_standard_error(tmp_path: Path) -> None:
 
 
 def test_an_audit_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def auditing(device: str, *, output: str, again: bool, console: Console) -> dict[str, Any]:
-        return {"title": f"{device} {output} {again}", "rows": [("hswish", "leave out")]}
+    def auditing(device: str, *, output: str, again: bool, console: Console) -> MadeUp:
+        return MadeUp(told=Shown(title=f"{device} {output} {again}", rows=[("hswish", "leave out")]))
 
     monkeypatch.setattr(audit, "audit", auditing)
     result = invoke("devices", "audit", "cpu", "--output", "there", "--again")

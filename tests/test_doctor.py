@@ -50,7 +50,7 @@ def test_the_package_of_an_extra_is_optional_and_names_the_extra(monkeypatch: py
     found = finding("package", "no-such-litert")
     assert found.state is State.OPTIONAL
     assert "'hwnas[litert]'" in found.advice
-    assert diagnose()["ready"]
+    assert diagnose().ready
 
 
 def test_a_runtime_without_its_package_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,15 +67,15 @@ def test_what_users_do_not_need_is_left_out() -> None:
 def test_a_missing_requirement_decides_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_installed(monkeypatch, optuna=None)
     result = diagnose()
-    assert not result["ready"]
-    assert result["notes"][-1] == "Verdict: not ready: optuna"
+    assert not result.ready
+    assert result.shown.notes[-1] == "Verdict: not ready: optuna"
 
 
 def test_a_busy_machine_is_a_warning_not_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (100.0, 0.0, 0.0))
     result = diagnose()
-    assert result["ready"]
-    assert "load" in result["notes"][-1]
+    assert result.ready
+    assert "load" in result.shown.notes[-1]
 
 
 def test_a_container_quota_counts_as_fewer_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -152,4 +152,4 @@ def test_a_gpu_without_the_package_that_reads_it_says_what_to_install(monkeypatc
 
 def test_a_machine_without_meters_is_ready_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_meters(monkeypatch, {})
-    assert diagnose()["ready"]
+    assert diagnose().ready

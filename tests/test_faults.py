@@ -196,7 +196,7 @@ def test_the_study_that_cannot_be_saved_leaves_the_one_before(config: Config) ->
     with full_disk_for("study.safetensors"), pytest.raises(OSError, match="No space left"):
         pipeline.search(more, console=ReadConsole())
     assert path.read_bytes() == before
-    assert pipeline.search(more, console=ReadConsole())["n_trials"] == config.search.n_trials + 1
+    assert pipeline.search(more, console=ReadConsole()).n_trials == config.search.n_trials + 1
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "samples.safetensors", "manifest.json"])

@@ -83,7 +83,7 @@ ROWS = list(_rows())
 CLI_PARTS = {"_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
 _CLI_ROOMS = {"pipeline", "audit", "fleet", "describe"}
-CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "_listings", "__version__", *CLI_PARTS}
+CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "answers", "__version__", *CLI_PARTS}
 
 
 def name_of(path: Path) -> str:

@@ -200,7 +200,7 @@ def test_what_an_older_version_did_not_write_down_is_no_difference(config: Confi
     found = load_checkpoint(path)
     identity = {k: v for k, v in found.meta["identity"].items() if k != "n_random"}
     save_checkpoint(path, dataclasses.replace(found, meta={**found.meta, "identity": identity}))
-    assert pipeline.profile(config, console=ReadConsole())["rows"]
+    assert pipeline.profile(config, console=ReadConsole()).shown.rows
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(config: Config, tmp_path: Path) -> None:

@@ -5,5 +5,6 @@ Knows devices, blocks and a run's folder; never the stages of a run, a fleet, or
 
 from hwnas.audit.audit_file import Audit, load_audit
 from hwnas.audit.auditing import advise, audit, find_audit
+from hwnas.audit.show import AuditResult
 
-__all__ = ["Audit", "advise", "audit", "find_audit", "load_audit"]
+__all__ = ["Audit", "AuditResult", "advise", "audit", "find_audit", "load_audit"]

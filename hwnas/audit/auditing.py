@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
@@ -18,7 +17,7 @@ from hwnas.audit.advice import advice, suggestion, suggestion_lines
 from hwnas.audit.audit_file import AUDIT_FILE, Audit, load_audit, save_audit
 from hwnas.audit.cases import Case, case_groups
 from hwnas.audit.rules import MeasuredCase, judge
-from hwnas.audit.show import audit_result, draw_audit
+from hwnas.audit.show import AuditResult, draw_audit
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
@@ -36,7 +35,7 @@ _DEFAULT_FOLDER = "latency_tables"  # in the working folder, which runs may shar
 _TABLE, _REFERENCE = "measurements.jsonl", "reference"
 
 
-def audit(device: str, *, output: str = "", again: bool = False, console: Console) -> dict[str, Any]:
+def audit(device: str, *, output: str = "", again: bool = False, console: Console) -> AuditResult:
     """Measure operator choices on a device and say which to leave out.
 
     Args:
@@ -81,7 +80,7 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     )
     save_audit(found, folder / AUDIT_FILE, statistics=table.statistics, suggestion=suggestion(found))
     draw_audit(found, folder)
-    return {**audit_result(found), "folder": str(folder), "seconds": time.monotonic() - started}
+    return AuditResult(audit=found, folder=folder, seconds=time.monotonic() - started)
 
 
 def find_audit(tables: Path, device: Device) -> Audit | None:

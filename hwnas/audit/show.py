@@ -6,16 +6,17 @@ Knows findings and how they are worded; not how they were measured or judged.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwnas.audit.advice import suggestion, suggestion_lines
 from hwnas.audit.audit_file import Audit
 from hwnas.audit.rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
 from hwnas.files import write_whole
 from hwnas.quantities import count
+from hwnas.results import Result, Shown
 from hwnas.types import Option
 
 if TYPE_CHECKING:
@@ -34,42 +35,71 @@ _GROUPS = {  # in the picture, over the options
 }
 
 
-def audit_result(found: Audit) -> dict[str, Any]:
-    """The table of the command: a row for each option, a column for each precision."""
-    compared = len(found.precisions) > 1
-    gain = [f"{found.precisions[-1]} gain"] if compared else []
-    rows = []
-    for (choice, option), parts in _by_option(found).items():
-        ratios = {f.precision: f.ratio for f in parts}
-        rows.append(
-            (
-                _CHOICES.get(choice, choice),
-                _label(choice, option),
-                _times(_first(f.work for f in parts)),
-                *(_times(ratios.get(p)) for p in found.precisions),
-                *([_times(_first(f.speedup for f in parts))] if compared else []),
-                _verdict_text(parts),
-            )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditResult(Result):
+    """A device's audit, and where it is kept.
+
+    Attributes:
+        audit: what was found.
+        folder: of `audit.json`, the picture and the measurements.
+        seconds: this audit took.
+    """
+
+    audit: Audit
+    folder: Path
+    seconds: float
+
+    def values(self) -> Mapping[str, object]:
+        """The findings, and what they suggest for a configuration."""
+        return {
+            "source": self.audit.source,
+            "suggestion": suggestion(self.audit),
+            "findings": [
+                {
+                    "choice": f.choice,
+                    "option": f.option,
+                    "precision": f.precision,
+                    "verdict": f.verdict,
+                    "ratio": f.ratio,
+                    "work": f.work,
+                    "speedup": f.speedup,
+                    "reason": f.reason,
+                }
+                for f in self.audit.findings
+            ],
+            "folder": self.folder,
+            "seconds": self.seconds,
+        }
+
+    @property
+    def shown(self) -> Shown:
+        """A row for each option, a column for each precision."""
+        found = self.audit
+        gain = [f"{found.precisions[-1]} gain"] if len(found.precisions) > 1 else []
+        return Shown(
+            title=f"{found.device}: what each choice costs, {found.source}",
+            columns=["choice", "option", "MACs", *found.precisions, *gain, "verdict"],
+            rows=[_shown_row(found, choice, option, parts) for (choice, option), parts in _by_option(found).items()],
+            notes=[
+                f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
+                f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
+                f"{found.context.get('runtime_version', '')}, {count(int(found.context['threads']), 'thread')}; "
+                f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
+                *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
+            ],
         )
-    return {
-        "title": f"{found.device}: what each choice costs, {found.source}",
-        "columns": ["choice", "option", "MACs", *found.precisions, *gain, "verdict"],
-        "rows": rows,
-        "notes": [
-            f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
-            f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
-            f"{found.context.get('runtime_version', '')}, {count(int(found.context['threads']), 'thread')}; "
-            f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
-            *(line[0].upper() + line[1:] for line in suggestion_lines(found)),
-        ],
-        "source": found.source,
-        "suggestion": suggestion(found),
-        "findings": [
-            {"choice": f.choice, "option": f.option, "precision": f.precision, "verdict": f.verdict}
-            | {"ratio": f.ratio, "work": f.work, "speedup": f.speedup, "reason": f.reason}
-            for f in found.findings
-        ],
-    }
+
+
+def _shown_row(found: Audit, choice: str, option: Option, parts: Sequence[Finding]) -> tuple[object, ...]:
+    ratios = {f.precision: f.ratio for f in parts}
+    return (
+        _CHOICES.get(choice, choice),
+        _label(choice, option),
+        _times(_first(f.work for f in parts)),
+        *(_times(ratios.get(p)) for p in found.precisions),
+        *([_times(_first(f.speedup for f in parts))] if len(found.precisions) > 1 else []),
+        _verdict_text(parts),
+    )
 
 
 def _by_option(found: Audit) -> dict[tuple[str, Option], list[Finding]]:

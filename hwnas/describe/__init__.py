@@ -1,8 +1,30 @@
-"""Descriptions of devices: a new one, written from flags, another description and answers.
+"""What there is: devices and search spaces, listed; and the description of a new device, written.
 
 Knows the fields of a description; never a run, torch, or a runtime in this process.
 """
 
-from hwnas.describe.describing import Wishes, new_device
+from hwnas.describe.describing import NewDevice, Wishes, new_device
+from hwnas.describe.listing import (
+    DeviceList,
+    DeviceResult,
+    SpaceList,
+    SpaceResult,
+    all_devices,
+    all_spaces,
+    one_device,
+    one_space,
+)
 
-__all__ = ["Wishes", "new_device"]
+__all__ = [
+    "DeviceList",
+    "DeviceResult",
+    "NewDevice",
+    "SpaceList",
+    "SpaceResult",
+    "Wishes",
+    "all_devices",
+    "all_spaces",
+    "new_device",
+    "one_device",
+    "one_space",
+]

@@ -21,6 +21,7 @@ from hwnas.describe.description_file import OPTION_NOTES, check_connection, chec
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
 from hwnas.measure.connection import reached
+from hwnas.results import Result, Shown
 from hwnas.types import PRECISIONS, Device, Option
 
 Ask = Callable[[str, str], str]  # (question, default) -> answer; an empty answer leaves the value out
@@ -96,6 +97,38 @@ def _check_said(what: str, value: object) -> None:
         raise ConfigError(f"{what} is {value}; allowed: a number")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDevice(Result):
+    """A description that was written.
+
+    Attributes:
+        path: of the file.
+        described: what is in it.
+    """
+
+    path: Path
+    described: Device
+
+    def values(self) -> Mapping[str, object]:
+        """File and name."""
+        return {"path": self.path, "device": self.described.name}
+
+    @property
+    def shown(self) -> Shown:
+        """Where it is, and what to do with it."""
+        device = self.described
+        place = str(self.path) if len(self.path.parts) > 1 else f"./{self.path}"  # a path, not a name
+        return Shown(
+            title=f"New device {device.name}",
+            rows=[("written", place), ("runtime", device.runtime), ("reached", reached(device))],
+            notes=[
+                *([f"Look at the board: hwnas agent --check {quoted(place)}"] if device.connection else []),
+                f"What it does badly: hwnas devices audit {quoted(place)}",
+                f"Measure it for a run: hwnas profile --set {quoted(f'device.name={place}')}",
+            ],
+        )
+
+
 def new_device(
     name: str,
     *,
@@ -105,7 +138,7 @@ def new_device(
     look: bool = True,
     ask: Ask | None = None,
     console: Console,
-) -> dict[str, Any]:
+) -> NewDevice:
     """Write a description, checked by loading it.
 
     Args:
@@ -138,18 +171,7 @@ def new_device(
     document = to_toml(device, like=wishes.like)
     check_file(path.name, document)
     write_whole(path, document.encode())
-    shown = str(path) if len(path.parts) > 1 or not path.name else f"./{path}"
-    return {
-        "title": f"New device {path.stem}",
-        "rows": [("written", shown), ("runtime", device.runtime), ("reached", reached(device))],
-        "notes": [
-            *([f"Look at the board: hwnas agent --check {quoted(shown)}"] if device.connection else []),
-            f"What it does badly: hwnas devices audit {quoted(shown)}",
-            f"Measure it for a run: hwnas profile --set {quoted(f'device.name={shown}')}",
-        ],
-        "path": str(path),
-        "device": path.stem,
-    }
+    return NewDevice(path=path, described=device)
 
 
 # ---------------------------------------------------------------- what to write

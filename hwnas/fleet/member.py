@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -33,8 +32,9 @@ from hwnas.errors import (
 from hwnas.files import sha256_file
 from hwnas.fleet.record import FleetRecord
 from hwnas.limits import as_limits
-from hwnas.pipeline import deploying, profiling, searching
+from hwnas.pipeline import ExportResult, SearchResult, deploying, profiling, searching
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
+from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.report.fleet import FleetDevice, FleetRow, budget_text
 from hwnas.search import load_study
 from hwnas.types import IntArray, Option
@@ -86,7 +86,7 @@ class Member:
         ]
         self.error: HwnasError | None = None
         self.costs: Costs | None = None
-        self.evaluations = {"measured": 0, "reused": 0}  # by this call
+        self.evaluations = EvaluationCounts()  # by this call
 
     @property
     def open_budgets(self) -> list[Budget]:
@@ -129,20 +129,20 @@ class Member:
                 budget.limits = absolute_limits(work, self.costs)
                 _, budget.fitting = reachable_limits(work, self.costs)
 
-    def search(self) -> dict[str, Any] | None:
+    def search(self) -> SearchResult | None:
         """One study for all budgets: within the loosest of them, with networks that keep the tighter ones."""
         if not self.open_budgets:
             return None
-        result: dict[str, Any] | None = None
+        result: SearchResult | None = None
         with self.surviving(self):
             config = self.config.part(self.entry, self._loosest())
             result = searching.search(config, console=self.console, initial=self._starts(config))
-            self.evaluations = result["evaluations"]
+            self.evaluations = result.evaluations
             self.described = replace(
                 self.described,
-                n_networks=result["n_trials"],
-                measured=self.evaluations["measured"],
-                reused=self.evaluations["reused"],
+                n_networks=result.n_trials,
+                measured=self.evaluations.measured,
+                reused=self.evaluations.reused,
             )
         return result
 
@@ -176,7 +176,7 @@ class Member:
     def keep(self, record: FleetRecord) -> None:
         """Put down what is known of the device, and what speaks against it or its budgets."""
         before = record.device(self.name)
-        if before is not None and not any(self.evaluations.values()):  # nothing was left to search
+        if before is not None and not self.evaluations.asked:  # nothing was left to search
             self.described = replace(self.described, measured=before.measured, reused=before.reused)
         self.described = replace(self.described, problem=str(self.error or ""))
         record.keep(self.described, *(row for b in self.budgets if (row := self._problem(b, record)) is not None))
@@ -232,14 +232,14 @@ class Member:
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _deployed(self, budget: Budget, result: dict[str, Any], *, fingerprint: str) -> FleetRow:
-        manifest = Manifest.model_validate(result["manifest"])
+    def _deployed(self, budget: Budget, result: ExportResult, *, fingerprint: str) -> FleetRow:
+        manifest = result.manifest
         gain = manifest.precision_gain
         return FleetRow(
             device=self.name,
             budget=budget.given,
             limits=budget.limits,
-            deployment=f"deployments/{result['deployment'].rpartition('/')[2]}",
+            deployment=f"deployments/{result.deployment.name}",
             precision=manifest.precision,
             trial=int(manifest.provenance["trial"]),
             accuracy=manifest.accuracy.test_runtime,

@@ -5,12 +5,28 @@ these stages. Each stage goes on from what it finds in the run's folder, and end
 programs.
 """
 
+from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline.deploying import export
-from hwnas.pipeline.profiling import profile
-from hwnas.pipeline.reporting import report
-from hwnas.pipeline.running import run_all
-from hwnas.pipeline.searching import search
-from hwnas.pipeline.training import train
-from hwnas.pipeline.verifying import verify
+from hwnas.pipeline.profiling import ProfileResult, profile
+from hwnas.pipeline.reporting import ReportResult, report
+from hwnas.pipeline.running import RunResult, run_all
+from hwnas.pipeline.searching import SearchResult, search
+from hwnas.pipeline.training import TrainResult, train
+from hwnas.pipeline.verifying import VerifyResult, verify
 
-__all__ = ["export", "profile", "report", "run_all", "search", "train", "verify"]
+__all__ = [
+    "ExportResult",
+    "ProfileResult",
+    "ReportResult",
+    "RunResult",
+    "SearchResult",
+    "TrainResult",
+    "VerifyResult",
+    "export",
+    "profile",
+    "report",
+    "run_all",
+    "search",
+    "train",
+    "verify",
+]

@@ -13,6 +13,7 @@ import numpy as np
 from hwnas._console import Console
 from hwnas.data import Data
 from hwnas.data.arrays import LeftOut
+from hwnas.results import Shown
 
 DATA_FILE = "data.json"
 _SCHEMA = 1
@@ -22,7 +23,8 @@ _PART = {"": "", "train": "training ", "val": "validation ", "test": "test "}
 
 def tell_data(data: Data, console: Console) -> None:
     """Show it to who is watching."""
-    console.table(f"Images: {data.name}", ("class", "training", "validation", "test", "left out"), list(_rows(data)))
+    columns = ("class", "training", "validation", "test", "left out")
+    console.table(Shown(title=f"Images: {data.name}", columns=columns, rows=list(_rows(data))))
     for note in data.notes:
         console.note(note)
     for text, lost in _left_out(data):

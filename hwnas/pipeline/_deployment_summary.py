@@ -1,7 +1,9 @@
-"""A new deployment in a few lines, for the terminal. Knows manifests; never how they came about."""
+"""A new deployment as a result, in a few lines for the terminal. Knows manifests; never how they came about."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +11,69 @@ from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
 from hwnas.pipeline.verifying import MEASURED, shown_costs
 from hwnas.quantities import metric_name, percent, quantity
+from hwnas.results import Result, Shown
 
 
-def deployment_summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """What `hwnas export` prints and gives."""
-    accuracy = manifest.accuracy
-    latency_limit = manifest.limits.get("latency_ms")
-    bound = f", limit {quantity('latency_ms', latency_limit)}" if latency_limit is not None else ""
-    upper = manifest.predicted.get("latency_ms_upper", manifest.predicted["latency_ms"])
-    verify, board = f"hwnas verify {quoted(folder)}", manifest.device.connection
-    return {
-        "title": f"Deployed: {folder}",
-        "rows": [
-            ("test accuracy through the runtime", f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}"),
-            (
-                "  in torch, same precision / fp32",
-                f"{percent(accuracy.test_torch, decimals=2)} / {percent(accuracy.test_fp32, decimals=2)}",
-            ),
-            *_class_rows(manifest),
-            *_latency_rows(manifest, bound),
-            (
-                "  predicted",
-                f"{quantity('latency_ms', manifest.predicted['latency_ms'])}, at most {quantity('latency_ms', upper)}",
-            ),
-            ("size", quantity("size_bytes", manifest.artefact.size_bytes)),
-            *(
-                (metric_name(metric), f"{quantity(metric, value)} ({manifest.measured.source})")
-                for metric, value in shown_costs(manifest.measured.costs).items()
-            ),
-            *gain_rows(manifest),
-            ("predictions equal to torch's", _agreement(manifest.parity)),
-            ("candidates rejected before", len(manifest.rejected)),
-        ],
-        "notes": [
-            f"Chosen: {manifest.provenance['chosen']}.",
-            f"Report: {folder / 'report.html'}",
-            f"Check it again, DEVICE is your description of the board: {verify} --device DEVICE"
-            if board
-            else f"Check it again: {verify}",
-        ],
-        "deployment": str(folder),
-        "manifest": manifest.model_dump(mode="json"),
-    }
+@dataclass(frozen=True, kw_only=True)
+class ExportResult(Result):
+    """A new deployment.
+
+    Attributes:
+        deployment: its folder.
+        manifest: what it promises.
+    """
+
+    deployment: Path
+    manifest: Manifest
+
+    def values(self) -> Mapping[str, object]:
+        """The folder, and the manifest as it stands in it."""
+        return {"deployment": self.deployment, "manifest": self.manifest.model_dump(mode="json")}
+
+    @property
+    def shown(self) -> Shown:
+        """What was found of it, beside what was predicted and allowed."""
+        folder, manifest = self.deployment, self.manifest
+        accuracy = manifest.accuracy
+        latency_limit = manifest.limits.get("latency_ms")
+        bound = f", limit {quantity('latency_ms', latency_limit)}" if latency_limit is not None else ""
+        predicted = manifest.predicted["latency_ms"]
+        upper = manifest.predicted.get("latency_ms_upper", predicted)
+        verify, board = f"hwnas verify {quoted(folder)}", manifest.device.connection
+        return Shown(
+            title=f"Deployed: {folder}",
+            rows=[
+                (
+                    "test accuracy through the runtime",
+                    f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}",
+                ),
+                (
+                    "  in torch, same precision / fp32",
+                    f"{percent(accuracy.test_torch, decimals=2)} / {percent(accuracy.test_fp32, decimals=2)}",
+                ),
+                *_class_rows(manifest),
+                *_latency_rows(manifest, bound),
+                (
+                    "  predicted",
+                    f"{quantity('latency_ms', predicted)}, at most {quantity('latency_ms', upper)}",
+                ),
+                ("size", quantity("size_bytes", manifest.artefact.size_bytes)),
+                *(
+                    (metric_name(metric), f"{quantity(metric, value)} ({manifest.measured.source})")
+                    for metric, value in shown_costs(manifest.measured.costs).items()
+                ),
+                *gain_rows(manifest),
+                ("predictions equal to torch's", _agreement(manifest.parity)),
+                ("candidates rejected before", len(manifest.rejected)),
+            ],
+            notes=[
+                f"Chosen: {manifest.provenance['chosen']}.",
+                f"Report: {folder / 'report.html'}",
+                f"Check it again, DEVICE is your description of the board: {verify} --device DEVICE"
+                if board
+                else f"Check it again: {verify}",
+            ],
+        )
 
 
 def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwnas._console import Console
 from hwnas.config import Config
@@ -19,7 +19,7 @@ from hwnas.errors import HwnasError, InfeasibleError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder, heal_run, new_folder, take_place
-from hwnas.pipeline._deployment_summary import deployment_summary
+from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline._last_used import tell_changes
 from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
 
 
-def export(config: Config, *, console: Console) -> dict[str, Any]:
+def export(config: Config, *, console: Console) -> ExportResult:
     """Deploy the study's best network within the configuration's limits: the cheapest of the most accurate.
 
     Raises:
@@ -73,7 +73,7 @@ def export(config: Config, *, console: Console) -> dict[str, Any]:
             by_class = manifest.accuracy.by_class
             for warning in [*(by_class.warnings() if by_class is not None else ()), *manifest.latency_warnings()]:
                 console.warn(warning)
-            return deployment_summary(built, manifest)
+            return ExportResult(deployment=built, manifest=manifest)
     raise _none_of(rejected, limits=limits)
 
 

@@ -30,6 +30,24 @@ if TYPE_CHECKING:
 NamedBlocks = tuple[tuple[str, Block], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationCounts:
+    """How many accuracies a search asked for.
+
+    Attributes:
+        measured: by it.
+        reused: from earlier searches.
+    """
+
+    measured: int = 0
+    reused: int = 0
+
+    @property
+    def asked(self) -> int:
+        """Both together."""
+        return self.measured + self.reused
+
+
 @dataclass(kw_only=True)
 class Evaluations:
     """Accuracies for one search, and how many of them had to be measured.
@@ -66,6 +84,11 @@ class Evaluations:
         )
         known = KnownAccuracies(work.folder / "search", conditions, key_of=partial(_key_of, work))
         return cls(work=work, measure=measure, known=known)
+
+    @property
+    def counts(self) -> EvaluationCounts:
+        """How many answers were given so far."""
+        return EvaluationCounts(measured=self.measured, reused=self.reused)
 
     def accuracy(self, architecture: Mapping[str, Option]) -> float:
         """Top-1 on the validation images, in [0, 1].

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas.audit import advise
 from hwnas.config import Config
-from hwnas.cost import PredictionQuality
+from hwnas.cost import Correction, PredictionQuality
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
@@ -35,6 +36,7 @@ from hwnas.pipeline.costs import (
 )
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import count, percent, quantity
+from hwnas.results import Result, Shown
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 from hwnas.workspace import Workspace
@@ -42,11 +44,70 @@ from hwnas.workspace import Workspace
 _EXPORTED_AT_ONCE = 64  # files on disk at a time
 _NETWORK_SETTINGS = {"rounds": 61, "min_rounds": 15, "target_error": 0.006}  # longer: they are the yardstick
 
-Result = Statistic | MeasurementFailure
+Timing = Statistic | MeasurementFailure
 T = TypeVar("T")
 
 
-def profile(config: Config, *, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class ProfileResult(Result):
+    """What a device was found to take.
+
+    Attributes:
+        device: its name.
+        runtime: registered name.
+        precisions: of the space, as they are computed.
+        n_blocks: distinct ones in the tables.
+        n_networks: whole ones.
+        plain_sums: how well sums of blocks predict whole networks.
+        correction: of the sums, with how well it predicts networks it was not fitted to.
+        latency_ms_bounds: of the fastest and the slowest network of the space.
+        largest_ms: of the largest network.
+        largest_precision: it was measured in.
+        folder: of the tables.
+        tables: name of a table -> checksum.
+        seconds: this profile took.
+    """
+
+    device: str
+    runtime: str
+    precisions: tuple[str, ...]
+    n_blocks: int
+    n_networks: int
+    plain_sums: PredictionQuality
+    correction: Correction
+    latency_ms_bounds: tuple[float, float]
+    largest_ms: float
+    largest_precision: str
+    folder: Path
+    tables: Mapping[str, str]
+    seconds: float
+
+    @property
+    def shown(self) -> Shown:
+        """How good the tables are, and what the space takes."""
+        quality, (low, high) = self.correction.quality, self.latency_ms_bounds
+        return Shown(
+            title=f"Profile of {self.device} ({self.runtime}), {', '.join(self.precisions)}",
+            rows=[
+                ("distinct blocks", self.n_blocks),
+                ("whole networks", self.n_networks),
+                ("mean error of sums of blocks", f"{self.plain_sums.mean_abs_error_percent:.1f} %"),
+                ("corrected, on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
+                (
+                    "  within 5 % / within 10 %",
+                    f"{percent(quality.within_5, decimals=0)} / {percent(quality.within_10, decimals=0)} "
+                    f"of {quality.n}",
+                ),
+                ("  rank correlation (Kendall)", quality.kendall_tau),
+                ("upper bound", f"estimate + {100 * (self.correction.upper_ratio - 1):.1f} %"),
+                ("networks of the space", f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}"),
+                (f"largest network, {self.largest_precision}", quantity("latency_ms", self.largest_ms)),
+                ("tables", str(self.folder)),
+            ],
+        )
+
+
+def profile(config: Config, *, console: Console) -> ProfileResult:
     """Measure what the device's tables lack, and end with the error on networks the correction did not see.
 
     Raises:
@@ -218,7 +279,7 @@ def _measure_networks(
     def export(network: tuple[Block, ...], path: Path) -> Artefact:
         return work.exporter.export_sample(network, path, precision=artefact_precision(network))
 
-    def keep(results: Mapping[str, Result], sizes: Mapping[str, int]) -> None:
+    def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
         for name, result in results.items():
             if isinstance(result, Statistic):
                 table.append_network(names[name], result, size_bytes=sizes[name])
@@ -249,8 +310,8 @@ def _measure(
     reference: Artefact,
     settings: TimingSettings,
     progress: ProgressCallback,
-    keep: Callable[[Mapping[str, Result], Mapping[str, int]], None],
-) -> tuple[dict[str, Result], dict[str, int]]:
+    keep: Callable[[Mapping[str, Timing], Mapping[str, int]], None],
+) -> tuple[dict[str, Timing], dict[str, int]]:
     """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
     with scratch("profile") as folder:
         artefacts = {
@@ -258,9 +319,9 @@ def _measure(
             for i, (key, thing) in enumerate(things.items())
         }
         sizes = {key: a.size_bytes for key, a in artefacts.items()}
-        pending: dict[str, Result] = {}
+        pending: dict[str, Timing] = {}
 
-        def on_result(key: str, result: Result) -> None:
+        def on_result(key: str, result: Timing) -> None:
             pending[key] = result
 
         def on_group(done: int, total: int, note: str) -> None:
@@ -279,38 +340,23 @@ def _measure(
     return results, sizes
 
 
-def _summary(work: Workspace, *, seconds: float) -> dict[str, Any]:
+def _summary(work: Workspace, *, seconds: float) -> ProfileResult:
     costs = load_costs(work)
-    quality = costs.latency.quality
-    low, high = costs.models["latency_ms"].bounds()
-    rows: list[tuple[str, Any]] = [
-        ("distinct blocks", len(costs.blocks.blocks)),
-        ("whole networks", len(costs.networks)),
-        (
-            "mean error of sums of blocks",
-            f"{_plain_sums(costs.networks, costs.entries).mean_abs_error_percent:.1f} %",
-        ),
-        ("corrected, on networks not fitted", f"{quality.mean_abs_error_percent:.1f} %"),
-        (
-            "  within 5 % / within 10 %",
-            f"{percent(quality.within_5, decimals=0)} / {percent(quality.within_10, decimals=0)} of {quality.n}",
-        ),
-        ("  rank correlation (Kendall)", quality.kendall_tau),
-        ("upper bound", f"estimate + {100 * (costs.latency.upper_ratio - 1):.1f} %"),
-        ("networks of the space", f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}"),
-        (f"largest network, {work.widest_precision}", quantity("latency_ms", costs.largest_ms)),
-        ("tables", str(work.tables)),
-    ]
-    return {
-        "title": f"Profile of {work.device.name} ({work.device.runtime}), {', '.join(work.space.precisions)}",
-        "rows": rows,
-        "correction": costs.latency.to_json(),
-        "largest_ms": costs.largest_ms,
-        "largest_precision": work.widest_precision,
-        "latency_ms_bounds": [low, high],
-        "seconds": seconds,
-        "tables": dict(costs.hashes),
-    }
+    return ProfileResult(
+        device=work.device.name,
+        runtime=work.device.runtime,
+        precisions=tuple(work.space.precisions),
+        n_blocks=len(costs.blocks.blocks),
+        n_networks=len(costs.networks),
+        plain_sums=_plain_sums(costs.networks, costs.entries),
+        correction=costs.latency,
+        latency_ms_bounds=costs.models["latency_ms"].bounds(),
+        largest_ms=costs.largest_ms,
+        largest_precision=work.widest_precision,
+        folder=work.tables,
+        tables=dict(costs.hashes),
+        seconds=seconds,
+    )
 
 
 def _plain_sums(networks: Sequence[Any], entries: Mapping[str, float]) -> PredictionQuality:

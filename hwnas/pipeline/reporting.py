@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,31 @@ from hwnas.files import write_whole
 from hwnas.pipeline._deployment_folder import deployments_in, heal_run
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
 from hwnas.report import BlockShare, PredictionPoint, ReportInputs, write_report
+from hwnas.results import Result, Shown
 from hwnas.search import Study, load_study
 from hwnas.types import Block
 from hwnas.workspace import Workspace
 
 
-def report(config: Config, *, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportResult(Result):
+    """Pages that were written.
+
+    Attributes:
+        files: what a page is of -> where it is.
+        untouched: why pages of other deployments stayed as they were.
+    """
+
+    files: Mapping[str, Path]
+    untouched: tuple[str, ...]
+
+    @property
+    def shown(self) -> Shown:
+        """Where the pages are."""
+        return Shown(notes=[*self.untouched, *(f"Report: {path}" for path in self.files.values())])
+
+
+def report(config: Config, *, console: Console) -> ReportResult:
     """Write the page of every deployment that a run has for its device again.
 
     Raises:
@@ -52,10 +72,7 @@ def report(config: Config, *, console: Console) -> dict[str, Any]:
             continue
         trial = int(manifest.provenance["trial"])
         write_deployment_report(work, folder, costs=costs, study=study, trial=trial)
-    return {
-        "notes": [*notes, *(f"Report: {f / 'report.html'}" for f in folders)],
-        "files": {f.name: str(f / "report.html") for f in folders},
-    }
+    return ReportResult(files={f.name: f / "report.html" for f in folders}, untouched=tuple(notes))
 
 
 def chosen_from(work: Workspace, manifest: Manifest, *, newest: Study) -> Study | None:

@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.limits import round_up
-from hwnas.pipeline import deploying, profiling, searching
+from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline.costs import load_costs, reachable_limits
+from hwnas.pipeline.deploying import export
 from hwnas.pipeline.memory import refuse_too_large
+from hwnas.pipeline.profiling import profile
+from hwnas.pipeline.searching import search
 from hwnas.pipeline.training import refuse_other_run, train
+from hwnas.results import Shown
 from hwnas.workspace import Workspace
 
 
-def run_all(config: Config, *, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RunResult(ExportResult):
+    """A new deployment, and how it was come by.
+
+    Attributes:
+        folder: of the run.
+        seconds: stage -> how long it took.
+    """
+
+    folder: str
+    seconds: Mapping[str, float]
+
+    def values(self) -> Mapping[str, object]:
+        """Those of the deployment, and the seconds."""
+        return {**super().values(), "seconds": self.seconds}
+
+    @property
+    def shown(self) -> Shown:
+        """The deployment, with the time and what can be asked next."""
+        deployed, folder = super().shown, self.folder
+        most = round_up(2 * self.manifest.measured.latency_ms.fastest)
+        return Shown(
+            title=deployed.title,
+            rows=[*deployed.rows, ("time", _times(self.seconds))],
+            notes=[
+                *deployed.notes,
+                f"Other budgets of the same study: hwnas query {quoted(folder)} --limit latency_ms={most}",
+                f"Your own images and device: edit {folder}/config.toml ([data] source, [device] name), "
+                f"name another [output] folder, and start it with: hwnas run FILE",
+            ],
+        )
+
+
+def run_all(config: Config, *, console: Console) -> RunResult:
     """Train, profile, search, export, verify and report; each stage goes on from what it finds.
 
     Raises:
@@ -27,36 +65,26 @@ def run_all(config: Config, *, console: Console) -> dict[str, Any]:
     work = Workspace(config.single)
     refuse_other_run(work)
     refuse_too_large(work)
-    seconds = {}
-    result: dict[str, Any] = {}
-    stages = (
-        ("profile", profiling.profile),
-        ("train", train),
-        ("search", searching.search),
-        ("export", deploying.export),
-    )
-    for name, stage in stages:
-        console.note(f"-- {name}")
-        begun = time.monotonic()
-        result = stage(config, console=console)
-        seconds[name] = round(time.monotonic() - begun, 1)
-        if name == "profile":  # the device comes first, to tell a limit that cannot be kept before the training
-            reachable_limits(work, load_costs(work))
-        if name != "export":
-            console.table(result["title"], result.get("columns", ()), result["rows"])
-    folder = config.output.folder
-    most = round_up(2 * result["manifest"]["measured"]["latency_ms"]["fastest"])
-    return {
-        **result,
-        "rows": [*result["rows"], ("time", _times(seconds))],
-        "notes": [
-            *result.get("notes", ()),
-            f"Other budgets of the same study: hwnas query {quoted(folder)} --limit latency_ms={most}",
-            f"Your own images and device: edit {folder}/config.toml ([data] source, [device] name), "
-            f"name another [output] folder, and start it with: hwnas run FILE",
-        ],
-        "seconds": seconds,
-    }
+    seconds: dict[str, float] = {}
+    with _stage("profile", seconds, console=console):
+        console.table(profile(config, console=console).shown)
+    reachable_limits(work, load_costs(work))  # a limit that cannot be kept is told before the training
+    with _stage("train", seconds, console=console):
+        console.table(train(config, console=console).shown)
+    with _stage("search", seconds, console=console):
+        console.table(search(config, console=console).shown)
+    with _stage("export", seconds, console=console):
+        made = export(config, console=console)
+    return RunResult(deployment=made.deployment, manifest=made.manifest, folder=config.output.folder, seconds=seconds)
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float], *, console: Console) -> Iterator[None]:
+    """Tell that a stage begins, and note how long it took."""
+    console.note(f"-- {name}")
+    begun = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - begun, 1)
 
 
 def _times(seconds: Mapping[str, float]) -> str:

@@ -8,6 +8,8 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +24,10 @@ from hwnas.errors import StudyError
 from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
-from hwnas.pipeline.evaluating import Evaluations
+from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import limit_text, metric_name
+from hwnas.results import Result, Shown
 from hwnas.search import Study, load_study, read_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Option
@@ -38,7 +41,72 @@ _SEED_WEIGHTS = 13  # a resolution
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
-def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, Option]] = ()) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontNetwork:
+    """A network of the front, as it stands in a result.
+
+    Attributes:
+        trial: its number in the study.
+        architecture: choice name -> option.
+        values: metric -> value.
+        upper: metric -> upper bound, where there is one.
+    """
+
+    trial: int
+    architecture: Mapping[str, Option]
+    values: Mapping[str, float]
+    upper: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult(Result):
+    """A finished search.
+
+    Attributes:
+        folder: of the run.
+        study: file of the study.
+        limits: metric -> value, in absolute numbers.
+        n_trials: networks in the study.
+        evaluations: how many accuracies were measured by this call, and how many known from earlier ones.
+        front: what no network beats, the fastest first.
+        notes: for people.
+        seconds: this search took.
+    """
+
+    folder: Path
+    study: Path
+    limits: Mapping[str, float]
+    n_trials: int
+    evaluations: EvaluationCounts
+    front: tuple[FrontNetwork, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def shown(self) -> Shown:
+        """Eight networks of the front, and how to ask for more."""
+        front = self.front
+        some = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
+        return Shown(
+            title=f"Front: {len(front)} of {self.n_trials} networks, {_listed(self.limits)}",
+            columns=["trial", "accuracy (validation)", "latency_ms (estimated)", "size_bytes"],
+            rows=[(t.trial, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in some],
+            notes=[f"Ask it: {self.question()}", *self.notes],
+        )
+
+    def question(self, device: str = "") -> str:
+        """A command that asks the study, with a limit that some of its networks keep.
+
+        Args:
+            device: of the study, in a run for several.
+        """
+        # by upper bounds, which limits are kept by
+        most = max((t.upper.get("latency_ms", t.values["latency_ms"]) for t in self.front), default=1.0)
+        of = f" --device {quoted(device)}" if device else ""
+        return f"hwnas query {quoted(self.folder)}{of} --limit latency_ms={round_up(most)}"
+
+
+def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, Option]] = ()) -> SearchResult:
     """Search the space; the finished study is kept for `hwnas query` and `hwnas export`.
 
     Networks that an earlier search evaluated, with other limits or for another device, are not evaluated again, and
@@ -95,28 +163,19 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         )
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)
-    front = sorted(study.front(), key=lambda t: t.values["latency_ms"])
-    most = front[-1].upper.get("latency_ms", front[-1].values["latency_ms"])  # which limits are kept by
-    shown = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
-    return {
-        "title": f"Front: {len(front)} of {len(study)} networks, {_listed(limits)}",
-        "columns": ["trial", "accuracy (validation)", "latency_ms (estimated)", "size_bytes"],
-        "rows": [
-            (t.number, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in shown
-        ],
-        "notes": [
-            f"Ask it: hwnas query {quoted(work.folder)} --limit latency_ms={round_up(most)}",
-            *_notes(study, evaluations),
-        ],
-        "study": str(work.study),
-        "limits": limits,
-        "n_trials": len(study),
-        "evaluations": {"measured": evaluations.measured, "reused": evaluations.reused},
-        "seconds": time.monotonic() - started,
-        "front": [
-            {"trial": t.number, "architecture": t.architecture, "values": t.values, "upper": t.upper} for t in front
-        ],
-    }
+    return SearchResult(
+        folder=work.folder,
+        study=work.study,
+        limits=limits,
+        n_trials=len(study),
+        evaluations=evaluations.counts,
+        front=tuple(
+            FrontNetwork(trial=t.number, architecture=t.architecture, values=t.values, upper=t.upper)
+            for t in sorted(study.front(), key=lambda t: t.values["latency_ms"])
+        ),
+        notes=tuple(_notes(study, evaluations)),
+        seconds=time.monotonic() - started,
+    )
 
 
 def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:

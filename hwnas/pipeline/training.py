@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas import registry
@@ -17,13 +20,49 @@ from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
+from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer, TrainSettings
 
 
-def train(config: Config, *, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult(Result):
+    """A trained supernet.
+
+    Attributes:
+        checkpoint: where it is kept.
+        steps: trained in all.
+        loss: of the largest network in the last step that was noted; None where nothing was trained now.
+        loss_smallest: likewise of the smallest.
+        data: what it was trained on, as in `data.json`.
+        seconds: this training took.
+    """
+
+    checkpoint: Path
+    steps: int
+    loss: float | None
+    loss_smallest: float | None
+    data: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def shown(self) -> Shown:
+        """Steps and losses."""
+        return Shown(
+            title="Supernet",
+            rows=[
+                ("steps", self.steps),
+                ("trained now", format_seconds(self.seconds)),
+                ("loss of the largest", _loss(self.loss)),
+                ("loss of the smallest", _loss(self.loss_smallest)),
+                ("checkpoint", str(self.checkpoint)),
+            ],
+        )
+
+
+def train(config: Config, *, console: Console) -> TrainResult:
     """Train the supernet to its last step, going on from its checkpoint if there is one.
 
     Raises:
@@ -60,20 +99,14 @@ def train(config: Config, *, console: Console) -> dict[str, Any]:
                 trainer.run(progress=progress)
         stop_distributed()
     last = trainer.history[-1] if trainer.history else {}
-    return {
-        "title": "Supernet",
-        "rows": [
-            ("steps", trainer.step),
-            ("trained now", format_seconds(time.monotonic() - started)),
-            ("loss of the largest", _loss(last.get("loss"))),
-            ("loss of the smallest", _loss(last.get("loss_smallest"))),
-            ("checkpoint", str(work.checkpoint)),
-        ],
-        "checkpoint": str(work.checkpoint),
-        "steps": trainer.step,
-        "data": record,
-        "seconds": time.monotonic() - started,
-    }
+    return TrainResult(
+        checkpoint=work.checkpoint,
+        steps=trainer.step,
+        loss=last.get("loss"),
+        loss_smallest=last.get("loss_smallest"),
+        data=record,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _loss(value: float | None) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hwnas import registry
 from hwnas._console import Console
 from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_artefact
-from hwnas.deployment.doubts import doubt_texts
+from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.errors import VerificationError
 from hwnas.limits import Limit, as_limits
 from hwnas.measure import Worker
@@ -19,15 +19,87 @@ from hwnas.pipeline.verdict import reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import limit_text, metric_name, quantity
+from hwnas.results import Result, Shown
 from hwnas.types import Artefact, Runtime, Statistic
 
 MEASURED = "measured"
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult(Result):
+    """A deployment that keeps its promises.
+
+    Attributes:
+        folder: of the deployment.
+        runtime: registered name.
+        runtime_version: as the runtime says.
+        latency_ms: measured now.
+        looks: how often it was timed.
+        doubts: what speaks against the time.
+        costs: metric -> value, of what else a run costs.
+        size_bytes: of the file.
+        source: `measured`, or by what a runtime without hardware estimates.
+        max_abs_diff: the largest difference of an output from torch's.
+        n: samples that were compared.
+        n_equal: of them, those with the same prediction.
+        same_context: whether this is the machine and runtime the deployment was made on.
+        limits: metric -> what was promised.
+    """
+
+    folder: Path
+    runtime: str
+    runtime_version: str
+    latency_ms: Latency
+    looks: int
+    doubts: tuple[Doubt, ...]
+    costs: Mapping[str, float]
+    size_bytes: int
+    source: str
+    max_abs_diff: float
+    n: int
+    n_equal: int
+    same_context: bool
+    limits: Mapping[str, float]
+
+    @property
+    def top1_agreement(self) -> float:
+        """Share of equal predictions, in [0, 1]."""
+        return self.n_equal / self.n
+
+    def values(self) -> Mapping[str, object]:
+        """With `top1_agreement`, and the latency as it stands in a manifest."""
+        latency = self.latency_ms.model_dump(mode="json")
+        return {**Result.values(self), "latency_ms": latency, "top1_agreement": self.top1_agreement}
+
+    @property
+    def shown(self) -> Shown:
+        """Each promise with what was found."""
+        latency, limits = self.latency_ms, self.limits
+        measured = "latency" if self.source == MEASURED else f"latency {self.source}"
+        return Shown(
+            title=f"{self.folder}: verified",
+            rows=[
+                ("outputs, largest difference", f"{self.max_abs_diff:.2g}"),
+                ("outputs, equal predictions", f"{self.n_equal} of {self.n}"),
+                (measured, f"{quantity('latency_ms', latency.fastest)} undisturbed ({_promise(limits, 'latency_ms')})"),
+                (
+                    "  with what disturbed it now",
+                    f"median {quantity('latency_ms', latency.raw_median)}, drift {latency.drift:.2f}",
+                ),
+                ("size", f"{quantity('size_bytes', self.size_bytes)} ({_promise(limits, 'size_bytes')})"),
+                *(
+                    (metric_name(metric), f"{quantity(metric, value)} ({_promise(limits, metric)})")
+                    for metric, value in shown_costs(self.costs).items()
+                ),
+                ("runtime", f"{self.runtime} {self.runtime_version}"),
+            ],
+        )
+
+
 def verify(
     folder: Path, *, console: Console, here: bool = False, trust: bool = False, device: str = ""
-) -> dict[str, Any]:
+) -> VerifyResult:
     """Check that a deployment's file is the one that was verified, computes the same, and keeps its limits.
 
     On the hardware it was made for, latency is corrected by the reference model's drift; elsewhere it is
@@ -91,39 +163,22 @@ def verify(
         console.warn(doubt)
     if problems:
         raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
-    return {
-        "title": f"{folder}: verified",
-        "rows": [
-            ("outputs, largest difference", f"{compared.difference:.2g}"),
-            ("outputs, equal predictions", f"{compared.n - compared.disagreements} of {compared.n}"),
-            (
-                "latency" if source_of(context) == MEASURED else f"latency {source_of(context)}",
-                f"{quantity('latency_ms', statistic.fastest)} undisturbed ({_promise(manifest.limits, 'latency_ms')})",
-            ),
-            (
-                "  with what disturbed it now",
-                f"median {quantity('latency_ms', statistic.median * statistic.drift)}, drift {statistic.drift:.2f}",
-            ),
-            (
-                "size",
-                f"{quantity('size_bytes', artefact.size_bytes)} ({_promise(manifest.limits, 'size_bytes')})",
-            ),
-            *(
-                (metric_name(metric), f"{quantity(metric, value)} ({_promise(manifest.limits, metric)})")
-                for metric, value in shown_costs(statistic.costs).items()
-            ),
-            ("runtime", f"{manifest.runtime} {context.get('runtime_version', '')}"),
-        ],
-        "latency_ms": latency.model_dump(mode="json"),
-        "looks": verdict.looks,
-        "doubts": list(verdict.doubts),
-        "costs": dict(statistic.costs),
-        "source": source_of(context),
-        "max_abs_diff": compared.difference,
-        "top1_agreement": compared.agreement,
-        "same_context": same,
-        "limits": manifest.limits,
-    }
+    return VerifyResult(
+        folder=folder,
+        runtime=manifest.runtime,
+        runtime_version=context.get("runtime_version", ""),
+        latency_ms=latency,
+        looks=verdict.looks,
+        doubts=verdict.doubts,
+        costs=dict(statistic.costs),
+        size_bytes=artefact.size_bytes,
+        source=source_of(context),
+        max_abs_diff=compared.difference,
+        n=compared.n,
+        n_equal=compared.n - compared.disagreements,
+        same_context=same,
+        limits=manifest.limits,
+    )
 
 
 def _precision(manifest: Manifest, runtime: Runtime) -> str:

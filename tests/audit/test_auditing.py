@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
 
 import pytest
 
 from hwnas import registry
+from hwnas.audit import AuditResult
 from hwnas.audit.audit_file import save_audit
 from hwnas.audit.auditing import Audit, advice, advise, audit, find_audit, load_audit, suggestion, suggestion_lines
 from hwnas.audit.cases import SITES, WIDTHS, Case, case_groups
@@ -36,7 +36,7 @@ FACTORS = {"fp32": 1.0, "int8": 0.5}  # of an ideal device: time is work
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult]:
     """The folder of an audit of the fake device, not to be changed, and the command's result."""
     folder = tmp_path_factory.mktemp("audited")
     return folder, audit("fake", output=str(folder), console=ReadConsole())
@@ -273,18 +273,18 @@ def test_advice_refuses_what_a_preset_does_not_take() -> None:
 # ---------------------------------------------------------------- the whole of it
 
 
-def test_an_audit_leaves_its_file_a_picture_and_the_measurements(audited: tuple[Path, dict[str, Any]]) -> None:
+def test_an_audit_leaves_its_file_a_picture_and_the_measurements(audited: tuple[Path, AuditResult]) -> None:
     folder, result = audited
     found = load_audit(folder)
     assert (found.device, found.source, found.precisions) == ("fake", "measured", PRECISIONS)
     assert all(m.latency_ms is not None for m in found.measured)
-    assert result["suggestion"] == suggestion(found)
+    assert result.to_json()["suggestion"] == suggestion(found)
     assert (folder / "audit.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (folder / "audit.svg").read_bytes()
-    assert "measured" in result["title"]
+    assert "measured" in result.shown.title
 
 
-def test_the_simulated_device_is_slow_where_it_is_made_slow(audited: tuple[Path, dict[str, Any]]) -> None:
+def test_the_simulated_device_is_slow_where_it_is_made_slow(audited: tuple[Path, AuditResult]) -> None:
     """It computes hswish and silu in fp32, and int8 convolutions in less than half the time."""
     found = {(f.choice, f.option, f.precision): f for f in load_audit(audited[0]).findings}
     assert found["activation", "silu", "int8"].verdict != FINE
@@ -292,17 +292,17 @@ def test_the_simulated_device_is_slow_where_it_is_made_slow(audited: tuple[Path,
     assert found["precision", "int8", "int8"].speedup > 1.3  # type: ignore[operator]
 
 
-def test_what_is_read_back_is_what_was_found(audited: tuple[Path, dict[str, Any]]) -> None:
+def test_what_is_read_back_is_what_was_found(audited: tuple[Path, AuditResult]) -> None:
     found = load_audit(audited[0] / "audit.json")
     assert found.findings == judge(found.measured, precisions=found.precisions)
 
 
 def test_an_audit_again_measures_nothing_unless_asked_to(
-    audited: tuple[Path, dict[str, Any]], tmp_path: Path, measured: list[str]
+    audited: tuple[Path, AuditResult], tmp_path: Path, measured: list[str]
 ) -> None:
     folder = tmp_path / "audit"
     shutil.copytree(audited[0], folder)
-    assert audit("fake", output=str(folder), console=ReadConsole())["findings"] == audited[1]["findings"]
+    assert audit("fake", output=str(folder), console=ReadConsole()).audit.findings == audited[1].audit.findings
     assert not measured
 
 
@@ -319,7 +319,7 @@ def test_an_interrupted_audit_goes_on_where_it_was(tmp_path: Path, measured: lis
 
 
 def test_measurements_of_another_context_are_refused_and_can_be_made_again(
-    audited: tuple[Path, dict[str, Any]], tmp_path: Path
+    audited: tuple[Path, AuditResult], tmp_path: Path
 ) -> None:
     folder = tmp_path / "audit"
     shutil.copytree(audited[0], folder)
@@ -340,9 +340,9 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
     monkeypatch.setattr(exporter, "export_block", refusing)
     device = describe_fake_device(tmp_path / "devices", {"noise": 0.0})
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
-    (silu,) = [r for r in result["rows"] if r[1] == "silu"]
+    (silu,) = [r for r in result.shown.rows if r[1] == "silu"]
     assert silu[-1] == "leave out"
-    assert "no Sigmoid here" in json.dumps(result["findings"])
+    assert "no Sigmoid here" in json.dumps(result.to_json()["findings"])
 
 
 def test_a_device_on_which_nothing_runs_has_no_audit(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_device_on_which_nothing_runs_has_no_audit(tmp_path: Path) -> None:
 
 
 def test_an_estimate_is_called_an_estimate(
-    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[Path, AuditResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hwnas.measure import Worker
 
@@ -369,12 +369,12 @@ def test_an_estimate_is_called_an_estimate(
 
     monkeypatch.setattr(Worker, "context", estimating)
     result = audit("fake", output=str(folder), console=ReadConsole())
-    assert "estimated by a compiler" in result["title"]
-    assert "measured" not in result["notes"][0]
+    assert "estimated by a compiler" in result.shown.title
+    assert "measured" not in result.shown.notes[0]
 
 
 def test_an_audit_beside_the_tables_is_found(
-    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[Path, AuditResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_audit(tmp_path, fake_device()) is None
@@ -388,7 +388,7 @@ def test_an_audit_beside_the_tables_is_found(
 
 
 def test_an_audit_is_found_where_the_command_leaves_it(
-    audited: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[Path, AuditResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(audited[0], tmp_path / "latency_tables" / "fake" / "audit")
@@ -412,7 +412,7 @@ def test_a_run_is_advised_by_the_audit_of_its_device_and_never_stopped_by_it(
     assert "is damaged" in advise(Workspace(config))[0]
 
 
-def test_a_changed_digit_of_an_audit_is_refused(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_changed_digit_of_an_audit_is_refused(audited: tuple[Path, AuditResult], tmp_path: Path) -> None:
     whole = (audited[0] / "audit.json").read_text()
     changed = re.sub(r'("fastest": 0\.\d*)(\d)', lambda m: f"{m[1]}{9 - int(m[2])}", whole, count=1)
     assert changed != whole
@@ -421,7 +421,7 @@ def test_a_changed_digit_of_an_audit_is_refused(audited: tuple[Path, dict[str, A
         load_audit(tmp_path)
 
 
-def test_an_audit_without_a_checksum_is_read(audited: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_an_audit_without_a_checksum_is_read(audited: tuple[Path, AuditResult], tmp_path: Path) -> None:
     values = read_document(audited[0] / "audit.json")
     (tmp_path / "audit.json").write_text(json.dumps({**values, "schema": 1}))
     assert load_audit(tmp_path) == load_audit(audited[0])

@@ -23,7 +23,7 @@ def make(folder: Path, name: str = "board", **arguments: Any) -> Device:
     console = arguments.pop("console", None) or ReadConsole()
     arguments = {"wishes": Wishes(), "look": False, **arguments}
     result = new_device(name, output=str(folder), console=console, **arguments)
-    return load_device(result["path"])
+    return load_device(result.path)
 
 
 class Answers:
@@ -111,9 +111,9 @@ def test_the_file_tells_people_what_its_lines_are_for(tmp_path: Path) -> None:
 
 def test_the_result_says_what_to_do_next(tmp_path: Path) -> None:
     result = new_device("board", wishes=PI, output=str(tmp_path), look=False, console=ReadConsole())
-    assert f"hwnas agent --check {tmp_path / 'board.toml'}" in result["notes"][0]
-    assert any("hwnas devices audit" in note for note in result["notes"])
-    assert any(f"device.name={tmp_path / 'board.toml'}" in note for note in result["notes"])
+    assert f"hwnas agent --check {tmp_path / 'board.toml'}" in result.shown.notes[0]
+    assert any("hwnas devices audit" in note for note in result.shown.notes)
+    assert any(f"device.name={tmp_path / 'board.toml'}" in note for note in result.shown.notes)
 
 
 # ---------------------------------------------------------------- asking

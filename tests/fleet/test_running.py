@@ -20,6 +20,7 @@ from hwnas.files import read_document
 from hwnas.fleet.member import Member
 from hwnas.fleet.record import FleetRecord
 from hwnas.pipeline import deploying
+from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.search import load_study
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Option
@@ -47,7 +48,7 @@ class FleetRun:
     """A run of a fleet, its result, and what was said."""
 
     config: Config
-    result: dict[str, Any]
+    result: fleet.FleetResult
     said: str
 
     @property
@@ -55,7 +56,7 @@ class FleetRun:
         return Path(self.config.output.folder)
 
     def rows(self, device: str) -> list[dict[str, Any]]:
-        return [row for row in self.result["fleet"]["rows"] if row["device"] == device]
+        return [row for row in self.result.fleet["rows"] if row["device"] == device]
 
 
 def run(config: Config) -> FleetRun:
@@ -97,11 +98,11 @@ def deployments(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_device_has_a_row_for_each_of_its_budgets(made: FleetRun) -> None:
-    found = [(row["device"], tuple(row["budget"].items())) for row in made.result["fleet"]["rows"]]
+    found = [(row["device"], tuple(row["budget"].items())) for row in made.result.fleet["rows"]]
     everywhere = [(("latency_fraction", 0.8),), (("latency_fraction", 0.95),)]
     assert found == [(d, b) for d in DEVICES for b in everywhere] + [("server", (("latency_ms", 1e-5),))]
-    assert len(made.result["rows"]) == len(found)
-    assert all(len(row) == len(made.result["columns"]) for row in made.result["rows"])
+    assert len(made.result.shown.rows) == len(found)
+    assert all(len(row) == len(made.result.shown.columns) for row in made.result.shown.rows)
 
 
 @pytest.mark.parametrize("device", ["board", "server"])
@@ -132,11 +133,11 @@ def test_a_device_that_fails_says_why_and_the_others_go_on(made: FleetRun) -> No
     assert all("refuses fake-fp32.reference" in row["problem"] for row in made.rows("broken"))
     assert all(row["deployment"] for row in [*made.rows("board"), *made.rows("server")[:2]])
     assert "warning: broken: the simulated runtime refuses" in made.said
-    assert sum(note.startswith("broken: the simulated runtime refuses") for note in made.result["notes"]) == 1
+    assert sum(note.startswith("broken: the simulated runtime refuses") for note in made.result.shown.notes) == 1
 
 
 def test_the_exit_status_is_that_of_the_first_failure(made: FleetRun) -> None:
-    assert made.result["exit_status"] == made.rows("broken")[0]["exit_status"] == 1
+    assert made.result.exit_status == made.rows("broken")[0]["exit_status"] == 1
 
 
 def test_every_device_has_tables_and_a_study_of_its_own(made: FleetRun) -> None:
@@ -153,14 +154,14 @@ def test_the_whole_configuration_lies_beside_the_results(made: FleetRun) -> None
 
 
 def test_the_record_is_what_the_command_gives(made: FleetRun) -> None:
-    assert read_document(made.folder / "fleet.json") == made.result["fleet"]
+    assert read_document(made.folder / "fleet.json") == made.result.fleet
 
 
 def test_picture_and_page_are_written_and_lead_to_the_deployments(made: FleetRun) -> None:
     assert (made.folder / "fleet.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (made.folder / "fleet.svg").read_bytes()
     page = (made.folder / "fleet.html").read_text()
-    for row in made.result["fleet"]["rows"]:
+    for row in made.result.fleet["rows"]:
         assert not row["deployment"] or f'href="{row["deployment"]}/report.html"' in page
 
 
@@ -169,13 +170,13 @@ def test_picture_and_page_are_written_and_lead_to_the_deployments(made: FleetRun
 
 def test_accuracies_are_measured_once_for_all_devices(profiled: Config, evaluated: list[object]) -> None:
     made = run(profiled)
-    devices = {d["name"]: d for d in made.result["fleet"]["devices"]}
+    devices = {d["name"]: d for d in made.result.fleet["devices"]}
     n = made.config.search.n_trials
     assert devices["board"]["measured"] == n
     assert devices["server"]["reused"] > 0
     assert devices["server"]["measured"] + devices["server"]["reused"] == n
-    assert len(evaluated) == n + devices["server"]["measured"] == made.result["evaluations"]["measured"]
-    assert made.result["evaluations"]["reused"] == devices["server"]["reused"]
+    assert len(evaluated) == n + devices["server"]["measured"] == made.result.evaluations.measured
+    assert made.result.evaluations.reused == devices["server"]["reused"]
 
 
 def test_networks_that_are_shared_have_one_accuracy(made: FleetRun) -> None:
@@ -194,17 +195,17 @@ def test_a_fleet_of_one_device_finds_what_a_run_for_it_finds(profiled: Config, t
     several = profiled.replaced({**limit, "device.names": [board]})
     alone = several.replaced({"device.names": None, "device.name": board, "output.folder": str(tmp_path / "alone")})
     (row,) = run(several).rows("board")
-    single = pipeline.run_all(alone, console=ReadConsole())["manifest"]
+    single = pipeline.run_all(alone, console=ReadConsole()).manifest
     one, other = load_study(Workspace(alone).study), load_study(Workspace(several.part(board)).study)
     assert np.array_equal(one.encodings, other.encodings)
     assert one.values["accuracy"].tolist() == other.values["accuracy"].tolist()
-    assert Manifest.read(Path(several.output.folder) / row["deployment"]).architecture == single["architecture"]
+    assert Manifest.read(Path(several.output.folder) / row["deployment"]).architecture == single.architecture
 
 
 def test_several_budgets_of_one_device_leave_its_study_where_it_was(profiled: Config) -> None:
     changes = {"device.names": None, "device.name": profiled.device.all[0], "budgets": BUDGETS[:2]}
     made = run(profiled.replaced(changes))
-    assert made.result["exit_status"] == 0
+    assert made.result.exit_status == 0
     assert (made.folder / "search" / "study.safetensors").is_file()
     assert len(made.rows("board")) == 2
 
@@ -218,11 +219,11 @@ def test_a_second_run_evaluates_and_deploys_nothing_again(
     before = deployments(Path(config.output.folder))
     again = run(config)
     assert not evaluated
-    assert again.result["evaluations"] == {"measured": 0, "reused": 0}
-    assert again.result["fleet"]["devices"] == made.result["fleet"]["devices"]
+    assert again.result.evaluations == EvaluationCounts()
+    assert again.result.fleet["devices"] == made.result.fleet["devices"]
     assert deployments(Path(config.output.folder)) == before
     assert again.said.count("is deployed already") == 4
-    assert again.result["exit_status"] == 1  # what could not be done still cannot
+    assert again.result.exit_status == 1  # what could not be done still cannot
 
 
 def test_a_run_that_was_interrupted_between_devices_goes_on(
@@ -231,7 +232,7 @@ def test_a_run_that_was_interrupted_between_devices_goes_on(
     config = profiled
     export = deploying.export
 
-    def interrupted(config: Config, *, console: Any) -> dict[str, Any]:
+    def interrupted(config: Config, *, console: Any) -> pipeline.ExportResult:
         if config.device.all[0].endswith("server.toml"):
             raise KeyboardInterrupt
         return export(config, console=console)
@@ -244,10 +245,10 @@ def test_a_run_that_was_interrupted_between_devices_goes_on(
     assert first
     assert all(name.startswith("board_") for name in first)
     resumed = run(config)
-    assert resumed.result["fleet"]["devices"] == made.result["fleet"]["devices"]
+    assert resumed.result.fleet["devices"] == made.result.fleet["devices"]
     after = deployments(Path(config.output.folder))
     assert {name: after[name] for name in first} == first
-    for row, complete in zip(resumed.result["fleet"]["rows"], made.result["fleet"]["rows"], strict=True):
+    for row, complete in zip(resumed.result.fleet["rows"], made.result.fleet["rows"], strict=True):
         assert (row["device"], row["trial"], row["accuracy"]) == (
             complete["device"],
             complete["trial"],
@@ -260,7 +261,7 @@ def test_a_device_that_was_mended_joins_the_others(config: Config, tmp_path: Pat
     describe_fake_device(tmp_path, {}, name="broken")
     again = run(config)
     assert all(row["deployment"] and not row["problem"] for row in again.rows("broken"))
-    assert again.result["exit_status"] == 3  # of the budget that cannot be kept
+    assert again.result.exit_status == 3  # of the budget that cannot be kept
     after = deployments(Path(config.output.folder))
     assert {name: after[name] for name in before} == before
 
@@ -272,8 +273,8 @@ def test_a_device_that_is_away_keeps_the_deployments_it_has(config: Config, tmp_
     change_lines(table, lambda v: {**v, "hardware": "another"} if v["kind"] == "context" else v)
     away = run(config)
     assert all(row["deployment"] and "another" in row["problem"] for row in away.rows("board"))
-    assert away.result["exit_status"] == 2
-    assert "from before" in str(away.result["rows"])
+    assert away.result.exit_status == 2
+    assert "from before" in str(away.result.shown.rows)
     table.write_bytes(whole)
     back = run(config)
     assert not any(row["problem"] or row["exit_status"] for row in back.rows("board"))
@@ -323,8 +324,8 @@ def test_one_device_is_worked_on_and_the_others_rows_stay(config: Config, made: 
     one = run(config.only("server"))
     assert [row["n_test"] for row in one.rows("server")] == [50, 50, 0]
     assert [row["n_test"] for row in one.rows("board")] == [row["n_test"] for row in made.rows("board")]
-    assert {row[0] for row in one.result["rows"]} == {"server"}
-    assert one.result["exit_status"] == 3
+    assert {row[0] for row in one.result.shown.rows} == {"server"}
+    assert one.result.exit_status == 3
     assert load_config(config.output.folder).device == config.device
 
 
@@ -338,23 +339,23 @@ def test_a_budget_that_is_no_longer_asked_for_leaves_the_table(config: Config) -
 
 def test_profiling_gives_a_row_for_each_device(config: Config) -> None:
     result = fleet.profile(config, console=ReadConsole())
-    assert [row[0] for row in result["rows"]] == list(DEVICES)
-    assert result["exit_status"] == 1
-    assert [row[-1] == "failed" for row in result["rows"]] == [False, True, False]
-    assert result["notes"][0].startswith("broken: the simulated runtime refuses")
-    assert result["notes"][1].startswith("server, latency at most")
+    assert [row[0] for row in result.shown.rows] == list(DEVICES)
+    assert result.exit_status == 1
+    assert [row[-1] == "failed" for row in result.shown.rows] == [False, True, False]
+    assert result.shown.notes[0].startswith("broken: the simulated runtime refuses")
+    assert result.shown.notes[1].startswith("server, latency at most")
 
 
 def test_searching_gives_the_studies_by_device(config: Config) -> None:
     result = fleet.search(config, console=ReadConsole())
-    assert set(result["studies"]) == {"board", "server"}
-    assert [row[0] for row in result["rows"]] == list(DEVICES)
+    assert set(result.studies) == {"board", "server"}
+    assert [row[0] for row in result.shown.rows] == list(DEVICES)
 
 
 def test_exporting_without_a_study_says_what_makes_one(profiled: Config) -> None:
     result = fleet.export(profiled, console=ReadConsole())
-    assert result["exit_status"] == 2
-    assert "`hwnas search` writes one" in str(result["notes"])
+    assert result.exit_status == 2
+    assert "`hwnas search` writes one" in str(result.shown.notes)
 
 
 def test_exporting_without_a_supernet_ends_with_what_makes_one(config: Config) -> None:
@@ -373,9 +374,9 @@ def test_training_is_the_same_for_one_device_or_several(config: Config) -> None:
 
 def test_other_limits_are_exported_for_every_device_beside_the_configured(config: Config, made: FleetRun) -> None:
     result = fleet.export(config.with_limits({"latency_fraction": 0.9}), console=ReadConsole())
-    assert [row[0] for row in result["rows"]] == list(DEVICES)
+    assert [row[0] for row in result.shown.rows] == list(DEVICES)
     kept = json.loads((Path(config.output.folder) / "fleet.json").read_text())["rows"]
-    assert len(kept) == len(made.result["fleet"]["rows"]) + len(DEVICES)
+    assert len(kept) == len(made.result.fleet["rows"]) + len(DEVICES)
 
 
 def test_reporting_writes_all_pages_again(config: Config, made: FleetRun) -> None:
@@ -415,7 +416,7 @@ def test_nothing_is_trained_for_budgets_nobody_can_keep(profiled: Config) -> Non
     checkpoint.unlink()
     made = run(profiled.replaced({"budgets": [{"latency_ms": 1e-5}]}))
     assert not checkpoint.exists()
-    assert [row["exit_status"] for row in made.result["fleet"]["rows"]] == [3, 1, 3]
+    assert [row["exit_status"] for row in made.result.fleet["rows"]] == [3, 1, 3]
 
 
 def test_a_damaged_record_says_what_to_do(config: Config) -> None:

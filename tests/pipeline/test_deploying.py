@@ -88,8 +88,8 @@ def test_the_cheapest_network_within_one_standard_error_of_the_best_is_deployed(
 def test_without_tolerance_the_most_accurate_network_is_deployed(config: Config) -> None:
     study = load_study(Workspace(config).study)
     result = pipeline.export(config.replaced({"deploy.tolerance": 0.0}), console=ReadConsole())
-    within = study.keeps(result["manifest"]["limits"])
-    assert result["manifest"]["predicted"]["accuracy"] == max(study.values["accuracy"][within])
+    within = study.keeps(result.manifest.limits)
+    assert result.manifest.predicted["accuracy"] == max(study.values["accuracy"][within])
 
 
 def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is_tried(
@@ -99,14 +99,14 @@ def test_a_candidate_that_misses_its_limit_when_measured_is_told_and_the_next_is
     console = ReadConsole()
     result = pipeline.export(config, console=console)
     first, second, _ = best_trials(config, finished)
-    manifest = Manifest.read(Path(result["deployment"]))
+    manifest = Manifest.read(result.deployment)
     assert manifest.provenance["trial"] == second
     assert [r["trial"] for r in manifest.rejected] == [first]
     assert manifest.rejected[0]["reason"].startswith("latency_ms is ")
     assert "above its prediction" in manifest.rejected[0]["reason"]
     assert (manifest.measured.looks, manifest.measured.doubts, manifest.latency_warnings()) == (1, (), ())
     assert "rejected when measured: latency_ms is " in console.said
-    assert ("candidates rejected before", 1) in result["rows"]
+    assert ("candidates rejected before", 1) in result.shown.rows
 
 
 def test_the_file_that_would_ship_is_measured_too(
@@ -114,7 +114,7 @@ def test_the_file_that_would_ship_is_measured_too(
 ) -> None:
     slow([1, 2])  # the first candidate is fine before it is fine-tuned, and misses its limit in the end
     result = pipeline.export(config, console=ReadConsole())
-    assert [r["trial"] for r in result["manifest"]["rejected"]] == best_trials(config, finished)[:1]
+    assert [r["trial"] for r in result.manifest.rejected] == best_trials(config, finished)[:1]
 
 
 def test_one_time_that_is_far_from_its_prediction_rejects_nobody(
@@ -157,7 +157,7 @@ def test_one_study_answers_other_limits(config: Config, finished: FinishedRun) -
     study = load_study(Workspace(config).study)
     limit = float(np.median(study.upper["latency_ms"])) * 1.05
     result = pipeline.export(config.with_limits({"latency_ms": limit, "size_bytes": 1e6}), console=ReadConsole())
-    manifest = Manifest.read(Path(result["deployment"]))
+    manifest = Manifest.read(result.deployment)
     assert manifest.limits == {"latency_ms": limit, "size_bytes": 1e6}
     assert manifest.measured.latency_ms.fastest <= limit
     assert len(list((Path(config.output.folder) / "deployments").iterdir())) == 2
@@ -225,20 +225,20 @@ def test_a_candidate_that_the_runtime_computes_wrong_is_told_and_the_next_is_tri
 
     monkeypatch.setattr(Worker, "predict", wrong_at_first)
     console = ReadConsole()
-    manifest = pipeline.export(config, console=console)["manifest"]
+    manifest = pipeline.export(config, console=console).manifest
     assert "rejected when tested: fake does not compute what torch does" in console.said
-    (rejected,) = manifest["rejected"]
-    assert rejected["trial"] != manifest["provenance"]["trial"]
+    (rejected,) = manifest.rejected
+    assert rejected["trial"] != manifest.provenance["trial"]
     assert rejected["reason"].startswith("fake does not compute what torch does: ")
 
 
 def test_an_fp32_network_is_deployed_too(config: Config) -> None:
     fp32 = config.replaced({"space.precisions": ["fp32"], "search.n_trials": 2})
     pipeline.search(fp32, console=ReadConsole())
-    manifest = pipeline.export(fp32, console=ReadConsole())["manifest"]
-    assert manifest["precision"] == "fp32"
-    assert manifest["parity"]["max_abs_diff"] < 1e-4
-    assert manifest["accuracy"]["test_torch"] == manifest["accuracy"]["test_fp32"]
+    manifest = pipeline.export(fp32, console=ReadConsole()).manifest
+    assert manifest.precision == "fp32"
+    assert manifest.parity.max_abs_diff < 1e-4
+    assert manifest.accuracy.test_torch == manifest.accuracy.test_fp32
 
 
 # on 100 images the standard error of 0.5 is 0.05
@@ -254,7 +254,7 @@ def test_fine_tuning_is_kept_unless_it_does_harm_on_validation_images(
     said = console.said.replace("\u00a0", " ")
     assert f"validation accuracy 50.00 % calibrated, {100 * after:.2f} % fine-tuned" in said
     calibrated = finished.document["manifest"]["artefact"]["sha256"]
-    assert (result["manifest"]["artefact"]["sha256"] != calibrated) is kept
+    assert (result.manifest.artefact.sha256 != calibrated) is kept
 
 
 def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) -> None:
@@ -278,7 +278,7 @@ def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
         return (path,)
 
     monkeypatch.setattr(FakeRuntime, "companions", companions, raising=False)
-    folder = Path(pipeline.export(config, console=ReadConsole())["deployment"])
+    folder = pipeline.export(config, console=ReadConsole()).deployment
     (made,) = Manifest.read(folder).companions
     assert (made.path, made.size_bytes) == ("compiled.bin", 64)
     pipeline.verify(folder, console=ReadConsole())

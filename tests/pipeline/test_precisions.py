@@ -88,7 +88,7 @@ def test_devices_share_accuracies_of_floats_and_have_their_own_of_integers(
 
 def test_the_deployment_is_verified(other: tuple[Config, str]) -> None:
     (folder,) = (Path(other[0].output.folder) / "deployments").iterdir()
-    assert verify(folder, console=ReadConsole())["top1_agreement"] >= 0.995
+    assert verify(folder, console=ReadConsole()).top1_agreement >= 0.995
 
 
 # ---------------------------------------------------------------- what does not fit

@@ -48,7 +48,7 @@ def test_the_same_configuration_measures_the_same_networks(config: Config) -> No
 
 def test_an_ideal_device_is_predicted_closely(config: Config) -> None:
     """The fake device's network costs are sums of block costs: noise is left, and a fit to nine networks."""
-    correction = pipeline.profile(config, console=ReadConsole())["correction"]
+    correction = pipeline.profile(config, console=ReadConsole()).to_json()["correction"]
     assert correction["quality"]["mean_abs_error_percent"] < 5.0
 
 

@@ -32,7 +32,7 @@ def test_pages_are_written_again(config: Config) -> None:
     page.unlink()
     (folder / "report.html").unlink()
     result = pipeline.report(config, console=ReadConsole())
-    assert result["files"] == {page.parent.name: str(page)}
+    assert result.files == {page.parent.name: page}
     assert page.read_bytes() == (folder / "report.html").read_bytes()
 
 
@@ -59,7 +59,7 @@ def test_a_page_whose_study_is_gone_stays_as_it_was_and_that_is_told(config: Con
     other.save(work.study)
     result = pipeline.report(config, console=ReadConsole())
     assert page.read_bytes() == before
-    assert "the study its network was chosen from is gone" in result["notes"][0]
+    assert "the study its network was chosen from is gone" in result.shown.notes[0]
 
 
 def test_an_older_manifest_names_no_study_and_is_believed_if_its_architecture_is_that_of_the_trial(

@@ -17,6 +17,7 @@ from hwnas.config import Config
 from hwnas.errors import InfeasibleError, TableError
 from hwnas.pipeline import searching
 from hwnas.pipeline.costs import load_costs
+from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.searching import study_name
 from hwnas.search import Study, load_study, search
 from hwnas.testing.run import tiny_config
@@ -50,11 +51,11 @@ def test_it_says_which_figures_are_measured(config: Config) -> None:
 
 def test_the_front_is_what_is_shown(config: Config) -> None:
     result = pipeline.search(config, console=ReadConsole())
-    latencies = [t["values"]["latency_ms"] for t in result["front"]]
-    accuracies = [t["values"]["accuracy"] for t in result["front"]]
+    latencies = [t.values["latency_ms"] for t in result.front]
+    accuracies = [t.values["accuracy"] for t in result.front]
     assert latencies == sorted(latencies)
     assert accuracies == sorted(accuracies)
-    assert [row[0] for row in result["rows"]] == [t["trial"] for t in result["front"]]
+    assert [row[0] for row in result.shown.rows] == [t.trial for t in result.front]
 
 
 def test_an_interrupted_search_goes_on_where_it_was(config: Config, evaluated: list[object]) -> None:
@@ -69,7 +70,7 @@ def test_an_interrupted_search_goes_on_where_it_was(config: Config, evaluated: l
 
 def test_more_trials_are_added_to_those_there_are(config: Config, evaluated: list[object]) -> None:
     more = config.replaced({"search.n_trials": config.search.n_trials + 2})
-    assert pipeline.search(more, console=ReadConsole())["n_trials"] == config.search.n_trials + 2
+    assert pipeline.search(more, console=ReadConsole()).n_trials == config.search.n_trials + 2
     assert len(evaluated) == 2
 
 
@@ -94,8 +95,8 @@ def test_a_network_that_was_evaluated_is_not_evaluated_again(config: Config, eva
     result = pipeline.search(config, console=console)
     reused, n = config.search.n_trials - len(evaluated), config.search.n_trials
     assert reused > 0
-    assert result["evaluations"] == {"measured": len(evaluated), "reused": reused}
-    assert f"{reused} of {n} accuracies were known from earlier searches" in result["notes"]
+    assert result.evaluations == EvaluationCounts(measured=len(evaluated), reused=reused)
+    assert f"{reused} of {n} accuracies were known from earlier searches" in result.shown.notes
 
 
 @pytest.mark.parametrize("left", ["nothing", "half", "empty"])
@@ -118,8 +119,8 @@ def test_a_search_with_other_limits_begins_with_the_best_networks_known(config: 
     before = load_study(Workspace(config).study)
     other = config.with_limits({"latency_fraction": 0.95}).replaced({"search.n_trials": 12})
     result = pipeline.search(other, console=ReadConsole())
-    assert 0 < result["evaluations"]["reused"] < 12
-    assert result["evaluations"]["reused"] + result["evaluations"]["measured"] == 12
+    assert 0 < result.evaluations.reused < 12
+    assert result.evaluations.reused + result.evaluations.measured == 12
     began = load_study(Workspace(config).study).trials[0]
     assert began.architecture in [t.architecture for t in before.front()]
 
@@ -136,7 +137,7 @@ def test_known_accuracies_are_those_that_would_be_measured(config: Config, evalu
 
 def test_another_way_of_evaluating_reuses_nothing(config: Config) -> None:
     other = config.replaced({"search.validation_samples": 50, "search.n_trials": 2})
-    assert pipeline.search(other, console=ReadConsole())["evaluations"] == {"measured": 2, "reused": 0}
+    assert pipeline.search(other, console=ReadConsole()).evaluations == EvaluationCounts(measured=2)
 
 
 def test_what_a_study_shall_have_is_evaluated_first(config: Config) -> None:
@@ -246,7 +247,7 @@ def test_a_process_that_ends_early_does_not_write_over_a_fuller_study(
         )
 
     monkeypatch.setattr(searching, "run_search", early)
-    assert pipeline.search(config, console=ReadConsole())["n_trials"] == config.search.n_trials - 1
+    assert pipeline.search(config, console=ReadConsole()).n_trials == config.search.n_trials - 1
     assert len(load_study(Workspace(config).study)) == config.search.n_trials
 
 
