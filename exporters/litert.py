@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
 from hwnas.precisions import gives_integers, takes_integers
+from hwnas.spaces.drift_anchor import anchor_blocks, between_neighbours
 from hwnas.types import Artefact, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class LiteRtExporter:
         """
         from . import _networks
 
-        blocks = _networks.between_neighbours(block)
+        blocks = between_neighbours(block)
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed)
         written = _writer()(
             model,
@@ -107,9 +108,7 @@ class LiteRtExporter:
         Raises:
             UnknownNameError: the precision is not known.
         """
-        from . import _networks
-
-        return LiteRtExporter().export_sample(_networks.reference_blocks(precision), path, precision=precision)
+        return LiteRtExporter().export_sample(anchor_blocks(precision), path, precision=precision)
 
 
 def _writer() -> Callable[..., tuple[bytes, TensorSpec, TensorSpec]]:

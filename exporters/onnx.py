@@ -18,6 +18,7 @@ from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
 from hwnas.precisions import gives_integers, takes_integers
+from hwnas.spaces.drift_anchor import anchor_blocks, between_neighbours
 from hwnas.types import Artefact, Batch, Block, TensorSpec
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class OnnxExporter:
         from . import _networks, _qdq
 
         integers_in, integers_out = takes_integers(block), gives_integers(block)
-        blocks = _networks.between_neighbours(block)
+        blocks = between_neighbours(block)
         model, _ = _networks.sample(blocks, precision=block.precision, seed=seed, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
         if integers_in:
@@ -123,7 +124,7 @@ class OnnxExporter:
 
         from . import _networks
 
-        blocks = _networks.reference_blocks(precision)
+        blocks = anchor_blocks(precision)
         model, in_shape = _networks.sample(blocks, precision=precision, seed=0, symmetric=self._symmetric)
         proto = _trace(model, torch.zeros(1, *in_shape), names=("input", "logits"), dynamic_batch=False)
         return self._write(proto, path, precision=precision)

@@ -1,0 +1,74 @@
+"""The fixed network whose time tells how fast a machine is at the moment, and what surrounds a block timed alone.
+
+Knows blocks; neither weights nor files.
+"""
+
+from __future__ import annotations
+
+from hwnas.precisions import DEQUANTIZE, QUANTIZE, gives_integers, is_quantized, simulated_as, takes_integers
+from hwnas.types import Block
+
+
+def conversion(kind: str, shape: tuple[int, ...], *, precision: str) -> Block:
+    """A `quantize` or `dequantize` block for tensors of that shape, to or from this quantized precision."""
+    return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
+
+
+def between_neighbours(block: Block) -> list[Block]:
+    """A block with the conversions that make integers of what enters it, and values of the integers that leave it.
+
+    What an exporter cuts off again, so that the block alone takes and gives what it does in a network.
+    """
+    blocks = [block]
+    if takes_integers(block):
+        blocks.insert(0, conversion(QUANTIZE, block.in_shape, precision=block.precision))
+        if gives_integers(block):
+            blocks.append(conversion(DEQUANTIZE, block.out_shape, precision=block.precision))
+    return blocks
+
+
+# (channels, size in pixels) of the anchor after its stem, one inverted residual each
+_STAGES = ((24, 32), (24, 32), (32, 16), (32, 16), (32, 16), (64, 8), (64, 8), (64, 8))
+
+
+def anchor_blocks(precision: str) -> list[Block]:
+    """The blocks of the drift anchor: never change it, or every table's reference time loses its meaning.
+
+    Raises:
+        UnknownNameError: the precision is not known.
+    """
+    precision = simulated_as(precision)
+    act = ("activation", "relu6")
+    blocks = [
+        Block(
+            kind="conv",
+            in_shape=(3, 64, 64),
+            out_shape=(24, 32, 32),
+            precision=precision,
+            attributes=(act, ("kernel_size", 3), ("stride", 2)),
+        )
+    ]
+    for channels, size in _STAGES:
+        before = blocks[-1].out_shape
+        shape = (("hidden_channels", 4 * before[0]), ("kernel_size", 3), ("se_channels", 0))
+        stride = ("stride", before[1] // size)
+        blocks.append(
+            Block(
+                kind="mbconv",
+                in_shape=before,
+                out_shape=(channels, size, size),
+                precision=precision,
+                attributes=(act, *shape, stride),
+            )
+        )
+    head = (act, ("features", 0), ("hidden_channels", 192))
+    blocks.append(
+        Block(kind="head", in_shape=blocks[-1].out_shape, out_shape=(10,), precision=precision, attributes=head)
+    )
+    if is_quantized(precision):
+        ends = (
+            conversion(QUANTIZE, blocks[0].in_shape, precision=precision),
+            conversion(DEQUANTIZE, (10,), precision=precision),
+        )
+        return [ends[0], *blocks, ends[1]]
+    return blocks
