@@ -1,7 +1,7 @@
 """A network as a drawing: one outline a block, as tall as it has channels, in rows of equal resolution.
 
 The outlines of neighbours meet, so a row reads as one body that widens and narrows with the channels.
-Knows blocks; never a space, weights or latencies.
+Knows blocks by their operators; never a space, weights or latencies.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from hwnas.errors import SpaceError
+from hwnas.graph.summary import Summary, summary
+from hwnas.precisions import DEQUANTIZE, QUANTIZE
 from hwnas.report.palette import block_role
+from hwnas.spaces.kinds import block_graph
 from hwnas.types import Block
 
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
 _NARROWEST, _WIDEST = 2.0, 47.0  # half heights of one channel and of the most
-_BOUNDARIES = {"quantize": "fp32 → int8", "dequantize": "int8 → fp32"}
-_KNOWN = ("kernel_size", "stride", "hidden_channels", "se_channels", "features", "activation")
+_CONVERSIONS = {QUANTIZE: "fp32 → int8", DEQUANTIZE: "int8 → fp32"}
+_UNKNOWN = Summary(between=(), kernel_size=0, stride=1, activations=(), gates=(), residual=False)
+_SHORT = {"hardswish": "hswish"}  # as spaces call them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,8 @@ class BlockView:
         slot: its position.
         title: `mbconv 5×5`.
         channels: `16→96→24`: in, hidden, out.
-        notes: what else distinguishes it: stride, squeeze-and-excitation, activation, other attributes.
+        notes: what else distinguishes it: stride, squeeze-and-excitation, activation; of an unknown kind its
+            attributes.
         precision: shown in words.
         role: its colour in the palette.
         outline: points of an SVG polygon.
@@ -67,7 +73,7 @@ def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
         named_blocks: (slot, block) in network order.
     """
     most = max((c for _, b in named_blocks for c in _profile(b)), default=1)
-    activations = {v for _, b in named_blocks for name, v in b.attributes if name == "activation"}
+    activations = {a for _, b in named_blocks for a in _activations(b)}
     rows = groupby(named_blocks, key=lambda named: named[1].out_shape[1:])
     return tuple(
         Level(
@@ -80,38 +86,47 @@ def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
 
 def common_activation(blocks: Sequence[Block]) -> str:
     """The activation that all blocks have, empty if they differ or have none."""
-    found = {str(value) for b in blocks for name, value in b.attributes if name == "activation"}
+    found = {a for b in blocks for a in _activations(b)}
     return found.pop() if len(found) == 1 else ""
 
 
 def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> BlockView:
-    attributes = dict(block.attributes)
-    kernel, stride = attributes.get("kernel_size"), attributes.get("stride", 1)
-    notes = [f"stride {stride}"] if stride != 1 else []
-    if attributes.get("se_channels"):
-        notes.append(f"SE {attributes['se_channels']}")
-    if "activation" in attributes and not same_activation:
-        notes.append(str(attributes["activation"]))
-    notes += [f"{name} {value}" for name, value in block.attributes if name not in _KNOWN]
+    of = _summary(block)
+    notes = [f"stride {of.stride}"] if of.stride != 1 else []
+    notes += [f"SE {channels}" for channels in of.gates]
+    if of is _UNKNOWN:
+        notes += [f"{name} {value}" for name, value in block.attributes]
+    if not same_activation:
+        notes += _activations(block)
     profile = _profile(block)
     return BlockView(
         slot=slot,
-        title=f"{block.kind} {kernel}×{kernel}" if kernel else block.kind,
-        channels=str(profile[0]) if block.kind in _BOUNDARIES else "\u2009→\u2009".join(map(str, profile)),
+        title=f"{block.kind} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else block.kind,
+        channels=str(profile[0]) if block.kind in _CONVERSIONS else "\u2009→\u2009".join(map(str, profile)),
         notes=tuple(notes),
-        precision=_BOUNDARIES.get(block.kind, block.precision),
+        precision=_CONVERSIONS.get(block.kind, block.precision),
         role=block_role(block.kind, block.precision),
         outline=_outline(profile, most=most),
-        residual=block.kind == "mbconv" and stride == 1 and block.in_shape[0] == block.out_shape[0],
-        boundary=block.kind in _BOUNDARIES,
+        residual=of.residual,
+        boundary=block.kind in _CONVERSIONS,
     )
+
+
+def _summary(block: Block) -> Summary:
+    """What the drawing shows of a block; little, but no error, of a kind that only its maker's package knows."""
+    try:
+        return summary(block_graph(block))
+    except SpaceError:
+        return _UNKNOWN
 
 
 def _profile(block: Block) -> tuple[int, ...]:
     """Channels along the block: in, what is between, out."""
-    attributes = dict(block.attributes)
-    between = (int(attributes.get(name, 0)) for name in ("hidden_channels", "features"))
-    return (block.in_shape[0], *(c for c in between if c), block.out_shape[0])
+    return (block.in_shape[0], *_summary(block).between, block.out_shape[0])
+
+
+def _activations(block: Block) -> list[str]:
+    return [_SHORT.get(kind, kind) for kind in _summary(block).activations]
 
 
 def _outline(profile: Sequence[int], *, most: int) -> str:

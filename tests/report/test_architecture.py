@@ -78,7 +78,11 @@ def test_a_change_of_precision_says_from_what_to_what() -> None:
 def test_an_activation_is_common_only_if_all_blocks_have_it() -> None:
     assert common_activation([mbconv(8, 16, 8)]) == "relu6"
     other = Block(
-        kind="conv", in_shape=(1, 8, 8), out_shape=(8, 8, 8), precision="fp32", attributes=(("activation", "relu"),)
+        kind="conv",
+        in_shape=(1, 8, 8),
+        out_shape=(8, 8, 8),
+        precision="fp32",
+        attributes=(("activation", "relu"), ("kernel_size", 3)),
     )
     assert common_activation([mbconv(8, 16, 8), other]) == ""
 

@@ -1,0 +1,98 @@
+"""A graph in a few numbers for people: how channels change along its main path, and what is beside that path.
+
+The main path leads from the output back to the input: through a product along the larger factor (the other is a gate),
+through a sum along the longer branch (the other is a short cut). Knows operators; no kind of block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+
+from hwnas.graph.types import Op, OpGraph
+
+_LAYERS = ("conv1d", "conv2d", "linear")
+_ACTIVATIONS = ("relu", "relu6", "hardswish", "silu", "gelu", "leaky_relu", "elu", "prelu", "mish", "tanh")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What distinguishes a graph.
+
+    Attributes:
+        between: channels of the layers on the main path but the last; a depthwise one behind another does not count.
+        kernel_size: the largest on the main path; 0 without a convolution that looks at neighbours.
+        stride: of the main path as a whole.
+        activations: kinds of activations on the main path, each once.
+        gates: for each gate, channels of its first layer: of squeeze-and-excitation those it squeezes to.
+        residual: whether the graph's input is added to what the main path made of it.
+    """
+
+    between: tuple[int, ...]
+    kernel_size: int
+    stride: int
+    activations: tuple[str, ...]
+    gates: tuple[int, ...]
+    residual: bool
+
+
+def summary(graph: OpGraph) -> Summary:
+    """The few numbers; of several outputs the first counts."""
+    path, side = _main_path(graph)
+    layers = [op for op in path if op.kind in _LAYERS]
+    channels = [_channels(graph, op) for i, op in enumerate(layers) if i == 0 or not _is_depthwise(graph, op)]
+    last = not layers or not (len(layers) > 1 and _is_depthwise(graph, layers[-1]))
+    kernels = [max(op.weights[0][1].shape[2:], default=1) for op in layers]
+    strides = [max(s) for op in path if isinstance(s := dict(op.attributes).get("stride", ()), tuple) and s]
+    on_path = {name for op in path for name in op.outputs}
+    gates = [_first_layer(graph, name, begins=on_path) for op, name in side if op.kind == "mul"]
+    shortcuts = [name for op, name in side if op.kind == "add"]
+    return Summary(
+        between=tuple(channels[:-1] if last else channels),
+        kernel_size=k if (k := max(kernels, default=1)) > 1 else 0,
+        stride=int(math.prod(strides)),
+        activations=tuple(dict.fromkeys(op.kind for op in path if op.kind in _ACTIVATIONS)),
+        gates=tuple(_channels(graph, op) for op in gates if op is not None),
+        residual=any(name in graph.inputs for name in shortcuts),
+    )
+
+
+def _main_path(graph: OpGraph) -> tuple[list[Op], list[tuple[Op, str]]]:
+    """The operators from input to output, and what enters them from the side."""
+    depth: dict[str, int] = dict.fromkeys(graph.inputs, 0)
+    for op in graph.ops:
+        for name in op.outputs:
+            depth[name] = 1 + max((depth[n] for n in op.inputs), default=0)
+    path: list[Op] = []
+    side: list[tuple[Op, str]] = []
+    name = graph.outputs[0]
+    while name in graph.producers:
+        op = graph.producers[name]
+        path.append(op)
+        if not op.inputs:
+            break
+        size = {n: math.prod(graph.by_name[n].shape) for n in op.inputs}
+        name = max(op.inputs, key=lambda n: (size[n], depth[n]))
+        side += [(op, n) for n in op.inputs if n != name]
+    return path[::-1], side[::-1]
+
+
+def _channels(graph: OpGraph, op: Op) -> int:
+    shape = graph.output_values(op)[0].shape
+    return shape[-1] if op.kind == "linear" else shape[0]
+
+
+def _is_depthwise(graph: OpGraph, op: Op) -> bool:
+    groups = dict(op.attributes).get("groups", 1)
+    return groups != 1 and groups == graph.input_values(op)[0].shape[0] == _channels(graph, op)
+
+
+def _first_layer(graph: OpGraph, name: str, *, begins: Container[str]) -> Op | None:
+    """The first layer on the way to a value, along first inputs, from where that way begins."""
+    found = None
+    while name not in begins and name in graph.producers and graph.producers[name].inputs:
+        op = graph.producers[name]
+        found = op if op.kind in _LAYERS else found
+        name = op.inputs[0]
+    return found
