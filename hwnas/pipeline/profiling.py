@@ -132,13 +132,13 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
         tables = {precision: _open(work, worker, context, precision, console=console) for precision in needed}
         begin(work, console=console)
         failures = 0
-        for precision, (table, reference) in tables.items():
+        for precision, opened in tables.items():
             blocks = [b for b in space.distinct_blocks() if b.precision == precision]
-            failures += _measure_blocks(work, worker, table, reference, blocks, console=console)
-        for precision, (table, reference) in tables.items():
+            failures += _measure_blocks(opened, blocks, console=console)
+        for precision, opened in tables.items():
             chosen = [n for n in networks if precision_of(n) == precision]
-            failures += _measure_networks(work, worker, table, reference, chosen, console=console)
-        keep_tables(work, (table for table, _ in tables.values()))
+            failures += _measure_networks(opened, chosen, console=console)
+        keep_tables(work, (opened.table for opened in tables.values()))
     if failures:
         console.warn(f"{count(failures, 'measurement')} failed; the reasons are in the tables in {work.tables}")
     return _summary(work, seconds=time.monotonic() - started)
@@ -169,9 +169,26 @@ def timing(work: Workspace, **changes: Any) -> TimingSettings:
     return TimingSettings(**values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _OpenTable:
+    """One table while it is measured.
+
+    Attributes:
+        work: the run.
+        worker: that measures.
+        table: results go to.
+        reference: the model that runs among the rounds.
+    """
+
+    work: Workspace
+    worker: Worker
+    table: LatencyTable
+    reference: Artefact
+
+
 def _open(
     work: Workspace, worker: Worker, context: Mapping[str, str], precision: str, *, console: Console
-) -> tuple[LatencyTable, Artefact]:
+) -> _OpenTable:
     """A precision's table and its reference model; both are made if there is none yet, damaged lines are put aside."""
     path, kept = table_path(work, precision), reference_path(work, precision)
     for done in repair_table(path):
@@ -192,7 +209,7 @@ def _open(
     wanted = TableContext.of(
         work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=reference_ms
     )
-    return LatencyTable.open(path, wanted), reference
+    return _OpenTable(work=work, worker=worker, table=LatencyTable.open(path, wanted), reference=reference)
 
 
 def _begin_with_shipped(work: Workspace, context: Mapping[str, str], precision: str) -> None:
@@ -223,15 +240,9 @@ def _is_begun(path: Path) -> bool:
         return f.readline().endswith(b"\n")
 
 
-def _measure_blocks(
-    work: Workspace,
-    worker: Worker,
-    table: LatencyTable,
-    reference: Artefact,
-    blocks: Sequence[Block],
-    *,
-    console: Console,
-) -> int:
+def _measure_blocks(opened: _OpenTable, blocks: Sequence[Block], *, console: Console) -> int:
+    """Measure what a table lacks of these blocks; how many failed."""
+    work, table = opened.work, opened.table
     missing = set(table.missing(b.key for b in blocks))
     if work.device.meter:  # the device may have got it after it was profiled
         missing.update(without_energy((b.key for b in blocks), {k: s.costs for k, s in table.statistics.items()}))
@@ -247,12 +258,9 @@ def _measure_blocks(
         for start in range(0, len(todo), _EXPORTED_AT_ONCE):
             part = todo[start : start + _EXPORTED_AT_ONCE]
             results, _ = _measure(
-                worker,
+                opened,
                 {b.key: b for b in part},
                 export,
-                work=work,
-                table=table,
-                reference=reference,
                 settings=timing(work),
                 progress=lambda done, _, note, start=start: progress(start + done, len(todo), note),  # type: ignore[misc]
                 keep=lambda results, sizes: table.append_blocks(results, sizes=sizes),
@@ -261,15 +269,9 @@ def _measure_blocks(
     return failed
 
 
-def _measure_networks(
-    work: Workspace,
-    worker: Worker,
-    table: LatencyTable,
-    reference: Artefact,
-    networks: Sequence[tuple[Block, ...]],
-    *,
-    console: Console,
-) -> int:
+def _measure_networks(opened: _OpenTable, networks: Sequence[tuple[Block, ...]], *, console: Console) -> int:
+    """Measure what a table lacks of these networks; how many failed."""
+    work, table = opened.work, opened.table
     wanted = {ENERGY} if work.device.meter else set()
     measured = {n.blocks for n in table.networks if wanted <= n.statistic.costs.keys()}
     todo = {keys: n for n in networks if (keys := tuple(b.key for b in n)) not in measured}
@@ -287,12 +289,9 @@ def _measure_networks(
     names = {f"network {i}": keys for i, keys in enumerate(todo)}
     with console.progress(f"networks, {table.context.precision}") as progress:
         results, _ = _measure(
-            worker,
+            opened,
             {name: todo[keys] for name, keys in names.items()},
             export,
-            work=work,
-            table=table,
-            reference=reference,
             settings=timing(work, **_NETWORK_SETTINGS),
             progress=progress,
             keep=keep,
@@ -301,13 +300,10 @@ def _measure_networks(
 
 
 def _measure(
-    worker: Worker,
+    opened: _OpenTable,
     things: Mapping[str, T],
     export: Callable[[T, Path], Artefact],
     *,
-    work: Workspace,
-    table: LatencyTable,
-    reference: Artefact,
     settings: TimingSettings,
     progress: ProgressCallback,
     keep: Callable[[Mapping[str, Timing], Mapping[str, int]], None],
@@ -315,7 +311,7 @@ def _measure(
     """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
     with scratch("profile") as folder:
         artefacts = {
-            key: export(thing, Path(folder, f"{i}.{work.exporter.format}"))
+            key: export(thing, Path(folder, f"{i}.{opened.work.exporter.format}"))
             for i, (key, thing) in enumerate(things.items())
         }
         sizes = {key: a.size_bytes for key, a in artefacts.items()}
@@ -329,10 +325,10 @@ def _measure(
             pending.clear()
             progress(done, total, note)
 
-        results = worker.measure(
+        results = opened.worker.measure(
             artefacts,
-            reference=reference,
-            reference_ms=table.context.reference_ms,
+            reference=opened.reference,
+            reference_ms=opened.table.context.reference_ms,
             settings=settings,
             progress=on_group,
             on_result=on_result,
