@@ -330,6 +330,18 @@ def test_forms_without_a_rule_are_told_by_name(function: Callable[..., Any], kin
     assert [v.batched for v in values] == [True]
 
 
+def test_a_part_under_another_mode_is_told_by_name() -> None:
+    class Mode(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                y = x + 1
+            return y.relu()
+
+    graph = trace(Mode(), torch.zeros(1, 4))
+    assert kinds(graph) == ["wrap_with_autocast", "relu"]
+    assert unknown_operators(graph) == ("wrap_with_autocast",)
+
+
 def test_weights_of_an_operator_without_a_rule_are_counted() -> None:
     module = nn.Sequential(nn.Conv3d(2, 3, 1))
     graph = trace(module, torch.zeros(1, 2, 3, 4, 5))

@@ -122,6 +122,8 @@ class _Walk:
                 self.known[node] = self._given(node, signature[node.name])
             elif node.op == "call_function":
                 self._call(node)
+            elif node.op == "get_attr":  # a part of the module under another mode, as autocast or no_grad call it
+                self.known[node] = None
             elif node.op == "output":
                 return self.recorder.build([self._output(i, n).ref for i, n in enumerate(self._outputs(node))])
         raise AssertionError("an exported program without an output")
