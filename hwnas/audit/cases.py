@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hwnas.spaces.kinds import normalised
+from hwnas.spaces.mobilenet_kinds import inverted_residual
 from hwnas.spaces.stages import ACTIVATIONS
 from hwnas.types import Block, Option
 
@@ -55,7 +55,7 @@ def case_groups(precisions: Sequence[str]) -> Iterator[tuple[Case, ...]]:
 
 def _site(channels: int, side: int, precision: str) -> Iterator[Case]:
     def case(choice: str, option: Option, **changes: Option) -> Case:
-        block = _mbconv(channels, side, precision, **changes)
+        block = _block(channels, side, precision, **changes)
         return Case(site=f"{side}x{side}x{channels}", choice=choice, option=option, block=block)
 
     yield case(BASE, BASE)
@@ -71,26 +71,15 @@ def _site(channels: int, side: int, precision: str) -> Iterator[Case]:
 
 def _widths(side: int, precision: str) -> Iterator[Case]:
     for width in sorted({width for trios in WIDTHS.values() for trio in trios for width in trio}):
-        block = _mbconv(width, side, precision, hidden_channels=width * _WIDTH_EXPAND_RATIO)
+        block = _block(width, side, precision, hidden_channels=width * _WIDTH_EXPAND_RATIO)
         yield Case(site=f"{side}x{side}", choice="width", option=width, block=block)
 
 
-def _mbconv(channels: int, side: int, precision: str, **changes: Option) -> Block:
+def _block(channels: int, side: int, precision: str, **changes: Option) -> Block:
     attributes: dict[str, Option] = {
         "activation": BASE_ACTIVATION,
         "hidden_channels": channels * BASE_EXPAND_RATIO,
         "kernel_size": BASE_KERNEL_SIZE,
-        "se_channels": 0,
-        "stride": 1,
         **changes,
     }
-    shape = (channels, side, side)
-    return normalised(
-        Block(
-            kind="mbconv",
-            in_shape=shape,
-            out_shape=shape,
-            precision=precision,
-            attributes=tuple(attributes.items()),
-        )
-    )
+    return inverted_residual((channels, side, side), precision=precision, attributes=attributes)

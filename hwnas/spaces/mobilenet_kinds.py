@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph, Ref
-from hwnas.spaces.kinds import BlockKind
+from hwnas.spaces.kinds import BlockKind, normalised
 from hwnas.types import Block, Option
 
 ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hardswish", "silu": "silu"}  # option -> operator
@@ -107,3 +107,15 @@ MBCONV = BlockKind(
     defaults={"se_channels": 0, "stride": 1},
 )
 HEAD = BlockKind(name="head", build=_head, required=("activation", "hidden_channels"), defaults={"features": 0})
+
+
+def inverted_residual(shape: tuple[int, ...], *, precision: str, attributes: Mapping[str, Option]) -> Block:
+    """An inverted residual that gives the shape it takes: what an audit varies.
+
+    Args:
+        shape: (C, H, W).
+        precision: of the block.
+        attributes: in any order; those at their defaults may be left out.
+    """
+    given = tuple(attributes.items())
+    return normalised(Block(kind=MBCONV.name, in_shape=shape, out_shape=shape, precision=precision, attributes=given))
