@@ -79,19 +79,17 @@ class _Item:
 def _item(it: _Item) -> tuple[Value, ...]:
     op, result = it.item.op, it.region.result(it.item)
     if result is None:
-        if op.kind == "dequantize" or any(v.quantization is None for v in it.x):
+        if op.kind == "dequantize":
             return _tflite_float.compute(it.w, op, it.x)
         if op.kind in _tflite_moves.RULES:
             return _tflite_moves.RULES[op.kind](it.w, op, it.x)
-        if op.kind == "adaptive_max_pool2d":
-            return (_tflite_float.adaptive_pool(it.w, op, it.x[0], "MAX_POOL_2D"),)
         return (_in_float(it)(_scale_of(it.x[0])),)
     layer = it.region.layer(it.item)
     if layer is not None:
         return (_rounded(it, result, lambda q: _weighted(it, layer, q)),)
     if not it.item.computes:
         return (_rounded(it, result, lambda q: _requantized(it.w.graph, it.x[0], name=it.name, quantization=q)),)
-    rule = RULES.get(op.kind)
+    rule = RULES.get(op.kind, _moved if op.kind in _tflite_moves.RULES and it.x else None)
     return (_rounded(it, result, _in_float(it) if rule is None else lambda q: rule(it, q)),)
 
 
@@ -195,6 +193,23 @@ def _binary(kind: str) -> Callable[[_Item, QuantizationParameters], Value]:
     return rule
 
 
+def _moved(it: _Item, q: QuantizationParameters) -> Value:
+    """What stays on the scale of the input, and usually is wanted there."""
+    (y,) = _tflite_moves.RULES[it.item.op.kind](it.w, it.item.op, it.x)
+    return _requantized(it.w.graph, y, name=f"{it.name}.requantized", quantization=q)
+
+
+def _resized(it: _Item, q: QuantizationParameters) -> Value:
+    """Between pixels TFLite would round to the input's scale; torch rounds to the result's alone."""
+    nearest = it.w.call(it.item.op)["mode"] == "nearest"
+    return _moved(it, q) if nearest else _in_float(it)(q)
+
+
+def _max_of_windows(it: _Item, q: QuantizationParameters) -> Value:
+    y = _tflite_float.adaptive_pool(it.w, it.item.op, it.x[0], "MAX_POOL_2D")
+    return _requantized(it.w.graph, y, name=f"{it.name}.requantized", quantization=q)
+
+
 def _mean_of_image(it: _Item, q: QuantizationParameters) -> Value:
     if it.w.call(it.item.op)["output_size"] == (1, 1):
         return ops.mean(it.w.graph, it.x[0], name=it.name, keep_dims=True, quantization=q)
@@ -238,9 +253,11 @@ RULES: Mapping[str, Callable[[_Item, QuantizationParameters], Value]] = {
     "sub": _binary("SUB"),
     "mul": _binary("MUL"),
     "adaptive_avg_pool2d": _mean_of_image,
+    "adaptive_max_pool2d": _max_of_windows,
     "avg_pool2d": _average,
     "mean": _mean,
     "concat": _concat,
+    "resize": _resized,
     "sigmoid": _sigmoid,
     "softmax": _softmax,
 }

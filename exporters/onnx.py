@@ -158,6 +158,7 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
             # torch announces this exporter's successor on every call; it takes ten times as long
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", category=TracerWarning)
+            warnings.filterwarnings("ignore", message="Constant folding")  # (of its own paddings: nothing is lost)
             torch.onnx.export(
                 model,
                 (example,),

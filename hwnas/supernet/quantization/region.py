@@ -79,7 +79,7 @@ class QuantizedRegion(GraphInterpreter):
     def _planned(self, op: Op, plain: OpGraphModule) -> QuantizedOp:
         if op.kind in ACTIVATIONS:
             return QuantizedOp(op=op, computes=False, result=op.name)
-        if keeps_scale(op.kind, call_of(self.op_graph, op)):
+        if keeps_scale(op.kind):
             return QuantizedOp(op=op)
         activation = follower(self.op_graph, op, ACTIVATIONS)
         if activation is not None:

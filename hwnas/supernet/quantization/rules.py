@@ -33,35 +33,41 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {  # they take a result bef
 }
 
 _NEW_SCALE = frozenset({"add", "sub", "mul", "concat", "mean", "adaptive_avg_pool2d"})
-_SAME_SCALE = frozenset({"avg_pool2d"})
+# results are among the numbers that are read, or between them: rounded to the same scale, which costs nothing and tells
+# every runtime that an operator's both sides are integers
+_SAME_SCALE = frozenset({"avg_pool2d", "max_pool2d", "adaptive_max_pool2d", "max", "permute", "slice", "select"})
 _UNIT_SCALE = frozenset({"sigmoid", "softmax"})
-_KEEPS = frozenset(
-    {"reshape", "permute", "identity", "dropout", "max_pool2d", "adaptive_max_pool2d", "max", "select", "slice"}
-    | {"split", "unbind", "expand", "dequantize"}
-)
+_KEEPS = frozenset({"reshape", "identity", "dropout", "split", "unbind", "expand", "dequantize"})
 
 
-def keeps_scale(kind: str, call: Call) -> bool:
-    """Whether the results are among the numbers that are read, so that they need no scale of their own."""
-    if kind == "pad":
-        return bool(call["mode"] != "constant" or call["value"] == 0.0)
-    if kind == "resize":
-        return bool(call["mode"] == "nearest")
+def keeps_scale(kind: str) -> bool:
+    """Whether the results are the numbers that are read, so that nothing needs to round them."""
     return kind in _KEEPS
 
 
-def result_quantizer(kind: str, call: Call) -> Quantizer:
-    """A new quantizer for the result of an operator that is no activation and moves more than numbers.
+def _moves_on_scale(kind: str, call: Call) -> bool:
+    """Whether results have the scale of what is read.
 
     The mean of a whole image has a scale of its own; means of windows have the input's, as integer kernels want it.
     """
+    match kind:
+        case "pad":
+            return bool(call["mode"] != "constant" or call["value"] == 0.0)
+        case "resize":
+            return bool(call["mode"] == "nearest")
+        case "adaptive_avg_pool2d":
+            return bool(call["output_size"] != (1, 1))
+    return kind in _SAME_SCALE
+
+
+def result_quantizer(kind: str, call: Call) -> Quantizer:
+    """A new quantizer for the result of an operator that is no activation and does not keep the scale by itself."""
     if kind in _UNIT_SCALE:
         return UnitQuantizer()
-    of_windows = kind == "adaptive_avg_pool2d" and call["output_size"] != (1, 1)
-    return InputQuantizer() if kind in _SAME_SCALE or of_windows else Quantizer()
+    return InputQuantizer() if _moves_on_scale(kind, call) else Quantizer()
 
 
 def has_integer_form(kind: str, call: Call) -> bool:
     """Whether an operator is computed on integers; otherwise it is float between dequantize and quantize."""
-    known = kind in WEIGHTED or kind in ACTIVATIONS or kind in _NEW_SCALE | _SAME_SCALE | _UNIT_SCALE
-    return known or keeps_scale(kind, call)
+    known = kind in WEIGHTED or kind in ACTIVATIONS or kind in _NEW_SCALE | _UNIT_SCALE
+    return known or keeps_scale(kind) or _moves_on_scale(kind, call)

@@ -1,0 +1,163 @@
+"""Small graphs, one an operator or a pattern of them, as modules and as quantized networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
+from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.quantization import QuantizedNetwork, quantize
+from hwnas.supernet.subnetwork import BlockModule, SubNetwork
+from hwnas.types import Block
+
+IMAGE = (4, 6, 6)
+Build = Callable[[GraphBuilder, Ref], Ref]
+
+
+def operator(kind: str, **attributes) -> Build:
+    return lambda g, x: g.op(kind, x, name="op", **attributes)
+
+
+def _conv(*, channels: int = 8, groups: int = 1, kernel=(3, 3), **attributes) -> Build:
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        shape = (channels, x.shape[0] // groups, *kernel)
+        held = {"weight": Weight(name="op.weight", shape=shape), "bias": Weight(name="op.bias", shape=(channels,))}
+        return g.op("conv2d", x, name="op", weights=held, groups=groups, **attributes)
+
+    return build
+
+
+def _two(kind: str, act: str = "", **attributes) -> Build:
+    """Of the image and its convolution, and an activation behind."""
+
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        y = g.op(kind, x, g.conv2d(x, x.shape[0], name="conv", kernel_size=3), name="op", **attributes)
+        return g.op(act, y, name="act") if act else y
+
+    return build
+
+
+def _rows(g: GraphBuilder, x: Ref) -> Ref:
+    """Attention's shape of things: pixels as rows, a linear layer on each, products of rows."""
+    rows = g.op("permute", g.op("reshape", x, name="flat", shape=(4, 36)), name="rows", order=(1, 0))
+    y = g.linear(rows, 4, name="mix")
+    scores = g.op("matmul", y, g.op("permute", rows, name="turned", order=(1, 0)), name="scores")
+    return g.op("matmul", g.op("softmax", scores, name="shares", axis=1), y, name="op")
+
+
+def _split(g: GraphBuilder, x: Ref) -> Ref:
+    first, second = g.ops("split", x, name="op", axis=0, sizes=(1, 3))
+    return g.op("concat", second, first, name="joined", axis=0)
+
+
+def _resnet(g: GraphBuilder, x: Ref) -> Ref:
+    y = g.op("relu", g.batch_norm(g.conv2d(x, 8, kernel_size=3, stride=2, name="a"), name="a_bn"), name="a_act")
+    y = g.batch_norm(g.conv2d(y, 8, kernel_size=3, name="b"), name="b_bn")
+    down = g.batch_norm(g.conv2d(x, 8, stride=2, name="down"), name="down_bn")
+    return g.op("relu", g.op("add", y, down, name="sum"), name="act")
+
+
+def _embedded(g: GraphBuilder, x: Ref) -> Ref:
+    return g.linear(
+        g.flatten(g.op("adaptive_avg_pool2d", x, name="pool", output_size=(2, 2)), name="flat"), 3, name="op"
+    )
+
+
+def _unbound(g: GraphBuilder, x: Ref) -> Ref:
+    rows = g.op("reshape", x, name="flat", shape=(2, 72))
+    return g.op("add", *g.ops("unbind", rows, name="op", axis=0), name="sum")
+
+
+# in float32 and in int8
+BOTH: dict[str, Build] = {
+    "conv2d": _conv(stride=(2, 1), padding=(0, 1)),
+    "conv2d of groups": _conv(groups=2, padding=(1, 1)),
+    "conv2d dilated": _conv(dilation=(2, 2), padding=(2, 2)),
+    "conv2d without padding": _conv(kernel=(5, 3)),
+    "conv2d of several filters a channel": _conv(groups=4, padding=(1, 1)),
+    "add": _two("add"),
+    "add and relu": _two("add", "relu"),
+    "add and hardswish": _two("add", "hardswish"),
+    "sub": _two("sub"),
+    "mul": _two("mul"),
+    "mul and silu": _two("mul", "silu"),
+    "concat": _two("concat", axis=0),
+    "relu": operator("relu"),
+    "relu6": operator("relu6"),
+    "hardswish": operator("hardswish"),
+    "silu": operator("silu"),
+    "sigmoid": operator("sigmoid"),
+    "tanh": operator("tanh"),
+    "gelu": operator("gelu"),
+    "hardsigmoid": operator("hardsigmoid"),
+    "leaky_relu": operator("leaky_relu", negative_slope=0.2),
+    "elu": operator("elu"),
+    "softmax": operator("softmax", axis=0),
+    "clamp": operator("clamp", min=-0.5, max=0.7),
+    "affine": operator("affine", scale=2.0, shift=-1.0),
+    "max_pool2d": operator("max_pool2d", kernel_size=(3, 3), stride=(2, 2), padding=(1, 1)),
+    "max_pool2d of even sides": operator("max_pool2d", kernel_size=(2, 2)),
+    "avg_pool2d": operator("avg_pool2d", kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), count_include_pad=False),
+    "avg_pool2d of what is around": operator("avg_pool2d", kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)),
+    "adaptive_avg_pool2d": operator("adaptive_avg_pool2d", output_size=(1, 1)),
+    "adaptive_avg_pool2d of parts": operator("adaptive_avg_pool2d", output_size=(2, 3)),
+    "adaptive_max_pool2d": operator("adaptive_max_pool2d", output_size=(2, 3)),
+    "mean": operator("mean", axes=(1, 2)),
+    "max": operator("max", axes=(1, 2)),
+    "reshape": operator("reshape", shape=(2, 12, 6)),
+    "reshape to a row": operator("reshape", shape=(144,)),
+    "permute": operator("permute", order=(1, 2, 0)),
+    "slice": operator("slice", axis=1, start=1, stop=5),
+    "select": operator("select", axis=0, index=-1),
+    "pad": operator("pad", amounts=(0, 0, 1, 2, 3, 0)),
+    "resize": operator("resize", size=(12, 12)),
+    "resize bilinear": operator("resize", size=(9, 5), mode="bilinear"),
+    "split": _split,
+    "a block of a ResNet": _resnet,
+    "a linear layer behind parts": _embedded,
+}
+FLOAT: dict[str, Build] = {
+    "div": lambda g, x: g.op("div", x, g.op("exp", x, name="exp"), name="op"),
+    "power": operator("power", exponent=2.0),
+    "sqrt": lambda g, x: g.op("sqrt", g.op("sigmoid", x, name="gate"), name="op"),
+    "sum": operator("sum", axes=(0,), keepdim=True),
+    "batch_norm": lambda g, x: g.batch_norm(x, name="op"),
+    "prelu": lambda g, x: g.op("prelu", x, name="op", weights={"weight": Weight(name="op.weight", shape=(4,))}),
+    "matmul": _rows,
+    "unbind": _unbound,
+}
+
+
+def graph_of(build: Build) -> OpGraph:
+    g = GraphBuilder()
+    return g.build(build(g, g.input(IMAGE)))
+
+
+def images(count: int = 8) -> torch.Tensor:
+    return torch.randn(count, *IMAGE, generator=torch.Generator().manual_seed(1))
+
+
+def module_of(build: Build) -> OpGraphModule:
+    torch.manual_seed(0)
+    module = OpGraphModule(graph_of(build)).eval()
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    return module
+
+
+def quantized(build: Build, *, precision: str = "int8") -> QuantizedNetwork:
+    """One region of integers, between the conversions that lead there and back."""
+    module = module_of(build)
+    graph = module.op_graph
+    out_shape = graph.by_name[graph.outputs[0]].shape
+    region = BlockModule(Block(kind="any", in_shape=IMAGE, out_shape=out_shape, precision=precision), graph=graph)
+    region.load_state_dict(module.state_dict())
+    ends = [("quantize", IMAGE), ("dequantize", out_shape)]
+    first, last = (BlockModule(Block(kind=k, in_shape=s, out_shape=s, precision=precision)) for k, s in ends)
+    network = SubNetwork([])
+    network.blocks = nn.ModuleList([first, region, last])
+    return quantize(network.eval(), [images(32)])

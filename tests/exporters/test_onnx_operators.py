@@ -1,0 +1,51 @@
+"""Operators as ONNX files: what ONNX Runtime computes is what torch does."""
+
+from __future__ import annotations
+
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from hwnas.exporters.onnx import OnnxExporter
+
+from .operator_cases import BOTH, images, module_of, quantized
+
+ROUNDED_TWICE = ("relu", "relu6")  # alone, behind a rounding: ONNX Runtime makes one of both
+
+
+def _run(path, x: torch.Tensor) -> torch.Tensor:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_float_operators_compute_what_torch_does(name, tmp_path):
+    module, x, path = module_of(BOTH[name]), images(2), tmp_path / "file.onnx"
+    OnnxExporter().export(module, x, path, precision="fp32")
+    torch.testing.assert_close(_run(path, x), module(x).detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in BOTH if name not in ROUNDED_TWICE])
+def test_int8_operators_compute_what_torch_does(name, tmp_path):
+    # weights of 7 bits: some processors saturate on those of 8
+    model, x, path = quantized(BOTH[name], precision="int8-w7"), images(4), tmp_path / "file.onnx"
+    OnnxExporter().export(model, x, path, precision="int8")
+    quantizer = model.output_quantizer or model.blocks[0].quantize
+    steps = (_run(path, x) - model(x).detach()).abs() / quantizer.scale
+    assert steps.max() < 1.01
+    assert (steps < 0.01).float().mean() > 0.85  # means of windows often lie between two integers
+
+
+def test_integers_lie_on_both_sides_of_what_only_moves_them(tmp_path):
+    """A pool between two quantizations is computed on integers, and so is what reads it."""
+    path = tmp_path / "file.onnx"
+    OnnxExporter().export(quantized(BOTH["max_pool2d"]), images(1), path, precision="int8")
+    graph = onnx.load(path).graph
+    assert [n.op_type for n in graph.node] == [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "MaxPool",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
