@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
@@ -148,6 +149,17 @@ def load(kind: str, name: str) -> Any:
             raise UnknownNameError(_WHAT[kind], name, names(kind))
         target = next(iter(found)).value
     return load_object(target, extra=extra, needed_for=f"{_WHAT[kind]} {name!r}")
+
+
+def taken_by(factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options that a factory has a parameter for: a sampler without generations gets no size of them.
+
+    Args:
+        factory: a registered class or function.
+        options: parameter -> value, as configured.
+    """
+    known = inspect.signature(factory).parameters
+    return {name: value for name, value in options.items() if name in known}
 
 
 def load_object(target: str, *, extra: str = "", needed_for: str) -> Any:

@@ -35,3 +35,16 @@ def test_a_missing_package_names_what_to_install(tmp_path, monkeypatch) -> None:
 def test_a_wrong_target_is_a_configuration_error(target: str) -> None:
     with pytest.raises(ConfigError, match="needed by the test"):
         registry.load_object(target, needed_for="needed by the test")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "taken"),
+    [
+        ("samplers", "nsga2", "population_size", True),
+        ("samplers", "random", "population_size", False),
+        ("strategies", "sandwich", "n_random", True),
+        ("strategies", "largest", "n_random", False),
+    ],
+)
+def test_a_factory_gets_the_options_it_has_a_parameter_for(kind: str, name: str, option: str, taken: bool) -> None:
+    assert registry.taken_by(registry.load(kind, name), {option: 4}) == ({option: 4} if taken else {})

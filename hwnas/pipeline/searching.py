@@ -138,8 +138,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         return {"accuracy": evaluations.accuracy(architecture)}
 
     sampler: Any = registry.load("samplers", c.sampler)
-    if c.sampler in ("nsga2", "nsga3"):
-        sampler = functools.partial(sampler, population_size=c.population_size)
+    sampler = functools.partial(sampler, **registry.taken_by(sampler, {"population_size": c.population_size}))
     name = study_name(work, costs, limits)
     if lost := lost_trials(work, name):
         console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")

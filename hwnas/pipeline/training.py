@@ -163,6 +163,7 @@ def _make_trainer(work: Workspace) -> Trainer:
     from hwnas.supernet.training import Trainer
 
     c, space = work.config.train, work.training_space
+    strategy = registry.load("strategies", c.strategy)
     limit_threads(c.threads)
     start_distributed()
     with torch.random.fork_rng(devices=[]):
@@ -171,7 +172,7 @@ def _make_trainer(work: Workspace) -> Trainer:
     return Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),
-        strategy=registry.load("strategies", c.strategy)(space, n_random=c.n_random),
+        strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
         named_blocks=space.named_blocks,
         settings=_settings(work),
         checkpoint=work.checkpoint,

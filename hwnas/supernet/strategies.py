@@ -44,7 +44,7 @@ class SandwichRule:
 class LargestOnly:
     """Trains only the largest network: the baseline, and a warm start for the sandwich rule."""
 
-    def __init__(self, space: Space, n_random: int = 0) -> None:
+    def __init__(self, space: Space) -> None:
         self.space = space
 
     def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]:
