@@ -59,7 +59,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
-        "conv": ("hwnas.spaces.mobilenet_kinds:CONV", ""),
+        "conv": ("hwnas.spaces.parts:CONV", ""),
         "mbconv": ("hwnas.spaces.mobilenet_kinds:MBCONV", ""),
         "head": ("hwnas.spaces.mobilenet_kinds:HEAD", ""),
         "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),

@@ -38,7 +38,7 @@ from hwnas.precisions import KNOWN, computed_in, offered_as, precision
 from hwnas.types import PRECISIONS, Device, Exporter, Runtime
 
 if TYPE_CHECKING:
-    from hwnas.spaces.mobilenet import MobileNetSpace
+    from hwnas.spaces.staged import StagedSpace
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.elastic import Supernet
 
@@ -163,7 +163,7 @@ class Workspace:
         )
 
     @cached_property
-    def training_space(self) -> MobileNetSpace:
+    def training_space(self) -> StagedSpace:
         """The space the supernet is trained on: both precisions as offered, because weights do not depend on them.
 
         Raises:
@@ -175,13 +175,13 @@ class Workspace:
         style = {k: v for k, v in given.items() if v is not None}
         make = registry.load("spaces", c.preset)
         try:
-            space: MobileNetSpace = make(self.data.in_channels, self.data.n_classes, **style)
+            space: StagedSpace = make(self.data.in_channels, self.data.n_classes, **style)
         except TypeError as e:
             raise ConfigError(f"space {c.preset!r} does not take {', '.join(style)}: {e}") from e
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
 
     @cached_property
-    def space(self) -> MobileNetSpace:
+    def space(self) -> StagedSpace:
         """The networks to choose from: those whose precisions are asked for and legal on the device, and their kernels.
 
         Raises:
@@ -198,7 +198,7 @@ class Workspace:
         return space.computed_in(self.computed)
 
     @property
-    def widest_space(self) -> MobileNetSpace:
+    def widest_space(self) -> StagedSpace:
         """All networks, at the most exact precision the device computes in."""
         offered = next(p for p in PRECISIONS if p in self.device.precisions)
         return self.training_space.restrict(precisions=(offered,)).computed_in(self.computed)

@@ -1,32 +1,55 @@
-"""What stands at each place of a MobileNet-like network when its options are chosen.
+"""What stands at each place of a network of stages when its options are chosen.
 
-This module knows blocks and their attributes: no encodings, no indices.
+This module knows shapes, and asks the family what it puts there: no kind of block, no encodings, no indices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from hwnas.spaces._geometry import Channels, Geometry, make_divisible
+from hwnas.spaces._geometry import Channels, Geometry
 from hwnas.spaces._layout import Place, block_name
 from hwnas.types import Block, Option
 
-STEM_KERNEL_SIZE = 3
-SE_DIVISOR = 8
-
 Chosen = Mapping[str, Any]  # dimension name -> the option taken
+Part = tuple[str, Mapping[str, Option]]  # kind of a block, its attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """What is the same in every network of a space."""
+class Asked:
+    """What a block inside a stage is to be.
 
-    n_classes: int
-    stem_activation: str
-    head_activation: str
-    se_ratio: float
+    Attributes:
+        hidden_channels: inside it, by its expand ratio.
+        kernel_size: of its convolutions over space.
+        stride: over the whole block.
+        activation: of its stage.
+        se: squeeze-and-excitation in its stage.
+    """
+
+    hidden_channels: int
+    kernel_size: int
+    stride: int
+    activation: str
+    se: bool
+
+
+class Family(Protocol):
+    """What a family of networks puts at each place; shapes and precision are not its business."""
+
+    def stem(self) -> Part:
+        """The first block."""
+        ...
+
+    def block(self, asked: Asked) -> Part:
+        """A block inside a stage."""
+        ...
+
+    def head(self, channels: tuple[int, ...]) -> Part:
+        """The last block; gets the geometry's `head_channels` at the width multiplier."""
+        ...
 
 
 class BlockMaker:
@@ -37,10 +60,10 @@ class BlockMaker:
     """
 
     def __init__(
-        self, geometry: Geometry, style: Style, *, resolutions: Sequence[int], width_mults: Sequence[float]
+        self, geometry: Geometry, family: Family, *, resolutions: Sequence[int], width_mults: Sequence[float]
     ) -> None:
         self._geometry = geometry
-        self._style = style
+        self._family = family
         self._stages = geometry.stages
         self._channels = {w: geometry.channels(w) for w in width_mults}
         self._sizes = {r: geometry.sizes(r) for r in resolutions}
@@ -50,22 +73,21 @@ class BlockMaker:
         if not self._present(place, chosen):
             return None
         in_shape = self._entering(place, chosen)
-        precision = self._precision(place.stage, place.block, chosen)
         channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
         if place.role == "head":
-            out_shape: tuple[int, ...] = (self._style.n_classes,)
-            attributes = self._head(channels)
+            out_shape: tuple[int, ...] = (self._geometry.n_classes,)
+            kind, attributes = self._family.head(channels.head)
         elif place.role == "stem":
             out_shape = (channels.stem, sizes[1], sizes[1])
-            attributes = self._stem()
+            kind, attributes = self._family.stem()
         else:
             out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
-            attributes = self._mbconv(place, in_shape[0], chosen)
+            kind, attributes = self._family.block(self._asked(place, channels, chosen))
         return Block(
-            kind="conv" if place.role == "stem" else place.role,
+            kind=kind,
             in_shape=in_shape,
             out_shape=out_shape,
-            precision=precision,
+            precision=self._precision(place.stage, place.block, chosen),
             attributes=tuple(sorted(attributes.items())),
         )
 
@@ -83,30 +105,16 @@ class BlockMaker:
         channels = self._channels[chosen["width_mult"]]
         return (self._geometry.entering(channels, place.stage, place.block), size, size)
 
-    def _stem(self) -> dict[str, Option]:
-        return {
-            "activation": self._style.stem_activation,
-            "kernel_size": STEM_KERNEL_SIZE,
-            "stride": self._geometry.stem_stride,
-        }
-
-    def _head(self, channels: Channels) -> dict[str, Option]:
-        return {
-            "activation": self._style.head_activation,
-            "features": channels.features,
-            "hidden_channels": channels.head,
-        }
-
-    def _mbconv(self, place: Place, in_channels: int, chosen: Chosen) -> dict[str, Option]:
+    def _asked(self, place: Place, channels: Channels, chosen: Chosen) -> Asked:
         stage, name = f"stages.{place.stage}", f"stages.{place.stage}.blocks.{place.block}"
-        hidden = self._geometry.hidden(in_channels, chosen[f"{name}.expand_ratio"])
-        return {
-            "activation": chosen[f"{stage}.activation"],
-            "hidden_channels": hidden,
-            "kernel_size": chosen[f"{name}.kernel_size"],
-            "se_channels": make_divisible(hidden * self._style.se_ratio, SE_DIVISOR) if chosen[f"{stage}.se"] else 0,
-            "stride": self._stages[place.stage].stride if place.block == 0 else 1,
-        }
+        expanded = self._geometry.expanded(channels, place.stage, place.block)
+        return Asked(
+            hidden_channels=self._geometry.hidden(expanded, chosen[f"{name}.expand_ratio"]),
+            kernel_size=chosen[f"{name}.kernel_size"],
+            stride=self._stages[place.stage].stride if place.block == 0 else 1,
+            activation=chosen[f"{stage}.activation"],
+            se=chosen[f"{stage}.se"],
+        )
 
     def _precision(self, stage: int, block: int, chosen: Chosen) -> str:
         return str(chosen[f"{block_name(stage, block, n_stages=len(self._stages))}.precision"])

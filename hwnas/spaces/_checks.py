@@ -46,27 +46,27 @@ def odd(what: str, value: object) -> int:
     return number
 
 
-def positive(what: str, value: object, *, at_least: float = 0.0) -> float:
+def positive(what: str, value: object) -> float:
     """The value as a positive, finite float.
-
-    Raises:
-        SpaceError: it is something else, or smaller than `at_least`.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise SpaceError(f"{what} must be a number above 0, not {value!r}")
-    number = float(value)
-    if not (math.isfinite(number) and number > 0 and number >= at_least):
-        raise SpaceError(f"{what} is {value!r}; it must be finite, above 0 and at least {at_least:g}")
-    return number
-
-
-def ratio(what: str, value: object) -> int | float:
-    """The value as a number of at least 1; an int if it is whole, so that 6.0 and 6 are one option.
 
     Raises:
         SpaceError: it is something else.
     """
-    number = positive(what, value, at_least=1.0)
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise SpaceError(f"{what} must be a number above 0, not {value!r}")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise SpaceError(f"{what} is {value!r}; it must be finite and above 0")
+    return number
+
+
+def ratio(what: str, value: object) -> int | float:
+    """The value as a number above 0; an int if it is whole, so that 6.0 and 6 are one option.
+
+    Raises:
+        SpaceError: it is something else.
+    """
+    number = positive(what, value)
     return int(number) if number.is_integer() else number
 
 

@@ -1,4 +1,4 @@
-"""Channels and sizes of a MobileNet-like network under each width multiplier and resolution.
+"""Channels and sizes of a network of stages under each width multiplier and resolution.
 
 This module knows arithmetic: no choices, no slots. Stage -1 is the stem, the stage after the last is the head.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hwnas.errors import SpaceError
 from hwnas.spaces.stages import StageSpec
@@ -21,12 +22,11 @@ def make_divisible(channels: float, divisor: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channels:
-    """Channels of every part at one width multiplier; `features` 0: no hidden layer in the head."""
+    """Channels of every part at one width multiplier; `head` as in `Geometry.head_channels`."""
 
     stem: int
     stages: tuple[int, ...]
-    head: int
-    features: int
+    head: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +35,23 @@ class Geometry:
 
     Attributes:
         in_channels: of the input.
-        stem_channels: at width 1.0; likewise `head_channels` and `head_features` (0: no hidden layer).
+        n_classes: outputs of the head.
+        stem_channels: at width 1.0.
         stem_stride: of the stem.
         stages: in order.
         divisor: channels are multiples of it.
+        head_channels: those inside the head, at width 1.0; 0 stays 0: a layer that is not there.
+        expands: what an expand ratio multiplies: the channels that enter a block, or those that leave it.
     """
 
     in_channels: int
+    n_classes: int
     stem_channels: int
     stem_stride: int
     stages: tuple[StageSpec, ...]
-    head_channels: int
-    head_features: int
     divisor: int
+    head_channels: tuple[int, ...] = ()
+    expands: Literal["in", "out"] = "in"
 
     def channels(self, width_mult: float) -> Channels:
         """Channels of every part at a width multiplier."""
@@ -58,8 +62,7 @@ class Geometry:
         return Channels(
             stem=scale(self.stem_channels),
             stages=tuple(scale(s.channels) for s in self.stages),
-            head=scale(self.head_channels),
-            features=scale(self.head_features) if self.head_features else 0,
+            head=tuple(scale(c) if c else 0 for c in self.head_channels),
         )
 
     def sizes(self, resolution: int) -> tuple[int, ...]:
@@ -85,9 +88,13 @@ class Geometry:
             return channels.stages[stage]
         return channels.stages[stage - 1] if stage > 0 else channels.stem
 
-    def hidden(self, in_channels: int, expand_ratio: float) -> int:
-        """Channels inside an inverted residual."""
-        return make_divisible(in_channels * expand_ratio, self.divisor)
+    def expanded(self, channels: Channels, stage: int, block: int) -> int:
+        """Channels of a block that its expand ratio multiplies."""
+        return channels.stages[stage] if self.expands == "out" else self.entering(channels, stage, block)
+
+    def hidden(self, expanded: int, expand_ratio: float) -> int:
+        """Channels inside a block."""
+        return make_divisible(expanded * expand_ratio, self.divisor)
 
     def check_distinct(self, width_mults: Sequence[float]) -> None:
         """Refuse two options with the same effect: they would make one network out of two encodings.
@@ -106,15 +113,15 @@ class Geometry:
                 )
             for s, stage in enumerate(self.stages):
                 for b in range(min(2, max(stage.depths))):  # later blocks have the shapes of the second
-                    self._check_hidden(s, self.entering(channels, s, b))
+                    self._check_hidden(s, self.expanded(channels, s, b))
 
-    def _check_hidden(self, stage: int, in_channels: int) -> None:
+    def _check_hidden(self, stage: int, expanded: int) -> None:
         seen: dict[int, float] = {}
         for ratio in self.stages[stage].expand_ratios:
-            hidden = self.hidden(in_channels, ratio)
+            hidden = self.hidden(expanded, ratio)
             other = seen.setdefault(hidden, ratio)
             if other != ratio:
                 raise SpaceError(
                     f"expand_ratios {other:g} and {ratio:g} of stage {stage} both give {hidden} hidden channels from "
-                    f"{in_channels}; drop one or lower channel_divisor ({self.divisor})"
+                    f"{expanded}; drop one or lower channel_divisor ({self.divisor})"
                 )

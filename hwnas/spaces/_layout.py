@@ -1,4 +1,4 @@
-"""Which choices and slots a MobileNet-like space has, what they are called, and which depends on which.
+"""Which choices and slots a space of stages has, what they are called, and which depends on which.
 
 This module knows names and conditions: no shapes, no blocks. Stage -1 is the stem, the stage after
 the last is the head.
@@ -18,7 +18,7 @@ from hwnas.types import Choice, Option, Slot
 class Place:
     """Where a slot stands."""
 
-    role: Literal["stem", "mbconv", "head"]
+    role: Literal["stem", "block", "head"]
     stage: int
     block: int = 0
 
@@ -124,7 +124,7 @@ class _Slots:
         else:
             of_stage = [f"stages.{stage}.activation", f"stages.{stage}.se"]
             own = [f"{name}.kernel_size", f"{name}.expand_ratio"]
-            self.add(name, Place(role="mbconv", stage=stage, block=block), [*shared, *of_stage, *own])
+            self.add(name, Place(role="block", stage=stage, block=block), [*shared, *of_stage, *own])
 
     def _presence(self, stage: int, block: int) -> list[str]:
         """What decides whether there is a block."""

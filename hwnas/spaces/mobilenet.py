@@ -1,40 +1,60 @@
 """Networks of inverted residuals with elastic dimensions (MobileNetV2/V3; Once-for-All, Cai et al., 2020, section 3).
 
-A network is a stem convolution, stages of `mbconv` blocks, and a head. This module knows shapes and attributes of
-blocks; never torch, devices or weights.
+A network is a stem convolution, stages of `mbconv` blocks, and a head. This module knows attributes of blocks; never
+torch, devices or weights.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from hwnas.errors import SpaceError
-from hwnas.precisions import KNOWN, by_exactness, is_quantized
 from hwnas.spaces import _checks as check
-from hwnas.spaces._blocks import BlockMaker, Style
-from hwnas.spaces._geometry import Geometry
-from hwnas.spaces._layout import make_layout
-from hwnas.spaces._serialize import check_keys
-from hwnas.spaces._text import blocks_text
-from hwnas.spaces.base import Space
+from hwnas.spaces._blocks import Asked, Part
+from hwnas.spaces._geometry import Geometry, make_divisible
+from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import ACTIVATIONS, StageSpec
-from hwnas.types import PRECISIONS, Block, IntArray
+from hwnas.types import PRECISIONS
+
+STEM_KERNEL_SIZE = 3
+SE_DIVISOR = 8
 
 
-class MobileNetSpace(Space):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MobileNet:
+    """What is the same in every network of a space."""
+
+    stem_activation: str
+    stem_stride: int
+    head_activation: str
+    se_ratio: float
+
+    def stem(self) -> Part:
+        return "conv", {
+            "activation": self.stem_activation,
+            "kernel_size": STEM_KERNEL_SIZE,
+            "stride": self.stem_stride,
+        }
+
+    def block(self, asked: Asked) -> Part:
+        return "mbconv", {
+            "activation": asked.activation,
+            "hidden_channels": asked.hidden_channels,
+            "kernel_size": asked.kernel_size,
+            "se_channels": make_divisible(asked.hidden_channels * self.se_ratio, SE_DIVISOR) if asked.se else 0,
+            "stride": asked.stride,
+        }
+
+    def head(self, channels: tuple[int, ...]) -> Part:
+        hidden, features = channels
+        return "head", {"activation": self.head_activation, "features": features, "hidden_channels": hidden}
+
+
+class MobileNetSpace(StagedSpace):
     """A MobileNet-like space: elastic resolution, width, depth, kernel size, expand ratio, precision and more.
 
-    A dimension with several options is a choice, with one it is fixed: `resolution`, `width_mult`,
-    `stem.precision`, `stages.0.depth`, `stages.0.activation`, `stages.0.se`,
-    `stages.0.blocks.1.kernel_size`, `.expand_ratio`, `.precision`, ..., `head.precision`. Choices of
-    blocks beyond the stage's depth are switched off. Options stand in ascending order (int8 before
-    fp32), so `largest` has the last option everywhere.
-
-    Slots are `stem`, `stages.<s>.blocks.<b>` and `head`. Networks are told apart by their named blocks.
+    Choices and slots are those of `StagedSpace`; expand ratios multiply the channels that enter a block.
 
     Args:
         name: of the space.
@@ -59,6 +79,7 @@ class MobileNetSpace(Space):
     """
 
     kind = "mobilenet"
+    title = "MobileNet"
 
     def __init__(
         self,
@@ -79,126 +100,31 @@ class MobileNetSpace(Space):
         se_ratio: float = 0.25,
         channel_divisor: int = 8,
     ) -> None:
-        self.in_channels = check.integer("in_channels", in_channels)
-        self.n_classes = check.integer("n_classes", n_classes)
-        self.resolutions = tuple(sorted(check.options("resolutions", resolutions, each=check.integer)))
-        self.width_mults = tuple(sorted(check.options("width_mults", width_mults, each=check.positive)))
         self.stem_channels = check.integer("stem_channels", stem_channels)
         self.stem_stride = check.integer("stem_stride", stem_stride)
         self.stem_activation = check.member("stem_activation", stem_activation, of=ACTIVATIONS)
-        self.stages = tuple(stages)
         self.head_channels = check.integer("head_channels", head_channels)
         self.head_features = check.integer("head_features", head_features, at_least=0)
         self.head_activation = check.member("head_activation", head_activation, of=ACTIVATIONS)
-        given = check.options("precisions", precisions, each=partial(check.member, of=tuple(KNOWN)))
-        if len({is_quantized(p) for p in given}) < len(given):
-            raise SpaceError(f"precisions {', '.join(given)}: a space has one of floats at most, and one of integers")
-        # ascending, as all options: the largest network computes in floats
-        self.precisions = tuple(reversed(by_exactness(given)))
         self.se_ratio = check.positive("se_ratio", se_ratio)
-        self.channel_divisor = check.integer("channel_divisor", channel_divisor)
-        if not self.stages or not all(isinstance(s, StageSpec) for s in self.stages):
-            raise SpaceError(f"stages must be one or more StageSpec, not {stages!r}")
-
         geometry = Geometry(
-            in_channels=self.in_channels,
+            in_channels=check.integer("in_channels", in_channels),
+            n_classes=check.integer("n_classes", n_classes),
             stem_channels=self.stem_channels,
             stem_stride=self.stem_stride,
-            stages=self.stages,
-            head_channels=self.head_channels,
-            head_features=self.head_features,
-            divisor=self.channel_divisor,
+            stages=tuple(stages),
+            divisor=check.integer("channel_divisor", channel_divisor),
+            head_channels=(self.head_channels, self.head_features),
         )
-        geometry.check_distinct(self.width_mults)
-        style = Style(
-            n_classes=self.n_classes,
+        family = _MobileNet(
             stem_activation=self.stem_activation,
+            stem_stride=self.stem_stride,
             head_activation=self.head_activation,
             se_ratio=self.se_ratio,
         )
-        self._maker = BlockMaker(geometry, style, resolutions=self.resolutions, width_mults=self.width_mults)
-        self._layout = make_layout(
-            resolutions=self.resolutions,
-            width_mults=self.width_mults,
-            stages=self.stages,
-            precisions=self.precisions,
+        super().__init__(
+            name, geometry, family, resolutions=resolutions, width_mults=width_mults, precisions=precisions
         )
-        super().__init__(name, choices=self._layout.choices, slots=self._layout.slots)
-
-    def block_at(self, slot: int, options: Sequence[int]) -> Block | None:
-        """The block of a slot when the choices in its `depends_on` have these option indices; None: absent."""
-        choices = [self.choices[j] for j in self.slots[slot].depends_on]
-        chosen = {c.name: c.options[i] for c, i in zip(choices, options, strict=True)}
-        return self._maker.make(self._layout.places[slot], ChainMap[str, Any](chosen, self._layout.fixed))
-
-    # ------------------------------------------------------------ related spaces
-
-    def restrict(
-        self,
-        *,
-        precisions: Sequence[str] | None = None,
-        resolutions: Sequence[int] | None = None,
-        width_mults: Sequence[float] | None = None,
-        kernel_sizes: Sequence[int] | None = None,
-    ) -> Self:
-        """The sub-space with fewer options, under the same name; slots of real blocks keep their names.
-
-        Args:
-            precisions: what is kept, None for all; likewise `resolutions` and `width_mults`.
-            kernel_sizes: of all stages; each keeps those of its own that are among them.
-
-        Raises:
-            SpaceError: an option that this space does not have, or none at all, or none for one of the stages.
-        """
-        arguments = self.arguments()
-        if kernel_sizes is not None:
-            arguments["stages"] = self._stages_with(kernel_sizes)
-        kept = {"precisions": precisions, "resolutions": resolutions, "width_mults": width_mults}
-        for what, options in kept.items():
-            if options is None:
-                continue
-            wanted = check.options(what, options, each=lambda _, option: option)
-            wrong = [o for o in wanted if o not in arguments[what]]
-            if wrong:
-                raise SpaceError(
-                    f"space {self.name!r} has no {wrong[0]!r} among its {what}; "
-                    f"allowed: {', '.join(map(str, arguments[what]))}"
-                )
-            arguments[what] = list(wanted)
-        return self.from_arguments(self.name, arguments)
-
-    def computed_in(self, names: Mapping[str, str]) -> Self:
-        """The same space where its precisions have other names: of what a device computes instead.
-
-        Args:
-            names: precision -> the other; those that are absent stay.
-
-        Raises:
-            SpaceError: a name is not known.
-        """
-        arguments = self.arguments()
-        arguments["precisions"] = [names.get(p, p) for p in arguments["precisions"]]
-        return self.from_arguments(self.name, arguments)
-
-    def _stages_with(self, kernel_sizes: Sequence[int]) -> list[dict[str, Any]]:
-        """The stages as JSON values with fewer kernel sizes."""
-        wanted = check.options("kernel_sizes", kernel_sizes, each=lambda _, option: option)
-        known = sorted({k for stage in self.stages for k in stage.kernel_sizes})
-        wrong = [k for k in wanted if k not in known]
-        if wrong:
-            raise SpaceError(
-                f"space {self.name!r} has no {wrong[0]!r} among its kernel_sizes; allowed: {', '.join(map(str, known))}"
-            )
-        kept = []
-        for i, stage in enumerate(self.stages):
-            sizes = [k for k in stage.kernel_sizes if k in wanted]
-            if not sizes:
-                raise SpaceError(
-                    f"stage {i} of space {self.name!r} has the kernel sizes {', '.join(map(str, stage.kernel_sizes))}; "
-                    f"of {', '.join(map(str, wanted))} none is left"
-                )
-            kept.append({**stage.to_json(), "kernel_sizes": sizes})
-        return kept
 
     def arguments(self) -> dict[str, Any]:
         """The arguments it was made with, as JSON values."""
@@ -218,26 +144,3 @@ class MobileNetSpace(Space):
             "se_ratio": self.se_ratio,
             "channel_divisor": self.channel_divisor,
         }
-
-    @classmethod
-    def from_arguments(cls, name: str, arguments: Mapping[str, Any]) -> Self:
-        """The inverse of `arguments`.
-
-        Raises:
-            SpaceError: an argument is unknown, missing or wrong.
-        """
-        known = [p for p in inspect.signature(cls).parameters if p != "name"]
-        check_keys("MobileNet space", arguments, known=known)
-        if not isinstance(arguments["stages"], list):
-            raise SpaceError(f"stages of MobileNet space {name!r} must be a list, not {arguments['stages']!r}")
-        return cls(name, **{**arguments, "stages": [StageSpec.from_json(s) for s in arguments["stages"]]})
-
-    def describe(self, encoding: IntArray) -> str:
-        """The network's blocks, one a line: slot, operator, shapes, precision.
-
-        Raises:
-            SpaceError: as `decode`.
-        """
-        chosen = ChainMap[str, Any](self.decode(encoding), self._layout.fixed)
-        title = f"{self.name}: {chosen['resolution']} px, width {chosen['width_mult']:g}"
-        return f"{title}\n{blocks_text(self.named_blocks(encoding))}"

@@ -1,4 +1,4 @@
-"""The kinds of block of MobileNet-like networks: first convolution, inverted residual, head.
+"""The kinds of block of MobileNet-like networks beside the first convolution: inverted residual, head.
 
 The only place that knows what is inside them. No torch, no choices.
 """
@@ -7,40 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces.kinds import BlockKind, normalised
+from hwnas.spaces.parts import activation, conv_norm_act
 from hwnas.types import Block, Option
-
-ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hardswish", "silu": "silu"}  # option -> operator
-
-
-def activation(g: GraphBuilder, x: Ref, act: str, *, name: str) -> Ref:
-    """An activation by its option's name.
-
-    Raises:
-        SpaceError: it is unknown.
-    """
-    if act not in ACTIVATIONS:
-        raise SpaceError(f"unknown activation {act!r}; known: {', '.join(sorted(ACTIVATIONS))}")
-    return g.op(ACTIVATIONS[act], x, name=name)
-
-
-def conv_norm_act(
-    g: GraphBuilder,
-    x: Ref,
-    out_channels: int,
-    *,
-    name: str,
-    kernel_size: int = 1,
-    stride: int = 1,
-    groups: int = 1,
-    act: str = "",
-) -> Ref:
-    """Convolution without bias, batch normalisation, and an activation if one is named."""
-    x = g.conv2d(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
-    x = g.batch_norm(x, name=f"{name}.bn")
-    return activation(g, x, act, name=f"{name}.act") if act else x
 
 
 def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
@@ -49,20 +19,6 @@ def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
     s = g.op("relu", g.conv2d(s, squeezed, name=f"{name}.reduce", bias=True), name=f"{name}.act")
     s = g.op("sigmoid", g.conv2d(s, x.shape[0], name=f"{name}.expand", bias=True), name=f"{name}.gate")
     return g.op("mul", x, s, name=f"{name}.scaled")
-
-
-def _conv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
-    g = GraphBuilder()
-    y = conv_norm_act(
-        g,
-        g.input(block.in_shape),
-        block.out_shape[0],
-        kernel_size=int(attributes["kernel_size"]),
-        stride=int(attributes["stride"]),
-        act=str(attributes["activation"]),
-        name="conv",
-    )
-    return g.build(y)
 
 
 def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
@@ -99,7 +55,6 @@ def _head(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     return g.build(g.linear(x, block.out_shape[0], name="classifier"))
 
 
-CONV = BlockKind(name="conv", build=_conv, required=("activation", "kernel_size"), defaults={"stride": 1})
 MBCONV = BlockKind(
     name="mbconv",
     build=_mbconv,

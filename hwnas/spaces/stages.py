@@ -1,4 +1,4 @@
-"""The elastic dimensions of one stage of a MobileNet-like network.
+"""The elastic dimensions of one stage of a network.
 
 This module knows plain values: no choices, no blocks.
 """
@@ -13,13 +13,13 @@ from typing import Any
 from hwnas.spaces import _checks as check
 from hwnas.spaces._serialize import check_keys
 
-# what `hwnas.supernet.subnetwork` has a module for
+# options; `hwnas.spaces.parts` has their operators
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpec:
-    """A run of inverted residual blocks with the same output channels; each tuple with several options is elastic.
+    """A run of blocks with the same output channels; each tuple with several options is elastic.
 
     Options are kept in ascending order, whatever the order they are given in (activations: as given).
 
@@ -27,8 +27,8 @@ class StageSpec:
         channels: output channels at width 1.0, before rounding.
         stride: of the first block; the others have stride 1.
         depths: numbers of blocks.
-        kernel_sizes: of the depthwise convolutions, odd; per block.
-        expand_ratios: hidden channels over input channels, at least 1; per block.
+        kernel_sizes: of the convolutions over space, odd; per block.
+        expand_ratios: channels inside a block over those that enter it (or leave it: the space says which); per block.
         activations: for all blocks of the stage.
         se: squeeze-and-excitation in all blocks of the stage.
 

@@ -24,7 +24,7 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.files import sha256_file
 from hwnas.graph import GraphBuilder
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.spaces.mobilenet_kinds import conv_norm_act
+from hwnas.spaces.parts import conv_norm_act
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedHardswish, QuantizedWeights, Quantizer

@@ -1,0 +1,60 @@
+"""What kinds of block are put together from, and the kind that is one such part alone: a convolution.
+
+No torch, no choices; no family of networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, OpGraph, Ref
+from hwnas.spaces.kinds import BlockKind
+from hwnas.types import Block, Option
+
+ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hswish": "hardswish", "silu": "silu"}  # option -> operator
+
+
+def activation(g: GraphBuilder, x: Ref, act: str, *, name: str) -> Ref:
+    """An activation by its option's name.
+
+    Raises:
+        SpaceError: it is unknown.
+    """
+    if act not in ACTIVATIONS:
+        raise SpaceError(f"unknown activation {act!r}; known: {', '.join(sorted(ACTIVATIONS))}")
+    return g.op(ACTIVATIONS[act], x, name=name)
+
+
+def conv_norm_act(
+    g: GraphBuilder,
+    x: Ref,
+    out_channels: int,
+    *,
+    name: str,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    act: str = "",
+) -> Ref:
+    """Convolution without bias, batch normalisation, and an activation if one is named."""
+    x = g.conv2d(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
+    x = g.batch_norm(x, name=f"{name}.bn")
+    return activation(g, x, act, name=f"{name}.act") if act else x
+
+
+def _conv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    g = GraphBuilder()
+    y = conv_norm_act(
+        g,
+        g.input(block.in_shape),
+        block.out_shape[0],
+        kernel_size=int(attributes["kernel_size"]),
+        stride=int(attributes["stride"]),
+        act=str(attributes["activation"]),
+        name="conv",
+    )
+    return g.build(y)
+
+
+CONV = BlockKind(name="conv", build=_conv, required=("activation", "kernel_size"), defaults={"stride": 1})
