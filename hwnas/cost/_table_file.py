@@ -20,6 +20,7 @@ from hwnas.integrity import parse_json
 from hwnas.spaces.kinds import current_key
 from hwnas.types import Device, MeasurementFailure, Statistic
 
+# a new schema is a new number here and a conversion in `with_current_keys`; older files stay readable
 SCHEMA = 3
 UNSEALED_SCHEMA = 1  # without checksums
 
@@ -119,6 +120,7 @@ class NetworkEntry:
 def context_values(context: TableContext) -> dict[str, Any]:
     """The context as the values of the file's first line."""
     values = asdict(context)
+    # nested in the file, flat in the class: hash and time are of one model
     reference = {"sha256": values.pop("reference_sha256"), "ms": values.pop("reference_ms")}
     return {"kind": "context", "schema": SCHEMA, **values, "reference": reference}
 
@@ -173,7 +175,9 @@ def read_table(path: Path) -> TableFile:
     lines = complete_lines(path)
     if not lines:
         return TableFile(context=None)
+    # decided by the first line alone: a damaged later line must not make a sealed file pass as an unsealed one
     is_sealed = not is_unsealed(lines[0], schema=UNSEALED_SCHEMA)
+    # lines of schema 1 are parsed below, where the error can name the line
     values: Sequence[dict[str, Any] | bytes] = lines
     try:
         if is_sealed:
@@ -190,6 +194,7 @@ def read_table(path: Path) -> TableFile:
         try:
             found: dict[str, Any] = parse_json(line) if isinstance(line, bytes) else line
             if number == 1:
+                # the schema decides how every later line is read, so the context comes first
                 context, schema = _parse_context(found), found["schema"]
             else:
                 entries.append(_parse_entry(found if schema == SCHEMA else with_current_keys(found)))
@@ -241,7 +246,9 @@ def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
 
 
 def _statistic_values(statistic: Statistic) -> dict[str, Any]:
+    # None is left out: tables from before phases were recorded have no such fields, and read the same
     values = {name: value for name, value in asdict(statistic).items() if value is not None}
+    # checked before it is written: a line that cannot be read back would lock the table
     _parse_statistic(values, values.pop("costs"))
     return values
 
@@ -280,6 +287,7 @@ def _size(value: object) -> int:
 
 
 def _number(value: object, name: str) -> float:
+    # `bool` is an `int` in Python, and JSON's true is no time
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError(f"{name} is {value!r}, not a number")
     return value

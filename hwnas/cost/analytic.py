@@ -129,7 +129,9 @@ def peak_memory_bytes(block: Block) -> int:
     costs, width = _costs(block), _precision(block).activations.bytes
     if not costs.stored.conversions:
         return width * costs.alive
+    # only blocks with conversions mix widths; all others scale with the width and come from the cache
     graph = block_graph(block)
+    # a conversion has floats on one side and integers on the other, so its tensors differ in width
     floats = {
         name
         for op in graph.ops
@@ -150,6 +152,7 @@ def _precision(block: Block) -> Precision:
 
 
 def _costs(block: Block) -> _Costs:
+    # macs and numbers of weights do not depend on the precision: one cache entry serves all of them
     return _costs_of(replace(block, precision=EXACT))
 
 
@@ -160,6 +163,7 @@ def _costs_of(block: Block) -> _Costs:
         macs=graphs.macs(graph),
         parameters=graphs.parameters(graph),
         trained=trained_activations(graph),
+        # with one byte a number, bytes are numbers
         alive=graphs.peak_memory_bytes(graph, element_bytes=1),
         stored=_stored(graph),
     )
@@ -174,11 +178,13 @@ def _stored(graph: OpGraph) -> _Stored:
             continue
         fresh = {role: w for role, w in op.weights if w.name not in seen}
         seen.update(w.name for w in fresh.values())
+        # an operator whose weight was counted before shares it: only what is new adds to the file
         if op.kind in _WEIGHTED and "weight" in fresh:
             shape = fresh["weight"].shape
             counts["layers"] += 1
             counts["weights"] += math.prod(shape)
             counts["channels"] += shape[0]
+            # folding normalisation into a layer without a bias gives it one
             counts["biases"] += shape[0] if "bias" in fresh or _is_normalised(graph, op) else 0
         elif fresh and not _is_folded(graph, op):
             counts["others"] += 1

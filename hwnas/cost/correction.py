@@ -75,6 +75,7 @@ class Correction:
     def correct(self, block: Block, entry: float) -> float:
         """What one block contributes to the corrected cost of a network."""
         group = _group(block)
+        # a group that no sample contained has no evidence against its plain sum
         return self.scales.get(group, 1.0) * entry + self.per_block.get(group, 0.0)
 
     def predict(self, blocks: Sequence[str], entries: Mapping[str, float]) -> float:
@@ -160,15 +161,19 @@ def fit_correction(
     test = held_out_rows(len(networks), seed=seed, confidence=confidence)
     train = np.setdiff1d(np.arange(len(networks)), test)
     weights = _fit(design, measured, train)
+    # (N, 2 G + 1) @ (2 G + 1,) -> (N,)
     predicted = design.features @ weights
     ratio, guaranteed = conformal_ratio(measured[test] / predicted[test], confidence)
+    # scale and floor of each group alternate, the constant is last: the order of `_Design.features`
     scales, floors = weights[0:-1:2], weights[1:-1:2]
     return Correction(
         scales={g: float(s) for g, s in zip(design.groups, scales, strict=True)},
+        # `s * entry + per_block` is the floor `f` at the group's cheapest entry `m`
         per_block={
             g: float(f - s * m) for g, s, f, m in zip(design.groups, scales, floors, design.cheapest, strict=True)
         },
         constant=float(weights[-1]),
+        # a ratio below 1 would let a limit be kept by less than the estimate itself
         upper_ratio=max(ratio, 1.0),
         confidence=confidence,
         guaranteed=guaranteed,
@@ -192,6 +197,7 @@ def conformal_ratio(ratios: FloatArray, confidence: float) -> tuple[float, bool]
     Returns:
         The ceil((n + 1) * confidence)-th smallest ratio and True; the largest and False if n is too small.
     """
+    # less 1e-9: 10 * 0.9 must not be rounded up to a rank of 10 by the last digit of a float
     rank = math.ceil((len(ratios) + 1) * confidence - 1e-9)
     if rank > len(ratios):
         return float(ratios.max()), False
@@ -204,6 +210,7 @@ def _group(block: Block) -> str:
 
 def _n_held_out(n: int, confidence: float) -> int:
     """A third of the networks, more if the confidence needs it, at most half."""
+    # the smallest n with ceil((n + 1) * confidence) <= n, so that the bound is guaranteed
     needed = math.ceil(confidence / (1 - confidence) - 1e-9)
     return max(1, n // 3, min(needed, n // 2))
 
@@ -245,21 +252,26 @@ class _Design:
                 g = groups.index(group_of[key])
                 sums[i, g] += cost_of[key]
                 counts[i, g] += 1
+        # of all entries, not only those met in samples: the floor must hold for every block of the space
         known = {**{k: _group(Block.from_key(k)) for k in entries}, **group_of}
         cheapest = np.array([min(entries[k] for k, g in known.items() if g == group) for group in groups])
         typical = sums.sum(axis=0) / counts.sum(axis=0)  # of one block of the group
         features = np.ones((len(networks), 2 * len(groups) + 1))
+        # measured from the cheapest entry, so that a floor and a
+        # scale of at least 0 keep every corrected block positive
         features[:, 0:-1:2] = sums - counts * cheapest
         features[:, 1:-1:2] = counts
         prior, spread = np.zeros((2, features.shape[1]))
         prior[0:-1:2], prior[1:-1:2] = 1.0, cheapest
         spread[0:-1:2], spread[1:-1:2] = 1.0, typical
+        # the constant has no plain value of its own; a whole network is its natural size
         spread[-1] = np.median(sums.sum(axis=1))
         return cls(groups=groups, cheapest=cheapest, features=features, prior=prior, spread=_PRIOR * spread)
 
 
 def _fit(design: _Design, measured: FloatArray, train: IntArray) -> FloatArray:
     """Weights fitted on the `train` rows, the prior's strength chosen by leave-one-out among them."""
+    # nothing can be left out of one network: the tightest prior, next to the plain sum
     if len(train) == 1:
         return _robust_fit(design, measured, train, _LOOSENESS[0])
 
@@ -275,6 +287,7 @@ def _fit(design: _Design, measured: FloatArray, train: IntArray) -> FloatArray:
 
 def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness: float) -> FloatArray:
     """Non-negative ridge regression on relative errors with Huber weights."""
+    # imported where it is used: most commands read a fitted correction and need no SciPy
     from scipy.optimize import nnls
 
     sums = design.features[rows] @ design.prior
@@ -283,15 +296,19 @@ def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness
     least = _LEAST * prior
     # errors are relative to drift * sum, which has no noise of its own that would pull the fit towards zero
     a, b = design.features[rows] / (drift * sums[:, None]), measured[rows] / (drift * sums)
+    # noise over prior deviation: the ridge of a Gaussian prior of that width
     ridge = _NOISE / (looseness * size)
     trust = np.ones(len(rows))
     weights = prior
     for _ in range(_ITERATIONS):
         # columns are scaled by their size: it does not change the solution, only its conditioning
         system = np.vstack([a * trust[:, None], np.diag(ridge)]) * size
+        # solved for what lies above `least`, which turns non-negativity into that lower bound
         scaled, _ = nnls(system, np.concatenate([(b - a @ least) * trust, ridge * (prior - least)]))
         weights = least + scaled * size
         residual = np.abs(a @ weights - b)
+        # 1.4826 times the median absolute residual is the standard deviation of a normal distribution
         spread = max(1.4826 * float(np.median(residual)), _SMALLEST_SPREAD)
+        # the root: rows are multiplied by it, and least squares square it to Huber's weight
         trust = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residual, _SMALLEST_SPREAD)))
     return weights

@@ -42,6 +42,7 @@ class Factor:
         values = values.transpose(order)
         kept: list[int] = []
         for axis, variable in enumerate(scope[i] for i in order):
+            # the narrower the scopes, the smaller the tables that elimination makes
             first = values.take([0], axis=axis)
             if (values == first).all():
                 values = first
@@ -96,8 +97,10 @@ def optimum(
     decisions: list[tuple[int, tuple[int, ...], IntArray]] = []  # variable, the scope it was decided from, its options
     serial = len(factors)
     while neighbours:
+        # min-weight order; ties by number, so that the same cost always gives the same optimum
         variable = min(neighbours, key=lambda v: (math.prod(sizes[n] for n in neighbours[v]), v))
         scope = sorted(neighbours.pop(variable))
+        # checked before it is allocated
         entries = math.prod(sizes[v] for v in scope)
         if entries > max_entries:
             raise SpaceError(
@@ -105,13 +108,16 @@ def optimum(
                 f"other, and at most {max_entries:,} are allowed; let slots depend on fewer choices"
             )
         bucket = [i for i, f in live.items() if variable in f.scope]
+        # small ones first: they broadcast among themselves before the large one fills the table
         ordered = sorted((live.pop(i) for i in bucket), key=lambda f: f.values.size)
         joined = reduce(join, (f.aligned(scope) for f in ordered))
         axis = scope.index(variable)
+        # argmin, then gathered: the options are needed for the way back, and min alone would not tell them
         best = np.expand_dims(pick(joined, axis=axis), axis)
         rest = tuple(v for v in scope if v != variable)
         reduced = np.take_along_axis(joined, best, axis).squeeze(axis)
         decisions.append((variable, rest, best.squeeze(axis)))
+        # the reduced table makes neighbours of all it depends on
         for v in rest:
             neighbours[v].update(rest)
             neighbours[v].discard(variable)
@@ -121,6 +127,7 @@ def optimum(
         else:
             constants.append(float(reduced))
     assignment = np.zeros(len(sizes), dtype=np.int64)
+    # backwards: each decision depends on variables eliminated after it
     for variable, rest, options in reversed(decisions):
         assignment[variable] = options[tuple(assignment[v] for v in rest)]
     value = (sum(constants) if combine == "sum" else max(constants)) if constants else 0.0

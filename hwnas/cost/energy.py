@@ -91,9 +91,11 @@ def energy_model(
         TableError: a measured energy is not positive.
         ConfigError: the stated idle power is not below the stated power.
     """
+    # within the noise an energy is only a bound, and a fit would take it for a value
     usable = [n for n in networks if METRIC in n.statistic.costs and _WITHIN_NOISE not in n.statistic.costs]
     lacking = _what_is_lacking(blocks.blocks, entries, n_usable=len(usable), n_networks=len(networks))
     if not lacking:
+        # measured energies first: an estimate from stated power knows nothing of how blocks differ
         return _model_measured_energy(
             blocks, entries=entries, networks=usable, device=device, seed=seed, confidence=confidence
         )
@@ -159,6 +161,7 @@ def _model_measured_energy(
 ) -> EnergyModel:
     keys = [block.key for block in blocks.blocks]
     noisy = [key for key in keys if _WITHIN_NOISE in entries[key]]
+    # one anchor for blocks and networks of a kind: both must be in the same state of the machine to be compared
     anchors = _anchors(blocks.blocks, entries, networks)
     energies = {
         key: _normalise(costs, anchors.get(_reference_of_block(Block.from_key(key))))
@@ -186,12 +189,15 @@ def _estimate_from_power(latency: SlotCost, device: Device, *, why: str) -> Ener
         raise ConfigError(
             f"device {device.name!r}: idle_w ({idle_w:g}) must be below power_w ({device.power_w:g}) in [energy]"
         )
+    # above idle, as a meter's energies are: the two kinds of model answer the same question
     watts = device.power_w - idle_w
+    # W * ms = mJ: energy in proportion to latency, slot by slot, so the exact minimum is that of the latency
     factors = tuple(Factor(scope=f.scope, values=watts * f.values) for f in latency.table.factors)
     table = replace(latency.table, factors=factors, offset=watts * latency.table.offset)
     stated = f"{watts:g} W ({device.power_w:g} W stated for device {device.name!r}"
     stated += f" less {idle_w:g} W idle)" if idle_w else ", idle included)"
     return EnergyModel(
+        # the bound of the latency; how wrong the stated power is nobody knows, so `source` calls it an estimate
         cost=SlotCost(metric=METRIC, table=table, upper_ratio=latency.upper_ratio),
         source=f"estimated: {stated} times the latency; no energy was measured{why}",
     )
@@ -209,17 +215,20 @@ def _anchors(
     for network in networks:
         if _REFERENCE in network.statistic.costs:
             seen.setdefault(_reference_of_network(network), []).append(network.statistic.costs[_REFERENCE])
+    # a median: single windows on a meter are noisy, and one bad one would scale every entry
     return {kind: median(energies) for kind, energies in seen.items()}
 
 
 def _normalise(costs: Mapping[str, float], anchor: float | None) -> float:
     """An energy at the anchor's state of the machine; as it is where no reference was measured."""
+    # no reference, or one within the meter's noise, of which nothing was written
     if anchor is None or not costs.get(_REFERENCE):
         return costs[METRIC]
     return costs[METRIC] * anchor / costs[_REFERENCE]
 
 
 def _reference_of_network(network: NetworkEntry) -> str:
+    # conversions belong to the boundary between precisions and say nothing of the network's own
     found = {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
     return _reference_of(found.pop() if len(found) == 1 else "mixed")
 

@@ -61,12 +61,15 @@ def check_reachable(
     _check_limits(models, limits)
     tightest: dict[str, Limit] = {}
     for limit in sorted(limits, key=lambda each: each.value, reverse=True):
+        # in falling order, so the last and smallest of each metric stays
         tightest[limit.metric] = limit
     asked = tuple(tightest[metric] for metric in dict.fromkeys(each.metric for each in limits))
     if not asked:
         return space.canonical(np.zeros((1, len(space.choices)), dtype=np.int64))[0]  # type: ignore[no-any-return]
+    # cheap first: the minimum of each metric alone refutes most wishes, or is itself a witness for all
     smallest = {limit: models[limit.metric].minimizer() for limit in asked}
     impossible = [x for x, e in smallest.items() if not x.is_kept_by(_upper(models, x.metric, e))]
+    # with one limit its own minimum is the whole answer; no search is needed
     if impossible and len(asked) == 1:
         raise _alone_infeasible(models, asked[0], space)
     for encoding in smallest.values():
@@ -82,6 +85,7 @@ class _Together:
         self, models: Mapping[str, CostModel], limits: Sequence[Limit], space: SearchSpace, *, seconds: float
     ) -> None:
         self.models, self.limits, self.space = models, limits, space
+        # one deadline for all questions about these limits, not one for each
         self._until = time.monotonic() + seconds
         self._tables = {x.metric: m for x in limits if isinstance(m := models[x.metric], SlotCost)}
         self._exact: Exact | None = None
@@ -101,6 +105,7 @@ class _Together:
             except UndecidedError:
                 return None
             if found is not None:
+                # models that are no slot tables took no part in the search and are asked only here
                 return found if kept(found[None], self.models, self.limits)[0] else None
         raise self._infeasible(impossible)
 
@@ -120,9 +125,11 @@ class _Together:
         found: InfeasibleError | None = None
         least = math.inf  # by how much a limit must grow, as a factor; the one that need grow least is named
         try:
+            # the most expensive limit first: it likely needs to grow least, and bounds the search for the others
             for binding in impossible or self._by_weight():
                 others = [limit for limit in self.limits if limit is not binding]
                 less = [Limit(metric=binding.metric, value=binding.value * least)] if math.isfinite(least) else []
+                # `less`: another limit need grow by `least` only, so this one is interesting below that alone
                 start = self._kept_by([*others, *less]) if binding.metric in self._tables else None
                 if start is not None:
                     found = self._loosened(problem, binding, others, start)
@@ -130,6 +137,7 @@ class _Together:
                     least = min(least, found.reachable / binding.value)
         except UndecidedError as e:
             binding = next(iter(impossible), self.limits[0])
+            # out of time: a limit that was loosened before is right all the same, only perhaps not the nearest
             return found or InfeasibleError(
                 f"{problem}; by how much to loosen them was not found: {e}", metric=binding.metric, limit=binding.value
             )
@@ -139,6 +147,7 @@ class _Together:
         """What a limit must be if all others are kept, which `start` does."""
         mine = [limit for limit in others if limit.metric in self._tables]
         within = {limit.metric: limit.value for limit in mine}
+        # what a network is known to cost bounds the search from above
         known = _upper(self.models, binding.metric, start)
         best = self._canonical(self._ready().smallest(binding.metric, within, known=known))
         value = _upper(self.models, binding.metric, best)
@@ -173,6 +182,7 @@ class _Together:
         return sorted(self.limits, key=lambda limit: -weights.get(limit.metric, 0.0))
 
     def _ready(self) -> Exact:
+        # built once and late: it joins all tables, and most limits are decided without it
         if self._exact is None:
             costs = {
                 metric: Cost(
@@ -219,5 +229,6 @@ def _check_limits(models: Mapping[str, CostModel], limits: Sequence[Limit]) -> N
     for limit in limits:
         if limit.metric not in models:
             raise UnknownNameError("metric in a limit", limit.metric, models)
+        # excesses are shares of the limit, which a limit of 0 has none of
         if not (math.isfinite(limit.value) and limit.value > 0):
             raise ConfigError(f"limit {limit}: its value must be a positive number")

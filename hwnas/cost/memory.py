@@ -47,6 +47,7 @@ def memory_cost(
 
     if len(networks) < _FEWEST:
         return None
+    # all or none: a maximum over two kinds of numbers would follow whichever is larger
     told = all(block.key in entries for block in blocks.blocks)
 
     def need(block: Block) -> float:
@@ -54,11 +55,14 @@ def memory_cost(
 
     base = np.array([max(need(Block.from_key(key)) for key in keys) for keys, _ in networks])
     found = np.array([value for _, value in networks])
+    # the same split rule as for latency, so that both bounds mean the same
     test = held_out_rows(len(networks), seed=seed, confidence=confidence)
     train = np.setdiff1d(np.arange(len(networks)), test)
     unit = float(base.mean())  # of the offset, so that both columns are of one size
+    # (N, 2); divided by what was found: least squares on relative errors, against a target of 1
     design = np.stack([base, np.full_like(base, unit)], axis=1) / found[:, None]
     (scale, offset), _ = nnls(design[train], np.ones(len(train)))
     ratio, _ = conformal_ratio(found[test] / (scale * base[test] + offset * unit), confidence)
     table = blocks.table(lambda block: scale * need(block), combine="max", offset=offset * unit)
+    # below 1 the bound would be under the estimate
     return SlotCost(metric=METRIC, table=table, upper_ratio=max(1.0, ratio))

@@ -41,6 +41,7 @@ class SlotCost:
             SpaceError: the encodings do not fit the space.
         """
         value = self.table.evaluate(encodings)
+        # exact metrics share one array: a multiplication by 1 of a million values is not free
         return Estimate(value=value, upper=value if self.upper_ratio == 1 else value * self.upper_ratio)
 
     def bounds(self) -> tuple[float, float]:
@@ -61,6 +62,7 @@ def closed_form_costs(blocks: SlotBlocks) -> dict[str, SlotCost]:
     return {
         "macs": SlotCost(metric="macs", table=blocks.table(analytic.macs)),
         "parameters": SlotCost(metric="parameters", table=blocks.table(analytic.parameters)),
+        # one tensor crosses from block to block, so the peak of a network is that of one block
         "peak_memory_bytes": SlotCost(
             metric="peak_memory_bytes", table=blocks.table(analytic.peak_memory_bytes, combine="max")
         ),
@@ -82,6 +84,7 @@ def corrected_cost(
     Raises:
         MissingEntryError: a block of the space has no entry.
     """
+    # the correction is linear in the entries, so it goes into the table and costs nothing afterwards
     table = blocks.table(
         lambda block: correction.correct(block, entry_of(block.key, entries, table=source)), offset=correction.constant
     )
@@ -93,4 +96,5 @@ def size_entries(blocks: Iterable[Block]) -> dict[str, float]:
 
     These are the entries on which a correction for `size_bytes` is fitted, from the sizes of files.
     """
+    # estimates: names and metadata of a real file differ, which the correction learns
     return {block.key: float(analytic.size_bytes(block)) for block in blocks}

@@ -47,6 +47,7 @@ class PredictionQuality:
             )
         if not (np.isfinite(p).all() and np.isfinite(m).all() and (m > 0).all()):
             raise ValueError("predictions must be finite and measurements positive and finite")
+        # relative: absolute errors of milliseconds say nothing across spaces and devices
         error = p / m - 1
         return cls(
             n=len(p),
@@ -67,8 +68,10 @@ class PredictionQuality:
 
 
 def _kendall_tau(a: FloatArray, b: FloatArray) -> float | None:
+    # imported here: SciPy is slow to import, and few commands rank anything
     from scipy.stats import kendalltau
 
+    # ties on one whole side leave tau-b 0 / 0
     if len(set(a.tolist())) < 2 or len(set(b.tolist())) < 2:
         return None
     return float(kendalltau(a, b).statistic)

@@ -58,9 +58,11 @@ class SlotBlocks:
         sizes = tuple(len(c.options) for c in space.choices)
         serial: dict[Block, int] = {}
         index: list[IntArray] = []
+        # a space of ours has its terms cached; any other is enumerated here
         found = space.terms if isinstance(space, Space) else terms(space)
         for term in found:
             cells = [-1 if b is None else serial.setdefault(b, len(serial)) for b in term.blocks]
+            # (product of sizes,) -> one axis for each choice of the scope
             index.append(np.array(cells, dtype=np.int64).reshape(term.sizes))
         return cls(
             sizes=sizes,
@@ -93,6 +95,7 @@ class SlotBlocks:
         factors = (Factor.over(scope, costs[i]) for scope, i in zip(self.scopes, self.index, strict=True))
         return SlotTable(
             sizes=self.sizes,
+            # a slot that never costs anything would only lengthen every gather
             factors=tuple(f for f in factors if f.values.any()),
             combine=combine,
             offset=offset,
@@ -132,11 +135,13 @@ class SlotTable:
         """
         self._check_form(encodings)
         values = np.full(len(encodings), self.offset)
+        # the type of the strides: a product of mixed types would leave BLAS
         sizes = np.array(self.sizes, dtype=self._gather.exact)
         for start in range(0, len(encodings), _CHUNK):
             rows = encodings[start : start + _CHUNK]
             digits = rows.astype(sizes.dtype)
             if digits.size and (digits.min() < 0 or (digits >= sizes).any()):
+                # checked: the gather would silently read an entry of another table
                 raise self._out_of_range(rows, start)
             values[start : start + len(rows)] += self._gather(digits, self.combine)
         return values
@@ -151,7 +156,9 @@ class SlotTable:
 
     def _optimum(self, *, maximize: bool) -> Optimum:
         found = optimum(self.factors, self.sizes, combine=self.combine, maximize=maximize)
+        # (D,) -> (1, D): the assignment may set choices that are switched off
         encodings = self.canonical(found.assignment[None])
+        # evaluated again, so that the minimum is the very float a search gets for this network
         return Optimum(value=float(self.evaluate(encodings)[0]), assignment=encodings[0])
 
     def _check_form(self, encodings: IntArray) -> None:
@@ -187,10 +194,12 @@ class _Gather:
     def __init__(self, factors: Sequence[Factor], sizes: Sequence[int]) -> None:
         lengths = [f.values.size for f in factors]
         self.exact: npt.DTypeLike = np.float32 if sum(lengths) < _FLOAT32_EXACT else np.float64
+        # an empty array first: a cost may have no factors, and nothing cannot be concatenated
         self._entries = np.concatenate([np.zeros(0), *(f.values.ravel() for f in factors)])
         self._starts = np.cumsum([0, *lengths])[:-1, None]
         self._strides = np.zeros((len(factors), len(sizes)), dtype=self.exact)
         for row, factor in zip(self._strides, factors, strict=True):
+            # C order: the stride of an axis is the product of the sizes after it
             below = np.cumprod([1, *factor.values.shape[:0:-1]])[::-1]
             row[list(factor.scope)] = below[: len(factor.scope)]
 
@@ -206,9 +215,11 @@ def _merge(factors: Sequence[Factor], sizes: Sequence[int], combine: Combine) ->
     """The same cost with fewer factors: greedily joined where the union of their scopes stays small."""
     join = np.add if combine == "sum" else np.maximum
     merged: list[Factor] = []
+    # largest first, as in first-fit decreasing: small ones then fit beside those they share choices with
     for factor in sorted(factors, key=lambda f: -f.values.size):
         unions = [tuple(sorted({*m.scope, *factor.scope})) for m in merged]
         entries = [math.prod(sizes[v] for v in u) for u in unions]
+        # where scopes overlap most, the joint table grows least
         growth = [e - m.values.size for e, m in zip(entries, merged, strict=True)]
         host = min(range(len(merged)), key=growth.__getitem__, default=None)
         if host is None or entries[host] > _MERGED_ENTRIES:

@@ -72,6 +72,7 @@ class LatencyTable:
             if context is None:
                 state = "has no complete first line" if path.exists() else "does not exist"
                 raise TableError(f"the latency table {path} {state}; measure this device with `hwnas profile`")
+            # under a lock that looks again: the context is only written where no first line is
             append_sealed(path, [], first=context_values(context))
             file = cls._read(path)  # another process may have been the first
             if file.context is None:
@@ -80,6 +81,7 @@ class LatencyTable:
             raise TableContextError(str(path), differences)
         return cls(path, file.context, file)
 
+    # results of one group go in with one sync: fsync costs milliseconds, and a group is what a kill may lose
     def append_blocks(
         self, results: Mapping[str, Statistic | MeasurementFailure], *, sizes: Mapping[str, int] | None = None
     ) -> None:
@@ -93,6 +95,7 @@ class LatencyTable:
             OSError: they could not be written; file and table are as before.
         """
         sizes = sizes or {}
+        # one call, so that all of them or none are on disk
         self._append([BlockEntry(block=k, result=r, size_bytes=sizes.get(k)) for k, r in results.items()])
 
     def append_network(self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int) -> None:
@@ -164,6 +167,7 @@ class LatencyTable:
             append_sealed(self.path, values)
         except IntegrityError as e:
             raise TableError(f"{self.path} was damaged while it was open: {e}; run the same command again") from e
+        # after the file: memory must never know what the disk does not
         for entry in entries:
             self._add(entry)
 
@@ -182,12 +186,14 @@ class LatencyTable:
         if isinstance(entry, NetworkEntry):
             self._networks.append(entry)
             return
+        # the last entry of a block wins, whatever it is: a failure hides an older time, and the other way round
         for earlier in (self._latency_ms, self._statistics, self._failures):
             earlier.pop(entry.block, None)
         if isinstance(entry.result, MeasurementFailure):
             self._failures[entry.block] = entry.result.reason
             return
         self._statistics[entry.block] = entry.result
+        # the undisturbed time, not the median: what neighbours on the machine added does not add up over blocks
         self._latency_ms[entry.block] = entry.result.fastest
 
 
@@ -207,6 +213,7 @@ def repair_table(path: Path) -> tuple[str, ...]:
     lines = complete_lines(path) if path.exists() else []
     if not lines:
         return ()
+    # without checksums damage cannot be told from content, so nothing is put aside: reading it raises instead
     if is_unsealed(lines[0], schema=UNSEALED_SCHEMA):
         read_table(path)
         _upgrade(path)
@@ -217,6 +224,7 @@ def repair_table(path: Path) -> tuple[str, ...]:
             f"the other lines are kept, damaged ones put aside in {path.name}.damaged, and what is missing is measured"
         )
         done.append(f"{path}: {'; '.join(problems)}; {rest}")
+    # repairing may have put every line aside, and then no file is left
     if path.exists() and _upgrade(path):
         done.append(f"{path} named attributes at their defaults in its keys; now it leaves them out")
     return tuple(done)

@@ -37,6 +37,7 @@ def non_dominated(points: FloatArray) -> BoolArray:
     if not len(valid):
         return front
     unique, inverse = np.unique(points[valid], axis=0, return_inverse=True)  # lexicographic order
+    # reshaped: NumPy 2.0 gives the inverse another shape
     front[valid] = _front_of_sorted(unique)[inverse.reshape(-1)]
     return front
 
@@ -47,6 +48,7 @@ def _front_of_sorted(points: FloatArray) -> BoolArray:
     if points.shape[1] <= 2:  # a point stays if its last objective is below all before it
         alive[1:] = points[1:, -1] < np.minimum.accumulate(points[:, -1])[:-1]
         return alive
+    # a point that is alive here is in the front, for nothing later dominates it; so each only strikes out later ones
     for i in range(len(points)):
         if alive[i]:
             later = np.flatnonzero(alive[i + 1 :]) + i + 1
@@ -72,6 +74,7 @@ def hypervolume(points: FloatArray, *, reference: Sequence[float]) -> float:
         raise ValueError(f"points {points.shape} and reference {corner.shape} must be (N, M) and (M,)")
     if not np.isfinite(corner).all():
         raise ValueError(f"the reference point {corner.tolist()} must be finite")
+    # a point at the corner's height in one objective encloses nothing
     below = points[(points < corner).all(axis=1)]
     return _volume(below[non_dominated(below)], corner) if len(below) else 0.0
 
@@ -89,5 +92,7 @@ def _volume(front: FloatArray, corner: FloatArray) -> float:
     total = 0.0
     for i in np.flatnonzero(depths > 0):
         shadow = front[: i + 1, :-1]
+        # a slab between two values of the last objective: as deep as
+        # their distance, and its face a front of one objective less
         total += float(depths[i]) * _volume(shadow[non_dominated(shadow)], corner[:-1])
     return total

@@ -21,6 +21,7 @@ from hwnas.types import FloatArray, IntArray
 
 # A space with at most this many encodings is listed once; then "nothing is left" is exact, not a guess.
 ENUMERATION_LIMIT = 1 << 16
+# one call of the closed forms for so many: of a single network the call itself would cost most
 BATCH = 4096
 ROUNDS = 24
 _PARENTS = 64
@@ -32,6 +33,7 @@ class ExhaustedError(Exception):
 
 def key_of(encoding: IntArray) -> bytes:
     """A hashable key of a canonical encoding (D,)."""
+    # of one type: encodings read from files are narrower, and their bytes would differ
     return np.ascontiguousarray(encoding, dtype=np.int64).tobytes()
 
 
@@ -46,12 +48,14 @@ class Candidates:
         self._sizes = problem.sizes
         self._feasible: dict[bytes, IntArray] = {}  # a few networks known to keep the limits, to cross with
         self._listed: IntArray | None = None
+        # in floats: the size of a large space overflows 64 bits
         if float(np.prod(self._sizes.astype(float))) <= ENUMERATION_LIMIT:
             self._listed = self._enumerate()
 
     def remember(self, encoding: IntArray) -> None:
         """Note a network that keeps the limits; repairs cross infeasible proposals with such networks."""
         key = key_of(encoding)
+        # taken out first, so that it goes in again as the newest
         self._feasible.pop(key, None)
         self._feasible[key] = encoding
         while len(self._feasible) > _PARENTS:
@@ -66,7 +70,9 @@ class Candidates:
         """
         if self._feasible:
             return
+        # exact and cheap, and its error names the true minimum; the search below only knows what it met
         self._check_bounds()
+        # (D,) -> (1, D) -> (D,): spaces canonise batches
         start = self.problem.space.canonical(np.zeros((1, len(self._sizes)), dtype=np.int64))[0]
         if self._listed is not None:
             if not len(self._listed):
@@ -86,6 +92,7 @@ class Candidates:
             listed: IntArray = self._listed[rng.integers(len(self._listed))]
             return listed
         batch = self._random(rng, BATCH)
+        # the first that keeps them: the order is random already
         kept = np.flatnonzero(self._excess(batch).sum(axis=1) == 0)
         drawn: IntArray = batch[kept[0]] if len(kept) else batch[int(np.argmin(self._excess(batch).sum(axis=1)))]
         return drawn
@@ -108,6 +115,7 @@ class Candidates:
         proposal: IntArray = self.problem.space.canonical(encoding[None, :])[0]
         if key_of(proposal) not in taken and self._excess(proposal[None, :]).sum() == 0:
             return proposal
+        # exact: what is not in the list does not exist
         if self._listed is not None:
             return self._nearest(proposal, self._listed, taken, rng)
         return self._search(proposal, taken, rng)
@@ -118,6 +126,7 @@ class Candidates:
         """Rounds of neighbours, mutants, crossovers and random networks until one fits."""
         parents = np.concatenate([proposal[None, :], self._minimizers])
         seen_kept = bool(self._feasible)
+        # nearest first: a neighbour keeps most of what the sampler wanted
         batch = np.concatenate([self._neighbours(proposal), parents])
         for _ in range(ROUNDS):
             batch = self.problem.space.canonical(batch)
@@ -128,7 +137,9 @@ class Candidates:
                 return self._nearest(proposal, kept, taken, rng)
             except ExhaustedError:
                 pass
+            # distinct: copies of the best would crowd out every other parent
             pool = np.unique(np.concatenate([parents, batch]), axis=0)
+            # those nearest to the limits survive, as in an evolution strategy with the total excess as its fitness
             order = np.argsort(self._excess(pool).sum(axis=1), kind="stable")
             parents = pool[order[:_PARENTS]]
             batch = np.concatenate([self._children(proposal, parents, rng), self._random(rng, BATCH // 4)])
@@ -153,7 +164,9 @@ class Candidates:
         mates = np.concatenate([parents, known])
         a = mates[rng.integers(len(mates), size=n)]
         b = np.where(rng.random((n, 1)) < 0.5, proposal[None, :], mates[rng.integers(len(mates), size=n)])
+        # each child has a share of its own of the second parent, from almost none to almost all
         crossed = np.where(rng.random((n, d)) < rng.random((n, 1)), b, a)
+        # few changes near a good network, many to leave a region without any
         rate = rng.random((n, 1)) * rng.choice([1.0 / d, 0.1, 0.3], size=(n, 1))
         return np.where(rng.random((n, d)) < rate, self._random(rng, n), crossed)
 
@@ -164,6 +177,8 @@ class Candidates:
     @cached_property
     def _minimizers(self) -> IntArray:
         """(K, D) the networks that closed forms know to be their smallest."""
+        # where limits are tight, chance hardly finds a network;
+        # the exact minimum of a limited metric is the surest start
         forms: list[object] = [f for m, f in self.problem.closed_form.items() if m in self.problem.limits]
         rows = [np.asarray(f.minimizer(), dtype=np.int64) for f in forms if isinstance(f, Minimizing)]
         return np.stack(rows) if rows else np.zeros((0, len(self._sizes)), dtype=np.int64)
@@ -177,7 +192,9 @@ class Candidates:
         return kept
 
     def _unfiltered(self) -> IntArray:
+        # (D, *sizes) -> (N, D)
         grid = np.indices(tuple(self._sizes), dtype=np.int64).reshape(len(self._sizes), -1).T  # (N, D)
+        # switched-off choices make many encodings of one network
         return np.unique(self.problem.space.canonical(grid), axis=0)
 
     def _excess(self, encodings: IntArray) -> FloatArray:
@@ -199,6 +216,7 @@ class Candidates:
         forms: dict[str, object] = dict(self.problem.closed_form)
         for metric, form in forms.items():
             limit = self.problem.limit(metric)
+            # a minimum says nothing about a limit from below
             if limit is None or limit.floor:
                 continue
             if isinstance(form, Minimizing) and not limit.is_kept_by(form.bounds()[0]):
@@ -209,6 +227,7 @@ class Candidates:
         """The error for limits that none of these networks keeps; of some metrics only if they are named."""
         estimates = self.problem.estimate(rows)
         for metric, estimate in estimates.items():
+            # NaN: none of them can run at all, and no limit is to blame
             if np.isnan(estimate.value).all():
                 limit = self.problem.limits.get(metric, np.nan)
                 return InfeasibleError(f"no network of {among} has a value of {metric!r}", metric=metric, limit=limit)

@@ -47,6 +47,7 @@ def picks(gain: FloatArray, costs: FloatArray, *, tolerance: FloatArray) -> Iter
         tolerance: (N,) how much less than this network's value is still as good, at least 0.
     """
     price = np.empty(len(gain), dtype=np.int64)
+    # (N, K + 1) -> rank of each row; of equal costs the better value comes first
     price[by_price(np.column_stack([costs, -gain]))] = np.arange(len(gain))
     falling = np.argsort(-gain, kind="stable")
     left = np.ones(len(gain), dtype=bool)
@@ -56,6 +57,7 @@ def picks(gain: FloatArray, costs: FloatArray, *, tolerance: FloatArray) -> Iter
         least = gain[best] - tolerance[best] - 1e-12 * abs(gain[best])
         n = int(np.searchsorted(-gain[falling], -least, side="right"))
         near = falling[:n]
+        # near: (n,) rows within the tolerance of the best that is left
         row = int(near[np.argmin(price[near])])
         yield Pick(row=row, best=best)
         left[row] = False
@@ -82,8 +84,11 @@ def cost_columns(
     Returns:
         The metrics, and (N, K) to minimise.
     """
+    # `fromkeys` keeps the first place of each: objectives, limits,
+    # size, then by name, so the order never depends on chance
     names = [m for m in dict.fromkeys([*directions, *first, SIZE, *sorted(values)]) if m in values and m != metric]
     columns = [
+        # `fmax`: where one of the two is NaN the other counts
         -values[m] if directions.get(m) is Direction.MAXIMIZE else np.fmax(values[m], upper.get(m, values[m]))
         for m in names
     ]

@@ -38,6 +38,7 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
         os.close(open_own(self._path, create=True))  # Optuna would make what a dangling link points to
         self._file_lock: BaseJournalFileLock = _FileLock(self._path)
         super().__init__(str(path), lock_obj=self._file_lock)
+        # how far lines were counted: numbering an append must not read the whole file every time
         self._counted = (0, 0)  # bytes and lines
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
@@ -51,8 +52,10 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
             known = log_number_from if log_number_from in self._log_number_offset else 0
             offset = self._log_number_offset[known]
             f.seek(offset)
+            # read from the nearest offset known; Optuna asks from where it stopped
             for number in itertools.count(known):
                 line = f.readline()
+                # somebody is writing it, or was killed there: the next who appends decides
                 if not line.endswith(b"\n"):
                     return
                 if number >= log_number_from:
@@ -64,10 +67,12 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
         """Append records, one a line, under the lock."""
         self._file_lock.acquire()
         try:
+            # not "ab": the tail may have to be cut, and append mode ignores where one seeks
             with open(self._path, "r+b") as f:
                 _mend_tail(f)
                 f.write(self._seal(f, logs))
                 f.flush()
+                # a record with a state ends a trial: the value in it is what a search paid for
                 if any("state" in log for log in logs):
                     os.fsync(f.fileno())
         finally:
@@ -79,9 +84,11 @@ class HealingJournal(JournalFileBackend):  # type: ignore[misc, unused-ignore]
         f.seek(0)
         head = f.readline()
         first = _first_checksum(head)
+        # an older journal goes on without checksums: a file of both kinds could not tell age from damage
         if head and first is None:
             f.seek(end)
             return "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        # shorter than when it was counted: its tail was cut by another process
         known, lines = self._counted if self._counted[0] <= end else (0, 0)
         f.seek(known)
         while part := f.read(1 << 20):
@@ -110,6 +117,7 @@ def _open_line(line: bytes, number: int, first: str | None) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(line)
         return values
     try:
+        # the first line is bound to nothing, all others to it: a line of another journal is refused
         found, values = open_line(line.rstrip(b"\n"), first=first if number else "")
     except IntegrityError as e:
         raise IntegrityError(f"line {number + 1}: {e}") from e
@@ -127,6 +135,7 @@ def _mend_tail(f: Any) -> None:
     if f.read(1) == b"\n":
         return
     start, tail = end, b""
+    # from the end in steps: a journal may be large, and only its last line matters
     while start and b"\n" not in tail:
         step = min(start, 1 << 16)
         start -= step
@@ -160,6 +169,7 @@ class _FileLock(BaseJournalFileLock):  # type: ignore[misc, unused-ignore]
             self._fallback = JournalFileOpenLock(str(path))
 
     def acquire(self) -> bool:
+        # `flock` is not on Windows
         if self._fallback is not None:  # pragma: no cover
             return self._fallback.acquire()
         import fcntl
@@ -167,6 +177,7 @@ class _FileLock(BaseJournalFileLock):  # type: ignore[misc, unused-ignore]
         fd = open_own(self._path, create=True)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+        # Ctrl-C while waiting must not leak the descriptor
         except BaseException:
             os.close(fd)
             raise

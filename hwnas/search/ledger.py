@@ -41,6 +41,7 @@ class Ledger:
         Returns:
             Those that finished since the last look.
         """
+        # trials open at the last look may have finished; finished ones never change
         news = [*self._open, *range(self._known, len(trials))]
         self._known = max(self._known, len(trials))
         finished: list[FrozenTrial] = []
@@ -54,9 +55,11 @@ class Ledger:
                 continue
             finished.append(trial)
             if trial.state is TrialState.COMPLETE:
+                # trials finish out of order; `Run` looks numbers up by bisection
                 bisect.insort(self.complete, trial.number)
             key = claim_of(trial)
             if key is not None:
+                # the first claim wins: whoever made a later one of the same network stepped back
                 self.claims.setdefault(key, trial.number)
         return finished
 
@@ -64,5 +67,6 @@ class Ledger:
 def claim_of(trial: FrozenTrial) -> bytes | None:
     """The key of the network that a trial has reserved; None if it has none, or was given up without an error."""
     claim = trial.user_attrs.get(CLAIM)
+    # failed with an error: known to fail, so reserved for good. Without: given up or killed, so it is free again
     counts = claim is not None and (trial.state is not TrialState.FAIL or ERROR in trial.user_attrs)
     return key_of(np.array(claim)) if counts else None

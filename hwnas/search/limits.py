@@ -50,6 +50,7 @@ def infeasible(
         extreme: what the smallest of their values is called: `seen`, `reachable`, `found`.
     """
     beyond = excess(limits, values, upper)  # (N, L)
+    # inf: a metric of the limits has no value
     if not len(beyond) or np.isinf(beyond).all():
         first = limits[0]
         return InfeasibleError(
@@ -61,6 +62,7 @@ def infeasible(
     # for each limit, of the networks that keep all others, the one that misses it by least
     nearest = [(float(e[i]), j, i) for j, e in enumerate(_alone(beyond)) if np.isfinite(e[i := int(e.argmin())])]
     if not nearest:
+        # nearest by the sum of shares: several must be loosened, and all of it is told
         row = int(beyond.sum(axis=1).argmin())
         missed = [limit for limit, e in zip(limits, beyond[row], strict=True) if e > 0]
         told = " and ".join(f"{x.metric} = {x.met_at(float(x.decisive(values, upper)[row]))}" for x in missed)
@@ -72,6 +74,7 @@ def infeasible(
             limit=worst.value,
             architecture=decode(row),
         )
+    # the excess is a share of the limit, so metrics of different units compare
     _, j, row = min(nearest)
     binding, others = limits[j], [limit for limit in limits if limit is not limits[j]]
     reachable = float(binding.decisive(values, upper)[row])

@@ -79,6 +79,7 @@ def search(
         ConfigError: a direction, limit or number of trials is wrong.
         UnknownNameError: no such sampler; lists the known ones.
     """
+    # what the caller may have wrong is checked before a storage is made
     problem = Problem.create(space, directions, limits=limits, closed_form=closed_form, n_trials=n_trials)
     factory: SamplerFactory = registry.load("samplers", sampler) if isinstance(sampler, str) else sampler
     encodings = [problem.encode(a) for a in initial or ()]
@@ -89,10 +90,13 @@ def search(
     from hwnas.search.space_sampler import SpaceSampler
 
     space_sampler = SpaceSampler(factory, problem, seed=seed, initial=encodings)
+    # before the study is made: a search that cannot find anything leaves nothing behind
     space_sampler.candidates.require_feasible(np.random.default_rng(seed))
     with optuna_study.quiet(), storages.told_of_database(storage), storages.session() as owner:
         study = optuna_study.open_or_create(problem, space_sampler, storage=storage, study_name=study_name)
+        # first: networks of killed processes are free again before anything new is proposed
         storages.fail_abandoned(study)
+        # values of two tables in one study would be compared with each other
         optuna_study.check_closed_forms(study, problem)
         run = Run(study, problem, space_sampler, evaluate=evaluate, owner=owner)
         optuna_study.set_note(study, run.to_the_end(progress, on_trial))

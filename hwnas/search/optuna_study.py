@@ -36,6 +36,7 @@ def open_existing(storage: str | Path, *, study_name: str) -> optuna.Study:
     Raises:
         StudyError: there is no such study; lists those there are.
     """
+    # opening a journal would make it, and looking must leave nothing behind
     if "://" not in str(storage) and not Path(storage).is_file():
         raise StudyError(f"there is no study storage {storage}")
     opened = open_storage(storage)
@@ -50,6 +51,7 @@ def open_existing(storage: str | Path, *, study_name: str) -> optuna.Study:
 
 def set_note(study: optuna.Study, note: str) -> None:
     """Keep why a search ended early; empty if it did not."""
+    # every call would add a line to the journal otherwise
     if note != study.user_attrs.get(_NOTE, ""):
         study.set_user_attr(_NOTE, note)
 
@@ -66,6 +68,7 @@ def open_or_create(
                 storage=opened,
                 sampler=sampler,
                 directions=[d.value for d in problem.directions.values()],
+                # two processes that start together both go on with the one that was made first
                 load_if_exists=True,
             )
         )
@@ -76,14 +79,17 @@ def open_or_create(
         "space": problem.space.name,
         "choices": choices_to_json(problem.space.choices),
         "directions": {m: str(d) for m, d in problem.directions.items()},
+        # limits shaped what was proposed, so a study with others is another search
         "limits": dict(problem.limits),
         "closed_form": sorted(problem.closed_form),
     }
     stored = study.user_attrs.get(_HEADER)
     if stored is None:
+        # no header but trials: somebody else's study. Neither: we, or another process of ours, were about to write it
         if study.get_trials(deepcopy=False):
             raise StudyError(f"study {study_name!r} in {storage} was not made by hwnas; use another study_name")
         patiently(lambda: study.set_user_attr(_HEADER, header))
+        # read back: of two writers both must compare with what stayed
         stored = study.user_attrs[_HEADER]
     different = _difference(stored, header)
     if different:
@@ -97,6 +103,7 @@ def open_or_create(
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """What differs between two headers, for people."""
     found = []
+    # `n_trials` and the sampler are not compared: a search may be made longer, or go on with another one
     for field in ("schema", "space", "directions", "limits", "closed_form"):
         if stored.get(field) != given[field]:
             found.append(f"{field} was {stored.get(field)!r} and is now {given[field]!r}")
@@ -111,6 +118,7 @@ def _difference(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
             fields = [f for f in now[name] if now[name][f] != before[name].get(f)]
             shown = ", ".join(f"{f} {before[name].get(f)} -> {now[name][f]}" for f in fields)
             found.append(f"choice {name!r} changed ({shown})")
+    # encodings are positions: the same choices in another order are read wrongly
     if not found and list(before) != list(now):
         found.append("the choices are in another order")
     return found
@@ -122,6 +130,7 @@ def check_closed_forms(study: optuna.Study, problem: Problem) -> None:
     Raises:
         StudyError: names the metric, both values and the trial.
     """
+    # a few are enough: a table that changed changes almost every network
     last = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[-8:]
     if not last:
         return
@@ -133,6 +142,7 @@ def check_closed_forms(study: optuna.Study, problem: Problem) -> None:
                 trial.user_attrs[UPPER].get(metric, trial.user_attrs[VALUES][metric]),
             )
             now = (float(estimate.value[i]), float(estimate.upper[i]))
+            # sums of floats may differ in their last digits from one NumPy to another
             if not np.allclose(was, now, rtol=1e-6, atol=0.0, equal_nan=True):
                 raise StudyError(
                     f"{metric} of trial {trial.number} was {was[0]:.6g} (at most {was[1]:.6g}) when it was searched "
@@ -143,12 +153,15 @@ def check_closed_forms(study: optuna.Study, problem: Problem) -> None:
 
 def collect(study: optuna.Study, *, only: int | None = None) -> Study:
     """An Optuna study as columns; of a single trial if its number is given."""
+    # choices come from the study, not from the code: a space may have changed since
     header = study.user_attrs[_HEADER]
     choices = choices_from_json(header["choices"])
     tree = ChoiceTree(choices)
     directions = {m: Direction(d) for m, d in header["directions"].items()}
     all_trials = [t for t in study.get_trials(deepcopy=False) if only is None or t.number == only]
     trials = [t for t in all_trials if t.state is TrialState.COMPLETE]
+    # the claim, not the parameters: it is canonical, and has the
+    # switched-off choices. Reshaped: of no trials it is (0, D)
     encodings = np.array([t.user_attrs[CLAIM] for t in trials], dtype=np.int64).reshape(len(trials), len(choices))
 
     def columns(attribute: str, always: Sequence[str]) -> dict[str, Any]:
@@ -175,6 +188,7 @@ def collect(study: optuna.Study, *, only: int | None = None) -> Study:
                 reason=t.user_attrs[ERROR],
             )
             for t in all_trials
+            # failed without an error: given up for another process, or killed; it may be tried again
             if t.state is TrialState.FAIL and ERROR in t.user_attrs
         ),
         note=study.user_attrs.get(_NOTE, ""),

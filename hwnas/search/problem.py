@@ -84,6 +84,7 @@ class Problem:
             raise ConfigError("a search needs at least one direction, for example {'accuracy': 'maximize'}")
         if n_trials < 1:
             raise ConfigError(f"n_trials is {n_trials}; it must be at least 1")
+        # compared as texts, since `Direction` is a StrEnum
         wrong = {m: d for m, d in directions.items() if d not in set(Direction)}
         if wrong:
             raise ConfigError(f"directions {wrong} are not known; each must be 'maximize' or 'minimize'")
@@ -92,6 +93,7 @@ class Problem:
                 raise ConfigError(f"the limit of {metric!r} is {value}; it must be a finite number")
         return cls(
             space=space,
+            # sorted: Optuna's objectives have an order and no names, and a resumed study must have the same one
             directions={m: Direction(directions[m]) for m in sorted(directions)},
             limits={m: float((limits or {})[m]) for m in sorted(limits or {})},
             closed_form=dict(closed_form or {}),
@@ -131,12 +133,14 @@ class Problem:
             The names of the L closed-form metrics that can rule a network out, and (N, L) the excess
             relative to the limit: 0 where it is kept, inf where the closed form is NaN.
         """
+        # a metric that is neither limited nor an objective rules nothing out
         metrics = tuple(m for m in self.closed_form if m in self.limits or m in self.directions)
         excess = np.zeros((len(encodings), len(metrics)))
         for j, metric in enumerate(metrics):
             estimate = self._estimate_one(metric, encodings)
             if (limit := self.limit(metric)) is not None:
                 excess[:, j] = limit.excess(limit.decisive({metric: estimate.value}, {metric: estimate.upper}))
+            # also without a limit: a network without a value cannot run
             excess[np.isnan(estimate.value), j] = np.inf
         return metrics, excess
 
@@ -152,6 +156,7 @@ class Problem:
             value, upper = np.asarray(estimate.value, dtype=float), np.asarray(estimate.upper, dtype=float)
         else:
             value = upper = np.asarray(form(encodings), dtype=float)
+        # closed forms are others' code: a wrong shape would broadcast and give wrong answers in silence
         for a in (value, upper):
             if a.shape != (len(encodings),):
                 raise StudyError(

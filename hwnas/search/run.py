@@ -27,6 +27,7 @@ from hwnas.types import IntArray, Option, ProgressCallback
 
 # Consecutive failures after which the evaluation itself, not a network, must be at fault.
 MAX_FAILURES = 10
+# withdrawals in a row of up to 50 ms each: some five seconds of meeting others everywhere
 _MAX_WITHDRAWALS = 200
 
 
@@ -50,6 +51,7 @@ class Run:
     def to_the_end(self, progress: ProgressCallback, on_trial: Callable[[Trial], None] | None) -> str:
         """Run trials until there are enough, or none is left; returns the note for the study."""
         total = self.problem.n_trials
+        # running ones count: processes that share a study must not overshoot it together
         while (counts := self._counts())[1] < total:
             try:
                 number = self._one()
@@ -58,6 +60,7 @@ class Run:
                 progress(counts[0], total, note)
                 return note
             complete = self._counts()[0]
+            # read back from the storage: the caller sees what everybody else does
             if number is not None and on_trial is not None:
                 on_trial(collect(self.study, only=number).trial_at(0))
             progress(complete, total, f"{self.failures} failures in a row" if self.failures else "")
@@ -67,12 +70,14 @@ class Run:
         """Complete trials; complete and running ones."""
         ledger = self.sampler.look(self.study)
         complete = len(ledger.complete)
+        # unsigned trials are not counted: they may be left from a killed process
         return complete, complete + sum(OWNER in t.user_attrs for t in ledger.running)
 
     def _one(self) -> int | None:
         """One trial; its number if it was completed, None if it failed or was left to another process."""
         trial = self.study.ask()
         try:
+            # before anything else: a trial without an owner is taken for abandoned
             trial.set_user_attr(OWNER, self.owner)
             if not self._claim(trial):
                 finish_failed(self.study, trial.number)
@@ -92,6 +97,7 @@ class Run:
         proposed = trial.relative_params  # a copy every time it is asked for
         wanted = {name: proposed.get(name, o[0]) for name, o in self.sampler.options.items()}
         encoding = self.problem.encode(wanted)
+        # write, then look: the order on which the claim's safety rests
         trial.set_user_attr(CLAIM, encoding.tolist())
         ledger, key = self.sampler.look(self.study), key_of(encoding)
         rival = key in ledger.claims or any(t.number != trial.number and claim_of(t) == key for t in ledger.running)
@@ -104,6 +110,7 @@ class Run:
             time.sleep(float(np.random.default_rng().random()) * 0.05)  # do not step back in step for ever
             return False
         self.withdrawals = 0
+        # only after the claim stands: a trial that steps back leaves no parameters in the study
         for name, options in self.sampler.options.items():
             trial.suggest_categorical(name, options)
         return True
@@ -118,6 +125,7 @@ class Run:
         architecture = self.problem.decode(encoding)
         try:
             evaluated = self.evaluate(architecture)
+        # of ours: this network cannot be measured, and the next one may. Any other error is a bug and ends the search
         except HwnasError as e:
             self._fail(trial, e)
             return None
@@ -128,10 +136,12 @@ class Run:
             return None
         for limit in as_limits(self.problem.limits, self.problem.directions):
             if limit.metric not in self.problem.closed_form:
+                # closed-form limits are kept already; Optuna learns of those that only measuring tells
                 trial.set_constraint(limit.metric, float(limit.beyond(np.array(values[limit.metric]))))
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(UPPER, upper)
         self.study.tell(trial, [values[m] for m in self.problem.directions])
+        # failures in a row count: one network that runs shows that the evaluation works
         self.failures = 0
         return trial.number
 
@@ -142,8 +152,10 @@ class Run:
         if not isinstance(evaluated, Mapping):
             raise StudyError(f"evaluate gave {type(evaluated).__name__}; it must give a mapping of metrics to numbers")
         estimates = self.problem.estimate(encoding[None, :])
+        # a closed form beats what `evaluate` gave: one metric must come from one source in all trials
         values = {str(m): float(v) for m, v in evaluated.items() if m not in estimates}
         values |= {m: float(e.value[0]) for m, e in estimates.items()}
+        # a plain function has no bound of its own, and its value repeated would look like one
         upper = {
             m: float(e.upper[0]) for m, e in estimates.items() if isinstance(self.problem.closed_form[m], Estimator)
         }

@@ -94,6 +94,7 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
     def __init__(self, problem: Problem, **options: Any) -> None:
         super().__init__(**options)
         distributions = {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in problem.space.choices}
+        # by name, as Optuna's intersection of search spaces is: the order decides what random numbers a choice gets
         self._free = {name: d for name, d in sorted(distributions.items()) if not d.single()}
         self._seen = Ledger()
         self._members: dict[int, list[FrozenTrial]] = {}
@@ -107,17 +108,21 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
         known = trial.system_attrs.get(self._get_generation_key())
         if known is not None:
             return int(known)
+        # the newest may be short of members; a new one begins when it is full
         newest = max(self._members, default=0)
         assert self.population_size is not None, "`_population` gives one"
         generation = newest if len(self._members.get(newest, ())) < self.population_size else newest + 1
+        # as `BaseGASampler` writes it, so that Optuna reads our studies and we read its
         study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
         return generation
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         self._look(study)
+        # trials of several processes finish out of order, and selection must not depend on it
         return sorted(self._members.get(generation, ()), key=lambda t: t.number)
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        # a full generation never changes, so neither do its parents
         if generation not in self._parents:
             self._parents[generation] = super().get_parent_population(study, generation)
         return self._parents[generation]
@@ -149,6 +154,7 @@ class _Uniform(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        # within the limits: uniform over all encodings, mended, would crowd at the limits' edge
         encoding = self._candidates.uniform(self._rng)
         return {c.name: c.options[int(i)] for c, i in zip(self._problem.space.choices, encoding, strict=True)}
 
@@ -167,4 +173,5 @@ def _experiments_allowed() -> Iterator[None]:
 
 
 def _population(problem: Problem) -> int:
+    # about ten generations; 50 is Optuna's own default
     return int(np.clip(problem.n_trials // 10, 8, 50))

@@ -21,6 +21,7 @@ from hwnas.search.ledger import CLAIM, Ledger, claim_of
 from hwnas.search.problem import Problem
 from hwnas.types import IntArray, Option
 
+# user attributes of a complete trial: all its values and upper bounds, closed forms included
 VALUES = "values"
 UPPER = "upper"
 
@@ -60,6 +61,7 @@ class SpaceSampler(BaseSampler):
         for encoding in self._initial:
             if problem.violations(encoding[None, :])[1].sum() == 0:
                 self.candidates.remember(encoding)  # where limits are tight, chance may never find a second one
+        # made with the first trial, whose number its seed needs
         self._inner: BaseSampler | None = None
         self.ledger = Ledger()
 
@@ -79,6 +81,7 @@ class SpaceSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Every choice that has more than one option."""
+        # one option is no choice, and Optuna leaves such out of its search spaces as well
         return {name: d for name, d in self._distributions.items() if not d.single()}
 
     def sample_relative(
@@ -90,12 +93,15 @@ class SpaceSampler(BaseSampler):
             ExhaustedError: nothing new is left.
             InfeasibleError: nothing keeps the closed-form limits.
         """
+        # of its own for each trial: what an earlier one drew depends on how often it had to be mended
         rng = np.random.default_rng([self._seed, trial.number])
         taken = self.taken(study)
+        # those another process took are passed over
         proposal = next((e for e in self._initial if key_of(e) not in taken), None)
         if proposal is None:
             proposal = self._problem.encode(self._propose(study, trial, search_space))
         else:
+            # by identity: arrays compare elementwise
             self._initial = [e for e in self._initial if e is not proposal]
         encoding = self.candidates.nearest_new(proposal, taken, rng)
         named = zip(self.options.items(), encoding, strict=True)
@@ -120,6 +126,7 @@ class SpaceSampler(BaseSampler):
     ) -> dict[str, Option]:
         """What the inner sampler wants, relative parameters first, by its own protocol."""
         if self._inner is None:
+            # mixed, not added: seed 1 and trial 0 must differ from seed 0 and trial 1
             mixed = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
             self._inner = self._factory(self._problem, seed=int(mixed))
         self._inner.before_trial(study, trial)

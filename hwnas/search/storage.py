@@ -27,12 +27,15 @@ from hwnas.processes import namespace, started
 from hwnas.search.journal import HealingJournal
 
 OWNER = "owner"
+# seconds from making a trial to signing it, on the slowest machine; then its process must be gone
 _UNOWNED_GRACE_S = 60.0
 _ELSEWHERE_GRACE_S = 3600.0  # of a trial in another container of this machine, whose processes cannot be seen
 _SQLITE_WAIT_S = 60.0
 _ATTEMPTS = 12  # within some 15 seconds
+# what databases and Optuna say of a conflict, in lower case; anything else is no reason to try again
 _SIGNS = ("locked", "busy", "already exists", "unique constraint", "duplicate", "deadlock", "another study")
 _T = TypeVar("_T")
+# a process may search twice: its id alone would not tell a trial of the first call from one of the second
 _live_sessions: set[str] = set()
 
 
@@ -53,6 +56,7 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
             return patiently(lambda: _database(str(storage)))
     path = Path(storage)
     with told(storage):
+        # outside the `try` below: an error here is the folder's, not the journal's
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = HealingJournal(path)
     try:
@@ -101,9 +105,10 @@ def told(storage: str | Path | None) -> Iterator[None]:
     """
     try:
         yield
-    except HwnasError:
+    except HwnasError:  # says already what was wrong, and what to do
         raise
     except _storage_errors() as e:
+        # SQLAlchemy adds the statement, its parameters and a link on further lines
         said = str(e).strip().partition("\n")[0] or type(e).__name__
         raise StudyError(
             f"the study storage {str(storage)!r} cannot be used: {said}; name another, or mend this one"
@@ -130,13 +135,16 @@ def patiently(work: Callable[[], _T]) -> _T:
         try:
             return work()
         except _contention() as e:
+            # a full disk or a wrong password stays wrong, however often it is tried
             if not any(sign in str(e).lower() for sign in _SIGNS):
                 raise
+            # doubled up to 2 s, and random: processes that met once would meet again in step
             time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**attempt))
     return work()
 
 
 def _contention() -> tuple[type[Exception], ...]:
+    # imported late: a search on a journal needs no SQLAlchemy
     import sqlalchemy.exc
 
     return (
@@ -190,6 +198,7 @@ def fail_abandoned(study: optuna.Study) -> int:
 
 def finish_failed(study: optuna.Study, number: int) -> None:
     """Mark a trial as failed unless somebody else has just finished it."""
+    # between the look and the mark another process may have finished it
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -200,8 +209,10 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
         begun = trial.datetime_start or datetime.datetime.min
         return (datetime.datetime.now() - begun).total_seconds() > _UNOWNED_GRACE_S
     here = _this_process()
+    # process ids and boots of another machine mean nothing here
     if owner["host"] != here["host"]:
         return False
+    # no process outlives a boot
     if owner["boot"] != here["boot"]:
         return True
     if owner.get("namespace", here["namespace"]) != here["namespace"]:  # the same number is another process there
@@ -209,6 +220,7 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
         return (datetime.datetime.now() - begun).total_seconds() > _ELSEWHERE_GRACE_S
     if owner["pid"] == here["pid"] and owner["started"] == here["started"]:
         return str(owner["session"]) not in _live_sessions
+    # ids are used again: only id and starting time together name a process
     return started(int(owner["pid"])) != str(owner["started"])
 
 
@@ -216,6 +228,7 @@ def _this_process() -> dict[str, str]:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": socket.gethostname(),
+        # absent where there is no /proc: then all boots look alike, and the starting time decides
         "boot": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
         "namespace": namespace(),
         "pid": str(os.getpid()),

@@ -110,7 +110,9 @@ class Study:
         return Trial(
             number=int(self.numbers[row]),
             architecture=self.architecture_at(row),
+            # kept narrow in the columns and in the file
             encoding=self.encodings[row].astype(np.int64),
+            # columns need a number in every row; a trial need not have every metric
             values={m: float(v[row]) for m, v in self.values.items() if not np.isnan(v[row])},
             upper={m: float(v[row]) for m, v in self.upper.items() if not np.isnan(v[row])},
             feasible=bool(self.feasible[row]),
@@ -118,6 +120,7 @@ class Study:
 
     def front(self) -> list[Trial]:
         """The non-dominated trials that keep every limit, in trial order."""
+        # before the front: one that breaks a limit must not hide one that keeps it
         rows = np.flatnonzero(self.feasible)
         points = oriented({m: self.values[m][rows] for m in self.directions}, self.directions)
         return [self.trial_at(int(i)) for i in rows[non_dominated(points)]]
@@ -145,6 +148,7 @@ class Study:
                 among="the study",
                 extreme="seen",
             )
+        # no tolerance: the best is asked for, not what is as good within its noise
         return self.trial_at(next(self.picks(metric, rows=rows, limits=self.limits, tolerance=0.0)).row)
 
     def picks(
@@ -159,9 +163,11 @@ class Study:
             tolerance: how much worse in the metric is as good; None: one standard error, where the study tells it.
         """
         column = self.values[metric][rows]
+        # `picks` maximises
         gain = column if self.directions[metric] is Direction.MAXIMIZE else -column
         _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions, first=limits)
         error = self.standard_errors.get(metric) if tolerance is None else None
+        # without a standard error a value is exact, or from a study that did not keep it: only equal ones are as good
         allowed = np.zeros(len(rows)) if error is None else np.nan_to_num(error[rows])
         if tolerance is not None:
             allowed = np.full(len(rows), tolerance)
@@ -182,6 +188,7 @@ class Study:
         }
         points = oriented({m: self.values[m][rows] for m in directions}, directions)
         front = non_dominated(points)
+        # by price first, so that `np.unique`, which keeps the first, keeps the cheapest of equal points
         rows, points = rows[front], points[front]
         _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions)
         order = by_price(costs[rows])
@@ -200,6 +207,7 @@ class Study:
         Raises:
             OSError: the file cannot be written; an older one is untouched.
         """
+        # imported late: study_file imports this module
         from hwnas.search.study_file import save_study
 
         save_study(self, Path(path))

@@ -54,6 +54,7 @@ def save_study(study: Study, path: Path) -> None:
     from safetensors.numpy import save
 
     metrics, bounded, measured = list(study.values), list(study.upper), list(study.standard_errors)
+    # the narrowest integer that holds every option: a byte instead of eight for the presets
     widest = max((len(c.options) for c in study.choices), default=1)
     columns = {
         "numbers": study.numbers.astype(np.int64),
@@ -63,6 +64,7 @@ def save_study(study: Study, path: Path) -> None:
         "standard_errors": _stack([study.standard_errors[m] for m in measured], len(study)),
         "feasible": study.feasible.astype(np.uint8),
     }
+    # in the metadata, as one JSON text: safetensors allows texts only
     header = {
         "schema": SCHEMA,
         "name": study.name,
@@ -77,6 +79,7 @@ def save_study(study: Study, path: Path) -> None:
         "failed": [[f.number, f.architecture, f.reason] for f in study.failed],
         "note": study.note,
     }
+    # `allow_nan=False`: NaN is no JSON, and other readers refuse the file
     write_whole(path, seal_tensors(save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)})))
 
 
@@ -94,6 +97,7 @@ def load_study(path: Path | str) -> Study:
         raise StudyError(f"there is no study file {path}; `hwnas search` writes one")
     try:
         data = path.read_bytes()
+        # checked before the columns are read: a flipped bit in them is a valid number
         metadata = open_tensors(data, is_older=lambda m: _header(m).get("schema") != SCHEMA)
         header, columns = _header(metadata), load(data)
     except (SafetensorError, ValueError, OSError) as e:
@@ -129,6 +133,7 @@ def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:
         upper={m: columns["upper"][i] for i, m in enumerate(header["bounded"])},
         # a file from before these were kept has none
         standard_errors={m: columns["standard_errors"][i] for i, m in enumerate(header.get("measured", ()))},
+        # (N,) uint8 -> bool
         feasible=columns["feasible"].astype(bool),
         sources=header["sources"],
         failed=tuple(FailedTrial(number=n, architecture=a, reason=r) for n, a, r in header["failed"]),
