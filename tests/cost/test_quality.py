@@ -26,6 +26,12 @@ def test_kendall_tau_compares_the_order(predicted: list[float], tau: float) -> N
     assert PredictionQuality.of(predicted, [10.0, 20.0, 30.0, 40.0]).kendall_tau == pytest.approx(tau)
 
 
+def test_equal_values_are_neither_in_order_nor_out_of_it() -> None:
+    """Of six pairs, each side ties one: three are in the same order, one is in another."""
+    quality = PredictionQuality.of([1.0, 2.0, 2.0, 3.0], [1.0, 3.0, 2.0, 2.0])
+    assert quality.kendall_tau == pytest.approx((3 - 1) / 5)  # as scipy.stats.kendalltau has it
+
+
 @pytest.mark.parametrize(("predicted", "measured"), [([1.0], [1.0]), ([1.0, 1.0], [1.0, 2.0])])
 def test_ranks_that_mean_nothing_are_none(predicted: list[float], measured: list[float]) -> None:
     assert PredictionQuality.of(predicted, measured).kendall_tau is None
