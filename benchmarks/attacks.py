@@ -25,15 +25,23 @@ _SMOKE_EVERY = 12  # one of so many
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "deployment", type=Path, nargs="?", metavar="DEPLOYMENT", help="to alter copies of; a tiny one, made first"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="inputs whose kind or name contains this")
     bench = Benchmark("attacks", parser, argv)
     with tempfile.TemporaryDirectory(prefix="hwnas-attacks-") as folder:
         root = Path(folder)
-        sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SMOKE, **_EXACT}.items()]
-        status, result = hwnas("run", *sets, "--output", str(root / "run"), cwd=root)
-        if status:
-            raise HwnasError(f"hwnas run ended with status {status}; its messages are above")
-        return _tried(bench, root, Path(result["deployment"]))
+        return _tried(bench, root, bench.options.deployment or _deployed(root))
+
+
+def _deployed(root: Path) -> Path:
+    """A tiny deployment."""
+    sets = [f"--set={key}={json.dumps(value)}" for key, value in {**SMOKE, **_EXACT}.items()]
+    status, result = hwnas("run", *sets, "--output", str(root / "run"), cwd=root)
+    if status:
+        raise HwnasError(f"hwnas run ended with status {status}; its messages are above")
+    return Path(result["deployment"])
 
 
 def _tried(bench: Benchmark, root: Path, deployment: Path) -> int:

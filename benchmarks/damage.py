@@ -46,23 +46,26 @@ _WHAT_TO_DO = re.compile(
 _LIMIT_S = 300.0  # of a command
 
 
-def make_run(folder: Path) -> Run:
-    """A run for two budgets, with an audit beside its tables."""
-    from hwnas import pipeline
+def make_run(folder: Path, *, precisions: Sequence[str]) -> Run:
+    """A run for two budgets, with an audit beside its tables, on a simulated device of some precisions."""
+    from hwnas import fleet
     from hwnas.audit.auditing import audit
     from hwnas.config import Config
+    from hwnas.testing.run import describe_fake_device
 
+    device = describe_fake_device(folder.with_name("devices"), precisions=precisions)
     changes = {
         **SMOKE,
-        "space.precisions": ["fp32", "int8"],
+        "device.name": device,
+        "space.precisions": precisions,
         "limits.latency_fraction": None,
         "budgets": [{"latency_fraction": 1.2}, {"latency_fraction": 1.5}],
         "train.checkpoint_every_s": 0.001,
         "output.folder": str(folder),
     }
     config = Config().replaced(changes)
-    pipeline.run_all(config, console=Console())
-    audit("fake", output=str(folder / "latency_tables" / "fake" / "audit"), console=Console())
+    fleet.run_all(config, console=Console())
+    audit(device, output=str(folder / "latency_tables" / "fake" / "audit"), console=Console())
     return Run(folder)
 
 
@@ -161,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     n, n_commands = (40, 0) if bench.smoke else (bench.options.damages, bench.options.commands)
     rng = random.Random(bench.options.seed)
     with tempfile.TemporaryDirectory(prefix="hwnas-damage-") as scratch:
-        run = make_run(Path(scratch, "run"))
+        # a kind of file is the same in one precision and in two
+        run = make_run(Path(scratch, "run"), precisions=["fp32"] if bench.smoke else ["fp32", "int8"])
         began = time.monotonic()
         found = try_all(run, n, rng=rng)
         seconds = time.monotonic() - began

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     n = 4 if bench.smoke else o.networks
     with tempfile.TemporaryDirectory(prefix="hwnas-loaded-") as temporary:
         values = {"space.preset": o.space, "device.name": o.device}
-        smoke = {**SMOKE, "space.precisions": None}
+        smoke = {**SMOKE, "space.precisions": ["fp32"]}
         config = Config().replaced(smoke if bench.smoke else values)
         with load(o.loads):
             _profile(config, Path(temporary, "loaded"), console=bench.console)

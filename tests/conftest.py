@@ -13,17 +13,22 @@ from hwnas.config import Config, load_config
 from hwnas.measure import Worker
 from hwnas.testing.run import tiny_config
 from hwnas.types import Artefact
+from tests.once import made_once
 from tests.runs import FinishedRun, hwnas
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    folder = tmp_path_factory.mktemp("finished")
-    config = tiny_config(folder / "run")
-    (folder / "run.toml").write_text(config.to_toml())
-    done = hwnas("run", folder / "run.toml", "--json")
-    assert done.returncode == 0, done.stderr
-    return FinishedRun(given=config, stdout=done.stdout, stderr=done.stderr)
+    def make(folder: Path) -> None:
+        (folder / "run.toml").write_text(tiny_config(folder / "run").to_toml())
+        done = hwnas("run", folder / "run.toml", "--json")
+        assert done.returncode == 0, done.stderr
+        (folder / "stdout").write_text(done.stdout)
+        (folder / "stderr").write_text(done.stderr)
+
+    folder = made_once(tmp_path_factory, "finished", make)
+    stdout, stderr = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return FinishedRun(given=tiny_config(folder / "run"), stdout=stdout, stderr=stderr)
 
 
 @pytest.fixture

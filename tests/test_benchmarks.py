@@ -13,12 +13,16 @@ from types import ModuleType
 
 import pytest
 
-from hwnas.config import load_config
+from hwnas._arguments import changes
+from hwnas.config import Config, load_config
 from hwnas.errors import ConfigError, HwnasError
+from tests.once import made_once
+from tests.runs import FinishedRun
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 ON_A_RUN = ("budgets", "new_device", "parity", "runtimes")
+ON_A_DEPLOYMENT = ("attacks",)
 MINUTES = ("emulated_board",)  # an emulated processor has no smaller run; tests/emulated tries the same board in parts
 
 
@@ -39,9 +43,7 @@ def common(on_path: None) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def smoke_run(common: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    common.make_smoke_run(folder)
-    return folder
+    return made_once(tmp_path_factory, "smoke", common.make_smoke_run)
 
 
 # ---------------------------------------------------------------- every program
@@ -59,8 +61,13 @@ def test_it_explains_itself(name: str, on_path: None, capsys: pytest.CaptureFixt
 def test_it_runs_in_seconds_and_writes_its_figures(
     name: str, on_path: None, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    run = [str(request.getfixturevalue("smoke_run"))] if name in ON_A_RUN else []
-    assert importlib.import_module(name).main([*run, "--smoke", "--results", str(tmp_path)]) == 0
+    given = []
+    if name in ON_A_RUN:
+        given = [str(request.getfixturevalue("smoke_run"))]
+    elif name in ON_A_DEPLOYMENT:
+        finished: FinishedRun = request.getfixturevalue("finished")
+        given = [str(finished.deployment)]
+    assert importlib.import_module(name).main([*given, "--smoke", "--results", str(tmp_path)]) == 0
     result = json.loads((tmp_path / f"{name}.json").read_text())
     assert result["smoke"] is True
     assert result["command"].startswith(f"python benchmarks/{name}.py")
@@ -139,6 +146,26 @@ def test_a_borrowed_run_stays_as_it_is(common: ModuleType, smoke_run: Path) -> N
         ).read_bytes()
     assert sorted(smoke_run.rglob("*")) == before
     assert not output.exists()
+
+
+def test_the_deployment_that_is_attacked_is_made_if_none_is_given(
+    on_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = importlib.import_module("attacks")
+    asked: list[tuple[str | Path, ...]] = []
+
+    def run(*arguments: str | Path, cwd: Path) -> tuple[int, dict[str, object]]:
+        asked.append(arguments)
+        return len(asked) - 1, {"deployment": "made"}
+
+    monkeypatch.setattr(program, "hwnas", run)
+    assert program._deployed(tmp_path) == Path("made")
+    command, *sets, output, folder = asked[0]
+    assert (command, output, folder) == ("run", "--output", str(tmp_path / "run"))
+    config = Config().replaced(changes([str(text).removeprefix("--set=") for text in sets]))
+    assert (config.space.precisions, config.device.name) == (("fp32",), "fake")
+    with pytest.raises(HwnasError, match="ended with status 1"):
+        program._deployed(tmp_path)
 
 
 def test_a_program_on_a_run_asks_for_one(on_path: None) -> None:

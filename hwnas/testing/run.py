@@ -6,7 +6,7 @@ Knows the configuration; never what stands behind it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hwnas.config import (
@@ -21,7 +21,7 @@ from hwnas.config import (
     TrainConfig,
 )
 from hwnas.files import write_whole
-from hwnas.types import Option
+from hwnas.types import PRECISIONS, Option
 
 
 def tiny_config(folder: Path, changes: Mapping[str, object] | None = None) -> Config:
@@ -53,15 +53,23 @@ def tiny_config(folder: Path, changes: Mapping[str, object] | None = None) -> Co
     return config.replaced(changes) if changes else config
 
 
-def describe_fake_device(folder: Path, options: Mapping[str, Option] | None = None, *, name: str = "fake") -> str:
+def describe_fake_device(
+    folder: Path,
+    options: Mapping[str, Option] | None = None,
+    *,
+    name: str = "fake",
+    precisions: Sequence[str] = PRECISIONS,
+) -> str:
     """Write the description of a fake device with other options, and give its path for `[device] name`.
 
     Args:
         folder: where to write it.
         options: see `hwnas.testing.fake.OPTIONS`.
         name: of the device; its tables are kept under it.
+        precisions: that it has.
     """
     lines = [f"{key} = {json.dumps(value)}" for key, value in (options or {}).items()]  # JSON scalars are TOML
+    head = ("schema = 1", 'runtime = "fake"', f"precisions = {json.dumps(list(precisions))}")
     path = Path(folder) / f"{name}.toml"
-    write_whole(path, "\n".join(['schema = 1\nruntime = "fake"\n\n[options]', *lines, ""]).encode())
+    write_whole(path, "\n".join([*head, "\n[options]", *lines, ""]).encode())
     return str(path)

@@ -338,7 +338,7 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
         return export(self, block, path, seed=seed)
 
     monkeypatch.setattr(exporter, "export_block", refusing)
-    device = describe_fake_device(tmp_path / "devices", {"noise": 0.0})
+    device = describe_fake_device(tmp_path / "devices", {"noise": 0.0}, precisions=["fp32"])
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
     (silu,) = [r for r in result.shown.rows if r[1] == "silu"]
     assert silu[-1] == "leave out"

@@ -26,7 +26,7 @@ from hwnas.pipeline.costs import (
 from hwnas.testing.run import tiny_config
 from hwnas.types import Block
 from hwnas.workspace import Workspace
-from tests.runs import ReadConsole
+from tests.runs import ONE_PRECISION, ReadConsole
 
 
 def with_limits(config: Config, **limits: float) -> Workspace:
@@ -184,7 +184,7 @@ def test_an_energy_limit_without_meter_or_power_is_an_error_that_says_what_to_do
 def test_a_device_that_got_a_meter_is_profiled_again_and_its_energies_hold_limits(
     config: Config, tmp_path: Path
 ) -> None:
-    metered = powered(config, tmp_path, '[energy]\nmeter = "fake"\n')
+    metered = powered(config.replaced(ONE_PRECISION), tmp_path, '[energy]\nmeter = "fake"\n')
     with pytest.raises(ConfigError, match="measured before it had one"):
         absolute_limits(with_limits(metered, energy_mj=1.0), load_costs(Workspace(metered)))
     pipeline.profile(metered, console=ReadConsole())
