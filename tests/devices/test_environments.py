@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -71,14 +72,34 @@ def wheel(folder: Path) -> Path:
     return path
 
 
-def test_an_environment_is_made_and_its_python_has_the_tool_and_nothing_of_ours(tmp_path: Path) -> None:
-    python = environment(str(wheel(tmp_path))).python()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that was really made."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("PIP_NO_INDEX", "1")
+        patch.delenv("HWNAS_PYTHON_SOME_TOOL", raising=False)
+        return environment(str(wheel(folder))).python()
+
+
+def test_an_environment_is_made_and_its_python_has_the_tool_and_nothing_of_ours(made: Path) -> None:
     script = "import some_tool, importlib.util as u; print(some_tool.ANSWER, u.find_spec('hwnas'))"
-    said = subprocess.run([python, "-I", "-c", script], capture_output=True, text=True, check=True)
+    said = subprocess.run([made, "-I", "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["42", "None"]
 
 
-def test_a_failed_installation_tells_pips_words_and_what_to_do_and_leaves_nothing(cache: Path) -> None:
+def test_a_failed_installation_tells_pips_words_and_what_to_do_and_leaves_nothing(
+    cache: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = ToolEnvironment._step
+
+    def copying(self: ToolEnvironment, what: str, command: Sequence[str]) -> None:
+        if what == "pip":
+            return step(self, what, command)
+        shutil.copytree(made.parents[1], command[-1], symlinks=True, dirs_exist_ok=True)  # a pip takes seconds to make
+
+    monkeypatch.setattr(ToolEnvironment, "_step", copying)
     with pytest.raises(ToolEnvironmentError) as caught:
         environment(ABSENT).python()
     message = str(caught.value)

@@ -31,7 +31,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A profile with a coarse meter on a device that becomes warm and cool again."""
     folder = tmp_path_factory.mktemp("metered")
     (folder / "board.toml").write_text(METERED)
-    changes = {"device.name": str(folder / "board.toml"), "profile.n_networks": 8}
+    changes = {"device.name": str(folder / "board.toml"), "profile.n_networks": 8, "space.resolutions": [8]}
     config = tiny_config(folder / "run", changes)
     pipeline.profile(config, console=ReadConsole())
     return Workspace(config)
