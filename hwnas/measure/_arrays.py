@@ -39,6 +39,7 @@ def read_arrays(path: Path, *, n: int, limit_bytes: int) -> tuple[Array, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
+            # these names and no others: nothing is extracted under a name from elsewhere
             if sorted(e.filename for e in entries) != sorted(f"array_{i}.npy" for i in range(n)):
                 raise ForeignFileError(f"it holds {quoted([e.filename for e in entries[:20]])} instead of {n} arrays")
             if any(
@@ -65,4 +66,5 @@ def _array(data: bytes) -> Array:
     if math.prod(shape) * dtype.itemsize != left:
         raise ForeignFileError(f"it holds an array said to be {quoted(shape)} of {dtype}, in {left} bytes")
     found: Array = np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if in_fortran_order else "C")
+    # out of the file's bytes, which are read-only and would stay in memory
     return found.copy()

@@ -21,6 +21,7 @@ from hwnas.measure.protocol import ReplyError, check_reply, error_from_json
 
 _TAIL_BYTES = 2000  # of the child's standard error, shown when it dies
 _NOTED_BYTES = 2000  # likewise of what it printed that was no reply
+# a process that is not ours to trust must not fill this one's memory
 _LONGEST_REPLY = 16 << 20  # bytes; the longest we ask for are a megabyte
 _MOST_NOISE = 16 << 20  # bytes it may print that are no reply
 _GRACE_S = 5.0  # to end by itself when asked to
@@ -45,6 +46,7 @@ class Child:
         self._received = bytearray()
         self._seen = 0  # bytes of `_received` known to hold no new line
         self._mark = mark
+        # until then lines that are no replies are banners of a login; afterwards they are errors
         self._has_answered = False
         self._noise = 0
         self.printed = b""  # the beginning of what was no reply
@@ -65,6 +67,7 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        # a child that reads nothing would block a write beyond any deadline
         os.set_blocking(self._stdin, False)
         os.set_blocking(self._stdout, False)
 
@@ -115,6 +118,7 @@ class Child:
         """
         self._next_id += 1
         line = json.dumps({"id": self._next_id, "op": op, **arguments}).encode() + b"\n"
+        # one for sending and receiving together; of the monotonic clock, which nobody sets
         deadline = time.monotonic() + timeout_s
         try:
             self._send(line, deadline)
@@ -126,6 +130,7 @@ class Child:
             raise MeasurementTimeoutError(
                 f"the measuring process did not answer {op!r} within {timeout_s:g} s and was stopped{last_words}"
             ) from None
+        # EOFError from reading, BrokenPipeError from writing: which comes first is chance
         except (BrokenPipeError, EOFError):
             raise self._crashed(op) from None
         except ReplyError as e:
@@ -149,9 +154,11 @@ class Child:
         """End the child and its children at once, and free its pipes."""
         if self._process.returncode is None:
             try:
+                # its group, which is its session's: see `start_new_session`
                 os.killpg(self._process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):  # already gone (macOS says the second)
                 self._process.kill()
+            # reaped, or it stays a zombie as long as this process lives
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
@@ -160,6 +167,7 @@ class Child:
     def _send(self, line: bytes, deadline: float) -> None:
         while line:
             _wait(deadline, writable=self._stdin)
+            # a pipe takes 64 KiB at a time, a request may have more
             line = line[os.write(self._stdin, line) :]
 
     def _receive(self, deadline: float) -> dict[str, Any]:
@@ -173,6 +181,7 @@ class Child:
                 continue
             _wait(deadline, readable=self._stdout)
             data = os.read(self._stdout, 1 << 16)
+            # end of file: it closed its output, or died
             if not data:
                 self._note(bytes(self._received))  # its last line may have had no end
                 raise EOFError
@@ -182,11 +191,13 @@ class Child:
         """The next line that may be a reply, without its end; None if it has not arrived yet."""
         if self._mark:
             start = self._received.find(self._mark)
+            # all but what may be the beginning of the mark
             self._pass_over(start if start >= 0 else max(0, len(self._received) - len(self._mark)))
             if start < 0:
                 return None
             del self._received[: len(self._mark)]
             self._mark, self._seen, self._has_answered = b"", 0, True
+        # from `_seen` on: a reply of megabytes comes in pieces, and each would be searched from its beginning
         end = self._received.find(b"\n", self._seen)
         if end < 0:
             self._seen = len(self._received)
@@ -231,6 +242,7 @@ class Child:
 
     def _crashed(self, op: str) -> WorkerCrashedError:
         try:
+            # its pipes close a moment before its status can be read
             code = self._process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             how = "closed its output"
@@ -242,6 +254,7 @@ class Child:
 
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
+        # the end: what a process says last is why it died
         self._errors.seek(max(0, size - _TAIL_BYTES))
         self.last_words = words_of(self._errors.read(), last=True)
         printed = words_of(self.printed)

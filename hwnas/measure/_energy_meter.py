@@ -108,6 +108,7 @@ def check_meter_options(name: str, options: Mapping[str, Option], defaults: Mapp
             raise ConfigError(f"meter {name!r} has no option {as_written(key)}; known: {', '.join(defaults) or 'none'}")
         wanted = type(defaults[key])
         fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        # `bool` is an `int` in Python, so it must be asked for apart
         if not fits or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(
                 f"option {key!r} of meter {name!r} is {as_written(value)}; allowed: a {_TYPE_NAMES[wanted]}"

@@ -72,6 +72,7 @@ def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: 
         settle_s: of working before it begins.
     """
     begin_s = meter.read().time_s
+    # working, not waiting: the sensor's filter must fill with this load's values
     while meter.read().time_s - begin_s < settle_s:
         work()
     looks = [meter.read()]
@@ -85,12 +86,14 @@ def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: 
         lasted_s = looks[-1].time_s - looks[0].time_s
         if len(moved) >= 2 and looks[moved[-1]].time_s - looks[moved[0]].time_s >= seconds:
             break
+        # both: one burst of a very slow model may last longer than the window
         if lasted_s >= _PATIENCE * seconds and len(looks) > _PATIENCE:
             break
     whole = len(moved) >= 2
     first, last = (moved[0], moved[-1]) if whole else (0, len(looks) - 1)
     span_s = looks[last].time_s - looks[first].time_s
     between_looks_s = span_s / (last - first)
+    # then every look fell on a new value, and the ends are off by nothing
     always_moved = len(moved) == len(looks) - 1
     return Window(
         energy_mj=looks[last].energy_mj - looks[first].energy_mj,
@@ -107,5 +110,7 @@ def _parts(moved: Sequence[tuple[float, float, int]]) -> FloatArray:
     """Energy, seconds and runs between some of the looks that saw the meter move."""
     if len(moved) < 2:
         return np.empty((0, 3))
+    # unique: fewer movements than parts give fewer parts
     cuts = np.unique(np.linspace(0, len(moved) - 1, _PARTS + 1).astype(int))
+    # (P + 1, 3) -> (P, 3)
     return np.diff(np.array(moved, dtype=np.float64)[cuts], axis=0)

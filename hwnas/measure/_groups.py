@@ -54,6 +54,7 @@ class GroupMeasurement:
             MeasurementError: the reference cannot be measured, or nothing can.
         """
         loaded: list[str] = []
+        # every time: after a death the new child has nothing loaded
         if keys:
             self._load_reference()
         for key in keys:
@@ -61,7 +62,7 @@ class GroupMeasurement:
                 self._link.load(key, self._artefacts[key], timeout_s=self._settings.timeout_s)
                 self._link.note_success()
                 loaded.append(key)
-            except RuntimeBrokenError:
+            except RuntimeBrokenError:  # a subclass of MeasurementError, but no fault of this artefact's
                 raise
             except (WorkerCrashedError, MeasurementTimeoutError) as e:
                 self.results[key] = MeasurementFailure(reason=str(e))
@@ -96,6 +97,7 @@ class GroupMeasurement:
             if len(keys) == 1:
                 self.results[keys[0]] = MeasurementFailure(reason=str(e))
                 return
+            # bisection: one bad candidate of n is found in about log2 n deaths, and the others keep their results
             middle = len(keys) // 2
             self.measure(keys[:middle])
             self.measure(keys[middle:])
@@ -109,6 +111,7 @@ class GroupMeasurement:
                 fastest_ms=times.fastest_ms[key],
                 around_ms=times.around_ms.get(key),
             )
+            # a meter's costs win over what a session told when it was loaded
             self.results[key] = replace(result, costs={**self._link.costs(key), **times.costs.get(key, {})})
 
 
@@ -135,6 +138,7 @@ def time_loaded(
         HwnasError: the child reported an error or died.
     """
     everything = [*keys, *([reference] if reference is not None else [])]
+    # seconds; the first run is slower than all others, so this is generous
     slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
     request: dict[str, object] = {
         "settings": asdict(settings),
@@ -148,6 +152,7 @@ def time_loaded(
         keys,
         request,
         reference=reference,
+        # twice the budget: rounds end at it, and a round may be under way
         timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
     )
     return RoundTimes(

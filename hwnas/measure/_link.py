@@ -59,6 +59,7 @@ class Link:
         self._child: Process | None = None
         self._context: dict[str, str] = {}
         self._warnings: list[str] = []
+        # also tells what is loaded: a child that died holds nothing
         self._first_run_s: dict[str, float] = {}  # of each artefact the child has loaded
         self._costs: dict[str, dict[str, float]] = {}  # likewise, what its session tells
         self._deaths = 0
@@ -163,6 +164,7 @@ class Link:
         except (WorkerCrashedError, MeasurementTimeoutError) as e:
             self._first_run_s.clear()
             self._deaths += 1
+            # in a row: single artefacts that crash are expected, and each kills a child
             if self._deaths >= _GIVE_UP_AFTER:
                 raise RuntimeBrokenError(
                     f"the measuring process died {self._deaths} times in a row without one artefact that ran; runtime "
@@ -190,6 +192,7 @@ class Link:
         """End the child: politely, or with its children at once."""
         if self._child is not None:
             if at_once:
+                # `self._child` may not be set yet, so nobody else would end it
                 self._child.kill()
             else:
                 self._child.close()
@@ -199,6 +202,7 @@ class Link:
     def _running(self) -> Process:
         if self._child is not None and self._child.alive:
             return self._child
+        # the dead one still has pipes
         self.stop(at_once=True)
         child = self._start()
         try:

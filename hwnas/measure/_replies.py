@@ -20,6 +20,7 @@ _MOST_KEYS = 10_000  # of a mapping
 _MOST_ROUNDS = 100_000
 _MOST_BYTES = 1 << 50
 
+# bounds are far above anything honest: they stop a board from filling memory and tables, not more
 Text = Annotated[str, Field(max_length=10_000)]
 Texts = Annotated[dict[Annotated[str, Field(max_length=200)], Text], Field(max_length=_MOST_KEYS)]
 Amount = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
@@ -35,6 +36,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Reply(BaseModel):
     """Strict: a number is no text, and no number is infinite. Further keys may come with newer versions."""
 
+    # `extra="ignore"`: an agent put there by hand may be newer
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="ignore")
 
 
@@ -70,6 +72,7 @@ class Times(Reply):
         Raises:
             ReplyError: it is about something else.
         """
+        # without a reference nothing may claim to have one
         beside = keys if reference is not None else []
         for name, wanted in (
             ("samples_ms", keys),
@@ -147,6 +150,7 @@ class Put(Reply):
 class Piece(Reply):
     """`get`."""
 
+    # unbounded here: `Wire` knows how many bytes it asked for, and checks
     data: str
 
 
@@ -193,6 +197,7 @@ def checked_info(value: object) -> Mapping[str, str]:
 
 
 def _error(error: ValidationError, value: object) -> ReplyError:
+    # the first is enough for a person; a hostile reply may have thousands
     first = error.errors(include_url=False)[0]
     place = quoted(".".join(map(str, first["loc"]))) or "it"
     return ReplyError(f"{place}: {first['msg']}; it is {quoted(value)}")

@@ -71,6 +71,7 @@ class Store:
         if size_bytes > self._max_file_bytes:
             raise ConfigError(f"a file of {size_bytes} bytes is larger than the {self._max_file_bytes} allowed")
         if path.is_file():
+            # hashed each time: flash cards lose bits, and a wrong model gives wrong times in silence
             if sha256_file(path) == sha256:
                 self.touch(path)
                 return {"have": True}
@@ -79,6 +80,7 @@ class Store:
         received = partial.stat().st_size if partial.is_file() else 0
         if received > size_bytes:
             partial.unlink()
+            # longer than it can be: of a transfer under another size
             received = 0
         free_bytes = self._make_room(size_bytes, received, pinned={*pinned, partial})
         return {"have": False, "received_bytes": received, "full": free_bytes is not None, "free_bytes": free_bytes}
@@ -92,6 +94,7 @@ class Store:
         path, partial = self.path(sha256, suffix), self._partial / sha256
         received = partial.stat().st_size if partial.is_file() else 0
         end = offset + len(data)
+        # out of step with the caller: from the beginning again is the one state both agree on
         if offset != received or not offset <= end <= size_bytes <= self._max_file_bytes:
             partial.unlink(missing_ok=True)
             return {"state": "corrupt"}
@@ -100,6 +103,7 @@ class Store:
                 file.write(data)
                 file.flush()
                 if end == size_bytes:
+                    # a board that is switched off must not keep a file that is whole by name alone
                     os.fsync(file.fileno())
         except OSError as e:
             partial.unlink(missing_ok=True)
@@ -111,6 +115,7 @@ class Store:
         if sha256_file(partial) != sha256:
             partial.unlink()
             return {"state": "corrupt"}
+        # atomic, after the hash: a name in the store is a promise
         partial.replace(path)
         self.touch(path)
         return {"state": "stored"}
@@ -127,11 +132,14 @@ class Store:
 
     def _make_room(self, size_bytes: int, received: int, *, pinned: Collection[Path]) -> int | None:
         """Remove what was not used for longest until the file fits. Gives the bytes free if it never does."""
+        # halves go first: a whole file may be used again
         halves = [p for p in self._partial.iterdir() if p not in pinned and is_stored_name(p.name)]
         wholes = sorted((p for p in self._files() if p not in pinned), key=lambda p: p.stat().st_mtime)
         for victim in [*halves, *wholes, None]:
             in_cache = sum(p.stat().st_size for p in self._files()) + size_bytes
+            # the file at hand is partly there already
             fits = self._free_bytes() >= size_bytes - received + _RESERVE_BYTES
+            # with nothing left to remove, a cache that is too small is no reason to refuse a file that fits the disk
             if fits and (in_cache <= self._cache_bytes or victim is None):
                 return None
             if victim is not None:

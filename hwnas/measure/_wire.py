@@ -62,6 +62,7 @@ class Wire:
         settings: of the connection.
     """
 
+    # the mark is a hash, so that a shell that echoes the command cannot print it
     def __init__(self, connection: Connection, transport: Transport, *, session: str) -> None:
         """Connect, send the agent if the board does not have it, and start it.
 
@@ -88,6 +89,7 @@ class Wire:
             self._send_agent()
             self.facts = self._introduce(session)
         except BaseException:
+            # also for Ctrl-C: an agent left behind would hold the board's lock
             self.kill()
             raise
 
@@ -146,6 +148,7 @@ class Wire:
                 return
             if offer.full:
                 raise self._full(path, size_bytes, offer.free_bytes)
+            # what an earlier attempt left is kept: a lost link costs one piece, not the file
             answer = self._send_rest(path, name, offset=min(offer.received_bytes, size_bytes))
             if answer.state == "stored":
                 return
@@ -172,6 +175,7 @@ class Wire:
                 piece = self._ask("get", request, Piece, timeout_s=_CHUNK_TIMEOUT_S).data
                 pieces.append(self._decode(piece, n_bytes=min(_CHUNK_BYTES, size_bytes - offset)))
             data = b"".join(pieces)
+            # a link may change bytes; the hash notices, and the file is fetched again
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
         raise BoardError(f"outputs arrived damaged from the board {self.board} {_ATTEMPTS} times; check the connection")
@@ -189,6 +193,7 @@ class Wire:
     def _command(self, token: str) -> list[str]:
         settings = self.settings
         # One word without quotes or new lines: every shell passes it on.
+        # the program travels on the command line, so that a board needs nothing but Python and numpy
         boot = base64.b64encode(Path(_boot.__file__).read_bytes()).decode()
         digest = hashlib.sha256(agent_bytes()).hexdigest()
         by_hand = [settings.agent] if settings.agent else []
@@ -208,6 +213,7 @@ class Wire:
         raise BoardError(f"the agent arrived damaged on the board {self.board} {_ATTEMPTS} times")
 
     def _introduce(self, session: str) -> Facts:
+        # looking must not take the lock from somebody who measures
         if not session:
             return self._ask("facts", {}, Facts, timeout_s=_START_S)
         hello = {
@@ -219,7 +225,7 @@ class Wire:
         }
         try:
             reply = self._ask("hello", hello, None, timeout_s=_START_S)
-        except (LinkLostError, BoardReplyError):
+        except (LinkLostError, BoardReplyError):  # subclasses of `BoardError` that say more than the general case below
             raise
         except BoardError as e:  # another version, a folder that cannot be written
             raise BoardSetupError(str(e)) from e
@@ -236,6 +242,7 @@ class Wire:
                 data = file.read(_CHUNK_BYTES)
                 piece = {**name, "offset": offset, "data": base64.b64encode(data).decode()}
                 answer = self._ask("put", piece, Put, timeout_s=_CHUNK_TIMEOUT_S)
+                # an empty piece is sent for an empty file, and asks whether all is there
                 if answer.state != "more" or not data:
                     return answer
                 offset += len(data)
@@ -269,12 +276,14 @@ class Wire:
         """What ended the connection, with everything that was said at its end, by the board and by the transport."""
         words, status = self._child.last_words, self._child.exit_status
         printed = words_of(self._child.printed)
+        # in time and with such a status: the board itself refused, and trying again gives the same
         if status in _SETUP_STATUSES and not isinstance(error, MeasurementTimeoutError):
             return BoardSetupError(f"board {self.board}: {'; '.join(filter(None, (words, printed))) or error}")
         if isinstance(error, MeasurementTimeoutError):
             ended = f"nothing {'else ' if printed or words else ''}came within {timeout_s:g} s"
             if op == "boot" and printed:
                 ended += "; a login there must run the command that it is given, and ask nothing"
+        # what a program does that is started as Python and is none: it ends and says nothing
         elif op == "boot" and status in (0, 1) and not (words or printed):
             ended = f"the command ended with status {status}; is {self.settings.python!r} there Python?"
         else:
@@ -286,6 +295,7 @@ class Wire:
 
     def _decode(self, text: str, *, n_bytes: int) -> bytes:
         try:
+            # without it characters that are not of the alphabet would be passed over
             data = base64.b64decode(text, validate=True)
         except ValueError:
             data = b""

@@ -84,6 +84,7 @@ class Agent:
     def kill_worker(self) -> None:
         """End the measuring process at once. May be called from another thread, right before this process ends."""
         if self._worker is not None and self._worker.alive:
+            # the whole group: a runtime may have started helpers
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._worker.pid, signal.SIGKILL)
 
@@ -103,6 +104,7 @@ class Agent:
             self._lock = take_over(self._folder / "lock", session=request["session"], who=request["who"])
         except BusyError as e:
             return {"busy": str(e)}
+        # the caller's limit, but never above ours: whoever signs in must not fill the disk
         self._max_file_bytes = min(request["max_file_bytes"], _LARGEST_BYTES)
         self._store = Store(
             self._folder / "store", max_file_bytes=self._max_file_bytes, cache_bytes=request["cache_bytes"]
@@ -122,6 +124,7 @@ class Agent:
     def _remove_old_agents(self) -> None:
         """Nobody else measures now, so agents of other versions are of no use."""
         for path in self._folder.glob("agent-*.pyz"):
+            # we are read from that file while we run
             if path != Path(sys.argv[0]):
                 path.unlink(missing_ok=True)
 
@@ -162,11 +165,13 @@ class Agent:
         if op not in _FORWARDED:
             raise ConfigError(f"{op!r} is not passed on; known: {', '.join(_FORWARDED)}")
         try:
+            # a new greeting is a new process: nothing of the last one's runtime may be left
             if op == "hello":
                 self._end_worker()
                 self._worker = Child(self._worker_command)
             if self._worker is None or not self._worker.alive:
                 raise WorkerCrashedError(f"the measuring process has ended before {op!r}")
+            # kept here: after a cut link nobody else would end a run that hangs
             timeout_s = min(request["timeout_s"], _LONGEST_S)
             return self._pass_on(self._worker, op, inner, timeout_s=timeout_s)
         except (WorkerCrashedError, MeasurementTimeoutError) as e:
@@ -184,6 +189,7 @@ class Agent:
         if op == "run":
             output = self._folder / "outputs" / _RUNNING
             inner |= {"inputs": str(store.path(inner["inputs"], _INPUTS_SUFFIX)), "outputs": str(output)}
+        # not raised here: an error travels on as it is, and the caller raises it under its own name
         reply = worker.exchange(op, inner, timeout_s=timeout_s)
         if op == "load" and not reply["ok"]:
             self._loaded.pop(inner["key"], None)
@@ -201,6 +207,7 @@ class Agent:
         if size_bytes > self._max_file_bytes:
             path.unlink()
             raise MeasurementError(f"outputs of {size_bytes} bytes are more than the {self._max_file_bytes} allowed")
+        # named by its hash, as everything the caller can ask for
         path.replace(self._output(digest))
         return {"sha256": digest, "size_bytes": size_bytes}
 
@@ -248,17 +255,20 @@ def take_over(path: Path, *, session: str, who: str) -> IO[str]:
             break
         except OSError:
             file.seek(0)
+            # the holder's name is only read for messages; the lock itself is the system's, and needs no file content
             with suppress(ValueError, KeyError, TypeError, RecursionError):  # being written
                 holder = json.loads(file.read(_LONGEST_HOLDER))
                 if holder["session"] == session:
                     with suppress(ProcessLookupError):
                         os.kill(holder["pid"], signal.SIGKILL)
+                # an agent that is just ending gives the lock back within moments
                 elif time.monotonic() > start_s + _BUSY_S:
                     file.close()
                     raise BusyError(f"{holder['who']} is measuring here (process {holder['pid']})") from None
         if time.monotonic() > start_s + _TAKEOVER_S:
             file.close()
             raise BusyError(f"the lock {path} is held")
+        # short against the two limits, long against the work of looking
         time.sleep(0.1)
     file.seek(0)
     file.truncate()
@@ -273,6 +283,7 @@ def main(folder: str) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     agent = Agent(Path(folder).expanduser().absolute(), worker_command=[sys.executable, sys.argv[0], "worker"])
     arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+    # a thread of its own: only a read notices that the caller is gone while a run hangs
     threading.Thread(target=_read, args=(agent, arrived), daemon=True).start()
     while True:
         try:
@@ -298,4 +309,5 @@ def _read(agent: Agent, arrived: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         arrived.put(line)
     agent.kill_worker()
+    # not `sys.exit`: the main thread may be inside a runtime that never returns
     os._exit(0)

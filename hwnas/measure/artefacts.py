@@ -46,6 +46,7 @@ def check_artefact(artefact: Artefact, device: Device, *, formats: Iterable[str]
         raise ArtefactError(
             f"{artefact.path} has format {artefact.format!r}; runtime {device.runtime!r} reads {', '.join(formats)}"
         )
+    # what the runtime computes in and the device allows: both must agree
     legal = sorted(p for p in precisions if offered_as(p) in device.precisions)
     if artefact.precision not in legal:
         raise MeasurementError(

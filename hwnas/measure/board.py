@@ -32,8 +32,10 @@ from hwnas.types import Device
 
 _LOSSES = 5  # of the link during one request, each after the board was found again
 _BACKOFF_S = (0.5, 15.0)  # between attempts, doubled from the first to the second
+# not the load or the governor: they may differ after a reboot, and drift is corrected
 _SAME_AFTER_REBOOT = ("runtime_version", "hardware", "os", "machine")
 _ABSENT = ("ModuleNotFoundError", "MissingPackageError")
+# a runtime's error arrives as text; these words are all that is left of its number
 _DISK_FULL = os.strerror(errno.ENOSPC)
 _ABSENT_MODULE = re.compile(r"(?:named|package) '([\w.]+)'")
 
@@ -81,8 +83,10 @@ class Board:
             try:
                 wire = Wire(self.settings, self.transport, session=self._session)
             except LinkLostError as e:
+                # a board that never answered is rather a wrong name than a lost link: say so at once
                 if not self._was_reached:
                     raise BoardSetupError(str(e)) from e
+                # before the pause: waiting longer than allowed only to give up helps nobody
                 if time.monotonic() + pause_s > start_s + self.settings.reconnect_s:
                     raise BoardError(
                         f"the board {self.name} was lost and not found again within {self.settings.reconnect_s:g} s "
@@ -161,7 +165,9 @@ class BoardProcess:
             HwnasError: the process reported an error; it can still be used.
         """
         if op == "hello":
+            # the process there must not look for a board of its own
             self._hello = ({**arguments, "device": {**arguments["device"], "connection": {}}}, timeout_s)
+        # requests may be repeated: loading and timing have no effect that lasts
         for losses in range(1, _LOSSES + 1):
             try:
                 wire = self._connect()
@@ -195,6 +201,7 @@ class BoardProcess:
     def kill(self) -> None:
         """Cut the connection, with which everything on the board ends."""
         self._cut()
+        # an artefact that brings its board down every time would do so for ever
         self._dead = True
 
     def _cut(self) -> None:
@@ -234,6 +241,7 @@ class BoardProcess:
     def _carry_out(self, wire: Wire, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
         if op == "load":
             result = self._load(wire, arguments, timeout_s=timeout_s)
+            # only after it worked: a file that crashes must not be loaded again on each new connection
             self._loads[arguments["key"]] = (arguments, timeout_s)
             return result
         if op == "run":
@@ -247,6 +255,7 @@ class BoardProcess:
     def _load(self, wire: Wire, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
         artefact = arguments["artefact"]
         path, sha256 = Path(artefact["path"]), artefact["sha256"]
+        # before it travels: the board would find the same, minutes later
         self._check_file(path, sha256)
         suffix = path.suffix.lower() if is_suffix(path.suffix.lower()) else ""
         wire.send(path, sha256, suffix=suffix)
@@ -263,6 +272,7 @@ class BoardProcess:
             reply = self._work(wire, "run", there, timeout_s=timeout_s)
             result = self._check(wire, "run", RanThere, reply)
         finally:
+            # on a lost link the request is repeated, and what is left there is removed by the next agent
             if wire.alive:
                 wire.drop(sha256)
         Path(arguments["outputs"]).write_bytes(wire.fetch(result.sha256, size_bytes=result.size_bytes))
@@ -273,6 +283,7 @@ class BoardProcess:
         reply = wire.work(op, arguments, timeout_s=timeout_s)
         if reply.error is None:
             return reply.result
+        # a package that is absent is absent for all artefacts: nothing to blame one of them for
         if reply.error.type in _ABSENT:
             raise self._board.lacks(reply.error, python=wire.facts.executable)
         if _DISK_FULL in reply.error.message:

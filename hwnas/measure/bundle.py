@@ -17,6 +17,7 @@ from hwnas import registry
 OLDEST_PYTHON = "3.10"
 _ROOTS = ("hwnas.measure.agent", "hwnas.measure.worker")
 _KINDS = ("runtimes", "meters")  # what the measuring process loads by name
+# the earliest a zip file knows
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the archive
 _MAIN = '''\
 """The agent of hwnas on a board, or with the argument `worker` its measuring process."""
@@ -67,9 +68,11 @@ def agent_bytes() -> bytes:
     files = {"__main__.py": _MAIN, **_sources()}
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
+        # any fixed order: the agent's hash must depend on its sources alone
         for name in sorted(files):
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
             info.create_system = 3  # the same on every system
+            # Unix permissions are in the upper half
             info.external_attr = 0o644 << 16
             out.writestr(info, files[name])
     return archive.getvalue()
@@ -79,6 +82,7 @@ def _sources() -> dict[str, str]:
     """Path in the archive -> source."""
     sources: dict[str, str] = {}
     for module, source in _modules().items():
+        # by what is in the archive, not on the disk: a package whose modules stay out is a module here
         is_package = any(other.startswith(f"{module}.") for other in _modules())
         sources[module.replace(".", "/") + ("/__init__.py" if is_package else ".py")] = source
     return sources
@@ -102,6 +106,7 @@ def _modules() -> dict[str, str]:
     for module in tuple(found):
         while "." in module:
             module = module.rpartition(".")[0]  # noqa: PLW2901
+            # an empty package: ours import what boards lack
             found.setdefault(module, "")
     version = registry.load_object("hwnas:__version__", needed_for="the agent")
     return {**found, "hwnas": f'__version__ = "{version}"\n'}
@@ -125,6 +130,7 @@ def _imports(module: str, source: str, *, is_package: bool) -> Iterator[str]:
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
+        # never run, so never needed on a board
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             continue
         yield child

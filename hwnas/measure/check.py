@@ -54,7 +54,9 @@ def look_at_board(device: Device) -> BoardFacts:
         wire = Wire(board.settings, board.transport, session="")
     except LinkLostError as e:
         raise BoardSetupError(str(e)) from e
+    # about: the reply's way is in it
     skew_s = wire.facts.clock_s - time.time()
+    # before the process below connects: only one agent may hold the board
     wire.close()
     process = BoardProcess(board)
     context: Mapping[str, str] = {}

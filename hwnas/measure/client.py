@@ -36,6 +36,7 @@ ResultCallback = Callable[[str, Result], None]
 
 
 def ignore_result(key: str, result: Result) -> None:
+    # a `command` that was given wins over the connection
     """The ResultCallback of somebody who waits for the returned dictionary."""
 
 
@@ -84,6 +85,7 @@ class Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        # after an error the child may be in any state: no politeness
         self._link.stop(at_once=kind is not None)
 
     @property
@@ -134,6 +136,7 @@ class Worker:
         try:
             with scratch("run") as folder:
                 source, target = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+                # by file: arrays of a test set as JSON would take minutes
                 np.savez(source, **{f"array_{i}": a for i, a in enumerate(inputs)})  # type: ignore[arg-type]
                 n = self._link.run("run", inputs=source, outputs=target, timeout_s=timeout_s)
                 return self._outputs(target, n)
@@ -148,6 +151,7 @@ class Worker:
         """
         outputs = self.run(artefact, [to_artefact(images, artefact.input)], timeout_s=timeout_s)
         self._check_logits(artefact, outputs, n=len(images))
+        # any layout and type -> (N, classes) float32
         return from_artefact(outputs[0], artefact.output)
 
     def _outputs(self, path: Path, n: int) -> tuple[Array, ...]:
@@ -164,6 +168,7 @@ class Worker:
             raise MeasurementError(
                 f"{artefact.path} was run on {n} images and has the outputs {found}, not their logits"
             )
+        # floats of another width lose nothing that matters; integers of another type have another scale
         if outputs[0].dtype.kind != wanted.kind or (wanted.kind != "f" and outputs[0].dtype != wanted):
             raise MeasurementError(f"{artefact.path} should have outputs of type {wanted}; it has {found}")
 
@@ -201,11 +206,14 @@ class Worker:
         """
         settings = settings or TimingSettings()
         if reference is not None and reference_ms is None and artefacts:
+            # `fastest`: the undisturbed time, as entries of tables are
             reference_ms = self.measure_reference(reference, settings=settings).fastest
         groups = GroupMeasurement(
             self._link, artefacts, reference=reference, reference_ms=reference_ms, settings=settings
         )
         keys = list(artefacts)
+        # in groups: all at once would not fit a board's memory,
+        # and one by one each would pay for a reference of its own
         for start in range(0, len(keys), settings.group_size):
             group = keys[start : start + settings.group_size]
             groups.measure(group)
@@ -229,6 +237,7 @@ class Worker:
         crashes = 0
         while len(bouts) < _REFERENCE_BOUTS:
             try:
+                # a simulated device has no neighbours: tests need not wait
                 if bouts and can_be_disturbed(self._link.context()):
                     time.sleep(_REFERENCE_PAUSE_S)
                 if not self._link.is_loaded("reference"):
@@ -241,4 +250,5 @@ class Worker:
                 continue
             bouts.append(summarize(times.samples_ms["reference"], fastest_ms=times.fastest_ms["reference"]))
         self._link.unload(["reference"], timeout_s=settings.timeout_s)
+        # all later entries are corrected to this number: an error in it is in every one of them
         return min(bouts, key=lambda statistic: statistic.fastest)

@@ -107,6 +107,7 @@ def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transpor
         ConfigError: a setting is unknown, absent or has a wrong value; lists the known ones.
         UnknownNameError: there is no such transport; lists those there are.
     """
+    # before all else: which settings are known depends on it
     name = options.get("transport")
     if not isinstance(name, str):
         raise ConfigError(
@@ -118,6 +119,7 @@ def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transpor
     for key, value in options.items():
         _check(key, value, known=known, transport=name)
     shared: dict[str, Any] = {key: value for key, value in options.items() if key in _TYPES}
+    # each gets what it named, so that a transport need not know the shared settings
     transport: Transport = made({key: value for key, value in options.items() if key in made.keys})
     return Connection(**shared), transport
 
@@ -129,6 +131,7 @@ def check_connection(options: Mapping[str, Option]) -> None:
         ConfigError, UnknownNameError: as for `open_connection`.
     """
     key = naming_setting(options)
+    # a stand-in, which a board that is named replaces
     open_connection({key: _ANY_BOARD, **options} if key else options)
 
 
@@ -196,6 +199,7 @@ def _check(key: str, value: Option, *, known: Mapping[str, type], transport: str
             )
         if key == "python" and " " in value:
             raise _refused(key, value, "one program on the board without arguments, like ~/venv/bin/python")
+    # `bool` is an `int` in Python; infinity and NaN fail the comparison
     elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise _refused(key, value, "a number above 0")
     elif wanted is int and not isinstance(value, int):

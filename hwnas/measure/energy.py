@@ -41,6 +41,7 @@ __all__ = [
 
 _BURST_S = (0.004, 0.02)  # between two looks at the meter: long against a look, short against a window
 _BURSTS_AN_UPDATE = 5
+# a sensor that says it needs longer would multiply the time of a table
 _MOST_SETTLE_S = 2.0
 _MOST_ITERATIONS = 100_000  # in a burst
 _SAFETY = 1.5  # of the parent's patience
@@ -78,6 +79,7 @@ class EnergySettings:
 
     def window_s(self, info: MeterInfo) -> float:
         """How long a window on that meter is."""
+        # the last word is the longest window's: a slow meter gets fewer updates, not more time
         return min(max(self.updates * info.update_interval_s, self.min_window_s), self.max_window_s)
 
 
@@ -141,12 +143,14 @@ def measure_energies(
     settings = settings or EnergySettings()
     series = _Series(meter, settings)
     candidates = [key for key in sessions if key != reference]
+    # entered once for all: some sensors need a while before their first value
     with meter:
         for i, index in enumerate(rng.permutation(len(candidates))):
             if i % settings.reference_every == 0:
                 _see_yardsticks(series, sessions, run_ms, reference, idle_w)
             key = candidates[int(index)]
             series.see_run(key, sessions[key], run_ms[key])
+        # at the end too: every candidate then has a yardstick before and after it to interpolate between
         _see_yardsticks(series, sessions, run_ms, reference, idle_w)
     return {key: series.energy(key, reference=reference, idle_w=idle_w) for key in candidates}
 
@@ -154,6 +158,7 @@ def measure_energies(
 def energy_limit_s(n: int, settings: EnergySettings | None = None) -> float:
     """The longest `measure_energies` takes for n sessions of short runs, whatever the meter: for whoever waits."""
     settings = settings or EnergySettings()
+    # candidates, and as often as `_see_yardsticks` is called, the idle level and the reference
     windows = n + 2 * (n // settings.reference_every + 2)
     return _SAFETY * windows * (2 * settings.max_window_s + _MOST_SETTLE_S)
 
@@ -190,6 +195,7 @@ class _Series:
         self._idle.append(self._observe(self._rest))
 
     def see_run(self, key: str, session: Session, run_ms: float) -> None:
+        # s -> ms; so many runs that looking at the meter costs little beside them
         iterations = int(np.clip(round(1e3 * self._burst_s / run_ms), 1, _MOST_ITERATIONS))
 
         def run() -> int:
@@ -199,11 +205,13 @@ class _Series:
         self._runs.setdefault(key, []).append(self._observe(run))
 
     def energy(self, key: str, *, reference: str | None, idle_w: float | None) -> RunEnergy:
+        # one window a candidate; only the reference has several
         (window,) = self._runs[key]
         level_w = self._level_w(window, idle_w)
         smallest_mj = self._clear * self._noise_mj(window, level_w)
         net_mj = self._net_mj(window, idle_w)
         return RunEnergy(
+            # never below what would have stood out: tables need positive entries, and this bound is safe for a limit
             net_mj=max(net_mj, smallest_mj) / window.runs,
             gross_mj=window.energy_mj / window.runs,
             idle_w=level_w,
@@ -217,11 +225,13 @@ class _Series:
         """The reference's net energy around a window; None if the meter does not tell it clearly."""
         seen = self._runs[key]
         net_mj = [self._net_mj(w, idle_w) for w in seen]
+        # all of them or none: an interpolation between a clear and an unclear value is unclear
         if any(
             n < self._clear * self._noise_mj(w, self._level_w(w, idle_w)) for n, w in zip(net_mj, seen, strict=True)
         ):
             return None
         each_mj = [n / w.runs for n, w in zip(net_mj, seen, strict=True)]
+        # in time, as the chip warms: both ends of the series hold their own value
         return float(np.interp(window.middle_s, [w.middle_s for w in seen], each_mj))
 
     def _observe(self, work: Callable[[], int]) -> Window:
@@ -232,6 +242,7 @@ class _Series:
         return 0
 
     def _net_mj(self, window: Window, idle_w: float | None) -> float:
+        # W * s = J; 1e3 of them are mJ
         return window.energy_mj - 1e3 * self._level_w(window, idle_w) * window.seconds
 
     def _level_w(self, window: Window, idle_w: float | None) -> float:
@@ -242,11 +253,15 @@ class _Series:
     def _noise_mj(self, window: Window, level_w: float) -> float:
         """Standard error of a window's net energy: the meter's steps and updates, and how unsteady all was."""
         levels = [w.power_w for w in self._idle]
+        # the level may have been anywhere between the extremes seen
         drift_w = (max(levels) - min(levels)) / 2 if levels else 0.0
         idle_error_w = (
             np.mean([1e-3 * w.error_mj(level_w=w.power_w) / w.seconds for w in self._idle]) if levels else 0.0
         )
+        # independent errors add as squares
         level_error_mj = 1e3 * math.hypot(idle_error_w, drift_w, self._rounding_w) * window.seconds
         unsteady_mj = math.hypot(window.error_mj(level_w=level_w), level_error_mj)
+        # a step at either end of the window; steps and slack are bounds, so they add up plainly
         noise_mj = 2 * self._resolution_mj + 1e3 * level_w * window.slack_s + unsteady_mj
+        # without two movements of the count all of its energy may belong to another time
         return noise_mj if window.whole else noise_mj + window.energy_mj

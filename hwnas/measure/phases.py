@@ -58,10 +58,12 @@ def undisturbed(fastest_ms: FloatArray, around_ms: FloatArray, *, reference_ms: 
     if not inside.any():
         beside = around_ms.mean(axis=1)
         reference = float(np.median(beside))
+        # times `reference`, so that dividing the two fields gives the median ratio back
         return Undisturbed(
             candidate_ms=float(np.median(fastest_ms / beside)) * reference, reference_ms=reference, share=0.0
         )
     beside = around_ms[inside]
+    # a visit is in the phase by the faster of its two neighbours; the slower may be of another phase
     beside = beside[beside <= (1 + PHASE_WIDTH) * beside.min()]
     return Undisturbed(
         candidate_ms=float(np.percentile(fastest_ms[inside], _PERCENTILE)),
@@ -90,9 +92,11 @@ def phase(around_ms: FloatArray, *, reference_ms: float | None = None) -> np.nda
     n = inside.sum(axis=1)
     enough = np.full(len(levels), max(_FEWEST, math.isqrt(len(levels))))
     if reference_ms is not None:
+        # both sides: a reference that is faster than its table is as good
         enough[np.abs(levels / reference_ms - 1) <= PHASE_WIDTH] = _FEWEST
     for shared in (n >= enough, n >= _FEWEST):
         if shared.any():
+            # levels rise, so the first is the fastest
             found: np.ndarray[tuple[int], np.dtype[np.bool_]] = inside[int(np.argmax(shared))]
             return found
     return np.zeros(len(levels), dtype=np.bool_)
@@ -107,6 +111,7 @@ def is_settled(fastest_ms: FloatArray, around_ms: FloatArray, *, tolerance: floa
         tolerance: the three fastest of the candidate there must agree to this share, and those of the reference.
         reference_ms: of a machine that nothing disturbs; a phase that is slower may pass. None: not known.
     """
+    # (R,)
     inside = phase(around_ms, reference_ms=reference_ms)
     if not inside.any():
         return False

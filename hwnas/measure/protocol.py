@@ -19,6 +19,7 @@ from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.foreign import as_written, quoted
 from hwnas.types import Artefact, Device, TensorSpec
 
+# raised with every change that the other side would not understand; both must be equal
 PROTOCOL = 3
 AGENT_PROTOCOL = 1  # of the agent on a board (agent.py), which passes these requests on
 
@@ -87,6 +88,7 @@ def error_to_json(error: Exception) -> dict[str, str]:
 def error_from_json(value: Mapping[str, str]) -> HwnasError:
     """The error to raise in the parent for one reported by the child."""
     message = value["message"]
+    # a compiler's whole log may be in an error, and it ends up in a table's line
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]}… ({len(message)} characters)"
     return _CARRIED.get(value["type"], MeasurementError)(message)
@@ -99,6 +101,7 @@ def check_reply(reply: Mapping[str, Any], *, asked: int) -> None:
         ReplyError: it is something else; tells what.
     """
     number, error = reply.get("id"), reply.get("error")
+    # a reply to an earlier request that was given up must not be taken for this one's
     if not isinstance(number, int) or isinstance(number, bool) or number != asked:
         raise ReplyError(f"it is numbered {as_written(number)}, and request {asked} was made")
     if reply.get("ok") is True and "result" in reply:

@@ -85,11 +85,13 @@ def summarize(
         return _statistic(samples, fastest=float(np.min(bursts)))
     _checked(np.array([reference_ms]), "reference_ms", shape=None)
     local = _checked(local_reference_ms, "local_reference_ms", shape=samples.shape)
+    # (R,) -> (R, 2)
     around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
     _checked(around, "around_ms", shape=(len(samples), 2))
     found = undisturbed(bursts, around, reference_ms=reference_ms)
     return dataclasses.replace(
         _statistic(samples / local * reference_ms, fastest=found.candidate_ms / found.reference_ms * reference_ms),
+        # not from the phase: it tells how slow the machine was on the whole
         drift=float(np.median(local)) / reference_ms,
         phase_drift=found.reference_ms / reference_ms,
         phase_share=found.share,
@@ -97,6 +99,7 @@ def summarize(
 
 
 def _statistic(samples_ms: FloatArray, *, fastest: float) -> Statistic:
+    # see `summarize`: a correction may take away too much
     samples = np.maximum(samples_ms, fastest)
     return Statistic(
         fastest=fastest,

@@ -22,6 +22,7 @@ from hwnas.types import FloatArray, Session
 _BURST_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
 _BURSTS = (3, 9)  # in a visit, at least and at most
 _SMOOTHED_VISITS = 5  # to the reference, on either side: about two rounds of a full group
+# a clock that stands still (a simulated device may) must not make this grow for ever
 _MAX_ITERATIONS = 10_000
 _CALIBRATIONS = 40  # of the warm-up, at most
 _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
@@ -128,16 +129,20 @@ def time_rounds(
     """
     if reference is not None and reference not in sessions:
         raise ValueError(f"the reference {reference!r} is not among the sessions: {', '.join(sessions)}")
+    # in the given order; `_round_order` shuffles it anew every round
     candidates = [key for key in sessions if key != reference]
     if not candidates:
         raise ValueError("nothing to time: give at least one candidate beside the reference")
     with _no_garbage_collection():
+        # all are warm before the first round: a cold one would slow its neighbours' visits
         log = _VisitLog(sessions, {key: _calibrate(session, settings) for key, session in sessions.items()})
         for done in range(1, settings.rounds + 1):
             for key in _round_order(candidates, reference, settings.reference_every, rng):
                 log.visit(key)
+            # whatever the budget says
             if done < min(settings.min_rounds, _MIN_BUDGET_ROUNDS):
                 continue
+            # by the sessions' clocks, not the wall's: a simulated device ends at the same round every time
             if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
                 break
             if done >= settings.min_rounds and log.settled(candidates, reference, settings.target_error, reference_ms):
@@ -168,8 +173,10 @@ class _VisitLog:
 
     def visit(self, key: str) -> None:
         session, plan = self._sessions[key], self._plans[key]
+        # its time counts for the budget alone
         cold_ns = session.time_ns(iterations=1)
         bursts_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.bursts)]
+        # ns -> ms; at least 1 ns, for ratios of a zero are none
         middle_ms, fastest_ms = (max(ns, 1) / plan.iterations * 1e-6 for ns in (median(bursts_ns), min(bursts_ns)))
         self._visits[key].append((self._count, middle_ms, fastest_ms))
         self._count += 1
@@ -181,7 +188,9 @@ class _VisitLog:
         local: dict[str, FloatArray] = {}
         if reference is not None:
             positions, middles, _ = self._series(reference)
+            # one visit to the reference is as noisy as any other (`hwnas.measure.statistics`)
             smooth = running_median(middles, half_width=_SMOOTHED_VISITS)
+            # (R,) positions of the candidate's visits -> the smoothed reference there
             local = {key: np.interp(of[0], positions, smooth) for key, of in series.items()}
         return RoundTimes(
             samples_ms={key: of[1] for key, of in series.items()},
@@ -210,6 +219,7 @@ class _VisitLog:
     def _around(self, key: str, reference: str) -> FloatArray:
         """(R, 2) the reference's fastest bursts before and after each visit that has both."""
         positions, _, fastest = self._series(reference)
+        # the reference opens every round, so there is always one before
         after = np.searchsorted(positions, self._series(key)[0])
         after = after[after < len(positions)]
         return np.stack([fastest[after - 1], fastest[after]], axis=1)
@@ -219,6 +229,7 @@ def _round_order(
     candidates: Sequence[str], reference: str | None, reference_every: int, rng: np.random.Generator
 ) -> Iterator[str]:
     for i, index in enumerate(rng.permutation(len(candidates))):
+        # i = 0 too: each round begins with the reference
         if reference is not None and i % reference_every == 0:
             yield reference
         yield candidates[int(index)]
@@ -233,12 +244,15 @@ def _calibrate(session: Session, settings: TimingSettings) -> _Visit:
     for _ in range(_CALIBRATIONS):
         elapsed = max(session.time_ns(iterations=iterations), 1)
         spent += elapsed
+        # the fastest, not the mean: the first calls still fill caches
         fastest = min(fastest, elapsed / iterations)
+        # doubling: a burst is filled after few calls, whatever one run takes
         if elapsed < burst_ns / 2:
             iterations = min(2 * iterations, _MAX_ITERATIONS)
         elif spent >= warmup_ns:
             break
     iterations = int(np.clip(round(burst_ns / fastest), 1, _MAX_ITERATIONS))
+    # slow models get the fewest bursts: a visit of theirs is long enough as it is
     bursts = int(np.clip(settings.target_round_ms * 1e6 // (iterations * fastest), *_BURSTS))
     return _Visit(bursts=bursts | 1, iterations=iterations)  # odd: the median is one of them
 
@@ -247,6 +261,7 @@ def _calibrate(session: Session, settings: TimingSettings) -> _Visit:
 def _no_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a visit would be timed with it."""
     was_enabled = gc.isenabled()
+    # once before: what lies around must not be collected soon after
     gc.collect()
     gc.disable()
     try:

@@ -63,6 +63,7 @@ class Server:
         self._device = device_from_json(request["device"])
         if self._device.cores:  # before the runtime starts its threads: they inherit it
             registry.load_object("hwnas.devices.host:pin", needed_for="the device's cores")(self._device.cores)
+        # in this process only: a runtime that crashes on import takes nothing else with it
         runtime: Runtime = registry.load("runtimes", self._device.runtime)()
         self._runtime = runtime
         self._meter = open_meter(self._device)
@@ -80,6 +81,7 @@ class Server:
         if self._runtime is None or self._device is None:
             raise ConfigError("the first request must be 'hello'")
         key = request["key"]
+        # freed first: two large models at a time may not fit a board
         self._close({"keys": [key]})
         session = self._runtime.load(artefact_from_json(request["artefact"]), self._device)
         self._sessions[key] = session
@@ -102,6 +104,7 @@ class Server:
         )
         run_ms = {key: float(fastest.min()) for key, fastest in times.fastest_ms.items()}
         if reference is not None:
+            # the reference has no samples of its own, only visits around the candidates'
             run_ms[reference] = min(float(pairs.min()) for pairs in times.around_ms.values())
         return {
             "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
@@ -109,6 +112,7 @@ class Server:
             "iterations": dict(times.iterations),
             "fastest_ms": {key: fastest.tolist() for key, fastest in times.fastest_ms.items()},
             "around_ms": {key: pairs.tolist() for key, pairs in times.around_ms.items()},
+            # after timing: how long a run takes decides how many fit a window of the meter
             "costs": self._energies(request, run_ms),
         }
 
@@ -127,8 +131,10 @@ class Server:
         return {key: energy.costs() for key, energy in energies.items()}
 
     def _run(self, request: Request) -> dict[str, Any]:
+        # pickles are programs, and the file comes from elsewhere
         with np.load(request["inputs"], allow_pickle=False) as file:
             inputs = [file[f"array_{i}"] for i in range(len(file.files))]
+        # files, not JSON: logits must arrive to the last bit
         outputs = self._session(request["key"]).run(inputs)
         np.savez(request["outputs"], **{f"array_{i}": a for i, a in enumerate(outputs)})  # type: ignore[arg-type]
         return {"n_outputs": len(outputs)}
@@ -152,6 +158,7 @@ def _host_warnings(device: Device, context: Mapping[str, str]) -> list[str]:
     if not can_be_disturbed(context):
         return []
     tell = registry.load_object("hwnas.devices.host:warnings", needed_for="what disturbs a measurement")
+    # by name, through the registry: this package must not import devices
     return list(tell(threads=device.threads, pinned=device.cores))
 
 
@@ -176,6 +183,7 @@ def _take_over_pipes() -> tuple[IO[str], IO[str]]:
     """Keep the protocol's pipes to ourselves: what a runtime prints on fd 1 goes to fd 2, fd 0 is empty."""
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # runtimes print banners and progress, some from C, where `sys.stdout` cannot be replaced
     os.dup2(2, 1)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

@@ -42,6 +42,7 @@ _OPTIONS = (
     "RequestTTY=no",
     "LogLevel=ERROR",
 )
+# in the order looked for, all in lower case
 _ADVICE = {  # what ssh says -> what to do
     "host key verification failed": "the host's key is not known or has changed: connect once by hand, compare the "
     "fingerprint, and accept it: {by_hand}",
@@ -107,7 +108,9 @@ class SshTransport:
         """`ssh -T ... host 'exec program arguments'`."""
         alive_s = self._settings.get("alive_s", _ALIVE_S)
         options = [*_OPTIONS, f"ServerAliveInterval={alive_s}", f"ConnectTimeout={max(1, math.ceil(timeout_s))}"]
+        # -T: a terminal would change bytes and mix standard error in
         command = ["ssh", *self._place(), "-T", *(word for option in options for word in ("-o", option))]
+        # --: whatever a host is called, it is no option
         return [*command, "--", self.board, shell_line(arguments)]
 
     def advice(self, words: str) -> str:
@@ -128,6 +131,7 @@ class SshTransport:
 
 
 def _check_config_file(path: str) -> None:
+    # normalised: ~/.ssh/../evil is not in ~/.ssh
     whole = os.path.normpath(os.path.expanduser(path))
     places = [os.path.expanduser(folder) for folder in _CONFIG_FOLDERS]
     if not _CONFIG_PATH.fullmatch(path) or not any(whole.startswith(place + os.sep) for place in places):
