@@ -174,6 +174,7 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
     Raises:
         DataError: every pixel has the same value, so there is nothing to learn.
     """
+    # pixels have 256 values: counting them is exact, and a sum of floats over millions is not
     values = np.arange(256) / 255.0
     mean, std = [], []
     step = max(1, _PIECE // images[0].size)
@@ -186,6 +187,7 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)))
     if max(std) == 0.0:
         raise DataError("every pixel of every training image has the same value; are these the right images?")
+    # a constant channel must not divide by zero; one grey level is the least that differs
     return tuple(mean), tuple(max(s, 1 / 255) for s in std)
 
 
@@ -193,8 +195,10 @@ def fingerprint(parts: Sequence[ArrayDataset], class_names: Sequence[str]) -> st
     """sha256 over the parts of a data set, in order."""
     digest = hashlib.sha256()
     for part in parts:
+        # without the shape, two parts' bytes could be cut elsewhere and give the same sum
         digest.update(repr(part.images.shape).encode())
         digest.update(np.ascontiguousarray(part.images).data)
+        # one byte order: a checkpoint may travel to another machine
         digest.update(np.ascontiguousarray(part.labels.astype("<i8")).data)
     digest.update(repr(tuple(class_names)).encode())
     return digest.hexdigest()

@@ -99,6 +99,7 @@ def _affine(images: Tensor, policy: Augment, generator: Generator | None) -> Ten
     u = torch.rand((5, n), generator=generator, device=images.device) * 2 - 1
     angle = u[0] * math.radians(policy.rotate_degrees)
     factor = 1 + u[1] * policy.scale
+    # all five are drawn in any case: the others' values must not depend on which are used
     mirror = torch.where(u[4] < 0, -1.0, 1.0) if policy.flip else torch.ones_like(factor)
     theta = torch.zeros((n, 2, 3), device=images.device)
     # in pixels a rotation is orthogonal; affine_grid's coordinates are scaled by the sides
@@ -109,6 +110,7 @@ def _affine(images: Tensor, policy: Augment, generator: Generator | None) -> Ten
     theta[:, :, 2] = 2 * policy.shift * u[2:4].T
     grid = affine_grid(theta, list(images.shape), align_corners=False)  # (N, H, W, 2)
     x = images if images.is_floating_point() else images.float()
+    # rotation, scale, shift and flip in one resampling: each further one would blur
     out = grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
     return out if images.is_floating_point() else out.round_().to(images.dtype)
 
@@ -121,6 +123,7 @@ def _shift_and_flip(images: Tensor, policy: Augment, generator: Generator | None
     n, _, height, width = images.shape
     room = (round(policy.shift * height), round(policy.shift * width))
     if policy.shift:
+        # a small image still moves by a pixel
         room = (max(1, room[0]), max(1, room[1]))
     rows, columns = (
         torch.randint(0, 2 * r + 1, (n, 1), generator=generator, device=images.device)
@@ -145,6 +148,7 @@ def _erase(images: Tensor, policy: Augment, generator: Generator | None) -> Tens
     inside = []
     for side, length, place in ((height, u[0], u[1]), (width, u[2], u[3])):
         extent = (length * policy.erase_side * side).ceil()  # (N, 1), in pixels
+        # wholly inside, as in the paper: a rectangle over the border would be smaller
         start = (place * (side - extent + 1)).floor()
         at = torch.arange(side, device=images.device)
         inside.append((at >= start) & (at < start + extent))  # (N, side)

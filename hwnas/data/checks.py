@@ -43,6 +43,7 @@ def check_images(images: npt.ArrayLike, *, what: str) -> UInt8Array:
     if not len(array):
         raise DataError(f"{what}: there is not one image")
     _, height, width, channels = array.shape
+    # such a shape is legal as (N, H, W, C) too, so it must be caught by what it looks like
     channels_first = height <= _MOST_CHANNELS and height < width == channels  # (N, 4, 16, 16)
     if min(height, width) < _SMALLEST_SIDE or not 1 <= channels <= _MOST_CHANNELS or channels_first:
         hint = ""
@@ -64,6 +65,7 @@ def as_array(given: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise DataError(f"{what}: some values are masked; fill them in, or leave these images out")
     try:
+        # by what it can do: this module must not import torch
         detach = getattr(given, "detach", None)
         return np.asarray(given if detach is None else detach().cpu())
     except (ValueError, TypeError, RuntimeError, MemoryError) as e:
@@ -75,9 +77,11 @@ def _to_uint8(array: npt.NDArray[Any], *, what: str) -> UInt8Array:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array, dtype=np.uint8)
     if array.dtype.kind in "iu":
+        # of the whole array: one image of zeros and ones says nothing about the range of all
         low, high, top, scale = int(array.min()), int(array.max()), 255, 1
         mend = "scale them to 0..255"
     elif array.dtype.kind == "f":
+        # before min and max, which NaN would pass through
         for at, piece in _pieces(array):
             finite = np.isfinite(piece)
             if not finite.all():
@@ -95,6 +99,7 @@ def _to_uint8(array: npt.NDArray[Any], *, what: str) -> UInt8Array:
         return array.astype(np.uint8)
     scaled = np.empty(array.shape, np.uint8)
     for at, piece in _pieces(array):
+        # rounded, not cut off: 254.999 from a float is 255
         scaled[at : at + len(piece)] = np.rint(piece.astype(np.float64) * scale)
     return scaled
 
@@ -118,6 +123,7 @@ def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Arr
         DataError: another shape or type; a negative label; not one label an image.
     """
     array = as_array(labels, what=what)
+    # Keras gives CIFAR's labels as a column
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # (N, 1) -> (N,)
     if array.ndim != 1:
@@ -163,6 +169,7 @@ def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> 
         DataError: an empty class, a single class, a label without a name, names that repeat.
     """
     class_names = None if class_names is None else naming.class_names(class_names)
+    # before anything is set aside: a class must not go missing by the split
     found = np.unique(train.labels)
     n_classes = int(found[-1]) + 1 if class_names is None else len(class_names)
     if found[-1] >= n_classes:
@@ -224,6 +231,7 @@ def check_ready(data: Data) -> Data:
         if not isinstance(part, ArrayDataset) or not len(part):
             raise DataError(f"{which}: give an ArrayDataset with at least one image")
         check_against(part, data.train, n_classes=len(data.class_names), which=which)
+    # also of ready-made data: a third party's source is trusted no more than a file
     names = check_classes(data.train, class_names=data.class_names)
     for what, values in (("mean", data.mean), ("std", data.std)):
         numbers = np.asarray(values, dtype=np.float64)

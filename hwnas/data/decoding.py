@@ -187,6 +187,7 @@ def _open(source: Source | Image) -> Iterator[Image]:
     """The image, not yet decoded; whatever goes wrong inside becomes a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
+    # registers every plug-in, so that `Image.OPEN` tells which formats this Pillow has
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
@@ -198,6 +199,7 @@ def _open(source: Source | Image) -> Iterator[Image]:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on odd metadata: the pixels are what counts
+            # only these: without the list Pillow hands EPS to Ghostscript, a program
             with Image.open(file, formats=formats) as image:
                 yield image
     except DataError:
@@ -226,14 +228,16 @@ def _decode(file: Image, rule: DecodingRule) -> Decoded:
         image = pillow.fromarray(_eight_bits(file, rule))
     else:
         may_be = _may_be_transparent(file)
+        # first of all: the steps after it are about the picture as it is seen
         image = ImageOps.exif_transpose(file)
         if may_be:
             image, transparent, hidden = _on_ground(image, GROUNDS[rule.ground])
-        elif image.mode == "P":
+        elif image.mode == "P":  # palettes first to colours: their indices are no brightness
             image = image.convert("RGB")
     if image.mode != mode:
         image = image.convert(mode)
     if rule.size is not None:
+        # the crop first: the resize then computes only what stays
         image = _centre_square(image).resize((rule.size, rule.size), pillow.Resampling.BILINEAR)
     array = np.array(image, dtype=np.uint8)
     pixels = array.reshape(*array.shape[:2], rule.channels)
@@ -251,18 +255,22 @@ def _on_ground(image: Image, value: int) -> tuple[Image, bool, bool]:
     """The image laid on a ground; whether it lets the ground through; whether nothing of it is seen."""
     from PIL import Image as pillow  # noqa: N813
 
+    # premultiplied modes convert to RGBA only by way of their plain ones
     image = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
     alpha = np.asarray(image.getchannel("A"))
+    # an alpha channel that is opaque everywhere changes nothing, and is not told of
     if alpha.min() == 255:
         return image.convert("RGB"), False, False
     ground = pillow.new("RGBA", image.size, (value, value, value, 255))
     seen = pillow.alpha_composite(ground, image).convert("RGB")
     colours = np.asarray(seen).reshape(-1, 3)
+    # black drawings on nothing, laid on black: all pixels equal, though alpha has a shape
     hidden = bool(alpha.min() != alpha.max() and (colours == colours[0]).all())
     return seen, True, hidden
 
 
 def _is_deep(image: Image) -> bool:
+    # Pillow's modes: 16 and 32 bit integers, and floats
     return image.mode.startswith("I") or image.mode == "F"
 
 
@@ -277,9 +285,11 @@ def _eight_bits(image: Image, rule: DecodingRule) -> UInt8Array:
     key = image.info.get("transparency")
     raw = _raw(image)
     low, high = rule.value_range
+    # in double precision: 32-bit values would lose their last bits in single
     grey = np.rint(np.clip((raw.astype(np.float64) - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
     if inverted:
         grey = 255 - grey
+    # a PNG's transparent grey is one stored value; compared before mapping, which is not one to one
     if isinstance(key, int):
         grey[raw == key] = GROUNDS[rule.ground]
     return grey
@@ -309,6 +319,7 @@ def _raw_mode(image: Image) -> str:
     if not tile:
         return ""
     arguments = tile[0][3]
+    # Pillow's plug-ins hold it as a text or as the first of a tuple
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
@@ -322,6 +333,7 @@ def _tag(image: Image, number: int) -> int | None:
 
 
 def _is_srgb(profile: bytes) -> bool:
+    # by its description, which is ASCII in version 2 and UTF-16 in version 4
     return b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
 
 

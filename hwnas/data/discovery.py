@@ -78,13 +78,16 @@ class _Discoverer:
         self._by_content = 0
 
     def discover(self, root: Folder) -> Discovery:
+        # what the user said comes before anything that is found out
         parts = self._named_parts(root) if self._wishes.folders else self._parts(root)
         classes = {part: self._classes(folder, part=part) for part, folder in parts.items()}
+        # the training part decides the classes and their order, which is that of the labels
         names = tuple(classes["train"])
         for part, found in classes.items():
             if set(found) != set(names):
                 raise self._different(parts, part, found, names)
             self._found.files[part] = {name: self._images(found[name], part=part, name=name) for name in names}
+        # after all folders were seen, so that one message counts them all
         self._refuse_unreadable()
         self._tell_names(parts, names)
         self._found.left_out.extend(self._unused.values())
@@ -98,6 +101,7 @@ class _Discoverer:
         if self._wishes.no_parts or not holding:
             return {"train": node}
         named = {folder.name: part_of(folder.name) for folder in holding}
+        # a name alone is not enough: a class may be called "test"; a part has folders in it
         candidates = [folder for folder in holding if named[folder.name] and folder.holding]
         others = [folder for folder in holding if folder not in candidates]
         if candidates and others:
@@ -112,6 +116,7 @@ class _Discoverer:
             self._leave_others(node, list(parts.values()))
             return parts
         nested = [folder for folder in holding if not folder.own]
+        # archives often unpack into a folder of their own
         if nested and len(holding) == 1:
             self._found.notes.append(f"the images are read from {shown(nested[0].path)}, the only folder with images")
             self._leave_others(node, nested)
@@ -130,6 +135,7 @@ class _Discoverer:
         for folder in candidates:
             found = named[folder.name]
             roles.setdefault(found.role if found else "", []).append(folder)
+        # "eval" means either; where one of the two is there, it is the other
         if "eval" in roles and ("val" in roles) != ("test" in roles):
             roles["test" if "val" in roles else "val"] = roles.pop("eval")
         if "eval" in roles:
@@ -181,6 +187,7 @@ class _Discoverer:
         parts = {p: _below(root, self._wishes.folders[p], option=p) for p in PARTS if p in self._wishes.folders}
         for part, folder in parts.items():
             for other, also in parts.items():
+                # images would be in two parts, and what is measured on them too good
                 if part != other and any(inner is also for inner in folder.walk()):
                     raise DataError(
                         f"the folder of the {_WORDS[other]} images lies in that of the {_WORDS[part]} images"
@@ -192,6 +199,7 @@ class _Discoverer:
 
     def _classes(self, folder: Folder, *, part: str) -> dict[str, Folder]:
         """The folders of a part's classes, by name."""
+        # step into wrappers, as `_parts` does, but never into the only class
         while not self._wishes.no_parts and len(folder.holding) == 1 and not folder.holding[0].own:
             self._leave_others(folder, folder.holding, part=part)
             folder = folder.holding[0]
@@ -206,6 +214,7 @@ class _Discoverer:
                 f"{self._source}?train=FOLDER&test=FOLDER"
             )
         classes: dict[str, Folder] = {}
+        # all of them, not `holding`: an empty class is an error, not a class less
         for inner in folder.folders:
             if not inner.total:
                 raise DataError(
@@ -245,6 +254,7 @@ class _Discoverer:
     def _leave_out(
         self, path: Path, reason: str, *, part: str, name: str = "", count: int = 1, image: bool = False
     ) -> None:
+        # one line for all files of one reason: a list of thousands would hide the others
         key = (part, name, reason)
         before = self._unused.get(key)
         self._unused[key] = LeftOut(

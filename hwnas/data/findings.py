@@ -48,6 +48,7 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
     digests = {which: _digests(part) for which, part in parts.items()}
     seen: list[str] = []
     for which, here in digests.items():
+        # an image that is in both earlier parts is told of once
         new = np.ones(len(here), bool)
         for before in seen:
             same = np.isin(here, digests[before]) & new
@@ -61,6 +62,7 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
         seen.append(which)
     images = np.concatenate(list(digests.values()))
     labels = np.concatenate([part.labels for part in parts.values()])
+    # equal images stand side by side, their labels rising: a contradiction is a neighbour
     order = np.lexsort((labels, images))
     images, labels = images[order], labels[order]
     contradicting = (images[1:] == images[:-1]) & (labels[1:] != labels[:-1])
@@ -74,6 +76,7 @@ def _digests(part: ArrayDataset) -> npt.NDArray[np.uint64]:
     """(N,) a number for each image's content."""
     found = np.empty(len(part), np.uint64)
     for i, image in enumerate(part.images):
+        # 64 bits: among a million images two different ones meet with a probability of 3e-8
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
         found[i] = int.from_bytes(digest, "little")
     return found

@@ -34,6 +34,7 @@ def read_idx(path: Path) -> UInt8Array:
     """
     try:
         with path.open("rb") as file:
+            # by content: people rename files
             compressed = file.read(2) == _GZIP
             file.seek(0)
             held = path.stat().st_size
@@ -60,10 +61,12 @@ def _read(file: IO[bytes] | gzip.GzipFile, *, path: Path, most: int) -> UInt8Arr
     if len(sizes) < 4 * start[3]:
         raise DataError(f"{shown(path)} is cut short inside its header")
     shape = struct.unpack(f">{start[3]}I", sizes)
+    # Python's integers: four sizes of 32 bits overflow any fixed width
     expected = math.prod(shape)
     if expected > most:
         raise _other_length(path, shape, f"fewer than {most:,}" if most > path.stat().st_size else f"{most:,}")
     require_memory(expected, what=f"the values of {shown(path)}")
+    # taken once and filled by pieces: `read()` of all and a copy would need twice as much
     array = np.empty(expected, np.uint8)
     n = 0
     while piece := file.read(_PIECE):
@@ -99,6 +102,7 @@ def read_idx_folder(folder: Path) -> tuple[_Part, _Part | None]:
     train = (_find(held, "train", "images"), _find(held, "train", "labels"))
     test = (_find(held, "t10k", "images"), _find(held, "t10k", "labels"))
     if test == (None, None):
+        # EMNIST and others call MNIST's "t10k" plainly "test"
         test = (_find(held, "test", "images"), _find(held, "test", "labels"))
     for part, prefix in ((train, "train"), (test, "t10k")):
         if None in part and (part is train or part != (None, None)):
@@ -118,6 +122,7 @@ def _both(part: tuple[Path | None, Path | None]) -> _Part | None:
 
 def _find(held: list[Path], prefix: str, kind: str) -> Path | None:
     """The one file of this part and kind; that without .gz where both are there."""
+    # "-" as on MNIST's page, "." as some tools unpack it
     endings = [f"{prefix}-{kind}{mark}idx{n}-ubyte" for mark in "-." for n in ((3, 4) if kind == "images" else (1,))]
     found: dict[str, Path] = {}
     for path in held:

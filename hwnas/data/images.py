@@ -100,6 +100,7 @@ class _Reader:
         self._used: dict[str, list[Path]] = {part: [] for part in found.files}
 
     def read(self) -> ImageFolder:
+        # all headers before any pixel: one rule for the whole set needs to know them all
         files = list(self._look())
         rule = self._rule(files)
         parts = {part: self._decode([f for f in files if f.part == part], rule) for part in self._found.files}
@@ -118,6 +119,7 @@ class _Reader:
     def _look(self) -> Iterator[_File]:
         """Every file with what its header says."""
         for part, classes in self._found.files.items():
+            # classes are sorted, so a label is the same in every part
             for label, (name, paths) in enumerate(classes.items()):
                 for path in paths:
                     try:
@@ -144,11 +146,13 @@ class _Reader:
 
     def _rule(self, files: Sequence[_File]) -> DecodingRule:
         asked = self._reading
+        # one colour image makes all of them colour: grey would lose what tells classes apart
         channels = asked.channels or (1 if all(f.facts.grey for f in files) else 3)
         rule = DecodingRule(channels=channels, ground=asked.ground, value_range=asked.value_range, size=asked.size)
         deep = [f for f in files if f.facts.deep]
         if not deep or rule.value_range is not None:
             return rule
+        # where both are, no single range maps both kinds alike
         plain = next((f for f in files if not f.facts.deep), None)
         if plain is not None:
             raise DataError(
@@ -156,6 +160,7 @@ class _Reader:
                 f"eight ({shown(plain.path)}). Say which stored values of the former are black and white: "
                 f"{self._source}?range=0..65535"
             )
+        # of the training images alone: the test set must not decide how it is read
         return replace(rule, value_range=self._range([f.path for f in deep if f.part == "train"]))
 
     def _range(self, paths: Sequence[Path]) -> tuple[float, float]:
@@ -170,9 +175,11 @@ class _Reader:
                     raise
                 continue  # it is left out when it is decoded
             low, high = min(low, float(raw.min())), max(high, float(raw.max()))
+            # a sample of each image: all values of all images may not fit into memory
             kept.append(raw.ravel()[:: max(1, raw.size // _VALUES_AN_IMAGE)])
         if not low < high:
             raise DataError(f"every pixel of every training image of {self._source} has the same value")
+        # one hot pixel must not use up the range: told, not decided
         inner, outer = np.quantile(np.concatenate(kept), [0.001, 0.999])
         if outer - inner < (high - low) / 8:
             self._found.warnings.append(
@@ -197,7 +204,9 @@ class _Reader:
                 continue
             pixels = decoded.pixels
             if images is None:
+                # known with the first image, and said before hours of decoding end in a MemoryError
                 require_memory(len(files) * pixels.size, what=f"{len(files):,} images of {_size(pixels)}")
+                # (N, H, W, C), filled in place: a list and its stack would take twice the memory
                 images, first = np.empty((len(files), *pixels.shape), np.uint8), file.path
             if pixels.shape != images.shape[1:]:
                 raise DataError(
@@ -225,6 +234,7 @@ class _Reader:
                 f"{len(dark):,} images have 16 bits a channel, of which the upper eight are kept, but no pixel is "
                 f"brighter than {brightest} of 255 then (the first: {shown(dark[0])}); save them with 8 bits a channel"
             )
+        # fewer than N where unreadable ones were left out
         return images[:n], labels[:n]
 
     # ------------------------------------------------------------ what is told

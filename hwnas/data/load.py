@@ -42,6 +42,7 @@ def parse_spec(spec: str) -> tuple[str, str, dict[str, str]]:
     Raises:
         DataError: the text is not of this form.
     """
+    # the last "?": a folder's name may have one
     head, mark, tail = spec.rpartition("?")
     if not mark:
         head, tail = spec, ""
@@ -86,9 +87,11 @@ def load_data(
         MissingPackageError: a package the source needs is not installed.
     """
     name, argument, options = parse_spec(spec)
+    # before the source is asked: a misspelled name must not cost minutes of reading
     augment = policy(options.pop("augment")) if "augment" in options else None
     source: DataSource = registry.load("data", name)
     if name == "python" and tell is not None:
+        # told before it runs: code of a file is about to be executed
         function = find_function(argument)
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
     with prints_to_stderr():
@@ -112,6 +115,7 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
         DataError: see `load_data`.
     """
     given = {"validation": raw.validation, "test": raw.test}
+    # each part on its own first, so that an error names the part
     train = check_part(raw.train, which="training", files=raw.files.get("train"))
     names = check_classes(train, class_names=raw.class_names)
     check_words(raw)
@@ -121,8 +125,10 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
             parts[which] = check_part(part, which=which, files=raw.files.get("val" if which == "validation" else which))
             check_against(parts[which], train, n_classes=len(names), which=which)
     rng = np.random.default_rng(seed)
+    # positions, not copies: images are moved once, when all parts are known
     stay = np.arange(len(train))
     rows: dict[str, Int64Array] = {}
+    # test first: it must not depend on how much is set aside for validation
     for which, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if which not in parts:
             keep, aside = stratified_split(train.labels[stay], fraction, rng=rng, class_names=names, purpose=which)
@@ -131,6 +137,7 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
         own = raw.handed_over or _is_copy(train.images, raw.train[0])
         train, *others = partition(train, [stay, *rows.values()], in_place=own and train.images.flags.writeable)
         parts |= zip(rows, others, strict=True)
+    # after the split: the test set must not leak into the preprocessing
     mean, std = channel_statistics(train.images)
     in_order = {"training": train, "validation": parts["validation"], "test": parts["test"]}
     return Data(

@@ -41,6 +41,7 @@ class Archive:
                 members = archive.infolist()
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:
             raise DataError(f"{shown(path)} is not a numpy archive (.npz): {e}; write it with numpy.savez") from e
+        # the directory alone: arrays are read when they are asked for
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
@@ -90,8 +91,10 @@ class Archive:
                 f"{what} is compressed by a method that is not known here ({member.compress_type}); write it with "
                 "numpy.savez or numpy.savez_compressed"
             )
+        # all sizes in an archive are claims; the file's own is not
         held = self.path.stat().st_size
         most = member.compress_size * (_DEFLATE_RATIO if member.compress_type == zipfile.ZIP_DEFLATED else 1)
+        # bzip2 and LZMA have no such bound; their header is held against the member's size below
         exact = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         if member.compress_size > held or (exact and member.file_size > most + _DEFLATE_RATIO):
             raise DataError(
@@ -103,6 +106,7 @@ class Archive:
         if dtype.hasobject:
             raise DataError(f"{what} holds Python objects, which would have to be unpickled; store plain arrays")
         size = math.prod(shape) * dtype.itemsize
+        # believed only if header, claim and directory agree
         if size + header != member.file_size:
             raise DataError(
                 f"{what} claims {size:,} bytes of values ({'x'.join(map(str, shape))} {dtype}), but has "
@@ -114,6 +118,7 @@ class Archive:
     def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
         with archive.open(member) as file:
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            # reading to the end also makes zipfile check the CRC
             if file.read(1):
                 raise ValueError("there is more behind the values")
             return array

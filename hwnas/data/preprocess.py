@@ -30,6 +30,7 @@ _LUMA = np.array([19595, 38470, 7471])  # of ITU-R 601, in units of 1 / 65536
 class _Step(BaseModel):
     """One step. Its fields say all there is to know; those of a single allowed value are for people and programs."""
 
+    # forbidden: a step of a newer version that is read without its new field would give other pixels in silence
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -90,6 +91,7 @@ class CentreSquare(_Step):
         """(H, W, C) -> (S, S, C), S the shorter side."""
         height, width, _ = image.shape
         side = min(height, width)
+        # rounded down, as `decoding._centre_square` does
         top, left = (height - side) // 2, (width - side) // 2
         return image[top : top + side, left : left + side]
 
@@ -175,6 +177,7 @@ class UnitRange(_Step):
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) uint8 -> float32."""
+        # divided, not multiplied by 1 / 255, which is another float: torch does the same
         return image.astype(np.float32) / np.float32(self.divide_by)
 
 
@@ -204,6 +207,7 @@ class Normalise(_Step):
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) float32 -> float32."""
+        # in float32 as in torch, so that both agree to the last bits
         return (image - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
 
 
@@ -254,6 +258,8 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
         first = () if decoding is None else file_steps(decoding)
         height, width, channels = shape
         pixels = Pixels(height=height, width=width, channels=channels)
+        # after normalising, unrounded, as in training: a smaller
+        # resolution is a choice of the network, not of the files
         resize = Resize(height=resolution[0], width=resolution[1], rounding="none")
         rest = (UnitRange(), Normalise(mean=mean, std=std), *((resize,) if resolution != (height, width) else ()))
         return cls((*first, pixels, *rest, ChannelsFirst()))
@@ -273,6 +279,7 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
         """
         x = self._decode(image)
         for step in self.root:
+            # done above, by what kind of thing the image is
             if not isinstance(step, Decode):
                 x = step.apply(x)
         return x
@@ -301,6 +308,7 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
 
 def file_steps(rule: DecodingRule) -> tuple[Step, ...]:
     """What a rule does to a file, step by step."""
+    # rounded to uint8: Pillow resized files so when the data set was read
     fit = () if rule.size is None else (CentreSquare(), Resize(height=rule.size, width=rule.size, rounding="uint8"))
     channels: Literal[1, 3] = 1 if rule.channels == 1 else 3
     return (Decode(channels=channels, ground=rule.ground, value_range=rule.value_range), *fit)
@@ -313,5 +321,6 @@ def _in_channels(pixels: Image, channels: int) -> Image:
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
     luma = pixels.astype(np.int64) @ _LUMA
+    # half is added before the shift: rounding as Pillow does it, in its own integers
     grey: Image = ((luma + (1 << 15)) >> 16).astype(np.uint8)
     return grey[..., None]

@@ -57,6 +57,7 @@ def find_function(target: str) -> Found:
             hint = "; a module is named without its folder and without .py, and looked for in the working directory"
         raise ConfigError(f"the data source 'python:{shown(target)}' is not of the form python:module:function{hint}")
     directory = _working_directory()
+    # the working directory first, as for scripts
     own = registry.file_in(directory, module)
     file = own or registry.installed_file(module)
     if file is None:
@@ -81,6 +82,7 @@ def call_function(target: str, options: Mapping[str, str]) -> object:
             loaded = registry.load_file(module, file) if found.own else registry.load_module(module)
         except HwnasError:
             raise
+        # a user's module may end the program or raise anything; the user must read which of theirs it was
         except (Exception, SystemExit) as e:
             raise DataError(f"the module {shown(file)} cannot be loaded: {_told(e)}") from e
         function = getattr(loaded, name, None)
@@ -103,11 +105,13 @@ def _refuse_foreign(function: Any, *, what: str, own: bool) -> None:
     """
     if not callable(function):
         raise DataError(f"{what} is a {type(function).__name__}, not a function that gives data")
+    # decorators and partials hide where a function comes from
     plain: Any = inspect.unwrap(function)
     while isinstance(plain, functools.partial):
         plain = inspect.unwrap(plain.func)
     home = plain if inspect.isroutine(plain) or inspect.isclass(plain) else type(plain)
     module = str(getattr(home, "__module__", None) or "builtins")
+    # `from os import system` in a user's file must not make it callable from a specification
     if registry.is_part_of_python(module) or (inspect.isbuiltin(plain) and own):
         raise DataError(
             f"{what} is {module}.{getattr(home, '__name__', '?')}, which does not give data; it was not called"
@@ -116,6 +120,7 @@ def _refuse_foreign(function: Any, *, what: str, own: bool) -> None:
         annotation = getattr(plain, "__annotations__", {}).get("return", "")
         text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
         declared = [name.strip(" '\"").rpartition(".")[2] for name in text.split("|")]
+        # installed packages hold thousands of functions; the annotation is their maker's consent
         if not set(declared) <= _GIVES_DATA:
             raise DataError(
                 f"{what} is not declared to give data, and was not called: annotate it to return "
@@ -144,9 +149,11 @@ def prints_to_stderr() -> Iterator[None]:
             OSError, ValueError
         ):  # where there is no such descriptor, there is nothing to keep clean
             if sys.__stdout__ is not None:
+                # what was buffered before belongs to the result, and must go where it was meant to
                 sys.__stdout__.flush()
             saved = os.dup(1)
             stack.callback(os.close, saved)
+            # the descriptor too: child processes and C code know nothing of `sys.stdout`
             os.dup2(2, 1)
             stack.callback(os.dup2, saved, 1)
         yield

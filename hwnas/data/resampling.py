@@ -35,6 +35,7 @@ def resize_float(image: Float32Array, size: tuple[int, int]) -> Float32Array:
     """
     if image.shape[:2] == size:
         return image
+    # the width first, as Pillow does; where it rounds in between, the order decides bits
     wide = _along_width(image, taps(image.shape[1], size[1]))
     return _along_height(wide, taps(image.shape[0], size[0])).astype(np.float32)
 
@@ -64,13 +65,16 @@ def taps(size: int, side: int) -> _Taps:
 
 
 def _taps(size: int, side: int) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    # old pixels for a new one
     scale = size / side
     reach = max(scale, 1.0)  # of the triangle to either side
     for i in range(side):
         centre = (i + 0.5) * scale
+        # Pillow's own rounding of the support (`precompute_coeffs`): bits agree only if the taps do
         first, end = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)
         distance = np.abs((np.arange(first, end) - centre + 0.5) * (1.0 / reach))
         weights = np.maximum(1.0 - distance, 0.0)
+        # renormalised at the border: padding with zeros would darken edges
         yield first, weights / weights.sum()
 
 

@@ -37,6 +37,7 @@ def digits(argument: str, *, options: Mapping[str, str]) -> RawData:
         DataError: an argument or option was given.
         MissingPackageError: scikit-learn is not installed.
     """
+    # a misspelled option must not be passed over in silence
     _no_options(options, source="digits")
     if argument:
         raise DataError(f"the source 'digits' takes nothing after its name, got {argument!r}")
@@ -65,6 +66,7 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
     _no_options(options, source="idx")
     folder = existing(argument, source="idx", folder=True)
     train, test = read_idx_folder(folder)
+    # both data sets have the same files, names and shapes: only the folder's name tells them apart
     fashion = "fashion" in folder.resolve().name.lower()
     return RawData(
         name=folder.resolve().name,
@@ -72,6 +74,7 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
         test=test,
         class_names=_FASHION if fashion else None,
         augment=POLICIES["centred" if fashion else "text"],
+        # read here and held by nobody else, so it may be reordered in place
         handed_over=True,
     )
 
@@ -175,6 +178,7 @@ def _from_arrays(arrays: Mapping[Any, Any], *, name: str, where: str, augment: A
 
 def _augment(given: Any, *, where: str) -> Augment:
     if isinstance(given, np.ndarray) and given.ndim == 0:
+        # `numpy.savez` makes an array of a text
         given = given.item()
     if isinstance(given, str):
         return policy(given)
@@ -200,6 +204,7 @@ def _integer(options: Mapping[str, str], name: str, *, allowed: range | tuple[in
         return None
     text = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
     try:
+        # -1 below is in no allowed range, so both faults get one message
         value = int(options[name])
     except ValueError:
         value = -1

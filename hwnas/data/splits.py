@@ -39,9 +39,12 @@ def stratified_split(
         )
     exact = sizes * fraction
     taken = np.floor(exact).astype(np.int64)
+    # Hare quota with largest remainders: the total is right though every class is a whole number
     short = round(float(exact.sum())) - int(taken.sum())
     taken[np.argsort(taken - exact, kind="stable")[:short]] += 1  # largest remainders first
+    # a class with no image here could not be measured, one with none there not learned
     taken = np.clip(taken, 1, sizes - 1)
+    # class by class: one generator, so the seed alone decides
     aside = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in enumerate(taken)]
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[np.concatenate(aside)] = True

@@ -34,6 +34,7 @@ def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
     """
     import torch
 
+    # (C,) -> (C, 1, 1), to broadcast over (N, C, H, W)
     shift, scale = (torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in (mean, std))
     return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
@@ -58,6 +59,7 @@ def resize(images: Tensor, size: Sequence[int]) -> Tensor:
         return images
     if width == 1 < height:  # which torch 2.13 gives other values where it filters (right is what one row gives)
         return resize(images.transpose(2, 3), (width, height)).transpose(2, 3)
+    # antialiasing where it enlarges is plain bilinear, only slower
     smaller = height < images.shape[-2] or width < images.shape[-1]
     parts = [
         interpolate(part.double(), (height, width), mode="bilinear", align_corners=False, antialias=smaller)

@@ -38,7 +38,9 @@ _UNREADABLE = {
     for ending in endings.split()
 }
 _UNFINISHED = frozenset({".bak", ".old", ".orig", ".tmp", ".part", ".crdownload", ".download", ".swp"})
+# PNG, JPEG, two of GIF, TIFF in both byte orders
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+# links may make a small disk look endless
 _MOST_FOLDERS = 200_000
 _DEEPEST = 32
 
@@ -122,6 +124,7 @@ class _Reader:
         self._folders = 0
 
     def read(self, path: Path, *, ancestors: tuple[tuple[int, int], ...]) -> Folder:
+        # counted over the whole walk, not by level: width is as endless as depth
         self._folders += 1
         if self._folders > _MOST_FOLDERS or len(ancestors) > _DEEPEST:
             raise DataError(
@@ -131,6 +134,7 @@ class _Reader:
         found = Folder(path)
         try:
             here = path.stat()
+            # sorted: the order of files decides the split, and a disk's own order is chance
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             for entry in entries:
                 self._add(entry, found, ancestors=(*ancestors, (here.st_dev, here.st_ino)))
@@ -141,6 +145,7 @@ class _Reader:
     def _add(self, entry: os.DirEntry[str], found: Folder, *, ancestors: tuple[tuple[int, int], ...]) -> None:
         path = found.path / entry.name
         try:
+            # follows links: what a link leads to is what counts
             status = entry.stat()
         except OSError as e:
             if not entry.is_symlink():
@@ -153,9 +158,11 @@ class _Reader:
         hidden = entry.name.startswith(".")
         if hidden or entry.name.casefold() in _TOOLS:
             reason = "hidden (the name begins with a dot)" if hidden else "made by a system or program, not by people"
+            # empty tool folders are nothing to tell of
             count = sum(len(files) for _, _, files in os.walk(path)) if is_folder else 1
             if count:
                 found.odd.append(Odd(path, reason, count=count))
+        # by device and inode: one folder has many paths
         elif is_folder and (status.st_dev, status.st_ino) in ancestors:
             found.odd.append(Odd(path, "a link that leads back to a folder above it"))
         elif is_folder:
@@ -173,6 +180,7 @@ class _Reader:
         if ending in _UNREADABLE:
             kind: str | None = _UNREADABLE[ending]
         else:
+            # by content: images from the web often have no ending, or a wrong one
             kind = _kind(path)
         if kind == "":  # one that can be read
             if ending in _UNFINISHED or path.name.endswith("~"):
@@ -189,6 +197,7 @@ class _Reader:
 def _kind(path: Path) -> str | None:
     """What the first bytes say: "" an image that can be read, a name for one that cannot, None for anything else."""
     with path.open("rb") as file:
+        # all marks below lie within these bytes
         head = file.read(32)
     if head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return ""
