@@ -83,6 +83,7 @@ class Workspace:
             told = f"another process is {what} in {self.folder} ({holder}); wait for it, or name another output folder"
             return None if wait else ConfigError(told)
 
+        # a lock of the system: it ends with its process, however that ends
         with locked(self.folder / f".{what}.lock", what=what, busy=busy):
             yield
 
@@ -142,6 +143,7 @@ class Workspace:
     def searched(self) -> Path:
         """Folder of the device's studies: its own, if the run is for several devices."""
         folder = self.folder / "search"
+        # studies of other devices have other values under the same trial numbers
         return folder if self.config.whole.device.names is None else folder / self.device.name
 
     # ------------------------------------------------------------ parts
@@ -171,6 +173,7 @@ class Workspace:
             SpaceError: a restriction names an option the preset does not have.
         """
         c = self.config.space
+        # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
         make = registry.load("spaces", c.preset)
@@ -187,6 +190,7 @@ class Workspace:
         Raises:
             ConfigError: no precision is left.
         """
+        # what was asked for, else all the preset offers
         wanted = self.config.space.precisions or self.training_space.precisions
         legal = [p for p in wanted if p in self.device.precisions]
         if not legal:
@@ -195,11 +199,13 @@ class Workspace:
                 f"the configuration asks for {', '.join(wanted)}"
             )
         space = self.training_space.restrict(precisions=legal, kernel_sizes=self.config.space.kernel_sizes)
+        # last: tables are keyed by what the device computes in, not by what the space offers
         return space.computed_in(self.computed)
 
     @property
     def widest_space(self) -> StagedSpace:
         """All networks, at the most exact precision the device computes in."""
+        # PRECISIONS stand from exact to coarse
         offered = next(p for p in PRECISIONS if p in self.device.precisions)
         return self.training_space.restrict(precisions=(offered,)).computed_in(self.computed)
 
@@ -231,6 +237,7 @@ class Workspace:
         """
         found = computed_in(self.runtime, self.device, context)
         self._context = dict(context)
+        # without computing it: a cached property that nobody asked for assumed nothing
         assumed = self.__dict__.get("computed")
         if assumed is not None and assumed != found:
             raise TableContextError(
@@ -284,6 +291,7 @@ class Workspace:
             ConfigError: no registered exporter writes a format the runtime reads.
         """
         runtime = self.runtime
+        # exporters are registered by the format they write
         for name in registry.names("exporters"):
             if name in runtime.formats:
                 exporter: Exporter = registry.load("exporters", name)()
@@ -310,12 +318,14 @@ class Workspace:
         if found is None:
             raise CheckpointError(f"there is no trained supernet in {self.folder}; train one with `hwnas train`")
         identity = found.meta["identity"]
+        # before it is loaded: weights of another space may have fitting shapes
         for what, now in self.identity.items():
             if identity.get(what) != now:
                 raise CheckpointError(
                     f"{self.checkpoint} was trained with another {what}; use its own configuration, "
                     "or name another output folder"
                 )
+        # half-trained weights rank networks wrongly, and every search would keep the ranks
         if found.meta["step"] < found.meta["steps"]:
             told = f"{damaged[0]}. " if damaged else ""
             raise CheckpointError(
@@ -357,6 +367,7 @@ def limit_threads(threads: int | None) -> None:
     available = os.cpu_count() or 1
     if threads > available:
         raise ConfigError(f"train.threads is {threads}, but this machine has {available} cores")
+    # sets this process alone: workers of runtimes have their device's number
     torch.set_num_threads(threads)
 
 

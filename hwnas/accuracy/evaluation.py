@@ -32,6 +32,7 @@ def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolu
     from hwnas.data.tensors import resize
 
     right = n = 0
+    # no gradients are kept, which would fill memory over a whole validation set
     with torch.inference_mode():
         for x, y in batches:
             right += int((network(resize(x, resolution)).argmax(1) == y).sum())
@@ -102,9 +103,11 @@ class SubnetEvaluator:
         from hwnas.supernet.quantization import quantize
 
         blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]
+        # nothing to calibrate, which costs a pass over the images
         if not any(is_quantized(b.precision) for b in blocks):
             return network
         size = network.in_shape[1:]
+        # at the network's own resolution: ranges of activations differ with it
         return quantize(network, [resize(x, size) for x in self._calibration], symmetric=self.symmetric)
 
     def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:

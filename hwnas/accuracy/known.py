@@ -115,10 +115,12 @@ class KnownAccuracies:
     ) -> None:
         self.path = Path(folder) / f"accuracies-{conditions.fingerprint()}.jsonl"
         self._first = {"kind": "accuracies", "schema": SCHEMA, **asdict(conditions)}
+        # in the order of the file: a later search begins with these in this order
         self._networks: dict[str, KnownNetwork] = {}
         self._checksum = ""  # of the first line, once it was read
         self._read_lines = 0
         self._read_bytes = 0
+        # before it is read: reading refuses what repairing puts aside
         self.repaired = self._repair(key_of)
         self._read()
 
@@ -129,6 +131,7 @@ class KnownAccuracies:
 
     def find(self, key: str) -> float | None:
         """The accuracy of a network, None if nobody has measured it yet."""
+        # only then: another process may have measured it since, and a look at the file costs less than measuring
         if key not in self._networks:
             self._read()
         known = self._networks.get(key)
@@ -142,6 +145,7 @@ class KnownAccuracies:
             OSError: the file cannot be written; it holds what it held before.
         """
         try:
+            # the file before memory: what is known here must be known to others
             append_sealed(self.path, [asdict(network)], first=self._first)
         except IntegrityError as e:
             raise self._damaged(e) from e
@@ -160,6 +164,7 @@ class KnownAccuracies:
 
         lines = complete_lines(self.path)
         sealed = not (lines and is_unsealed(lines[0], schema=_UNSEALED_SCHEMA))
+        # without checksums damage cannot be told from content
         problems = repair_sealed(self.path) if sealed else ()
         try:
             if self.path.exists():
@@ -183,6 +188,7 @@ class KnownAccuracies:
         if number != self._read_lines + 1:
             raise IntegrityError(f"line {self._read_lines + 1} says that it is line {number}")
         self._read_lines += 1
+        # with the line's end, which `complete_lines` takes off
         self._read_bytes += len(line) + 1
         self._checksum = self._checksum or line_checksum(line)
         self._keep(self._read_lines, values)
@@ -202,6 +208,8 @@ class KnownAccuracies:
         try:
             if number > 1:
                 network = _network(values)
+                # the first counts: two processes may have measured one
+                # network at the same time, and searches saw that one
                 self._networks.setdefault(network.key, network)
             elif (values["kind"], values["schema"]) != ("accuracies", SCHEMA):
                 raise ValueError(f"{values['kind']!r} of schema {values['schema']!r}")

@@ -67,6 +67,7 @@ class ByClass(Section):
             predicted: (N,).
             class_names: in the order of the labels.
         """
+        # minlength: the last classes may have no test image
         sizes = np.bincount(labels, minlength=len(class_names))
         found = np.bincount(labels[labels == predicted], minlength=len(class_names))
         classes = tuple(
@@ -76,6 +77,7 @@ class ByClass(Section):
         recalls = [c.recall for c in classes if c.recall is not None]
         wrong = labels != predicted
         pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+        # ties by class, so that the same predictions give the same manifest
         order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts))[:_MOST_CONFUSIONS]
         return cls(
             majority=class_names[int(sizes.argmax())],
@@ -113,6 +115,7 @@ def guessing_note(accuracy: float, *, majority: str, share: float, n: int) -> st
         share: theirs of all.
         n: number of images.
     """
+    # binomial standard error of guessing
     if accuracy > share + 2 * (share * (1 - share) / n) ** 0.5:
         return ""
     return (

@@ -111,12 +111,15 @@ class LoadedDeployment:
         """(N, C, H, W) float32 as `preprocess_batch` gives -> (N, classes) float32."""
         from hwnas.measure.interface import from_artefact, to_artefact
 
+        # some runtimes refuse a batch of nothing
         if not len(inputs):
             return np.empty((0, len(self.manifest.classes)), np.float32)
+        # (N, C, H, W), laid out and typed as the artefact has it
         (outputs,) = self._open().run([to_artefact(inputs, self._artefact.input)])
         return from_artefact(outputs, self._artefact.output)
 
     def _open(self) -> Session:
+        # loaded with the first image: preprocessing alone needs no runtime installed
         if self._session is None:
             runtime: Runtime = registry.load("runtimes", self.manifest.runtime)()
             self._session = runtime.load(self._artefact, self.manifest.described_device(here=True)).__enter__()
@@ -124,6 +127,7 @@ class LoadedDeployment:
 
     def _prediction(self, logits: Array) -> Prediction:
         classes = self.manifest.classes
+        # less the largest: exp of a large logit overflows
         powers = np.exp(logits.astype(np.float64) - logits.max())
         shares = powers / powers.sum()
         return Prediction(
@@ -150,5 +154,6 @@ def load(folder: Path | str) -> LoadedDeployment:
             f"{folder} has schema {manifest.schema_number}, which does not hold every step from an image to the "
             "network's input; export the network again"
         )
+    # hashed once here, not with each image
     artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
     return LoadedDeployment(folder, manifest, artefact, manifest.preprocessing)

@@ -253,6 +253,7 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Manifest:
+        # optional for schema 1 alone: a manifest that lost them must not pass as an old one
         if self.is_sealed and (self.preprocessing is None or not self.samples_sha256):
             raise ValueError("the steps of the preprocessing or the checksum of the samples are missing")
         return self
@@ -291,10 +292,12 @@ class Manifest(Section):
             )
         try:
             text = read_foreign(path, limit_bytes=_LARGEST_BYTES)
+            # before the schema is believed: the checksum covers it
             value = open_document(text, is_older=lambda v: v.get("schema_number") != SCHEMA)
         except ValueError as e:
             raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
         schema = value.get("schema_number")
+        # `type`: True is an `int` that equals 1
         if type(schema) is not int or schema not in (_FIRST_SCHEMA, SCHEMA):
             raise ArtefactError(
                 f"{path} has schema {as_written(schema)}; this version reads {_FIRST_SCHEMA} and {SCHEMA}"
@@ -319,6 +322,7 @@ class Manifest(Section):
             name=d.name,
             runtime=d.runtime,
             threads=d.threads,
+            # cores are numbered by the machine: those of the board mean nothing on another
             cores=() if here else d.cores,
             meter=d.meter,
             meter_options=dict(d.meter_options),

@@ -49,6 +49,7 @@ def _worst(
     for confusion in by_class.confusions[:_CONFUSIONS]:
         true, taken = class_names.index(confusion.true), class_names.index(confusion.predicted)
         rows = np.flatnonzero((labels == true) & (predicted == taken))
+        # by the margin, not by the softmax: it ranks alike and cannot saturate
         sure = logits[rows, taken] - logits[rows, true]
         for row in rows[np.argsort(-sure, kind="stable")][:_IMAGES]:
             yield Mistake(image=_small(images[row]), true=confusion.true, predicted=confusion.predicted)

@@ -49,6 +49,7 @@ class Samples:
             f"raw.{i}": np.frombuffer(image, np.uint8) if isinstance(image, bytes) else np.ascontiguousarray(image)
             for i, image in enumerate(self.raw)
         }
+        # files as (n,) bytes, pixels as (H, W, C): their dimensions tell which
         stored = {"inputs": self.inputs, "outputs": self.outputs, **raw}
         names = {f"mistake.{i}": json.dumps([m.true, m.predicted]) for i, m in enumerate(self.mistakes)}
         stored |= {f"mistake.{i}": np.ascontiguousarray(m.image) for i, m in enumerate(self.mistakes)}
@@ -77,6 +78,7 @@ class Samples:
             mistakes = tuple(_mistakes(data, stored))
         except (OSError, ForeignFileError, IntegrityError, SafetensorError, KeyError, ValueError) as e:
             raise ArtefactError(f"{path} is missing or damaged ({e}); export the network again") from e
+        # the file is from elsewhere, so nothing is taken for granted
         right = inputs.ndim == 4 and outputs.ndim == 2 and len(inputs) == len(outputs) and inputs.dtype == np.float32
         if not right or (raw and len(images) != len(inputs)):
             raise ArtefactError(f"{path} holds other arrays than expected; export the network again")
@@ -97,7 +99,9 @@ class Samples:
                 return [f"preprocessing leads to the shape {found.shape}, the network takes {expected.shape}"]
             lossy = isinstance(image, bytes) and image.startswith(_JPEG)
             difference = np.abs(found - expected)
+            # another JPEG decoder moves single pixels by more than their mean
             worst, allowed = (difference.mean(), 0.01) if lossy else (difference.max(), 1e-5)
+            # `not <=`, so that NaN is a problem too
             if not worst <= allowed * span:
                 return [f"preprocessing of sample {i} differs by {worst:.2g} from what the network was tested with"]
         return []
@@ -130,6 +134,7 @@ def raw_images(pixels: Array, files: Sequence[Path] | None, *, limit_bytes: int)
     left = limit_bytes
     for i, image in enumerate(pixels):
         path = Path(files[i]) if files is not None else None
+        # files: only they show that decoding is repeated as well; photographs of megabytes stay out
         if path is not None and path.is_file() and path.stat().st_size <= left:
             content = path.read_bytes()
             left -= len(content)

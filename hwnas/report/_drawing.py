@@ -47,6 +47,7 @@ def drawing_style() -> Iterator[None]:
     """Ours on matplotlib's defaults, whatever the user's own settings are."""
     import matplotlib.style
 
+    # reset first: a user's matplotlibrc must not change a figure of ours
     with matplotlib.style.context(_STYLE, after_reset=True):
         yield
 
@@ -71,8 +72,10 @@ def dots(
     """Points without a line; nothing, also in the legend, if there are none."""
     rows = np.flatnonzero(rows)
     if thin and len(rows) > _MAX_DOTS:
+        # a grid about as fine as a dot: whoever shares a cell covers the other anyway
         cells = [np.round(160 * (v[rows] - v[rows].min()) / (np.ptp(v[rows]) or 1.0)) for v in (x, y)]
         _, first = np.unique(np.stack(cells, axis=1), axis=0, return_index=True)
+        # in their own order, so that the same dots lie on top
         rows = rows[np.sort(first)]
     if len(rows):
         axes.plot(x[rows], y[rows], "o", label=label, **style)

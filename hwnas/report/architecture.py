@@ -72,8 +72,10 @@ def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
     Args:
         named_blocks: (slot, block) in network order.
     """
+    # one scale for all blocks: heights are compared across rows
     most = max((c for _, b in named_blocks for c in _profile(b)), default=1)
     activations = {a for _, b in named_blocks for a in _activations(b)}
+    # consecutive ones only, so the order stays that of the network
     rows = groupby(named_blocks, key=lambda named: named[1].out_shape[1:])
     return tuple(
         Level(
@@ -94,6 +96,7 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
     of = _summary(block)
     notes = [f"stride {of.stride}"] if of.stride != 1 else []
     notes += [f"SE {channels}" for channels in of.gates]
+    # without a graph its attributes are all that can be told
     if of is _UNKNOWN:
         notes += [f"{name} {value}" for name, value in block.attributes]
     if not same_activation:
@@ -136,10 +139,12 @@ def _outline(profile: Sequence[int], *, most: int) -> str:
     """
     halves = [_NARROWEST + (_WIDEST - _NARROWEST) * math.sqrt(c / most) for c in profile]
     first, *between, last = halves
+    # n plateaus and n + 1 slopes, all of one width
     slope = 100 / (2 * len(between) + 1) if between else 100.0
     top = [(0.0, first)]
     for i, half in enumerate(between):
         top += [((2 * i + 1) * slope, half), ((2 * i + 2) * slope, half)]
     top.append((100.0, last))
+    # the upper edge from left to right, the lower one back
     points = [(x, _HALF - h) for x, h in top] + [(x, _HALF + h) for x, h in reversed(top)]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -76,6 +76,7 @@ def audit_figure(
         _name_rows(panels[0], rows, places)
         _write_verdicts(panels[-1], rows, places)
         for axes in panels:
+            # downwards, with room for the first group's name
             axes.set_ylim(max(places) + 0.6, -1.5)
             axes.grid(visible=False, axis="y")
             axes.spines["left"].set_visible(False)
@@ -116,6 +117,7 @@ def _draw_cost(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float], *,
     axes.axvspan(bands[1], high, color=LIGHT["rule"], lw=0, label="leave out")
     axes.axvline(1.0, color=LIGHT["ink"], lw=0.9)
     for i, precision in enumerate(precisions):
+        # two precisions of one row beside each other, not on top
         shift = _OFFSET * (2 * i - 1) if len(precisions) > 1 else 0.0
         style: dict[str, Any] = {
             "marker": _MARKERS[offered_as(precision)],
@@ -127,11 +129,13 @@ def _draw_cost(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float], *,
             values = np.array(row.excess.get(precision, ()), dtype=float)
             if not len(values):
                 continue
+            # geometric, as the rules judge by: ratios of 2 and 1/2 cancel
             mean = float(np.exp(np.log(values).mean()))
             axes.plot([values.min(), values.max()], [y + shift] * 2, color=style["color"], lw=1.0, alpha=0.6)
             axes.plot(values, [y + shift] * len(values), **style, ms=2.6, mew=0, alpha=0.6)
             axes.plot(mean, y + shift, **style, ms=6.2, mec=LIGHT["background"], mew=0.6, label=label, zorder=4)
             label = "_"
+    # ratios: twice and half are equally far from 1
     _log(axes, low, high)
     axes.set_xlabel("time for the same work, base block = 1", fontsize=9)
 

@@ -72,10 +72,12 @@ def matrix(by_class: ByClass) -> Matrix:
     if len(names) > _MOST_CLASSES:
         worst: dict[str, None] = {}
         for confusion in by_class.confusions:
+            # both: a row without its column would not show the confusion
             pair = dict.fromkeys((confusion.true, confusion.predicted))
             if len({**worst, **pair}) > _MOST_CLASSES:
                 break
             worst |= pair
+        # back in the classes' own order
         names = [name for name in names if name in worst]
     counts = {(c.true, c.predicted): c.count for c in by_class.confusions}
     rows = []
@@ -109,6 +111,7 @@ def _data_uri(image: Array) -> str:
     """A PNG within the page."""
     from PIL import Image
 
+    # (H, W, 1) -> (H, W): Pillow has no grey of three dimensions
     shown = image if image.shape[2] == 3 else image[..., 0]
     file = io.BytesIO()
     Image.fromarray(shown).save(file, "PNG")

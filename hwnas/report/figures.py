@@ -62,6 +62,7 @@ def front_figure(
     x_scale = scale_of(cost, float(x_all[known].max()))
     y_scale = scale_of(metric, float(y_all[known].max()))
     x, y = x_all * x_scale.factor, y_all * y_scale.factor
+    # without limits all that can be drawn count
     kept = study.keeps(limits) & known if limits else known
     front = front_rows(study, metric=metric, cost=cost, limits=limits)
     with drawing_style():
@@ -102,6 +103,7 @@ def prediction_figure(points: Sequence[PredictionPoint]) -> Figure:
     """
     predicted = np.array([p.predicted_ms for p in points])
     measured = np.array([p.measured_ms for p in points])
+    # the same on both axes, so that the diagonal is one
     low, high = min(predicted.min(), measured.min()) * 0.93, max(predicted.max(), measured.max()) * 1.07
     with drawing_style():
         figure, axes = new_figure(height=4.6)
@@ -110,11 +112,13 @@ def prediction_figure(points: Sequence[PredictionPoint]) -> Figure:
         axes.plot(line, line, color=LIGHT["muted"], lw=0.8)
         for precision in sorted({p.precision for p in points}):
             colour = LIGHT[block_role("", precision)]
+            # held-out ones last, on top: they are what the figure is about
             for held_out in (False, True):
                 of = np.array([p.precision == precision and p.held_out is held_out for p in points])
                 note = "held out" if held_out else "used in the fit"
                 style = {"mfc": colour if held_out else "none", "mec": colour, "mew": 0.8, "ms": 4.4}
                 dots(axes, predicted, measured, of, label=f"{precision}, {note}", style=style, thin=False)
+        # on a linear axis the small networks would be one dot
         if high / low > 8:
             log_axes(axes)
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
@@ -139,6 +143,7 @@ def share_figure(shares: Sequence[BlockShare]) -> Figure:
         for i, ms in enumerate(latency):
             axes.annotate(f"{ms:.3f}", (max(ms, 0), i), (3, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_yticks(range(len(shares)), [printable(s.slot) for s in shares], fontsize=9, color=LIGHT["ink"])
+        # downwards, as a network is read
         axes.set(ylim=(len(shares) - 0.4, -0.6), xlabel="estimated latency (ms)")
         axes.set_xlim(0, max(float(latency.max()) * 1.14, 1e-9))
         axes.tick_params(axis="y", length=0)
@@ -210,12 +215,14 @@ def _focus(axes: Axes, values: FloatArray, front: FloatArray, direction: Directi
     """Leave the worst few networks out of the picture if they would squeeze the rest; returns how many."""
     sign = -1.0 if direction is Direction.MINIMIZE else 1.0
     rising = sign * values
+    # the lowest tenth and the whole front always stay in view
     best, typical = rising.max(), min(np.quantile(rising, 0.1), (sign * front).min())
     span = max(best - typical, 1e-9)
     lowest = typical - 0.35 * span
     outside = int((rising < lowest).sum())
     if not outside:
         return 0
+    # sorted: a minimised metric was turned round
     ends = sorted((sign * (typical - 0.2 * span), sign * (best + 0.06 * span)))
     axes.set_ylim(ends[0], ends[1])
     return int((rising < typical - 0.2 * span).sum())

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACY, LATENCY, SIZE = "accuracy", "latency_ms", "size_bytes"
+# shape and colour both tell a device: one of them must be enough
 _MARKERS = "os^vPX<>"
 _NARROWEST = 1.85  # of a latency axis: its end over its start, so that two numbers stand on it
 _TICKS = {False: (1.0, 2.0, 5.0), True: (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)}  # within half a decade
@@ -172,6 +173,7 @@ def fleet_figure(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow]) -> Fig
         for i, front in enumerate(fronts):
             colour, marker = LIGHT[DEVICE_ROLES[i % len(DEVICE_ROLES)]], _MARKERS[i % len(_MARKERS)]
             style: dict[str, Any] = {"color": colour, "lw": 1.2, "marker": marker, "ms": 4.0, "mew": 0}
+            # steps: between two networks of a front there is none
             axes.plot(front.latency_ms, 100 * front.accuracy, ds="steps-post", label=printable(front.device), **style)
             marks = [(r.latency_ms, r.validation_accuracy) for r in rows if r.device == front.device and r.deployment]
             for x, y in marks:
@@ -192,6 +194,7 @@ def _log_latency(axes: Axes) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
+    # widened about its middle: an axis with one number on it tells no scale
     if high < _NARROWEST * low:
         low, high = np.sqrt(low * high / _NARROWEST), np.sqrt(low * high * _NARROWEST)
         axes.set_xlim(low, high)
@@ -258,6 +261,7 @@ def _question(inputs: FleetInputs) -> str:
     if not inputs.fronts:
         return asked
     front = inputs.fronts[0]
+    # rounded up: the command must find something when it is copied
     limit = round_up(1.1 * float(front.latency_ms[-1]))  # bounds lie a little above estimates
     return f"{asked} --device {shlex.quote(front.device)} --limit latency_ms={limit}"
 
@@ -275,5 +279,6 @@ def _picture(inputs: FleetInputs) -> dict[str, str] | None:
         f"(measured). Diamonds are what was deployed, at the latency of the file. The most accurate network found, "
         f"with {percent(float(np.max(best.accuracy)))}, is of {printable(best.device)}."
     )
+    # inline: the page loads nothing
     svg = inline_svg(fleet_figure(inputs.fronts, inputs.rows), name="fronts", label=printable(label))
     return {"svg": svg, "caption": caption}

@@ -57,6 +57,7 @@ def render_report(inputs: ReportInputs) -> str:
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     m = inputs.manifest
+    # without shares the slots' names are not known
     blocks = [(s.slot, s.block) for s in inputs.shares] or [("", Block.from_key(key)) for key in m.blocks]
     rows = tables.promises(inputs)
     return {
@@ -178,10 +179,13 @@ def _front_table(inputs: ReportInputs) -> tables.TextTable:
     study = inputs.study
     rows = figures.front_rows(study, metric=METRIC, cost=COST, limits=_limits(inputs))
     if len(rows) > _FRONT_ROWS:
+        # evenly along the front, both ends in: the fastest and the most accurate are asked for most
         places = np.unique(np.linspace(0, len(rows) - 1, _FRONT_ROWS).round().astype(int))
         rows = [r for i, r in enumerate(rows) if i in places or study.numbers[r] == inputs.trial]
+    # it may be off this front, being on that of all costs together
     if inputs.trial not in study.numbers[rows]:
         chosen = np.flatnonzero(study.numbers == inputs.trial).tolist()
+        # back in order of cost
         rows = sorted([*rows, *chosen], key=lambda r: float(study.values[COST][r]))
     upper = study.upper.get(COST)
     headers = ("Trial", "Accuracy", "Latency", *(("Upper bound",) if upper is not None else ()))

@@ -69,7 +69,9 @@ class TextTable:
 def promises(inputs: ReportInputs) -> tuple[Promise, ...]:
     """A row for each metric with a limit, a prediction or a measurement; limited ones first."""
     manifest = inputs.manifest
+    # upper bounds stand beside their metric, not in rows of their own
     predicted = [m for m in manifest.predicted if not m.endswith(UPPER)]
+    # first what was promised: a reader asks for that
     metrics = dict.fromkeys([*manifest.limits, "latency_ms", "size_bytes", *predicted, *manifest.measured.costs])
     return tuple(_promise(inputs, metric) for metric in metrics)
 
@@ -79,6 +81,7 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
     predicted, upper = manifest.predicted.get(metric), manifest.predicted.get(metric + UPPER)
     asked = {metric: manifest.limits[metric]} if metric in manifest.limits else {}
     limit, (found, how) = next(iter(as_limits(asked, inputs.study.directions)), None), _found(manifest, metric)
+    # a limit from below is not kept by an upper bound
     promised = predicted if upper is None or (limit is not None and limit.floor) else upper
     bound = promised if found is None else found
     return Promise(
@@ -89,6 +92,7 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
         source=inputs.sources.get(metric, inputs.study.sources.get(metric, _ESTIMATED)),
         found="" if found is None else quantity(metric, found),
         how=how,
+        # accuracy is predicted on validation images and found on test images: their difference is no error
         error=_error(predicted, found) if not metric.startswith("accuracy") else "",
         kept=None if limit is None or bound is None else limit.is_kept_by(bound),
     )
@@ -114,6 +118,7 @@ def _error(predicted: float | None, found: float | None) -> str:
     if predicted is None or not found:
         return ""
     error = predicted / found - 1
+    # below half of the last digit that is shown: 0.0 % would read as a rounded error
     return f"{percent(abs(error))} too {'high' if error > 0 else 'low'}" if abs(error) >= 0.0005 else "exact"
 
 
@@ -174,6 +179,7 @@ def qualities(points: Sequence[PredictionPoint]) -> TextTable:
     """
     names = ("Mean error", "Largest error", "Bias", "Within 5 %", "Within 10 %", "Rank correlation, Kendall’s τ")
     headers, columns = ["Held-out networks"], [names]
+    # held-out networks alone: those the fit has seen would flatter it
     for precision in sorted({p.precision for p in points if p.held_out}):
         of = [p for p in points if p.held_out and p.precision == precision]
         q = PredictionQuality.of([p.predicted_ms for p in of], [p.measured_ms for p in of])
@@ -208,6 +214,7 @@ def stored_as(tensor: TensorInfo) -> str:
     """How canonical float32 values become an artefact's own tensor; empty if they are it already."""
     parts = ["laid out (H, W, C)"] if tensor.layout == "NHWC" else []
     if not tensor.dtype.startswith("float"):
+        # a minus sign, not a hyphen, as a formula has it
         zero_point = f"{tensor.zero_point:+d}".replace("-", "−")
         parts.append(f"as {tensor.dtype}: round(x / {tensor.scale:.7g}) {zero_point}")
     return "".join(f", {part}" for part in parts)
