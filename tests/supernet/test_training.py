@@ -67,6 +67,14 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(load_checkpoint(path).tensors)
 
 
+@pytest.fixture(scope="module")
+def whole(space, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint that an uninterrupted run ends with, not to be changed."""
+    path = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    make_trainer(space, path).run()
+    return path
+
+
 def test_training_learns(space) -> None:
     trainer = make_trainer(space, None, settings=dataclasses.replace(SETTINGS, steps=60, label_smoothing=0.0))
     losses: list[str] = []
@@ -76,9 +84,8 @@ def test_training_learns(space) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5])
-def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(space, tmp_path, cut) -> None:
-    whole, pieces = tmp_path / "whole.safetensors", tmp_path / "pieces.safetensors"
-    make_trainer(space, whole).run()
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(space, whole, tmp_path, cut) -> None:
+    pieces = tmp_path / "pieces.safetensors"
     make_trainer(space, pieces).run(until=cut)
     again = make_trainer(space, pieces, seed=99)  # other initial weights: all must come from the checkpoint
     assert again.resume() == cut
@@ -130,9 +137,10 @@ def test_a_checkpoint_cut_at_any_byte_falls_back_to_the_one_before(space, tmp_pa
 
 
 @pytest.mark.parametrize("where", [0.0, 0.02, 0.3, 0.7, 0.999])
-def test_one_flipped_bit_of_a_checkpoint_falls_back_and_ends_with_the_same_weights(space, tmp_path, where) -> None:
-    whole, path = tmp_path / "whole.safetensors", tmp_path / "c.safetensors"
-    make_trainer(space, whole).run()
+def test_one_flipped_bit_of_a_checkpoint_falls_back_and_ends_with_the_same_weights(
+    space, whole, tmp_path, where
+) -> None:
+    path = tmp_path / "c.safetensors"
     make_trainer(space, path).run(until=2)
     trainer = make_trainer(space, path)
     trainer.resume()
@@ -226,10 +234,8 @@ def test_the_checkpoint_before_the_last_is_kept(space, tmp_path) -> None:
     assert load_checkpoint(previous(path)).meta["step"] == 1
 
 
-def test_averaged_weights_load_into_a_fresh_supernet(space, tmp_path) -> None:
-    path = tmp_path / "c.safetensors"
-    make_trainer(space, path).run()
-    kept = load_checkpoint(path)
+def test_averaged_weights_load_into_a_fresh_supernet(space, whole) -> None:
+    kept = load_checkpoint(whole)
     for name, p in load_averaged(Supernet(space), kept).named_parameters():
         assert torch.equal(p, kept.tensors[f"ema.{name}"]), name
 
