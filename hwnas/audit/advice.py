@@ -35,6 +35,7 @@ def suggestion(audit: Audit) -> dict[str, Any]:
     They are judged in the precision that suits the device best: integers where they pay, else floats.
     """
     values: dict[str, Any] = {}
+    # in one precision: a choice that is slow in floats alone is fine where integers ship
     left_out = {(f.choice, f.option) for f in _left_out(audit) if f.precision == best_precision(audit)}
     worth = worthwhile_precisions(audit)
     if worth != audit.precisions:
@@ -153,6 +154,7 @@ def _configured_space(config: Config) -> MobileNetSpace | None:
 
     style = config.space.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
     try:
+        # the style alone decides which operators there are
         space = registry.load("spaces", config.space.preset)(3, 10, **style)
     except TypeError as e:
         raise ConfigError(f"space {config.space.preset!r} does not take {', '.join(style)}: {e}") from e

@@ -128,6 +128,7 @@ def _read_result(values: Mapping[str, Any]) -> MeasuredCase:
         site=values["site"],
         choice=values["choice"],
         option=values["option"],
+        # audits of earlier versions wrote attributes at their defaults
         block=normalised(Block.from_key(values["block"])),
     )
     latency = values.get("latency_ms")

@@ -63,10 +63,12 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
         for note in work.found_on(context):
             console.note(note)
         precisions = _precisions(work)
+        # one reference for all precisions, in floats where there are any: findings compare across them
         table, reference = _open(work, worker, context, precision=precisions[0])
         groups = list(case_groups(precisions))
         _measure(work, worker, table, reference, groups, console=console)
     measured = [_outcome(table, case) for group in groups for case in group]
+    # single failures are findings; without one success the runtime is at fault
     if all(m.latency_ms is None for m in measured):
         raise MeasurementError(f"nothing could be measured on {work.device.name}: {measured[0].failure}")
     found = Audit(
@@ -98,6 +100,7 @@ def find_audit(tables: Path, device: Device) -> Audit | None:
         path = folder / AUDIT_FOLDER / AUDIT_FILE
         if path.is_file():
             found = load_audit(path)
+            # another runtime or number of threads has other slow operators
             if (found.runtime, found.context.get("threads")) == (device.runtime, device.threads):
                 return found
     return None
@@ -200,6 +203,7 @@ def _measure_group(
             artefacts,
             reference=reference,
             reference_ms=table.context.reference_ms,
+            # in the same rounds, all of them: an excess is a ratio, and must not hold drift
             settings=TimingSettings(group_size=max(1, len(artefacts))),
         )
     return results, {key: a.size_bytes for key, a in artefacts.items()}

@@ -103,6 +103,7 @@ class _Book:
     """The outcomes by what they are of."""
 
     def __init__(self, measured: Sequence[MeasuredCase], precisions: Sequence[str]) -> None:
+        # the most exact of each kind: precisions come from exact to coarse
         self.floats = next((p for p in precisions if not is_quantized(p)), "")
         self.integers = next((p for p in precisions if is_quantized(p)), "")
         self._by_place = {(m.case.choice, m.case.option, m.case.block.precision, m.case.site): m for m in measured}
@@ -149,6 +150,7 @@ def _judge_int8(book: _Book, speedup: float | None, *, compared: bool) -> Findin
         verdict, reason = COSTLY, f"gains little: {speedup:.2g}x"
     else:
         verdict, reason = FINE, f"{speedup:.2g}x as fast as {book.floats}"
+    # the same blocks in both precisions: the work is equal, so the ratio is the excess
     excess = {site: int8[site] / fp32[site] for site in fp32 if site in int8}
     return Finding(
         choice="precision",
@@ -214,6 +216,7 @@ def _judge_multiple(book: _Book, multiple: int, precision: str) -> Finding:
             if low is None or here is None or high is None:
                 continue
             work = [book.work("width", w, precision)[site] for w in (below, width, above)]
+            # linear in the work between the two widths that are known to suit the device
             expected = low + (high - low) * (work[1] - work[0]) / (work[2] - work[0])
             excess[f"{site}x{width}"] = here / expected
     verdict, reason = _by_excess(excess, ratio=_mean(excess.values()), work=1.0)
@@ -255,4 +258,5 @@ def _by_excess(excess: Mapping[str, float], *, ratio: float | None, work: float 
 def _mean(values: Iterable[float]) -> float | None:
     """Geometric mean; None of nothing."""
     logarithms = [math.log(v) for v in values]
+    # ratios are averaged by logarithms: twice and half as slow cancel
     return math.exp(math.fsum(logarithms) / len(logarithms)) if logarithms else None

@@ -137,6 +137,7 @@ def draw_audit(found: Audit, folder: Path) -> None:
 
     figure = _figure(found)
     with mpl.rc_context({"svg.hashsalt": "hwnas"}):  # the same picture, the same bytes
+        # matplotlib writes its version and the date otherwise
         for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
@@ -175,6 +176,7 @@ def _figure(found: Audit) -> Figure:
 def _row(parts: Sequence[Finding]) -> AuditRow:
     from hwnas.report.audit import AuditRow
 
+    # one row for all precisions: its verdict is the worst of them
     worst = max((f.verdict for f in parts), key=VERDICTS.index)
     of = [f.precision for f in parts if f.verdict == worst]
     return AuditRow(

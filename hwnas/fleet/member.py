@@ -98,7 +98,7 @@ class Member:
         """Note an error of this device, or of one budget, instead of ending the others' work."""
         try:
             yield
-        except _OF_THE_RUN:
+        except _OF_THE_RUN:  # what all devices share: the others would fail alike, one after the other
             raise
         except HwnasError as e:
             failing.error = e
@@ -151,14 +151,17 @@ class Member:
         for budget in self.open_budgets:
             with self.surviving(budget):
                 fingerprint = self._fingerprint(budget)
+                # by the budget as it was given: absolute limits change with the tables
                 before = record.row(self.name, budget.given)
                 if before is not None and self.is_deployed(before, fingerprint):
                     self.console.note(f"{budget.called}: is deployed already")
+                    # a problem of an earlier call is over
                     record.keep(replace(before, problem="", exit_status=0))
                     continue
                 if len(self.budgets) > 1:
                     self.console.note(f"- {budget.called}")
                 result = deploying.export(budget.config, console=self.console)
+                # after each budget: a killed process loses one
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
 
     def is_deployed(self, row: FleetRow, fingerprint: str) -> bool:
@@ -185,12 +188,14 @@ class Member:
 
     def _workspace(self, config: Config) -> Workspace:
         """The device's workspace with other limits; what was loaded is shared, none of it depends on limits."""
+        # shallow: data, space and device were read once, and stay shared
         work = copy.copy(self.work)
         work.config = config
         return work
 
     def _loosest(self) -> dict[str, float]:
         limits = [b.limits for b in self.open_budgets]
+        # a metric that one budget leaves free must be free in the study
         common = set.intersection(*(set(each) for each in limits))
         return {m: max(each[m] for each in limits) for m in sorted(common)}
 
@@ -203,10 +208,12 @@ class Member:
         work, costs = self._workspace(config), self.costs
         seeds = searching.seed_architectures(work, costs, self._loosest())  # the fastest first
         each = 2 if 4 * len(budgets) <= config.search.n_trials else 1
+        # by encoding: tighter and looser budgets often have the same network
         starts: dict[bytes, IntArray] = {}
         for budget in budgets:
             encodings = np.array([work.space.encode(a) for a in seeds], dtype=np.int64)
             within = encodings[kept(encodings, costs.models, as_limits(budget.limits))] if len(encodings) else encodings
+            # the slowest that still keep it: of the fastest-first seeds the most arithmetic
             found = list(within[-each:]) or ([budget.fitting] if budget.fitting is not None else [])
             starts |= {e.tobytes(): e for e in found}
         return [work.space.decode(e) for e in starts.values()]
@@ -219,6 +226,7 @@ class Member:
             CheckpointError: there is no trained supernet.
         """
         assert self.costs is not None
+        # refuses a damaged one by name, before its hash is taken for good
         load_study(self.work.study)
         if not self.work.checkpoint.exists():
             raise CheckpointError(f"there is no trained supernet in {self.work.folder}; train one with `hwnas train`")

@@ -71,6 +71,7 @@ class FleetRecord:
     def keep(self, *news: FleetRow | FleetDevice) -> None:
         """Put rows or devices in the place of the older ones, in the file too."""
         with self._work.alone("saving", wait=True):
+            # another process may have kept rows of other devices since: they must not be lost
             self._read()
             for new in news:
                 if isinstance(new, FleetRow):
@@ -166,6 +167,7 @@ def _drawn(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow]) -> dict[str,
     figure = fleet_figure(fronts, rows)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)
+    # random ids otherwise: the same figure would be another file each time
     with matplotlib.rc_context({"svg.hashsalt": "hwnas"}):
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return {"fleet.png": png.getvalue(), "fleet.svg": svg.getvalue()}

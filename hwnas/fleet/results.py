@@ -199,6 +199,7 @@ def _problems(rows: Sequence[FleetRow]) -> list[str]:
     """Every problem once: that of a device, or that of one of its budgets."""
     lines = []
     for row in rows:
+        # the device's own problem is in all its rows, and is told once
         shared = {other.problem for other in rows if other.device == row.device} == {row.problem}
         lines.append(f"{row.device if shared else f'{row.device}, {budget_text(row.budget)}'}: {row.problem}")
     return list(dict.fromkeys(line for line, row in zip(lines, rows, strict=True) if row.problem))

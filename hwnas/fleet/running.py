@@ -48,7 +48,9 @@ def run_all(config: Config, *, console: Console) -> FleetResult:
         m.profile()
     if any(m.open_budgets for m in members):
         console.note("-- train")
+        # not without an open budget: the training would serve nobody
         train(config, console=console)
+    # only here: `export` of a part must not drop what the rest of the run made
     record.forget_other_budgets(config.device.all)
     for m in members:
         if m.open_budgets:

@@ -54,6 +54,7 @@ class Candidate:
     def extract(cls, work: Workspace, evaluator: SubnetEvaluator, answer: Answer) -> Candidate:
         """The network that answers, with weights."""
         blocks = work.space.named_blocks(work.space.encode(answer.architecture))
+        # both are kept: the float form is what the quantized one is compared with
         plain = evaluator.extract(blocks)
         return cls(answer=answer, blocks=blocks, plain=plain, network=evaluator.quantize(plain))
 
@@ -81,6 +82,7 @@ class Candidate:
         """Write the file that would ship into a folder."""
         import torch
 
+        # batch 1: latency is that of a single image
         example = torch.zeros(1, *self.plain.in_shape)
         path = folder / f"model.{work.exporter.format}"
         return work.exporter.export(self.network, example, path, precision=self.precision)
@@ -137,6 +139,7 @@ class Bench:
         statistic = verdict.statistic
         values = {**candidate.answer.values, **measured_values(statistic, artefact)}
         if self.costs.energy is not None and "energy_mj" in statistic.costs:
+            # at the table's state of the machine, as its prediction and limit are
             values["energy_mj"] = self.costs.energy.comparable(statistic.costs, precision)
         source = source_of(self.worker.context())
         margin = 0.0 if source.startswith("estimated") else MARGIN  # an estimate repeats exactly
@@ -166,6 +169,7 @@ class Bench:
             format=self.work.exporter.format,
             precision=reference_precision(self.work, precision),
         )
+        # with another model the drift would be its difference, and every latency wrong by it
         if reference.sha256 != context.reference_sha256:
             raise TableError(
                 f"{reference.path} is not the reference model that {path.name} was timed with; restore it, or run "

@@ -54,6 +54,7 @@ def deployments_in(parent: Path) -> list[Path]:
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
     """A hidden folder beside the one that it is for; what is left of it goes, unless `take_place` gave it the name."""
+    # in the same folder: renaming is atomic only within one file system
     folder = final.with_name(f".{final.name}{_NEW}")
     _remove(folder)
     folder.mkdir(parents=True)
@@ -66,8 +67,10 @@ def new_folder(final: Path) -> Iterator[Path]:
 def take_place(new: Path, final: Path) -> None:
     """Give a finished deployment its name; the one that had it goes once the new one is there."""
     old = final.with_name(f".{final.name}{_OLD}")
+    # a dangling link does not exist, and still has the name
     if final.exists() or final.is_symlink():
         _remove(old)
+        # between these two renames only the old one is there, hidden: what `heal` is for
         final.rename(old)
     new.rename(final)
     _remove(old)

@@ -80,6 +80,7 @@ def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:
     by_class = manifest.accuracy.by_class
     if by_class is None:
         return []
+    # a class without test images has no recall, and is no worst class
     worst = min((c for c in by_class.classes if c.recall is not None), key=lambda c: c.recall or 0.0)
     return [
         (

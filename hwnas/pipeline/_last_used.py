@@ -45,6 +45,7 @@ class LastUsed:
         """What the run in a folder was last used with."""
         path = folder / FILE
         if not path.exists():
+            # without a configuration the run was never begun, and nothing can have changed
             is_new = not (folder / CONFIG_FILE).exists()
             told = f"{path} is missing, so it cannot be told which settings changed; it is made again"
             return cls(problem="" if is_new else told)
@@ -126,8 +127,10 @@ def begin(work: Workspace, *, console: Console) -> None:
 def keep_tables(work: Workspace, tables: Iterable[LatencyTable]) -> None:
     """Note what the tables hold now that they are complete."""
     with work.alone("saving", wait=True):
+        # read again under the lock: another stage may have noted its tables meanwhile
         known = LastUsed.of(work.folder)
         for table in tables:
+            # other processes may have appended since it was opened
             table.refresh()
             known.keep(table)
         known.write(work.folder)

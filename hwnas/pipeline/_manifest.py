@@ -54,8 +54,10 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
     candidate, artefact, answer = proven.candidate, proven.artefact, proven.candidate.answer
     reference, reference_ms = bench.reference(candidate.table_precision)
     kept_reference = f"reference.{work.exporter.format}"
+    # beside the artefact: drift is measured wherever the deployment is verified
     shutil.copyfile(reference.path, proven.folder / kept_reference)
     predicted = dict(answer.values)
+    # a bound that equals its value is none
     predicted |= {f"{m}_upper": v for m, v in answer.upper.items() if v != answer.values.get(m)}
     return Manifest(
         schema_number=SCHEMA,

@@ -67,14 +67,17 @@ def test_candidate(
     from hwnas.data.tensors import resize
 
     batches = list(work.stream("test").plain(work.config.deploy.test_samples))
+    # (N, C, H, W) at the network's own resolution
     images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
     labels = torch.cat([y for _, y in batches]).numpy()
     with torch.inference_mode():
         expected: Array = torch.cat([candidate.network(x) for x in torch.split(images, 250)]).numpy()
     inputs: Array = images.numpy()
+    # in parts: a request holds all of its images in memory
     outputs = [worker.predict(artefact, part) for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
     found = np.concatenate(outputs)
     compared = compare(found, expected, step=output_step(expected, artefact.output))
+    # before accuracies: of a network that computes something else they mean nothing
     if problems := compared.problems(exact=artefact.precision == EXACT):
         raise WrongOutputsError(f"{work.device.runtime} does not compute what torch does: {problems[0]}")
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
@@ -87,6 +90,7 @@ def test_candidate(
         raw=raw_images(test.images[agreed], files, limit_bytes=_FILES_BYTES),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
+        # `test_samples` takes the first images
         mistakes=worst_mistakes(
             test.images[: len(labels)], labels, found, by_class=by_class, class_names=work.data.class_names
         ),

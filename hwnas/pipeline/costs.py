@@ -111,15 +111,18 @@ def load_costs(work: Workspace) -> Costs:
     tables, known = {}, LastUsed.of(work.folder)
     for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
         path = table_path(work, precision)
+        # mixed networks are few and may be none; but one that the run had must not be missing unnoticed
         if precision != MIXED or path.exists() or known.knows(path):
             _check_same_precision(work, path, precision)
             tables[precision] = LatencyTable.open(path)
+            # a table that lost its last lines looks whole: only its former length tells
             known.check(tables[precision])
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
     for block in blocks.blocks:
         entries[block.key] = tables[block.precision].latency_ms(block.key)
     networks = {n.blocks: n for t in tables.values() for n in t.networks}  # measured again: the last counts
+    # tables are shared by runs: networks of other spaces are in them too
     usable = tuple(n for n in networks.values() if all(key in entries for key in n.blocks))
     if len(usable) < 4:
         raise TableError(
@@ -128,6 +131,7 @@ def load_costs(work: Workspace) -> Costs:
         )
     c = work.config.profile
     latency = fit_correction(
+        # undisturbed times, as the entries are: a median would bring its disturbances into the correction
         [NetworkSample(blocks=n.blocks, measured=n.statistic.fastest) for n in usable],
         entries,
         seed=work.config.search.seed,
@@ -142,6 +146,7 @@ def load_costs(work: Workspace) -> Costs:
     largest = largest_network(work)
     if largest not in networks:
         raise TableError(f"the largest network was not measured in {work.tables}; run `hwnas profile`")
+    # blocks alone, by key: keys of all precisions differ
     alone = {key: s.costs for t in tables.values() for key, s in t.statistics.items()}
     return Costs(
         blocks=blocks,
@@ -224,8 +229,10 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
     limits = work.config.limits.absolute()
     fraction = work.config.limits.latency_fraction
     if fraction is not None:
+        # of what was measured, so that a fraction means the same whatever the estimate
         limits["latency_ms"] = fraction * costs.largest_ms
     for metric, value in costs.device.limits.items():
+        # the tighter one: a device's own limits hold whatever a run asks for
         limits[metric] = min(value, limits.get(metric, value))
     if "energy_mj" in limits and costs.energy is None:
         raise no_energy_error(costs.device, limits["energy_mj"])

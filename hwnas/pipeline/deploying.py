@@ -46,6 +46,7 @@ def export(config: Config, *, console: Console) -> ExportResult:
         TableContextError: the device's tables were measured on another machine or runtime.
     """
     work = Workspace(config.single)
+    # a killed export may have left the deployment under its hidden name
     heal_run(work, console=console)
     tell_changes(work, console=console)
     costs = load_costs(work)
@@ -64,6 +65,7 @@ def export(config: Config, *, console: Console) -> ExportResult:
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
             built = _attempt(bench, evaluator, answer, rejected=rejected, console=console)
+            # told and kept: the manifest of what ships names those that were better on paper
             if isinstance(built, Rejection):
                 console.note(f"  rejected when {'tested' if built.wrong_outputs else 'measured'}: {built.reason}")
                 rejected.append(built)
@@ -108,6 +110,7 @@ def _attempt(
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
     with new_folder(final) as folder:
         artefact = candidate.write(bench.work, folder)
+        # again: this is the file that ships, and what its manifest says must be of it
         measured, misses = bench.measure(candidate, artefact)
         if misses:
             return Rejection(answer=answer, reason=_reason(misses, measured, answer))
@@ -141,6 +144,7 @@ def _finetune(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate,
     before = evaluator.accuracy(candidate.network, resolution=candidate.resolution)
     with console.progress("fine-tune") as progress:
         tuned = finetune(
+            # the calibrated one must stay: it is kept where tuning does harm
             copy.deepcopy(candidate.network),
             work.stream("train", batch_size=work.config.train.batch_size, augmented=True),
             resolution=candidate.resolution,

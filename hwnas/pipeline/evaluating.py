@@ -82,6 +82,7 @@ class Evaluations:
             calibration_samples=c.calibration_samples,
             version=__version__,
         )
+        # one file for all devices: accuracy does not depend on them
         known = KnownAccuracies(work.folder / "search", conditions, key_of=partial(_key_of, work))
         return cls(work=work, measure=measure, known=known)
 
@@ -124,9 +125,11 @@ class Evaluations:
         encodings = np.stack([e for e, _ in found])
         latency = costs.models["latency_ms"].estimate(encodings).value
         within = kept(encodings, costs.models, as_limits(limits))
+        # (N, 2), both minimised; NaN keeps those over a limit out of the front
         points = np.stack([-np.array([a for _, a in found]), np.where(within, latency, np.nan)], axis=1)
         rows = np.flatnonzero(non_dominated(points))
         rows = rows[np.argsort(latency[rows], kind="stable")]
+        # evenly along the front, its ends included
         spread = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         return [self.work.space.decode(encodings[i]) for i in rows[spread]]
 
@@ -134,6 +137,7 @@ class Evaluations:
         """(D,) the encoding of a known network, None if it is not in this device's space."""
         space = self.work.space
         encoding = _encoded(space, network.architecture)
+        # by its key: a space that lacks a choice would decode it to another network
         return encoding if encoding is not None and network_key(space.named_blocks(encoding)) == network.key else None
 
 

@@ -54,6 +54,7 @@ def precision_gain(
     """
     import torch
 
+    # "fp32" is what spaces call floats, whatever the device computes them in
     if "fp32" not in work.device.precisions or not any(is_quantized(b.precision) for b in blocks):
         return None
     floats = work.computed["fp32"]
@@ -61,6 +62,7 @@ def precision_gain(
         example = torch.zeros(1, *blocks[0].in_shape)
         path = Path(folder, f"{floats}.{work.exporter.format}")
         other = work.exporter.export(plain, example, path, precision=floats)
+        # in the same rounds: a ratio of two times hours apart would hold the machine's drift
         found = worker.measure(
             {"floats": other, "ships": artefact}, reference=reference, reference_ms=reference_ms, settings=VERDICT
         )
@@ -88,6 +90,7 @@ def _slow_blocks(
     reference_ms: float,
 ) -> Iterator[BlockGain]:
     """The quantized blocks that gain too little, by what they cost; a boundary has no float form and gains nothing."""
+    # equal blocks are timed once and counted as often as they occur
     counts = Counter(b for b in blocks if is_quantized(b.precision))
     forms: dict[str, Counter[Block]] = {"integers": counts, "floats": Counter()}
     floats = work.computed["fp32"]
@@ -119,5 +122,6 @@ def _shares(alone: Mapping[Block, float], counts: Mapping[Block, int], whole_ms:
     """
     n = sum(counts[b] for b in alone)
     excess = sum(counts[b] * ms for b, ms in alone.items()) - whole_ms
+    # n calls alone against one in the network: n - 1 too many
     call = max(0.0, excess / (n - 1)) if n > 1 else 0.0
     return {b: max(0.1 * ms, ms - call) for b, ms in alone.items()}

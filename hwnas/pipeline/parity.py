@@ -16,6 +16,7 @@ TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest
 STEPS = 2  # of an output's scale that integers may be off by: a value on the edge between two levels falls to either
 WRONG_SHARE = 0.005  # of predictions that may be others, beyond near-ties
 _CERTAINTY = 0.99  # with which more than that share must be shown before a runtime is called wrong
+# steps between 256 levels
 _LEVELS = 255
 
 
@@ -54,6 +55,7 @@ class Comparison:
         Args:
             exact: outputs are floats that nothing is lost of.
         """
+        # at least 1: logits near zero would be held to rounding errors
         allowed = TOLERANCE * max(1.0, self.scale)
         if not np.isfinite(self.difference) or (exact and self.difference > allowed):
             return [f"outputs differ from torch's by {self.difference:.2g} (allowed: {allowed:.2g})"]
@@ -78,6 +80,7 @@ def compare(found: Array, expected: Array, *, step: float = 0.0) -> Comparison:
     step = max(step, output_step(expected))
     ours, theirs = expected.argmax(1), found.argmax(1)
     rows = np.flatnonzero(ours != theirs)
+    # of the two logits that the prediction is between; what others differ by does not decide it
     worst = np.maximum(difference[rows, ours[rows]], difference[rows, theirs[rows]])
     return Comparison(
         n=len(expected),
@@ -85,6 +88,7 @@ def compare(found: Array, expected: Array, *, step: float = 0.0) -> Comparison:
         scale=float(np.abs(expected).max()),
         step=step,
         disagreements=len(rows),
+        # a little more: a difference of just two steps must not fail by rounding
         near_ties=int((worst <= STEPS * step * (1 + 1e-4)).sum()),
     )
 
@@ -104,6 +108,7 @@ def most_wrong(n: int) -> int:
     """How many of n predictions may be wrong before more than WRONG_SHARE is shown."""
     left, k = 1.0, 0  # the probability that more than k - 1 are
     while True:
+        # by logarithms of factorials: the binomial coefficients of thousands of images overflow
         left -= math.exp(
             math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
             + k * math.log(WRONG_SHARE) + (n - k) * math.log1p(-WRONG_SHARE)

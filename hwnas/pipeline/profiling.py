@@ -117,21 +117,26 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
         OSError: a table cannot be written; what was measured before is kept.
     """
     work = Workspace(config.single)
+    # before any lock: somebody else's measurement must not be waited for in vain
     check_board_is_named(work.device)
     refuse_other_run(work)
     started = time.monotonic()
     with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:
         context = worker.context()
+        # before the space is made: in which precisions the device computes is known only there
         for note in work.found_on(context):
             console.note(note, once=True)
         space = work.space
         networks = list(sample_networks(work))
+        # `mixed` too, where networks were sampled from the whole space
         needed = dict.fromkeys([*space.precisions, *(precision_of(n) for n in networks)])
         for warning in (*worker.warnings(), *advise(work)):
             console.warn(warning)
         tables = {precision: _open(work, worker, context, precision, console=console) for precision in needed}
+        # once all tables could be opened: a contradiction must not be written into the run's configuration
         begin(work, console=console)
         failures = 0
+        # blocks of all precisions first: whole networks need their entries to be of use
         for precision, opened in tables.items():
             blocks = [b for b in space.distinct_blocks() if b.precision == precision]
             failures += _measure_blocks(opened, blocks, console=console)
@@ -165,6 +170,7 @@ def timing(work: Workspace, **changes: Any) -> TimingSettings:
     values = dict(changes)
     if rounds is not None:
         values["rounds"] = rounds
+        # `TimingSettings` refuses more rounds at least than at most
         values["min_rounds"] = min(values.get("min_rounds", TimingSettings().min_rounds), rounds)
     return TimingSettings(**values)
 
@@ -205,6 +211,7 @@ def _open(
     if begun is not None:
         reference_ms = begun.reference_ms
     else:
+        # the time that every entry is corrected to, so it is measured as long as a whole network
         reference_ms = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).fastest
     wanted = TableContext.of(
         work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=reference_ms
@@ -226,8 +233,10 @@ def _begin_with_shipped(work: Workspace, context: Mapping[str, str], precision: 
         reference_sha256=sha256_file(shipped / kept.name),
         reference_ms=found.reference_ms,
     )
+    # another machine or version: its times would be wrong here, and are left where they are
     if not found.differences(here):
         kept.parent.mkdir(parents=True, exist_ok=True)
+        # the model before the table: a table without its reference cannot be gone on with
         write_whole(kept, (shipped / kept.name).read_bytes())
         write_whole(path, (shipped / path.name).read_bytes())
 
@@ -255,6 +264,7 @@ def _measure_blocks(opened: _OpenTable, blocks: Sequence[Block], *, console: Con
 
     failed = 0
     with console.progress(f"blocks, {table.context.precision}") as progress:
+        # in parts: all files of a large space may not fit the disk
         for start in range(0, len(todo), _EXPORTED_AT_ONCE):
             part = todo[start : start + _EXPORTED_AT_ONCE]
             results, _ = _measure(
@@ -283,6 +293,7 @@ def _measure_networks(opened: _OpenTable, networks: Sequence[tuple[Block, ...]],
 
     def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
         for name, result in results.items():
+            # a network that failed is no entry: it is tried again the next time
             if isinstance(result, Statistic):
                 table.append_network(names[name], result, size_bytes=sizes[name])
 
@@ -321,6 +332,7 @@ def _measure(
             pending[key] = result
 
         def on_group(done: int, total: int, note: str) -> None:
+            # with every group: what a killed process loses is one group
             keep(pending, sizes)
             pending.clear()
             progress(done, total, note)
@@ -356,5 +368,6 @@ def _summary(work: Workspace, *, seconds: float) -> ProfileResult:
 
 
 def _plain_sums(networks: Sequence[Any], entries: Mapping[str, float]) -> PredictionQuality:
+    # uncorrected, to show what the correction is worth
     sums = np.array([sum(entries[k] for k in n.blocks) for n in networks])
     return PredictionQuality.of(sums, np.array([n.statistic.fastest for n in networks]))

@@ -117,6 +117,7 @@ def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, stud
         mistakes=Samples.read(folder, raw=manifest.is_sealed).mistakes,
     )
     write_report(inputs, folder / "report.html")
+    # a copy, not a link: deployments are moved and removed by hand
     write_whole(work.folder / "report.html", (folder / "report.html").read_bytes())
 
 
@@ -124,6 +125,7 @@ def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:
     """Every measured network of the space with its prediction."""
     c = work.config
     held_out = set(
+        # the very rows that the fit held out: same networks, seed and confidence
         np.asarray(held_out_rows(len(costs.networks), seed=c.search.seed, confidence=c.profile.confidence)).tolist()
     )
     return [

@@ -125,6 +125,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     work = Workspace(config.single)
     costs = load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive, torch included
+    # before `begin` writes the configuration: see there
     refuse_other_run(work)
     begin(work, console=console)
     limit_threads(config.train.threads)
@@ -143,7 +144,9 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     if lost := lost_trials(work, name):
         console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
     started = time.monotonic()
+    # half at most: the sampler must have trials left to learn from them
     seeds = seed_architectures(work, costs, limits)[: max(1, c.n_trials // 2)]
+    # the best known cost nothing to evaluate again, and give the sampler a front at once
     known = evaluations.front(costs, limits, most=c.n_trials // 4)
     with console.progress("search") as progress:
         study = run_search(
@@ -160,6 +163,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             progress=progress,
             initial=[*initial, *([space.decode(fitting)] if fitting is not None else []), *known, *seeds],
         )
+    # the search itself tells no more than measured from estimated
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)
     return SearchResult(
@@ -211,6 +215,7 @@ def _save(work: Workspace, study: Study) -> None:
             saved = load_study(work.study)
         except StudyError:  # there is none, or it is damaged
             saved = None
+        # another name is another search, which the last one replaces
         if saved is None or saved.name != study.name or len(saved) <= len(study):
             study.save(work.study)
             study.save(work.study_called(study.name))  # for the pages of what is deployed from it
@@ -224,6 +229,7 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
     accuracy only here, where nothing has been evaluated yet. Networks beyond the limits are left out.
     """
     latency = costs.models["latency_ms"]
+    # exact maxima: both terms lie in [0, 1], so one weight means the same on every device
     most_latency, most_macs = latency.bounds()[1], costs.models["macs"].bounds()[1]
     resolutions = work.space.resolutions
     chosen = [
@@ -235,12 +241,15 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
         blocks = SlotBlocks.of(part)
         arithmetic = {b: macs(b) / most_macs for b in blocks.blocks}
         time_share = {b: costs.latency.correct(b, costs.entries[b.key]) / most_latency for b in blocks.blocks}
+        # not from 0 to 1: at the ends one of the two terms does not count, and ties decide
         for w in np.linspace(0.05, 0.95, _SEED_WEIGHTS):
             weighed = {b: w * time_share[b] - (1 - w) * arithmetic[b] for b in blocks.blocks}
             table = blocks.table(weighed.__getitem__)
+            # the restricted space has no choice of resolution any more
             fixed = {"resolution": resolution} if len(resolutions) > 1 else {}
             encoding = work.space.encode({**fixed, **part.decode(table.minimum().assignment)})
             found[encoding.tobytes()] = encoding
+    # the largest does the most arithmetic, yet no weighted sum need find it
     encodings = np.stack([work.space.largest(), *found.values()])
     within = kept(encodings, costs.models, as_limits(limits))
     order = np.argsort(latency.estimate(encodings).value)
@@ -273,6 +282,7 @@ def study_name(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> st
         "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
         "sampler": [c.sampler, c.seed, c.population_size, work.space.fingerprint()],
     }
+    # 64 bits of the hash: names are compared within one run
     return "search-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -304,6 +314,7 @@ def _notes(study: Study, evaluations: Evaluations) -> list[str]:
 
 def _guessing(study: Study, work: Workspace) -> list[str]:
     """That even the best network is no better than naming the largest class, where it is so."""
+    # the images that accuracies were measured on, no others
     labels = work.data.validation.labels[: work.config.search.validation_samples]
     if not len(study):
         return []

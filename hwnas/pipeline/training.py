@@ -78,9 +78,11 @@ def train(config: Config, *, console: Console) -> TrainResult:
     first_process = os.environ.get("RANK", "0") == "0"
     if first_process:
         tell_data(data, console)
+    # before the lock and the folder: nothing is left behind by a wish that cannot be met
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
+        # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
         record = data_record(data, source=config.data.source)
@@ -97,6 +99,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
             )
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
+        # also where nothing was trained: `_make_trainer` started it
         stop_distributed()
     last = trainer.history[-1] if trainer.history else {}
     return TrainResult(
@@ -122,6 +125,7 @@ def refuse_other_run(work: Workspace) -> None:
     Raises:
         CheckpointError: the folder holds the checkpoint of another run, or a damaged one.
     """
+    # looked for by name first: torch is not imported for a folder without a checkpoint
     if not work.folder.is_dir() or not any(work.folder.glob(f"{work.checkpoint.stem}*")):
         return
     from hwnas.supernet.checkpoint import load_newest
@@ -166,6 +170,7 @@ def _make_trainer(work: Workspace) -> Trainer:
     strategy = registry.load("strategies", c.strategy)
     limit_threads(c.threads)
     start_distributed()
+    # the caller's random state stays: initial weights depend on the seed alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         supernet = Supernet(space)

@@ -120,6 +120,7 @@ def verify(
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
+    # first of all: nothing may be contacted that the user has not confirmed
     target = device_to_verify_on(folder, manifest, here=here, trust=trust, device=device)
     check_files(folder, manifest)
     if not manifest.is_sealed:
@@ -136,6 +137,7 @@ def verify(
     expected = samples.outputs
     with Worker(target) as worker:
         context = dict(worker.context())
+        # outputs before times: a file that computes nonsense need not be timed
         found = worker.predict(artefact, samples.inputs)
         same = _same_context(manifest.device.context, context)
         predicted_ms = manifest.predicted.get("latency_ms") if same else None
@@ -143,6 +145,7 @@ def verify(
             worker,
             artefact,
             reference=reference,
+            # on another machine the drift would be the difference of two machines
             reference_ms=manifest.reference_ms if same else None,
             predicted_ms=predicted_ms,
         )
@@ -152,6 +155,7 @@ def verify(
     problems = compared.problems(exact=precision == EXACT)
     values = measured_values(statistic, artefact)
     if manifest.preprocessing is not None:
+        # all problems are collected: one run shall tell everything that is wrong
         problems += samples.preprocessing_problems(manifest.preprocessing)
     problems += limit_problems(values, manifest.limits)
     should_be = computed_in(runtime, target, context)[offered_as(precision)]
