@@ -52,16 +52,20 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     "spaces": {
         "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
+        "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
     "space_types": {  # classes, by the name they have in files
         "categorical": ("hwnas.spaces.categorical:CategoricalSpace", ""),
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
+        "resnet": ("hwnas.spaces.resnet:ResNetSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
         "conv": ("hwnas.spaces.parts:CONV", ""),
         "mbconv": ("hwnas.spaces.mobilenet_kinds:MBCONV", ""),
         "head": ("hwnas.spaces.mobilenet_kinds:HEAD", ""),
+        "basic": ("hwnas.spaces.resnet:BASIC", ""),
+        "classifier": ("hwnas.spaces.resnet:CLASSIFIER", ""),
         "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),
         "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),
     },

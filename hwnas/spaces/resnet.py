@@ -1,0 +1,204 @@
+"""Residual networks of basic blocks for small images (He et al., 2016, section 4.2), with elastic dimensions.
+
+A network is a stem convolution, stages of `basic` blocks, and a `classifier`. Where a stage changes the shape, its
+first block has a projection shortcut (option B of the paper), with weights that are elastic like all others.
+This module knows operators and attributes of blocks; never torch, devices or weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.spaces import _checks as check
+from hwnas.spaces._blocks import Asked, Part
+from hwnas.spaces._geometry import Geometry
+from hwnas.spaces.kinds import BlockKind
+from hwnas.spaces.parts import activation, conv_norm_act
+from hwnas.spaces.staged import StagedSpace
+from hwnas.spaces.stages import ACTIVATIONS, StageSpec
+from hwnas.types import PRECISIONS, Block, Option
+
+STEM_KERNEL_SIZE = 3
+CHANNEL_DIVISOR = 8
+
+# ---------------------------------------------------------------- kinds of block
+
+
+def _basic(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    """Two convolutions, the first with the stride, and the input added before the last activation."""
+    stride, act, kernel_size = int(attributes["stride"]), str(attributes["activation"]), int(attributes["kernel_size"])
+    g = GraphBuilder()
+    x = shortcut = g.input(block.in_shape)
+    hidden = int(attributes["hidden_channels"])
+    y = conv_norm_act(g, x, hidden, kernel_size=kernel_size, stride=stride, act=act, name="first")
+    y = conv_norm_act(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
+    if stride != 1 or block.in_shape[0] != block.out_shape[0]:
+        shortcut = conv_norm_act(g, x, block.out_shape[0], stride=stride, name="shortcut")
+    return g.build(activation(g, g.op("add", shortcut, y, name="sum"), act, name="act"))
+
+
+def _classifier(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    """Global pool and a linear layer."""
+    g = GraphBuilder()
+    x = g.op("adaptive_avg_pool2d", g.input(block.in_shape), name="pool", output_size=(1, 1))
+    return g.build(g.linear(g.flatten(x, name="flatten"), block.out_shape[0], name="classifier"))
+
+
+BASIC = BlockKind(
+    name="basic",
+    build=_basic,
+    required=("activation", "hidden_channels", "kernel_size"),
+    defaults={"stride": 1},
+)
+CLASSIFIER = BlockKind(name="classifier", build=_classifier)
+
+# ---------------------------------------------------------------- the space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ResNet:
+    """What is the same in every network of a space."""
+
+    stem_activation: str
+    stem_stride: int
+
+    def stem(self) -> Part:
+        return "conv", {
+            "activation": self.stem_activation,
+            "kernel_size": STEM_KERNEL_SIZE,
+            "stride": self.stem_stride,
+        }
+
+    def block(self, asked: Asked) -> Part:
+        return "basic", {
+            "activation": asked.activation,
+            "hidden_channels": asked.hidden_channels,
+            "kernel_size": asked.kernel_size,
+            "stride": asked.stride,
+        }
+
+    def head(self, channels: tuple[int, ...]) -> Part:
+        return "classifier", {}
+
+
+class ResNetSpace(StagedSpace):
+    """Residual networks with elastic resolution, width, depth, kernel size, inner width and precision.
+
+    Choices and slots are those of `StagedSpace`; expand ratios multiply the channels that leave a block, so 1 is the
+    block of the paper.
+
+    Args:
+        name: of the space.
+        in_channels: of the input.
+        n_classes: outputs of the head.
+        resolutions: heights and widths of the input, in pixels.
+        width_mults: factors of all channels, which are then rounded to `channel_divisor`.
+        stem_channels: at width 1.0; the stem has kernel size 3.
+        stem_stride: of the stem.
+        stem_activation: of the stem.
+        stages: in order, at least one; without squeeze-and-excitation.
+        precisions: which each block may have: one of floats at most, and one of integers.
+        channel_divisor: channels are multiples of it.
+
+    Raises:
+        SpaceError: a wrong value, more strides than the smallest resolution has pixels for, or options
+            that make the same network twice.
+    """
+
+    kind = "resnet"
+    title = "ResNet"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_channels: int,
+        n_classes: int,
+        resolutions: Sequence[int],
+        width_mults: Sequence[float] = (1.0,),
+        stem_channels: int,
+        stem_stride: int = 1,
+        stem_activation: str = "relu",
+        stages: Sequence[StageSpec],
+        precisions: Sequence[str] = PRECISIONS,
+        channel_divisor: int = CHANNEL_DIVISOR,
+    ) -> None:
+        self.stem_channels = check.integer("stem_channels", stem_channels)
+        self.stem_stride = check.integer("stem_stride", stem_stride)
+        self.stem_activation = check.member("stem_activation", stem_activation, of=ACTIVATIONS)
+        geometry = Geometry(
+            in_channels=check.integer("in_channels", in_channels),
+            n_classes=check.integer("n_classes", n_classes),
+            stem_channels=self.stem_channels,
+            stem_stride=self.stem_stride,
+            stages=tuple(stages),
+            divisor=check.integer("channel_divisor", channel_divisor),
+            expands="out",
+        )
+        family = _ResNet(stem_activation=self.stem_activation, stem_stride=self.stem_stride)
+        super().__init__(
+            name, geometry, family, resolutions=resolutions, width_mults=width_mults, precisions=precisions
+        )
+        gated = [i for i, stage in enumerate(self.stages) if any(stage.se)]
+        if gated:
+            raise SpaceError(
+                f"stage {gated[0]} of ResNet space {name!r} has squeeze-and-excitation, which basic blocks have not; "
+                "leave out `se`"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments it was made with, as JSON values."""
+        return {
+            "in_channels": self.in_channels,
+            "n_classes": self.n_classes,
+            "resolutions": list(self.resolutions),
+            "width_mults": list(self.width_mults),
+            "stem_channels": self.stem_channels,
+            "stem_stride": self.stem_stride,
+            "stem_activation": self.stem_activation,
+            "stages": [s.to_json() for s in self.stages],
+            "precisions": list(self.precisions),
+            "channel_divisor": self.channel_divisor,
+        }
+
+
+# ---------------------------------------------------------------- ready-made
+
+
+def resnet20(
+    in_channels: int = 3, n_classes: int = 10, *, activation: str | None = None, channel_divisor: int = CHANNEL_DIVISOR
+) -> ResNetSpace:
+    """For images of 16 to 32 pixels: three stages of one to three blocks; the largest network is ResNet-20.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: for the whole network instead of relu.
+        channel_divisor: channels are rounded to multiples of it.
+    """
+    act = activation or "relu"
+    return ResNetSpace(
+        "resnet20",
+        in_channels=in_channels,
+        n_classes=n_classes,
+        resolutions=(16, 24, 32),
+        width_mults=(0.75, 1.0),
+        stem_channels=16,
+        stem_activation=act,
+        stages=[
+            StageSpec(
+                channels=channels,
+                stride=stride,
+                depths=(1, 2, 3),
+                kernel_sizes=(3,),
+                expand_ratios=(0.5, 1),
+                activations=(act,),
+            )
+            for channels, stride in ((16, 1), (32, 2), (64, 2))
+        ],
+        channel_divisor=channel_divisor,
+    )
