@@ -160,6 +160,7 @@ def _model_measured_energy(
     confidence: float,
 ) -> EnergyModel:
     keys = [block.key for block in blocks.blocks]
+    # kept among the entries: their bounds are from above, so sums stay on the safe side
     noisy = [key for key in keys if _WITHIN_NOISE in entries[key]]
     # one anchor for blocks and networks of a kind: both must be in the same state of the machine to be compared
     anchors = _anchors(blocks.blocks, entries, networks)

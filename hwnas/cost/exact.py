@@ -122,7 +122,7 @@ class Exact:
             return found
         if any(bound.total > bound.most(caps) for bound in bounds):
             return None
-        widest = _FIRST_PARTIAL
+        widest = _FIRST_PARTIAL  # a network is often found among few; a proof needs all
         while True:
             found, is_all = self._enumerate(caps, bounds, objective=None, widest=widest)
             if found is not None or is_all:
@@ -141,7 +141,7 @@ class Exact:
             UndecidedError: see there.
         """
         j = self.metrics.index(metric)
-        caps = self._caps({**limits, metric: known})
+        caps = self._caps({**limits, metric: known})  # better than what is known, or as good
         bounds, _ = self._cutting_planes(caps, to_the_end=True)
         least = float(self._alone(j, caps)[0][0] + (self._start[j] if self._sums[j] else 0.0))
         narrowed = caps.copy()
@@ -151,7 +151,7 @@ class Exact:
                 break
             least = narrowed[j] = proven
             bounds += self._cutting_planes(narrowed, to_the_end=True)[0]
-        share, widest = _FIRST_SHARE, _FIRST_PARTIAL
+        share, widest = _FIRST_SHARE, _FIRST_PARTIAL  # the optimum mostly lies near what is proven
         best: IntArray | None = None
         while True:  # in growing parts of what is left between what is proven and what is known
             if best is not None:
@@ -174,7 +174,7 @@ class Exact:
 
     def _proven(self, bound: _Bound, j: int, caps: FloatArray) -> float:
         """The least that a metric can be: it pays what the other limits leave of a weighted sum."""
-        others = np.where(np.arange(len(caps)) == j, 0.0, caps)
+        others = np.where(np.arange(len(caps)) == j, 0.0, caps)  # 0: the metric itself pays nothing yet
         return float((bound.total - bound.most(others)) / bound.weights[j])
 
     def weights(self, limits: Mapping[str, float]) -> dict[str, float]:
@@ -206,7 +206,7 @@ class Exact:
             if math.prod(shape) > MAX_STATES:
                 raise UndecidedError(f"{math.prod(shape)} combinations of {len(joint)} choices depend on each other")
             needed = {u for end, scope in zip(last, scopes, strict=True) if end > v for u in scope}
-            live = [u for u in joint if u in needed]
+            live = [u for u in joint if u in needed]  # the state: choices that later factors still ask for
             after = np.zeros(shape, dtype=np.int64)
             stride = 1
             for axis in reversed(range(len(joint))):
@@ -225,7 +225,7 @@ class Exact:
         join = np.add if cost.combine == "sum" else np.maximum
         total = np.zeros(shape)
         for f in cost.factors:
-            if f.scope and max(f.scope) == variable:
+            if f.scope and max(f.scope) == variable:  # a factor is paid once, when its last choice is made
                 total = join(total, f.aligned(joint))
         return total
 
@@ -233,7 +233,7 @@ class Exact:
         """By layer, the least that a cost still adds from each state on; one more for the end."""
         least: list[FloatArray] = [np.zeros(1)]
         for layer, costs in zip(reversed(self._layers), reversed(local), strict=True):
-            rest = least[-1][layer.after]
+            rest = least[-1][layer.after]  # (n, S)
             least.append((costs + rest if combine == "sum" else np.maximum(costs, rest)).min(axis=0))
         return least[::-1]
 
@@ -288,7 +288,7 @@ class Exact:
             bound = self._bound(np.zeros(len(caps)), caps)
             return bounds, self._minimizer(bound, caps) if np.isfinite(bound.total) else None
         room = np.maximum(caps[limited], np.finfo(float).tiny)  # a limit of nothing is kept by what costs nothing
-        shares, reach = np.full(len(limited), 1 / len(limited)), math.inf
+        shares, reach = np.full(len(limited), 1 / len(limited)), math.inf  # all limits alike, to begin with
         points: list[FloatArray] = []
         for _ in range(_ROUNDS):
             weights = np.zeros(len(caps))
@@ -301,12 +301,12 @@ class Exact:
             values = self._values(assignment)
             if (values <= caps).all() and not to_the_end:
                 return bounds, assignment
-            points.append(values[limited] / room)
+            points.append(values[limited] / room)  # (L,) cost over limit: units cancel
             if bound.total >= reach - 1e-6 * abs(reach):  # no weights are better
                 break
             shares, reach = next_shares(np.stack(points))
             self._check_time()
-        return bounds[-_KEPT:], None
+        return bounds[-_KEPT:], None  # earlier ones prune less
 
     def _bound(self, weights: FloatArray, caps: FloatArray) -> _Bound:
         used = np.flatnonzero(weights)
@@ -329,16 +329,16 @@ class Exact:
         """
         is_all = True
         tracked = np.flatnonzero(np.isfinite(caps))
-        alone = {int(j): self._alone(int(j), caps) for j in tracked}
+        alone = {int(j): self._alone(int(j), caps) for j in tracked}  # exact least of each metric to the end
         state: IntArray = np.zeros(1, dtype=np.int64)
         values: FloatArray = self._start[None, tracked]
         sums = self._sums[tracked]
         trail: list[tuple[IntArray, IntArray]] = []  # of each layer: the partial network before, the option taken
         for i, layer in enumerate(self._layers):
             n = len(layer.after)
-            before = np.repeat(np.arange(len(state)), n)
+            before = np.repeat(np.arange(len(state)), n)  # (P * n,)
             option = np.tile(np.arange(n), len(state))
-            local = layer.local[tracked][:, option, state[before]].T
+            local = layer.local[tracked][:, option, state[before]].T  # (P * n, metrics)
             grown = np.where(sums, values[before] + local, np.maximum(values[before], local))
             reached = layer.after[option, state[before]]
             keep = np.ones(len(grown), dtype=bool)
@@ -346,7 +346,7 @@ class Exact:
                 rest = alone[j][i + 1][reached]
                 total = grown[:, column] + rest if self._sums[j] else np.maximum(grown[:, column], rest)
                 keep &= total <= caps[j]
-            excess = np.zeros(len(grown))
+            excess = np.zeros(len(grown))  # by the bound that is worst: what the beam sorts by
             for bound in bounds:
                 most = bound.most(caps)
                 sums_to = grown @ bound.weights[tracked] + bound.least[i + 1][reached]
@@ -373,7 +373,7 @@ class Exact:
     def _wider(self, widest: int) -> int:
         if widest == MAX_PARTIAL:
             raise UndecidedError(f"more than {MAX_PARTIAL} partial networks")
-        return min(widest * _WIDER, MAX_PARTIAL)
+        return min(widest * _WIDER, MAX_PARTIAL)  # in few steps: each repeats the work of the last
 
     def _check_time(self) -> None:
         if time.monotonic() > self._until:
@@ -387,7 +387,7 @@ def _constant(cost: Cost) -> float:
 
 def _largest_within(limit: float, cost: Cost) -> float:
     """The largest float that is within a limit after offset and ratio, each rounded as a cost model rounds it."""
-    cap = limit / cost.ratio - cost.offset
+    cap = limit / cost.ratio - cost.offset  # right in exact arithmetic; floats round on the way
     slack = _ROUNDING * (abs(limit) / cost.ratio + abs(cost.offset))
     low, high = cap - slack, cap + slack
     while low < (middle := low + (high - low) / 2) < high:

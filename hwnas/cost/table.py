@@ -109,6 +109,7 @@ class LatencyTable:
     @property
     def entries(self) -> Mapping[str, float]:
         """Block key -> latency in milliseconds, of every block that was measured."""
+        # a view: entries are added by appending alone, so that the file has them too
         return MappingProxyType(self._latency_ms)
 
     @property
@@ -210,6 +211,7 @@ def repair_table(path: Path) -> tuple[str, ...]:
         TableError: a line of a table of schema 1 is damaged.
         OSError: the file cannot be written; it is as it was.
     """
+    # no complete line: a table that was never begun
     lines = complete_lines(path) if path.exists() else []
     if not lines:
         return ()

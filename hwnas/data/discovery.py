@@ -17,6 +17,7 @@ from hwnas.data.part_names import PARTS, PartName, part_of
 from hwnas.data.tree import Folder, Odd, read_tree
 from hwnas.errors import DataError
 
+# for messages; options and files have the short names
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -72,6 +73,7 @@ class _Discoverer:
         self._source = source
         self._wishes = wishes
         self._found = Discovery()
+        # by part, class and reason
         self._unused: dict[tuple[str, str, str], LeftOut] = {}
         self._unreadable: list[Odd] = []
         self._nested = 0
@@ -152,6 +154,7 @@ class _Discoverer:
         like = {folder.name: found for folder in holding if (found := named[folder.name])}
         alone = {name: found.role for name, found in like.items() if found.alone}
         several = len({found.role for found in like.values()}) > 1
+        # all folders named like parts, of several kinds: parts without classes, most likely
         all_like = bool(like) and len(like) == len(holding) and (several or len(alone) == len(like))
         if all_like or len(set(alone.values())) > 1:
             raise DataError(
@@ -296,6 +299,7 @@ class _Discoverer:
     def _different(
         self, parts: Mapping[str, Folder], part: str, found: Mapping[str, Folder], names: Sequence[str]
     ) -> DataError:
+        # in one of the two only, whichever it is
         odd = sorted(set(found) ^ set(names))
         without = "&".join(f"{other}={shown(folder.name)}" for other, folder in parts.items() if other != part)
         return DataError(

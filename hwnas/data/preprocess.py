@@ -52,6 +52,7 @@ class Decode(_Step):
 
     @model_validator(mode="after")
     def _possible(self) -> Decode:
+        # `DecodingRule` holds what is allowed; asked here, so that a wrong manifest is refused when it is read
         self.rule()
         return self
 
@@ -155,6 +156,7 @@ class Pixels(_Step):
         Raises:
             DataError: it is of another size.
         """
+        # arrays that a caller gives have gone through no step that would fix their size
         wanted = (self.height, self.width, self.channels)
         if image.shape != wanted or image.dtype != np.uint8:
             raise DataError(
@@ -255,6 +257,7 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
             std: likewise.
             resolution: (H, W) of the network's input.
         """
+        # no file, no decoding: `Pixels` then says what arrays must be
         first = () if decoding is None else file_steps(decoding)
         height, width, channels = shape
         pixels = Pixels(height=height, width=width, channels=channels)

@@ -59,6 +59,7 @@ class FleetRecord:
         for name in self.config.device.all:
             mine = {k: r for k, r in self._rows.items() if r.device == device_name(name)}
             configured = [_key(device_name(name), b.given()) for b in self.config.budgets_of(name)]
+            # deployments of budgets that are no longer asked for still exist
             found += [mine[k] for k in dict.fromkeys([*configured, *mine]) if k in mine]
         return found
 

@@ -73,6 +73,7 @@ class Connection:
     cache_mb: float = 1024.0
 
 
+# bounds against slips and hostile descriptions: no honest setting comes near
 _DAY_S, _LARGEST_MB = 86_400, 1_000_000
 # what a setting may be at most
 _LARGEST: Mapping[str, float] = {
@@ -97,6 +98,7 @@ _TYPES: Mapping[str, type] = {
     "max_file_mb": float,
     "cache_mb": float,
 }
+# the types are spelled out, for annotations are texts here; this keeps both alike
 assert set(_TYPES) == {f.name for f in fields(Connection)}
 
 

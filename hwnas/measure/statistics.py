@@ -88,6 +88,7 @@ def summarize(
     # (R,) -> (R, 2)
     around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
     _checked(around, "around_ms", shape=(len(samples), 2))
+    # the fastest bursts by phase; the medians, disturbed as they are, by the moment's reference
     found = undisturbed(bursts, around, reference_ms=reference_ms)
     return dataclasses.replace(
         _statistic(samples / local * reference_ms, fastest=found.candidate_ms / found.reference_ms * reference_ms),

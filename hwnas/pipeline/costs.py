@@ -51,6 +51,7 @@ def precision_of(blocks: Sequence[Block]) -> str:
 
 def artefact_precision(blocks: Sequence[Block]) -> str:
     """What the file of a network counts as: quantized as soon as one block is."""
+    # runtimes check files by it: integers in a file need a device that computes in them
     return next((b.precision for b in blocks if is_quantized(b.precision)), blocks[0].precision)
 
 
@@ -234,6 +235,7 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
     for metric, value in costs.device.limits.items():
         # the tighter one: a device's own limits hold whatever a run asks for
         limits[metric] = min(value, limits.get(metric, value))
+    # said apart: it tells how a device gets a meter
     if "energy_mj" in limits and costs.energy is None:
         raise no_energy_error(costs.device, limits["energy_mj"])
     for metric in limits:

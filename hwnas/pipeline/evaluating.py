@@ -105,6 +105,7 @@ class Evaluations:
             return found
         accuracy = self.measure(blocks)
         self.measured += 1
+        # kept at once: the search may be killed
         self.known.add(KnownNetwork(key=key, architecture=_in_full(self.work, architecture, blocks), accuracy=accuracy))
         return accuracy
 
@@ -154,6 +155,7 @@ def _in_full(work: Workspace, architecture: Mapping[str, Option], blocks: NamedB
 def _encoded(space: StagedSpace, architecture: Mapping[str, Option]) -> IntArray | None:
     """(D,) a network whose precisions have the names of what torch computes; None if it is not in the space."""
     choices = {c.name for c in space.choices}
+    # back from torch's names to this device's
     here = {simulated_as(p): p for p in space.precisions}
     try:
         return space.encode(
@@ -166,6 +168,7 @@ def _encoded(space: StagedSpace, architecture: Mapping[str, Option]) -> IntArray
 def _key_of(work: Workspace, architecture: Mapping[str, Option]) -> str | None:
     """The key of a network of this device's space or, of other devices, of the supernet's."""
     precisions = {str(v) for k, v in architecture.items() if k.endswith(".precision")}
+    # first: it has a choice of precision for every block, so it holds the networks of all devices
     as_trained = work.training_space.computed_in({offered_as(p): p for p in precisions})
     for space in (as_trained, work.space):
         encoding = _encoded(space, architecture)

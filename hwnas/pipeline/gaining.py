@@ -111,6 +111,7 @@ def _slow_blocks(
         ships = shares["integers"].get(block)
         plainly = shares["floats"].get(dataclasses.replace(block, precision=floats))
         if ships is not None and (plainly is None or plainly / ships < ENOUGH):
+            # None: a conversion has no float form, or the form failed
             found.append(BlockGain(block=block.key, count=count, latency_ms=ships, float_latency_ms=plainly))
     yield from sorted(found, key=lambda gain: -gain.count * gain.latency_ms)
 

@@ -59,6 +59,7 @@ def report(config: Config, *, console: Console) -> ReportResult:
             f"{work.folder} has no deployment for {work.device.name} to report on; make one with "
             f"`hwnas export {quoted(work.folder)}`"
         )
+    # once for all pages
     costs, newest = load_costs(work), load_study(work.study)
     notes = []
     for folder in folders:
@@ -149,6 +150,6 @@ def _history(work: Workspace) -> list[dict[str, float]]:
 
     try:
         found = load_newest(work.checkpoint)
-    except CheckpointError:
+    except CheckpointError:  # a page without the training's curve is better than none
         return []
     return list(found.meta["history"]) if found is not None else []

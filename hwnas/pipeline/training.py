@@ -134,6 +134,7 @@ def refuse_other_run(work: Workspace) -> None:
     found = load_newest(work.checkpoint)
     if found is not None:
         c, n = work.config.train, len(work.data.train)
+        # as the trainer makes it, so that both refuse the same
         wanted = run_identity(_settings(work), _identity(work), batch_size=c.batch_size, n_samples=n)
         refuse_other_identity(work.checkpoint, found.meta["identity"], wanted)
 

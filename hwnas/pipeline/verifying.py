@@ -165,6 +165,7 @@ def verify(
         console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
     for doubt in doubt_texts(latency, predicted_ms=predicted_ms):
         console.warn(doubt)
+    # after the warnings: they may explain why a promise is not kept
     if problems:
         raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
     return VerifyResult(
@@ -224,6 +225,7 @@ def limit_problems(values: Mapping[str, float], limits: Mapping[str, float], *, 
 
 
 def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    # what decides a time; the date, the load and the operating system may differ
     return all(made.get(k) == here.get(k) for k in ("hardware", "runtime_version", "threads"))
 
 

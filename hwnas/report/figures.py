@@ -59,6 +59,7 @@ def front_figure(
     known = np.isfinite(x_all) & np.isfinite(y_all)
     if not known.any():
         raise StudyError(f"study {study.name!r} has no network with {metric!r} and {cost!r}; run more trials")
+    # one unit for the whole axis, chosen by its largest value
     x_scale = scale_of(cost, float(x_all[known].max()))
     y_scale = scale_of(metric, float(y_all[known].max()))
     x, y = x_all * x_scale.factor, y_all * y_scale.factor
@@ -180,6 +181,7 @@ def history_figure(history: Sequence[Mapping[str, float]]) -> Figure:
 def _line(axes: Axes, x: FloatArray, y: FloatArray, *, direction: Direction) -> None:
     """The front as steps: until the next better network there is nothing better than the last one."""
     if len(x):
+        # `x` rises: where cost is maximised, a network is as good as the next one to its right
         axes.step(x, y, where="post" if direction is Direction.MINIMIZE else "pre", color=LIGHT["ink"], lw=1.0)
         axes.plot(x, y, "o", mfc=LIGHT["ink"], mew=0, ms=4.2, label="front")
 
@@ -188,6 +190,7 @@ def _limit_lines(axes: Axes, limits: Mapping[str, float], *, x: tuple[str, Scale
     style: dict[str, Any] = {"color": LIGHT["ink"], "lw": 1.0, "ls": (0, (4, 3)), "label": "limit"}
     if x[0] in limits:
         axes.axvline(limits[x[0]] * x[1].factor, **style)
+        # one entry in the legend for both limits
         style["label"] = "_"
     if y[0] in limits:
         axes.axhline(limits[y[0]] * y[1].factor, **style)

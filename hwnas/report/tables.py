@@ -200,6 +200,7 @@ def qualities(points: Sequence[PredictionPoint]) -> TextTable:
 def rejected(manifest: Manifest) -> TextTable:
     """Candidates that were exported, measured and not returned, and why; architectures left out."""
     flat = [dict(_flat(candidate)) for candidate in manifest.rejected]
+    # in the order met: candidates of one export have nearly the same
     keys = list(dict.fromkeys(key for row in flat for key in row))
     if "reason" in keys:  # beside what names the candidate: on a phone the rest is out of sight
         keys.remove("reason")

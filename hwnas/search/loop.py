@@ -99,6 +99,7 @@ def search(
         # values of two tables in one study would be compared with each other
         optuna_study.check_closed_forms(study, problem)
         run = Run(study, problem, space_sampler, evaluate=evaluate, owner=owner)
+        # kept with the study: whoever reads it later must know that the space was exhausted
         optuna_study.set_note(study, run.to_the_end(progress, on_trial))
         return optuna_study.collect(study)
 

@@ -147,6 +147,7 @@ class Problem:
     def limit(self, metric: str) -> Limit | None:
         """The limit on a metric, if it has one."""
         asked = {metric: self.limits[metric]} if metric in self.limits else {}
+        # a direction turns a limit round: `accuracy >= value`
         return next(iter(as_limits(asked, self.directions)), None)
 
     def _estimate_one(self, metric: str, encodings: IntArray) -> Estimate:

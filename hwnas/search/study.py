@@ -115,6 +115,7 @@ class Study:
             # columns need a number in every row; a trial need not have every metric
             values={m: float(v[row]) for m, v in self.values.items() if not np.isnan(v[row])},
             upper={m: float(v[row]) for m, v in self.upper.items() if not np.isnan(v[row])},
+            # NumPy's own bool is no JSON
             feasible=bool(self.feasible[row]),
         )
 
