@@ -19,6 +19,7 @@ from hwnas.device_fields import read_fields
 from hwnas.errors import ConfigError, HwnasError, MissingPackageError, UnknownNameError
 from hwnas.foreign import as_written, is_file_name, quoted
 from hwnas.measure.connection import check_connection
+from hwnas.precisions import by_exactness
 from hwnas.types import Device
 
 _FOLDER = Path(__file__).parent
@@ -53,6 +54,8 @@ def load_device(name_or_path: str | Path) -> Device:
     try:
         device = Device(name=path.stem, **read_fields(values))
         check_device(device)
+        if "precisions" in values:
+            _check_precisions(device)
     except MissingPackageError:
         raise
     except HwnasError as e:
@@ -89,6 +92,20 @@ def check_device(device: Device) -> None:
             check_meter(device.meter_options)
     elif device.meter_options:
         raise ConfigError("energy.options are those of a meter, and energy.meter names none")
+
+
+def _check_precisions(device: Device) -> None:
+    """What a description names must be among what the runtime computes on one device or another."""
+    try:
+        known = getattr(registry.load("runtimes", device.runtime), "precisions", device.precisions)
+    except MissingPackageError:
+        return
+    wrong = [p for p in device.precisions if p not in known]
+    if wrong:
+        raise ConfigError(
+            f"runtime {device.runtime!r} does not compute in {wrong[0]!r}; it supports "
+            f"{', '.join(by_exactness(known))}: leave the others out of precisions"
+        )
 
 
 def _hook(kind: str, name: str) -> Callable[[Any], None] | None:

@@ -20,10 +20,11 @@ from hwnas.files import write_whole
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.scratch import scratch
-from hwnas.types import Array, Artefact, Device, Option, Session
+from hwnas.types import Array, Artefact, Device, Option, PrecisionRule, Session
 
 from ._shared import listing
 from ._vela import VelaTools, shared_tools
+from .litert import INTEGER_OPERATORS
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite file
 _AT_THE_ENDS = ("Quantize", "Dequantize")  # float tensors are the CPU's: no NPU takes them
@@ -42,12 +43,17 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
+# What Vela takes of TFLite's int8 operators depends on their attributes: it names those it leaves to the CPU
+_INT8 = PrecisionRule(operators=INTEGER_OPERATORS, how="8-bit products, added up in 32 bits")
+PRECISIONS: Mapping[str, PrecisionRule] = {"int8": _INT8, "int8-pt": _INT8}
+
+
 class EthosURuntime:
     """The adapter. See `OPTIONS` for `device.options`; the first three must be given."""
 
     name = "ethos-u"
     formats = frozenset({"tflite"})
-    precisions = frozenset({"int8"})
+    precisions = PRECISIONS
     start_timeout_s = 900.0  # the first time the tools' environment is made, over whatever link there is
     quantization = "asymmetric"
 

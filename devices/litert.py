@@ -17,7 +17,7 @@ import numpy as np
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.measure.artefacts import check_artefact
-from hwnas.types import PRECISIONS, Array, Artefact, Device, Session
+from hwnas.types import Array, Artefact, Device, PrecisionRule, Session
 
 from ._shared import listing, random_array
 from .host import host_context
@@ -31,6 +31,15 @@ _DELEGATE = "DELEGATE"  # what an interpreter calls the part of the graph that a
 _XNNPACK, _BUILT_IN = "XNNPACK", "built-in kernels"
 
 
+INTEGER_OPERATORS = frozenset(  # whose int8 kernels TFLite specifies
+    {"conv2d", "linear", "add", "sub", "mul", "mean", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"}
+    | {"sigmoid", "softmax", "relu", "relu6", "concat", "split", "slice", "pad", "resize", "reshape", "permute"}
+)
+# XNNPACK and the built-in kernels add products in 32 bits on every processor
+_INT8 = PrecisionRule(operators=INTEGER_OPERATORS, how="8-bit products, added up in 32 bits")
+PRECISIONS: Mapping[str, PrecisionRule] = {"fp32": PrecisionRule(), "int8": _INT8, "int8-pt": _INT8}
+
+
 class LiteRtRuntime:
     """The adapter.
 
@@ -40,7 +49,7 @@ class LiteRtRuntime:
 
     name = "litert"
     formats = frozenset({"tflite"})
-    precisions = frozenset(PRECISIONS)  # XNNPACK and the built-in kernels add products in 32 bits on every processor
+    precisions = PRECISIONS
     quantization = "asymmetric"
 
     @staticmethod

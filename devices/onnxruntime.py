@@ -19,7 +19,7 @@ import numpy as np
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.scratch import scratch
-from hwnas.types import Array, Artefact, Device, Session
+from hwnas.types import Array, Artefact, Device, PrecisionRule, Session
 
 from ._onnx_providers import SATURATING, Provider, check_available, check_placement, float_type, placement, provider_of
 from ._shared import listing, random_array
@@ -43,6 +43,22 @@ _DTYPES = {
 }
 
 
+_INTEGERS = frozenset(
+    {"conv2d", "linear", "add", "mul", "sigmoid", "concat", "adaptive_avg_pool2d"}  # QLinear... kernels
+    | {"relu", "relu6", "max_pool2d", "reshape", "permute"}  # clipping, and what moves 8-bit numbers as they are
+)
+_QDQ = "8-bit products, added up in 32 bits"
+PRECISIONS: Mapping[str, PrecisionRule] = {
+    "fp32": PrecisionRule(),
+    "tf32": PrecisionRule(how="by a provider that is told to (provider.use_tf32)"),
+    "fp16": PrecisionRule(how="by a provider that is told to"),
+    "bf16": PrecisionRule(how="by a provider that is told to"),
+    "int8": PrecisionRule(operators=_INTEGERS, how=_QDQ),
+    "int8-pt": PrecisionRule(operators=_INTEGERS, how=_QDQ),
+    "int8-w7": PrecisionRule(operators=_INTEGERS, how=f"{_QDQ}, in 16 without VNNI"),
+}
+
+
 class OnnxRuntime:
     """The adapter.
 
@@ -56,7 +72,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     formats = frozenset({"onnx"})
-    precisions = frozenset({"fp32", "tf32", "fp16", "bf16", "int8", "int8-w7"})
+    precisions = PRECISIONS
     quantization = "asymmetric"
 
     @staticmethod

@@ -19,7 +19,7 @@ import numpy as np
 from hwnas.errors import MeasurementError
 from hwnas.measure.artefacts import check_artefact
 from hwnas.precisions import is_quantized
-from hwnas.types import Array, Artefact, Device, Session
+from hwnas.types import Array, Artefact, Device, PrecisionRule, Session
 
 from ._openvino_graph import float_convolutions, layer_counts
 from ._openvino_model import ERRORS, compile_model, core_with, import_openvino, last_line, options_of
@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
 _SEED = 0  # of the timed inputs: the same in every process
 _FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}  # OpenVINO's name -> ours
+
+
+_WEIGHTED = frozenset({"conv2d", "linear"})  # found for certain; what is between them only where OpenVINO fuses it
+_INT8 = PrecisionRule(operators=_WEIGHTED, how="8-bit products, added up in 32 bits")
+_HALF = PrecisionRule(how="where the description's option inference_precision says so")
+PRECISIONS: Mapping[str, PrecisionRule] = {
+    "fp32": PrecisionRule(),
+    "fp16": _HALF,
+    "bf16": _HALF,
+    "int8": _INT8,
+    "int8-pt": _INT8,
+    "int8-w7": _INT8,
+}
 
 
 class OpenVinoRuntime:
@@ -46,7 +59,7 @@ class OpenVinoRuntime:
 
     name = "openvino"
     formats = frozenset({"openvino-onnx"})
-    precisions = frozenset({"fp32", "fp16", "bf16", "int8", "int8-w7"})
+    precisions = PRECISIONS
     quantization = "asymmetric"
 
     @staticmethod

@@ -19,7 +19,7 @@ from hwnas.errors import ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
 from hwnas.precisions import is_quantized
-from hwnas.types import Array, Artefact, Device, Option, Session
+from hwnas.types import Array, Artefact, Device, Option, PrecisionRule, Session
 
 from ._tensorrt_cuda import Cuda, NoGpuError
 from ._tensorrt_engine import FLOAT_TYPES, BuildSettings, Engine, build_engine
@@ -41,6 +41,14 @@ _OPTIONS: dict[str, Option] = {
 }
 
 
+_WEIGHTED = frozenset({"conv2d", "linear"})  # found for certain; what is between them only where TensorRT fuses it
+_INT8 = PrecisionRule(operators=_WEIGHTED, how="8-bit products, added up in 32 bits")
+PRECISIONS: Mapping[str, PrecisionRule] = {
+    **{name: PrecisionRule(how=f'with the description\'s option float_type = "{name}"') for name in FLOAT_TYPES},
+    "int8": _INT8,
+}
+
+
 class TensorRtRuntime:
     """The adapter.
 
@@ -57,7 +65,7 @@ class TensorRtRuntime:
 
     name = "tensorrt"
     formats = frozenset({"tensorrt-onnx"})
-    precisions = frozenset({*FLOAT_TYPES, "int8"})
+    precisions = PRECISIONS
     quantization = "symmetric"
 
     @staticmethod

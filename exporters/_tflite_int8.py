@@ -141,13 +141,14 @@ def _weighted(it: _Item, layer: QuantizedWeights, quantization: QuantizationPara
     """
     weight, bias = layer.parameters_on_grid()
     scales = layer.weight_scale
-    integers = torch.round(weight / scales.view(-1, *[1] * (weight.dim() - 1)))
+    of_rows = scales.view(-1, *[1] * (weight.dim() - 1)) if scales.dim() else scales
+    integers = torch.round(weight / of_rows)
     bias_integers = torch.round(bias.double() / (layer.input_scale * scales).double())
     op, is_conv = it.item.op, it.item.op.kind == "conv2d"
     weights = ops.Weights(
         kernel=array(integers.reshape(*integers.shape, *[1] * (4 - integers.dim())).to(torch.int8)),
         bias=array(bias_integers.to(torch.int32)),
-        scales=tuple(scales.tolist()),
+        scales=tuple(scales.reshape(-1).tolist()),
         groups=it.w.call(op)["groups"] if is_conv else 1,
         window=_tflite_float.convolution_window(it.w, op) if is_conv else ops.Window(),
     )

@@ -41,7 +41,7 @@ class Weights:
     Attributes:
         kernel: (out, in of a group, height, width) float32, or int8.
         bias: (out,) float32, or int32.
-        scales: of the kernel, one for each output channel; empty for floats. The bias has scale input * kernel.
+        scales: of the kernel, one, or one for each output channel; empty for floats. The bias has scale input * kernel.
         groups: of the channels.
         window: how the kernel moves.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.files import write_whole
-from hwnas.precisions import gives_integers, takes_integers
+from hwnas.precisions import EXACT, gives_integers, takes_integers
 from hwnas.spaces.drift_anchor import anchor_blocks, between_neighbours
 from hwnas.types import Artefact, Block, TensorSpec
 
@@ -99,7 +99,7 @@ class LiteRtExporter:
         written = _writer()(model, in_shape, names=("input", "logits"), layout=self.layout)
         return _write(*written, path, precision=precision)
 
-    def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
+    def reference_artefact(self, path: Path, *, precision: str = EXACT) -> Artefact:
         """Write the fixed network whose time tells how fast the machine is at the moment.
 
         A small convolutional network (64 px, 8 inverted residuals); the same bytes every time, whatever this

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
-from hwnas.precisions import gives_integers, takes_integers
+from hwnas.precisions import EXACT, gives_integers, takes_integers
 from hwnas.spaces.drift_anchor import anchor_blocks, between_neighbours
 from hwnas.types import Artefact, Batch, Block, TensorSpec
 
@@ -111,7 +111,7 @@ class OnnxExporter:
         proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
         return self._write(proto, path, precision=precision)
 
-    def reference_artefact(self, path: Path, *, precision: str = "fp32") -> Artefact:
+    def reference_artefact(self, path: Path, *, precision: str = EXACT) -> Artefact:
         """Write the fixed network whose time tells how fast the machine is at the moment.
 
         A small convolutional network (64 px, 8 inverted residuals), with fixed batch 1; the same bytes

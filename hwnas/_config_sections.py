@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hwnas.precision_data import KNOWN
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
@@ -34,7 +36,19 @@ def _text(value: str) -> str:
     return value
 
 
+def _precision(value: str) -> str:
+    """The name of a precision.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if value not in KNOWN:
+        raise ValueError(f"is {value!r}, but should be one of {', '.join(KNOWN)}")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
+PrecisionName = Annotated[str, AfterValidator(_precision)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
@@ -83,7 +97,9 @@ class SpaceConfig(Section):
 
     preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`")
     resolutions: tuple[Count, ...] | None = _list("input sides in pixels", example="[16, 24]")
-    precisions: tuple[Literal["fp32", "int8"], ...] | None = _list("per block", example='["int8"]')
+    precisions: tuple[PrecisionName, ...] | None = _list(
+        "per block: one of floats at most, and one of integers (`hwnas devices show` tells which)", example='["int8"]'
+    )
     kernel_sizes: tuple[Count, ...] | None = _list("to search among; all are trained", example="[3, 5]")
     width_mults: tuple[Positive, ...] | None = _list("multipliers of all channels", example="[1.0]")
     activation: Text | None = _optional("everywhere; relu6 suits int8", example='"relu6"')

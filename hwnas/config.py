@@ -32,6 +32,7 @@ from hwnas._config_sections import (
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
 from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.precision_data import INTEGERS
 
 __all__ = [
     "CONFIG_FILE",
@@ -167,7 +168,7 @@ class Config(Section):
         """The quick start: digits, int8, within half the latency of the largest fp32 network."""
         return cls(
             data=DataConfig(validation_fraction=0.2),  # a tenth is 144 images, too few to tell networks apart
-            space=SpaceConfig(resolutions=(16,), precisions=("int8",)),
+            space=SpaceConfig(resolutions=(16,), precisions=(INTEGERS,)),
             train=TrainConfig(steps=600),
             search=SearchConfig(n_trials=100),
             limits=LimitsConfig(latency_fraction=0.5),

@@ -14,7 +14,8 @@ from typing import Any
 from hwnas import registry
 from hwnas.errors import ConfigError
 from hwnas.foreign import as_written
-from hwnas.types import PRECISIONS, Device
+from hwnas.precisions import KNOWN
+from hwnas.types import Device
 
 SCHEMA = 1
 _METRICS = (
@@ -82,10 +83,10 @@ def _precisions(key: str, value: object) -> tuple[str, ...]:
     if (
         not isinstance(value, list)
         or not value
-        or any(p not in PRECISIONS for p in value)
+        or any(p not in tuple(KNOWN) for p in value)
         or len({*value}) < len(value)
     ):
-        raise _allowed(key, value, f"a list of one or more of {', '.join(PRECISIONS)}, each once")
+        raise _allowed(key, value, f"a list of one or more of {', '.join(KNOWN)}, each once")
     return tuple(value)
 
 

@@ -1,103 +1,44 @@
 """The precisions networks compute in, as data: their names, and what numbers weights and activations are.
 
-A space offers `fp32` and `int8`, and a description allows them (`hwnas.types.PRECISIONS`). What a device makes of
-the two may be another precision, which then has its own name everywhere: in blocks, tables, manifests and reports.
-The runtime's adapter says so (`hwnas.types.SubstitutesPrecisions`). Must never know torch, a runtime or a file.
+A space offers and a description allows any of them by name. Where none is named they are `fp32` and `int8`
+(`hwnas.types.PRECISIONS`), which stand for floats and 8-bit integers of any kind: what a device makes of the two may
+be another precision (`hwnas.types.SubstitutesPrecisions`), which then has its own name everywhere, in blocks, tables,
+manifests and reports. A name that a runtime does not compute in is refused. Must never know torch, a runtime or a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from hwnas.errors import UnknownNameError
+from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.precision_data import EXACT, INTEGERS, KNOWN, Precision
 from hwnas.types import PRECISIONS, Block, Device, Runtime, SubstitutesPrecisions
 
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "8-bit": 1}
+__all__ = [
+    "CONVERSIONS",
+    "DEQUANTIZE",
+    "EXACT",
+    "INTEGERS",
+    "KNOWN",
+    "QUANTIZE",
+    "Precision",
+    "asked_as",
+    "by_exactness",
+    "check_supported",
+    "computed_in",
+    "gives_integers",
+    "is_allowed",
+    "is_conversion",
+    "is_quantized",
+    "offered_as",
+    "precision",
+    "simulated_as",
+    "stands_for",
+    "supported",
+    "takes_integers",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberFormat:
-    """How numbers are kept.
-
-    Attributes:
-        dtype: numpy's name of what holds one: `float32`, `int8`; `8-bit` where the runtime decides the sign.
-        bits: of it that are used.
-        per: what shares one scale: `tensor` or `channel`; "" for floats, which have none.
-        symmetric: the zero point is always 0. None where the runtime decides (`Runtime.quantization`), and for floats.
-    """
-
-    dtype: str
-    bits: int
-    per: str = ""
-    symmetric: bool | None = None
-
-    @property
-    def bytes(self) -> int:
-        """That one takes in memory."""
-        return _BYTES[self.dtype]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precision:
-    """What a block computes in.
-
-    Attributes:
-        name: in blocks, tables, manifests and reports.
-        offered_as: what spaces and descriptions call it: one of `hwnas.types.PRECISIONS`.
-        weights: their format.
-        activations: their format, as they pass from one block to the next.
-        note: why a device computes in it though something else was offered; "" for what is offered itself.
-    """
-
-    name: str
-    offered_as: str
-    weights: NumberFormat
-    activations: NumberFormat
-    note: str = ""
-
-    @property
-    def quantized(self) -> bool:
-        """Whether its numbers are integers with a scale."""
-        return bool(self.activations.per)
-
-    @property
-    def largest_weight(self) -> int:
-        """The largest level of a quantized weight: 127 of 8 bits, 63 of 7."""
-        return (1 << (self.weights.bits - 1)) - 1
-
-
-def _float(name: str, dtype: str, bits: int, note: str = "") -> Precision:
-    kept = NumberFormat(dtype=dtype, bits=bits)
-    return Precision(name=name, offered_as="fp32", weights=kept, activations=kept, note=note)
-
-
-def _integer(name: str, *, weight_bits: int, note: str = "") -> Precision:
-    return Precision(
-        name=name,
-        offered_as="int8",
-        weights=NumberFormat(dtype="int8", bits=weight_bits, per="channel", symmetric=True),
-        activations=NumberFormat(dtype="8-bit", bits=8, per="tensor"),
-        note=note,
-    )
-
-
-_IN_ORDER = (  # the most exact first
-    _float("fp32", "float32", 32),
-    _float("tf32", "float32", 19, "floats, with the factors of products rounded to 11 significant bits"),
-    _float("fp16", "float16", 16, "floats of half precision: 11 significant bits"),
-    _float("bf16", "bfloat16", 16, "floats of 8 significant bits"),
-    _integer("int8", weight_bits=8),
-    _integer(
-        "int8-w7",
-        weight_bits=7,
-        note="int8 with weights of 7 bits: this processor has neither AVX512-VNNI nor AVX-VNNI, and without them the "
-        "runtime's 16-bit sums saturate on weights of 8",
-    ),
-)
-KNOWN: Mapping[str, Precision] = MappingProxyType({p.name: p for p in _IN_ORDER})
-EXACT = "fp32"  # what torch computes in
 QUANTIZE, DEQUANTIZE = "quantize", "dequantize"  # kinds of blocks, and of operators, between two precisions
 CONVERSIONS = frozenset({QUANTIZE, DEQUANTIZE})
 
@@ -146,12 +87,46 @@ def gives_integers(block: Block) -> bool:
 
 
 def offered_as(name: str) -> str:
-    """What spaces and descriptions call a precision: `fp32` for every float, `int8` for every 8-bit integer.
+    """Which of the two that are offered where none is named stands for a precision: `fp32` or `int8`.
 
     Raises:
         UnknownNameError: there is none of that name.
     """
     return precision(name).offered_as
+
+
+def asked_as(name: str) -> str:
+    """What to ask for to get a precision: what it takes the place of on some devices, else itself.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    found = precision(name)
+    return found.offered_as if found.note else name
+
+
+def stands_for(name: str, among: Iterable[str]) -> str:
+    """Which of a space's precisions a block is trained in that is to compute in another: weights do not depend on it.
+
+    Raises:
+        UnknownNameError: a name is not known.
+        ConfigError: the space has none of that kind.
+    """
+    offered = tuple(among)
+    found = [other for other in offered if is_quantized(other) == is_quantized(name)]
+    if not found:
+        kind = "integers" if is_quantized(name) else "floats"
+        raise ConfigError(f"the space has {', '.join(offered)}, and no {kind} that could be {name!r}")
+    return name if name in found else found[0]
+
+
+def is_allowed(name: str, device: Device) -> bool:
+    """Whether a description allows a precision: by its name, or by the one that stands for all of its kind.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    return name in device.precisions or offered_as(name) in device.precisions
 
 
 def simulated_as(name: str) -> str:
@@ -160,7 +135,7 @@ def simulated_as(name: str) -> str:
     Raises:
         UnknownNameError: there is none of that name.
     """
-    return name if is_quantized(name) else EXACT
+    return name if precision(name).rounds else EXACT
 
 
 def by_exactness(names: Iterable[str]) -> tuple[str, ...]:
@@ -174,7 +149,9 @@ def by_exactness(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def computed_in(runtime: Runtime, device: Device, context: Mapping[str, str]) -> dict[str, str]:
-    """Each precision a space may offer -> what the device computes it in.
+    """Each precision that may be asked for -> what the device computes it in.
+
+    Those are `fp32` and `int8`, which a device may substitute, and what else its description allows, as it is.
 
     Args:
         runtime: the device's adapter.
@@ -182,4 +159,55 @@ def computed_in(runtime: Runtime, device: Device, context: Mapping[str, str]) ->
         context: what the runtime says of the machine it runs on, as far as it is known.
     """
     found = runtime.substitutes(device, context) if isinstance(runtime, SubstitutesPrecisions) else {}
-    return {name: found.get(name, name) for name in PRECISIONS}
+    return {name: found.get(name, name) for name in (*PRECISIONS, *device.precisions)}
+
+
+def supported(runtime: Runtime, device: Device, context: Mapping[str, str]) -> tuple[str, ...]:
+    """What the runtime computes in on this device, the most exact first.
+
+    Of plain floats that is the one it computes `fp32` in. Where it substitutes `int8` by weights of fewer bits,
+    because its sums saturate, nothing with weights of more bits is computed as it should be.
+
+    Args:
+        runtime: the device's adapter.
+        device: the description.
+        context: what the runtime says of the machine it runs on, as far as it is known.
+    """
+    computed = computed_in(runtime, device, context)
+
+    def is_computed(name: str) -> bool:
+        asked, instead = KNOWN[name], KNOWN[computed[KNOWN[name].offered_as]]
+        if asked.rounds:
+            return not asked.quantized or asked.weights.bits <= instead.weights.bits
+        return asked is instead
+
+    return by_exactness(name for name in runtime.precisions if name in KNOWN and is_computed(name))
+
+
+def check_supported(
+    names: Iterable[str], *, runtime: Runtime, device: Device, context: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuse what a runtime does not compute on a device, rather than let it compute something else.
+
+    Args:
+        names: of precisions that are asked for.
+        runtime: the device's adapter.
+        device: the description.
+        context: what the runtime says of the machine it runs on, as far as it is known.
+
+    Raises:
+        ConfigError: one of them is not computed there; says which are.
+        UnknownNameError: one is not known.
+    """
+    computed, known = computed_in(runtime, device, context), supported(runtime, device, context)
+    for name in names:
+        if computed.get(name, precision(name).name) in known:
+            continue
+        raise ConfigError(
+            f"runtime {device.runtime!r} does not compute in {name!r} on device {device.name!r}; it supports there: "
+            f"{', '.join(known) or 'nothing'}{_elsewhere(name, runtime)}"
+        )
+
+
+def _elsewhere(name: str, runtime: Runtime) -> str:
+    return f" ({name!r} with other options or on another processor)" if name in runtime.precisions else ""

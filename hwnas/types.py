@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 import numpy.typing as npt
 
+from hwnas.precision_data import EXACT, INTEGERS
+
 if TYPE_CHECKING:  # names in signatures only: this module stays importable without torch
     from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ BoolArray = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 Batch: TypeAlias = int | Literal["any"]
 
-PRECISIONS = ("fp32", "int8")  # what spaces offer; hwnas/precisions.py knows what devices make of them
+PRECISIONS = (EXACT, INTEGERS)  # offered where none is named; hwnas/precisions.py knows what devices make of them
 
 
 # ---------------------------------------------------------------- search spaces
@@ -64,7 +66,7 @@ class Block:
         kind: operator family: `conv`, `mbconv`, `head`, `quantize`, `dequantize`, ...
         in_shape: one sample, without the batch dimension: (C, H, W) or (features,).
         out_shape: likewise.
-        precision: a name of hwnas/precisions.py: `fp32`, `int8`, `fp16`, `int8-w7`, ...
+        precision: a name of hwnas/precisions.py: `fp32`, `int8`, `fp16`, `int8-pt`, ...
         attributes: sorted (name, value) pairs: kernel_size, stride, hidden_channels, ... Those at the defaults of
             their kind are left out (`hwnas.spaces.kinds.normalised`), so that a new attribute changes no key.
     """
@@ -142,7 +144,8 @@ class Device:
         runtime: registered name of the adapter.
         threads: intra-operator threads the runtime may use.
         cores: processors the measuring process is pinned to; empty: any.
-        precisions: which of PRECISIONS are legal on it, each in the form its runtime computes.
+        precisions: which are legal on it: names of hwnas/precisions.py. `fp32` stands for any floats and `int8` for any
+            8-bit integers, in the form its runtime computes; another name for itself alone.
         options: runtime-specific settings (execution provider, ...), passed on as they are.
         connection: how the board is reached: `transport` (a registered name) and its settings; empty: this machine.
         meter: registered name of the energy meter; empty: none.
@@ -240,19 +243,33 @@ class Session(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionRule:
+    """How a runtime computes networks of one precision.
+
+    Attributes:
+        operators: the kinds (hwnas/graph/operators.py) it computes in that precision, the others in floats. None: all
+            that its format has.
+        how: it does, for people: what is added up, which kernels; "" where the name says all.
+    """
+
+    operators: frozenset[str] | None = None
+    how: str = ""
+
+
 class Runtime(Protocol):
     """An adapter that loads artefacts.
 
     Attributes:
         name: registered.
         formats: it reads.
-        precisions: it computes in: names of hwnas/precisions.py.
+        precisions: it computes in, on one device or another: names of hwnas/precisions.py, each with how.
         quantization: of int8 activations: `asymmetric` (uint8 with a zero point, or its equivalent), or `symmetric`.
     """
 
     name: str
     formats: frozenset[str]
-    precisions: frozenset[str]
+    precisions: Mapping[str, PrecisionRule]
     quantization: str
 
     def load(self, artefact: Artefact, device: Device) -> Session:
@@ -275,7 +292,7 @@ class CompilesForBoard(Protocol):
 
 @runtime_checkable
 class SubstitutesPrecisions(Protocol):
-    """A runtime that on some devices computes what is offered as `fp32` or `int8` in another precision."""
+    """A runtime that on some devices computes what is asked for as `fp32` or `int8` in another precision."""
 
     def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
         """One of PRECISIONS -> the name of what it is computed in; what is computed as offered may be left out.

@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +31,21 @@ from hwnas._console import Console
 from hwnas._places import user_path
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
-from hwnas.errors import ConfigError, TableContextError
+from hwnas.errors import ConfigError, SpaceError, TableContextError
 from hwnas.files import write_whole
 from hwnas.locking import locked
-from hwnas.precisions import KNOWN, computed_in, offered_as, precision
-from hwnas.types import PRECISIONS, Device, Exporter, Runtime
+from hwnas.precisions import (
+    KNOWN,
+    asked_as,
+    by_exactness,
+    check_supported,
+    computed_in,
+    is_allowed,
+    is_quantized,
+    precision,
+    stands_for,
+)
+from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
     from hwnas.spaces.staged import StagedSpace
@@ -61,8 +71,9 @@ class Workspace:
         """Make the folder and write the configuration into it, once nothing there contradicts it.
 
         Raises:
-            ConfigError: the folder cannot be made.
+            ConfigError: the folder cannot be made, or the runtime does not compute in a precision that is asked for.
         """
+        self.check_precisions()
         self._make_folder()
         write_whole(self.folder / CONFIG_FILE, self.config.whole.to_toml().encode())
 
@@ -190,29 +201,63 @@ class Workspace:
         Raises:
             ConfigError: no precision is left.
         """
-        # what was asked for, else all the preset offers
-        wanted = self.config.space.precisions or self.training_space.precisions
-        legal = [p for p in wanted if p in self.device.precisions]
+        wanted = self._wanted_precisions
+        if self.config.space.precisions is None:  # then not more than the preset has
+            kinds = {is_quantized(p) for p in self.training_space.precisions}
+            wanted = tuple(p for p in wanted if is_quantized(p) in kinds)
+        return self._computing_in(wanted, kernel_sizes=self.config.space.kernel_sizes)
+
+    @property
+    def widest_space(self) -> StagedSpace:
+        """All networks, at the most exact precision the device computes in."""
+        return self._computing_in((by_exactness(self.device.precisions)[0],))
+
+    @property
+    def widest_precision(self) -> str:
+        """The most exact precision the device computes in; that of the network which fractions refer to."""
+        return self.computed[by_exactness(self.device.precisions)[0]]
+
+    @property
+    def _wanted_precisions(self) -> tuple[str, ...]:
+        """Those the configuration asks for, or else the device's, that the device allows.
+
+        Raises:
+            ConfigError: it allows none of them.
+        """
+        asked = self.config.space.precisions
+        wanted = self.device.precisions if asked is None else asked
+        legal = tuple(p for p in wanted if is_allowed(p, self.device))
         if not legal:
             raise ConfigError(
                 f"device {self.device.name!r} computes in {', '.join(self.device.precisions)}; "
                 f"the configuration asks for {', '.join(wanted)}"
             )
-        space = self.training_space.restrict(precisions=legal, kernel_sizes=self.config.space.kernel_sizes)
+        return legal
+
+    def check_precisions(self) -> None:
+        """Refuse what the device's runtime does not compute in, as far as that is known before the device is asked.
+
+        Raises:
+            ConfigError: names the precision, and those there are.
+        """
+        check_supported(self._wanted_precisions, runtime=self.runtime, device=self.device, context=self._context or {})
+
+    def _computing_in(self, precisions: Sequence[str], *, kernel_sizes: Sequence[int] | None = None) -> StagedSpace:
+        """The networks whose blocks are of these precisions, as the device computes them.
+
+        Raises:
+            SpaceError: there are several of floats, or several of integers.
+        """
+        names = [(stands_for(p, self.training_space.precisions), self.computed.get(p, p)) for p in precisions]
+        stand_ins = dict(names)
+        if len(stand_ins) < len(names):
+            raise SpaceError(
+                f"precisions {', '.join(precisions)}: a space has one of floats at most, and one of integers; name "
+                "them in [space] precisions"
+            )
+        space = self.training_space.restrict(precisions=tuple(stand_ins), kernel_sizes=kernel_sizes)
         # last: tables are keyed by what the device computes in, not by what the space offers
-        return space.computed_in(self.computed)
-
-    @property
-    def widest_space(self) -> StagedSpace:
-        """All networks, at the most exact precision the device computes in."""
-        # PRECISIONS stand from exact to coarse
-        offered = next(p for p in PRECISIONS if p in self.device.precisions)
-        return self.training_space.restrict(precisions=(offered,)).computed_in(self.computed)
-
-    @property
-    def widest_precision(self) -> str:
-        """The most exact precision the device computes in; that of the network which fractions refer to."""
-        return self.computed[next(p for p in PRECISIONS if p in self.device.precisions)]
+        return space.computed_in(stand_ins)
 
     @cached_property
     def computed(self) -> Mapping[str, str]:
@@ -234,9 +279,11 @@ class Workspace:
 
         Raises:
             TableContextError: the run's stages up to here took the device to compute in others.
+            ConfigError: the runtime does not compute there in a precision that is asked for.
         """
         found = computed_in(self.runtime, self.device, context)
         self._context = dict(context)
+        self.check_precisions()
         # without computing it: a cached property that nobody asked for assumed nothing
         assumed = self.__dict__.get("computed")
         if assumed is not None and assumed != found:
@@ -257,7 +304,7 @@ class Workspace:
             context["hardware"] = LatencyTable.open(next(iter(tables.values()))).context.hardware
         computed = computed_in(self.runtime, self.device, context)
         for offered, name in computed.items():  # on a machine that tells little, what was measured tells the rest
-            others = [other for other in tables if offered_as(other) == offered]
+            others = [other for other in tables if other != offered and asked_as(other) == offered]
             if name == offered and name not in tables and len(others) == 1:
                 computed[offered] = others[0]
         return computed

@@ -14,7 +14,7 @@ from hwnas.audit.cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SI
 from hwnas.audit.rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.config import Config
 from hwnas.errors import ConfigError
-from hwnas.precisions import is_quantized, offered_as
+from hwnas.precisions import EXACT, asked_as, is_quantized
 from hwnas.spaces.presets import CHANNEL_DIVISOR
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def suggestion(audit: Audit) -> dict[str, Any]:
     left_out = {(f.choice, f.option) for f in _left_out(audit) if f.precision == best_precision(audit)}
     worth = worthwhile_precisions(audit)
     if worth != audit.precisions:
-        values["space.precisions"] = [offered_as(p) for p in worth]
+        values["space.precisions"] = [asked_as(p) for p in worth]
     if any(choice == "activation" for choice, _ in left_out):
         values["space.activation"] = BASE_ACTIVATION
     if ("se", True) in left_out:
@@ -67,7 +67,7 @@ def advice(config: Config, audit: Audit) -> list[str]:
     if space is None:
         return []
     wanted = config.space.precisions or space.precisions
-    precisions = [p for p in audit.precisions if offered_as(p) in wanted]
+    precisions = [p for p in audit.precisions if asked_as(p) in wanted]
     options = _options(space) | {"precision": set(precisions)}
     lines = []
     for f in _left_out(audit):
@@ -135,7 +135,7 @@ def _mend(f: Finding) -> str:
     if f.choice == "se":
         return "; set space.se = false"
     if f.choice == "precision":
-        return '; set space.precisions = ["fp32"]'
+        return f'; set space.precisions = ["{EXACT}"]'
     if f.choice == "kernel_size":
         return f"; leave {f.option} out of space.kernel_sizes (the search avoids it where it has the choice)"
     return "; the search avoids it by itself, its table knows the cost"

@@ -24,8 +24,9 @@ from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContext
 from hwnas.files import sha256_file
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.measure.connection import check_board_is_named
+from hwnas.precisions import by_exactness
 from hwnas.scratch import scratch
-from hwnas.types import PRECISIONS, Artefact, Device, MeasurementFailure, Statistic
+from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 from hwnas.workspace import Workspace
 
 __all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "suggestion", "suggestion_lines"]
@@ -129,7 +130,7 @@ def _precisions(work: Workspace) -> tuple[str, ...]:
         ConfigError: none is both.
     """
     known = registry.load("runtimes", work.device.runtime)().precisions
-    legal = [work.computed[p] for p in PRECISIONS if p in work.device.precisions]
+    legal = [work.computed[p] for p in by_exactness(work.device.precisions)]
     found = tuple(p for p in legal if p in known)
     if not found:
         raise ConfigError(

@@ -90,8 +90,8 @@ def parameters(block: Block) -> int:
 def size_bytes(block: Block) -> int:
     """Bytes the block adds to an ONNX file, BatchNorm folded into weights and biases: an estimate.
 
-    int8: one byte a weight, int32 biases, a scale and a zero point for each weight channel and each
-    activation tensor (QDQ). A fixed overhead stands for each node and each initialiser.
+    Integers: weights of as many bits as the precision stores, int32 biases, a scale and a zero point for each channel,
+    group or tensor of weights and each activation tensor (QDQ). A fixed overhead stands for each node and initialiser.
 
     Raises:
         SpaceError: as `macs`, or its precision is unknown.
@@ -99,12 +99,17 @@ def size_bytes(block: Block) -> int:
     stored, precision = _costs(block).stored, _precision(block)
     size = _FLOAT_BYTES * stored.loose + _NODE_BYTES * (stored.others + stored.tensors)
     size += stored.conversions * (_SCALE_BYTES + _ZERO_POINT_BYTES + _NODE_BYTES * 3)  # node, scale, zero point
-    if not precision.quantized:
-        # node, activation, weight, bias
-        return size + _FLOAT_BYTES * (stored.weights + stored.biases) + _NODE_BYTES * 4 * stored.layers
-    # a layer's weight has scale and zero point by channel, its bias int32 and scale by channel
-    size += precision.weights.bytes * stored.weights + (_SCALE_BYTES + _ZERO_POINT_BYTES) * stored.channels
-    return size + (_BIAS_BYTES + _SCALE_BYTES) * stored.biases + _NODE_BYTES * 12 * stored.layers
+    kept = precision.weights
+    scales = kept.scales_of(stored.weights, channels=stored.channels, tensors=stored.layers)
+    size += kept.bytes_of(stored.weights) if precision.rounds else _FLOAT_BYTES * stored.weights
+    size += (_SCALE_BYTES + _ZERO_POINT_BYTES) * scales
+    if (
+        not precision.quantized
+    ):  # node, activation, weight, bias; rounded weights are dequantized by a node of their own
+        return size + _FLOAT_BYTES * stored.biases + _NODE_BYTES * (7 if precision.rounds else 4) * stored.layers
+    # a bias is int32, with a scale for each of the weights'
+    of_biases = kept.scales_of(stored.biases, channels=stored.biases, tensors=stored.layers)
+    return size + _BIAS_BYTES * stored.biases + _SCALE_BYTES * of_biases + _NODE_BYTES * 12 * stored.layers
 
 
 def training_bytes(block: Block) -> int:
@@ -126,7 +131,7 @@ def peak_memory_bytes(block: Block) -> int:
     Raises:
         SpaceError: as `macs`, or its precision is unknown.
     """
-    costs, width = _costs(block), _precision(block).activations.bytes
+    costs, width = _costs(block), _precision(block).activations.bytes_of(1)
     if not costs.stored.conversions:
         return width * costs.alive
     # only blocks with conversions mix widths; all others scale with the width and come from the cache

@@ -22,6 +22,7 @@ from hwnas.errors import ArtefactError
 from hwnas.files import sha256_file, write_document
 from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read_foreign
 from hwnas.integrity import open_document
+from hwnas.precisions import EXACT
 from hwnas.spaces.kinds import current_key
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
@@ -118,7 +119,7 @@ class PrecisionGain(Section):
     latency_ms: float
     speedup: float
     slow_blocks: tuple[BlockGain, ...] = ()
-    against: str = "fp32"
+    against: str = EXACT
 
 
 class Accuracy(Section):

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from hwnas import registry
 from hwnas.device_fields import FIELDS
+from hwnas.errors import MissingPackageError
 from hwnas.measure.connection import command_to_name_it, reached
+from hwnas.precisions import supported
 from hwnas.results import Result, Shown
-from hwnas.types import Choice, Device
+from hwnas.types import Choice, Device, Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +67,17 @@ class DeviceResult(Result):
         asked: the name or path it was asked for by.
         device: the description.
         shipped: what ships for it.
+        computes: the precisions its runtime computes there, and how, for people; as far as is known unasked.
     """
 
     asked: str
     device: Device
     shipped: tuple[str, ...]
+    computes: Mapping[str, str]
 
     def values(self) -> Mapping[str, object]:
-        """The description."""
-        return {"device": self.device}
+        """The description, and what its runtime computes in."""
+        return {"device": self.device, "computes": list(self.computes)}
 
     @property
     def shown(self) -> Shown:
@@ -89,6 +93,9 @@ class DeviceResult(Result):
                 rows.append(("shipped tables", list(self.shipped)))
             if field.label:
                 rows.append((field.label, field.shown(d)))
+            if field.attribute == "precisions":
+                rows.append(("its runtime computes", list(self.computes)))
+                rows += [(f"  {name}", how) for name, how in self.computes.items()]
         return Shown(
             title=f"{d.name}: {d.description}",
             rows=[row for row in rows if row[1] not in ("", [], {}, None)],
@@ -107,7 +114,15 @@ def one_device(name: str) -> DeviceResult:
         ConfigError: the description is wrong.
     """
     device: Device = registry.load_object("hwnas.devices:load_device", needed_for="a device")(name)
-    return DeviceResult(asked=name, device=device, shipped=shipped_tables(device))
+    return DeviceResult(asked=name, device=device, shipped=shipped_tables(device), computes=_computes(device))
+
+
+def _computes(device: Device) -> dict[str, str]:
+    try:
+        runtime: Runtime = registry.load("runtimes", device.runtime)()
+    except MissingPackageError:
+        return {}
+    return {name: runtime.precisions[name].how for name in supported(runtime, device, {})}
 
 
 def shipped_tables(device: Device) -> tuple[str, ...]:

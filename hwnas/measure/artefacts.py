@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.files import sha256_file
-from hwnas.precisions import offered_as
+from hwnas.precisions import is_allowed
 from hwnas.types import Artefact, Device
 
 
@@ -47,7 +47,7 @@ def check_artefact(artefact: Artefact, device: Device, *, formats: Iterable[str]
             f"{artefact.path} has format {artefact.format!r}; runtime {device.runtime!r} reads {', '.join(formats)}"
         )
     # what the runtime computes in and the device allows: both must agree
-    legal = sorted(p for p in precisions if offered_as(p) in device.precisions)
+    legal = sorted(p for p in precisions if is_allowed(p, device))
     if artefact.precision not in legal:
         raise MeasurementError(
             f"{artefact.path} is {artefact.precision}, which is not legal on device {device.name!r} with runtime "

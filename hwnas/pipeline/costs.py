@@ -26,7 +26,7 @@ from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableE
 from hwnas.files import sha256_file
 from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import LastUsed
-from hwnas.precisions import is_conversion, is_quantized, offered_as
+from hwnas.precisions import EXACT, asked_as, is_conversion, is_quantized
 from hwnas.types import Block, Device, IntArray
 from hwnas.workspace import Workspace
 
@@ -57,7 +57,7 @@ def artefact_precision(blocks: Sequence[Block]) -> str:
 
 def reference_precision(work: Workspace, precision: str) -> str:
     """That of the reference model of a table: floats beside networks of mixed precision."""
-    return work.computed["fp32"] if precision == MIXED else precision
+    return work.computed[EXACT] if precision == MIXED else precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ def _check_same_precision(work: Workspace, path: Path, precision: str) -> None:
     Raises:
         TableContextError: they were measured on another machine, or by a version that called both by one name.
     """
-    offered = MIXED if precision == MIXED else offered_as(precision)
+    offered = MIXED if precision == MIXED else asked_as(precision)
     if not path.exists() and offered != precision and table_path(work, offered).exists():
         raise TableContextError(str(table_path(work, offered)), {"precision": (offered, precision)})
 

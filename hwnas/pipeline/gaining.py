@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hwnas.deployment import BlockGain, PrecisionGain
 from hwnas.measure import Worker
 from hwnas.pipeline.verdict import VERDICT
-from hwnas.precisions import is_conversion, is_quantized
+from hwnas.precisions import EXACT, is_allowed, is_conversion, is_quantized
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
 from hwnas.workspace import Workspace
@@ -54,10 +54,9 @@ def precision_gain(
     """
     import torch
 
-    # "fp32" is what spaces call floats, whatever the device computes them in
-    if "fp32" not in work.device.precisions or not any(is_quantized(b.precision) for b in blocks):
+    floats = work.computed[EXACT]
+    if not is_allowed(floats, work.device) or not any(is_quantized(b.precision) for b in blocks):
         return None
-    floats = work.computed["fp32"]
     with scratch("gain") as folder:
         example = torch.zeros(1, *blocks[0].in_shape)
         path = Path(folder, f"{floats}.{work.exporter.format}")
@@ -93,7 +92,7 @@ def _slow_blocks(
     # equal blocks are timed once and counted as often as they occur
     counts = Counter(b for b in blocks if is_quantized(b.precision))
     forms: dict[str, Counter[Block]] = {"integers": counts, "floats": Counter()}
-    floats = work.computed["fp32"]
+    floats = work.computed[EXACT]
     for block, count in counts.items():
         if not is_conversion(block.kind):
             forms["floats"][dataclasses.replace(block, precision=floats)] = count

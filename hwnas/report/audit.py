@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hwnas.precisions import by_exactness, offered_as
+from hwnas.precisions import EXACT, INTEGERS, by_exactness, offered_as
 from hwnas.quantities import printable
 from hwnas.report._drawing import drawing_style
 from hwnas.report.palette import LIGHT, block_role
@@ -23,7 +23,7 @@ _WIDTH = 7.8  # inches: two panels and a column of words
 _GAIN_WIDTH = 2.0  # of them, of the panel that is absent where nothing is compared
 _WRAP = 12.5  # characters an inch
 _OFFSET = 0.17  # of a precision's dots from the middle of their row
-_MARKERS = {"fp32": "s", "int8": "o"}  # shape and colour tell the precision: one of them is enough
+_MARKERS = {EXACT: "s", INTEGERS: "o"}  # shape and colour tell the precision: one of them is enough
 _ROLES = {"fine": "muted", "costly": "ink", "leave out": "bad"}
 
 
@@ -147,7 +147,7 @@ def _draw_gain(axes: Axes, rows: Sequence[AuditRow], places: Sequence[float]) ->
         if row.speedup is None:
             continue
         slower = row.speedup < 1
-        colour = LIGHT["bad" if slower else "int8"]
+        colour = LIGHT["bad" if slower else INTEGERS]
         axes.barh(y, row.speedup - 1, left=1.0, height=0.5, color=colour, hatch="////" if slower else None, ec="w")
         axes.annotate(
             f"{row.speedup:.2f}",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hwnas.errors import ExportError
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.precisions import computed_in, gives_integers, is_quantized, takes_integers
+from hwnas.precisions import EXACT, INTEGERS, computed_in, gives_integers, is_quantized, supported, takes_integers
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
@@ -52,8 +52,8 @@ def sample_blocks(
     se_channels: int = 0,
     features: int = 0,
     in_shape: tuple[int, int, int] = _SHAPE,
-    integers: str = "int8",
-    floats: str = "fp32",
+    integers: str = INTEGERS,
+    floats: str = EXACT,
 ) -> list[Block]:
     """A network of four blocks that has every operator, with the boundaries its precisions need.
 
@@ -124,10 +124,10 @@ def sample_images(count: int, *, seed: int = 1) -> Tensor:
 def check_artefact(case: ExporterCase) -> None:
     """The artefact says what the file is, and nothing but that file is left in the folder."""
     path = case.folder / "network.artefact"
-    artefact = case.exporter.export(sample_network(sample_blocks("ffff")), sample_images(1), path, precision="fp32")
+    artefact = case.exporter.export(sample_network(sample_blocks("ffff")), sample_images(1), path, precision=EXACT)
     _require(artefact.path == path and path.is_file(), f"{artefact.path} was written, {path} was asked for")
     _require(artefact.format == case.exporter.format, f"the artefact has format {artefact.format!r}")
-    _require(artefact.precision == "fp32", f"the artefact has precision {artefact.precision!r}")
+    _require(artefact.precision == EXACT, f"the artefact has precision {artefact.precision!r}")
     _require(artefact.sha256 == sha256_file(path), "the artefact's hash is not the file's")
     _require(artefact.size_bytes == path.stat().st_size, "the artefact's size is not the file's")
     _require(artefact.batch in {1, "any"}, f"its batch is {artefact.batch!r}, neither 1 nor any")
@@ -141,7 +141,7 @@ def check_fp32_parity(case: ExporterCase) -> None:
     for act in ("relu", "relu6", "hswish", "silu"):
         network = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
         for name, model in (("plain", network), ("folded", fold_batchnorm(network))):
-            difference = np.abs(_through_runtime(case, model, images, "fp32") - _through_torch(model, images)).max()
+            difference = np.abs(_through_runtime(case, model, images, EXACT) - _through_torch(model, images)).max()
             _require(difference <= FP32_TOLERANCE, f"{act}, {name}: outputs differ by {difference}")
 
 
@@ -150,29 +150,31 @@ def check_int8_parity(case: ExporterCase) -> None:
 
     Quantized as the runtime computes int8 on this machine: with weights of 7 bits where its kernels need that.
     """
-    if "int8" not in case.runtime.precisions:
+    integers = _computed(case)[INTEGERS]
+    if integers not in case.runtime.precisions:
         return
+    activations = [("iiii", act, integers) for act in ("relu", "relu6", "hswish", "silu")]
+    mixtures = [(pattern, "relu6", integers) for pattern in _MIXTURES]
+    there = supported(case.runtime, case.device, case.runtime.context(case.device))
+    others = [("iiii", "relu6", p) for p in there if is_quantized(p) and p != integers]
     images = sample_images(64)
-    integers = _computed(case)["int8"]
-    activations = [("iiii", act) for act in ("relu", "relu6", "hswish", "silu")]
-    mixtures = [(pattern, "relu6") for pattern in _MIXTURES]
-    for pattern, act in (*activations, *mixtures):
+    for pattern, act, integers in (*activations, *mixtures, *others):
         network = sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16, integers=integers))
         model = quantize(network, [images], symmetric=_symmetric(case))
         expected, found = _through_torch(model, images), _through_runtime(case, model, images, integers)
         step = _step(model, expected)
         worst = np.abs(found - expected).max() / step
-        _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}: outputs differ by {worst:.1f} steps")
+        _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}, {integers}: outputs differ by {worst:.1f} steps")
         if pattern.endswith("i"):
             same = float((np.abs(found - expected) < 0.01 * step).mean())
-            _require(same >= INT8_IDENTICAL, f"{pattern}, {act}: only {same:.1%} of outputs are identical")
+            _require(same >= INT8_IDENTICAL, f"{pattern}, {act}, {integers}: only {same:.1%} of outputs are identical")
 
 
 def check_deterministic(case: ExporterCase) -> None:
     """The same module gives the same bytes, and so do the same block and seed."""
     images = sample_images(_BATCH)
     quantized = quantize(sample_network(sample_blocks("iiii")), [images], symmetric=_symmetric(case))
-    first, second = (_export(case, quantized, "int8", name) for name in ("first", "second"))
+    first, second = (_export(case, quantized, INTEGERS, name) for name in ("first", "second"))
     _require(first.sha256 == second.sha256, "exporting one module twice gave different files")
     for block in sample_blocks("ifif"):
         files = [
@@ -187,7 +189,7 @@ def check_network_unchanged(case: ExporterCase) -> None:
     before = {k: v.clone() for k, v in network.state_dict().items()}
     modes = [m.training for m in network.modules()]
     state = torch.random.get_rng_state()
-    _export(case, network, "fp32")
+    _export(case, network, EXACT)
     case.exporter.export_block(sample_blocks("iiii")[1], case.folder / "block")
     _require(modes == [m.training for m in network.modules()], "export changed a module's mode")
     changed = [k for k, v in network.state_dict().items() if not torch.equal(v, before[k])]
@@ -197,7 +199,7 @@ def check_network_unchanged(case: ExporterCase) -> None:
 
 def check_blocks_run(case: ExporterCase) -> None:
     """Every block runs alone at batch 1; between quantized blocks tensors are 8-bit integers, elsewhere float32."""
-    for precision in sorted(case.runtime.precisions.intersection(_computed(case).values())):
+    for precision in sorted(set(case.runtime.precisions) & set(_computed(case).values())):
         letter = "i" if is_quantized(precision) else "f"
         for act, se_channels, features in (("relu6", 0, 0), ("hswish", 4, 16)):
             for block in sample_blocks(letter * 4, act=act, se_channels=se_channels, features=features):
@@ -228,7 +230,7 @@ def check_refuses_what_it_cannot_write(case: ExporterCase) -> None:
     model = nn.Sequential(nn.Identity(), _Unexportable())
     path = case.folder / "never"
     try:
-        case.exporter.export(model, sample_images(1), path, precision="fp32")
+        case.exporter.export(model, sample_images(1), path, precision=EXACT)
     except ExportError as e:
         _require(_Unexportable.__name__ in str(e), f"the error does not name the module: {e}")
     else:

@@ -19,9 +19,9 @@ import numpy as np
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
-from hwnas.precisions import KNOWN, is_quantized
+from hwnas.precisions import EXACT, INTEGERS, KNOWN, is_quantized
 from hwnas.testing.simulation import SimulatedCosts, simulated_costs
-from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, Session
+from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, PrecisionRule, Session
 
 # Everything `device.options` may hold, with its default.
 OPTIONS: Mapping[str, Option] = {
@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, Option] = {
     "seed": 0,
     "speed": 1.0,  # of the processor, against the one simulated by default
     "hardware": "simulated processor",
-    "float_type": "fp32",  # or another: what float blocks count as
+    "float_type": EXACT,  # or another: what float blocks count as
     "vnni": True,  # without, int8 has weights of 7 bits
     "crash_on": "",  # die on files whose name contains this text
     "hang_on": "",  # never come back
@@ -69,7 +69,9 @@ class FakeRuntime:
 
     name = "fake"
     formats = frozenset({"onnx"})
-    precisions = frozenset(KNOWN)
+    precisions: ClassVar[Mapping[str, PrecisionRule]] = {
+        name: PrecisionRule() for name, p in KNOWN.items() if p.quantized or not p.rounds
+    }
     quantization = "asymmetric"
 
     def __init__(self) -> None:
@@ -109,7 +111,7 @@ class FakeRuntime:
     def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
         """As the options `float_type` and `vnni` say."""
         options = _check_options(device.options)
-        return {"fp32": str(options["float_type"]), **({} if options["vnni"] else {"int8": "int8-w7"})}
+        return {EXACT: str(options["float_type"]), **({} if options["vnni"] else {INTEGERS: "int8-w7"})}
 
     def context(self, device: Device) -> Mapping[str, str]:
         """Names a simulated machine, never the real one."""

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from hwnas import registry
-from hwnas.errors import ArtefactError, HwnasError, MeasurementError
+from hwnas.errors import ArtefactError, ConfigError, HwnasError, MeasurementError
+from hwnas.graph.operators import OPERATORS
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
 from hwnas.measure.timing import TimingSettings
-from hwnas.precisions import KNOWN, computed_in, is_quantized, offered_as
+from hwnas.precisions import KNOWN, check_supported, computed_in, is_allowed, is_quantized, offered_as, supported
 from hwnas.types import PRECISIONS, Artefact, Device, Runtime, Statistic
 
 QUICK = TimingSettings(rounds=3, min_rounds=3, target_round_ms=0.2, warmup_ms=0.0)
@@ -61,11 +62,28 @@ class RuntimeSuite(ABC):
 
     def test_names_known_precisions_and_at_least_one_format(self) -> None:
         assert self.precisions()
-        assert self.runtime().precisions <= set(KNOWN)
+        assert set(self.runtime().precisions) <= set(KNOWN)
         assert self.runtime().formats
 
+    def test_says_which_operators_it_computes_in_each_precision_by_their_names(self) -> None:
+        for precision, rule in self.runtime().precisions.items():
+            assert rule.operators is None or rule.operators <= set(OPERATORS), precision
+
+    def test_a_precision_that_it_does_not_compute_is_refused_by_name_with_those_it_does(self, tmp_path: Path) -> None:
+        runtime, device = self.runtime(), self.device()
+        context = runtime.context(device)
+        there = supported(runtime, device, context)
+        assert there
+        check_supported(there, runtime=runtime, device=device, context=context)
+        for name in set(KNOWN) - set(there) - set(computed_in(runtime, device, context)):
+            with pytest.raises(ConfigError, match=f"'{name}' .* supports there: {there[0]}"):
+                check_supported([name], runtime=runtime, device=device, context=context)
+
     def test_loads_and_runs_every_precision(self, tmp_path: Path) -> None:
-        for precision in self.precisions():
+        runtime, device = self.runtime(), self.device()
+        there = supported(runtime, device, runtime.context(device))
+        assert set(self.precisions()) <= set(there)
+        for precision in (p for p in there if is_allowed(p, device)):
             with self.runtime().load(self.artefact(tmp_path, precision=precision), self.device()) as session:
                 outputs = session.run([self.inputs(precision)])
             assert outputs, precision

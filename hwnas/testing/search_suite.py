@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hwnas.precisions import INTEGERS
 from hwnas.search import Study, search
 from hwnas.search.space_sampler import SamplerFactory
 from hwnas.spaces import CategoricalSpace
-from hwnas.types import FloatArray, IntArray, Option
+from hwnas.types import PRECISIONS, FloatArray, IntArray, Option
 
 SamplerCheck = Callable[[str | SamplerFactory, Path], None]
 
@@ -35,7 +36,7 @@ def suite_space() -> CategoricalSpace:
             "kernel_2": (3, 5, 7),
             "kernel_3": (3, 5, 7),
             "width": (1.0, 1.5),
-            "precision": ("fp32", "int8"),
+            "precision": PRECISIONS,
             "gate": (False, True),
         },
         name="sampler-suite",
@@ -60,7 +61,7 @@ def suite_cost(encodings: IntArray) -> FloatArray:
 def suite_quality(architecture: Mapping[str, Option]) -> dict[str, float]:
     """Made-up accuracy in [0, 1] of an architecture of `suite_space`."""
     kernels = [int(architecture.get(f"kernel_{i}", 0)) for i in (1, 2, 3)]
-    score = sum(kernels) + 4 * float(architecture["width"]) - 2 * (architecture["precision"] == "int8")
+    score = sum(kernels) + 4 * float(architecture["width"]) - 2 * (architecture["precision"] == INTEGERS)
     return {"accuracy": score / 32 + 0.02 * bool(architecture["gate"]) * (kernels[0] == 5)}
 
 

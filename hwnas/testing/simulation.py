@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 # multiplies, data movement costs something, every node and every call costs something.
 _RUN_NS = 4000.0
 _NODE_NS = 300.0
-_MAC_NS = {"fp32": 0.12, "int8": 0.05}
+_MAC_NS = {"floats": 0.12, "integers": 0.05}
 _ELEMENT_NS = 0.2
 _MULTIPLYING = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul")
 # Watts above the idle level. Multiplying takes more than moving, so that an energy is not just a time by another name.
-_POWER_W = {"fp32": 5.0, "int8": 3.0, "other": 1.5}
+_POWER_W = {"floats": 5.0, "integers": 3.0, "other": 1.5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def _cost_by_kind(path: Path) -> dict[str, float]:
     shapes = {v.name: _dims(v) for v in (*graph.input, *graph.output, *graph.value_info)} | constants
     dequantized = _dequantized(graph)
     constant_values = set(constants) | {o for n in graph.node if n.op_type == "Constant" for o in n.output}
-    cost = {"fp32": 0.0, "int8": 0.0, "other": _RUN_NS}
+    cost = {"floats": 0.0, "integers": 0.0, "other": _RUN_NS}
     for node in graph.node:
         if node.op_type == "Constant" or all(name in constant_values for name in node.input if name):
             constant_values.update(node.output)  # folded when the model is loaded: costs nothing at run time
@@ -109,8 +109,8 @@ def _cost_by_kind(path: Path) -> dict[str, float]:
         out_elements = math.prod(shapes.get(node.output[0], ()))
         cost["other"] += _NODE_NS + _ELEMENT_NS * out_elements
         if node.op_type in _MULTIPLYING:
-            precision = "int8" if node.op_type.startswith("QLinear") or node.input[0] in dequantized else "fp32"
-            cost[precision] += _MAC_NS[precision] * out_elements * _macs_per_output(node, shapes)
+            numbers = "integers" if node.op_type.startswith("QLinear") or node.input[0] in dequantized else "floats"
+            cost[numbers] += _MAC_NS[numbers] * out_elements * _macs_per_output(node, shapes)
     return cost
 
 

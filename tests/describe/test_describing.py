@@ -140,7 +140,7 @@ def test_defaults_are_those_of_the_description_it_is_like(tmp_path: Path) -> Non
         ({"threads": "many"}, "threads is 'many'"),
         ({"threads": "0"}, "threads is 0"),
         ({"runtime:": "tensorflow"}, "runtime is 'tensorflow'; known"),
-        ({"precisions": "fp16"}, "allowed: a list of one or more of fp32, int8"),
+        ({"precisions": "fp8"}, "allowed: a list of one or more of fp32, tf32, fp16, bf16, int8"),
         ({"where": "telnet"}, "transport is 'telnet'; allowed: local"),
         ({"where": "ssh"}, "transport ssh needs --host"),
         ({"where": "ssh", "host": "-oProxyCommand=x"}, "host is '-oProxyCommand=x'"),

@@ -88,7 +88,7 @@ def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
         ("threads = 4", "threads = 0", "threads is 0.*whole number"),
         ("threads = 4", "threads = true", "threads is True"),
         ("threads = 4", 'threads = "4"', "threads is '4'"),
-        ('["int8"]', '["int4"]', r"int4.*allowed.*fp32, int8"),
+        ('["int8"]', '["int4"]', r"int4.*allowed.*fp32, tf32.*int8-pt"),
         ('["int8"]', "[]", "one or more"),
         ('["int8"]', '"int8"', "a list"),
         ('"onnxruntime"', '"abacus"', "abacus.*known: .*onnxruntime"),
@@ -209,3 +209,16 @@ def test_reading_descriptions_loads_no_runtime() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_precision_that_the_runtime_does_not_compute_is_named_with_those_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "npu.toml"
+    path.write_text('schema = 1\nruntime = "litert"\nprecisions = ["int8-pt", "fp16"]\n')
+    with pytest.raises(ConfigError, match="not compute in 'fp16'; it supports fp32, int8, int8-pt: leave"):
+        load_device(path)
+
+
+def test_a_description_may_allow_one_precision_of_many(tmp_path: Path) -> None:
+    path = tmp_path / "npu.toml"
+    path.write_text('schema = 1\nruntime = "litert"\nprecisions = ["int8-pt"]\n')
+    assert load_device(path).precisions == ("int8-pt",)

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.exporters.litert import LiteRtExporter
+from hwnas.precisions import is_quantized
 from hwnas.types import Artefact, Block
 
 
 def write_tflite(path: Path, *, precision: str = "fp32", size: int = 1, layout: str = "NCHW") -> Artefact:
     """`size` convolutions in a row, 3 x 8 x 8 -> 8 x 8 x 8. fp32: float in and out; int8: int8 in and out."""
     blocks = [_convolution(3 if i == 0 else 8, precision) for i in range(size)]
-    if precision == "int8":
-        blocks = [_boundary("quantize", 3), *blocks, _boundary("dequantize", 8)]
+    if is_quantized(precision):
+        blocks = [_boundary("quantize", 3, precision), *blocks, _boundary("dequantize", 8, precision)]
     path.parent.mkdir(parents=True, exist_ok=True)
     return LiteRtExporter(layout=layout).export_sample(blocks, path, precision=precision)
 
@@ -22,7 +23,7 @@ def write_tflite(path: Path, *, precision: str = "fp32", size: int = 1, layout: 
 def inputs(precision: str) -> np.ndarray:
     """(1, 3, 8, 8), the same each time."""
     rng = np.random.default_rng(0)
-    if precision == "int8":
+    if is_quantized(precision):
         return rng.integers(-128, 127, size=(1, 3, 8, 8), dtype=np.int8, endpoint=True)
     return rng.standard_normal((1, 3, 8, 8)).astype(np.float32)
 
@@ -37,5 +38,5 @@ def _convolution(channels: int, precision: str) -> Block:
     )
 
 
-def _boundary(kind: str, channels: int) -> Block:
-    return Block(kind=kind, in_shape=(channels, 8, 8), out_shape=(channels, 8, 8), precision="int8")
+def _boundary(kind: str, channels: int, precision: str) -> Block:
+    return Block(kind=kind, in_shape=(channels, 8, 8), out_shape=(channels, 8, 8), precision=precision)

@@ -38,8 +38,8 @@ BUILT_IN = replace(CPU, options={"xnnpack": False})
 NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def _int8(act="relu6", se=0, features=0, pattern="iiii"):
-    network = sample_network(sample_blocks(pattern, act=act, se_channels=se, features=features))
+def _int8(act="relu6", se=0, features=0, pattern="iiii", integers="int8"):
+    network = sample_network(sample_blocks(pattern, act=act, se_channels=se, features=features, integers=integers))
     return quantize(network, [sample_images(32)])
 
 
@@ -251,8 +251,9 @@ def _written_as(name):
     )
 
 
-def test_weights_and_scales_are_torchs_own(path):
-    model = _int8(se=8, features=16)
+@pytest.mark.parametrize("integers", ["int8", "int8-pt"])
+def test_weights_and_scales_are_torchs_own(path, integers):
+    model = _int8(se=8, features=16, integers=integers)
     _export(model, path)
     file = _model(path)
     tensors = {t.name.decode(): t for t in file.subgraphs[0].tensors}
@@ -426,7 +427,7 @@ def test_unknown_block_kind_is_refused(path):
 
 
 def test_unknown_precision_of_the_reference_is_refused(path):
-    with pytest.raises(UnknownNameError, match="fp32, int8"):
+    with pytest.raises(UnknownNameError, match="fp32, int4w, int8"):
         LiteRtExporter().reference_artefact(path, precision="fp8")
 
 

@@ -17,6 +17,7 @@ from hwnas.errors import ExportError, SpaceError, UnknownNameError
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.files import sha256_file
 from hwnas.supernet.quantization import quantize
+from hwnas.supernet.quantization.modules import QuantizedWeights
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.spaces import tiny_space
@@ -290,7 +291,7 @@ def test_reference_is_the_same_every_time(precision, tmp_path):
 
 
 def test_reference_of_unknown_precision_is_refused(path):
-    with pytest.raises(UnknownNameError, match=r"known: .*fp32, int8"):
+    with pytest.raises(UnknownNameError, match=r"known: .*fp32, int4w, int8"):
         OnnxExporter().reference_artefact(path, precision="int4")
 
 
@@ -332,3 +333,13 @@ def test_full_disk_leaves_the_old_file(path, monkeypatch):
 def test_importing_the_exporter_is_light():
     program = "import sys, hwnas.exporters.onnx; sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_a_file_of_a_precision_by_tensor_has_one_scale_a_weight(path):
+    model = quantize(sample_network(sample_blocks("iiii", integers="int8-pt")), [sample_images(8)])
+    OnnxExporter().export(model, sample_images(1), path, precision="int8-pt")
+    graph = onnx.load(path).graph
+    constants = {t.name: tuple(t.dims) for t in graph.initializer}
+    weights = [n for n in graph.node if n.op_type == "DequantizeLinear" and len(constants.get(n.input[0], ())) > 1]
+    assert len(weights) == sum(isinstance(m, QuantizedWeights) for m in model.modules())
+    assert {constants[n.input[1]] for n in weights} == {()}

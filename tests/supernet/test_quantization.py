@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hwnas.errors import DataError, SpaceError
+from hwnas.precisions import precision
 from hwnas.supernet.quantization import fold_batchnorm, quantize
 from hwnas.supernet.quantization.modules import (
     HardswishQuantizer,
@@ -180,6 +181,37 @@ def test_seven_bits_keep_weights_within_63_levels():
     layer = next(m for m in quantized.modules() if isinstance(m, QuantizedWeights))
     weight, _ = layer.parameters_on_grid()
     assert (weight.flatten(1).abs().amax(1) / layer.weight_scale).max().round() == 63
+
+
+def test_by_tensor_all_channels_of_a_weight_share_the_scale_of_the_largest():
+    quantized = quantize(sample_network(sample_blocks("iiii", integers="int8-pt")), [sample_images(8)])
+    layers = [m for m in quantized.modules() if isinstance(m, QuantizedWeights)]
+    assert layers
+    for layer in layers:
+        assert layer.weight_scale.shape == ()
+        weight, _ = layer.parameters_on_grid()
+        assert (weight.abs().amax() / layer.weight_scale).round() == 127
+        assert torch.equal((weight / layer.weight_scale).round() * layer.weight_scale, weight)
+
+
+def test_weights_by_tensor_follow_training():
+    quantized = quantize(sample_network(sample_blocks("iiii", integers="int8-pt")), [sample_images(8)]).train()
+    before = [m.weight_scale.clone() for m in quantized.modules() if isinstance(m, QuantizedWeights)]
+    quantized(sample_images(8)).square().sum().backward()
+    with torch.no_grad():
+        for p in quantized.parameters():
+            assert p.grad is not None
+            assert p.grad.abs().sum() > 0
+            p.mul_(2.0)
+    quantized.eval()
+    after = [m.weight_scale for m in quantized.modules() if isinstance(m, QuantizedWeights)]
+    torch.testing.assert_close(after, [2.0 * scale for scale in before])
+
+
+def test_weights_without_an_integer_operator_are_refused():
+    layer = QuantizedLinear(nn.Linear(4, 4))
+    with pytest.raises(SpaceError, match="a scale by group"):
+        layer.take_format_(precision("int4w").weights)
 
 
 # ---------------------------------------------------------------- networks

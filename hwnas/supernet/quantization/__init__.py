@@ -1,7 +1,7 @@
 """Int8 networks in torch: fold BatchNorm, calibrate, compute as the deployed integers will, train on.
 
-Weights are int8 of 8 or 7 bits, symmetric, one scale for each output channel; activations are uint8, affine, one
-scale for each tensor (Jacob et al., 2018, sections 2 and 3). This package knows blocks and
+Weights are int8 of 8 or 7 bits, symmetric, one scale for each output channel or one for all of a tensor; activations
+are uint8, affine, one scale for each tensor (Jacob et al., 2018, sections 2 and 3). This package knows blocks and
 tensors, not file formats, runtimes, devices or search.
 """
 

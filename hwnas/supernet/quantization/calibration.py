@@ -81,8 +81,8 @@ def quantize(
 ) -> QuantizedNetwork:
     """A quantized copy of a network, in eval mode, with scales from calibration batches.
 
-    Batch normalisation is folded; blocks of a quantized precision become fake-quantized modules, with weights of as
-    many bits as the precision has; other blocks stay as they are. The network is not changed.
+    Batch normalisation is folded; blocks of a quantized precision become fake-quantized modules, with weights in the
+    format the precision has; other blocks stay as they are. The network is not changed.
 
     Args:
         network: trained, its BatchNorm statistics up to date.
@@ -106,7 +106,7 @@ def quantize(
         block: Block = part.block  # type: ignore[assignment]
         for module in part.modules():
             if isinstance(module, QuantizedWeights):
-                module.limit = precision(block.precision).largest_weight
+                module.take_format_(precision(block.precision).weights)
             if isinstance(module, QuantizedWeights | Quantizer):
                 module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
     _calibrate_(quantized, islice(calibration, max_batches))

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.errors import DataError
+from hwnas.errors import DataError, SpaceError
 from hwnas.onnx_names import DEQUANTIZE, QUANTIZE
+from hwnas.precision_data import INTEGERS, KNOWN, NumberFormat
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, Scheme
 
 LEVELS = 255  # steps of a grid: uint8 has 0 ... 255, int8 -128 ... 127
@@ -285,7 +286,24 @@ class QuantizedWeights(nn.Module):
         self.register_buffer("weight_zero", torch.zeros(channels, dtype=torch.int32), persistent=False)
         self.observing = False
         self.scheme: Scheme = ASYMMETRIC
-        self.limit = 127  # largest level of a weight; 63 where weights have 7 bits
+        self.format = KNOWN[INTEGERS].weights
+
+    def take_format_(self, format: NumberFormat) -> None:
+        """Have weights of as many bits, and as many scales, as a precision says: (C,) by channel, () by tensor.
+
+        Raises:
+            SpaceError: integer operators have no weights like these.
+        """
+        match format.per:
+            case "channel":
+                shape = self.weight.shape[:1]
+            case "tensor":
+                shape = torch.Size(())
+            case _:
+                raise SpaceError(f"weights with a scale by {format.per or 'nothing'} have no integer operator")
+        self.format = format
+        self.weight_scale = self.weight_scale.new_ones(shape)
+        self.weight_zero = self.weight_zero.new_zeros(shape)
 
     def connect(self, source: Quantizer) -> None:
         """Take the input's scale from the quantizer that makes it, which is needed therefore."""
@@ -297,10 +315,11 @@ class QuantizedWeights(nn.Module):
     def update_weight_scale_(self) -> None:
         """Fit the scales to the weights as they are."""
         largest = self.weight.abs().flatten(1).amax(1)  # (C,)
-        scale = largest / self.limit
+        scale = largest / self.format.largest
         if self.scheme.everywhere:  # wide enough for the bias to fit an int32, even in a channel without weights
             scale = torch.maximum(scale, self.bias.abs() / (self.input_scale * _BIAS_LIMIT))
-        self.weight_scale.copy_(scale.clamp_min_(_SMALLEST_SCALE))
+        scale.clamp_min_(_SMALLEST_SCALE)
+        self.weight_scale.copy_(scale if self.weight_scale.dim() else scale.amax())
 
     def train(self, mode: bool = True) -> QuantizedWeights:
         self.update_weight_scale_()
@@ -312,7 +331,11 @@ class QuantizedWeights(nn.Module):
             return self.weight, self.bias
         if not torch.onnx.is_in_onnx_export():  # (its own mode change has brought the scales up to date)
             self.update_weight_scale_()
-        weight = torch.fake_quantize_per_channel_affine(self.weight, self.weight_scale, self.weight_zero, 0, -128, 127)
+        of_weight = (self.weight, self.weight_scale, self.weight_zero)
+        if self.weight_scale.dim():
+            weight = torch.fake_quantize_per_channel_affine(*of_weight, 0, -128, 127)
+        else:
+            weight = torch.fake_quantize_per_tensor_affine(*of_weight, -128, 127)
         if not self.scheme.everywhere:
             return weight, self.bias
         bias: Tensor = _RoundBias.apply(self.bias, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """How activations and biases are quantized. Weights are int8, symmetric, one scale a channel, in every scheme.
+    """How activations and biases are quantized. Weights are int8, symmetric, in every scheme.
 
     Attributes:
         lowest: level of an activation's grid, which has 256 of them: 0 for uint8, -128 for int8.
