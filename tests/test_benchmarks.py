@@ -77,6 +77,15 @@ def test_it_runs_in_seconds_and_writes_its_figures(
     assert all(math.isfinite(figure["value"]) for figure in result["figures"].values())
 
 
+def test_parity_of_a_space_needs_no_run(on_path: None, tmp_path: Path) -> None:
+    arguments = ["--space", "test-tiny", "--smoke", "--results", str(tmp_path), "--as", "parity_tiny"]
+    assert importlib.import_module("parity").main(arguments) == 0
+    figures = json.loads((tmp_path / "parity_tiny.json").read_text())["figures"]
+    assert figures["fake_fp32_max_abs_diff"]["reached"] is True
+    assert figures["fake_int8_agreement_near_ties_aside_percent_worst"]["reached"] is True
+    assert not any("accuracy" in name for name in figures)
+
+
 def test_it_can_be_started_as_a_script_and_loads_nothing_heavy_before_it_works() -> None:
     code = (
         "import runpy, sys; sys.path.insert(0, 'benchmarks'); "
