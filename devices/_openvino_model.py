@@ -127,6 +127,7 @@ def compile_model(path: Path, device: Device) -> ov.CompiledModel:
     except ERRORS as e:
         raise MeasurementError(f"OpenVINO refuses {path}: {last_line(e)}") from e
     _check_placement(compiled, name, threads=device.threads)
+    _check_numbers(compiled, str(options["inference_precision"]))
     return compiled
 
 
@@ -178,6 +179,18 @@ def _check_placement(compiled: ov.CompiledModel, device_name: str, *, threads: i
         raise MeasurementError(
             f"OpenVINO would use {used} threads, {threads} were asked for; it never takes more than this process has "
             "cores: lower the device's threads, or widen its cores"
+        )
+
+
+def _check_numbers(compiled: ov.CompiledModel, wanted: str) -> None:
+    """A processor without instructions for half precision computes in single: another precision, by another name."""
+    if "INFERENCE_PRECISION_HINT" not in compiled.get_property("SUPPORTED_PROPERTIES"):
+        return
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if used != wanted:
+        raise MeasurementError(
+            f"OpenVINO would compute in {used} here, the device's option inference_precision asks for {wanted}: this "
+            f"processor has no instructions for it; set it to {used}"
         )
 
 

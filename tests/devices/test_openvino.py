@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hwnas.devices import load_device
+from hwnas.devices._openvino_model import core_with
 from hwnas.devices.openvino import OpenVinoRuntime
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
 from hwnas.measure.artefacts import artefact_from_file
@@ -224,3 +225,17 @@ def test_the_telemetry_package_can_be_imported_afterwards():
     script = "import hwnas.devices._openvino_model as m, sys; m.import_openvino(); import openvino_telemetry"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("wanted", "precision"), [("f16", "fp16"), ("bf16", "bf16")])
+def test_half_precision_is_computed_or_refused_and_never_single_by_its_name(
+    wanted: str, precision: str, tmp_path: Path
+) -> None:
+    device = _with(inference_precision=wanted)
+    artefact = replace(write_model(tmp_path / "m.onnx"), format="openvino-onnx", precision=precision)
+    if precision.upper() in core_with("CPU").get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with OpenVinoRuntime().load(artefact, device) as session:
+            assert session.info()["inference_precision"] == wanted
+        return
+    with pytest.raises(MeasurementError, match=f"compute in f32 here, .* inference_precision asks for {wanted}"):
+        OpenVinoRuntime().load(artefact, device)

@@ -20,6 +20,7 @@ from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedWeights
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
+from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import Block
 from tests.agreement import top1_agreement
@@ -343,3 +344,13 @@ def test_a_file_of_a_precision_by_tensor_has_one_scale_a_weight(path):
     weights = [n for n in graph.node if n.op_type == "DequantizeLinear" and len(constants.get(n.input[0], ())) > 1]
     assert len(weights) == sum(isinstance(m, QuantizedWeights) for m in model.modules())
     assert {constants[n.input[1]] for n in weights} == {()}
+
+
+def test_a_file_of_a_precision_by_tensor_means_what_torch_computes(path):
+    model = quantize(sample_network(sample_blocks("iiii", integers="int8-pt", se_channels=4)), [sample_images(32)])
+    artefact = OnnxExporter().export(model, sample_images(1), path, precision="int8-pt")
+    with FakeRuntime().load(artefact, fake_device()) as session:  # as the file says: no sums in 16 bits
+        (found,) = session.run([sample_images(16, seed=2).numpy()])
+    steps = np.abs(found - model(sample_images(16, seed=2)).detach().numpy()) / float(model.output_quantizer.scale)
+    assert steps.max() <= 4.01
+    assert (steps < 0.01).mean() >= 0.95
