@@ -122,7 +122,7 @@ def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 def _points(loss: float) -> str:
     """A loss of accuracy in percentage points."""
-    if abs(loss) < 0.00005:
+    if abs(loss) < 0.0005:  # shown as 0.0 points
         return "as accurate as"
     return f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'} accurate than"
 
