@@ -73,7 +73,9 @@ class Workspace:
         Raises:
             ConfigError: the folder cannot be made, or the runtime does not compute in a precision that is asked for.
         """
-        self.check_precisions()
+        for name in self.config.device.all:
+            part = Workspace(self.config.part(name)) if self.config.is_fleet else self
+            part.check_precisions()
         self._make_folder()
         write_whole(self.folder / CONFIG_FILE, self.config.whole.to_toml().encode())
 
