@@ -18,7 +18,7 @@ from hwnas.precisions import EXACT, asked_as, is_quantized
 from hwnas.spaces.presets import CHANNEL_DIVISOR
 
 if TYPE_CHECKING:
-    from hwnas.spaces.mobilenet import MobileNetSpace
+    from hwnas.spaces.staged import StagedSpace
 
 _NAMES = {"se": "squeeze-and-excitation", "kernel_size": "kernel size", "expand_ratio": "expand ratio"}
 _BASES = {
@@ -148,9 +148,9 @@ def _toml(value: object) -> str:
     return f"'{text}'" if isinstance(value, list) else text.strip('"')
 
 
-def _configured_space(config: Config) -> MobileNetSpace | None:
-    """The space, for images and classes that do not matter here; None if it is not of inverted residuals."""
-    from hwnas.spaces.mobilenet import MobileNetSpace
+def _configured_space(config: Config) -> StagedSpace | None:
+    """The space, for images and classes that do not matter here; None if it is not of stages."""
+    from hwnas.spaces.staged import StagedSpace
 
     style = config.space.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
     try:
@@ -158,14 +158,20 @@ def _configured_space(config: Config) -> MobileNetSpace | None:
         space = registry.load("spaces", config.space.preset)(3, 10, **style)
     except TypeError as e:
         raise ConfigError(f"space {config.space.preset!r} does not take {', '.join(style)}: {e}") from e
-    return space.restrict(kernel_sizes=config.space.kernel_sizes) if isinstance(space, MobileNetSpace) else None
+    return space.restrict(kernel_sizes=config.space.kernel_sizes) if isinstance(space, StagedSpace) else None
 
 
-def _options(space: MobileNetSpace) -> dict[str, set[object]]:
-    """Choice of an audit -> what some network of the space has."""
+def _options(space: StagedSpace) -> dict[str, set[object]]:
+    """Choice of an audit -> what some network of the space has.
+
+    What depends on the inside of inverted residuals, which alone are audited, is no advice for other blocks.
+    """
+    from hwnas.spaces.mobilenet import MobileNetSpace
+
+    stages = space.stages if isinstance(space, MobileNetSpace) else ()
     return {
-        "activation": {space.stem_activation, space.head_activation}.union(*(s.activations for s in space.stages)),
-        "se": set().union(*(s.se for s in space.stages)),
-        "kernel_size": set().union(*(s.kernel_sizes for s in space.stages)),
-        "expand_ratio": set().union(*(s.expand_ratios for s in space.stages)),
+        "activation": set(space.activations),
+        "se": set().union(*(s.se for s in stages)),
+        "kernel_size": set().union(*(s.kernel_sizes for s in stages)),
+        "expand_ratio": set().union(*(s.expand_ratios for s in stages)),
     }

@@ -45,6 +45,7 @@ class StagedSpace(Space):
         stages: in order, at least one.
         precisions: which each block may have: one of floats at most, and one of integers.
         channel_divisor: channels are multiples of it.
+        activations: all that some network has.
 
     Raises:
         SpaceError: a wrong value, more strides than the smallest resolution has pixels for, or options
@@ -77,6 +78,9 @@ class StagedSpace(Space):
         # ascending, as all options: the largest network computes in floats
         self.precisions = tuple(reversed(by_exactness(given)))
         geometry.check_distinct(self.width_mults)
+        ends = (family.stem(), family.head(geometry.channels(self.width_mults[-1]).head))
+        at_ends = {str(attributes["activation"]) for _, attributes in ends if "activation" in attributes}
+        self.activations = frozenset(at_ends.union(*(s.activations for s in self.stages)))
         self._maker = BlockMaker(geometry, family, resolutions=self.resolutions, width_mults=self.width_mults)
         self._layout = make_layout(
             resolutions=self.resolutions,

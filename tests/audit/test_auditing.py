@@ -265,6 +265,16 @@ def test_a_space_of_another_kind_gets_no_advice(monkeypatch: pytest.MonkeyPatch)
     assert advice(Config(), found) == []
 
 
+def test_a_space_of_other_blocks_gets_the_advice_that_holds_for_any_block() -> None:
+    config = Config().replaced({"space.preset": "resnet20"})
+    (line,) = advice(config, made_up(slow("activation", "relu", precision="int8", by=9.0)))
+    assert line.startswith("on board leave out relu in int8")
+    (line,) = advice(config, made_up(lambda c: 1.6 if c.option in (40, 72) and c.block.precision == "int8" else 1.0))
+    assert "int8 wants channels in multiples of 16" in line
+    assert advice(config, made_up(slow("kernel_size", 5, precision="int8", by=9.0))) == []
+    assert advice(config, made_up(slow("expand_ratio", 3, precision="int8", by=9.0))) == []
+
+
 def test_advice_refuses_what_a_preset_does_not_take() -> None:
     with pytest.raises(ConfigError, match="does not take activation"):
         advice(Config().replaced({"space.preset": "test-tiny", "space.activation": "relu"}), made_up())

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hwnas.errors import SpaceError
 from hwnas.graph import macs, parameters
@@ -16,6 +18,7 @@ from hwnas.spaces.kinds import attributes_of, block_graph
 from hwnas.spaces.resnet import ResNetSpace, resnet20
 from hwnas.testing import space_suite
 from hwnas.types import Block
+from tests.spaces.strategies import seeds, subsets
 
 STAGE = {"channels": 16, "stride": 1, "depths": (1, 2), "kernel_sizes": (3, 5), "expand_ratios": (0.5, 1)}
 SPACE = {
@@ -43,6 +46,32 @@ SMALL, RESNET20 = small(), resnet20()
 @pytest.mark.parametrize("space", [SMALL, RESNET20], ids=lambda space: space.name)
 def test_it_conforms(check, space):
     check(space, np.random.default_rng(3))
+
+
+@st.composite
+def resnet_spaces(draw) -> ResNetSpace:
+    stages = [
+        StageSpec(
+            channels=draw(st.sampled_from((8, 16, 24, 40))),
+            stride=draw(st.sampled_from((1, 2))),
+            depths=draw(subsets((1, 2, 3))),
+            kernel_sizes=draw(subsets((1, 3, 5))),
+            expand_ratios=draw(subsets((1, 2, 3))),
+            activations=draw(subsets(("relu", "silu"))),
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    return small(stages=stages, width_mults=(1.0, 2.0), resolutions=(8, 16), precisions=draw(subsets(("fp32", "int8"))))
+
+
+@pytest.mark.parametrize("check", space_suite.CHECKS, ids=lambda check: check.__name__)
+def test_any_space_of_basic_blocks_conforms(check):
+    @settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.too_slow])
+    @given(space=resnet_spaces(), seed=seeds)
+    def holds(space, seed):
+        check(space, np.random.default_rng(seed))
+
+    holds()
 
 
 def test_its_networks_are_those_that_enumeration_finds():
