@@ -356,7 +356,7 @@ def test_a_wrong_stage_says_what_is_wrong(changes, message):
         ({"resolutions": ()}, "resolutions has no options"),
         ({"resolutions": (16, 16)}, "option 16 twice"),
         ({"resolutions": (3,), "stages": [_stage(stride=2)]}, "resolution 3 is too small.*from 4"),
-        ({"precisions": ("fp8",)}, "'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int8-w7"),
+        ({"precisions": ("fp8",)}, "'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int8-pt, int8-w7, int4w"),
         ({"precisions": ("fp32", "fp16")}, "fp32, fp16: a space has one of floats at most"),
         ({"precisions": ("int8-w7", "int8")}, "one of integers"),
         ({"precisions": ()}, "no options"),
