@@ -20,7 +20,7 @@ from _common import ROOT, Benchmark, Figure, script
 _PACKAGES = {"hwnas": "hwnas", "hwnas.devices": "devices", "hwnas.exporters": "exporters"}
 _SMOKE = {"hwnas.exporters": "exporters"}
 _LONG, _CROWDED = 60, 8  # lines and parameters of a function
-_KINDS = frozenset({"conv", "mbconv", "head"})
+_KINDS = frozenset({"conv", "mbconv", "head", "basic", "classifier"})
 _KNOWING_KINDS = ("hwnas.spaces", "hwnas.testing", "hwnas.registry")  # where kinds are made, made up, and looked up
 _PRECISIONS = frozenset({"fp32", "fp16", "bf16", "tf32", "int8", "int8-pt", "int8-w7", "int4w"})
 
