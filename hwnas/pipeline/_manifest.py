@@ -64,19 +64,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         space=work.space.name,
         architecture=dict(answer.architecture),
         blocks=tuple(b.key for _, b in candidate.blocks),
-        device=DeviceInfo(
-            name=work.device.name,
-            runtime=work.device.runtime,
-            threads=work.device.threads,
-            options=dict(work.device.options),
-            context=dict(worker.context()),
-            cores=work.device.cores,
-            connection=dict(work.device.connection),
-            # without such a limit a machine that cannot read the meter can still verify
-            meter=work.device.meter if "energy_mj" in bench.limits else "",
-            meter_options=dict(work.device.meter_options) if "energy_mj" in bench.limits else {},
-            idle_w=work.device.idle_w if "energy_mj" in bench.limits else None,
-        ),
+        device=_describe_device(bench),
         runtime=work.device.runtime,
         precision=candidate.precision,
         limits=dict(bench.limits),
@@ -104,6 +92,25 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
             reference=reference,
             reference_ms=reference_ms,
         ),
+    )
+
+
+def _describe_device(bench: Bench) -> DeviceInfo:
+    """Where it was measured, with the meter if energy is promised."""
+    device = bench.work.device
+    # without such a limit a machine that cannot read the meter can still verify
+    metered = "energy_mj" in bench.limits
+    return DeviceInfo(
+        name=device.name,
+        runtime=device.runtime,
+        threads=device.threads,
+        options=dict(device.options),
+        context=dict(bench.worker.context()),
+        cores=device.cores,
+        connection=dict(device.connection),
+        meter=device.meter if metered else "",
+        meter_options=dict(device.meter_options) if metered else {},
+        idle_w=device.idle_w if metered else None,
     )
 
 

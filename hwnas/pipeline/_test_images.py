@@ -13,13 +13,13 @@ import numpy as np
 from hwnas.data import Preprocessing
 from hwnas.deployment import Accuracy, ByClass, Parity, Samples
 from hwnas.deployment.mistakes import worst_mistakes
-from hwnas.deployment.samples import raw_images
+from hwnas.deployment.samples import RawImage, raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
-from hwnas.pipeline.parity import compare, output_step
+from hwnas.pipeline.parity import Comparison, compare, output_step
 from hwnas.precisions import EXACT
-from hwnas.types import Array, Artefact
+from hwnas.types import Array, Artefact, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def test_candidate(
         expected: Array = torch.cat([candidate.network(x) for x in torch.split(images, 250)]).numpy()
     inputs: Array = images.numpy()
     # in parts: a request holds all of its images in memory
-    outputs = [worker.predict(artefact, part) for part in np.array_split(inputs, max(1, len(inputs) // 2000))]
-    found = np.concatenate(outputs)
+    parts = np.array_split(inputs, max(1, len(inputs) // 2000))
+    found = np.concatenate([worker.predict(artefact, part) for part in parts])
     compared = compare(found, expected, step=output_step(expected, artefact.output))
     # before accuracies: of a network that computes something else they mean nothing
     if problems := compared.problems(exact=artefact.precision == EXACT):
@@ -83,17 +83,14 @@ def test_candidate(
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
     steps = _preprocessing(work, candidate)
-    test = work.data.test
-    files = None if test.files is None else [test.files[i] for i in agreed]
-    by_class = ByClass.of(labels, found.argmax(1), class_names=work.data.class_names)
+    test, class_names = work.data.test, work.data.class_names
+    by_class = ByClass.of(labels, found.argmax(1), class_names=class_names)
     samples = Samples(
-        raw=raw_images(test.images[agreed], files, limit_bytes=_FILES_BYTES),
+        raw=_raw(work, agreed),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
         # `test_samples` takes the first images
-        mistakes=worst_mistakes(
-            test.images[: len(labels)], labels, found, by_class=by_class, class_names=work.data.class_names
-        ),
+        mistakes=worst_mistakes(test.images[: len(labels)], labels, found, by_class=by_class, class_names=class_names),
     )
     if problems := samples.preprocessing_problems(steps):
         raise VerificationError(
@@ -111,15 +108,27 @@ def test_candidate(
     )
     return TestResult(
         accuracy=accuracy,
-        parity=Parity(
-            max_abs_diff=compared.difference,
-            top1_agreement=compared.agreement,
-            n=compared.n,
-            step=compared.step,
-            near_ties=compared.near_ties,
-        ),
+        parity=_parity(compared),
         preprocessing=steps,
         samples=samples,
+    )
+
+
+def _raw(work: Workspace, rows: IntArray) -> tuple[RawImage, ...]:
+    """Some test images as they were found."""
+    test = work.data.test
+    files = None if test.files is None else [test.files[i] for i in rows]
+    return raw_images(test.images[rows], files, limit_bytes=_FILES_BYTES)
+
+
+def _parity(compared: Comparison) -> Parity:
+    """How far two agree, as a manifest says it."""
+    return Parity(
+        max_abs_diff=compared.difference,
+        top1_agreement=compared.agreement,
+        n=compared.n,
+        step=compared.step,
+        near_ties=compared.near_ties,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,15 +110,7 @@ def load_costs(work: Workspace) -> Costs:
     Raises:
         TableError: the device was not profiled (completely) yet, or a table is damaged.
     """
-    tables, known = {}, LastUsed.of(work.folder)
-    for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
-        path = table_path(work, precision)
-        # mixed networks are few and may be none; but one that the run had must not be missing unnoticed
-        if precision != MIXED or path.exists() or known.knows(path):
-            _check_same_precision(work, path, precision)
-            tables[precision] = LatencyTable.open(path)
-            # a table that lost its last lines looks whole: only its former length tells
-            known.check(tables[precision])
+    tables = _open_tables(work)
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
     for block in blocks.blocks:
@@ -130,23 +123,13 @@ def load_costs(work: Workspace) -> Costs:
             f"the tables in {work.tables} hold {len(usable)} whole networks of this space; "
             "measure more with `hwnas profile`"
         )
-    c = work.config.profile
-    latency = fit_correction(
-        # undisturbed times, as the entries are: a median would bring its disturbances into the correction
-        [NetworkSample(blocks=n.blocks, measured=n.statistic.fastest) for n in usable],
-        entries,
-        seed=work.config.search.seed,
-        confidence=c.confidence,
-    )
-    size = fit_correction(
-        [NetworkSample(blocks=n.blocks, measured=float(n.size_bytes)) for n in usable],
-        size_entries(blocks.blocks),
-        seed=work.config.search.seed,
-        confidence=c.confidence,
-    )
     largest = largest_network(work)
     if largest not in networks:
         raise TableError(f"the largest network was not measured in {work.tables}; run `hwnas profile`")
+    fit = functools.partial(fit_correction, seed=work.config.search.seed, confidence=work.config.profile.confidence)
+    # undisturbed times, as the entries are: a median would bring its disturbances into the correction
+    latency = fit([NetworkSample(blocks=n.blocks, measured=n.statistic.fastest) for n in usable], entries)
+    sizes = [NetworkSample(blocks=n.blocks, measured=float(n.size_bytes)) for n in usable]
     # blocks alone, by key: keys of all precisions differ
     alone = {key: s.costs for t in tables.values() for key, s in t.statistics.items()}
     return Costs(
@@ -154,7 +137,7 @@ def load_costs(work: Workspace) -> Costs:
         entries=entries,
         networks=usable,
         latency=latency,
-        size=size,
+        size=fit(sizes, size_entries(blocks.blocks)),
         largest_ms=networks[largest].statistic.fastest,
         memory=memory_cost(
             blocks,
@@ -163,7 +146,7 @@ def load_costs(work: Workspace) -> Costs:
                 (n.blocks, n.statistic.costs["memory_bytes"]) for n in usable if "memory_bytes" in n.statistic.costs
             ],
             seed=work.config.search.seed,
-            confidence=c.confidence,
+            confidence=work.config.profile.confidence,
         ),
         energy=energy_model(
             blocks,
@@ -172,11 +155,25 @@ def load_costs(work: Workspace) -> Costs:
             networks=usable,
             device=work.device,
             seed=work.config.search.seed,
-            confidence=c.confidence,
+            confidence=work.config.profile.confidence,
         ),
         device=work.device,
         hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
     )
+
+
+def _open_tables(work: Workspace) -> dict[str, LatencyTable]:
+    """Precision -> its table, checked against what the run knew of it; that of mixed networks where there is one."""
+    tables, known = {}, LastUsed.of(work.folder)
+    for precision in dict.fromkeys([work.widest_precision, *work.space.precisions, MIXED]):
+        path = table_path(work, precision)
+        # mixed networks are few and may be none; but one that the run had must not be missing unnoticed
+        if precision != MIXED or path.exists() or known.knows(path):
+            _check_same_precision(work, path, precision)
+            tables[precision] = LatencyTable.open(path)
+            # a table that lost its last lines looks whole: only its former length tells
+            known.check(tables[precision])
+    return tables
 
 
 def _check_same_precision(work: Workspace, path: Path, precision: str) -> None:

@@ -133,24 +133,20 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     evaluations = Evaluations.of(work, evaluator)
     for damage in evaluations.known.repaired:
         console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
-    space, c = work.space, config.search
+    c = config.search
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
         return {"accuracy": evaluations.accuracy(architecture)}
 
-    sampler: Any = registry.load("samplers", c.sampler)
-    sampler = functools.partial(sampler, **registry.taken_by(sampler, {"population_size": c.population_size}))
+    sampler = _configured_sampler(config)
     name = study_name(work, costs, limits)
     if lost := lost_trials(work, name):
         console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
     started = time.monotonic()
-    # half at most: the sampler must have trials left to learn from them
-    seeds = seed_architectures(work, costs, limits)[: max(1, c.n_trials // 2)]
-    # the best known cost nothing to evaluate again, and give the sampler a front at once
-    known = evaluations.front(costs, limits, most=c.n_trials // 4)
+    promising = _promising(work, costs, limits, evaluations=evaluations)
     with console.progress("search") as progress:
         study = run_search(
-            space,
+            work.space,
             evaluate,
             closed_form=costs.models,
             directions=DIRECTIONS,
@@ -161,11 +157,35 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             storage=work.searched / "journal.log",
             study_name=name,
             progress=progress,
-            initial=[*initial, *([space.decode(fitting)] if fitting is not None else []), *known, *seeds],
+            initial=[*initial, *([work.space.decode(fitting)] if fitting is not None else []), *promising],
         )
     # the search itself tells no more than measured from estimated
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
     _save(work, study)
+    return _result(study, evaluations, limits=limits, seconds=time.monotonic() - started)
+
+
+def _promising(
+    work: Workspace, costs: Costs, limits: Mapping[str, float], *, evaluations: Evaluations
+) -> list[dict[str, Option]]:
+    """Networks to evaluate first: the best known, then those that do the most arithmetic for their latency."""
+    n_trials = work.config.search.n_trials
+    # half at most: the sampler must have trials left to learn from them
+    seeds = seed_architectures(work, costs, limits)[: max(1, n_trials // 2)]
+    # the best known cost nothing to evaluate again, and give the sampler a front at once
+    return [*evaluations.front(costs, limits, most=n_trials // 4), *seeds]
+
+
+def _configured_sampler(config: Config) -> Any:
+    """The sampler's factory with those of the configuration's settings that it takes."""
+    c = config.search
+    sampler: Any = registry.load("samplers", c.sampler)
+    return functools.partial(sampler, **registry.taken_by(sampler, {"population_size": c.population_size}))
+
+
+def _result(study: Study, evaluations: Evaluations, *, limits: Mapping[str, float], seconds: float) -> SearchResult:
+    """What is told of a study that was saved."""
+    work = evaluations.work
     return SearchResult(
         folder=work.folder,
         study=work.study,
@@ -177,7 +197,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
             for t in sorted(study.front(), key=lambda t: t.values["latency_ms"])
         ),
         notes=tuple(_notes(study, evaluations)),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from hwnas.errors import VerificationError
 from hwnas.limits import Limit, as_limits
 from hwnas.measure import Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
-from hwnas.pipeline.parity import compare
-from hwnas.pipeline.verdict import reach_verdict
+from hwnas.pipeline.parity import Comparison, compare
+from hwnas.pipeline.verdict import Verdict, reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import limit_text, metric_name, quantity
@@ -24,6 +24,11 @@ from hwnas.types import Artefact, Runtime, Statistic
 
 MEASURED = "measured"
 _METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
+_UNSEALED = (
+    "this deployment is of a version of hwnas without checksums and without every step from an image to the network's "
+    "input: whether its manifest or samples changed since cannot be told, and the steps are not verified; export the "
+    "network again to have both"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,66 +129,107 @@ def verify(
     target = device_to_verify_on(folder, manifest, here=here, trust=trust, device=device)
     check_files(folder, manifest)
     if not manifest.is_sealed:
-        console.warn(
-            "this deployment is of a version of hwnas without checksums and without every step from an image to the "
-            "network's input: whether its manifest or samples changed since cannot be told, and the steps are not "
-            "verified; export the network again to have both"
-        )
+        console.warn(_UNSEALED)
     runtime = registry.load("runtimes", manifest.runtime)()
     precision = _precision(manifest, runtime)
     artefact = checked_artefact(folder, manifest.artefact, precision=precision)
     reference = checked_artefact(folder, manifest.reference, precision=precision)
     samples = Samples.read(folder, raw=manifest.is_sealed)
-    expected = samples.outputs
     with Worker(target) as worker:
-        context = dict(worker.context())
-        # outputs before times: a file that computes nonsense need not be timed
-        found = worker.predict(artefact, samples.inputs)
-        same = _same_context(manifest.device.context, context)
-        predicted_ms = manifest.predicted.get("latency_ms") if same else None
-        verdict = reach_verdict(
-            worker,
-            artefact,
-            reference=reference,
-            # on another machine the drift would be the difference of two machines
-            reference_ms=manifest.reference_ms if same else None,
-            predicted_ms=predicted_ms,
-        )
-    statistic = verdict.statistic
-    latency = Latency.of(statistic)
-    compared = compare(found, expected, step=manifest.parity.step)
-    problems = compared.problems(exact=precision == EXACT)
-    values = measured_values(statistic, artefact)
-    if manifest.preprocessing is not None:
-        # all problems are collected: one run shall tell everything that is wrong
-        problems += samples.preprocessing_problems(manifest.preprocessing)
-    problems += limit_problems(values, manifest.limits)
-    should_be = computed_in(runtime, target, context)[offered_as(precision)]
-    if should_be != precision and (note := precision_of_name(should_be).note):
-        console.warn(f"the file is {precision}; here it should be {should_be}: {note}")
-    if not same:
-        console.warn("this is not the machine or runtime the deployment was made on; latency is not drift-corrected")
-    for doubt in doubt_texts(latency, predicted_ms=predicted_ms):
-        console.warn(doubt)
+        found = _run(worker, manifest, artefact, reference=reference, samples=samples)
+    problems = _broken_promises(manifest, found, artefact, samples=samples)
+    should_be = computed_in(runtime, target, found.context)[offered_as(precision)]
+    for warning in _warnings(found, precision=precision, should_be=should_be):
+        console.warn(warning)
     # after the warnings: they may explain why a promise is not kept
     if problems:
         raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
     return VerifyResult(
         folder=folder,
         runtime=manifest.runtime,
-        runtime_version=context.get("runtime_version", ""),
-        latency_ms=latency,
-        looks=verdict.looks,
-        doubts=verdict.doubts,
-        costs=dict(statistic.costs),
+        runtime_version=found.context.get("runtime_version", ""),
+        latency_ms=found.latency,
+        looks=found.verdict.looks,
+        doubts=found.verdict.doubts,
+        costs=dict(found.verdict.statistic.costs),
         size_bytes=artefact.size_bytes,
-        source=source_of(context),
-        max_abs_diff=compared.difference,
-        n=compared.n,
-        n_equal=compared.n - compared.disagreements,
-        same_context=same,
+        source=source_of(found.context),
+        max_abs_diff=found.compared.difference,
+        n=found.compared.n,
+        n_equal=found.compared.n - found.compared.disagreements,
+        same_context=found.same_context,
         limits=manifest.limits,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a run of the file told.
+
+    Attributes:
+        context: of the runtime that ran it.
+        same_context: whether this is the machine and runtime the deployment was made on.
+        compared: its outputs with torch's.
+        predicted_ms: the latency it should have; None on another machine.
+        verdict: on its latency.
+    """
+
+    context: Mapping[str, str]
+    same_context: bool
+    compared: Comparison
+    predicted_ms: float | None
+    verdict: Verdict
+
+    @property
+    def latency(self) -> Latency:
+        return Latency.of(self.verdict.statistic)
+
+
+def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, reference: Artefact, samples: Samples) -> _Found:
+    """Compute the samples' outputs, then time the file."""
+    context = dict(worker.context())
+    # outputs before times: a file that computes nonsense need not be timed
+    outputs = worker.predict(artefact, samples.inputs)
+    same = _same_context(manifest.device.context, context)
+    predicted_ms = manifest.predicted.get("latency_ms") if same else None
+    verdict = reach_verdict(
+        worker,
+        artefact,
+        reference=reference,
+        # on another machine the drift would be the difference of two machines
+        reference_ms=manifest.reference_ms if same else None,
+        predicted_ms=predicted_ms,
+    )
+    return _Found(
+        context=context,
+        same_context=same,
+        compared=compare(outputs, samples.outputs, step=manifest.parity.step),
+        predicted_ms=predicted_ms,
+        verdict=verdict,
+    )
+
+
+def _broken_promises(manifest: Manifest, found: _Found, artefact: Artefact, *, samples: Samples) -> list[str]:
+    """All of them: one run shall tell everything that is wrong."""
+    problems = found.compared.problems(exact=artefact.precision == EXACT)
+    if manifest.preprocessing is not None:
+        problems += samples.preprocessing_problems(manifest.preprocessing)
+    return problems + limit_problems(measured_values(found.verdict.statistic, artefact), manifest.limits)
+
+
+def _warnings(found: _Found, *, precision: str, should_be: str) -> Iterator[str]:
+    """What breaks no promise but may explain why one is not kept.
+
+    Args:
+        found: when the file ran.
+        precision: of the file.
+        should_be: the precision that this machine's runtime would be given.
+    """
+    if should_be != precision and (note := precision_of_name(should_be).note):
+        yield f"the file is {precision}; here it should be {should_be}: {note}"
+    if not found.same_context:
+        yield "this is not the machine or runtime the deployment was made on; latency is not drift-corrected"
+    yield from doubt_texts(found.latency, predicted_ms=found.predicted_ms)
 
 
 def _precision(manifest: Manifest, runtime: Runtime) -> str:
