@@ -100,13 +100,7 @@ def optimum(
         # min-weight order; ties by number, so that the same cost always gives the same optimum
         variable = min(neighbours, key=lambda v: (math.prod(sizes[n] for n in neighbours[v]), v))
         scope = sorted(neighbours.pop(variable))
-        # checked before it is allocated
-        entries = math.prod(sizes[v] for v in scope)
-        if entries > max_entries:
-            raise SpaceError(
-                f"the exact optimum needs a table of {entries:,} entries over {len(scope)} choices that depend on each "
-                f"other, and at most {max_entries:,} are allowed; let slots depend on fewer choices"
-            )
+        _check_entries(scope, sizes, max_entries=max_entries)
         bucket = [i for i, f in live.items() if variable in f.scope]
         # small ones first: they broadcast among themselves before the large one fills the table
         ordered = sorted((live.pop(i) for i in bucket), key=lambda f: f.values.size)
@@ -119,8 +113,7 @@ def optimum(
         decisions.append((variable, rest, best.squeeze(axis)))
         # the reduced table makes neighbours of all it depends on
         for v in rest:
-            neighbours[v].update(rest)
-            neighbours[v].discard(variable)
+            neighbours[v] = neighbours[v].union(rest) - {variable}
         if rest:
             live[serial] = Factor(scope=rest, values=reduced)
             serial += 1
@@ -132,6 +125,16 @@ def optimum(
         assignment[variable] = options[tuple(assignment[v] for v in rest)]
     value = (sum(constants) if combine == "sum" else max(constants)) if constants else 0.0
     return Optimum(value=value, assignment=assignment)
+
+
+def _check_entries(scope: Sequence[int], sizes: Sequence[int], *, max_entries: int) -> None:
+    """Refuse an intermediate table that is too large, before it is allocated."""
+    entries = math.prod(sizes[v] for v in scope)
+    if entries > max_entries:
+        raise SpaceError(
+            f"the exact optimum needs a table of {entries:,} entries over {len(scope)} choices that depend on each "
+            f"other, and at most {max_entries:,} are allowed; let slots depend on fewer choices"
+        )
 
 
 def _neighbourhoods(factors: Iterable[Factor]) -> dict[int, set[int]]:

@@ -64,8 +64,7 @@ def infeasible(
     if not nearest:
         # nearest by the sum of shares: several must be loosened, and all of it is told
         row = int(beyond.sum(axis=1).argmin())
-        missed = [limit for limit, e in zip(limits, beyond[row], strict=True) if e > 0]
-        told = " and ".join(f"{x.metric} = {x.met_at(float(x.decisive(values, upper)[row]))}" for x in missed)
+        told = _missed(limits, beyond[row], [float(x.decisive(values, upper)[row]) for x in limits])
         worst = limits[int(beyond[row].argmax())]
         return InfeasibleError(
             f"{problem}, nor if any one of these limits is loosened; the one that comes nearest has {told} and keeps "
@@ -87,6 +86,18 @@ def infeasible(
         reachable=reachable,
         architecture=decode(row),
     )
+
+
+def _missed(limits: Sequence[Limit], beyond: FloatArray, decisive: Sequence[float]) -> str:
+    """What the limits that one network exceeds would have to be.
+
+    Args:
+        limits: L of them.
+        beyond: (L,) the network's excess over each.
+        decisive: L values, of what counts against each.
+    """
+    columns = zip(limits, beyond, decisive, strict=True)
+    return " and ".join(f"{limit.metric} = {limit.met_at(value)}" for limit, e, value in columns if e > 0)
 
 
 def _alone(beyond: FloatArray) -> Iterator[FloatArray]:

@@ -57,6 +57,15 @@ def mobilenet_tiny(
     )
 
 
+_LARGE_STAGES = (  # channels, stride, squeeze-and-excitation, activation, as published
+    (24, 2, False, "relu"),
+    (40, 2, True, "relu"),
+    (80, 2, False, "hswish"),
+    (112, 1, True, "hswish"),
+    (160, 2, True, "hswish"),
+)
+
+
 def mobilenet_v3_large(
     in_channels: int = 3,
     n_classes: int = 1000,
@@ -86,14 +95,7 @@ def mobilenet_v3_large(
             activations=(activation or "relu",),
         )
     ]
-    published = (
-        (24, 2, False, "relu"),
-        (40, 2, True, "relu"),
-        (80, 2, False, "hswish"),
-        (112, 1, True, "hswish"),
-        (160, 2, True, "hswish"),
-    )
-    for channels, stride, with_se, act in published:
+    for channels, stride, with_se, act in _LARGE_STAGES:
         stages.append(
             StageSpec(
                 channels=channels,
