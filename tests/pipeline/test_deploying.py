@@ -122,8 +122,8 @@ def test_one_time_that_is_far_from_its_prediction_rejects_nobody(
 ) -> None:
     slow([0])
     result = pipeline.export(config, console=ReadConsole())
-    assert result["manifest"]["rejected"] == []
-    assert result["manifest"]["provenance"]["trial"] == best_trials(config, finished)[0]
+    assert result.manifest.rejected == ()
+    assert result.manifest.provenance["trial"] == best_trials(config, finished)[0]
 
 
 def test_a_deployment_whose_time_stays_far_from_its_prediction_says_so(
@@ -132,7 +132,7 @@ def test_a_deployment_whose_time_stays_far_from_its_prediction_says_so(
     slow(range(1000))
     console = ReadConsole()
     result = pipeline.export(config.with_limits({"latency_ms": 1e3}), console=console)
-    manifest = Manifest.read(Path(result["deployment"]))
+    manifest = Manifest.read(Path(result.deployment))
     assert (manifest.measured.looks, manifest.measured.doubts) == (2, ("far_from_prediction",))
     assert manifest.latency_warnings()[0].replace("\u00a0", " ") in console.said
 
