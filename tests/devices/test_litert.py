@@ -15,14 +15,14 @@ from ai_edge_litert.compiled_model import CompiledModel
 from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MissingPackageError
-from hwnas.exporters._tflite_graph import Graph, Grid
+from hwnas.exporters._tflite_graph import Graph, QuantizationParameters
 from hwnas.measure.artefacts import artefact_from_file
 from tests.devices.tflite_models import inputs, write_tflite
 
 CPU = load_device("cpu-litert")
 DEFAULT = replace(CPU, options={})
 BUILT_IN = replace(CPU, options={"xnnpack": False})
-HALF = Grid(scales=(0.5,))
+HALF = QuantizationParameters(scales=(0.5,))
 
 
 def _load(artefact, device=CPU):
@@ -37,10 +37,10 @@ def _write(graph, outputs, path):
 def _partly_accelerated(path):
     """Hard-swish on int8, which XNNPACK has not, between two additions, which it has."""
     graph = Graph()
-    x = graph.input("x", (1, 4, 4, 8), grid=HALF)
-    y = graph.operator("ADD", [x, x], name="y", shape=x.shape, grid=HALF, version=2)
-    z = graph.operator("HARD_SWISH", [y], name="z", shape=x.shape, grid=HALF)
-    return _write(graph, {"sum": graph.operator("ADD", [z, z], name="s", shape=x.shape, grid=HALF, version=2)}, path)
+    x = graph.input("x", (1, 4, 4, 8), quantization=HALF)
+    y = graph.operator("ADD", [x, x], name="y", shape=x.shape, quantization=HALF, version=2)
+    z = graph.operator("HARD_SWISH", [y], name="z", shape=x.shape, quantization=HALF)
+    return _write(graph, {"sum": graph.operator("ADD", [z, z], name="s", shape=x.shape, quantization=HALF, version=2)}, path)
 
 
 # ---------------------------------------------------------------- what runs
@@ -82,8 +82,8 @@ def test_xnnpack_can_be_switched_off_and_computes_the_same(tmp_path: Path) -> No
 
 def test_a_model_of_which_xnnpack_runs_nothing_is_refused_where_it_was_asked_for(tmp_path: Path) -> None:
     graph = Graph()
-    x = graph.input("x", (1, 4, 4, 8), grid=HALF)
-    y = graph.operator("HARD_SWISH", [x], name="y", shape=x.shape, grid=HALF)
+    x = graph.input("x", (1, 4, 4, 8), quantization=HALF)
+    y = graph.operator("HARD_SWISH", [x], name="y", shape=x.shape, quantization=HALF)
     artefact = _write(graph, {"y": y}, tmp_path / "m")
     with pytest.raises(MeasurementError, match=r"was to run on XNNPACK.*leave 'xnnpack' out"):
         _load(artefact)
