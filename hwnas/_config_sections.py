@@ -79,6 +79,16 @@ def device_name(name_or_path: str) -> str:
     return Path(name_or_path).stem if is_path else name_or_path
 
 
+def is_function(name: str) -> bool:
+    """Whether a name means a function of the user's: `python:module:function`."""
+    return name.startswith("python:")
+
+
+def is_definition(name: str) -> bool:
+    """Whether a space's name is the path of its definition: a JSON file."""
+    return name.endswith(".json") and not is_function(name)
+
+
 class DataConfig(Section):
     """The images to learn from."""
 
@@ -95,7 +105,7 @@ class DataConfig(Section):
 class SpaceConfig(Section):
     """The networks to choose from; what is left out stays as the preset has it."""
 
-    preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`")
+    preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`; FILE.json, python:module:function")
     resolutions: tuple[Count, ...] | None = _list("input sides in pixels", example="[16, 24]")
     precisions: tuple[PrecisionName, ...] | None = _list(
         "per block: one of floats at most, and one of integers (`hwnas devices show` tells which)", example='["int8"]'

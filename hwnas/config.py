@@ -28,6 +28,8 @@ from hwnas._config_sections import (
     SpaceConfig,
     TrainConfig,
     device_name,
+    is_definition,
+    is_function,
 )
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
@@ -48,6 +50,8 @@ __all__ = [
     "SpaceConfig",
     "TrainConfig",
     "device_name",
+    "is_definition",
+    "is_function",
     "load_config",
     "parse_config",
 ]
@@ -291,6 +295,8 @@ def _validate(document: Mapping[str, object], *, where: str) -> Config:
         ("strategies", "training strategy", config.train.strategy),
         ("samplers", "sampler", config.search.sampler),
     ):
+        if kind == "spaces" and (is_function(name) or is_definition(name)):
+            continue
         if name not in registry.names(kind):
             raise UnknownNameError(what, name, registry.names(kind))
     return config

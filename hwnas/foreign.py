@@ -35,6 +35,11 @@ def printable(text: str, *, limit: int | None = None) -> str:
     return shown
 
 
+def shown(name: Path | str) -> str:
+    """A path or name as it may be printed anywhere: bytes that are not UTF-8 and control characters are escaped."""
+    return printable(os.fsdecode(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+
+
 def quoted(value: object) -> str:
     """A foreign value within a message: in one line and bounded; texts without quotation marks."""
     return printable(value, limit=_SHOWN) if isinstance(value, str) else as_written(value)

@@ -1,8 +1,8 @@
 """Names -> objects, loaded when first asked for. The only user of importlib in the core.
 
 Built-in names stand here as "module:attribute"; third parties add theirs through entry points of
-the group `hwnas.<kind>` (for example `[project.entry-points."hwnas.runtimes"]`). This module must
-never import what it names before somebody asks for it.
+the group `hwnas.<kind>` (for example `[project.entry-points."hwnas.runtimes"]`), or call `register` when
+their module is imported. This module must never import what it names before somebody asks for it.
 """
 
 from __future__ import annotations
@@ -99,11 +99,35 @@ _WHAT = {
     "strategies": "training strategy",
     "data": "data source",
 }
+# kind -> name -> the object, from modules of the user's own in this process
+_REGISTERED: dict[str, dict[str, Any]] = {}
+
+
+def register(kind: str, name: str, thing: Any) -> None:
+    """Make an object known for as long as this process lasts: what a module of one's own does when it is imported.
+
+    Registering the same object again changes nothing.
+
+    Args:
+        kind: `block_kinds`, `space_types`, `samplers`, ...
+        name: it is asked for by.
+        thing: what `load` gives.
+
+    Raises:
+        ConfigError: an unknown kind, or another object has the name.
+    """
+    if kind not in _BUILT_IN:
+        raise ConfigError(f"nothing is registered under {kind!r}; known: {', '.join(sorted(_BUILT_IN))}")
+    # what was made under a name is kept, so a name means one thing
+    if name in names(kind) and _REGISTERED.get(kind, {}).get(name) is not thing:
+        raise ConfigError(f"there is another {_WHAT[kind]} {name!r} already; give yours another name")
+    _REGISTERED.setdefault(kind, {})[name] = thing
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """All registered names of a kind, sorted: built in and from entry points."""
-    return tuple(sorted({*_BUILT_IN[kind], *(e.name for e in entry_points(group=f"hwnas.{kind}"))}))
+    """All registered names of a kind, sorted: built in, from entry points, and registered in this process."""
+    own = _REGISTERED.get(kind, {})
+    return tuple(sorted({*own, *_BUILT_IN[kind], *(e.name for e in entry_points(group=f"hwnas.{kind}"))}))
 
 
 def extra(kind: str, name: str) -> str | None:
@@ -146,6 +170,8 @@ def load(kind: str, name: str) -> Any:
         MissingPackageError: a package it imports is not installed; names the extra.
         ConfigError: the registration names something that does not exist.
     """
+    if name in _REGISTERED.get(kind, {}):
+        return _REGISTERED[kind][name]
     target, extra = _BUILT_IN[kind].get(name, ("", ""))
     if not target:
         found = entry_points(group=f"hwnas.{kind}", name=name)

@@ -34,6 +34,7 @@ from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError, SpaceError, TableContextError
 from hwnas.files import write_whole
 from hwnas.locking import locked
+from hwnas.named_spaces import check_trainable, make_space
 from hwnas.precisions import (
     KNOWN,
     asked_as,
@@ -48,7 +49,7 @@ from hwnas.precisions import (
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
-    from hwnas.spaces.staged import StagedSpace
+    from hwnas.spaces import Space
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.elastic import Supernet
 
@@ -178,26 +179,24 @@ class Workspace:
         )
 
     @cached_property
-    def training_space(self) -> StagedSpace:
+    def training_space(self) -> Space:
         """The space the supernet is trained on: both precisions as offered, because weights do not depend on them.
 
         Raises:
-            ConfigError: the preset does not take what the configuration asks of it.
-            SpaceError: a restriction names an option the preset does not have.
+            ConfigError: there is no such space, or it does not take what the configuration asks of it.
+            SpaceError: it does not fit the images, or a restriction names an option it does not have.
         """
         c = self.config.space
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
-        make = registry.load("spaces", c.preset)
-        try:
-            space: StagedSpace = make(self.data.in_channels, self.data.n_classes, **style)
-        except TypeError as e:
-            raise ConfigError(f"space {c.preset!r} does not take {', '.join(style)}: {e}") from e
+        sizes = {"in_channels": self.data.in_channels, "n_classes": self.data.n_classes}
+        space = make_space(c.preset, style=style, tell=_tell_once, **sizes)
+        check_trainable(space, **sizes)
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
 
     @cached_property
-    def space(self) -> StagedSpace:
+    def space(self) -> Space:
         """The networks to choose from: those whose precisions are asked for and legal on the device, and their kernels.
 
         Raises:
@@ -210,7 +209,7 @@ class Workspace:
         return self._computing_in(wanted, kernel_sizes=self.config.space.kernel_sizes)
 
     @property
-    def widest_space(self) -> StagedSpace:
+    def widest_space(self) -> Space:
         """All networks, at the most exact precision the device computes in."""
         return self._computing_in((by_exactness(self.device.precisions)[0],))
 
@@ -244,7 +243,7 @@ class Workspace:
         """
         check_supported(self._wanted_precisions, runtime=self.runtime, device=self.device, context=self._context or {})
 
-    def _computing_in(self, precisions: Sequence[str], *, kernel_sizes: Sequence[int] | None = None) -> StagedSpace:
+    def _computing_in(self, precisions: Sequence[str], *, kernel_sizes: Sequence[int] | None = None) -> Space:
         """The networks whose blocks are of these precisions, as the device computes them.
 
         Raises:

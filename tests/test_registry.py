@@ -48,3 +48,27 @@ def test_a_wrong_target_is_a_configuration_error(target: str) -> None:
 )
 def test_a_factory_gets_the_options_it_has_a_parameter_for(kind: str, name: str, option: str, taken: bool) -> None:
     assert registry.taken_by(registry.load(kind, name), {option: 4}) == ({option: 4} if taken else {})
+
+
+# ---------------------------------------------------------------- registered in this process
+
+
+def test_what_a_module_registers_is_known_by_its_name(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    thing = object()
+    for _ in range(2):
+        registry.register("samplers", "mine", thing)
+    assert registry.load("samplers", "mine") is thing
+    assert "mine" in registry.names("samplers")
+
+
+@pytest.mark.parametrize("name", ["random", "mine"])
+def test_a_name_that_is_taken_is_refused(monkeypatch, name):
+    monkeypatch.setattr(registry, "_REGISTERED", {"samplers": {"mine": object()}})
+    with pytest.raises(ConfigError, match="another sampler"):
+        registry.register("samplers", name, object())
+
+
+def test_registering_under_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="'sampler'; known: block_kinds"):
+        registry.register("sampler", "mine", object())

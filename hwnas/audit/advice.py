@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hwnas import registry
 from hwnas.audit.audit_file import Audit
 from hwnas.audit.cases import BASE_ACTIVATION, BASE_EXPAND_RATIO, BASE_KERNEL_SIZE, KERNEL_SIZES
 from hwnas.audit.rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.config import Config
-from hwnas.errors import ConfigError
+from hwnas.named_spaces import make_space
 from hwnas.precisions import EXACT, asked_as, is_quantized
 from hwnas.spaces.presets import CHANNEL_DIVISOR
 
@@ -61,7 +60,7 @@ def advice(config: Config, audit: Audit) -> list[str]:
         audit: of it.
 
     Raises:
-        ConfigError: the preset does not take what the configuration asks of it.
+        ConfigError: there is no such space, or it does not take what the configuration asks of it.
     """
     space = _configured_space(config)
     if space is None:
@@ -153,11 +152,8 @@ def _configured_space(config: Config) -> StagedSpace | None:
     from hwnas.spaces.staged import StagedSpace
 
     style = config.space.model_dump(include={"activation", "se", "channel_divisor"}, exclude_none=True)
-    try:
-        # the style alone decides which operators there are
-        space = registry.load("spaces", config.space.preset)(3, 10, **style)
-    except TypeError as e:
-        raise ConfigError(f"space {config.space.preset!r} does not take {', '.join(style)}: {e}") from e
+    # the style alone decides which operators there are
+    space = make_space(config.space.preset, in_channels=3, n_classes=10, style=style)
     return space.restrict(kernel_sizes=config.space.kernel_sizes) if isinstance(space, StagedSpace) else None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from hwnas.data.naming import shown
 from hwnas.data.part_names import PARTS, part_of
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 CANONICAL = tuple(f"{x}_{part}" for part in PARTS for x in "xy")
 OTHERS = ("class_names", "augment")

@@ -17,6 +17,7 @@ from hwnas.data import naming
 from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array
 from hwnas.data.augment import Augment
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 _SMALLEST_SIDE = 4  # pixels; less is a channel axis in the wrong place, not an image
 _MOST_CHANNELS = 16
@@ -214,7 +215,7 @@ def check_words(given: RawData | Data) -> None:
     Raises:
         DataError: it is not.
     """
-    if not isinstance(given.name, str) or not given.name or naming.shown(given.name) != given.name:
+    if not isinstance(given.name, str) or not given.name or shown(given.name) != given.name:
         raise DataError(f"the data set's name is {given.name!a}, but must be text that can be printed")
     if not isinstance(given.augment, Augment):
         raise DataError(f"augment is a {type(given.augment).__name__}, but must be a hwnas.data.Augment")

@@ -23,8 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image

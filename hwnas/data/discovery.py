@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from hwnas.data.arrays import LeftOut
-from hwnas.data.naming import class_name, shown
+from hwnas.data.naming import class_name
 from hwnas.data.part_names import PARTS, PartName, part_of
 from hwnas.data.tree import Folder, Odd, read_tree
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 # for messages; options and files have the short names
 _WORDS = {"train": "training", "val": "validation", "test": "test"}

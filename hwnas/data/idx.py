@@ -13,8 +13,8 @@ import numpy as np
 
 from hwnas.data.arrays import UInt8Array
 from hwnas.data.memory import require_memory
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 _UBYTE = 0x08
 _GZIP = b"\x1f\x8b"

@@ -17,8 +17,8 @@ from hwnas.data.arrays import Int64Array, LeftOut, UInt8Array
 from hwnas.data.decoding import DecodingRule, ImageFacts, decode_fully, look, raw_grey
 from hwnas.data.discovery import Discovery, Wishes, discover
 from hwnas.data.memory import require_memory
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 _VALUES_AN_IMAGE = 1000  # of deep grey, kept to judge the range by
 _DARK = 64  # of 255: colour of 16 bits that never gets brighter has lost two of its eight bits

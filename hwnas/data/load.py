@@ -18,10 +18,11 @@ from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Arra
 from hwnas.data.augment import policy
 from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words
 from hwnas.data.findings import doubts
-from hwnas.data.naming import shown
-from hwnas.data.python_source import find_function, prints_to_stderr
+from hwnas.data.python_source import GIVES_DATA
 from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import DataError
+from hwnas.foreign import shown
+from hwnas.user_functions import find_function, prints_to_stderr
 
 
 class DataSource(Protocol):
@@ -92,7 +93,7 @@ def load_data(
     source: DataSource = registry.load("data", name)
     if name == "python" and tell is not None:
         # told before it runs: code of a file is about to be executed
-        function = find_function(argument)
+        function = find_function(argument, GIVES_DATA)
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
     with prints_to_stderr():
         try:

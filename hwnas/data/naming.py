@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from hwnas.errors import DataError
-from hwnas.foreign import printable
 
 _NOT_TEXT = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line and paragraph separators
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they make other text read backwards
-
-
-def shown(name: Path | str) -> str:
-    """A path or name as it may be printed anywhere: bytes that are not UTF-8 and control characters are escaped."""
-    return printable(os.fsdecode(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def class_name(given: object) -> str:

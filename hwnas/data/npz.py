@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.data.memory import require_memory
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _LONGEST_HEADER = 1 << 16  # bytes; numpy's own are below 200

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas._places import user_path
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 
 def existing(argument: str, *, source: str, folder: bool) -> Path:

@@ -20,12 +20,14 @@ from hwnas.data.decoding import GROUNDS
 from hwnas.data.discovery import Wishes
 from hwnas.data.idx import read_idx_folder
 from hwnas.data.images import Reading, read_image_folder
-from hwnas.data.naming import class_names, shown
+from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
 from hwnas.data.part_names import PARTS
 from hwnas.data.paths import existing
-from hwnas.data.python_source import arrays_of, as_given, call_function
+from hwnas.data.python_source import GIVES_DATA, arrays_of, as_given
 from hwnas.errors import DataError, MissingPackageError
+from hwnas.foreign import shown
+from hwnas.user_functions import call_function
 
 _FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -154,7 +156,7 @@ def python(argument: str, *, options: Mapping[str, str]) -> RawData | Data:
         DataError: the function fails or gives something else.
         ConfigError: there is no such function.
     """
-    given = as_given(call_function(argument, options), target=argument)
+    given = as_given(call_function(argument, GIVES_DATA, options=options), target=argument)
     if isinstance(given, Data | RawData):
         return given
     name = argument.rpartition(":")[2]

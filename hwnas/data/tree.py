@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwnas.data.decoding import readable_suffixes
-from hwnas.data.naming import shown
 from hwnas.errors import DataError
+from hwnas.foreign import shown
 
 # Made by systems and programs beside people's images, never by people.
 _TOOLS = frozenset(

@@ -25,7 +25,7 @@ from hwnas.types import Block, IntArray, Option
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from hwnas.spaces.staged import StagedSpace
+    from hwnas.spaces import Space
 
 NamedBlocks = tuple[tuple[str, Block], ...]
 
@@ -152,7 +152,7 @@ def _in_full(work: Workspace, architecture: Mapping[str, Option], blocks: NamedB
     return {**architecture, **precisions}
 
 
-def _encoded(space: StagedSpace, architecture: Mapping[str, Option]) -> IntArray | None:
+def _encoded(space: Space, architecture: Mapping[str, Option]) -> IntArray | None:
     """(D,) a network whose precisions have the names of what torch computes; None if it is not in the space."""
     choices = {c.name for c in space.choices}
     # back from torch's names to this device's

@@ -256,8 +256,8 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
         resolutions[round(i)] for i in np.linspace(0, len(resolutions) - 1, min(len(resolutions), _SEED_RESOLUTIONS))
     ]
     found: dict[bytes, IntArray] = {}
-    for resolution in dict.fromkeys(chosen):
-        part = work.space.restrict(resolutions=(resolution,))
+    for resolution in dict.fromkeys(chosen) or (None,):
+        part = work.space if resolution is None else work.space.restrict(resolutions=(resolution,))
         blocks = SlotBlocks.of(part)
         arithmetic = {b: macs(b) / most_macs for b in blocks.blocks}
         time_share = {b: costs.latency.correct(b, costs.entries[b.key]) / most_latency for b in blocks.blocks}
@@ -266,7 +266,7 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
             weighed = {b: w * time_share[b] - (1 - w) * arithmetic[b] for b in blocks.blocks}
             table = blocks.table(weighed.__getitem__)
             # the restricted space has no choice of resolution any more
-            fixed = {"resolution": resolution} if len(resolutions) > 1 else {}
+            fixed = {"resolution": resolution} if resolution is not None and len(resolutions) > 1 else {}
             encoding = work.space.encode({**fixed, **part.decode(table.minimum().assignment)})
             found[encoding.tobytes()] = encoding
     # the largest does the most arithmetic, yet no weighted sum need find it

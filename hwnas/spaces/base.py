@@ -45,9 +45,13 @@ class Space(ABC):
         name: for people and files.
         choices: `encoding[i]` indexes `choices[i].options`. Parents stand before their children.
         slots: positions in the network; empty where no cost is a sum over blocks.
+        precisions: which blocks may have, ascending; empty where there are no blocks.
+        resolutions: heights and widths of the input, ascending, where they are a choice or `restrict` takes them.
     """
 
     kind: ClassVar[str]
+    precisions: tuple[str, ...] = ()
+    resolutions: tuple[int, ...] = ()
 
     def __init__(self, name: str, *, choices: Sequence[Choice], slots: Sequence[Slot] = ()) -> None:
         if not isinstance(name, str) or not name:
@@ -75,6 +79,61 @@ class Space(ABC):
         Raises:
             SpaceError: an argument is unknown, missing or wrong.
         """
+
+    # ------------------------------------------------------------ related spaces
+
+    def restrict(
+        self,
+        *,
+        precisions: Sequence[str] | None = None,
+        resolutions: Sequence[int] | None = None,
+        width_mults: Sequence[float] | None = None,
+        kernel_sizes: Sequence[int] | None = None,
+    ) -> Self:
+        """The sub-space with fewer options, under the same name. Here only the space itself, with all it has.
+
+        Spaces that have such options override it; a run needs `precisions` where there are several.
+
+        Args:
+            precisions: what is kept, None for all; likewise the others.
+            resolutions: see there.
+            width_mults: see there.
+            kernel_sizes: see there.
+
+        Raises:
+            SpaceError: an option that this space does not have, or fewer than it has.
+        """
+        whole: dict[str, tuple[object, ...]] = {"precisions": self.precisions, "resolutions": self.resolutions}
+        given = {
+            "precisions": precisions,
+            "resolutions": resolutions,
+            "width_mults": width_mults,
+            "kernel_sizes": kernel_sizes,
+        }
+        for what, options in given.items():
+            if options is not None and set(options) != set(whole.get(what, ())):
+                raise SpaceError(
+                    f"space {self.name!r} cannot be restricted to {what} {', '.join(map(str, options))}: "
+                    f"{type(self).__name__} has no `restrict` of its own; write one, or inherit StagedSpace"
+                )
+        return self
+
+    def computed_in(self, names: Mapping[str, str]) -> Self:
+        """The same space where its precisions have other names: of what a device computes instead.
+
+        Args:
+            names: precision -> the other; those that are absent stay.
+
+        Raises:
+            SpaceError: a name differs, and the space does not override this method.
+        """
+        other = [f"{names[p]} for {p}" for p in self.precisions if names.get(p, p) != p]
+        if other:
+            raise SpaceError(
+                f"the device computes {', '.join(other)}, which space {self.name!r} cannot say: "
+                f"{type(self).__name__} has no `computed_in` of its own; write one, or inherit StagedSpace"
+            )
+        return self
 
     # ------------------------------------------------------------ architectures and encodings
 

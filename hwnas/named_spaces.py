@@ -1,0 +1,111 @@
+"""A space as a configuration names it: a registered one, a definition in a JSON file, or what a user's function gives.
+
+Knows names, files and what a run needs of a space; no images, devices or weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from hwnas import registry
+from hwnas._places import user_path
+from hwnas.config import is_definition, is_function
+from hwnas.errors import ConfigError, IntegrityError, SpaceError
+from hwnas.foreign import ForeignFileError, read_foreign, shown
+from hwnas.integrity import parse_json
+from hwnas.spaces import Space, space_from_json
+from hwnas.user_functions import Purpose, call_function, find_function, prints_to_stderr
+
+_LARGEST_DEFINITION = 1 << 20  # bytes
+GIVES_A_SPACE = Purpose(
+    title="space",
+    gives="a space",
+    kind="space",
+    classes=frozenset({"Space", "StagedSpace", "MobileNetSpace", "ResNetSpace"}),
+    example="hwnas.spaces.Space",
+    error=SpaceError,
+)
+
+
+def make_space(
+    named: str,
+    *,
+    in_channels: int,
+    n_classes: int,
+    style: Mapping[str, object],
+    tell: Callable[[str], None] | None = None,
+) -> Space:
+    """The space that a name stands for; a definition has channels and classes of its own.
+
+    Args:
+        named: a registered name, a path that ends with `.json`, or `python:module:function`.
+        in_channels: of the images.
+        n_classes: of the images.
+        style: what was said of activations and the like, parameter -> value.
+        tell: is told what will be run, before it is.
+
+    Raises:
+        ConfigError: there is no such file or function, or it does not take the style.
+        SpaceError: a definition or what a function gives is wrong; or the function must not be called.
+    """
+    if is_definition(named):
+        if style:
+            raise ConfigError(f"space {named!r} does not take {', '.join(style)}: write them into the definition")
+        return _read(named)
+    if is_function(named):
+        return _call(named.removeprefix("python:"), (in_channels, n_classes), style=style, tell=tell)
+    make = registry.load("spaces", named)
+    try:
+        space: Space = make(in_channels, n_classes, **style)
+    except TypeError as e:
+        raise ConfigError(f"space {named!r} does not take {', '.join(style)}: {e}") from e
+    return space
+
+
+def check_trainable(space: Space, *, in_channels: int, n_classes: int) -> None:
+    """Hold that networks of a space can be trained on the images.
+
+    Raises:
+        SpaceError: it has no blocks or precisions, or is of other channels or classes.
+    """
+    if not space.slots or not space.precisions:
+        missing = "slots" if not space.slots else "precisions"
+        raise SpaceError(
+            f"space {space.name!r} has no {missing}, so no network can be made of it; a run needs a space of blocks "
+            "with a precision, such as a StagedSpace"
+        )
+    blocks = [block for _, block in space.named_blocks(space.largest())]
+    takes, gives = blocks[0].in_shape[0], blocks[-1].out_shape
+    if (takes, gives) != (in_channels, (n_classes,)):
+        raise SpaceError(
+            f"space {space.name!r} takes {takes} channels and gives {'x'.join(map(str, gives))} outputs; the images "
+            f"have {in_channels} channels and {n_classes} classes"
+        )
+
+
+def _read(named: str) -> Space:
+    path = user_path(named)
+    try:
+        return space_from_json(parse_json(read_foreign(path, limit_bytes=_LARGEST_DEFINITION)))
+    except OSError as e:
+        raise ConfigError(f"the space's definition {shown(path)} cannot be read: {e.strerror}") from e
+    except (ForeignFileError, IntegrityError) as e:
+        raise SpaceError(f"the space's definition {shown(path)} is not JSON of a space: {e}") from e
+    except SpaceError as e:
+        raise SpaceError(f"{e} (in {shown(path)})") from e
+
+
+def _call(
+    target: str, sizes: tuple[int, int], *, style: Mapping[str, object], tell: Callable[[str], None] | None
+) -> Space:
+    if tell is not None:
+        # told before it runs: code of a file is about to be executed
+        found = find_function(target, GIVES_A_SPACE)
+        tell(f"space: the function {found.function} of {shown(found.file)} is run")
+    with prints_to_stderr():
+        space = call_function(target, GIVES_A_SPACE, positional=sizes, options=style)
+    if not isinstance(space, Space):
+        raise SpaceError(
+            f"the space function {target} gave a {type(space).__name__}; it must give a hwnas.spaces.Space"
+        )
+    return space

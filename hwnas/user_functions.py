@@ -1,0 +1,190 @@
+"""Call a user's function that gives data or a space: only one of theirs, from a file that is told.
+
+A configuration may come from elsewhere, so a function is called only if it stands in a file of the working
+directory, or in an installed module that declares what it gives; never one of Python's own. What it prints is
+kept off the result. Knows what a function is for in words alone: no torch, no data, no spaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import registry
+from hwnas.errors import ConfigError, HwnasError
+from hwnas.foreign import shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a function is called for.
+
+    Attributes:
+        title: what its name stands for in a configuration: `data source`.
+        gives: as in "a function that gives data"; likewise `kind`, as in "the data function".
+        kind: see there.
+        classes: names of classes; an installed function is called if it is annotated to return them.
+        example: the class that an error names, with its module.
+        error: what is raised when the function cannot be used.
+    """
+
+    title: str
+    gives: str
+    kind: str
+    classes: frozenset[str]
+    example: str
+    error: type[HwnasError]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A function that a specification names.
+
+    Attributes:
+        file: it stands in.
+        module: its name.
+        function: its name.
+        own: the file was found from the working directory, not among what is installed.
+    """
+
+    file: Path
+    module: str
+    function: str
+    own: bool
+
+
+def find_function(target: str, purpose: Purpose) -> Found:
+    """The function that `module:function` means; nothing is run.
+
+    The working directory comes first, then the modules that can be imported.
+
+    Raises:
+        ConfigError: it is not of this form, there is no such file, or it is a part of Python.
+    """
+    module, colon, function = target.partition(":")
+    if not colon or not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        hint = ""
+        if module.endswith(".py") or "/" in module:
+            hint = "; a module is named without its folder and without .py, and looked for in the working directory"
+        raise ConfigError(
+            f"the {purpose.title} 'python:{shown(target)}' is not of the form python:module:function{hint}"
+        )
+    directory = _working_directory(purpose)
+    # the working directory first, as for scripts
+    own = registry.file_in(directory, module)
+    file = own or registry.installed_file(module)
+    if file is None:
+        raise ConfigError(
+            f"there is no module {module!r} for the {purpose.title} 'python:{target}' in {shown(directory)} or "
+            f"among the installed ones; or it is a part of Python, which gives no {purpose.kind}"
+        )
+    return Found(file, module, function, own=own is not None)
+
+
+def call_function(
+    target: str, purpose: Purpose, *, positional: Sequence[Any] = (), options: Mapping[str, Any]
+) -> object:
+    """What the function at `module:function` gives.
+
+    Args:
+        target: module and function.
+        purpose: what it is to give; decides which functions are called.
+        positional: what it is called with, before the options.
+        options: parameter -> value.
+
+    Raises:
+        HwnasError: of the purpose's class, if it is no function for it, fails, or ends the program.
+        ConfigError: there is no such function.
+    """
+    found = find_function(target, purpose)
+    file, module, name = found.file, found.module, found.function
+    with registry.importable(_working_directory(purpose)):
+        try:
+            loaded = registry.load_file(module, file) if found.own else registry.load_module(module)
+        except HwnasError:
+            raise
+        # a user's module may end the program or raise anything; the user must read which of theirs it was
+        except (Exception, SystemExit) as e:
+            raise purpose.error(f"the module {shown(file)} cannot be loaded: {_told(e)}") from e
+        function = getattr(loaded, name, None)
+        if function is None:
+            raise ConfigError(f"{shown(file)} has no {name!r} ({purpose.title} 'python:{target}')")
+        _refuse_foreign(function, purpose, what=f"{name!r} of {shown(file)}", own=found.own)
+        try:
+            return function(*positional, **options)
+        except HwnasError:
+            raise
+        except (Exception, SystemExit) as e:
+            raise purpose.error(f"the {purpose.kind} function {target} failed: {_told(e)}") from e
+
+
+def _refuse_foreign(function: Any, purpose: Purpose, *, what: str, own: bool) -> None:
+    """Hold that a function is written for its purpose.
+
+    Raises:
+        HwnasError: it is a part of Python, or of an installed package and not declared to give what is asked for.
+    """
+    if not callable(function):
+        raise purpose.error(f"{what} is a {type(function).__name__}, not a function that gives {purpose.gives}")
+    # decorators and partials hide where a function comes from
+    plain: Any = inspect.unwrap(function)
+    while isinstance(plain, functools.partial):
+        plain = inspect.unwrap(plain.func)
+    home = plain if inspect.isroutine(plain) or inspect.isclass(plain) else type(plain)
+    module = str(getattr(home, "__module__", None) or "builtins")
+    # `from os import system` in a user's file must not make it callable from a specification
+    if registry.is_part_of_python(module) or (inspect.isbuiltin(plain) and own):
+        raise purpose.error(
+            f"{what} is {module}.{getattr(home, '__name__', '?')}, which does not give {purpose.gives}; "
+            "it was not called"
+        )
+    if not own:
+        annotation = getattr(plain, "__annotations__", {}).get("return", "")
+        text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+        declared = [name.strip(" '\"").rpartition(".")[2] for name in text.split("|")]
+        # installed packages hold thousands of functions; the annotation is their maker's consent
+        if not set(declared) <= purpose.classes:
+            raise purpose.error(
+                f"{what} is not declared to give {purpose.gives}, and was not called: annotate it to return "
+                f"{purpose.example}, or put a function that calls it into a file of the working directory"
+            )
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it ended the program (SystemExit: {error.code})"
+    return f"{type(error).__name__}: {' '.join(shown(str(error)).split())}"
+
+
+def _working_directory(purpose: Purpose) -> Path:
+    try:
+        return Path.cwd()
+    except OSError as e:
+        raise purpose.error(
+            f"the working directory no longer exists; the {purpose.title} 'python' is looked for there"
+        ) from e
+
+
+@contextlib.contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """Standard output is the result's: what is printed, by child processes too, goes to standard error."""
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # where there is no such descriptor, there is nothing to keep clean
+            if sys.__stdout__ is not None:
+                # what was buffered before belongs to the result, and must go where it was meant to
+                sys.__stdout__.flush()
+            saved = os.dup(1)
+            stack.callback(os.close, saved)
+            # the descriptor too: child processes and C code know nothing of `sys.stdout`
+            os.dup2(2, 1)
+            stack.callback(os.dup2, saved, 1)
+        yield
