@@ -40,7 +40,9 @@ def _partly_accelerated(path):
     x = graph.input("x", (1, 4, 4, 8), quantization=HALF)
     y = graph.operator("ADD", [x, x], name="y", shape=x.shape, quantization=HALF, version=2)
     z = graph.operator("HARD_SWISH", [y], name="z", shape=x.shape, quantization=HALF)
-    return _write(graph, {"sum": graph.operator("ADD", [z, z], name="s", shape=x.shape, quantization=HALF, version=2)}, path)
+    return _write(
+        graph, {"sum": graph.operator("ADD", [z, z], name="s", shape=x.shape, quantization=HALF, version=2)}, path
+    )
 
 
 # ---------------------------------------------------------------- what runs
