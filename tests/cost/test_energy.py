@@ -14,6 +14,7 @@ from hwnas.cost.model import SlotCost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
+from hwnas.precisions import is_conversion
 from hwnas.types import Block, Device, Statistic
 from tests.cost.toy import ToySpace, everything
 
@@ -117,6 +118,21 @@ def test_a_chip_that_was_warm_now_and_then_is_corrected_by_its_reference() -> No
         # conversions are int8, and stand in mixed networks too, which are brought to the state of the floats
         assert spread[0] < (0.03 if precision == 0 else 0.3 * spread[1])
         assert spread[1] > 0.15
+
+
+def test_without_mixed_networks_a_warm_chip_is_corrected_in_integers_as_closely_as_in_floats() -> None:
+    networks = [n for n in measured_networks(len(all_networks()), warmth=0.5) if len(computed_in(n)) == 1]
+    found = model(measured_blocks(warmth=0.5), networks)
+    assert found is not None
+    whole = SPACE.canonical(everything(SPACE))
+    for precision in (0, 1):
+        pure = (whole[:, 3] == precision) & ((whole[:, 1] == 0) | (whole[:, 5] == precision))
+        assert np.ptp(1 + errors(found)[pure]) < 0.03
+
+
+def computed_in(network: NetworkEntry) -> set[str]:
+    """The precisions of a network's blocks, conversions aside."""
+    return {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
 
 
 def test_a_measurement_of_today_is_compared_in_the_table_s_state() -> None:
