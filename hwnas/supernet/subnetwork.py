@@ -32,12 +32,12 @@ class BlockModule(OpGraphModule):
         self.block = block
 
 
-class SubNetwork(nn.Module):
-    """Blocks in order. `(N, C, H, W) -> (N, classes)`."""
+class BlockSequence(nn.Module):
+    """Modules of blocks, each with its `block`, run in order. `(N, C, H, W) -> (N, classes)`."""
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(map(BlockModule, blocks))
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -49,3 +49,10 @@ class SubNetwork(nn.Module):
         """Shape of one input sample: (C, H, W)."""
         first: Block = self.blocks[0].block  # type: ignore[assignment]
         return first.in_shape
+
+
+class SubNetwork(BlockSequence):
+    """Blocks in order, as their graphs say. `(N, C, H, W) -> (N, classes)`."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        super().__init__(map(BlockModule, blocks))

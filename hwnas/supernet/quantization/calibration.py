@@ -18,30 +18,15 @@ from hwnas.supernet.quantization.folding import fold_batchnorm
 from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
-from hwnas.supernet.subnetwork import BlockModule, SubNetwork
+from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
 from hwnas.types import Block
 
 
-class QuantizedNetwork(nn.Module):
+class QuantizedNetwork(BlockSequence):
     """A network whose int8 blocks compute as the deployed integers will. `(N, C, H, W) -> (N, classes)`.
 
     It trains like any module: weights' scales follow the weights, activations' scales stay.
     """
-
-    def __init__(self, blocks: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input sample: (C, H, W)."""
-        first: Block = self.blocks[0].block  # type: ignore[assignment]
-        return first.in_shape
 
     @property
     def left_in_float(self) -> tuple[str, ...]:
