@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,12 @@ class NetworkSample:
     Attributes:
         blocks: keys of its blocks, in any order, repeated as they occur.
         measured: its cost, in the unit of the table's entries.
+        state: of the machine. Samples of one state share a factor that is not known and is fitted; that of "" is 1.
     """
 
     blocks: tuple[str, ...]
     measured: float
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Correction:
             largest ratio seen among them.
         n_fit: networks the parameters were fitted on.
         quality: on the other networks, which the parameters have not seen.
+        factors: state of samples -> what brings a measurement in it to that of the corrected costs.
     """
 
     scales: Mapping[str, float]
@@ -71,6 +74,7 @@ class Correction:
     guaranteed: bool
     n_fit: int
     quality: PredictionQuality
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def correct(self, block: Block, entry: float) -> float:
         """What one block contributes to the corrected cost of a network."""
@@ -130,7 +134,8 @@ def fit_correction(
     """Fit a correction on some of the networks and bound its error on the others.
 
     Fit: non-negative least squares on relative errors, ridge-regularised towards the plain sum times the
-    median ratio (its strength chosen by leave-one-out), with Huber weights against outliers.
+    median ratio (its strength chosen by leave-one-out), with Huber weights against outliers. The factors of
+    states of the machine are unknowns of the same fit.
 
     Bound: split-conformal (Vovk et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured /
     corrected of the held-out networks. It holds on average over networks drawn as the samples were;
@@ -160,10 +165,10 @@ def fit_correction(
     design = _Design.of(networks, entries)
     test = held_out_rows(len(networks), seed=seed, confidence=confidence)
     train = np.setdiff1d(np.arange(len(networks)), test)
-    weights = _fit(design, measured, train)
+    weights, factors = _fit(design, measured, train)
     # (N, 2 G + 1) @ (2 G + 1,) -> (N,)
-    predicted = design.features @ weights
-    ratio, guaranteed = conformal_ratio(measured[test] / predicted[test], confidence)
+    predicted, found = design.features @ weights, design.in_one_state(measured, factors)
+    ratio, guaranteed = conformal_ratio(found[test] / predicted[test], confidence)
     # scale and floor of each group alternate, the constant is last: the order of `_Design.features`
     scales, floors = weights[0:-1:2], weights[1:-1:2]
     return Correction(
@@ -178,7 +183,8 @@ def fit_correction(
         confidence=confidence,
         guaranteed=guaranteed,
         n_fit=len(train),
-        quality=PredictionQuality.of(predicted[test], measured[test]),
+        quality=PredictionQuality.of(predicted[test], found[test]),
+        factors={state: float(f) for state, f in zip(design.states, factors, strict=True)},
     )
 
 
@@ -217,7 +223,7 @@ def _n_held_out(n: int, confidence: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Design:
-    """The regression problem: `measured ~ features @ weights`.
+    """The regression problem: `measured * factor of its state ~ features @ weights`.
 
     Two features a group and a constant. A group's first weight is its scale, its second what its cheapest
     block costs after correction (the floor): where both are positive, so is every corrected block.
@@ -228,6 +234,8 @@ class _Design:
         features: (N, 2 G + 1).
         prior: (2 G + 1,) weights of the plain sum.
         spread: (2 G + 1,) natural size of a deviation from them.
+        states: S of them, those whose factor is to be found.
+        in_state: (N, S) 1 where a network was measured in that state, else 0.
     """
 
     groups: tuple[str, ...]
@@ -235,6 +243,12 @@ class _Design:
     features: FloatArray
     prior: FloatArray
     spread: FloatArray
+    states: tuple[str, ...]
+    in_state: FloatArray
+
+    def in_one_state(self, measured: FloatArray, factors: FloatArray) -> FloatArray:
+        """(N,) what the networks would have cost in the state whose factor is 1."""
+        return measured * (1.0 + self.in_state @ (factors - 1.0))
 
     @classmethod
     def of(cls, networks: Sequence[NetworkSample], entries: Mapping[str, float]) -> _Design:
@@ -266,36 +280,53 @@ class _Design:
         spread[0:-1:2], spread[1:-1:2] = 1.0, typical
         # the constant has no plain value of its own; a whole network is its natural size
         spread[-1] = np.median(sums.sum(axis=1))
-        return cls(groups=groups, cheapest=cheapest, features=features, prior=prior, spread=_PRIOR * spread)
+        states = tuple(sorted({n.state for n in networks if n.state}))
+        return cls(
+            groups=groups,
+            cheapest=cheapest,
+            features=features,
+            prior=prior,
+            spread=_PRIOR * spread,
+            states=states,
+            in_state=np.array([[float(n.state == s) for s in states] for n in networks]),
+        )
 
 
-def _fit(design: _Design, measured: FloatArray, train: IntArray) -> FloatArray:
-    """Weights fitted on the `train` rows, the prior's strength chosen by leave-one-out among them."""
+def _fit(design: _Design, measured: FloatArray, train: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Weights and factors fitted on the `train` rows, the prior's strength chosen by leave-one-out among them."""
     # nothing can be left out of one network: the tightest prior, next to the plain sum
     if len(train) == 1:
         return _robust_fit(design, measured, train, _LOOSENESS[0])
 
     def error(looseness: float) -> float:
-        left_out = [
-            design.features[i] @ _robust_fit(design, measured, np.delete(train, at), looseness) / measured[i] - 1
-            for at, i in enumerate(train)
-        ]
+        left_out = []
+        for at, i in enumerate(train):
+            weights, factors = _robust_fit(design, measured, np.delete(train, at), looseness)
+            left_out.append(design.features[i] @ weights / design.in_one_state(measured, factors)[i] - 1)
         return float(np.abs(left_out).mean())
 
     return _robust_fit(design, measured, train, min(_LOOSENESS, key=error))
 
 
-def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness: float) -> FloatArray:
-    """Non-negative ridge regression on relative errors with Huber weights."""
+def _robust_fit(
+    design: _Design, measured: FloatArray, rows: IntArray, looseness: float
+) -> tuple[FloatArray, FloatArray]:
+    """Non-negative ridge regression on relative errors with Huber weights: (2 G + 1,) weights, (S,) factors."""
     # imported where it is used: most commands read a fitted correction and need no SciPy
     from scipy.optimize import nnls
 
-    sums = design.features[rows] @ design.prior
-    drift = float(np.median(measured[rows] / sums))  # a common factor needs no evidence network by network
-    prior, size = drift * design.prior, drift * design.spread
+    sums, within = design.features[rows] @ design.prior, design.in_state[rows]
+    known = within.sum(axis=1) == 0
+    ratios = (measured[rows] / sums)[known if known.any() else slice(None)]
+    drift = float(np.median(ratios))  # a common factor needs no evidence network by network
+    # a state is as another until networks say otherwise: its factor is 1, and strays as a scale may
+    one = np.ones(len(design.states))
+    prior, size = np.append(drift * design.prior, one), np.append(drift * design.spread, _PRIOR * one)
     least = _LEAST * prior
     # errors are relative to drift * sum, which has no noise of its own that would pull the fit towards zero
     a, b = design.features[rows] / (drift * sums[:, None]), measured[rows] / (drift * sums)
+    # the measurement of a state with an unknown factor stands among the unknowns: features @ weights - factor * it = 0
+    a, b = np.hstack([a, -b[:, None] * within]), b * known
     # noise over prior deviation: the ridge of a Gaussian prior of that width
     ridge = _NOISE / (looseness * size)
     trust = np.ones(len(rows))
@@ -311,4 +342,5 @@ def _robust_fit(design: _Design, measured: FloatArray, rows: IntArray, looseness
         spread = max(1.4826 * float(np.median(residual)), _SMALLEST_SPREAD)
         # the root: rows are multiplied by it, and least squares square it to Huber's weight
         trust = np.sqrt(np.minimum(1.0, _HUBER * spread / np.maximum(residual, _SMALLEST_SPREAD)))
-    return weights
+    n = len(design.prior)
+    return weights[:n], weights[n:]

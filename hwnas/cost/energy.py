@@ -2,7 +2,8 @@
 
 With a meter, the entries are energies of blocks above the idle level. Each is divided by the energy the reference model
 took around that moment and multiplied by the median of all those of its table: what a warmer chip or another clock
-added cancels. Their sum is corrected by whole networks and bounded as a latency is. Without a meter, energy is
+added cancels. What the table of integers then still has in common against that of floats is a factor, which networks of
+mixed precision tell. Their sum is corrected by whole networks and bounded as a latency is. Without a meter, energy is
 stated power times the latency model, and called an estimate. It must never know how a sample was taken, or torch.
 """
 
@@ -25,7 +26,9 @@ from hwnas.types import Block, Device
 METRIC = "energy_mj"
 _REFERENCE = "energy_reference_mj"
 _WITHIN_NOISE = "energy_within_noise"
+_FLOATS = "floats"  # the reference of tables of floats and of mixed networks
 _FEWEST = 4  # whole networks, to fit to and to bound with
+_FITS = 2  # the first finds how the states differ; the second begins there, and its prior, the plain sum, is right
 _MOST_NOISE = 0.5  # share of a space's blocks that may be within the meter's noise
 
 
@@ -37,7 +40,8 @@ class EnergyModel:
         cost: the model.
         source: for people: what it was made from, beginning with `measured` or `estimated`.
         correction: of the sums of measured entries; None for an estimate.
-        anchors: kind of table (`fp32`, `int8`) -> the reference's energy that measured ones are brought to.
+        anchors: kind of table (`floats`, `int8`) -> the reference's energy that measured ones are brought to. Both
+            stand for one state of the machine where networks of mixed precision were measured.
     """
 
     cost: SlotCost
@@ -164,22 +168,32 @@ def _model_measured_energy(
     noisy = [key for key in keys if _WITHIN_NOISE in entries[key]]
     # one anchor for blocks and networks of a kind: both must be in the same state of the machine to be compared
     anchors = _anchors(blocks.blocks, entries, networks)
-    energies = {
-        key: _normalise(costs, anchors.get(_reference_of_block(Block.from_key(key))))
-        for key, costs in entries.items()
-        if METRIC in costs
-    }
-    samples = [
-        NetworkSample(blocks=n.blocks, measured=_normalise(n.statistic.costs, anchors.get(_reference_of_network(n))))
-        for n in networks
-    ]
-    correction = fit_correction(samples, energies, seed=seed, confidence=confidence)
+    # networks of mixed precision hold the integers' blocks in the floats' state, which ties the two states together
+    tied = any(_is_mixed(n) for n in networks)
+    states = {kind: kind for kind in anchors if kind != _FLOATS and tied}
+    for _ in range(_FITS if states else 1):
+        energies = {
+            key: _normalise(costs, anchors.get(_reference_of_block(Block.from_key(key))))
+            for key, costs in entries.items()
+            if METRIC in costs
+        }
+        samples = [_sample(n, anchors=anchors, states=states) for n in networks]
+        correction = fit_correction(samples, energies, seed=seed, confidence=confidence)
+        # a measurement of integers is brought to the floats' state, as the fit has found it
+        factors = {kind: correction.factors.get(state, 1.0) for kind, state in states.items()}
+        anchors = {kind: anchor * factors.get(kind, 1.0) for kind, anchor in anchors.items()}
     cost = corrected_cost(
         METRIC, blocks, entries=energies, correction=correction, source=f"the energies of device {device.name!r}"
     )
     noise = f"; {len(noisy)} of {len(keys)} blocks within the meter's noise" if noisy else ""
     source = f"measured with meter {device.meter!r}, above the idle level; {correction}{noise}"
     return EnergyModel(cost=cost, source=source, correction=correction, anchors=anchors)
+
+
+def _sample(network: NetworkEntry, *, anchors: Mapping[str, float], states: Mapping[str, str]) -> NetworkSample:
+    kind = _reference_of_network(network)
+    energy_mj = _normalise(network.statistic.costs, anchors.get(kind))
+    return NetworkSample(blocks=network.blocks, measured=energy_mj, state=states.get(kind, ""))
 
 
 def _estimate_from_power(latency: SlotCost, device: Device, *, why: str) -> EnergyModel | None:
@@ -229,9 +243,16 @@ def _normalise(costs: Mapping[str, float], anchor: float | None) -> float:
 
 
 def _reference_of_network(network: NetworkEntry) -> str:
+    return _FLOATS if _is_mixed(network) else _reference_of(_precisions(network).pop())
+
+
+def _is_mixed(network: NetworkEntry) -> bool:
+    return len(_precisions(network)) != 1
+
+
+def _precisions(network: NetworkEntry) -> set[str]:
     # conversions belong to the boundary between precisions and say nothing of the network's own
-    found = {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
-    return _reference_of(found.pop() if len(found) == 1 else "mixed")
+    return {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
 
 
 def _reference_of_block(block: Block) -> str:
@@ -240,4 +261,4 @@ def _reference_of_block(block: Block) -> str:
 
 def _reference_of(precision: str) -> str:
     """Which reference model a table has: that of whole networks of mixed precision is the one of floats."""
-    return "floats" if precision == "mixed" or not is_quantized(precision) else precision
+    return _FLOATS if precision == "mixed" or not is_quantized(precision) else precision

@@ -14,7 +14,6 @@ from hwnas.cost.model import SlotCost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
-from hwnas.precisions import is_conversion
 from hwnas.types import Block, Device, Statistic
 from tests.cost.toy import ToySpace, everything
 
@@ -112,27 +111,30 @@ def test_a_chip_that_was_warm_now_and_then_is_corrected_by_its_reference() -> No
     assert corrected is not None
     assert raw is not None
     whole = SPACE.canonical(everything(SPACE))
-    for precision in (0, 1):  # each table is brought to a state of its own, which its networks share
+    for precision in (0, 1):
         pure = (whole[:, 3] == precision) & ((whole[:, 1] == 0) | (whole[:, 5] == precision))
         spread = [np.ptp(1 + errors(m)[pure]) for m in (corrected, raw)]
-        # conversions are int8, and stand in mixed networks too, which are brought to the state of the floats
-        assert spread[0] < (0.03 if precision == 0 else 0.3 * spread[1])
+        assert spread[0] < 0.03
         assert spread[1] > 0.15
 
 
-def test_without_mixed_networks_a_warm_chip_is_corrected_in_integers_as_closely_as_in_floats() -> None:
-    networks = [n for n in measured_networks(len(all_networks()), warmth=0.5) if len(computed_in(n)) == 1]
-    found = model(measured_blocks(warmth=0.5), networks)
+def test_integers_and_floats_measured_in_two_states_of_the_chip_are_brought_to_one() -> None:
+    """As if the integers' table, its reference too, had been measured on a chip that draws a fifth more."""
+    entries = {key: dict(costs) for key, costs in measured_blocks().items()}
+    for block in BLOCKS.blocks:
+        if block.precision == "int8":
+            entries[block.key] = {name: 1.2 * mj for name, mj in entries[block.key].items()}
+    networks = [
+        replace(n, statistic=statistic({name: 1.2 * mj for name, mj in n.statistic.costs.items()}))
+        if reference_of(n.blocks) == REFERENCE_MJ["int8"]
+        else n
+        for n in measured_networks()
+    ]
+    found = model(entries, networks)
     assert found is not None
-    whole = SPACE.canonical(everything(SPACE))
-    for precision in (0, 1):
-        pure = (whole[:, 3] == precision) & ((whole[:, 1] == 0) | (whole[:, 5] == precision))
-        assert np.ptp(1 + errors(found)[pure]) < 0.03
-
-
-def computed_in(network: NetworkEntry) -> set[str]:
-    """The precisions of a network's blocks, conversions aside."""
-    return {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
+    assert np.abs(errors(found)).max() < 0.03
+    today = {"energy_mj": 0.5, "energy_reference_mj": REFERENCE_MJ["int8"]}
+    assert found.comparable(today, "int8") == pytest.approx(0.5, rel=0.03)
 
 
 def test_a_measurement_of_today_is_compared_in_the_table_s_state() -> None:
