@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 Make = Callable[[], tuple["nn.Module", tuple[int, ...]]]  # -> a network with random weights, (C, H, W)
 
 TIMM = (
-    *("resnet18", "inception_v3", "vit_tiny_patch16_224", "mobilevit_xs", "levit_128s", "convnext_atto", "repvgg_a0"),
-    *("mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv4_conv_small", "efficientnet_lite0", "regnety_002"),
-    *("vgg11", "mnasnet_small", "mobileone_s0", "starnet_s1", "poolformer_s12", "edgenext_xx_small", "efficientvit_b0"),
+    *("resnet18", "resnet50", "res2net50_26w_4s", "regnety_002", "repvgg_a0", "vgg11", "densenet121", "inception_v3"),
+    *("hrnet_w18_small", "mnasnet_small", "mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv4_conv_small"),
+    *("efficientnet_lite0", "efficientnet_b0", "ghostnet_100", "mobileone_s0", "starnet_s1", "convnext_atto"),
+    *("poolformer_s12", "edgenext_xx_small", "mobilevit_xs", "efficientvit_b0", "levit_128s", "vit_tiny_patch16_224"),
+    *("deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
 )
 
 

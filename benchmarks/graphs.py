@@ -2,7 +2,7 @@
 
     python benchmarks/graphs.py
 
-With timm installed, on 19 of its networks; fvcore is asked too where it is installed. Without timm on two small
+With timm installed, on 27 of its networks; fvcore is asked too where it is installed. Without timm on two small
 networks of its own, which reaches no target.
 """
 

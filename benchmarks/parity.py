@@ -186,6 +186,7 @@ def _compared(
         f"{precision}_accuracy_torch": float((expected.argmax(1) == labels).mean()),
         f"{precision}_accuracy_runtime": float((outputs.argmax(1) == labels).mean()),
         f"{precision}_max_abs_diff": compared.difference,
+        f"{precision}_largest_output": float(np.abs(expected).max()),
         f"{precision}_top1_agreement": compared.agreement,
         f"{precision}_agreement_near_ties_aside": 1 - (compared.disagreements - compared.near_ties) / compared.n,
         "n_test": len(labels),
@@ -210,6 +211,9 @@ def _figures(device: str, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     if floats:
         worst = max(row["fp32_max_abs_diff"] for row in rows)
         figures.append(Figure(name=f"{device}_fp32_max_abs_diff", value=worst, at_most=1e-4))
+        # random weights give outputs of any size, and floats are as close to each other as their size allows
+        relative = max(row["fp32_max_abs_diff"] / row["fp32_largest_output"] for row in rows)
+        figures.append(Figure(name=f"{device}_fp32_max_abs_diff_over_largest_output", value=relative))
     if trained:
         figures.append(Figure(name=f"{device}_int8_accuracy_percent_mean", value=_mean(rows, "int8_accuracy_runtime")))
     if trained and floats:

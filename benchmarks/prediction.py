@@ -18,7 +18,7 @@ from _common import SMOKE, Benchmark, Figure, script
 
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.errors import MeasurementError
+from hwnas.errors import HwnasError, MeasurementError
 from hwnas.types import Artefact, Block, MeasurementFailure
 
 if TYPE_CHECKING:
@@ -64,7 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str, dict[str, Any]]:
-    """Precision -> predictions and measurements of n networks of it, and how well they agree."""
+    """Precision -> predictions and measurements of n networks of it, and how well they agree.
+
+    Where the device computes a precision in another one (`int8` in `int8-w7`), the result stands under the name that a
+    configuration gives it, and says what was computed.
+
+    Raises:
+        HwnasError: the device has none of the precisions.
+    """
     from hwnas import pipeline
     from hwnas.measure import Worker
     from hwnas.pipeline.costs import load_costs
@@ -73,7 +80,10 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
     pipeline.profile(config, console=console)
     work = Workspace(config)
     costs = load_costs(work)
-    precisions = [p for p in PRECISIONS if p in work.space.precisions]
+    offered = {p: work.computed.get(p, p) for p in PRECISIONS if work.computed.get(p, p) in work.space.precisions}
+    if not offered:
+        raise HwnasError(f"{work.device.name} offers {work.space.precisions}; this program compares {PRECISIONS}")
+    precisions = list(offered.values())
     networks = {p: unseen_networks(work, costs, n, precision=p, seed=seed) for p in precisions}
     measured: dict[str, list[list[float]]] = {p: [] for p in precisions}
     with contextlib.ExitStack() as stack:
@@ -83,7 +93,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
         for number in range(_PASSES):  # the precisions alternate, so that the passes of each lie apart
             for p in precisions:
                 measured[p].append(_measure(work, worker, artefacts[p], precision=p, number=number, console=console))
-    return {p: _compared(costs, networks[p], measured[p]) for p in precisions}
+    return {name: {"computed_in": p, **_compared(costs, networks[p], measured[p])} for name, p in offered.items()}
 
 
 def unseen_networks(
@@ -93,7 +103,7 @@ def unseen_networks(
     import numpy as np
 
     space = work.space.restrict(precisions=(precision,))
-    rng = np.random.default_rng([seed, PRECISIONS.index(precision)])
+    rng = np.random.default_rng([seed, int(precision != "fp32")])
     known = {network.blocks for network in costs.networks}
     found: dict[tuple[str, ...], tuple[Block, ...]] = {}
     for _ in range(100):

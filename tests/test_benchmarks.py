@@ -191,6 +191,36 @@ def test_the_budgets_lie_between_the_reachable_bounds(on_path: None, smoke_run: 
     assert all(upper.min() <= budget <= upper.max() for budget in budgets)
 
 
+# ---------------------------------------------------------------- two checkouts
+
+
+def test_a_figure_that_one_side_lacks_stands_alone_in_the_table(on_path: None) -> None:
+    program = importlib.import_module("side_by_side")
+    both, alone = program.Row(), program.Row()
+    for side, value in (("there", 2.0), ("here", 1.0), ("here", 4.0), ("here", 3.0), ("there", 4.0)):
+        both.add(side, {"value": value, "target": "<= 3", "reached": value <= 3})
+    alone.add("here", {"value": "onnx", "target": "", "reached": None})
+    rows = {("parity.py RUN", "error"): both, ("parity.py RUN", "format"): alone}
+    assert program.Compared(rows=rows).shown.rows == [
+        ("parity", "error", "<= 3", 3.0, 3.0, 1.0),
+        ("parity", "format", "", None, "onnx", None),
+    ]
+    assert (both.missed("there"), both.missed("here"), alone.missed("here")) == (1, 1, 0)
+
+
+def test_both_sides_run_on_their_own_copy_of_the_folder(
+    on_path: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    arguments = ["--run", f"parity.py RUN --smoke --device {tmp_path}", "--folder", str(run), "--smoke"]
+    with pytest.raises(HwnasError, match="wrote no result"):  # an empty folder is no run; each side says so of its own
+        importlib.import_module("side_by_side").main(arguments)
+    said = capfd.readouterr().err
+    assert "there" in said
+    assert str(run) not in said
+
+
 # ---------------------------------------------------------------- Fashion-MNIST
 
 
