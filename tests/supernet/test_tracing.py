@@ -384,6 +384,12 @@ def test_what_cannot_be_traced_is_refused_with_what_to_do(module: nn.Module, inp
         trace(module, inputs)
 
 
+def test_a_module_with_an_empty_buffer_is_traced() -> None:
+    module = nn.Linear(4, 3)
+    module.register_buffer("cache", torch.empty(0))
+    assert [op.kind for op in trace(module, torch.zeros(1, 4)).ops] == ["linear"]
+
+
 def test_writing_into_a_part_of_a_tensor_that_is_read_later_is_refused() -> None:
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

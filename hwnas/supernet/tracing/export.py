@@ -52,7 +52,7 @@ def telling_size(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     tensors = (*module.parameters(), *module.buffers(), *(x[0] for x in inputs))
     sizes = {n for t in tensors for n in t.shape}
     primes = (n for n in count(_FIRST) if all(n % d for d in range(2, int(n**0.5) + 1)))
-    return next(p for p in primes if all(n % p for n in sizes))
+    return next(p for p in primes if all(n % p for n in sizes if n))  # 0, of an empty buffer, every number divides
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -84,6 +84,8 @@ def exported(module: nn.Module, inputs: Sequence[Tensor], *, samples: int) -> to
     """
     batch = tuple(x.new_zeros(samples, *x.shape[1:]) for x in inputs)
     try:
+        # As it trains: a `torch.no_grad()` around the caller must not change the graph. `strict=False` runs forward
+        # itself; the strict way reads Python's bytecode, and refuses more modules.
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.filterwarnings("ignore", ".*(was|were) assigned during export")  # of the copy, which goes
             return torch.export.export(module, batch, strict=False)
