@@ -22,9 +22,10 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     Raises:
         ValueError: there is no batch.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    # of images, of sequences and of plain features: a kind of block may normalise behind a linear layer
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]
-    network.eval()
+    network.eval()  # all but the norms: dropout must not change what they see
     for m in norms:
         m.reset_running_stats()
         m.momentum = None  # cumulative average

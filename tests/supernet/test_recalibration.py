@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from hwnas.graph import GraphBuilder
 from hwnas.supernet.recalibration import recalibrate
+from hwnas.supernet.subnetwork import BlockModule, BlockSequence
+from hwnas.types import Block
 
 
 def test_a_recalibrated_network_normalises_like_the_batch_it_saw(space, supernet) -> None:
@@ -24,6 +27,16 @@ def test_statistics_are_the_average_over_batches(space, supernet) -> None:
     stem = network.blocks[1].conv if network.blocks[0].block.kind == "quantize" else network.blocks[0].conv
     means = torch.stack([stem.conv(x).mean(dim=(0, 2, 3)) for x in batches])
     torch.testing.assert_close(stem.bn.running_mean, means.mean(0))
+
+
+def test_norms_behind_linear_layers_are_recalibrated_too() -> None:
+    g = GraphBuilder()
+    x = g.linear(g.flatten(g.input((1, 4, 4)), name="flatten"), 3, name="mix")
+    block = Block(kind="own", in_shape=(1, 4, 4), out_shape=(3,), precision="fp32")
+    network = BlockSequence([BlockModule(block, graph=g.build(g.batch_norm(x, name="bn")))])
+    images = torch.randn(64, 1, 4, 4) + 2
+    found = recalibrate(network, [images])(images)
+    torch.testing.assert_close(found.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
 def test_recalibration_leaves_evaluation_mode_and_momentum(space, supernet) -> None:
