@@ -21,7 +21,16 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
-    """The numpy generator of one step; `stream` separates independent uses."""
+    """The numpy generator of one step; `stream` separates independent uses.
+
+    Taken are 1 (the order of an epoch, which stands in place of the step), 2 (random changes of a step's images) and
+    3 (the sub-networks a step trains). Another number would give every existing seed another training.
+
+    Args:
+        seed: of the training.
+        step: from 0.
+        stream: which use.
+    """
     return np.random.default_rng([seed, stream, step])
 
 
@@ -119,22 +128,23 @@ class _Fetch(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         images = getattr(self.samples, "images", None)
         if isinstance(images, np.ndarray):
-            x = torch.from_numpy(images[indices])  # (N, H, W, C)
+            x = torch.from_numpy(images[indices])  # (N, H, W, C); a copy, so that nobody writes into the data set
             y = torch.from_numpy(self.samples.labels[indices])
             return to_unit_range(x.permute(0, 3, 1, 2)), y.long()  # (N, H, W, C) -> (N, C, H, W)
         samples = [self.samples[i] for i in indices]
-        x = torch.stack([_to_tensor(s[0]) for s in samples])
+        x = torch.stack([_to_tensor(s[0]) for s in samples])  # N of (C, H, W) -> (N, C, H, W)
         return x, torch.tensor([int(s[1]) for s in samples])
 
 
 def _to_tensor(image: Any) -> Tensor:
-    """One sample's image -> (C, H, W) float32 in [0, 1]."""
-    if isinstance(image, Tensor):
-        x = image
-    else:
-        array = np.asarray(image)
-        x = torch.from_numpy(array if array.ndim == 2 else array.transpose(2, 0, 1))
-        x = x[None] if x.dim() == 2 else x
-    if x.dim() != 3:
+    """One sample's image -> (C, H, W) float32 in [0, 1].
+
+    Raises:
+        DataError: it has other axes than those of an image.
+    """
+    x = image if isinstance(image, Tensor) else torch.from_numpy(np.asarray(image))
+    if x.dim() != 3 and (x.dim() != 2 or isinstance(image, Tensor)):
         raise DataError(f"an image has shape {tuple(x.shape)}; allowed: (C, H, W) tensors, (H, W) or (H, W, C) arrays")
+    if not isinstance(image, Tensor):
+        x = x[None] if x.dim() == 2 else x.permute(2, 0, 1)  # (H, W) or (H, W, C) -> (C, H, W)
     return to_unit_range(x) if x.dtype == torch.uint8 else x.float()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hwnas.data.augment import Augment, augment_batch
+from hwnas.errors import DataError
 from hwnas.supernet import batches
 from hwnas.supernet.batches import BatchStream, EpochOrder
 from tests.supernet.test_training import make_images, make_stream
@@ -58,6 +59,29 @@ def test_the_batches_of_a_resumed_run_are_those_of_an_uninterrupted_one(first) -
 
 def test_no_batches_remain_of_a_run_that_is_over() -> None:
     assert list(make_stream().batches(7, 7)) == []
+
+
+def stream_of(image: object, *, channels: int = 3) -> BatchStream:
+    return BatchStream([(image, 7)], batch_size=1, mean=(0.0,) * channels, std=(1.0,) * channels)
+
+
+@pytest.mark.parametrize(
+    ("image", "shape"),
+    [
+        (np.zeros((6, 4), np.uint8), (1, 6, 4)),
+        (np.zeros((6, 4, 3), np.uint8), (3, 6, 4)),
+        (torch.zeros(3, 6, 4), (3, 6, 4)),
+    ],
+)
+def test_images_of_any_data_set_become_channels_first(image: object, shape: tuple[int, ...]) -> None:
+    ((images, labels),) = stream_of(image, channels=shape[0]).plain()
+    assert (images.shape, labels.tolist()) == ((1, *shape), [7])
+
+
+@pytest.mark.parametrize("image", [np.zeros(9, np.uint8), np.zeros((1, 6, 4, 3), np.uint8), torch.zeros(6, 4)])
+def test_what_is_no_image_is_told_by_its_shape(image: object) -> None:
+    with pytest.raises(DataError, match="an image has shape"):
+        next(stream_of(image).plain())
 
 
 def test_plain_batches_are_all_samples_in_order_the_last_one_shorter() -> None:
