@@ -12,6 +12,7 @@ module knows operators; never what they are for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,9 +82,20 @@ class GraphBuilder:
             shapes = rule.infer(call)
         except GraphError as e:
             raise GraphError(f"operator {name!r}: {e}") from e
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as e:  # rules take the number and the form of everything for granted
+            raise GraphError(
+                f"operator {name!r}: {kind} makes no sense of inputs {', '.join(map(str, call.inputs)) or 'none'}, "
+                f"weights {dict(call.weights)} and attributes {complete}; an input or a weight may be missing, and "
+                "spatial attributes hold one number for each axis: (2, 2), not 2"
+            ) from e
         ordered = {role: held[role] for role in rule.roles if role in held}
+        # weights first: an embedding reads int64 and gives what its table holds. Else the first input's type
         dtypes = [*(w.dtype for w in ordered.values()), *(r.dtype for r in inputs)]
-        batched = any(r.batched for r in inputs)
+        batched = any(r.batched for r in inputs)  # one input that differs from sample to sample makes the output differ
         values = [(shape, dtypes[0] if dtypes else "float32", batched) for shape in shapes]
         return self.append(kind, *inputs, name=name, weights=ordered, attributes=rule.given(complete), values=values)
 
@@ -97,6 +109,8 @@ class GraphBuilder:
         values: Sequence[tuple[tuple[int, ...], str, bool]],
     ) -> tuple[Ref, ...]:
         """Append an operator as it is, known or not: nothing is inferred and nothing is checked.
+
+        Its only output is called as it is; of several, the first is `<name>.0`.
 
         Args:
             kind: of the operator.
@@ -148,7 +162,20 @@ class GraphBuilder:
         groups: int = 1,
         bias: bool = False,
     ) -> Ref:
-        """A square convolution padded by `kernel_size // 2`: (C, H, W) -> (out, ceil(H / stride), ceil(W / stride))."""
+        """A square convolution padded by `kernel_size // 2`: (C, H, W) -> (out, ceil(H / stride), ceil(W / stride)).
+
+        Args:
+            x: (C, H, W).
+            out_channels: of what it gives.
+            name: of the operator; its weights are `<name>.weight` and `<name>.bias`.
+            kernel_size: odd; an even one makes the output wider than said above.
+            stride: along both axes.
+            groups: the channels of both sides are divided into as many; C of them is a depthwise convolution.
+            bias: rarely of use before a batch normalisation, which has one.
+
+        Raises:
+            GraphError: C is no multiple of `groups`, or the kernel does not fit into the padded input.
+        """
         shape = (out_channels, x.shape[0] // groups, kernel_size, kernel_size)
         return self.op(
             "conv2d",
@@ -173,11 +200,8 @@ class GraphBuilder:
         )
 
     def flatten(self, x: Ref, *, name: str) -> Ref:
-        """All numbers of a sample in a row."""
-        size = 1
-        for n in x.shape:
-            size *= n
-        return self.op("reshape", x, name=name, shape=(size,))
+        """All numbers of a sample in a row: (C, H, W) -> (C H W,)."""
+        return self.op("reshape", x, name=name, shape=(math.prod(x.shape),))
 
     # ------------------------------------------------------------ the end
 

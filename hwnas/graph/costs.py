@@ -92,7 +92,9 @@ def liveness(graph: OpGraph) -> tuple[frozenset[str], ...]:
     last = dict.fromkeys(graph.by_name, -1)  # index of the last operator that reads a value
     for i, op in enumerate(graph.ops):
         last.update(dict.fromkeys(op.inputs, i))
-    last.update(dict.fromkeys(graph.outputs, len(graph.ops)))
+    last.update(dict.fromkeys(graph.outputs, len(graph.ops)))  # outputs outlive all operators
+    # Value -> the tensor whose memory it is in, and tensor -> index of the last operator that needs that memory. Two
+    # tables, because several values may lie in one tensor: what a reshape gives shows the numbers of its input.
     storage: dict[str, str] = {name: name for name in graph.inputs}
     until = {name: last[name] for name in graph.inputs}
     alive = set(graph.inputs)
@@ -106,7 +108,7 @@ def liveness(graph: OpGraph) -> tuple[frozenset[str], ...]:
                 storage[name], until[name] = name, -1  # constant: never alive
                 continue
             storage[name] = storage[first] if reuses else name
-            until[storage[name]] = max(last[name], i)
+            until[storage[name]] = max(last[name], i)  # at least while it is made, though nobody reads it
             alive.add(storage[name])
         found.append(frozenset(alive))
         alive = {name for name in alive if until[name] > i}

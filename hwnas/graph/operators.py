@@ -107,6 +107,8 @@ def _same(call: Call) -> tuple[Shape, ...]:
 
 def _broadcast(call: Call) -> tuple[Shape, ...]:
     """Shapes aligned at their ends, as numpy does."""
+    if len(call.inputs) != 2:
+        raise GraphError(f"two tensors are taken, not {len(call.inputs)}")
     out: list[int] = []
     for sizes in zip(*(_padded(s, max(map(len, call.inputs))) for s in call.inputs), strict=True):
         distinct = set(sizes) - {1}
@@ -122,7 +124,7 @@ def _padded(shape: Shape, rank: int) -> Shape:
 
 def _window(size: int, *, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:
     """Positions of a window along one axis; in ceil mode the last must begin inside the input or its left padding."""
-    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    room = size + 2 * padding - dilation * (kernel - 1) - 1  # steps of 1 from the first position to the last
     if room < 0:
         raise GraphError(f"a window of {kernel} (dilation {dilation}) does not fit into {size} with padding {padding}")
     if not ceil_mode:
@@ -157,8 +159,8 @@ def _transposed_convolution(call: Call) -> tuple[Shape, ...]:
 
 def _pool(call: Call) -> tuple[Shape, ...]:
     dilation = call.attributes.get("dilation", (1,) * len(call["kernel_size"]))
-    stride = call["stride"] or call["kernel_size"]
-    lead = len(call.x) - len(call["kernel_size"])
+    stride = call["stride"] or call["kernel_size"]  # (): as torch, windows beside each other
+    lead = len(call.x) - len(call["kernel_size"])  # axes in front of the spatial ones, which stay: (C, H, W) -> 1
     spatial = zip(call.x[lead:], call["kernel_size"], stride, call["padding"], dilation, strict=True)
     sides = (
         _window(n, kernel=k, stride=s, padding=p, dilation=d, ceil_mode=call["ceil_mode"]) for n, k, s, p, d in spatial
@@ -276,7 +278,7 @@ def _weight_macs(call: Call, outputs: Shapes) -> int:
 
 def _transposed_macs(call: Call, outputs: Shapes) -> int:
     """Each input number is multiplied with the weights of its channel."""
-    return math.prod(call.x) * math.prod(call.weights["weight"][1:])
+    return math.prod(call.x) * math.prod(call.weights["weight"][1:])  # weight: (channels, out of a group, K, K)
 
 
 def _matmul_macs(call: Call, outputs: Shapes) -> int:

@@ -16,7 +16,10 @@ def follower(graph: OpGraph, op: Op, kinds: Container[str]) -> Op | None:
 
 
 def common_name(first: str, second: str) -> str:
-    """What two operators that become one are called: the path their names share, or the name of the first."""
+    """What two operators that become one are called: the path their names share, or the name of the first.
+
+    `stem.conv` and `stem.bn` become `stem`.
+    """
     shared = []
     for a, b in zip(first.split("."), second.split("."), strict=False):
         if a != b:

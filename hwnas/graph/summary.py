@@ -42,9 +42,10 @@ def summary(graph: OpGraph) -> Summary:
     path, side = _main_path(graph)
     layers = [op for op in path if op.kind in _LAYERS]
     channels = [_channels(graph, op) for i, op in enumerate(layers) if i == 0 or not _is_depthwise(graph, op)]
+    # `channels` ends with those of the last layer, unless that is a depthwise one, which was left out just now
     last = not layers or not (len(layers) > 1 and _is_depthwise(graph, layers[-1]))
-    kernels = [max(op.weights[0][1].shape[2:], default=1) for op in layers]
-    strides = [max(s) for op in path if isinstance(s := dict(op.attributes).get("stride", ()), tuple) and s]
+    kernels = [max(op.weights[0][1].shape[2:], default=1) for op in layers]  # the weight itself comes before a bias
+    strides = [_stride(op) for op in path]
     on_path = {name for op in path for name in op.outputs}
     gates = [_first_layer(graph, name, begins=on_path) for op, name in side if op.kind == "mul"]
     shortcuts = [name for op, name in side if op.kind == "add"]
@@ -72,15 +73,23 @@ def _main_path(graph: OpGraph) -> tuple[list[Op], list[tuple[Op, str]]]:
         path.append(op)
         if not op.inputs:
             break
+        # a gate has one number a channel, so its factor is the smaller; of a sum both have one size, and depth decides
         size = {n: math.prod(graph.by_name[n].shape) for n in op.inputs}
         name = max(op.inputs, key=lambda n: (size[n], depth[n]))
         side += [(op, n) for n in op.inputs if n != name]
     return path[::-1], side[::-1]
 
 
+def _stride(op: Op) -> int:
+    """By how much an operator shrinks its positions; a pool of no stride by its kernel's size."""
+    attributes = dict(op.attributes)
+    steps = attributes.get("stride") or attributes.get("kernel_size")
+    return max(map(int, steps)) if isinstance(steps, tuple) else 1
+
+
 def _channels(graph: OpGraph, op: Op) -> int:
     shape = graph.output_values(op)[0].shape
-    return shape[-1] if op.kind == "linear" else shape[0]
+    return shape[-1] if op.kind == "linear" else shape[0]  # (..., features), or (C, H, W)
 
 
 def _is_depthwise(graph: OpGraph, op: Op) -> bool:

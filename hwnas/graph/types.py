@@ -60,9 +60,8 @@ class Op:
 
     Attributes:
         name: unique in its graph: the path of the module it stands for, where there is one.
-        kind: a name of `hwnas.graph.operators`, the field's (`conv2d`, `add`, ...). Another name is allowed: what
-        meets no
-            rule is told by it.
+        kind: a name of `hwnas.graph.operators`, the field's (`conv2d`, `add`, ...). Another name is allowed: what meets
+            no rule is told by it.
         inputs: names of values, in the operator's order.
         outputs: names of values.
         weights: (role, weight) in the order of the operator's roles: `weight`, `bias`, `running_mean`, ...
@@ -81,7 +80,7 @@ class Op:
         return next((w for r, w in self.weights if r == role), None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `cached_property` keeps what it found in the object's dictionary
 class OpGraph:
     """A network, or a part of one.
 
@@ -166,11 +165,12 @@ class OpGraph:
         numbers: dict[str, int] = {}
         weights: dict[str, int] = {}
         lines: list[Any] = []
-        for name in self.inputs:
+        for name in self.inputs:  # all, also those that nothing reads: they are part of how the network is called
             value = self.by_name[name]
             numbers[name] = len(numbers)
             lines.append([value.shape, value.dtype, value.batched])
         for op in self._asked_for():
+            # numbered by name: a weight that two operators share is told from two weights of one shape
             held = [(role, weights.setdefault(w.name, len(weights)), w.shape, w.dtype) for role, w in op.weights]
             lines.append([op.kind, [numbers[n] for n in op.inputs], held, op.attributes, len(op.outputs)])
             for value in self.output_values(op):
@@ -181,10 +181,11 @@ class OpGraph:
     def _asked_for(self) -> Iterator[Op]:
         """The operators that outputs need, each after those it reads from; depth first, without recursion."""
         done: set[str] = set()
+        # (operator, whether what it reads has been yielded); reversed, because a stack gives back its last entry first
         stack = [(self.producers[n], False) for n in reversed(self.outputs) if n in self.producers]
         while stack:
             op, ready = stack.pop()
-            if op.name in done:
+            if op.name in done:  # several operators read its results, and each asked for it
                 continue
             if ready:
                 done.add(op.name)

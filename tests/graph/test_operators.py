@@ -127,6 +127,25 @@ def test_what_makes_no_sense_is_refused_by_name(call: Any, message: str) -> None
         call()
 
 
+@pytest.mark.parametrize(
+    ("kind", "shapes", "attributes"),
+    [
+        ("adaptive_avg_pool2d", [(4, 6, 6)], {"output_size": 1}),
+        ("max_pool2d", [(4, 6, 6)], {"kernel_size": (2, 2), "stride": (2,)}),
+        ("conv2d", [(4, 6, 6)], {}),
+        ("relu", [], {}),
+        ("add", [(4, 6, 6)], {}),
+    ],
+)
+def test_what_is_missing_or_of_another_form_is_told_by_the_operators_name(
+    kind: str, shapes: Any, attributes: Any
+) -> None:
+    g = GraphBuilder()
+    given = [g.input(shape, name=f"x{i}") for i, shape in enumerate(shapes)]
+    with pytest.raises(GraphError, match="operator 'it': "):
+        g.op(kind, *given, name="it", **attributes)
+
+
 def test_attributes_at_their_defaults_are_left_out() -> None:
     g = GraphBuilder()
     graph = g.build(g.conv2d(g.input((3, 8, 8)), 4, kernel_size=3, name="c"))

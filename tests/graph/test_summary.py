@@ -32,3 +32,14 @@ def test_what_computes_nothing_has_nothing_to_tell() -> None:
     g = GraphBuilder()
     found = summary(g.build(g.op("quantize", g.input((3, 4, 4)), name="q", precision="int8")))
     assert (found.between, found.kernel_size, found.stride, found.gates, found.residual) == ((), 0, 1, (), False)
+
+
+def test_a_pool_without_a_stride_shrinks_by_its_kernel() -> None:
+    g = GraphBuilder()
+    y = g.op(
+        "max_pool2d",
+        g.conv2d(g.input((3, 8, 8)), 8, kernel_size=3, stride=2, name="conv"),
+        name="p",
+        kernel_size=(2, 2),
+    )
+    assert summary(g.build(y)).stride == 4
