@@ -107,6 +107,7 @@ def _integer(name: str, *, weight_bits: int = 8, per: str = "channel", note: str
 
 _IN_ORDER = (  # the most exact first
     _float("fp32", "float32", 32),
+    # sign, 8 bits of exponent, 10 of mantissa: in the multiplier; in memory they stay float32
     _float("tf32", "float32", 19, "floats, with the factors of products rounded to 11 significant bits"),
     _float("fp16", "float16", 16, "floats of half precision: 11 significant bits"),
     _float("bf16", "bfloat16", 16, "floats of 8 significant bits"),

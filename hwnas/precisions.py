@@ -177,7 +177,7 @@ def supported(runtime: Runtime, device: Device, context: Mapping[str, str]) -> t
 
     def is_computed(name: str) -> bool:
         asked, instead = KNOWN[name], KNOWN[computed[KNOWN[name].offered_as]]
-        if asked.rounds:
+        if asked.rounds:  # weights alone (`int4w`) are rounded for products of floats, in which no sum saturates
             return not asked.quantized or asked.weights.bits <= instead.weights.bits
         return asked is instead
 

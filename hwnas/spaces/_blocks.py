@@ -80,7 +80,7 @@ class BlockMaker:
         elif place.role == "stem":
             out_shape = (channels.stem, sizes[1], sizes[1])
             kind, attributes = self._family.stem()
-        else:
+        else:  # what leaves a stage enters the next one, or the head: see `_entering`
             out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
             kind, attributes = self._family.block(self._asked(place, channels, chosen))
         return Block(
@@ -92,6 +92,7 @@ class BlockMaker:
         )
 
     def _present(self, place: Place, chosen: Chosen) -> bool:
+        # stem, head and the blocks that every depth has: nothing decides about them, and `chosen` may hold no depth
         if not 0 <= place.stage < len(self._stages) or place.block < min(self._stages[place.stage].depths):
             return True
         return bool(place.block < chosen[f"stages.{place.stage}.depth"])
@@ -101,7 +102,7 @@ class BlockMaker:
         sizes = self._sizes[chosen["resolution"]]  # sizes[0] enters the stem, sizes[1] stage 0, ...
         if place.stage < 0:
             return (self._geometry.in_channels, sizes[0], sizes[0])  # whatever the width multiplier
-        size = sizes[place.stage + 1] if place.block == 0 else sizes[place.stage + 2]
+        size = sizes[place.stage + 1] if place.block == 0 else sizes[place.stage + 2]  # the first block has the stride
         channels = self._channels[chosen["width_mult"]]
         return (self._geometry.entering(channels, place.stage, place.block), size, size)
 

@@ -24,7 +24,7 @@ def integer(what: str, value: object, *, at_least: int = 1) -> int:
         SpaceError: it is no integer, or smaller than `at_least`.
     """
     try:
-        if isinstance(value, bool | np.bool_):
+        if isinstance(value, bool | np.bool_):  # `index` takes True for 1; as a number of layers it is a slip
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # what it refuses is what we look for
     except TypeError:
@@ -110,6 +110,6 @@ def options(what: str, values: Iterable[object], *, each: Callable[[str, object]
     if not given:
         raise SpaceError(f"{what} has no options; give at least one")
     for i, option in enumerate(given):
-        if option in given[:i]:
+        if option in given[:i]:  # by ==, so that 1 and 1.0 are one option: their networks would be
             raise SpaceError(f"{what} has the option {option!r} twice; options must differ")
     return given

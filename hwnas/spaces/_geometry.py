@@ -16,7 +16,7 @@ from hwnas.spaces.stages import StageSpec
 
 def make_divisible(channels: float, divisor: int) -> int:
     """The multiple of `divisor` nearest to `channels`, never more than 10 % below it (Sandler et al., 2018)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)  # halves upwards
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 

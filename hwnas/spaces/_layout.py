@@ -91,6 +91,7 @@ def _make_choices(
         add(f"stages.{s}.se", stage.se)
         for b in range(max(stage.depths)):
             reached = [i for i, d in enumerate(stage.depths) if d > b]
+            # beyond the smallest depth there are several, so `depth` is a choice and not -1
             parent, when = (depth, reached) if b >= min(stage.depths) else (None, [])
             add(f"stages.{s}.blocks.{b}.kernel_size", stage.kernel_sizes, parent, when)
             add(f"stages.{s}.blocks.{b}.expand_ratio", stage.expand_ratios, parent, when)

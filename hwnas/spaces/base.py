@@ -242,9 +242,11 @@ class Space(ABC):
             raise SpaceError(f"mutation probability {probability}; allowed: 0 to 1")
         given = self.validate(encodings)
         rows = np.atleast_2d(given)
+        # what is switched off gets an option too, for the case that its parent is about to switch it on
         filled = np.where(self._tree.active(rows), rows, self._tree.sample_encodings(len(rows), rng))
         # another option: a step of 1 to size - 1 around the circle of options; none where there is only one
         steps = rng.integers(0, np.maximum(self._tree.sizes - 1, 1), size=rows.shape, dtype=np.int64) + 1
+        # drawn for every choice, active or not, so that one network's changes do not shift the numbers of the next
         changed = rng.random(rows.shape) < probability
         mutated = (filled + np.where(changed, steps, 0)) % self._tree.sizes
         return self._tree.canonical(mutated).reshape(given.shape)

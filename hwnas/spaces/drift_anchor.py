@@ -20,7 +20,7 @@ def between_neighbours(block: Block) -> list[Block]:
     What an exporter cuts off again, so that the block alone takes and gives what it does in a network.
     """
     blocks = [block]
-    if takes_integers(block):
+    if takes_integers(block):  # a `quantize` block does not, and is what makes integers itself
         blocks.insert(0, conversion(QUANTIZE, block.in_shape, precision=block.precision))
         if gives_integers(block):
             blocks.append(conversion(DEQUANTIZE, block.out_shape, precision=block.precision))

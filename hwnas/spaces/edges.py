@@ -22,7 +22,7 @@ from hwnas.spaces.slots import slot_blocks
 from hwnas.types import Block, IntArray, SearchSpace
 
 NAME = "conversion"  # of an edge: `conversion.<slot behind it>`, `conversion.end` at the output
-_MOST_STATES = 1 << 22
+_MOST_STATES = 1 << 22  # cells of a table over the options of its choices: 32 MiB
 T = TypeVar("T", bound=Hashable)
 Face = tuple[str, tuple[int, ...]]  # a precision and a shape
 
@@ -76,10 +76,13 @@ def terms(space: SearchSpace) -> tuple[Term, ...]:
         SpaceError: a slot depends on choices that do not exist, or an edge on too many.
     """
     sizes = tuple(len(c.options) for c in space.choices)
-    leaving: _Table[Face] = _Table.of((), sizes=sizes, values=[(EXACT, ())])  # the network's input
+    # What leaves the part of the network so far: first its input, whose shape nobody asks for (`_edge` takes that of
+    # what is entered), then, slot by slot, what the slot gives or, where it is absent, what left before it.
+    leaving: _Table[Face] = _Table.of((), sizes=sizes, values=[(EXACT, ())])
     found: list[Term] = []
     for i, slot in enumerate(space.slots):
-        known: dict[Block | None, Block | None] = {}  # equal blocks become one object
+        # Equal blocks become one object: depths under which a block is present, say, differ in nothing else.
+        known: dict[Block | None, Block | None] = {}
         blocks = tuple(known.setdefault(b, b) for b in slot_blocks(space, i))
         scope = slot.depends_on
         entering = _Table.of(scope, sizes=sizes, values=[_face(b, b.in_shape) if b else None for b in blocks])
@@ -87,6 +90,7 @@ def terms(space: SearchSpace) -> tuple[Term, ...]:
         found.append(Term(name=slot.name, depends_on=scope, sizes=tuple(sizes[j] for j in scope), blocks=blocks))
         left = _Table.of(scope, sizes=sizes, values=[_face(b, b.out_shape) if b else None for b in blocks])
         leaving = left.or_else(leaving, what=f"slot {slot.name!r}")
+    # Behind the last slot stands whoever asked for the logits: the same tensor, wanted in floats.
     output = [(EXACT, face[1]) if face else None for face in leaving.options]
     wanted = _Table(scope=leaving.scope, sizes=sizes, codes=leaving.codes, options=output)
     return (*found, *(_edge("end", leaving, wanted) if space.slots else ()))
@@ -98,6 +102,7 @@ def _face(block: Block, shape: tuple[int, ...]) -> Face:
 
 def _edge(behind: str, leaving: _Table[Face], entering: _Table[Face]) -> list[Term]:
     """The edge before a slot, if the precision can change there."""
+    # Without its shape what leaves depends on fewer choices; the tensor's shape is told by what is entered anyway.
     precisions = leaving.mapped([face[0] if face else None for face in leaving.options])
     scope, (before, after) = _aligned(precisions, entering, what=f"the edge before {behind!r}")
     between = [
@@ -134,7 +139,7 @@ class _Table(Generic[T]):
         """The table of values in C order over a scope in any order, without choices that decide nothing."""
         serial: dict[T | None, int] = {}
         codes = np.array([serial.setdefault(v, len(serial)) for v in values], dtype=np.int64)
-        order = np.argsort(scope)
+        order = np.argsort(scope)  # a slot may name its choices in any order; tables are joined in one
         codes = codes.reshape([sizes[j] for j in scope]).transpose(order)
         ascending = tuple(scope[i] for i in order)
         return cls(scope=ascending, sizes=sizes, codes=codes, options=list(serial)).reduced()
@@ -142,8 +147,8 @@ class _Table(Generic[T]):
     def reduced(self) -> _Table[T]:
         """The same without the choices that decide nothing."""
         codes, scope = self.codes, list(self.scope)
-        for axis in reversed(range(codes.ndim)):
-            first = codes.take([0], axis=axis)
+        for axis in reversed(range(codes.ndim)):  # from behind: an axis that goes does not move those still to come
+            first = codes.take([0], axis=axis)  # (..., n, ...) -> (..., 1, ...), which broadcasts against all of them
             if (codes == first).all():
                 codes = first.squeeze(axis)
                 del scope[axis]
@@ -177,6 +182,7 @@ def _aligned(
             f"the precision around {what} depends on {len(scope)} choices with {math.prod(shape)} combinations; at "
             f"most {_MOST_STATES} are taken: let fewer blocks in a row be absent"
         )
+    # (sizes of a table's own choices) -> (sizes of all choices), as views: nothing is copied
     spread = [
         np.broadcast_to(t.codes.reshape([t.sizes[j] if j in t.scope else 1 for j in scope]), shape) for t in (a, b)
     ]

@@ -82,6 +82,7 @@ class ChoiceTree:
         if given.ndim not in (1, 2) or given.shape[-1] != d:
             raise SpaceError(f"encodings have shape ({d},) or (N, {d}), one index a choice; got {given.shape}")
         rows = np.atleast_2d(given)
+        # the ends of each column tell it without a mask of all rows, which only the error needs
         if rows.size and ((rows.min(axis=0) < 0) | (rows.max(axis=0) >= self.sizes)).any():
             at = tuple(np.argwhere((given < 0) | (given >= self.sizes))[0])
             choice = self._choices[at[-1]]
@@ -155,6 +156,8 @@ class ChoiceTree:
 
     def sample_networks(self, n: int, rng: np.random.Generator) -> IntArray:
         """(n, D) canonical rows, uniform over the `count()` distinct ones."""
+        # Each option comes as often as there are networks below it, as if its choice mattered; where it does not,
+        # `canonical` forgets it. So every network has the product of the same shares, 1 / count().
         u = rng.random((n, len(self._choices)))
         out: npt.NDArray[np.int64] = np.zeros(u.shape, dtype=np.int64)
         for i, thresholds in enumerate(self._thresholds):

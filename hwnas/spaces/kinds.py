@@ -27,13 +27,11 @@ class BlockKind:
     Attributes:
         name: what keys of blocks begin with.
         build: (block, all its attributes) -> its graph: one input of `block.in_shape`, one output of
-        `block.out_shape`. Operators
-            are named by the paths of their weights; the same operator has the same name in every variant of a block,
-            because variants share their weights by name.
+            `block.out_shape`. Operators are named by the paths of their weights; the same operator has the same name in
+            every variant of a block, because variants share their weights by name.
         required: attributes that every block of the kind has.
         defaults: the others, with what they are where a block does not say so. A new attribute gets a default with
-        which the
-            graph stays what it was: keys leave out what is at its default, so tables stay valid.
+            which the graph stays what it was: keys leave out what is at its default, so tables stay valid.
     """
 
     name: str
@@ -113,7 +111,9 @@ def normalised(block: Block) -> Block:
         return block
     try:
         return kind_of(block).normalised(block)
-    except SpaceError:
+    except (
+        SpaceError
+    ):  # a table may hold blocks of a package that is not installed here; they are looked up as they are
         return block
 
 
@@ -135,6 +135,7 @@ def block_graph(block: Block) -> OpGraph:
     Raises:
         SpaceError: its kind is not registered, or its attributes make no sense.
     """
+    # one graph for all precisions of a block; that of a conversion says which integers it leads to
     return _graph(block if is_conversion(block.kind) else replace(block, precision=EXACT))
 
 

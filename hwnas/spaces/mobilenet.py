@@ -18,7 +18,7 @@ from hwnas.spaces.stages import ACTIVATIONS, StageSpec
 from hwnas.types import PRECISIONS
 
 STEM_KERNEL_SIZE = 3
-SE_DIVISOR = 8
+SE_DIVISOR = 8  # of the channels inside squeeze-and-excitation, whatever the network's own divisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

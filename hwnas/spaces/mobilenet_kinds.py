@@ -22,7 +22,7 @@ def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
 
 
 def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
-    """Expand, depthwise, squeeze-and-excite, project (Sandler et al., 2018; Howard et al., 2019).
+    """Expand, depthwise, squeeze-and-excite, project (Sandler et al., 2018, section 3; Howard et al., 2019).
 
     `expand` is absent where hidden_channels equals the input's channels. The input is added to the output where
     stride is 1 and both have as many channels.
@@ -30,13 +30,14 @@ def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     hidden, stride, act = int(attributes["hidden_channels"]), int(attributes["stride"]), str(attributes["activation"])
     g = GraphBuilder()
     x = y = g.input(block.in_shape)
-    if hidden != block.in_shape[0]:
+    if hidden != block.in_shape[0]:  # (C, H, W) -> (hidden, H, W)
         y = conv_norm_act(g, y, hidden, act=act, name="expand")
     kernel_size = int(attributes["kernel_size"])
     y = conv_norm_act(g, y, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act, name="depthwise")
+    # (hidden, H, W) -> (hidden, H / stride, W / stride)
     if attributes["se_channels"]:
         y = squeeze_excite(g, y, int(attributes["se_channels"]), name="se")
-    y = conv_norm_act(g, y, block.out_shape[0], name="project")
+    y = conv_norm_act(g, y, block.out_shape[0], name="project")  # no activation: a linear bottleneck
     if stride == 1 and block.in_shape[0] == block.out_shape[0]:
         y = g.op("add", x, y, name="sum")
     return g.build(y)
@@ -47,9 +48,9 @@ def _head(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     features, act = int(attributes["features"]), str(attributes["activation"])
     g = GraphBuilder()
     x = conv_norm_act(g, g.input(block.in_shape), int(attributes["hidden_channels"]), act=act, name="conv")
-    x = g.op("adaptive_avg_pool2d", x, name="pool", output_size=(1, 1))
-    x = g.flatten(x, name="flatten")
-    if features:
+    x = g.op("adaptive_avg_pool2d", x, name="pool", output_size=(1, 1))  # (hidden, H, W) -> (hidden, 1, 1)
+    x = g.flatten(x, name="flatten")  # -> (hidden,)
+    if features:  # behind the pool, where it costs one position only (Howard et al., 2019, section 5.1)
         x = activation(g, g.linear(x, features, name="mix"), act, name="act")
     x = g.op("dropout", x, name="dropout", p=0.0)
     return g.build(g.linear(x, block.out_shape[0], name="classifier"))

@@ -34,6 +34,7 @@ def _basic(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     g = GraphBuilder()
     x = shortcut = g.input(block.in_shape)
     hidden = int(attributes["hidden_channels"])
+    # (C, H, W) -> (hidden, H / stride, W / stride) -> (out, H / stride, W / stride)
     y = conv_norm_act(g, x, hidden, kernel_size=kernel_size, stride=stride, act=act, name="first")
     y = conv_norm_act(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
     if stride != 1 or block.in_shape[0] != block.out_shape[0]:
@@ -44,7 +45,7 @@ def _basic(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
 def _classifier(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     """Global pool and a linear layer."""
     g = GraphBuilder()
-    x = g.op("adaptive_avg_pool2d", g.input(block.in_shape), name="pool", output_size=(1, 1))
+    x = g.op("adaptive_avg_pool2d", g.input(block.in_shape), name="pool", output_size=(1, 1))  # -> (C, 1, 1)
     return g.build(g.linear(g.flatten(x, name="flatten"), block.out_shape[0], name="classifier"))
 
 

@@ -78,6 +78,7 @@ class StagedSpace(Space):
         # ascending, as all options: the largest network computes in floats
         self.precisions = tuple(reversed(by_exactness(given)))
         geometry.check_distinct(self.width_mults)
+        # at any width: a family's activations do not depend on it
         ends = (family.stem(), family.head(geometry.channels(self.width_mults[-1]).head))
         at_ends = {str(attributes["activation"]) for _, attributes in ends if "activation" in attributes}
         self.activations = frozenset(at_ends.union(*(s.activations for s in self.stages)))
@@ -178,6 +179,7 @@ class StagedSpace(Space):
         Raises:
             SpaceError: an argument is unknown, missing or wrong.
         """
+        # `arguments` writes what `__init__` takes, so the signature is the one list of what a file may hold
         known = [p for p in inspect.signature(cls).parameters if p != "name"]
         check_keys(f"{cls.title} space", arguments, known=known)
         if not isinstance(arguments["stages"], list):
