@@ -47,6 +47,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: the disk is full or the folder is not writable; both old files are untouched.
     """
+    # contiguous: weights train with channels last in memory, and safetensors writes no other order than the usual
     data = safetensors.torch.save(
         {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()},
         metadata={_KEY: json.dumps({**checkpoint.meta, "schema": SCHEMA})},
@@ -111,6 +112,8 @@ def load_newest(path: Path, *, warn: Callable[[str], None] | None = None) -> Che
     Raises:
         CheckpointError: there are checkpoints, but none can be read.
     """
+    # `.new` is whole wherever it is there: a process killed between the two renames of `save_checkpoint` leaves it, and
+    # nothing at `path`
     candidates = [p for p in (path, path.with_name(path.name + ".new"), previous(path)) if p.exists()]
     if not candidates:
         return None

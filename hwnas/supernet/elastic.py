@@ -84,7 +84,10 @@ class ElasticBlock(nn.Module):
                 nn.init.ones_(p)
             elif p.dim() == 2:
                 nn.init.normal_(p, std=0.01)
-            else:  # fan out per group: depthwise kernels have one output channel a group
+            else:
+                # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
+                # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation
+                # behind it takes the factor out again, and other numbers would change every run of an old seed.
                 groups = p.shape[0] if p.shape[1] == 1 and p.shape[-1] > 1 else 1
                 nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p[0, 0].numel())) ** 0.5)
         for t in self.transforms.values():
@@ -101,6 +104,7 @@ class ElasticBlock(nn.Module):
                 with torch.device("meta"):
                     module = OpGraphModule(graph)
                 for m in module.modules():
+                    # statistics would be one sub-network's; without them it normalises by the batch in either mode
                     if isinstance(m, nn.modules.batchnorm._BatchNorm):
                         m.track_running_stats = False
                         m.running_mean = m.running_var = m.num_batches_tracked = None
@@ -114,6 +118,7 @@ class ElasticBlock(nn.Module):
         for name, shape in self._skeleton(block).shapes:
             shared = self.weights[name.replace(".", "/")]
             if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
+                # output channels are cut first, to transform only those asked for: each kernel is on its own in it
                 shared = self._shrink_kernel(shared[: shape[0]], shape[-1])
             for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
@@ -126,12 +131,14 @@ class ElasticBlock(nn.Module):
         for k in (k for k in self._kernel_sizes if kernel_size <= k < weight.shape[-1]):
             margin = (weight.shape[-1] - k) // 2
             centre = weight[:, :, margin : margin + k, margin : margin + k]
+            # (C, c, k, k) -> (C c, k k), each row times one matrix
             weight = (centre.reshape(-1, k * k) @ self.transforms[str(k)].T).reshape(centre.shape)
         return weight
 
     def forward(self, x: Tensor, block: Block) -> Tensor:
         """Run one variant on the shared weights."""
         skeleton = self._skeleton(block).module
+        # skeletons are no sub-modules of this one, so its mode does not reach them by itself
         if skeleton.training != self.training:
             skeleton.train(self.training)
         return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
@@ -169,7 +176,7 @@ class Supernet(nn.Module):
     """All networks of a space.
 
     Its BatchNorm layers always normalise by the batch they see: statistics belong to one
-    sub-network and are computed when it is extracted (`hwnas.supernet.recalibrate`).
+    sub-network and are computed when it is extracted (`hwnas.supernet.recalibration`).
 
     Args:
         space: a space of blocks whose kinds are registered.
@@ -202,7 +209,7 @@ class Supernet(nn.Module):
         Returns:
             (N, classes) logits.
         """
-        x = resize(x, blocks[0][1].in_shape[1:])
+        x = resize(x, blocks[0][1].in_shape[1:])  # (N, C, any, any) -> (N, C, H, W)
         for name, block in blocks:
             if not _only_converts(block):
                 x = self._slot(name)(x, block)

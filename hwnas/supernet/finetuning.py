@@ -42,7 +42,7 @@ def finetune(
     Raises:
         DivergenceError: a loss is not finite.
     """
-    network.eval()
+    network.eval()  # with the statistics it will ship with; gradients flow all the same
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True)
     scheduler = follow(optimizer, lambda step: cosine_rate(step, peak=learning_rate, steps=steps))

@@ -80,7 +80,9 @@ class Part(nn.Module):
         given = [values[name] for name in step.inputs]
         if step.path:
             return _at(self, step.path)(*given)
-        for i in step.repeated:
+        for i in (
+            step.repeated
+        ):  # torch repeats along an axis of size 1 in arithmetic, but not in `cat`: (1, ...) -> (N, ...)
             batch = values[step.like].shape[0]
             given[i] = given[i].expand(batch, *(-1,) * (given[i].dim() - 1))
         weights = {role: values[name] for role, name in step.weights}
@@ -129,7 +131,7 @@ class GraphInterpreter(Part):
         if module is not None:
             _put_(self, op.name, module)
             return Step(path=op.name, inputs=op.inputs, outputs=op.outputs)
-        for _, weight in op.weights:
+        for _, weight in op.weights:  # shared with other operators, or kept at a path that is no module's
             _hold_(self, weight)
         values, results = self.op_graph.input_values(op), self.op_graph.output_values(op)
         repeats = op.kind in TAKES_BATCH and results[0].batched
@@ -228,6 +230,7 @@ def _fold_(root: nn.Module, prefix: str, steps: Sequence[tuple[str, Step]], *, w
     found: list[Step] = []
     for i, (key, run) in enumerate(runs):
         path = f"{prefix}.{key}" if prefix else key
+        # a part is called once, with all its steps in a row; what stands apart stays with the module above
         if not key or times[key] > 1 or not _is_part(root, path):
             found += [_from(step, prefix) for _, step in run]
             continue
@@ -235,7 +238,7 @@ def _fold_(root: nn.Module, prefix: str, steps: Sequence[tuple[str, Step]], *, w
         made = [name for _, step in run for name in step.outputs]
         inputs = dict.fromkeys(n for _, step in run for n in step.reads if n not in made)
         outputs = tuple(n for n in made if n in later)
-        if not inputs or not outputs:
+        if not inputs or not outputs:  # weights alone, or what nobody reads: nothing to call a module on or for
             found += [_from(step, prefix) for _, step in run]
             continue
         part = _at(root, path)

@@ -23,6 +23,7 @@ Results = Tensor | Sequence[Tensor]
 # ---------------------------------------------------------------- modules
 
 _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
+# by the number of spatial axes; the first takes (N, features) and (N, C, L) alike
 _BATCH_NORMS: dict[int, Callable[..., nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
@@ -99,7 +100,7 @@ class WholeDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        kept = x.new_ones((*x.shape[: self.axes], *(1,) * (x.dim() - self.axes)))
+        kept = x.new_ones((*x.shape[: self.axes], *(1,) * (x.dim() - self.axes)))  # (N, 1, ...) or (N, C, 1, ...)
         return x * F.dropout(kept, self.p, training=True)
 
 
@@ -288,12 +289,11 @@ FUNCTIONS: Mapping[str, Callable[..., Results]] = {
     "expand": _expand,
     "pad": _pad,
     "resize": _resize,
-    "weight": lambda call, x, w: w["weight"][None],
+    "weight": lambda call, x, w: w["weight"][None],  # (...) -> (1, ...), as every tensor has a batch axis
     "quantize": _nothing,
     "dequantize": _nothing,
 }
-TAKES_MODE = frozenset(
-    {"batch_norm", "attention"}
-)  # of FUNCTIONS: those that compute otherwise while training (`training=`)
+# of FUNCTIONS: those that compute otherwise while training (`training=`)
+TAKES_MODE = frozenset({"batch_norm", "attention"})
 TAKES_BATCH = frozenset({"concat", "expand"})  # those in which a tensor of the weights is repeated for each sample
 GIVE_SEVERAL = frozenset({"split", "unbind"})  # a sequence of tensors, be it of one

@@ -37,10 +37,12 @@ class TrainSettings:
         steps: optimiser steps in all.
         learning_rate: at its peak, for SGD with Nesterov momentum 0.9.
         warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
-        weight_decay: on convolution and linear weights only.
+        weight_decay: on weights of convolutions and linear layers and the matrices between kernel sizes; on no bias or
+            norm.
         label_smoothing: for the networks that learn from labels.
         ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
+        seed: of the sub-networks that each step draws; order and augmentation have the stream's.
         checkpoint_every_s: seconds between checkpoints.
     """
 
@@ -84,6 +86,7 @@ class Trainer:
         stream: training batches; under `torchrun` each process takes its share of every batch.
         strategy: which sub-networks each step trains.
         named_blocks: encoding -> named blocks, of the space the supernet was built from.
+        settings: how to train.
         checkpoint: where the run is kept; None keeps nothing.
         identity: what the run is (space, data); a checkpoint with another identity is refused.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
@@ -116,7 +119,7 @@ class Trainer:
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
         # all modules at every step, and that takes longer than the average itself: only its function is used.
         self._averages = {k: p.detach().clone() for k, p in self._parameters.items()}
-        decayed = [p for p in self._parameters.values() if p.dim() > 1]
+        decayed = [p for p in self._parameters.values() if p.dim() > 1]  # biases and norms have one axis
         kept = [p for p in self._parameters.values() if p.dim() <= 1]
         self._optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
@@ -147,6 +150,7 @@ class Trainer:
                 self._averages[name].copy_(found.tensors[f"ema.{name}"])
                 if f"momentum.{name}" in found.tensors:
                     buffer = found.tensors[f"momentum.{name}"].to(self._device)
+                    # laid out in memory as the weight is (channels last), which the file does not keep
                     self._optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
         self.step = found.meta["step"]
         self._scheduler = follow(self._optimizer, self.settings.rate, first_step=self.step)
@@ -189,15 +193,16 @@ class Trainer:
             with self._reducing(last):
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
                     logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding))
-                logits = logits.float()
+                logits = logits.float()  # (N, classes); bfloat16 would leave the softmax 8 significant bits
                 if target.teacher is None:
                     loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
                 else:
                     loss = soft_cross_entropy(logits, outputs[target.teacher])
-                outputs.append(logits.detach())
+                outputs.append(logits.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
                     self._check_finite(losses, step)
+                # one after the other, so that one network's activations are in memory at a time; gradients add up
                 loss.backward()  # type: ignore[no-untyped-call]
         if self.settings.max_grad_norm:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.max_grad_norm)

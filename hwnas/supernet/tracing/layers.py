@@ -43,7 +43,7 @@ def _padded(c: Call, x: Ref, kernel: Shape, dilation: Shape) -> tuple[Ref, Shape
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if not any(n % 2 for n in totals):
         return x, tuple(n // 2 for n in totals)
-    amounts = (0, 0, *(side for n in totals for side in (n // 2, n - n // 2)))
+    amounts = (0, 0, *(side for n in totals for side in (n // 2, n - n // 2)))  # channels none; torch pads the end more
     return c.emit("pad", x, amounts=amounts), (0,) * len(kernel)
 
 
@@ -77,7 +77,7 @@ def linear(c: Call) -> Result:
     weight = c.tensor("weight")
     if weight.layout is not None or len(x.ref.shape) < 2:
         raise NoRule
-    ref = c.emit("matmul", x.ref, c.emit("permute", weight.ref, order=(1, 0)))
+    ref = c.emit("matmul", x.ref, c.emit("permute", weight.ref, order=(1, 0)))  # torch keeps it as (out, in)
     held = c.recorder.held(bias).ref if bias is not None else added
     return c.same(_add_bias(c, ref, held, (-1,)))
 
@@ -180,6 +180,7 @@ def matmul(c: Call) -> Result:
     a, b = c.x, c.tensor("mat2" if "mat2" in c.arguments else "other")
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise NoRule
+    # how far from the end samples lie: 1 in the last axis, 2 in the one before, which of the first matrix are its rows
     ends = [len(t.shape) - t.layout.axis for t in (a, b) if t.layout is not None]
     if any(end == 1 for end in ends) or (b.layout is not None and ends[-1] == 2):
         raise SamplesMixed
@@ -208,8 +209,9 @@ def attention(c: Call) -> Result:
     if any(t.layout is not None and t.layout.axis >= len(t.shape) - 2 for t in given):
         raise SamplesMixed
     refs, layout = c.recorder.aligned(*given)
+    # modules that compute 1 / sqrt(embedding) themselves get it as torch does, but for the last bits
     usual = c["scale"] is None or abs(c["scale"] - given[0].shape[-1] ** -0.5) < 1e-9
-    scale = 0.0 if usual else float(c["scale"])
+    scale = 0.0 if usual else float(c["scale"])  # 0 stands for it: attributes have no None
     return Placed(c.emit("attention", *refs, scale=scale, causal=c["is_causal"], p=float(c["dropout_p"])), layout)
 
 
@@ -232,7 +234,7 @@ def pool(c: Call) -> Result:
     """The stride is the kernel's size if it is not given."""
     if c.arguments.get("divisor_override") is not None:
         raise NoRule
-    count = int(c.name[-2])
+    count = int(c.name[-2])  # axes of positions: the digit of `max_pool2d`
     kernel_size, stride = c.numbers("kernel_size", count), c.numbers("stride", count)
     attributes: dict[str, Shape | bool] = {
         "kernel_size": kernel_size,
@@ -284,4 +286,4 @@ def reduction(c: Call) -> Result:
     keepdim = bool(c.arguments.get("keepdim"))
     ref = c.emit("max" if c.name == "amax" else c.name, x.ref, axes=axes, keepdim=keepdim)
     placed = Placed(ref, x.layout if keepdim else x.without(traced))
-    return [placed, None] if len(c.shapes) == 2 else placed
+    return [placed, None] if len(c.shapes) == 2 else placed  # `max` along an axis also says where the maxima stand

@@ -120,6 +120,7 @@ def reshaped(x: Traced, shape: Sequence[int], *, samples: int) -> Layout | None:
     in_front = math.prod(x.shape[: x.layout.axis]) * x.layout.before
     behind = math.prod(x.shape[x.layout.axis + 1 :]) * x.layout.after
     for axis, size in enumerate(shape):
+        # what of the numbers in front is not in front of this axis must be folded into it, and likewise behind
         before, rest = divmod(in_front, max(1, math.prod(shape[:axis])))
         after, rest_behind = divmod(behind, max(1, math.prod(shape[axis + 1 :])))
         if not rest and not rest_behind and size == before * samples * after:

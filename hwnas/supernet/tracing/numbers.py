@@ -46,6 +46,7 @@ def elu(c: Call) -> Result:
 @rule("selu")
 def selu(c: Call) -> Result:
     """Klambauer et al., 2017: an elu, scaled."""
+    # alpha and lambda of the paper, as torch has them
     return c.same(c.emit("affine", c.emit("elu", c.x.ref, alpha=1.6732632423543772), scale=1.0507009873554805))
 
 

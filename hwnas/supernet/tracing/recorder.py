@@ -35,6 +35,8 @@ class Recorder:
         self.builder = GraphBuilder()
         self._taken: set[str] = set()
         self._weights: dict[str, Ref] = {}
+        # By identity: a tensor that several modules share is one weight, under its first name. The module holds them
+        # all, so no other tensor gets one of these ids meanwhile.
         self._names = {id(t): name for name, t in (*module.named_buffers(), *module.named_parameters())}
         self._place, self._fresh = "", True  # the module whose operators come next; whether its name is still unused
 
@@ -144,7 +146,7 @@ class Recorder:
         if full[layout.axis] != 1:
             raise SamplesMixed
         shape = (*full[: layout.axis], *(1,) * len(layout.folded), *full[layout.axis + 1 :])
-        while shape and shape[0] == 1:
+        while shape and shape[0] == 1:  # leading axes of 1 say nothing where shapes are aligned at their ends
             shape = shape[1:]
         fits = len(t.ref.shape) <= longest and t.ref.shape[len(t.ref.shape) - len(shape) :] == shape
         return t.ref if fits else self.reshape(t.ref, shape)

@@ -120,6 +120,7 @@ def _expanded(c: Call, x: Traced) -> Placed:
     if x.layout is None and layout is not None:
         rest = (*full[: layout.axis], *(1,) * len(layout.folded), *full[layout.axis + 1 :])
         ref = c.reshape(x.ref, rest)
+        # past the rules: by them what reads weights alone would not be one for each sample
         made = c.recorder.append(
             "expand", ref, weights={}, attributes={"shape": target}, values=[(target, ref.dtype, True)]
         )
@@ -200,7 +201,9 @@ def stack(c: Call) -> Result:
         raise NoRule
     dim = c["dim"] % len(c.shapes[0])
     if layout is not None:
-        layout = Layout(layout.axis + (dim <= layout.axis), layout.before, layout.after)
+        layout = Layout(
+            layout.axis + (dim <= layout.axis), layout.before, layout.after
+        )  # the new axis may be before it
         axis = dim if dim < layout.axis else dim - 1 + len(layout.folded)
     else:
         axis = dim

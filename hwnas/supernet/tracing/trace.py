@@ -36,20 +36,19 @@ from hwnas.supernet.tracing.rules import RULES, Call, Mask, layouts
 _VIEWS = frozenset(
     {
         *("view", "reshape", "_unsafe_view", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze"),
+        *("ravel", "permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", "movedim", "moveaxis"),
         *(
-            "ravel",
-            "permute",
-            "transpose",
-            "swapaxes",
-            "swapdims",
-            "t",
-            "numpy_T",
-            "mT",
-            "movedim",
-            "moveaxis",
             "expand",
+            "expand_as",
+            "slice",
+            "narrow",
+            "select",
+            "unbind",
+            "split",
+            "split_with_sizes",
+            "chunk",
+            "tensor_split",
         ),
-        *("expand_as", "slice", "narrow", "select", "unbind", "split", "split_with_sizes", "chunk", "tensor_split"),
         *("contiguous", "detach", "alias", "to", "getitem"),
     }
 )
