@@ -169,7 +169,7 @@ def new_device(
     if look:
         device = _look_at(device, console)
     document = to_toml(device, like=wishes.like)
-    check_file(path.name, document)
+    check_file(path.name, document)  # before it takes the place of a file that is sound
     write_whole(path, document.encode())
     return NewDevice(path=path, described=device)
 
@@ -212,7 +212,7 @@ def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
         return replace(device, connection={})
     if transport not in transports:
         raise ConfigError(f"transport is {transport!r}; allowed: {', '.join((LOCAL, *transports))}")
-    if connection.get("transport") != transport:
+    if connection.get("transport") != transport:  # settings of another way to reach it; Python there stays Python there
         connection = {k: v for k, v in connection.items() if k == "python"}
     connection["transport"] = transport
     key = _KEY_OF.get(transport)
@@ -232,6 +232,7 @@ def _add_runtime(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     known = registry.names("runtimes")
     if runtime not in known:
         raise ConfigError(f"runtime is {runtime!r}; known: {', '.join(known)}")
+    # options of another runtime would mean nothing; those of the description this one is like stay
     if runtime != device.runtime or not wishes.like:
         device = replace(device, runtime=runtime, **_usual_options(runtime))
     where = f" (this machine has {os.cpu_count()})" if not device.connection else ""
@@ -273,7 +274,7 @@ def _add_energy(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     return replace(
         device,
         meter=meter,
-        meter_options=device.meter_options if meter == device.meter else {},
+        meter_options=device.meter_options if meter == device.meter else {},  # of another meter they mean nothing
         power_w=None if power in ("none", "") else _number("power", power),
         idle_w=idle,
     )
@@ -283,7 +284,7 @@ def _look_at(device: Device, console: Console) -> Device:
     """With what its runtime says it runs on; a board that does not answer is no reason not to describe it."""
     from hwnas.measure import Worker
 
-    probed = replace(device, connection={**_PROBE, **device.connection, **_PROBE}) if device.connection else device
+    probed = replace(device, connection={**device.connection, **_PROBE}) if device.connection else device
     try:
         with console.progress(f"looking at {reached(device)}") as progress:
             progress(0, 1, "")

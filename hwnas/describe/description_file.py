@@ -47,7 +47,7 @@ def check_file(name: str, document: str) -> None:
         path.write_text(document, encoding="utf-8")
         try:
             load_device(path)
-        except ConfigError as e:
+        except ConfigError as e:  # which names a file that nobody will find
             raise ConfigError(str(e).replace(f"{folder}{os.sep}", "")) from e
 
 
@@ -68,7 +68,7 @@ def to_toml(device: Device, *, like: str | None) -> str:
         value = getattr(device, field.attribute)
         if isinstance(value, Mapping):
             tables[field.key] = dict(value), field.note
-        elif field.table:
+        elif field.table:  # "" says nothing, but 0 W does
             within, _ = tables.setdefault(field.table, ({}, TABLE_NOTES[field.table]))
             within[field.key.removeprefix(f"{field.table}.")] = value or None if isinstance(value, str) else value
         elif value != () and not (field.prose and not value.strip()):
@@ -86,7 +86,7 @@ def _line(field: DeviceField, value: Any) -> str:
 
 def _paragraph(text: str) -> str:
     """A text for people in lines that an editor shows whole; between them stands TOML's continuation."""
-    escaped = format_value(" ".join(text.split()))[1:-1]
+    escaped = format_value(" ".join(text.split()))[1:-1]  # without its quotation marks; three take their place
     wrapped = textwrap.wrap(escaped, _LINE, break_long_words=False, break_on_hyphens=False)
     return '"""\\\n' + " \\\n".join(wrapped) + '"""'
 

@@ -120,7 +120,7 @@ def one_device(name: str) -> DeviceResult:
 def _computes(device: Device) -> dict[str, str]:
     try:
         runtime: Runtime = registry.load("runtimes", device.runtime)()
-    except MissingPackageError:
+    except MissingPackageError:  # a description can be read where its runtime is not installed
         return {}
     return {name: runtime.precisions[name].how for name in supported(runtime, device, {})}
 
