@@ -101,14 +101,14 @@ def _boundary(kind: str, shape: tuple[int, ...], precision: str) -> Block:
 def sample_network(blocks: Sequence[Block], *, seed: int = 0) -> SubNetwork:
     """A network in eval mode with random weights and random BatchNorm statistics; no tensor in it is dead."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # modules draw numbers that are replaced below; no caller's are used up
         network = SubNetwork(blocks)
     for name, tensor in network.state_dict().items():
         if tensor.dim() > 1:  # He et al. (2015): keeps the size of activations
             tensor.normal_(0.0, (2.0 / tensor[0].numel()) ** 0.5, generator=generator)
         elif name.endswith(("bn.weight", "running_var")):
             tensor.uniform_(0.5, 1.5, generator=generator)
-        elif tensor.is_floating_point():
+        elif tensor.is_floating_point():  # `num_batches_tracked` is a count
             tensor.uniform_(-0.2, 0.4, generator=generator)
     return network.eval()
 
@@ -163,6 +163,7 @@ def check_int8_parity(case: ExporterCase) -> None:
         model = quantize(network, [images], symmetric=_symmetric(case))
         expected, found = _through_torch(model, images), _through_runtime(case, model, images, integers)
         step = _step(model, expected)
+        # differences are whole steps, but for the rounding of the floats they are given in: hence the hundredths
         worst = np.abs(found - expected).max() / step
         _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}, {integers}: outputs differ by {worst:.1f} steps")
         if pattern.endswith("i"):
@@ -217,6 +218,7 @@ def _check_block(case: ExporterCase, block: Block) -> None:
         _require(spec.dtype in wanted, f"{block.key}: {end}put noted as {spec.dtype}, not {' or '.join(wanted)}")
         if spec.layout == "NHWC" and len(shapes[end]) == 3:
             shapes[end] = (*shapes[end][1:], shapes[end][0])  # (C, H, W) -> (H, W, C)
+    # up to 100: both 8-bit types hold it
     given = np.random.default_rng(0).uniform(0, 100, (1, *shapes["in"])).astype(specs["in"].dtype)
     with case.runtime.load(artefact, case.device) as session:
         (result,) = session.run([given])

@@ -182,6 +182,7 @@ class FakeSession:
             self._clock.rng = np.random.default_rng(int(self._options["seed"]))
         phase = 2 * math.pi * self._clock.now_ns * 1e-9 / float(self._options["drift_period_s"])
         drift = 1 + float(self._options["drift"]) * (1 - math.cos(phase)) / 2
+        # log-normal: times are positive, and errors of measuring are shares of them
         noise = math.exp(float(self._options["noise"]) * self._clock.rng.standard_normal())
         cost_ns = self._slow_ns if self._is_slow() else self._cost_ns
         elapsed = cost_ns * iterations * drift * noise

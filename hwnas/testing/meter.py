@@ -80,6 +80,7 @@ class FakeMeter:
             self._total_mj += used_mj + 1e3 * idle_w * (now_s - before_s)
             self._last_s, self._last_machine_mj = now_s, self._machine.energy_mj
         interval_s = self._float("update_interval_s")
+        # a real counter moves at whole intervals only: what it shows is the sum at the last of them, between two looks
         edge_s = math.floor(now_s / interval_s) * interval_s
         if edge_s > self._updated_s and now_s > before_s:
             exact_mj = float(np.interp(edge_s, [before_s, now_s], [before_mj, self._total_mj]))

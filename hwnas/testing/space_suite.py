@@ -96,7 +96,7 @@ def check_mutation(space: Space, rng: np.random.Generator) -> None:
     _require_canonical(space, space.mutate(parents, rng, probability=0.3), "mutate")
     others = space.mutate(parents, rng, probability=1.0)
     _require_canonical(space, others, "mutate")
-    several = np.array([len(c.options) > 1 for c in space.choices], dtype=np.bool_)
+    several = np.array([len(c.options) > 1 for c in space.choices], dtype=np.bool_)  # of one option there is no other
     stayed = space.active(parents) & space.active(others) & several
     _require(not (others == parents)[stayed].any(), "mutate with probability 1 kept an option")
 
