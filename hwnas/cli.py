@@ -339,7 +339,10 @@ def devices_new(
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs the networks there.", callback=given)] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8. May be repeated.", callback=given)] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may compute in: fp32, int8, fp16, ... May be repeated.", callback=given),
+    ] = None,
     transport: Annotated[str | None, typer.Option(help="How it is reached: local, ssh, adb.", callback=given)] = None,
     host: Annotated[str | None, typer.Option(help="For ssh: pi@board.local", callback=given)] = None,
     serial: Annotated[str | None, typer.Option(help="For adb: as `adb devices` shows it.", callback=given)] = None,

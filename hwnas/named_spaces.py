@@ -58,7 +58,8 @@ def make_space(
     try:
         space: Space = make(in_channels, n_classes, **style)
     except TypeError as e:
-        raise ConfigError(f"space {named!r} does not take {', '.join(style)}: {e}") from e
+        said = f"does not take {', '.join(style)}" if style else "cannot be made of channels and classes"
+        raise ConfigError(f"space {named!r} {said}: {e}") from e
     return space
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hwnas import registry
 from hwnas.errors import ConfigError, HwnasError, SpaceError
 from hwnas.named_spaces import check_trainable, make_space
 from hwnas.spaces import CategoricalSpace, Space
@@ -92,6 +93,12 @@ def test_an_installed_function_that_does_not_say_it_gives_a_space_is_not_called(
 
 def test_an_installed_function_that_says_it_gives_a_space_is_called() -> None:
     assert made("python:hwnas.testing.spaces:tiny_space") == tiny_space()
+
+
+def test_a_registered_space_that_takes_no_channels_and_classes_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {"spaces": {"bare": lambda: None}})
+    with pytest.raises(ConfigError, match="space 'bare' cannot be made of channels and classes: "):
+        made("bare")
 
 
 def test_a_definition_takes_no_style(tmp_path: Path) -> None:
