@@ -65,7 +65,7 @@ class Commands(TyperGroup):
 
 def _refuse(error: Any, words: Sequence[str]) -> int:
     """Say what was typed wrongly; without a command, show what there is."""
-    if type(error).__name__ == "NoArgsIsHelpError":
+    if type(error).__name__ == "NoArgsIsHelpError":  # by its name: versions keep the class in different places, or not
         error.show()
         return ConfigError.exit_status
     names = getattr(getattr(error, "param", None), "opts", ())

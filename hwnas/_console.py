@@ -51,6 +51,7 @@ class RateMeter:
         """
         now = self._clock()
         self._seen.append((now, done))
+        # two stay in any case: work that reports less than once a minute has a rate too
         while len(self._seen) > 2 and self._seen[0][0] < now - _RATE_WINDOW_S:
             self._seen.popleft()
         seconds, steps = now - self._seen[0][0], done - self._seen[0][1]

@@ -108,6 +108,7 @@ def format_section(name: str, entries: Iterable[Entry], *, comment: str) -> str:
             lines.append((f"{entry.key} = {format_value(entry.value)}", entry.comment))
         else:
             lines.append((f"# {entry.key} = {entry.example}", entry.comment))
+    # a longer value pushes its own comment to the right, not all of them
     width = min(44, max((len(text) for text, _ in lines), default=0))
     body = [f"{text:<{width}}  # {note}" if note else text for text, note in lines]
     return "\n".join([f"# {comment}", f"[{name}]", *body, ""])

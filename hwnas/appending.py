@@ -70,6 +70,7 @@ def append_sealed(path: Path, entries: Sequence[Mapping[str, Any]], *, first: Ma
         else:
             checksum = line_checksum(head)
             last = _last_line(fd, size)
+            # every line but the first is bound to the first one's checksum
             number, _ = open_line(last, first="" if last == head else checksum)
         lines += [seal_line(e, number=number + i, first=checksum) for i, e in enumerate(entries, start=1)]
         _append(fd, size, "".join(lines).encode())
@@ -131,7 +132,7 @@ def repair_sealed(path: Path) -> tuple[str, ...]:
         found = _inspect(raw)
         if not found.problems:
             return ()
-        if found.damaged:
+        if found.damaged:  # put aside before the file is written anew: a kill in between leaves them twice, not nowhere
             aside = path.with_name(path.name + ".damaged")
             with _locked(aside, create=True) as other:
                 _append(other, _cut_tail(other), b"".join(line + b"\n" for line in found.damaged))
@@ -223,7 +224,7 @@ def _inspect(lines: Sequence[bytes]) -> SealedLines:
             problems.append(f"line {position} stood elsewhere when it was written")
         after = max(after, number)
         sound.setdefault(number, values)
-    lost = after - len(sound) - len(damaged)
+    lost = after - len(sound) - len(damaged)  # each damaged line had one of the missing numbers
     if lost > 0:
         problems.append(f"{lost} {'line is' if lost == 1 else 'lines are'} missing")
     return SealedLines(entries=tuple(sound[n] for n in sorted(sound)), problems=tuple(problems), damaged=tuple(damaged))
@@ -270,7 +271,7 @@ def _first_line(fd: int) -> bytes | None:
 def _last_line(fd: int, size: int) -> bytes:
     """The last line without its newline, of a file that ends with one."""
     found = b""
-    start = size - 1
+    start = size - 1  # the newline that ends the last line is not the one that is looked for
     while start > 0 and b"\n" not in found:
         step = min(start, 4096)
         start -= step

@@ -205,6 +205,7 @@ class Config(Section):
         Raises:
             ConfigError: an unknown key or a value that is not allowed.
         """
+        # by way of the document: `model_copy` would check no value, and a key without one must be as if absent
         document = self.model_dump(exclude_none=True)
         for path, value in values.items():
             section, _, key = path.partition(".")

@@ -180,11 +180,11 @@ def read_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a key is unknown, or a value is wrong; says which are allowed.
     """
     _refuse_unknown(values, known=("schema", *_keys_in("")), where="")
-    if values.get("schema") != SCHEMA or isinstance(values["schema"], bool):
+    if values.get("schema") != SCHEMA or isinstance(values["schema"], bool):  # true == 1 in Python
         raise ConfigError(
             f"schema is {as_written(values.get('schema'))}; this version of hwnas reads schema = {SCHEMA}"
         )
-    if "runtime" not in values:
+    if "runtime" not in values:  # the only field without a default; refused as a wrong one is, with the known ones
         _runtime("runtime", None)
     found: dict[str, Any] = {}
     for field in FIELDS:

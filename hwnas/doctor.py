@@ -262,6 +262,7 @@ def _plugins() -> Iterator[Check]:
             if extra is None:
                 yield Check(part=part, name=name, state=State.OK, value="by another package")
                 continue
+            # what needs no extra may still need a package of its own name: `onnxruntime`
             lacking = sorted(absent.keys() & extras.get(extra, set())) if extra else sorted(absent.keys() & {name})
             if lacking:
                 advice = absent[lacking[0]].advice

@@ -103,6 +103,7 @@ def open_own(path: Path, *, create: bool) -> int:
         ConfigError: it is a symbolic link, or no regular file.
         OSError: it cannot be opened.
     """
+    # without waiting: a pipe that stands in the file's place would keep us until its other end is opened
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         fd = os.open(path, flags | (os.O_CREAT if create else 0), 0o666)

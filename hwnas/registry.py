@@ -210,6 +210,7 @@ def load_object(target: str, *, extra: str = "", needed_for: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as e:
+        # the module itself or a package above it is not there; any other name is of something that it imports
         if e.name and (e.name == module_name or module_name.startswith(e.name + ".")):
             raise ConfigError(f"there is no module {module_name!r} ({needed_for})") from e
         raise MissingPackageError(e.name or "?", extra, needed_for=needed_for) from e
@@ -256,6 +257,7 @@ def _spec(module: str) -> ModuleSpec | None:
     parts = module.split(".")
     for n in range(1, len(parts) + 1):
         name = ".".join(parts[:n])
+        # `importlib.util.find_spec` would import the packages above, and so run code before anybody was told
         found = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
         spec = next((s for s in found if s is not None), None)
         if spec is None:
@@ -268,6 +270,7 @@ def _spec(module: str) -> ModuleSpec | None:
 def importable(directory: Path) -> Iterator[None]:
     """Let modules of a directory be imported: before installed ones, after Python's own."""
     added = str(directory)
+    # a `random.py` in the working directory must not stand in for Python's own, which others import later
     at = next(
         (i for i, place in enumerate(sys.path) if place.endswith(("site-packages", "dist-packages"))), len(sys.path)
     )
@@ -285,11 +288,12 @@ def load_file(module: str, file: Path) -> ModuleType:
         MissingPackageError: an import inside the module failed.
         ConfigError: it lies in a package whose name another one has.
     """
-    if "." in module:
+    if "." in module:  # it may import from its package by relative names, which takes the ordinary way
         loaded = load_module(module)
         if not loaded.__file__ or not Path(loaded.__file__).samefile(file):
             raise ConfigError(f"the name {module!r} means {loaded.__file__}, not {file}; rename the folder")
         return loaded
+    # Run once in a process: what it registers a second time would be another object of the same name, and refused.
     for name in (module, f"_user_{module}"):
         known = sys.modules.get(name)
         if known is not None and known.__dict__.get("__file__") == str(file):

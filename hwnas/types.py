@@ -103,7 +103,7 @@ class Block:
 def _parse_option(text: str) -> Option:
     if text in ("True", "False"):
         return text == "True"
-    for number in (int, float):
+    for number in (int, float):  # in this order, so that 3 and 3.0 come back as they were written
         try:
             return number(text)
         except ValueError:
