@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,18 @@ from hwnas.testing.run import tiny_config
 from hwnas.types import Artefact
 from tests.once import made_once
 from tests.runs import FinishedRun, hwnas
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is there when all tests are found, torch above all, stays: no garbage collection walks over it later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000, *gc.get_threshold()[1:])  # a test makes thousands of objects, few of them in circles
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
