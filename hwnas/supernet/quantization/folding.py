@@ -31,12 +31,9 @@ def fold_batchnorm(network: Network) -> Network:
     """
     if isinstance(network, OpGraphModule):
         return _folded(network)  # type: ignore[return-value]
-    outcome = copy.deepcopy(network)
-    for parent in list(outcome.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, OpGraphModule):
-                parent.add_module(name, _folded(child))
-    return outcome
+    # copied already, as far as copying is concerned: what is made anew is not copied first
+    copies: dict[int, object] = {id(m): _folded(m) for m in network.modules() if isinstance(m, OpGraphModule)}
+    return copy.deepcopy(network, copies)
 
 
 def _folded(module: OpGraphModule) -> OpGraphModule:
