@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv_transpose2d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class ElasticBlock(nn.Module):
         self.weights = nn.ParameterDict(
             {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
         )
+        self._slopes = frozenset(w.name for g in graphs for op in g.ops if op.kind == "prelu" for _, w in op.weights)
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
         sizes = sorted({size for kernels in varying.values() for size in kernels})
@@ -76,10 +78,15 @@ class ElasticBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, identity for the rest."""
+        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, identity for the rest.
+
+        Slopes of a prelu begin at 0.25, as in torch: at 1 it would be no activation.
+        """
         for name, p in self.weights.items():
             if name.endswith("bias"):
                 nn.init.zeros_(p)
+            elif name.replace("/", ".") in self._slopes:
+                nn.init.constant_(p, 0.25)
             elif p.dim() == 1:
                 nn.init.ones_(p)
             elif p.dim() == 2:
@@ -153,18 +160,18 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
     """Weight of a convolution -> its kernel sizes, where there are several.
 
     Raises:
-        SpaceError: they are not square.
+        SpaceError: they are not square: of one axis, or of two unequal ones.
     """
     found: dict[str, set[Kernel]] = {}
-    for op in (op for graph in graphs for op in graph.ops if op.kind == "conv2d"):
+    for op in (op for graph in graphs for op in graph.ops if op.kind in _CONVOLUTIONS):
         weight = op.weight("weight")
         assert weight is not None
         found.setdefault(weight.name, set()).add(weight.shape[2:])
     varying = {name: kernels for name, kernels in found.items() if len(kernels) > 1}
     for name, kernels in varying.items():
-        if any(height != width for height, width in kernels):
+        if any(len(kernel) != 2 or kernel[0] != kernel[1] for kernel in kernels):
             raise SpaceError(f"the kernels of {name!r} vary and are not square: {sorted(kernels)}; elastic ones are")
-    return {name: {width for _, width in kernels} for name, kernels in varying.items()}
+    return {name: {kernel[-1] for kernel in kernels} for name, kernels in varying.items()}
 
 
 def _only_converts(block: Block) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -9,15 +10,60 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hwnas import registry
 from hwnas.errors import SpaceError
+from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
 from hwnas.spaces.categorical import CategoricalSpace
+from hwnas.spaces.kinds import BlockKind
 from hwnas.supernet.elastic import ElasticBlock, Supernet
 from hwnas.testing.spaces import tiny_space
-from hwnas.types import Block
+from hwnas.types import Block, Option
 
 from .conftest import make_space
 
 SPACE = make_space()
+SHAPE = (4, 6, 6)
+
+
+def own_blocks(
+    kind: str, build: Callable[[GraphBuilder, Ref, int], Ref], monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
+) -> list[Block]:
+    """Variants of one's own kind of block on (4, 6, 6), or (4, 6) where it is of sequences, one for each size."""
+
+    def graph(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+        g = GraphBuilder()
+        return g.build(build(g, g.input(block.in_shape), int(attributes["size"])))
+
+    made = BlockKind(name=kind, build=graph, required=("size",))
+    monkeypatch.setattr(registry, "_REGISTERED", {"block_kinds": {kind: made}})
+    shape = SHAPE[:2] if kind == "sequence" else SHAPE
+    return [
+        Block(kind=kind, in_shape=shape, out_shape=shape, precision="fp32", attributes=(("size", n),)) for n in sizes
+    ]
+
+
+def test_slopes_below_zero_begin_as_torch_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prelu(g: GraphBuilder, x: Ref, size: int) -> Ref:
+        return g.op("prelu", x, name="act", weights={"weight": Weight(name="act.weight", shape=(size,))})
+
+    (block,) = own_blocks("sloped", prelu, monkeypatch, (4,))
+    assert ElasticBlock([block]).weights["act/weight"].tolist() == nn.PReLU(4).weight.tolist()
+
+
+@pytest.mark.parametrize("kind", ["sequence", "oblong"])
+def test_kernels_that_vary_and_are_not_square_are_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convolution(g: GraphBuilder, x: Ref, size: int) -> Ref:
+        kernel = (size,) if kind == "sequence" else (1, size)
+        weight = Weight(name="conv.weight", shape=(4, 4, *kernel))
+        padding = tuple(k // 2 for k in kernel)
+        return g.op(f"conv{len(kernel)}d", x, name="conv", weights={"weight": weight}, padding=padding)
+
+    blocks = own_blocks(kind, convolution, monkeypatch, (3, 5))
+    with pytest.raises(SpaceError, match=r"the kernels of 'conv.weight' vary and are not square"):
+        ElasticBlock(blocks)
+    ElasticBlock(blocks[:1])
+
+
 KNOWN_LOSSES = [
     2.314025,
     2.301285,
