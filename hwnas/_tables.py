@@ -124,6 +124,7 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     for i in range(max(map(len, parts))):
         texts = [part[i] if i < len(part) else "" for part in parts]
         padded = (text + " " * (w - cell_len(text)) for text, w in zip(texts, widths, strict=True))
+        # a number and its unit had to stay together until the lines were broken; what is copied has ordinary spaces
         lines.append(f"{_INDENT}{_GAP.join(padded)}".rstrip().replace(NBSP, " "))
     return lines
 

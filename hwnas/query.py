@@ -170,6 +170,7 @@ def _preference(
     if pick.row != pick.best:
         names, costs = cost_columns(study.values, study.upper, metric=metric, directions=study.directions, first=limits)
         mine, its = costs[pick.row], costs[pick.best]
+        # sums of the same entries in another order differ in their last bits: that is no difference to tell of
         different = np.flatnonzero(~np.isclose(mine, its, rtol=1e-12, atol=0.0, equal_nan=True))
         if len(different):
             j = int(different[0])

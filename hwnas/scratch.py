@@ -64,5 +64,5 @@ def _place() -> Path:
         found = place.lstat()
     except OSError:
         return general
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022  # writable by no other
     return place if ours else general

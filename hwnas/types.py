@@ -80,6 +80,7 @@ class Block:
     @property
     def key(self) -> str:
         """Readable and unique: `mbconv|in=16x8x8|out=24x4x4|kernel_size=3,stride=2|int8`."""
+        # names and values must hold none of `|`, `,` and `=`, by which `from_key` takes the text apart
         shape = ["x".join(map(str, s)) for s in (self.in_shape, self.out_shape)]
         attrs = ",".join(f"{k}={v}" for k, v in self.attributes)
         return f"{self.kind}|in={shape[0]}|out={shape[1]}|{attrs}|{self.precision}"

@@ -142,6 +142,7 @@ def _convolution(call: Call) -> tuple[Shape, ...]:
             f"spatial axes and {per_group * call['groups']} channels, not a tensor {call.x}"
         )
     spatial = zip(sides, kernel, call["stride"], call["padding"], call["dilation"], strict=True)
+    # (C, H, W) -> (out, H', W'), or (C, L) -> (out, L')
     return ((out_channels, *(_window(n, kernel=k, stride=s, padding=p, dilation=d) for n, k, s, p, d in spatial)),)
 
 
@@ -150,11 +151,12 @@ def _transposed_convolution(call: Call) -> tuple[Shape, ...]:
     if len(call.x) != len(kernel) + 1 or call.x[0] != channels:
         raise GraphError(f"a transposed convolution with weights {call.weights['weight']} gets a tensor {call.x}")
     steps = (call[name] for name in ("stride", "padding", "output_padding", "dilation"))
+    # the input's size of a convolution that gives n positions; `output_padding` tells which of the sizes that give n
     sides = (
         (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
         for n, k, s, p, extra, d in zip(call.x[1:], kernel, *steps, strict=True)
     )
-    return ((per_group * call["groups"], *sides),)
+    return ((per_group * call["groups"], *sides),)  # (C, H, W) -> (out, H', W')
 
 
 def _pool(call: Call) -> tuple[Shape, ...]:
@@ -165,7 +167,7 @@ def _pool(call: Call) -> tuple[Shape, ...]:
     sides = (
         _window(n, kernel=k, stride=s, padding=p, dilation=d, ceil_mode=call["ceil_mode"]) for n, k, s, p, d in spatial
     )
-    return ((*call.x[:lead], *sides),)
+    return ((*call.x[:lead], *sides),)  # (..., H, W) -> (..., H', W')
 
 
 def _adaptive(call: Call) -> tuple[Shape, ...]:
@@ -176,7 +178,7 @@ def _linear(call: Call) -> tuple[Shape, ...]:
     out_features, in_features = call.weights["weight"]
     if call.x[-1] != in_features:
         raise GraphError(f"a linear layer of {in_features} features gets a tensor {call.x}")
-    return ((*call.x[:-1], out_features),)
+    return ((*call.x[:-1], out_features),)  # (..., in) -> (..., out)
 
 
 def _matmul(call: Call) -> tuple[Shape, ...]:
@@ -184,12 +186,12 @@ def _matmul(call: Call) -> tuple[Shape, ...]:
     if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
         raise GraphError(f"tensors {a} and {b} cannot be multiplied as matrices")
     (lead,) = _broadcast(Call(inputs=(a[:-2], b[:-2]), weights={}, attributes={}))
-    return ((*lead, a[-2], b[-1]),)
+    return ((*lead, a[-2], b[-1]),)  # (..., n, m) x (..., m, p) -> (..., n, p)
 
 
 def _attention(call: Call) -> tuple[Shape, ...]:
     query, _, value, *_ = call.inputs
-    return ((*query[:-1], value[-1]),)
+    return ((*query[:-1], value[-1]),)  # (..., L, E), (..., S, E), (..., S, V) -> (..., L, V)
 
 
 def _reduce(call: Call) -> tuple[Shape, ...]:
@@ -232,7 +234,7 @@ def _slice(call: Call) -> tuple[Shape, ...]:
 
 
 def _reshape(call: Call) -> tuple[Shape, ...]:
-    if math.prod(call["shape"]) != math.prod(call.x):
+    if math.prod(call["shape"]) != math.prod(call.x):  # no -1, which would be the batch's in torch
         raise GraphError(f"a tensor {call.x} has not as many numbers as {call['shape']}")
     return (tuple(call["shape"]),)
 
@@ -251,13 +253,13 @@ def _resize(call: Call) -> tuple[Shape, ...]:
 
 
 def _embedding(call: Call) -> tuple[Shape, ...]:
-    return ((*call.x, call.weights["weight"][-1]),)
+    return ((*call.x, call.weights["weight"][-1]),)  # (...) numbers of rows -> (..., features)
 
 
 def _take(call: Call) -> tuple[Shape, ...]:
     x, rows = call.inputs
     axis = call["axis"]
-    return ((*x[:axis], *rows, *x[axis + 1 :]),)
+    return ((*x[:axis], *rows, *x[axis + 1 :]),)  # the axis gives way to those of the numbers
 
 
 def _expand(call: Call) -> tuple[Shape, ...]:

@@ -35,6 +35,7 @@ def _operator(block: Block) -> str:
         words.append("{0}x{0}".format(attributes["kernel_size"]))
     if attributes.get("stride", 1) != 1:
         words.append(f"/{attributes['stride']}")
+    # 0 of these is a layer that is not there
     for name, word in (("hidden_channels", "hidden"), ("features", "features"), ("se_channels", "se")):
         if attributes.get(name):
             words.append(f"{word} {attributes[name]}")

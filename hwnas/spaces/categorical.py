@@ -45,7 +45,7 @@ class CategoricalSpace(Space):
         if not isinstance(choices, Mapping) or not choices:
             raise SpaceError(f"a categorical space needs at least one choice, as name -> options; got {choices!r}")
         conditions = conditions or {}
-        made: dict[str, Choice] = {}
+        made: dict[str, Choice] = {}  # in the order given, so that a condition can only name what stands before
         for child in conditions:
             if child not in choices:
                 raise SpaceError(f"condition for unknown choice {child!r}; choices: {', '.join(choices)}")

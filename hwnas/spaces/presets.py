@@ -86,7 +86,7 @@ def mobilenet_v3_large(
         channel_divisor: channels are rounded to multiples of it.
     """
     stages = [
-        StageSpec(
+        StageSpec(  # without a choice: as published, the first block of MobileNetV3 does not expand
             channels=16,
             stride=1,
             depths=(1,),
@@ -111,7 +111,7 @@ def mobilenet_v3_large(
         "mobilenet-v3-large",
         in_channels=in_channels,
         n_classes=n_classes,
-        resolutions=range(128, 225, 4),
+        resolutions=range(128, 225, 4),  # 25 of them, 224 included
         stem_channels=16,
         stem_activation=activation or "hswish",
         stages=stages,

@@ -181,6 +181,7 @@ def _clamp(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
 
 def _affine(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     y = x[0]
+    # a step that changes nothing would be an operator in exported files
     if call["scale"] != 1.0:
         y = y * call["scale"]
     return y + call["shift"] if call["shift"] != 0.0 else y
@@ -243,7 +244,7 @@ def _take(call: Call, x: Sequence[Tensor], w: Weights) -> Tensor:
     """By numbers that are the same for every sample."""
     values, rows = x
     axis = call["axis"] + 1
-    taken = values.index_select(axis, rows.flatten())
+    taken = values.index_select(axis, rows.flatten())  # which takes numbers of one axis only
     return taken.reshape(*values.shape[:axis], *rows.shape[1:], *values.shape[axis + 1 :])
 
 

@@ -149,7 +149,7 @@ def div(c: Call) -> Result:
     if c.arguments.get("rounding_mode") is not None:
         raise NoRule
     if isinstance(x, Mask):
-        if other != x.keep:
+        if other != x.keep:  # divided by another number, what is kept is not as large on average as the whole was
             raise NoRule
         return Mask(x.shape, x.keep, scaled=True)
     if _is_number(other):
@@ -222,7 +222,7 @@ def bernoulli(c: Call) -> Result:
 def _stochastic_depth(c: Call, mask: Mask) -> Placed:
     """A branch left out for some samples (Huang et al., 2016), as timm and torchvision write it."""
     x = c.plain()
-    one_a_sample = (x.shape[0], *(1,) * (len(x.shape) - 1))
+    one_a_sample = (x.shape[0], *(1,) * (len(x.shape) - 1))  # (N, 1, ...): a number for each sample
     if mask.shape != one_a_sample or not (mask.scaled or mask.keep == 1.0):
         raise NoRule
     return c.same(x.ref if mask.keep == 1.0 else c.emit("dropout", x.ref, p=1 - mask.keep, whole="sample"))

@@ -94,6 +94,7 @@ class Call:
             NoRule: it is not.
         """
         value = self.arguments[name]
+        # a multiple of the prime number of samples: a mean over the batch by hand, say, which no sample has
         if isinstance(value, bool) or not isinstance(value, int | float) or (value and value % self.samples == 0):
             raise NoRule
         return float(value)
@@ -101,7 +102,7 @@ class Call:
     def numbers(self, name: str, count: int) -> Shape:
         """An argument as that many integers; one stands for all."""
         value = self.arguments[name]
-        given = (value,) if isinstance(value, int) else tuple(value)
+        given = (value,) if isinstance(value, int) else tuple(value)  # () of a pool's stride that is not given
         return given * count if len(given) == 1 else given
 
     @property
