@@ -82,7 +82,8 @@ def exported(module: nn.Module, inputs: Sequence[Tensor], *, samples: int) -> to
     Raises:
         GraphError: it cannot be exported; says why and what to do.
     """
-    batch = tuple(x.new_zeros(samples, *x.shape[1:]) for x in inputs)
+    # nothing is read of it or written to it, so none of the memory is taken: 0.6 GB of images of 224 pixels
+    batch = tuple(x.new_empty(samples, *x.shape[1:]) for x in inputs)
     try:
         # As it trains: a `torch.no_grad()` around the caller must not change the graph. `strict=False` runs forward
         # itself; the strict way reads Python's bytecode, and refuses more modules.
