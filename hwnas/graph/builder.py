@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hwnas.errors import GraphError
-from hwnas.graph.operators import Call, operator
+from hwnas.graph.operators import Call, check_axes, operator
 from hwnas.graph.types import Attribute, Op, OpGraph, Value, Weight, sorted_attributes
 
 _STATISTICS = ("running_mean", "running_var")
@@ -79,6 +79,7 @@ class GraphBuilder:
             attributes=complete,
         )
         try:
+            check_axes(call)
             shapes = rule.infer(call)
         except GraphError as e:
             raise GraphError(f"operator {name!r}: {e}") from e

@@ -384,6 +384,24 @@ _OPERATORS = (
 OPERATORS: Mapping[str, Operator] = {o.kind: o for o in _OPERATORS}
 
 
+def check_axes(call: Call) -> None:
+    """Hold the axes that a call names to those of its first input, counted from the front.
+
+    By the rules, -1 would be another axis than torch's last one: behind a batch axis they add 1, and so meet that.
+
+    Raises:
+        GraphError: one is not among them.
+    """
+    for name in ("axis", "axes", "order"):
+        given = call.attributes.get(name, ())
+        wrong = [n for n in (given if isinstance(given, tuple) else (given,)) if not 0 <= n < len(call.x)]
+        if wrong:
+            raise GraphError(
+                f"{name} is {given}, of a tensor {call.x}; axes are counted from 0, the first behind the batch's, to "
+                f"{len(call.x) - 1}"
+            )
+
+
 def operator(kind: str) -> Operator:
     """What is known of an operator.
 

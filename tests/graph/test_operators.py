@@ -135,6 +135,10 @@ def test_what_makes_no_sense_is_refused_by_name(call: Any, message: str) -> None
         ("conv2d", [(4, 6, 6)], {}),
         ("relu", [], {}),
         ("add", [(4, 6, 6)], {}),
+        ("softmax", [(4, 6)], {"axis": -1}),
+        ("concat", [(4, 6), (4, 6)], {"axis": 2}),
+        ("mean", [(4, 6, 6)], {"axes": (-2, -1)}),
+        ("permute", [(4, 6)], {"order": (0, -1)}),
     ],
 )
 def test_what_is_missing_or_of_another_form_is_told_by_the_operators_name(
