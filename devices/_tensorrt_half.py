@@ -1,7 +1,7 @@
 """A parsed network rewritten to compute in half precision what it computed in single.
 
 Networks are strongly typed, so nothing computes in half unless the network says so. Integers stay, and so do the
-scales of quantization: a grid is what torch promised, in half as in single. A network's ends stay single too; a
+scales of quantization: they are what torch promised, in half as in single. A network's ends stay single too; a
 block's, between its neighbours, do not. Knows TensorRT's network, not files or engines.
 """
 

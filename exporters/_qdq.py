@@ -43,8 +43,8 @@ def _quantize(node: NodeProto, x: Array, scale: Array, zero_point: Array) -> Arr
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     limits = np.iinfo(zero_point.dtype)
     # torch multiplies by the inverse: the same here, or a tie may fall to the other side
-    levels = np.rint(x * (np.float32(1) / scale)) + zero_point
-    clipped: Array = np.clip(levels, limits.min, limits.max).astype(zero_point.dtype)
+    quantized = np.rint(x * (np.float32(1) / scale)) + zero_point
+    clipped: Array = np.clip(quantized, limits.min, limits.max).astype(zero_point.dtype)
     return clipped
 
 
@@ -94,18 +94,18 @@ def _producers(graph: GraphProto) -> dict[str, NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
-def _grid(graph: GraphProto, node: NodeProto) -> tuple[bytes, ...]:
+def _qparams(graph: GraphProto, node: NodeProto) -> tuple[bytes, ...]:
     """Scale and zero point of a (de)quantize node, comparable."""
     values = {t.name: t for t in graph.initializer}
     return tuple(numpy_helper.to_array(values[name]).tobytes() for name in node.input[1:])
 
 
 def merge_repeated_quantization(graph: GraphProto) -> None:
-    """Removes a QuantizeLinear of what a DequantizeLinear with the same grid has just given."""
+    """Removes a QuantizeLinear of what a DequantizeLinear with the same parameters has just given."""
     made_by = _producers(graph)
     for node in [n for n in graph.node if is_quantize(n)]:
         before = made_by.get(node.input[0])
-        if before is not None and is_dequantize(before) and _grid(graph, before) == _grid(graph, node):
+        if before is not None and is_dequantize(before) and _qparams(graph, before) == _qparams(graph, node):
             rename(graph, node.output[0], before.input[0])
             graph.node.remove(node)
 
@@ -122,12 +122,12 @@ def sink_dequantize(graph: GraphProto) -> None:
             if len(after) == 1 and after[0].op_type in _SHAPE_ONLY and node.output[0] not in outputs:
                 shape = after[0]
                 first, second = node.input[0], shape.output[0]
-                levels = f"{second}_levels"
+                quantized = f"{second}_levels"  # (a name in files that ship with latency tables)
                 upper, lower = NodeProto(), NodeProto()
                 upper.CopyFrom(shape)
                 lower.CopyFrom(node)
-                upper.input[0], upper.output[0] = first, levels
-                lower.input[0], lower.output[0] = levels, second
+                upper.input[0], upper.output[0] = first, quantized
+                lower.input[0], lower.output[0] = quantized, second
                 node.CopyFrom(upper)
                 shape.CopyFrom(lower)
                 moved = True
@@ -182,7 +182,7 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
     if len(readers) != 1 or not is_quantize(readers[0]):
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
     inside = readers[0].output[0]
-    dtype = _levels(graph, readers[0])
+    dtype = _integer_type(graph, readers[0])
     if not channels_last or not _is_image(entry):
         inside = entry.name
         rename(graph, readers[0].output[0], inside)
@@ -210,7 +210,7 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )
     graph.node.remove(last)
-    dtype = _levels(graph, last)
+    dtype = _integer_type(graph, last)
     if not channels_last or not _is_image(result):
         rename(graph, last.input[0], result.name)
     else:
@@ -221,8 +221,8 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
     result.type.tensor_type.elem_type = dtype
 
 
-def _levels(graph: GraphProto, node: NodeProto) -> int:
-    """The ONNX type of a (de)quantize node's levels."""
+def _integer_type(graph: GraphProto, node: NodeProto) -> int:
+    """The ONNX type of a (de)quantize node's quantized values."""
     return next((t.data_type for t in graph.initializer if t.name == node.input[2]), TensorProto.UINT8)
 
 

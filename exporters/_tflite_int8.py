@@ -139,7 +139,7 @@ def _weighted(it: _Item, layer: QuantizedWeights, quantization: QuantizationPara
     FULLY_CONNECTED has a scale for each channel only since its version 12, which old boards' runtimes and small
     ones do not load; XNNPACK makes the same kernel of both.
     """
-    weight, bias = layer.parameters_on_grid()
+    weight, bias = layer.fake_quantized_parameters()
     scales = layer.weight_scale
     of_rows = scales.view(-1, *[1] * (weight.dim() - 1)) if scales.dim() else scales
     integers = torch.round(weight / of_rows)

@@ -27,7 +27,8 @@ class LiteRtExporter:
     """Exporter for format `tflite`. Files have a fixed batch of 1.
 
     A network whose first block is int8 takes int8, one whose last block is int8 gives int8: the artefact's `input`
-    and `output` say on which grid. Between blocks of different precision stand QUANTIZE and DEQUANTIZE.
+    and `output` say with which scale and zero point. Between blocks of different precision stand QUANTIZE and
+    DEQUANTIZE.
 
     Args:
         layout: in which networks take their images: NHWC as the format computes, or NCHW as torch has them, which

@@ -3,7 +3,7 @@
 The files are those of exporters/onnx.py, which OpenVINO reads too, but for two things it would spoil:
 
 - Where the result of a convolution is quantized, added to another tensor and quantized again, OpenVINO fuses all of
-  it into the convolution and leaves the first rounding out. Torch does not, so sums come out a level off, and with
+  it into the convolution and leaves the first rounding out. Torch does not, so sums come out off by one, and with
   them some predictions. A LeakyRelu of slope 1 behind the convolution, which changes no number, keeps the rounding;
   it is fused as well.
 - An int8 block alone takes uint8 images (1, H, W, C), and a Transpose leads to its first convolution. OpenVINO
@@ -62,12 +62,12 @@ def dequantize_first(graph: onnx.GraphProto) -> None:
     readers = _readers(graph)
     following = {node.input[0]: node for node in graph.node if is_dequantize(node)}
     for transpose in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] == entry]:
-        levels = transpose.output[0]
-        dequantize = following.get(levels)
-        if dequantize is None or readers[levels] != 1:
+        quantized = transpose.output[0]
+        dequantize = following.get(quantized)
+        if dequantize is None or readers[quantized] != 1:
             continue
         dequantize.input[0], transpose.output[0] = entry, dequantize.output[0]
-        dequantize.output[0] = transpose.input[0] = f"{levels}_values"
+        dequantize.output[0] = transpose.input[0] = f"{quantized}_values"
         graph.node.remove(dequantize)  # what it reads besides the input are constants: it may stand anywhere before
         graph.node.insert(list(graph.node).index(transpose), dequantize)
 

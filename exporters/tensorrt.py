@@ -55,6 +55,6 @@ def _check_symmetric(graph: onnx.GraphProto) -> None:
         zero = values.get(node.input[2]) if len(node.input) > 2 else None
         if zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any():
             raise ExportError(
-                f"TensorRT quantizes to int8 with zero point 0, and tensor {node.input[0]!r} has another grid; "
+                f"TensorRT quantizes to int8 with zero point 0, and tensor {node.input[0]!r} has another; "
                 "quantize the network with `quantize(..., symmetric=True)`"
             )

@@ -34,8 +34,8 @@ class NumberFormat:
     symmetric: bool | None = None
 
     @property
-    def largest(self) -> int:
-        """The largest level of integers around 0: 127 of 8 bits, 63 of 7."""
+    def quant_max(self) -> int:
+        """The largest quantized value of integers around 0: 127 of 8 bits, 63 of 7."""
         return (1 << (self.bits - 1)) - 1
 
     def bytes_of(self, count: int) -> int:

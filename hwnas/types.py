@@ -186,8 +186,8 @@ class TensorSpec:
     Attributes:
         layout: `NCHW` or `NHWC`, of images.
         dtype: numpy's name: `float32`, `int8`, `uint8`.
-        scale: real value of one level, for integers.
-        zero_point: the level of 0, for integers.
+        scale: real value of one step, for integers.
+        zero_point: the quantized value of 0, for integers.
     """
 
     layout: str = "NCHW"

@@ -35,8 +35,8 @@ def test_a_runtime_that_says_nothing_computes_what_is_offered():
 
 
 @pytest.mark.parametrize(("name", "largest"), [("int8", 127), ("int8-w7", 63)])
-def test_weights_have_as_many_levels_as_the_name_says(name, largest):
-    assert precision(name).weights.largest == largest
+def test_weights_reach_as_far_as_the_name_says(name, largest):
+    assert precision(name).weights.quant_max == largest
     # two products of a uint8 and such a weight, as VPMADDUBSW adds them
     assert (2 * 255 * largest <= 2**15 - 1) is (name == "int8-w7")
 

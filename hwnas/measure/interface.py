@@ -22,8 +22,8 @@ def to_artefact(images: Array, spec: TensorSpec) -> Array:
     if dtype.kind == "f":
         return np.ascontiguousarray(laid_out, dtype=dtype)
     limits = np.iinfo(dtype)
-    levels = np.rint(laid_out / np.float32(spec.scale)) + spec.zero_point
-    return np.ascontiguousarray(np.clip(levels, limits.min, limits.max).astype(dtype))
+    quantized = np.rint(laid_out / np.float32(spec.scale)) + spec.zero_point
+    return np.ascontiguousarray(np.clip(quantized, limits.min, limits.max).astype(dtype))
 
 
 def from_artefact(outputs: Array, spec: TensorSpec) -> Array:

@@ -13,11 +13,11 @@ import numpy as np
 from hwnas.types import Array, TensorSpec
 
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
-STEPS = 2  # of an output's scale that integers may be off by: a value on the edge between two levels falls to either
+STEPS = 2  # of an output's scale that integers may be off by: a value on the edge between two steps falls to either
 WRONG_SHARE = 0.005  # of predictions that may be others, beyond near-ties
 _CERTAINTY = 0.99  # with which more than that share must be shown before a runtime is called wrong
-# steps between 256 levels
-_LEVELS = 255
+# quant_max - quant_min of 8 bits
+_QUANT_RANGE = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +94,14 @@ def compare(found: Array, expected: Array, *, step: float = 0.0) -> Comparison:
 
 
 def output_step(expected: Array, spec: TensorSpec | None = None) -> float:
-    """What an integer output can tell apart at least: a level of 256 over the logits' range.
+    """What an integer output can tell apart at least: one step of 255 over the logits' range.
 
     Args:
         expected: (N, classes) logits.
         spec: of the artefact's output; its scale counts if that is an integer.
     """
     own = spec.scale if spec is not None and np.dtype(spec.dtype).kind in "iu" else 0.0
-    return max(own, float(expected.max() - expected.min()) / _LEVELS)
+    return max(own, float(expected.max() - expected.min()) / _QUANT_RANGE)
 
 
 def most_wrong(n: int) -> int:

@@ -28,8 +28,8 @@ from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
 
 FP32_TOLERANCE = 1e-4  # largest difference of an output, float against float
-INT8_STEPS = 4  # largest difference of an output, in steps of its grid
-INT8_IDENTICAL = 0.95  # smallest share of outputs on the very same step
+INT8_STEPS = 4  # largest difference of an output, in steps of its scale
+INT8_IDENTICAL = 0.95  # smallest share of outputs with the very same quantized value
 _BATCH = 16
 _SHAPE = (2, 12, 12)
 _MIXTURES = ("fiif", "iffi", "ifif")  # precisions of the blocks in order: f for fp32, i for int8

@@ -125,8 +125,8 @@ def test_one_kernel_does_all_between_two_layers_with_weights(tmp_path: Path, act
             done_by.setdefault(operator, []).append(i)
     sums = [name for name in done_by if name.endswith("/Add")]
     assert len(sums) == 1
-    grid = next(name for name in done_by if name.endswith("/sum/QuantizeLinear"))
-    assert done_by[sums[0]] == done_by[grid]  # the sum is quantized where it is made
+    quantize = next(name for name in done_by if name.endswith("/sum/QuantizeLinear"))
+    assert done_by[sums[0]] == done_by[quantize]  # the sum is quantized where it is made
     if not se:  # squeeze-and-excitation has a pool and a product of its own
         others = [layer for layer in layers if not layer.weighted]
         assert len(others) <= len(layers) - len(others) + 1

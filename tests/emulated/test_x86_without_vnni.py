@@ -29,7 +29,7 @@ print(json.dumps([float(s.run(None, {"x": x})[0].max()) for s in sessions]))
 
 
 def write_convolution(path: Path, *, largest: int) -> Path:
-    """64 channels of 1.0 times weights of 1.0, whose level is `largest`: every output is 64."""
+    """64 channels of 1.0 times weights of 1.0, whose quantized value is `largest`: every output is 64."""
     values = {
         "scale": np.float32(1 / 255),
         "zero": np.uint8(0),
@@ -39,12 +39,12 @@ def write_convolution(path: Path, *, largest: int) -> Path:
         "out_scale": np.float32(64 / 255),
     }
     nodes = [
-        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["levels"]),
-        helper.make_node("DequantizeLinear", ["levels", "scale", "zero"], ["given"]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["x_quantized"]),
+        helper.make_node("DequantizeLinear", ["x_quantized", "scale", "zero"], ["given"]),
         helper.make_node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["kernel"], axis=0),
         helper.make_node("Conv", ["given", "kernel"], ["sums"]),
-        helper.make_node("QuantizeLinear", ["sums", "out_scale", "zero"], ["out_levels"]),
-        helper.make_node("DequantizeLinear", ["out_levels", "out_scale", "zero"], ["y"]),
+        helper.make_node("QuantizeLinear", ["sums", "out_scale", "zero"], ["y_quantized"]),
+        helper.make_node("DequantizeLinear", ["y_quantized", "out_scale", "zero"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,

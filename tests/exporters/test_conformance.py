@@ -19,7 +19,7 @@ from hwnas.testing.exporter_suite import ExporterCase
 
 
 class StandsInForTensorRt(OnnxRuntime):
-    """ONNX Runtime without its fusions, which put biases on grids: what the file says, to be computed anywhere."""
+    """ONNX Runtime without its fusions, which quantize biases: what the file says, to be computed anywhere."""
 
     formats = frozenset({"tensorrt-onnx"})
     quantization = "symmetric"

@@ -101,10 +101,10 @@ def test_only_strides_whose_padding_is_not_symmetric_need_a_pad(path):
 
 
 @pytest.mark.parametrize("zero_point", [1, 2, 60, 101, 127, 128, 200, 254])
-def test_hard_swish_of_every_level_is_exact(zero_point, path):
-    """All 256 levels of its input, on the grids from the coarsest to the finest."""
+def test_hard_swish_of_every_quantized_value_is_exact(zero_point, path):
+    """All 256 quantized values of its input, at scales from the largest to the smallest."""
     module = QuantizedHardswish()
-    module.before.set_grid(3 / zero_point, zero_point)
+    module.before.set_qparams(3 / zero_point, zero_point)
     module.after.set_range(-0.375, min(40.0, 3 / zero_point * 255))
     graph = Graph()
     x = graph.input("x", (1, 16, 16, 1), quantization=_tflite_int8.parameters(module.before))
@@ -116,10 +116,10 @@ def test_hard_swish_of_every_level_is_exact(zero_point, path):
     interpreter.invoke()
     found = interpreter.get_tensor(y.index).ravel().astype(int)
     expected = module((torch.arange(256) - zero_point) * module.before.scale)
-    levels = (expected / module.after.scale).round().int() + module.after.zero_point - 128
-    # what lies on a tie between two levels may fall to either side
-    assert np.abs(found - levels.numpy()).max() <= 1
-    assert (found == levels.numpy()).mean() > 0.98
+    quantized = (expected / module.after.scale).round().int() + module.after.zero_point - 128
+    # what lies on a tie between two integers may fall to either side
+    assert np.abs(found - quantized.numpy()).max() <= 1
+    assert (found == quantized.numpy()).mean() > 0.98
 
 
 @pytest.mark.parametrize("act", ["relu6", "hswish", "silu"])
@@ -261,12 +261,12 @@ def test_weights_and_scales_are_torchs_own(path, integers):
     assert {f"{name}.weight" for name in layers} == {name for name in tensors if name.endswith(".weight")}
     for name, layer in layers.items():
         stored = tensors[f"{name}.weight"]
-        levels = file.buffers[stored.buffer].data.view(np.int8).reshape(stored.shape)
-        levels = levels.transpose((3, 0, 1, 2) if stored.quantization.quantizedDimension == 3 else (0, 3, 1, 2))
+        quantized = file.buffers[stored.buffer].data.view(np.int8).reshape(stored.shape)
+        quantized = quantized.transpose((3, 0, 1, 2) if stored.quantization.quantizedDimension == 3 else (0, 3, 1, 2))
         scales = layer.weight_scale.numpy().reshape(-1, *[1] * (layer.weight.dim() - 1))
         np.testing.assert_array_equal(stored.quantization.scale, scales.ravel())
-        weight = layer.parameters_on_grid()[0].detach().numpy()
-        np.testing.assert_allclose(levels.reshape(weight.shape) * scales, weight, rtol=1e-6)
+        weight = layer.fake_quantized_parameters()[0].detach().numpy()
+        np.testing.assert_allclose(quantized.reshape(weight.shape) * scales, weight, rtol=1e-6)
     scales = {float(t.quantization.scale[0]) for t in tensors.values() if t.quantization and t.quantization.scale.size}
     assert {float(q.scale) for q in model.modules() if isinstance(q, Quantizer)} <= scales
 

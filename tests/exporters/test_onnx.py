@@ -71,7 +71,7 @@ def test_relu6_network_becomes_integer_operators_only(path, tmp_path, dynamic_ba
 def test_smooth_activations_stay_in_the_integers(path, tmp_path, act, gate):
     OnnxExporter().export(_int8(act, features=16), sample_images(1), path, precision="int8")
     found = _optimised(path, tmp_path)
-    assert not (FLOAT_OPERATORS - {"Clip"}).intersection(found)  # hard-swish clips levels
+    assert not (FLOAT_OPERATORS - {"Clip"}).intersection(found)  # hard-swish clips quantized values
     assert found[gate] == found["QLinearMul"] == 1 + 1 + 2 + 2
     assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
 

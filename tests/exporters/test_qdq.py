@@ -23,10 +23,10 @@ def _model(nodes, *, shape=(1, 2, 3, 4), out_shape=None, **initializers):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
-def _pair(x, y, grid=("s", "z")):
+def _pair(x, y, qparams=("s", "z")):
     return [
-        helper.make_node("QuantizeLinear", [x, *grid], [f"{y}_q"]),
-        helper.make_node("DequantizeLinear", [f"{y}_q", *grid], [y]),
+        helper.make_node("QuantizeLinear", [x, *qparams], [f"{y}_q"]),
+        helper.make_node("DequantizeLinear", [f"{y}_q", *qparams], [y]),
     ]
 
 
@@ -102,8 +102,8 @@ def test_ends_become_uint8_and_channels_last():
     before = _run(model, X)
     _qdq.quantize_input(model.graph)
     _qdq.quantize_output(model.graph)
-    levels = np.clip(np.rint(X / SCALE) + ZERO, 0, 255).astype(np.uint8)
-    result = _run(model, levels.transpose(0, 2, 3, 1))
+    quantized = np.clip(np.rint(X / SCALE) + ZERO, 0, 255).astype(np.uint8)
+    result = _run(model, quantized.transpose(0, 2, 3, 1))
     assert result.dtype == np.uint8
     np.testing.assert_allclose((result.transpose(0, 3, 1, 2).astype(np.float32) - ZERO) * SCALE, before)
 

@@ -40,7 +40,7 @@ SPACE = ResNetSpace(
         ),
     ],
 )
-STEPS = 4  # of the outputs' grid, as for all networks
+STEPS = 4  # of the outputs' scale, as for all networks
 
 
 def networks(*precisions: str, count: int = 3) -> list[list[Block]]:

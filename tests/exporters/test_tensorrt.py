@@ -27,7 +27,7 @@ def _symmetric(act="relu6", se=0, features=0, pattern="iiii"):
 def _run(path, images, *, as_written=False):
     """What ONNX Runtime computes; the file takes one image.
 
-    Its fusions put biases and pools on grids of their own. As written, they are float, as TensorRT has them.
+    Its fusions quantize biases and pools with scales of their own. As written, they are float, as TensorRT has them.
     """
     options = ort.SessionOptions()
     if as_written:
@@ -95,11 +95,11 @@ def test_a_residual_sum_adds_an_int8_tensor_to_a_float_one_and_is_quantized(path
 
 
 def test_relu6_before_a_grid_is_a_relu(path):
-    """The grid clips at six by itself, and every kernel of TensorRT's knows ReLU."""
+    """The range clips at six by itself, and every kernel of TensorRT's knows ReLU."""
     TensorRtExporter().export(_symmetric("relu6"), sample_images(1), path, precision="int8")
     graph = _Graph(path)
     kinds = Counter(n.op_type for n in graph.nodes)
-    assert (kinds["Relu"], kinds["Clip"]) == (4, 1)  # the last is before the head's pool, where there is no grid
+    assert (kinds["Relu"], kinds["Clip"]) == (4, 1)  # the last is before the head's pool, where nothing is quantized
 
 
 def test_relu_is_a_relu_where_there_is_no_grid_too(path):
@@ -109,7 +109,7 @@ def test_relu_is_a_relu_where_there_is_no_grid_too(path):
 
 
 @pytest.mark.parametrize(("act", "operator"), [("hswish", "HardSwish"), ("silu", "Sigmoid")])
-def test_smooth_activations_are_float_between_convolution_and_grid(path, act, operator):
+def test_smooth_activations_are_float_between_convolution_and_quantizer(path, act, operator):
     TensorRtExporter().export(_symmetric(act), sample_images(1), path, precision="int8")
     graph = _Graph(path)
     for node in graph.of(operator):

@@ -73,16 +73,16 @@ def test_quantizer_covers_what_it_saw_to_half_a_step(low, span, lower):
     values = torch.linspace(low, low + span, 1001)
     quantizer = _calibrated(Quantizer(lower=lower), values)
     expected = values.clamp(min=lower)
-    # half a step of rounding, and half a step at the ends because zero must be a level
+    # half a step of rounding, and half a step at the ends because zero must be quantized without error
     error = (quantizer(values) - expected).abs().max()
     assert error <= 1.001 * float(quantizer.scale)
     assert quantizer(torch.zeros(1)).item() == 0
-    levels = (quantizer(values) / quantizer.scale).round() + quantizer.zero_point
-    assert levels.min() >= 0
-    assert levels.max() <= 255
+    quantized_values = (quantizer(values) / quantizer.scale).round() + quantizer.zero_point
+    assert quantized_values.min() >= 0
+    assert quantized_values.max() <= 255
 
 
-def test_relu6_grid_never_exceeds_six():
+def test_relu6_range_never_exceeds_six():
     quantizer = _calibrated(Quantizer(lower=0.0, upper=6.0), torch.tensor([-3.0, 9.0]))
     assert quantizer(torch.tensor([-1.0, 100.0])).tolist() == pytest.approx([0.0, 6.0])
 
@@ -95,11 +95,11 @@ def test_quantizer_of_zeros_gives_zeros():
 
 @settings(deadline=None, max_examples=60)
 @given(high=st.floats(0.0, 300.0))
-def test_hardswish_grid_has_minus_three_and_covers_the_rest(high):
+def test_hardswish_range_has_minus_three_and_covers_the_rest(high):
     quantizer = HardswishQuantizer()
     quantizer.set_range(-3.0, high)
     scale, zero = float(quantizer.scale), int(quantizer.zero_point)
-    assert scale * zero == pytest.approx(3.0, rel=1e-6)  # level 0 is -3
+    assert scale * zero == pytest.approx(3.0, rel=1e-6)  # quantized 0 is -3
     assert 0 < zero < 255
     assert scale * (255 - zero) >= high * (1 - 1e-6)
 
@@ -112,10 +112,10 @@ def test_gate_covers_zero_to_one_without_calibration():
 
 def test_ties_are_rounded_by_division_as_runtimes_do():
     quantizer = Quantizer()
-    quantizer.set_grid(0.0103199, 76)
+    quantizer.set_qparams(0.0103199, 76)
     x = (torch.arange(-60, 60) + 0.5) * quantizer.scale
-    levels = np.rint((x / quantizer.scale).numpy())  # ONNX QuantizeLinear
-    assert np.array_equal((quantizer(x) / quantizer.scale).round().numpy(), levels)
+    quantized_values = np.rint((x / quantizer.scale).numpy())  # ONNX QuantizeLinear
+    assert np.array_equal((quantizer(x) / quantizer.scale).round().numpy(), quantized_values)
 
 
 def test_gradient_passes_within_the_range_and_stops_outside():
@@ -140,7 +140,7 @@ def test_batches_widen_the_range():
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**31), size=st.floats(1e-6, 1e3), bias=st.floats(-1e3, 1e3), input_scale=st.floats(1e-6, 1))
-def test_weights_and_bias_lie_on_their_integer_grids(seed, size, bias, input_scale):
+def test_weights_and_bias_are_multiples_of_their_scales(seed, size, bias, input_scale):
     generator = torch.Generator().manual_seed(seed)
     linear = nn.Linear(7, 3)
     linear.weight.data = torch.randn(3, 7, generator=generator) * size
@@ -148,12 +148,12 @@ def test_weights_and_bias_lie_on_their_integer_grids(seed, size, bias, input_sca
     linear.bias.data.fill_(bias)
     layer = QuantizedLinear(linear)
     layer.input_scale.fill_(input_scale)
-    weight, rounded = layer.parameters_on_grid()
-    levels = weight.detach() / layer.weight_scale[:, None]
-    assert torch.allclose(levels, levels.round(), atol=1e-3)
-    assert levels.abs().max() <= 127.001
-    bias_levels = rounded.detach().double() / (layer.input_scale * layer.weight_scale).double()
-    assert bias_levels.abs().max() < 2**31
+    weight, rounded = layer.fake_quantized_parameters()
+    quantized_values = weight.detach() / layer.weight_scale[:, None]
+    assert torch.allclose(quantized_values, quantized_values.round(), atol=1e-3)
+    assert quantized_values.abs().max() <= 127.001
+    quantized_bias = rounded.detach().double() / (layer.input_scale * layer.weight_scale).double()
+    assert quantized_bias.abs().max() < 2**31
     step = (layer.input_scale * layer.weight_scale).max()
     assert (rounded - layer.bias).abs().max() <= 0.51 * step + 1e-6 * abs(bias)
 
@@ -176,10 +176,10 @@ def test_scales_follow_the_weights_whatever_changes_them():
             assert torch.allclose(m.weight_scale * 127, m.weight.abs().flatten(1).amax(1), rtol=1e-5)
 
 
-def test_seven_bits_keep_weights_within_63_levels():
+def test_seven_bits_keep_weights_within_63():
     quantized = quantize(sample_network(sample_blocks("iiii", integers="int8-w7")), [sample_images(8)])
     layer = next(m for m in quantized.modules() if isinstance(m, QuantizedWeights))
-    weight, _ = layer.parameters_on_grid()
+    weight, _ = layer.fake_quantized_parameters()
     assert (weight.flatten(1).abs().amax(1) / layer.weight_scale).max().round() == 63
 
 
@@ -189,7 +189,7 @@ def test_by_tensor_all_channels_of_a_weight_share_the_scale_of_the_largest():
     assert layers
     for layer in layers:
         assert layer.weight_scale.shape == ()
-        weight, _ = layer.parameters_on_grid()
+        weight, _ = layer.fake_quantized_parameters()
         assert (weight.abs().amax() / layer.weight_scale).round() == 127
         assert torch.equal((weight / layer.weight_scale).round() * layer.weight_scale, weight)
 
@@ -241,7 +241,7 @@ def test_float_blocks_stay_float():
     assert not any(isinstance(m, Quantizer) for b in quantized.blocks[:3] for m in b.modules())
 
 
-def test_every_tensor_between_int8_blocks_is_on_a_grid():
+def test_every_tensor_between_int8_blocks_is_quantized():
     quantized = quantize(_network("iiii", "hswish"), [sample_images(8)])
     x = sample_images(4)
     for block in quantized.blocks:
@@ -249,10 +249,10 @@ def test_every_tensor_between_int8_blocks_is_on_a_grid():
         assert len(x.unique()) <= 256
 
 
-def test_logits_are_on_the_grid_of_the_head():
+def test_logits_are_multiples_of_the_scale_of_the_head():
     quantized = quantize(_network(), [sample_images(8)])
-    levels = quantized(sample_images(4)) / quantized.output_quantizer.scale
-    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    quantized_values = quantized(sample_images(4)) / quantized.output_quantizer.scale
+    assert torch.allclose(quantized_values, quantized_values.round(), atol=1e-3)
 
 
 def test_state_dict_carries_the_scales():
@@ -343,7 +343,7 @@ def test_symmetric_network_stays_close_to_the_float_one(act, pattern):
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_in_the_symmetric_scheme_what_weights_meet_is_on_an_int8_grid_around_zero(act):
+def test_in_the_symmetric_scheme_what_weights_meet_is_int8_around_zero(act):
     network = _symmetric(act=act)
     inputs = {}
     for name, m in network.named_modules():
@@ -352,14 +352,14 @@ def test_in_the_symmetric_scheme_what_weights_meet_is_on_an_int8_grid_around_zer
     network(sample_images(16))
     assert len(inputs) == 1 + 2 + 3 + 1 + 2 * 2 + 2
     for name, (m, x) in inputs.items():
-        levels = x / m.input_scale
-        assert torch.allclose(levels, levels.round(), atol=1e-3), name
-        assert levels.min() >= -128.001, name
-        assert levels.max() <= 127.001, name
+        quantized_values = x / m.input_scale
+        assert torch.allclose(quantized_values, quantized_values.round(), atol=1e-3), name
+        assert quantized_values.min() >= -128.001, name
+        assert quantized_values.max() <= 127.001, name
     assert all(int(m.zero_point) == 0 for m in network.modules() if isinstance(m, Quantizer) and m.rounds)
 
 
-def test_symmetric_grid_reaches_as_far_below_zero_as_above():
+def test_symmetric_range_reaches_as_far_below_zero_as_above():
     quantizer = Quantizer()
     quantizer.scheme, quantizer.needed = SYMMETRIC, True
     _calibrated(quantizer, torch.tensor([-2.0, 1.0]))
@@ -367,7 +367,7 @@ def test_symmetric_grid_reaches_as_far_below_zero_as_above():
     assert quantizer(torch.tensor([-9.0, 9.0])).tolist() == pytest.approx([-128 / 127 * 2, 2.0])
 
 
-def test_in_the_symmetric_scheme_relu_is_an_operator_and_the_grid_clips_at_six():
+def test_in_the_symmetric_scheme_relu_is_an_operator_and_the_range_clips_at_six():
     quantizer = Quantizer(lower=0.0, upper=6.0)
     quantizer.scheme, quantizer.needed = SYMMETRIC, True
     _calibrated(quantizer, torch.tensor([-3.0, 9.0]))
@@ -378,20 +378,20 @@ def test_in_the_symmetric_scheme_what_no_weights_meet_is_float():
     network = _symmetric(act="hswish")
     given = _outputs(network, sample_images(16), Quantizer)
     residual = network.blocks[2]
-    on_grid = {name for name, y in given.items() if len(y.unique()) <= 256}
+    rounded = {name for name, y in given.items() if len(y.unique()) <= 256}
     assert {
         "blocks.2.sum",
         "blocks.3.project.conv_quantizer",
         "blocks.4.classifier_quantizer",
-    } <= on_grid
+    } <= rounded
     assert residual.sum is not None
     # the sum's other operand, the head before its pool, the convolution before squeeze-and-excitation
-    assert not on_grid & {"blocks.2.project.conv_quantizer", "blocks.4.conv.act.after", "blocks.2.depthwise.act.after"}
+    assert not rounded & {"blocks.2.project.conv_quantizer", "blocks.4.conv.act.after", "blocks.2.depthwise.act.after"}
 
 
 def test_in_the_symmetric_scheme_biases_are_float():
     layer = next(m for m in _symmetric().modules() if isinstance(m, QuantizedWeights))
-    assert torch.equal(layer.parameters_on_grid()[1], layer.bias)
+    assert torch.equal(layer.fake_quantized_parameters()[1], layer.bias)
 
 
 def test_a_large_bias_does_not_widen_the_weights_grid_of_the_symmetric_scheme():

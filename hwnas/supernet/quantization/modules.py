@@ -1,8 +1,8 @@
 """Fake-quantized layers: they compute in float32 exactly what the integer operators will compute.
 
 Each layer has two states. While it is calibrated it computes in full precision and watches its
-outputs; afterwards its scales are fixed and the tensors it gives lie on the grids its scheme lays
-(schemes.py; uint8 grids unless a line says otherwise). Gradients pass the rounding straight through
+outputs; afterwards its scales and zero points are fixed and the tensors it gives are quantized and dequantized as its
+scheme says (schemes.py; to uint8 unless a line says otherwise). Gradients pass the rounding straight through
 (Bengio et al., 2013) and stop where a value was clipped, so all layers train. This module knows
 tensors, not blocks, files or runtimes.
 """
@@ -21,26 +21,26 @@ from hwnas.onnx_names import DEQUANTIZE, QUANTIZE
 from hwnas.precision_data import INTEGERS, KNOWN, NumberFormat
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, Scheme
 
-LEVELS = 255  # steps of a grid: uint8 has 0 ... 255, int8 -128 ... 127
+_QUANT_RANGE = 255  # quant_max - quant_min: uint8 has 0 ... 255, int8 -128 ... 127
 _BIAS_LIMIT = 2.0**30  # of an int32, with room for the accumulator
 _SMALLEST_SCALE = 1e-8
 _UINT8, _INT8, _INT32 = 2, 3, 6  # ONNX TensorProto.DataType
 
 
-class _OnGrid(torch.autograd.Function):
-    """Rounds to a grid of 256 levels exactly as ONNX QuantizeLinear does: by division, ties to even.
+class _FakeQuantize(torch.autograd.Function):
+    """Quantizes to 8 bits and dequantizes exactly as ONNX QuantizeLinear does: by division, ties to even.
 
     `torch.fake_quantize_per_tensor_affine` multiplies by 1 / scale instead, which sends ties (common
-    where pixels come in) to other levels, and takes three times as long.
+    where pixels come in) to other integers, and takes three times as long.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, first: int) -> Tensor:
-        lowest = first - int(zero_point)
-        levels = torch.div(x, scale).round_()
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int) -> Tensor:
+        lowest = quant_min - int(zero_point)
+        rounded = torch.div(x, scale).round_()  # quantized values before the zero point is added
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((levels >= lowest) & (levels <= lowest + LEVELS))
-        return levels.clamp_(lowest, lowest + LEVELS).mul_(scale)
+            ctx.save_for_backward((rounded >= lowest) & (rounded <= lowest + _QUANT_RANGE))
+        return rounded.clamp_(lowest, lowest + _QUANT_RANGE).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -48,13 +48,13 @@ class _OnGrid(torch.autograd.Function):
         return grads[0] * inside, None, None, None
 
     @staticmethod
-    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any, first: int) -> Any:  # what torch.onnx.export writes
-        zero = g.op("Cast", zero_point, to_i=_INT8 if first < 0 else _UINT8)
+    def symbolic(g: Any, x: Any, scale: Any, zero_point: Any, quant_min: int) -> Any:  # what torch.onnx.export writes
+        zero = g.op("Cast", zero_point, to_i=_INT8 if quant_min < 0 else _UINT8)
         return g.op(DEQUANTIZE, g.op(QUANTIZE, x, scale, zero), scale, zero)
 
 
 class _RoundBias(torch.autograd.Function):
-    """Rounds a bias to the grid of the int32 accumulator; the gradient passes."""
+    """Quantizes a bias with the scale of the int32 accumulator and dequantizes it; the gradient passes."""
 
     @staticmethod
     def forward(ctx: Any, bias: Tensor, scale: Tensor) -> Tensor:
@@ -66,15 +66,15 @@ class _RoundBias(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, bias: Any, scale: Any) -> Any:
-        levels = g.op("Cast", g.op("Round", g.op("Div", bias, scale)), to_i=_INT32)
-        return g.op("DequantizeLinear", levels, scale, axis_i=0)
+        quantized = g.op("Cast", g.op("Round", g.op("Div", bias, scale)), to_i=_INT32)
+        return g.op("DequantizeLinear", quantized, scale, axis_i=0)
 
 
-class _HardswishOnLevels(torch.autograd.Function):
-    """Hard-swish of a tensor on the grid of `HardswishQuantizer`, written with uint8 operators.
+class _IntegerHardswish(torch.autograd.Function):
+    """Hard-swish of a tensor that `HardswishQuantizer` rounded, written with uint8 operators.
 
-    With scale = 3 / n and zero point n, x + 3 has the levels of x with zero point 0, and
-    clip(x + 3, 0, 6) is a uint8 Clip at level 2 n. No runtime has to leave the integers for it.
+    With scale = 3 / n and zero point n, x + 3 has the quantized values of x with zero point 0, and
+    clip(x + 3, 0, 6) is a uint8 Clip at 2 n. No runtime has to leave the integers for it.
     """
 
     @staticmethod
@@ -84,22 +84,22 @@ class _HardswishOnLevels(torch.autograd.Function):
     @staticmethod
     def symbolic(g: Any, x: Any, scale: Any, zero_point: Any) -> Any:
         n = g.op("Cast", zero_point, to_i=_UINT8)
-        levels = g.op(QUANTIZE, x, scale, n)  # (merged with the quantizer before it)
+        quantized = g.op(QUANTIZE, x, scale, n)  # (merged with the quantizer before it)
         two = g.op("Constant", value_t=torch.tensor(2, dtype=torch.int32))
-        most = g.op("Constant", value_t=torch.tensor(LEVELS, dtype=torch.int32))
+        most = g.op("Constant", value_t=torch.tensor(_QUANT_RANGE, dtype=torch.int32))
         top = g.op("Cast", g.op("Min", g.op("Mul", g.op("Cast", zero_point, to_i=_INT32), two), most), to_i=_UINT8)
         bottom = g.op("Constant", value_t=torch.tensor(0, dtype=torch.uint8))
         sixth = g.op("Div", scale, g.op("Constant", value_t=torch.tensor(6.0)))
-        gate = g.op("DequantizeLinear", g.op("Clip", levels, bottom, top), sixth, bottom)
-        return g.op("Mul", g.op("DequantizeLinear", levels, scale, n), gate)
+        gate = g.op("DequantizeLinear", g.op("Clip", quantized, bottom, top), sixth, bottom)
+        return g.op("Mul", g.op("DequantizeLinear", quantized, scale, n), gate)
 
 
 class Quantizer(nn.Module):
-    """Puts a tensor on a grid: `scale * (level - zero_point)`, uint8 levels with a zero point, or int8 levels.
+    """Quantizes and dequantizes: `scale * (quantized - zero_point)`, to uint8 with a zero point, or to int8 around 0.
 
-    On uint8 its clipping stands for a ReLU (`lower` 0) or ReLU6 (`upper` 6): they cost nothing. The int8 grid of the
+    On uint8 its clipping stands for a ReLU (`lower` 0) or ReLU6 (`upper` 6): they cost nothing. The int8 range of the
     symmetric scheme goes below 0 whatever was seen: there a ReLU is an operator, and only the upper clip is free.
-    A grid covers all values seen in calibration: ranges shrunk to the least squared error lost 7 dB at the logits
+    The range covers all values seen in calibration: ranges shrunk to the least squared error lost 7 dB at the logits
     of networks trained on digits, because clipping errors add up over layers.
 
     Args:
@@ -107,7 +107,7 @@ class Quantizer(nn.Module):
         upper: values above likewise.
 
     Attributes:
-        scheme: which grid, and whether there is one although no weights meet the tensor.
+        scheme: to which integers, and whether the tensor is quantized although no weights meet it.
         needed: weights meet the tensor, or a block passes it on.
     """
 
@@ -126,7 +126,7 @@ class Quantizer(nn.Module):
 
     @property
     def rounds(self) -> bool:
-        """Whether the tensor is put on a grid; if not, it is only clipped."""
+        """Whether the tensor is quantized; if not, it is only clipped."""
         return self.needed or self.scheme.everywhere
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Quantizer(nn.Module):
             x = F.relu(x) if self.lower == 0.0 and upper_is_free else self._clip(x)
             if not self.rounds:
                 return x
-        return _OnGrid.apply(x, self.scale, self.zero_point, self.scheme.lowest)  # type: ignore[no-any-return,no-untyped-call]
+        return _FakeQuantize.apply(x, self.scale, self.zero_point, self.scheme.quant_min)  # type: ignore[no-any-return,no-untyped-call]
 
     def _observe(self, x: Tensor) -> Tensor:
         x = self._clip(x)
@@ -164,16 +164,16 @@ class Quantizer(nn.Module):
         self.set_range(min(0.0, float(seen[:, 0].min())), max(0.0, float(seen[:, 1].max())))
 
     def set_range(self, low: float, high: float) -> None:
-        """Fix the grid so that it covers `low` <= 0 <= `high`."""
+        """Fix scale and zero point so that the range covers `low` <= 0 <= `high`."""
         if low == high:  # nothing but zeros was seen: a dead tensor, which training may revive
             high = 1.0
         if self.scheme.symmetric:
-            self.set_grid(max(max(-low, high) / (LEVELS // 2), _SMALLEST_SCALE), 0)
+            self.set_qparams(max(max(-low, high) / (_QUANT_RANGE // 2), _SMALLEST_SCALE), 0)
             return
-        scale = max((high - low) / LEVELS, _SMALLEST_SCALE)
-        self.set_grid(scale, min(LEVELS, max(0, round(-low / scale))))
+        scale = max((high - low) / _QUANT_RANGE, _SMALLEST_SCALE)
+        self.set_qparams(scale, min(_QUANT_RANGE, max(0, round(-low / scale))))
 
-    def set_grid(self, scale: float, zero_point: int) -> None:
+    def set_qparams(self, scale: float, zero_point: int) -> None:
         """Fix scale and zero point as given."""
         self.scale.fill_(scale)
         self.zero_point.fill_(zero_point)
@@ -183,9 +183,9 @@ class Quantizer(nn.Module):
 
 
 class HardswishQuantizer(Quantizer):
-    """The grid before a hard-swish: scale 3 / n, zero point n, so that -3 and 0 are levels.
+    """Quantizes before a hard-swish: scale 3 / n, zero point n, so that -3 and 0 are quantized without error.
 
-    Below -3 hard-swish is 0, so nothing is lost by clipping there. The coarsest such grid ends at 762:
+    Below -3 hard-swish is 0, so nothing is lost by clipping there. The largest such range ends at 762:
     far beyond what follows a BatchNorm, but larger values are clipped.
     """
 
@@ -193,16 +193,16 @@ class HardswishQuantizer(Quantizer):
         super().__init__(lower=-3.0)
 
     def set_range(self, low: float, high: float) -> None:
-        n = min(LEVELS - 1, max(1, math.floor(3 * LEVELS / (high + 3.0))))
-        self.set_grid(3.0 / n, n)
+        n = min(_QUANT_RANGE - 1, max(1, math.floor(3 * _QUANT_RANGE / (high + 3.0))))
+        self.set_qparams(3.0 / n, n)
 
 
 class UnitQuantizer(Quantizer):
-    """The grid of a gate: [0, 1), known without calibration. TFLite's int8 LOGISTIC has this grid and no other."""
+    """Quantizes a gate: [0, 1), known without calibration. TFLite's int8 LOGISTIC takes this scale and no other."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_grid(1 / (LEVELS + 1), 0)
+        self.set_qparams(1 / (_QUANT_RANGE + 1), 0)
 
     def _observe(self, x: Tensor) -> Tensor:
         return x
@@ -212,7 +212,7 @@ class UnitQuantizer(Quantizer):
 
 
 class QuantizedHardswish(nn.Module):
-    """Hard-swish, fake-quantized before (on uint8 only, see `_HardswishOnLevels`) and after."""
+    """Hard-swish, fake-quantized before (on uint8 only, see `_IntegerHardswish`) and after."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,12 +224,12 @@ class QuantizedHardswish(nn.Module):
             return self.after(F.hardswish(x))  # type: ignore[no-any-return]
         x = self.before(x)
         if torch.onnx.is_in_onnx_export() and not self.before.observing:
-            return self.after(_HardswishOnLevels.apply(x, self.before.scale, self.before.zero_point))  # type: ignore[no-any-return,no-untyped-call]
+            return self.after(_IntegerHardswish.apply(x, self.before.scale, self.before.zero_point))  # type: ignore[no-any-return,no-untyped-call]
         return self.after(F.hardswish(x))  # type: ignore[no-any-return]
 
 
 class QuantizedSiLU(nn.Module):
-    """x * sigmoid(x); on uint8 every tensor is on a grid, in the symmetric scheme the result alone."""
+    """x * sigmoid(x); on uint8 every tensor is quantized, in the symmetric scheme the result alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,21 +243,21 @@ class QuantizedSiLU(nn.Module):
 
 
 class InputQuantizer(Quantizer):
-    """Puts a result on the grid of what it was made from, as integer kernels of average pools do."""
+    """Quantizes a result with the parameters of what it was made from, as integer kernels of average pools do."""
 
     def connect(self, source: Quantizer) -> None:
-        """Take the grid of the input."""
-        self.set_grid(float(source.scale), int(source.zero_point))
+        """Take the input's scale and zero point."""
+        self.set_qparams(float(source.scale), int(source.zero_point))
 
     def _observe(self, x: Tensor) -> Tensor:
         return x
 
     def calibrate(self) -> None:
-        """Nothing to fix before the input's grid is."""
+        """Nothing to fix before the input's parameters are."""
 
 
 def output_quantizer(module: nn.Module) -> Quantizer:
-    """The quantizer whose grid a quantized result lies on."""
+    """The quantizer whose scale and zero point a quantized result has."""
     last = module if isinstance(module, Quantizer) else module.after
     assert isinstance(last, Quantizer)
     return last
@@ -315,7 +315,7 @@ class QuantizedWeights(nn.Module):
     def update_weight_scale_(self) -> None:
         """Fit the scales to the weights as they are."""
         largest = self.weight.abs().flatten(1).amax(1)  # (C,)
-        scale = largest / self.format.largest
+        scale = largest / self.format.quant_max
         if self.scheme.everywhere:  # wide enough for the bias to fit an int32, even in a channel without weights
             scale = torch.maximum(scale, self.bias.abs() / (self.input_scale * _BIAS_LIMIT))
         scale.clamp_min_(_SMALLEST_SCALE)
@@ -325,8 +325,8 @@ class QuantizedWeights(nn.Module):
         self.update_weight_scale_()
         return super().train(mode)
 
-    def parameters_on_grid(self) -> tuple[Tensor, Tensor]:
-        """Weights and bias as the integer operator will use them, in float32."""
+    def fake_quantized_parameters(self) -> tuple[Tensor, Tensor]:
+        """Weights and bias, quantized as the integer operator will use them and dequantized to float32."""
         if self.observing:
             return self.weight, self.bias
         if not torch.onnx.is_in_onnx_export():  # (its own mode change has brought the scales up to date)
@@ -343,23 +343,23 @@ class QuantizedWeights(nn.Module):
 
 
 class QuantizedConv2d(QuantizedWeights):
-    """A convolution with int8 weights. Its result is not on a grid yet."""
+    """A convolution with int8 weights. Its result is not quantized yet."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.weight, conv.bias)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.parameters_on_grid()
+        weight, bias = self.fake_quantized_parameters()
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class QuantizedLinear(QuantizedWeights):
-    """A linear layer with int8 weights. Its result is not on a grid yet."""
+    """A linear layer with int8 weights. Its result is not quantized yet."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.weight, linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.parameters_on_grid()
+        weight, bias = self.fake_quantized_parameters()
         return F.linear(x, weight, bias)

@@ -1,6 +1,6 @@
 """The int8 form of a region: its operator graph with batch normalisation folded, computed as integers will be.
 
-It takes a tensor that lies on a grid of integers and gives one that does. Results are rounded by a quantizer of their
+It takes a quantized tensor and gives one. Results are rounded by a quantizer of their
 own, or by the activation that alone reads them. This module knows graphs and quantized layers, not kinds of block,
 networks, calibration data or files.
 """
