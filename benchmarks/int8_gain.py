@@ -93,7 +93,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> list[dict
     for key, result in found.items():
         if isinstance(result, MeasurementFailure):
             raise MeasurementError(f"{key} could not be measured: {result.reason}")
-    return [{f"{p}_ms": found[f"{p} {i}"].fastest for p in encodings} for i in range(n)]  # type: ignore[union-attr]
+    return [{f"{p}_ms": found[f"{p} {i}"].minimum for p in encodings} for i in range(n)]  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from hwnas._console import Console
 from hwnas.config import Config
 
 _RATIO = 1.5  # of the errors: at most
-# multiplies matrices in bouts of its own: takes the core's time, its caches and its clock
+# multiplies matrices in turns of its own: takes the core's time, its caches and its clock
 _WORK = """
 import time, numpy as np
 rng = np.random.default_rng()

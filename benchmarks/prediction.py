@@ -163,7 +163,7 @@ def _measure(
         result = results[key]
         if isinstance(result, MeasurementFailure):
             raise MeasurementError(f"{precision} network {key} could not be measured: {result.reason}")
-        medians.append(result.fastest)
+        medians.append(result.minimum)
     return medians
 
 

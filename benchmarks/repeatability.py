@@ -89,20 +89,20 @@ def _median_of_ratios(times: RoundTimes, key: str) -> float:
     return float(np.median(times.samples_ms[key] / times.reference_ms[key]))
 
 
-def _fastest_in_phase(times: RoundTimes, key: str) -> float:
-    """What `Statistic.fastest` is made of."""
-    from hwnas.measure.phases import undisturbed
+def _minimum_in_phase(times: RoundTimes, key: str) -> float:
+    """What `Statistic.minimum` is made of."""
+    from hwnas.measure.phases import minimum_in_phase
 
-    found = undisturbed(times.fastest_ms[key], times.around_ms[key])
+    found = minimum_in_phase(times.minima_ms[key], times.around_ms[key])
     return found.candidate_ms / found.reference_ms
 
 
 STATISTICS: Mapping[str, Callable[[RoundTimes, str], float]] = {
     "median": lambda times, key: statistics.median(times.samples_ms[key].tolist()),
     "median_of_ratios": _median_of_ratios,
-    "fastest": lambda times, key: float(times.fastest_ms[key].min()),
-    "ratio_of_fastest": lambda times, key: float(times.fastest_ms[key].min() / times.around_ms[key].min()),
-    "fastest_in_phase": _fastest_in_phase,
+    "minimum": lambda times, key: float(times.minima_ms[key].min()),
+    "ratio_of_minima": lambda times, key: float(times.minima_ms[key].min() / times.around_ms[key].min()),
+    "minimum_in_phase": _minimum_in_phase,
 }
 
 

@@ -335,26 +335,27 @@ class Exporter(Protocol):
 class Statistic:
     """A measured time with its spread, in milliseconds.
 
-    `fastest` is what the model costs while nothing else disturbs the machine. It is the number tables, predictions
+    `minimum` is what the model costs while nothing else disturbs the machine. It is the number tables, predictions
     and limits are about, because it repeats: a neighbour on the same core slows half of all runs by half, and
     which half changes from minute to minute (`benchmarks/repeatability.py`). The median tells what that does.
 
     Attributes:
-        fastest: of bursts of runs, corrected by the reference's in the same phase of the machine; at most `median`.
+        minimum: a robust one: the fastest batches of runs that enough samples share, corrected by the reference's in
+            the same phase of the machine (`hwnas.measure.phases`); at most `median`. Files call it `fastest`.
         median: corrected by `drift` (raw median divided by it).
         p90: 90th percentile of the rounds, corrected likewise.
         n: number of timed rounds.
         cv: robust coefficient of variation of the rounds (1.4826 MAD / median).
         drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
         costs: what else one run costs, by metric with its unit (`energy_mj`, `memory_bytes`), where something tells.
-        phase_drift: the reference's time over its time in the table in the phase that `fastest` is of: near 1, the
-            machine was seen as undisturbed as the table's; far from 1 it never was, and `fastest` is as wrong as other
-            models are slowed otherwise than the reference. None without a reference, and in tables from before it was
-            kept.
+        phase_drift: the reference's time over its time in the table in the phase that `minimum` is of: near 1, the
+            machine was seen as fast as when the table was begun; far from 1 it never was, and `minimum` is as wrong as
+            other models are slowed otherwise than the reference. None without a reference, and in tables from
+            before it was kept.
         phase_share: of the rounds, those in that phase; 0 where no phase was shared by enough. None likewise.
     """
 
-    fastest: float
+    minimum: float
     median: float
     p90: float
     n: int

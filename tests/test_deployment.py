@@ -107,7 +107,7 @@ def test_the_device_of_a_manifest_is_the_one_it_was_made_with(finished: Finished
 
 
 def test_a_latency_keeps_what_the_clock_said() -> None:
-    latency = Latency.of(Statistic(fastest=1.9, median=2.0, p90=2.2, n=31, cv=0.01, drift=1.5))
+    latency = Latency.of(Statistic(minimum=1.9, median=2.0, p90=2.2, n=31, cv=0.01, drift=1.5))
     assert latency.raw_median == pytest.approx(3.0)
 
 

@@ -9,12 +9,12 @@ from hwnas.deployment.doubts import Doubt, doubt_texts, doubts_of
 
 
 def latency(
-    fastest: float = 1.0, *, drift: float = 1.0, phase_drift: float | None = 1.0, phase_share: float | None = 0.5
+    minimum: float = 1.0, *, drift: float = 1.0, phase_drift: float | None = 1.0, phase_share: float | None = 0.5
 ) -> Latency:
     return Latency(
-        fastest=fastest,
-        median=1.1 * fastest,
-        p90=1.2 * fastest,
+        minimum=minimum,
+        median=1.1 * minimum,
+        p90=1.2 * minimum,
         n=30,
         cv=0.01,
         drift=drift,
@@ -64,6 +64,6 @@ def test_a_distance_from_the_prediction_is_told_with_both_times() -> None:
         (latency(drift=1.68, phase_drift=None, phase_share=None), "the correction for that may be wrong"),
     ],
 )
-def test_a_drift_is_told_with_whether_the_undisturbed_machine_was_seen(found: Latency, words: str) -> None:
+def test_a_drift_is_told_with_whether_the_fast_machine_was_seen(found: Latency, words: str) -> None:
     (text,) = doubt_texts(found, predicted_ms=None)
     assert re.search(words, text.replace("\u00a0", " "))

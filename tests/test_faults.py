@@ -242,7 +242,7 @@ def kill_child_before(operation: str, number: int) -> Any:
     return killing
 
 
-@pytest.mark.parametrize("request_number", [2, 9])  # of the reference's eight bouts, and of the blocks
+@pytest.mark.parametrize("request_number", [2, 9])  # of the reference's eight repetitions, and of the blocks
 def test_a_child_that_is_killed_while_it_measures_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_number: int
 ) -> None:

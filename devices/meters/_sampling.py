@@ -20,7 +20,7 @@ _JOIN_S = 5.0
 class PowerSampler:
     """Integrates between `start` and `stop`.
 
-    A thread samples, not whoever reads the energy: one who reads between two bursts of runs would see the power of
+    A thread samples, not whoever reads the energy: one who reads between two batches of runs would see the power of
     the moments in which nothing runs. Between the samples it sleeps.
     """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hwnas.audit.cases import Case
 from hwnas.audit.rules import Finding, MeasuredCase
+from hwnas.cost.table import statistic_values
 from hwnas.errors import TableError
 from hwnas.files import read_document, write_document
 from hwnas.spaces.kinds import normalised
@@ -113,7 +114,7 @@ def load_audit(path: Path) -> Audit:
 
 def _measurement(m: MeasuredCase, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
     statistic = statistics.get(m.case.block.key)
-    outcome = {"failure": m.failure} if statistic is None else {"latency_ms": asdict(statistic)}
+    outcome = {"failure": m.failure} if statistic is None else {"latency_ms": statistic_values(statistic)}
     return {
         "site": m.case.site,
         "choice": m.case.choice,

@@ -153,7 +153,7 @@ def _open(
         reference = artefact_from_file(kept, format=work.exporter.format, precision=precision)
     else:
         reference = work.exporter.reference_artefact(kept, precision=precision)
-    reference_ms = worker.measure_reference(reference).fastest if begun is None else begun.reference_ms
+    reference_ms = worker.measure_reference(reference).minimum if begun is None else begun.reference_ms
     wanted = TableContext.of(
         work.device, context, precision="mixed", reference_sha256=reference.sha256, reference_ms=reference_ms
     )

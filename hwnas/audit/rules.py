@@ -35,7 +35,7 @@ class MeasuredCase:
 
     Attributes:
         case: what was measured.
-        latency_ms: undisturbed time of one run; None if it failed.
+        latency_ms: of one run, the minimum; None if it failed.
         failure: why; "" if it did not.
     """
 

@@ -24,6 +24,7 @@ from hwnas.types import Device, MeasurementFailure, Statistic
 SCHEMA = 3
 UNSEALED_SCHEMA = 1  # without checksums
 
+_IN_FILES = {"minimum": "fastest"}  # fields of `Statistic` whose word in files, tables' and audits', is another
 _MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
 
 
@@ -245,9 +246,14 @@ def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
     return BlockEntry(block=block, result=statistic, size_bytes=size_bytes)
 
 
+def statistic_values(statistic: Statistic) -> dict[str, Any]:
+    """All of a statistic under the names that it has in files."""
+    return {_IN_FILES.get(name, name): value for name, value in asdict(statistic).items()}
+
+
 def _statistic_values(statistic: Statistic) -> dict[str, Any]:
     # None is left out: tables from before phases were recorded have no such fields, and read the same
-    values = {name: value for name, value in asdict(statistic).items() if value is not None}
+    values = {name: value for name, value in statistic_values(statistic).items() if value is not None}
     # checked before it is written: a line that cannot be read back would lock the table
     _parse_statistic(values, values.pop("costs"))
     return values
@@ -259,11 +265,12 @@ def _costs_value(statistic: Statistic) -> dict[str, Any]:
 
 
 def _parse_statistic(values: dict[str, Any], costs: dict[str, Any]) -> Statistic:
-    statistic = Statistic(**values, costs=dict(costs))
+    names = {written: name for name, written in _IN_FILES.items()}
+    statistic = Statistic(**{names.get(name, name): value for name, value in values.items()}, costs=dict(costs))
     for name, cost in costs.items():
         if _number(cost, name) < 0:
             raise ValueError(f"{name} is {cost}")
-    for name in ("fastest", "median", "p90", "n", "drift"):
+    for name in ("minimum", "median", "p90", "n", "drift"):
         _positive(getattr(statistic, name), name)
     if _number(statistic.cv, "cv") < 0:
         raise ValueError(f"cv is {statistic.cv}")

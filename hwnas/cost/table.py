@@ -26,12 +26,13 @@ from hwnas.cost._table_file import (
     context_values,
     entry_values,
     read_table,
+    statistic_values,
     with_current_keys,
 )
 from hwnas.errors import IntegrityError, MissingEntryError, TableContextError, TableError
 from hwnas.types import MeasurementFailure, Statistic
 
-__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext", "repair_table"]
+__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext", "repair_table", "statistic_values"]
 
 
 class LatencyTable:
@@ -128,7 +129,7 @@ class LatencyTable:
         return tuple(self._networks)
 
     def latency_ms(self, key: str) -> float:
-        """Undisturbed time of a block.
+        """Time of a block, the minimum.
 
         Raises:
             MissingEntryError: it was not measured; says why if the measurement failed.
@@ -194,8 +195,8 @@ class LatencyTable:
             self._failures[entry.block] = entry.result.reason
             return
         self._statistics[entry.block] = entry.result
-        # the undisturbed time, not the median: what neighbours on the machine added does not add up over blocks
-        self._latency_ms[entry.block] = entry.result.fastest
+        # the minimum, not the median: what neighbours on the machine added does not add up over blocks
+        self._latency_ms[entry.block] = entry.result.minimum
 
 
 def repair_table(path: Path) -> tuple[str, ...]:

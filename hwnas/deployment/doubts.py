@@ -26,7 +26,7 @@ def doubts_of(latency: Latency, *, predicted_ms: float | None) -> tuple[Doubt, .
         predicted_ms: what was predicted, at the same reference time; None: nothing was.
     """
     found: list[Doubt] = []
-    if predicted_ms is not None and abs(latency.fastest / predicted_ms - 1) >= FAR:
+    if predicted_ms is not None and abs(latency.minimum / predicted_ms - 1) >= FAR:
         found.append("far_from_prediction")
     if any(d is not None and not SMALL_DRIFT[0] <= d <= SMALL_DRIFT[1] for d in (latency.drift, latency.phase_drift)):
         found.append("large_drift")
@@ -37,10 +37,10 @@ def doubt_texts(latency: Latency, *, predicted_ms: float | None) -> tuple[str, .
     """The same for people, a sentence each."""
     texts: dict[Doubt, str] = {"large_drift": _drift_text(latency)}
     if predicted_ms is not None:
-        error = latency.fastest / predicted_ms - 1
+        error = latency.minimum / predicted_ms - 1
         texts["far_from_prediction"] = (
             f"the measured latency is {percent(abs(error), decimals=0)} {'above' if error > 0 else 'below'} its "
-            f"prediction ({quantity('latency_ms', latency.fastest)} measured, {quantity('latency_ms', predicted_ms)} "
+            f"prediction ({quantity('latency_ms', latency.minimum)} measured, {quantity('latency_ms', predicted_ms)} "
             "predicted): one of the two is wrong"
         )
     return tuple(texts[doubt] for doubt in doubts_of(latency, predicted_ms=predicted_ms))

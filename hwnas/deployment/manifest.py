@@ -35,13 +35,13 @@ BlockKey = Annotated[str, AfterValidator(current_key)]  # earlier versions named
 
 
 class Latency(Section):
-    """Milliseconds, corrected; limits are about `fastest`; `raw_median` is what the clock said.
+    """Milliseconds, corrected; limits are about `minimum`; `raw_median` is what the clock said.
 
-    `phase_drift` and `phase_share` tell how undisturbed `fastest` is (see `hwnas.types.Statistic`); None without a
-    reference, and in a manifest from before they were kept.
+    `phase_drift` and `phase_share` tell how far to believe it (see `hwnas.types.Statistic`); None without a
+    reference, and in a manifest from before they were kept. Manifests call the minimum `fastest`.
     """
 
-    fastest: float
+    minimum: Annotated[float, Field(validation_alias=AliasChoices("minimum", "fastest"), serialization_alias="fastest")]
     median: float
     p90: float
     n: int
@@ -58,7 +58,7 @@ class Latency(Section):
     @classmethod
     def of(cls, s: Statistic) -> Latency:
         return cls(
-            fastest=s.fastest,
+            minimum=s.minimum,
             median=s.median,
             p90=s.p90,
             n=s.n,
@@ -261,7 +261,7 @@ class Manifest(Section):
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` with its checksum, whole."""
-        write_document(folder / MANIFEST, self.model_dump(mode="json"))
+        write_document(folder / MANIFEST, self.model_dump(mode="json", by_alias=True))
 
     @property
     def is_sealed(self) -> bool:

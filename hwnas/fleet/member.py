@@ -253,7 +253,7 @@ class Member:
             accuracy=manifest.accuracy.test_runtime,
             n_test=manifest.accuracy.n_test,
             validation_accuracy=manifest.accuracy.validation_torch,
-            latency_ms=manifest.measured.latency_ms.fastest,
+            latency_ms=manifest.measured.latency_ms.minimum,
             source=manifest.measured.source,
             size_bytes=manifest.artefact.size_bytes,
             speedup=None if gain is None else gain.speedup,

@@ -86,7 +86,7 @@ def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: 
         lasted_s = looks[-1].time_s - looks[0].time_s
         if len(moved) >= 2 and looks[moved[-1]].time_s - looks[moved[0]].time_s >= seconds:
             break
-        # both: one burst of a very slow model may last longer than the window
+        # both: one batch of a very slow model may last longer than the window
         if lasted_s >= _PATIENCE * seconds and len(looks) > _PATIENCE:
             break
     whole = len(moved) >= 2

@@ -108,7 +108,7 @@ class GroupMeasurement:
                 times.samples_ms[key],
                 times.reference_ms.get(key),
                 reference_ms=self._reference_ms if reference is not None else None,
-                fastest_ms=times.fastest_ms[key],
+                minima_ms=times.minima_ms[key],
                 around_ms=times.around_ms.get(key),
             )
             # a meter's costs win over what a session told when it was loaded
@@ -158,7 +158,7 @@ def time_loaded(
     return RoundTimes(
         samples_ms={key: np.array(samples) for key, samples in times.samples_ms.items()},
         reference_ms={key: np.array(samples) for key, samples in times.reference_ms.items()},
-        fastest_ms={key: np.array(samples) for key, samples in times.fastest_ms.items()},
+        minima_ms={key: np.array(samples) for key, samples in times.fastest_ms.items()},
         around_ms={key: np.array(pairs) for key, pairs in times.around_ms.items()},
         costs=times.costs,
     )

@@ -62,6 +62,7 @@ class Times(Reply):
 
     samples_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
     reference_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
+    # `RoundTimes.minima_ms`; the protocol keeps its word
     fastest_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
     around_ms: Annotated[dict[str, Pairs], Field(max_length=_MOST_KEYS)]
     costs: Annotated[dict[str, Costs], Field(max_length=_MOST_KEYS)] = {}

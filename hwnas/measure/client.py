@@ -27,9 +27,9 @@ from hwnas.measure.timing import TimingSettings
 from hwnas.scratch import scratch
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
 
-_REFERENCE_BOUTS, _REFERENCE_PAUSE_S = 8, 0.25
+_REFERENCE_REPETITIONS, _REFERENCE_PAUSE_S = 8, 0.25
 _LARGEST_OUTPUTS = 4 << 30  # bytes of one run's file; on a board, its connection's max_file_mb
-_REFERENCE_CRASHES = 1  # in all bouts
+_REFERENCE_CRASHES = 1  # in all repetitions
 _START_S = 60.0  # to import a runtime on a small board
 
 ResultCallback = Callable[[str, Result], None]
@@ -206,8 +206,8 @@ class Worker:
         """
         settings = settings or TimingSettings()
         if reference is not None and reference_ms is None and artefacts:
-            # `fastest`: the undisturbed time, as entries of tables are
-            reference_ms = self.measure_reference(reference, settings=settings).fastest
+            # the minimum, as entries of tables are
+            reference_ms = self.measure_reference(reference, settings=settings).minimum
         groups = GroupMeasurement(
             self._link, artefacts, reference=reference, reference_ms=reference_ms, settings=settings
         )
@@ -225,20 +225,20 @@ class Worker:
     def measure_reference(self, reference: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
         """The reference's time now, uncorrected: what a new table writes into its context.
 
-        It is timed in several bouts and the best one counts. On a machine that others use they lie a moment apart: a
-        neighbour may keep it slow, and as steady as if it were undisturbed, for longer than one bout lasts.
+        It is timed in several repetitions and the fastest counts. On a machine that others use they lie a moment apart:
+        a neighbour may keep it slow, and as steady as if nothing disturbed it, for longer than one repetition lasts.
 
         Raises:
             MeasurementError: it cannot be measured.
             ArtefactError: its file cannot be read.
         """
         settings = settings or TimingSettings()
-        bouts: list[Statistic] = []
+        repetitions: list[Statistic] = []
         crashes = 0
-        while len(bouts) < _REFERENCE_BOUTS:
+        while len(repetitions) < _REFERENCE_REPETITIONS:
             try:
                 # a simulated device has no neighbours: tests need not wait
-                if bouts and can_be_disturbed(self._link.context()):
+                if repetitions and can_be_disturbed(self._link.context()):
                     time.sleep(_REFERENCE_PAUSE_S)
                 if not self._link.is_loaded("reference"):
                     self._link.load("reference", reference, timeout_s=settings.timeout_s)
@@ -248,7 +248,7 @@ class Worker:
                 if crashes > _REFERENCE_CRASHES:
                     raise
                 continue
-            bouts.append(summarize(times.samples_ms["reference"], fastest_ms=times.fastest_ms["reference"]))
+            repetitions.append(summarize(times.samples_ms["reference"], minima_ms=times.minima_ms["reference"]))
         self._link.unload(["reference"], timeout_s=settings.timeout_s)
         # all later entries are corrected to this number: an error in it is in every one of them
-        return min(bouts, key=lambda statistic: statistic.fastest)
+        return min(repetitions, key=lambda statistic: statistic.minimum)

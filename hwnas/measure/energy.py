@@ -9,7 +9,7 @@ the error of a meter of few updates small. The level with nothing running, seen 
 sessions and interpolated, is subtracted; both are reported. What does not stand out from the noise is never negative
 and never guessed: it is given as the smallest energy that would have stood out, and marked.
 
-The reference model is visited as often as the idle level. A warmer chip leaks more and another clock needs another
+The reference model is seen as often as the idle level. A warmer chip leaks more and another clock needs another
 voltage, for all models alike: whoever adds energies of different hours divides each by the reference's energy beside
 it, as a latency is divided by the reference's time. The statistic carries that energy, so that nothing is lost.
 """
@@ -39,11 +39,11 @@ __all__ = [
     "open_meter",
 ]
 
-_BURST_S = (0.004, 0.02)  # between two looks at the meter: long against a look, short against a window
-_BURSTS_AN_UPDATE = 5
+_BATCH_S = (0.004, 0.02)  # between two looks at the meter: long against a look, short against a window
+_BATCHES_AN_UPDATE = 5
 # a sensor that says it needs longer would multiply the time of a table
 _MOST_SETTLE_S = 2.0
-_MOST_ITERATIONS = 100_000  # in a burst
+_MOST_ITERATIONS = 100_000  # in a batch
 _SAFETY = 1.5  # of the parent's patience
 _ROUNDING = 1 / math.sqrt(6)  # standard deviation, in steps, of a difference of two rounded powers
 
@@ -187,7 +187,7 @@ class _Series:
         self._clear = settings.clear
         self._window_s = settings.window_s(info)
         self._settle_s = min(info.settle_s, _MOST_SETTLE_S)
-        self._burst_s = float(np.clip(info.update_interval_s / _BURSTS_AN_UPDATE, *_BURST_S))
+        self._batch_s = float(np.clip(info.update_interval_s / _BATCHES_AN_UPDATE, *_BATCH_S))
         self._idle: list[Window] = []
         self._runs: dict[str, list[Window]] = {}
 
@@ -196,7 +196,7 @@ class _Series:
 
     def see_run(self, key: str, session: Session, run_ms: float) -> None:
         # s -> ms; so many runs that looking at the meter costs little beside them
-        iterations = int(np.clip(round(1e3 * self._burst_s / run_ms), 1, _MOST_ITERATIONS))
+        iterations = int(np.clip(round(1e3 * self._batch_s / run_ms), 1, _MOST_ITERATIONS))
 
         def run() -> int:
             session.time_ns(iterations=iterations)
@@ -238,7 +238,7 @@ class _Series:
         return observe(self._meter, work, seconds=self._window_s, settle_s=self._settle_s)
 
     def _rest(self) -> int:
-        self._meter.wait(self._burst_s)
+        self._meter.wait(self._batch_s)
         return 0
 
     def _net_mj(self, window: Window, idle_w: float | None) -> float:

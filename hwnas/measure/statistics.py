@@ -3,10 +3,10 @@
 Knows numbers only; never what was timed, nor where it is kept.
 
 Why medians of ratios. On a shared machine the clock, the caches and the neighbours change the time of
-one and the same model by half within seconds, slowly enough that visits some milliseconds apart see the same
+one and the same model by half within seconds, slowly enough that samples some milliseconds apart see the same
 machine. So every sample is divided by the reference model's time around that moment, which removes the drift
-round by round; the median over the rounds then removes the visits in which something else happened. A single visit
-to the reference is as noisy as any other, so its times are smoothed by a running median over a few rounds
+round by round; the median over the rounds then removes the samples in which something else happened. A single sample
+of the reference is as noisy as any other, so its times are smoothed by a running median over a few rounds
 before they are interpolated. Multiplying by the reference's time in the table expresses the result in the table's
 own state of the machine, so that entries measured on different days can be added.
 """
@@ -17,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from hwnas.measure.phases import undisturbed
+from hwnas.measure.phases import minimum_in_phase
 from hwnas.types import FloatArray, Statistic
 
 _MAD_TO_SIGMA = 1.4826  # median absolute deviation -> standard deviation, of a normal distribution
@@ -55,43 +55,43 @@ def summarize(
     local_reference_ms: FloatArray | None = None,
     *,
     reference_ms: float | None = None,
-    fastest_ms: FloatArray | None = None,
+    minima_ms: FloatArray | None = None,
     around_ms: FloatArray | None = None,
 ) -> Statistic:
-    """Median, spread and drift of one candidate's rounds, and its undisturbed time.
+    """Median, spread and drift of one candidate's rounds, and its minimum.
 
-    The undisturbed time is corrected by the reference's in the same phase (`hwnas.measure.phases`), the median by the
+    The minimum is corrected by the reference's in the same phase (`hwnas.measure.phases`), the median by the
     reference's at each moment, which neighbours slow too. Where they slow the reference more than the candidate, that
-    takes away too much: no round counts as faster than the undisturbed time.
+    takes away too much: no round counts as faster than the minimum.
 
     Args:
         samples_ms: (R,) time of one run in each round.
         local_reference_ms: (R,) the reference model's time at the same moments; None: no correction.
         reference_ms: the reference model's time in the table; needed with `local_reference_ms`.
-        fastest_ms: (R,) the fastest burst of each round; None: the samples.
-        around_ms: (R, 2) the reference's fastest bursts before and after each round; None: `local_reference_ms`.
+        minima_ms: (R,) the fastest batch of each sample; None: the samples.
+        around_ms: (R, 2) the reference's minima before and after each sample; None: `local_reference_ms`.
 
     Returns:
-        times as they would be at the table's reference time; fastest <= median <= p90. Drift is 1.0 without one.
+        times as they would be at the table's reference time; minimum <= median <= p90. Drift is 1.0 without one.
 
     Raises:
         ValueError: no samples, a sample that is not a positive number, or one of the two references is absent.
     """
     samples = _checked(samples_ms, "samples_ms", shape=None)
-    bursts = samples if fastest_ms is None else _checked(fastest_ms, "fastest_ms", shape=samples.shape)
+    minima = samples if minima_ms is None else _checked(minima_ms, "minima_ms", shape=samples.shape)
     if (local_reference_ms is None) != (reference_ms is None):
         raise ValueError("local_reference_ms and reference_ms go together: give both or neither")
     if local_reference_ms is None or reference_ms is None:
-        return _statistic(samples, fastest=float(np.min(bursts)))
+        return _statistic(samples, minimum=float(np.min(minima)))
     _checked(np.array([reference_ms]), "reference_ms", shape=None)
     local = _checked(local_reference_ms, "local_reference_ms", shape=samples.shape)
     # (R,) -> (R, 2)
     around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
     _checked(around, "around_ms", shape=(len(samples), 2))
-    # the fastest bursts by phase; the medians, disturbed as they are, by the moment's reference
-    found = undisturbed(bursts, around, reference_ms=reference_ms)
+    # the minima by phase; the medians, disturbed as they are, by the moment's reference
+    found = minimum_in_phase(minima, around, reference_ms=reference_ms)
     return dataclasses.replace(
-        _statistic(samples / local * reference_ms, fastest=found.candidate_ms / found.reference_ms * reference_ms),
+        _statistic(samples / local * reference_ms, minimum=found.candidate_ms / found.reference_ms * reference_ms),
         # not from the phase: it tells how slow the machine was on the whole
         drift=float(np.median(local)) / reference_ms,
         phase_drift=found.reference_ms / reference_ms,
@@ -99,11 +99,11 @@ def summarize(
     )
 
 
-def _statistic(samples_ms: FloatArray, *, fastest: float) -> Statistic:
+def _statistic(samples_ms: FloatArray, *, minimum: float) -> Statistic:
     # see `summarize`: a correction may take away too much
-    samples = np.maximum(samples_ms, fastest)
+    samples = np.maximum(samples_ms, minimum)
     return Statistic(
-        fastest=fastest,
+        minimum=minimum,
         median=float(np.median(samples)),
         p90=float(np.percentile(samples, 90)),
         n=len(samples),

@@ -1,7 +1,11 @@
-"""The timing loop: several sessions in interleaved rounds, with the reference model visited among them.
+"""The timing loop: several sessions in interleaved rounds, with the reference model sampled among them.
+
+One word for each idea, from the run up to the day: an *iteration* is one run of a model; a *batch* is the iterations
+between two readings of the clock; a *sample* is one turn of a model, a few batches, of which the median and the minimum
+are kept; a *round* takes a sample of every candidate; a *repetition* is a whole measurement made once more (client.py).
 
 Knows sessions (something that runs and has a clock); never models, files, tables or processes. All
-randomness is the order of the visits, from a generator passed in.
+randomness is the order of the samples, from a generator passed in.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ from hwnas.measure.phases import agree, is_settled
 from hwnas.measure.statistics import running_median
 from hwnas.types import FloatArray, Session
 
-_BURST_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
-_BURSTS = (3, 9)  # in a visit, at least and at most
-_SMOOTHED_VISITS = 5  # to the reference, on either side: about two rounds of a full group
+_BATCH_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
+_BATCHES = (3, 9)  # in a sample, at least and at most
+_SMOOTHED_SAMPLES = 5  # to the reference, on either side: about two rounds of a full group
 # a clock that stands still (a simulated device may) must not make this grow for ever
 _MAX_ITERATIONS = 10_000
 _CALIBRATIONS = 40  # of the warm-up, at most
@@ -32,26 +36,26 @@ _MIN_BUDGET_ROUNDS = 3  # a median needs these, however slow the candidates are
 class TimingSettings:
     """How long and how often to time.
 
-    The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A visit is several
-    bursts of a quarter of a millisecond. Its sample is their median: another process that takes the core, or
-    an interrupt, falls into one burst and is dropped. Its fastest burst counts for the undisturbed time; rounds go on
-    until the machine was seen as fast as when its table was begun and three visits then agree. A visit of 1.5 ms is
-    short against the drift (tens of milliseconds and more), so many short visits, each with its own reference time,
+    The defaults are for hundreds of blocks of 0.02 to 0.5 ms at about 60 ms each at most. A sample is several
+    batches of a quarter of a millisecond. Their median is what the sample took: another process that takes the core, or
+    an interrupt, falls into one batch and is dropped. Their minimum counts for that of the measurement; rounds go on
+    until the machine was seen as fast as when its table was begun and three samples then agree. A sample of 1.5 ms is
+    short against the drift (tens of milliseconds and more), so many short samples, each with its own reference time,
     beat few long ones. 9 rounds settle a quiet machine (about 25 ms a block with warm-up and reference); 40 rounds
     bound a noisy one, or one that stays slow (about 100 ms).
 
     Attributes:
         rounds: at most so many.
         min_rounds: at least so many, unless the time limit is reached.
-        target_round_ms: how long one visit to one candidate takes; a slower model still runs three times.
-        target_error: stop when the fastest bursts of three visits to each candidate in one phase of the machine agree
-            to this share (`hwnas.measure.phases`).
+        target_round_ms: how long one sample of one candidate takes; a slower model still runs three times.
+        target_error: stop when the minima of three samples of each candidate in one phase of the machine agree to
+            this share (`hwnas.measure.phases`).
         warmup_ms: untimed running before the first round, for each candidate.
-        reference_every: the reference is visited at the start of each round and after so many candidates.
+        reference_every: the reference is sampled at the start of each round and after so many candidates.
         candidate_limit_s: rounds end early (after three) when they took so long for each candidate on average.
         group_size: candidates in memory and in the same rounds.
         timeout_s: a candidate that takes longer to load and run once, or on average to be timed, has hung.
-        seed: of the visits' order.
+        seed: of the samples' order.
     """
 
     rounds: int = 40
@@ -84,18 +88,18 @@ class RoundTimes:
     """Raw times, R rounds.
 
     Attributes:
-        samples_ms: candidate -> (R,) time of one run.
+        samples_ms: candidate -> (R,) time of one run in the median batch of each sample.
         reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
-        iterations: candidate -> runs in one burst.
-        fastest_ms: candidate -> (R,) time of one run in the fastest burst of each visit.
-        around_ms: candidate -> (R, 2) the same of the reference's visits before and after; empty without a reference.
+        iterations: candidate -> runs in one batch.
+        minima_ms: candidate -> (R,) time of one run in the fastest batch of each sample.
+        around_ms: candidate -> (R, 2) the same of the reference's samples before and after; empty without a reference.
         costs: candidate -> what else one run costs, where a meter told (`hwnas.measure.energy`).
     """
 
     samples_ms: Mapping[str, FloatArray]
     reference_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     iterations: Mapping[str, int] = field(default_factory=dict)
-    fastest_ms: Mapping[str, FloatArray] = field(default_factory=dict)
+    minima_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     around_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -110,8 +114,8 @@ def time_rounds(
 ) -> RoundTimes:
     """Time sessions in interleaved rounds, each round in a new order.
 
-    A visit's sample is the median of its bursts. It begins with one untimed run, which brings the model back into
-    the caches its predecessor took. Rounds end when every candidate was seen undisturbed, at `settings.rounds`, or
+    A sample begins with one untimed run, which brings the model back into the caches its predecessor took. Rounds end
+    when every candidate's minimum was seen often enough, at `settings.rounds`, or
     at the time limit. The time that counts is the sessions' own clock, so that a simulated device gives the same
     result every time.
 
@@ -120,8 +124,8 @@ def time_rounds(
         reference: key of the reference; it has no samples of its own. None: no drift is recorded.
         settings: how long and how often.
         rng: draws the order.
-        reference_ms: the reference's time on the undisturbed machine: while it is seen to be slower, rounds go on, as
-            far as the settings allow. None: not known.
+        reference_ms: the reference's time while nothing disturbs the machine: while it is seen to be slower, rounds go
+            on, as far as the settings allow. None: not known.
 
     Raises:
         ValueError: no candidates, or the reference is not among the sessions.
@@ -134,11 +138,11 @@ def time_rounds(
     if not candidates:
         raise ValueError("nothing to time: give at least one candidate beside the reference")
     with _no_garbage_collection():
-        # all are warm before the first round: a cold one would slow its neighbours' visits
-        log = _VisitLog(sessions, {key: _calibrate(session, settings) for key, session in sessions.items()})
+        # all are warm before the first round: a cold one would slow its neighbours' samples
+        log = _SampleLog(sessions, {key: _calibrate(session, settings) for key, session in sessions.items()})
         for done in range(1, settings.rounds + 1):
             for key in _round_order(candidates, reference, settings.reference_every, rng):
-                log.visit(key)
+                log.take(key)
             # whatever the budget says
             if done < min(settings.min_rounds, _MIN_BUDGET_ROUNDS):
                 continue
@@ -148,81 +152,82 @@ def time_rounds(
             if done >= settings.min_rounds and log.settled(candidates, reference, settings.target_error, reference_ms):
                 break
         if reference is not None:
-            log.visit(reference)  # closes the last round: every candidate has a reference before and after it
+            log.take(reference)  # closes the last round: every candidate has a reference before and after it
     return log.result(candidates, reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Visit:
-    """What one visit to a candidate consists of."""
+class _SamplePlan:
+    """What one sample of a candidate consists of."""
 
-    bursts: int
-    iterations: int  # in each burst
+    batches: int
+    iterations: int  # in each batch
 
 
-class _VisitLog:
-    """All visits so far: for each key its positions in the sequence of visits and its times."""
+class _SampleLog:
+    """All samples so far: for each key its positions in the sequence of samples and its times."""
 
-    def __init__(self, sessions: Mapping[str, Session], plans: Mapping[str, _Visit]) -> None:
+    def __init__(self, sessions: Mapping[str, Session], plans: Mapping[str, _SamplePlan]) -> None:
         self._sessions = sessions
         self._plans = plans
-        # (position, ms of the median burst, ms of the fastest)
-        self._visits: dict[str, list[tuple[int, float, float]]] = {key: [] for key in sessions}
+        # (position, ms of the median batch, ms of the fastest)
+        self._samples: dict[str, list[tuple[int, float, float]]] = {key: [] for key in sessions}
         self._count = 0
         self.spent_ms = 0.0
 
-    def visit(self, key: str) -> None:
+    def take(self, key: str) -> None:
+        """Take one sample."""
         session, plan = self._sessions[key], self._plans[key]
         # its time counts for the budget alone
         cold_ns = session.time_ns(iterations=1)
-        bursts_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.bursts)]
+        batches_ns = [session.time_ns(iterations=plan.iterations) for _ in range(plan.batches)]
         # ns -> ms; at least 1 ns, for ratios of a zero are none
-        middle_ms, fastest_ms = (max(ns, 1) / plan.iterations * 1e-6 for ns in (median(bursts_ns), min(bursts_ns)))
-        self._visits[key].append((self._count, middle_ms, fastest_ms))
+        middle_ms, minimum_ms = (max(ns, 1) / plan.iterations * 1e-6 for ns in (median(batches_ns), min(batches_ns)))
+        self._samples[key].append((self._count, middle_ms, minimum_ms))
         self._count += 1
-        self.spent_ms += (cold_ns + sum(bursts_ns)) * 1e-6
+        self.spent_ms += (cold_ns + sum(batches_ns)) * 1e-6
 
     def result(self, candidates: Sequence[str], reference: str | None) -> RoundTimes:
-        """All that was seen; the last visit was to the reference, if there is one."""
+        """All that was seen; the last sample was of the reference, if there is one."""
         series = {key: self._series(key) for key in candidates}
         local: dict[str, FloatArray] = {}
         if reference is not None:
             positions, middles, _ = self._series(reference)
-            # one visit to the reference is as noisy as any other (`hwnas.measure.statistics`)
-            smooth = running_median(middles, half_width=_SMOOTHED_VISITS)
-            # (R,) positions of the candidate's visits -> the smoothed reference there
+            # one sample of the reference is as noisy as any other (`hwnas.measure.statistics`)
+            smooth = running_median(middles, half_width=_SMOOTHED_SAMPLES)
+            # (R,) positions of the candidate's samples -> the smoothed reference there
             local = {key: np.interp(of[0], positions, smooth) for key, of in series.items()}
         return RoundTimes(
             samples_ms={key: of[1] for key, of in series.items()},
             reference_ms=local,
             iterations={key: self._plans[key].iterations for key in candidates},
-            fastest_ms={key: of[2] for key, of in series.items()},
+            minima_ms={key: of[2] for key, of in series.items()},
             around_ms={key: self._around(key, reference) for key in candidates} if reference is not None else {},
         )
 
     def settled(
         self, candidates: Sequence[str], reference: str | None, tolerance: float, reference_ms: float | None
     ) -> bool:
-        """Whether each candidate was seen undisturbed, often enough to be certain."""
+        """Whether each candidate's minimum was seen often enough to be certain."""
         if reference is None:
             return all(agree(self._series(key)[2], tolerance) for key in candidates)
         for key in candidates:
-            around = self._around(key, reference)  # the last visit has none after it yet
-            fastest = self._series(key)[2][: len(around)]
-            if not is_settled(fastest, around, tolerance=tolerance, reference_ms=reference_ms):
+            around = self._around(key, reference)  # the last sample has none after it yet
+            minima = self._series(key)[2][: len(around)]
+            if not is_settled(minima, around, tolerance=tolerance, reference_ms=reference_ms):
                 return False
         return True
 
     def _series(self, key: str) -> FloatArray:
-        return np.array(self._visits[key]).T  # (R, 3) -> (3, R)
+        return np.array(self._samples[key]).T  # (R, 3) -> (3, R)
 
     def _around(self, key: str, reference: str) -> FloatArray:
-        """(R, 2) the reference's fastest bursts before and after each visit that has both."""
-        positions, _, fastest = self._series(reference)
+        """(R, 2) the reference's minima before and after each sample that has both."""
+        positions, _, minima = self._series(reference)
         # the reference opens every round, so there is always one before
         after = np.searchsorted(positions, self._series(key)[0])
         after = after[after < len(positions)]
-        return np.stack([fastest[after - 1], fastest[after]], axis=1)
+        return np.stack([minima[after - 1], minima[after]], axis=1)
 
 
 def _round_order(
@@ -235,9 +240,9 @@ def _round_order(
         yield candidates[int(index)]
 
 
-def _calibrate(session: Session, settings: TimingSettings) -> _Visit:
-    """Warm a session up, untimed, and find how many runs fill a burst, and bursts a visit."""
-    burst_ns, warmup_ns = _BURST_MS * 1e6, settings.warmup_ms * 1e6
+def _calibrate(session: Session, settings: TimingSettings) -> _SamplePlan:
+    """Warm a session up, untimed, and find how many runs fill a batch, and batches a sample."""
+    batch_ns, warmup_ns = _BATCH_MS * 1e6, settings.warmup_ms * 1e6
     session.time_ns(iterations=1)  # the first run allocates
     spent, iterations = 0, 1
     fastest = float("inf")
@@ -246,20 +251,20 @@ def _calibrate(session: Session, settings: TimingSettings) -> _Visit:
         spent += elapsed
         # the fastest, not the mean: the first calls still fill caches
         fastest = min(fastest, elapsed / iterations)
-        # doubling: a burst is filled after few calls, whatever one run takes
-        if elapsed < burst_ns / 2:
+        # doubling: a batch is filled after few calls, whatever one run takes
+        if elapsed < batch_ns / 2:
             iterations = min(2 * iterations, _MAX_ITERATIONS)
         elif spent >= warmup_ns:
             break
-    iterations = int(np.clip(round(burst_ns / fastest), 1, _MAX_ITERATIONS))
-    # slow models get the fewest bursts: a visit of theirs is long enough as it is
-    bursts = int(np.clip(settings.target_round_ms * 1e6 // (iterations * fastest), *_BURSTS))
-    return _Visit(bursts=bursts | 1, iterations=iterations)  # odd: the median is one of them
+    iterations = int(np.clip(round(batch_ns / fastest), 1, _MAX_ITERATIONS))
+    # slow models get the fewest batches: a sample of theirs is long enough as it is
+    batches = int(np.clip(settings.target_round_ms * 1e6 // (iterations * fastest), *_BATCHES))
+    return _SamplePlan(batches=batches | 1, iterations=iterations)  # odd: the median is one of them
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A collection in the middle of a visit would be timed with it."""
+    """A collection in the middle of a sample would be timed with it."""
     was_enabled = gc.isenabled()
     # once before: what lies around must not be collected soon after
     gc.collect()

@@ -102,15 +102,15 @@ class Server:
             rng=np.random.default_rng(request["seed"]),
             reference_ms=request["reference_ms"],
         )
-        run_ms = {key: float(fastest.min()) for key, fastest in times.fastest_ms.items()}
+        run_ms = {key: float(minima.min()) for key, minima in times.minima_ms.items()}
         if reference is not None:
-            # the reference has no samples of its own, only visits around the candidates'
+            # the reference has no samples of its own, only those around the candidates'
             run_ms[reference] = min(float(pairs.min()) for pairs in times.around_ms.values())
         return {
             "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
             "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
             "iterations": dict(times.iterations),
-            "fastest_ms": {key: fastest.tolist() for key, fastest in times.fastest_ms.items()},
+            "fastest_ms": {key: minima.tolist() for key, minima in times.minima_ms.items()},
             "around_ms": {key: pairs.tolist() for key, pairs in times.around_ms.items()},
             # after timing: how long a run takes decides how many fit a window of the meter
             "costs": self._energies(request, run_ms),

@@ -127,8 +127,8 @@ def load_costs(work: Workspace) -> Costs:
     if largest not in networks:
         raise TableError(f"the largest network was not measured in {work.tables}; run `hwnas profile`")
     fit = functools.partial(fit_correction, seed=work.config.search.seed, confidence=work.config.profile.confidence)
-    # undisturbed times, as the entries are: a median would bring its disturbances into the correction
-    latency = fit([NetworkSample(blocks=n.blocks, measured=n.statistic.fastest) for n in usable], entries)
+    # minima, as the entries are: a median would bring its disturbances into the correction
+    latency = fit([NetworkSample(blocks=n.blocks, measured=n.statistic.minimum) for n in usable], entries)
     sizes = [NetworkSample(blocks=n.blocks, measured=float(n.size_bytes)) for n in usable]
     # blocks alone, by key: keys of all precisions differ
     alone = {key: s.costs for t in tables.values() for key, s in t.statistics.items()}
@@ -138,7 +138,7 @@ def load_costs(work: Workspace) -> Costs:
         networks=usable,
         latency=latency,
         size=fit(sizes, size_entries(blocks.blocks)),
-        largest_ms=networks[largest].statistic.fastest,
+        largest_ms=networks[largest].statistic.minimum,
         memory=memory_cost(
             blocks,
             entries={key: costs["memory_bytes"] for key, costs in alone.items() if "memory_bytes" in costs},

@@ -68,12 +68,12 @@ def precision_gain(
         plainly, ships = found["floats"], found["ships"]
         if isinstance(plainly, MeasurementFailure) or isinstance(ships, MeasurementFailure):
             return None
-        speedup = plainly.fastest / ships.fastest
-        whole = {"floats": plainly.fastest, "integers": ships.fastest}
+        speedup = plainly.minimum / ships.minimum
+        whole = {"floats": plainly.minimum, "integers": ships.minimum}
         slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, reference, reference_ms))
     return PrecisionGain(
-        float_latency_ms=plainly.fastest,
-        latency_ms=ships.fastest,
+        float_latency_ms=plainly.minimum,
+        latency_ms=ships.minimum,
         speedup=speedup,
         slow_blocks=slow,
         against=floats,
@@ -103,7 +103,7 @@ def _slow_blocks(
             b.key: work.exporter.export_block(b, Path(folder, f"{i}.{suffix}")) for i, b in enumerate(everything)
         }
         results = worker.measure(artefacts, reference=reference, reference_ms=reference_ms)
-    alone = {key: r.fastest for key, r in results.items() if isinstance(r, Statistic)}
+    alone = {key: r.minimum for key, r in results.items() if isinstance(r, Statistic)}
     shares = {p: _shares({b: alone[b.key] for b in of if b.key in alone}, of, whole_ms[p]) for p, of in forms.items()}
     found = []
     for block, count in counts.items():

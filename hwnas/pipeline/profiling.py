@@ -212,7 +212,7 @@ def _open(
         reference_ms = begun.reference_ms
     else:
         # the time that every entry is corrected to, so it is measured as long as a whole network
-        reference_ms = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).fastest
+        reference_ms = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).minimum
     wanted = TableContext.of(
         work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=reference_ms
     )
@@ -370,4 +370,4 @@ def _summary(work: Workspace, *, seconds: float) -> ProfileResult:
 def _plain_sums(networks: Sequence[Any], entries: Mapping[str, float]) -> PredictionQuality:
     # uncorrected, to show what the correction is worth
     sums = np.array([sum(entries[k] for k in n.blocks) for n in networks])
-    return PredictionQuality.of(sums, np.array([n.statistic.fastest for n in networks]))
+    return PredictionQuality.of(sums, np.array([n.statistic.minimum for n in networks]))

@@ -133,7 +133,7 @@ def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:
         PredictionPoint(
             precision=precision_of([Block.from_key(k) for k in n.blocks]),
             predicted_ms=costs.latency.predict(n.blocks, costs.entries),
-            measured_ms=n.statistic.fastest,
+            measured_ms=n.statistic.minimum,
             held_out=i in held_out,
         )
         for i, n in enumerate(costs.networks)

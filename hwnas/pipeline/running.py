@@ -42,7 +42,7 @@ class RunResult(ExportResult):
     def shown(self) -> Shown:
         """The deployment, with the time and what can be asked next."""
         deployed, folder = super().shown, self.folder
-        most = round_up(2 * self.manifest.measured.latency_ms.fastest)
+        most = round_up(2 * self.manifest.measured.latency_ms.minimum)
         return Shown(
             title=deployed.title,
             rows=[*deployed.rows, ("time", _times(self.seconds))],

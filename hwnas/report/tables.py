@@ -104,9 +104,9 @@ def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
     if metric in measured.costs:
         return measured.costs[metric], measured.source
     if metric == "latency_ms" and measured.source != "measured":
-        return measured.latency_ms.fastest, measured.source
+        return measured.latency_ms.minimum, measured.source
     if metric == "latency_ms":
-        return manifest.measured.latency_ms.fastest, f"measured, undisturbed, {manifest.measured.latency_ms.n} rounds"
+        return manifest.measured.latency_ms.minimum, f"measured, minimum, {manifest.measured.latency_ms.n} rounds"
     if metric == "size_bytes":
         return float(manifest.artefact.size_bytes), "measured, the file"
     if metric == "accuracy":
@@ -131,13 +131,13 @@ def drift_text(drift: float) -> str:
 
 
 def phase_facts(measured: Measured) -> tuple[tuple[str, str], ...]:
-    """How undisturbed the undisturbed time is; nothing in a manifest that does not tell."""
+    """How far to believe the minimum; nothing in a manifest that does not tell."""
     share, drift = measured.latency_ms.phase_share, measured.latency_ms.phase_drift
     if share is None or drift is None:
         return ()
     seen = f"in {percent(share, decimals=0)} of the rounds" if share else "never steady; the median of all rounds"
     looks = "" if measured.looks == 1 else f"; of {measured.looks} looks"
-    return (("Undisturbed was seen", f"{seen}{looks}"), ("The machine then was", drift_text(drift)))
+    return (("Minimum was seen", f"{seen}{looks}"), ("The machine then was", drift_text(drift)))
 
 
 def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:

@@ -29,7 +29,7 @@ def true_energy(keys: Sequence[str]) -> float:
 
 
 def statistic(costs: Mapping[str, float]) -> Statistic:
-    return Statistic(fastest=1.0, median=1.0, p90=1.0, n=9, cv=0.0, costs=dict(costs))
+    return Statistic(minimum=1.0, median=1.0, p90=1.0, n=9, cv=0.0, costs=dict(costs))
 
 
 def all_networks() -> list[tuple[str, ...]]:

@@ -32,7 +32,7 @@ CONTEXT = TableContext(
     reference_ms=1.5,
     date="2026-01-01",
 )
-STATISTIC = Statistic(fastest=0.25, median=0.25, p90=0.3, n=9, cv=0.01, drift=1.1)
+STATISTIC = Statistic(minimum=0.25, median=0.25, p90=0.3, n=9, cv=0.01, drift=1.1)
 FAILURE = MeasurementFailure(reason="died of SIGSEGV")
 
 
@@ -40,8 +40,8 @@ def filled(path: Path) -> LatencyTable:
     table = LatencyTable.open(path, CONTEXT)
     table.append_blocks({"a": STATISTIC}, sizes={"a": 100})
     table.append_blocks({"b": FAILURE})
-    table.append_network(["a", "a"], replace(STATISTIC, fastest=0.6), size_bytes=300)
-    table.append_blocks({"größe|µ": replace(STATISTIC, fastest=0.125)})
+    table.append_network(["a", "a"], replace(STATISTIC, minimum=0.6), size_bytes=300)
+    table.append_blocks({"größe|µ": replace(STATISTIC, minimum=0.125)})
     return table
 
 
@@ -54,7 +54,7 @@ def same(a: LatencyTable, b: LatencyTable) -> bool:
     )
 
 
-def test_how_undisturbed_a_time_was_is_kept(tmp_path: Path) -> None:
+def test_the_phase_of_a_time_is_kept(tmp_path: Path) -> None:
     table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
     seen = replace(STATISTIC, phase_drift=1.02, phase_share=0.25)
     table.append_blocks({"a": seen, "b": STATISTIC})
@@ -83,7 +83,7 @@ def test_appending_many_at_once_equals_appending_one_by_one(tmp_path: Path) -> N
 def test_the_last_entry_of_a_block_wins(tmp_path: Path) -> None:
     table = LatencyTable.open(tmp_path / "t.jsonl", CONTEXT)
     table.append_blocks({"a": STATISTIC})
-    table.append_blocks({"a": replace(STATISTIC, fastest=0.5)})
+    table.append_blocks({"a": replace(STATISTIC, minimum=0.5)})
     assert LatencyTable.open(table.path).latency_ms("a") == 0.5
 
 

@@ -53,9 +53,9 @@ def test_statistics_scale_with_their_samples(samples: np.ndarray, scale: float) 
 def test_a_common_factor_of_each_round_cancels(samples: np.ndarray, data: st.DataObject) -> None:
     factors = data.draw(hnp.arrays(np.float64, len(samples), elements=st.floats(0.1, 10)))
     reference = np.full(len(samples), 2.0)
-    bursts, around = np.full(len(samples), 1e-9), np.full((len(samples), 2), 2.0)  # far below every sample
-    still = summarize(samples, reference, reference_ms=2.0, fastest_ms=bursts, around_ms=around)
-    moving = summarize(samples * factors, reference * factors, reference_ms=2.0, fastest_ms=bursts, around_ms=around)
+    minima, around = np.full(len(samples), 1e-9), np.full((len(samples), 2), 2.0)  # far below every sample
+    still = summarize(samples, reference, reference_ms=2.0, minima_ms=minima, around_ms=around)
+    moving = summarize(samples * factors, reference * factors, reference_ms=2.0, minima_ms=minima, around_ms=around)
     assert moving.median == pytest.approx(still.median)
     assert moving.p90 == pytest.approx(still.p90)
 

@@ -54,8 +54,8 @@ def timed(
     return time_rounds(sessions, reference=reference, settings=settings, rng=np.random.default_rng(seed))
 
 
-def visits(machine: Machine) -> list[list[tuple[str, int]]]:
-    """The log cut where another candidate's turn begins: each visit as its bursts, the untimed run left out."""
+def samples_of(machine: Machine) -> list[list[tuple[str, int]]]:
+    """The log cut where another candidate's turn begins: each sample as its batches, the untimed run left out."""
     found: list[list[tuple[str, int]]] = []
     before = ""
     for key, n in machine.log:
@@ -83,24 +83,24 @@ def test_a_noisy_machine_gets_all_rounds() -> None:
 
 
 @pytest.mark.parametrize("cost_ms", [0.0005, 0.02, 0.5, 1.4])
-def test_a_visit_lasts_about_the_target_and_has_an_odd_number_of_bursts(cost_ms: float) -> None:
+def test_a_sample_lasts_about_the_target_and_has_an_odd_number_of_batches(cost_ms: float) -> None:
     machine = Machine()
     times = timed({"a": cost_ms, "b": cost_ms}, machine, target_round_ms=2.0)
-    visit = [n for key, n in visits(machine)[-1]]
-    assert len(visit) % 2 == 1
-    assert set(visit) == {times.iterations["a"]}
-    assert 1.0 <= sum(visit) * cost_ms <= max(3.0, 3 * cost_ms)
+    sample = [n for key, n in samples_of(machine)[-1]]
+    assert len(sample) % 2 == 1
+    assert set(sample) == {times.iterations["a"]}
+    assert 1.0 <= sum(sample) * cost_ms <= max(3.0, 3 * cost_ms)
 
 
-def test_a_model_slower_than_a_visit_runs_three_times() -> None:
+def test_a_model_slower_than_a_sample_runs_three_times() -> None:
     machine = Machine()
     assert timed({"a": 50.0, "b": 50.0}, machine, candidate_limit_s=10.0).iterations["a"] == 1
-    assert len(visits(machine)[-1]) == 3
+    assert len(samples_of(machine)[-1]) == 3
 
 
-def test_one_disturbed_burst_does_not_move_a_visit() -> None:
-    bursts = iter(range(10**9))
-    machine = Machine(lambda now: 30.0 if next(bursts) % 7 == 0 else 1.0)  # somebody takes the core now and then
+def test_one_disturbed_batch_does_not_move_a_sample() -> None:
+    batches = iter(range(10**9))
+    machine = Machine(lambda now: 30.0 if next(batches) % 7 == 0 else 1.0)  # somebody takes the core now and then
     times = timed({"a": 0.3, "b": 0.3}, machine)
     np.testing.assert_allclose(times.samples_ms["a"], 0.3)
 
@@ -114,7 +114,7 @@ def test_candidates_are_interleaved_and_each_round_has_its_own_order() -> None:
     machine = Machine()
     keys = {f"k{i}": 0.1 for i in range(10)}
     timed(keys, machine, rounds=6, min_rounds=6)
-    order = [visit[0][0] for visit in visits(machine)[-60:]]
+    order = [sample[0][0] for sample in samples_of(machine)[-60:]]
     rounds = [order[i : i + 10] for i in range(0, 60, 10)]
     assert all(sorted(r) == sorted(keys) for r in rounds)
     assert len({tuple(r) for r in rounds}) == 6
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
     assert logs[0] == logs[1] != logs[2]
 
 
-def test_every_visit_begins_with_one_untimed_run() -> None:
+def test_every_sample_begins_with_one_untimed_run() -> None:
     class Cold(ClockSession):
         """Slow in the first run after somebody else had the machine."""
 
@@ -143,11 +143,11 @@ def test_every_visit_begins_with_one_untimed_run() -> None:
     np.testing.assert_allclose(times.samples_ms["a"], 0.1)
 
 
-def test_the_reference_is_visited_before_between_and_after_the_candidates() -> None:
+def test_the_reference_is_sampled_before_between_and_after_the_candidates() -> None:
     machine = Machine()
     costs = {"ref": 0.3, **{f"k{i}": 0.1 for i in range(16)}}
     times = timed(costs, machine, reference="ref", rounds=3, min_rounds=3)
-    order = [visit[0][0] for visit in visits(machine)[-(3 * 18 + 1) :]]
+    order = [sample[0][0] for sample in samples_of(machine)[-(3 * 18 + 1) :]]
     assert [i for i, key in enumerate(order) if key == "ref"] == [0, 9, 18, 27, 36, 45, 54]
     assert "ref" not in times.samples_ms
     assert times.reference_ms.keys() == times.samples_ms.keys()

@@ -69,7 +69,7 @@ def test_a_network_that_was_measured_again_counts_once_and_as_the_last(config: C
 def test_estimates_of_measured_networks_are_near(config: Config) -> None:
     costs = load_costs(Workspace(config))
     predicted = np.array([costs.latency.predict(n.blocks, costs.entries) for n in costs.networks])
-    measured = np.array([n.statistic.fastest for n in costs.networks])
+    measured = np.array([n.statistic.minimum for n in costs.networks])
     assert np.abs(predicted / measured - 1).max() < 0.1
 
 
@@ -119,7 +119,7 @@ def test_on_a_device_without_fp32_fractions_are_of_the_largest_int8_network(conf
     assert {p.name for p in work.tables.glob("*.jsonl")} == {"fake-int8.jsonl"}
     costs = load_costs(work)
     largest = next(n for n in costs.networks if n.blocks == largest_network(work))
-    assert absolute_limits(work, costs) == {"latency_ms": 0.5 * largest.statistic.fastest}
+    assert absolute_limits(work, costs) == {"latency_ms": 0.5 * largest.statistic.minimum}
 
 
 def limited(costs: Costs, size_bytes: float) -> Costs:

@@ -15,11 +15,11 @@ from hwnas.types import Artefact, Statistic
 ARTEFACT = Artefact(path=Path("a.onnx"), format="onnx", precision="fp32", sha256="0" * 64, size_bytes=1)
 
 
-def seen(fastest: float, *, drift: float = 1.0, phase_drift: float | None = 1.0) -> Statistic:
+def seen(minimum: float, *, drift: float = 1.0, phase_drift: float | None = 1.0) -> Statistic:
     return Statistic(
-        fastest=fastest,
-        median=fastest,
-        p90=fastest,
+        minimum=minimum,
+        median=minimum,
+        p90=minimum,
         n=30,
         cv=0.0,
         drift=drift,
@@ -47,7 +47,7 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Statistic]], Ve
 
 def test_a_time_near_its_prediction_is_taken_at_once(reach: Callable[[Sequence[Statistic]], Verdict]) -> None:
     found = reach([seen(1.05)])
-    assert (found.statistic.fastest, found.looks, found.doubts) == (1.05, 1, ())
+    assert (found.statistic.minimum, found.looks, found.doubts) == (1.05, 1, ())
 
 
 @pytest.mark.parametrize("first", [seen(1.3), seen(0.8), seen(1.0, drift=1.7), seen(1.0, phase_drift=1.6)])
@@ -55,14 +55,14 @@ def test_a_doubtful_time_is_measured_again_and_the_second_counts(
     first: Statistic, reach: Callable[[Sequence[Statistic]], Verdict]
 ) -> None:
     found = reach([first, seen(1.01)])
-    assert (found.statistic.fastest, found.looks, found.doubts) == (1.01, 2, ())
+    assert (found.statistic.minimum, found.looks, found.doubts) == (1.01, 2, ())
 
 
 def test_a_second_time_that_is_doubtful_too_is_told(reach: Callable[[Sequence[Statistic]], Verdict]) -> None:
     found = reach([seen(1.3), seen(1.29)])
-    assert (found.statistic.fastest, found.looks, found.doubts) == (1.29, 2, ("far_from_prediction",))
+    assert (found.statistic.minimum, found.looks, found.doubts) == (1.29, 2, ("far_from_prediction",))
 
 
 def test_a_second_look_at_a_slower_machine_does_not_count(reach: Callable[[Sequence[Statistic]], Verdict]) -> None:
     found = reach([seen(1.2), seen(1.0, phase_drift=1.6)])  # though it is what was predicted
-    assert (found.statistic.fastest, found.looks, found.doubts) == (1.2, 2, ("far_from_prediction",))
+    assert (found.statistic.minimum, found.looks, found.doubts) == (1.2, 2, ("far_from_prediction",))

@@ -99,7 +99,7 @@ def test_without_limits_none_are_said_to_be_kept() -> None:
 
 def test_promises_stand_beside_what_was_found(page: _Page) -> None:
     assert "0.471 ms, at most 0.502 ms estimated from the latency table" in page.text
-    assert "0.482 ms measured, undisturbed, 30 rounds; promise 2.3 % too low" in page.text
+    assert "0.482 ms measured, minimum, 30 rounds; promise 2.3 % too low" in page.text
 
 
 @pytest.mark.parametrize("part", ["0.499 ms", "2.1 %", "3.4 % slower", "100.00 % of 360", "0.0412", "96.4 % to 99.2 %"])
@@ -275,11 +275,11 @@ def test_a_doubtful_latency_is_told_beside_it() -> None:
     text = words(manifest=made_up.manifest(measured=measured))
     assert "The measured latency is 27 % above its prediction" in text
     assert "but 12 % of the rounds saw it as fast as then" in text
-    assert "Undisturbed was seen in 12 % of the rounds; of 2 looks" in text
+    assert "Minimum was seen in 12 % of the rounds; of 2 looks" in text
 
 
 def test_the_page_of_an_older_manifest_says_nothing_of_phases(html: str) -> None:
-    assert "Undisturbed was seen" not in html
+    assert "Minimum was seen" not in html
 
 
 def test_the_blocks_that_stop_a_precision_are_named() -> None:
