@@ -14,7 +14,7 @@ from hwnas.audit.rules import LEAVE_OUT, Finding, recommended_multiple
 from hwnas.config import Config
 from hwnas.named_spaces import make_space
 from hwnas.precisions import EXACT, asked_as, is_quantized
-from hwnas.spaces.presets import CHANNEL_DIVISOR
+from hwnas.spaces.network import CHANNEL_DIVISOR
 
 if TYPE_CHECKING:
     from hwnas.spaces.staged import StagedSpace

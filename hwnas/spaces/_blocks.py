@@ -5,51 +5,15 @@ This module knows shapes, and asks the family what it puts there: no kind of blo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-from hwnas.spaces._geometry import Channels, Geometry
+from hwnas.spaces._geometry import Channels
 from hwnas.spaces._layout import Place, block_name
-from hwnas.types import Block, Option
+from hwnas.spaces.network import Asked, NetworkSpec
+from hwnas.types import Block
 
 Chosen = Mapping[str, Any]  # dimension name -> the option taken
-Part = tuple[str, Mapping[str, Option]]  # kind of a block, its attributes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a block inside a stage is to be.
-
-    Attributes:
-        hidden_channels: inside it, by its expand ratio.
-        kernel_size: of its convolutions over space.
-        stride: over the whole block.
-        activation: of its stage.
-        se: squeeze-and-excitation in its stage.
-    """
-
-    hidden_channels: int
-    kernel_size: int
-    stride: int
-    activation: str
-    se: bool
-
-
-class Family(Protocol):
-    """What a family of networks puts at each place; shapes and precision are not its business."""
-
-    def stem(self) -> Part:
-        """The first block."""
-        ...
-
-    def block(self, asked: Asked) -> Part:
-        """A block inside a stage."""
-        ...
-
-    def head(self, channels: tuple[int, ...]) -> Part:
-        """The last block; gets the geometry's `head_channels` at the width multiplier."""
-        ...
 
 
 class BlockMaker:
@@ -59,14 +23,13 @@ class BlockMaker:
         SpaceError: a resolution is too small for the strides.
     """
 
-    def __init__(
-        self, geometry: Geometry, family: Family, *, resolutions: Sequence[int], width_mults: Sequence[float]
-    ) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
+        geometry = spec.geometry
         self._geometry = geometry
-        self._family = family
+        self._spec = spec
         self._stages = geometry.stages
-        self._channels = {w: geometry.channels(w) for w in width_mults}
-        self._sizes = {r: geometry.sizes(r) for r in resolutions}
+        self._channels = {w: geometry.channels(w) for w in spec.width_mults}
+        self._sizes = {r: geometry.sizes(r) for r in spec.resolutions}
 
     def make(self, place: Place, chosen: Chosen) -> Block | None:
         """The block of a place, None if these options leave it empty; `chosen` may hold other dimensions too."""
@@ -76,13 +39,13 @@ class BlockMaker:
         channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
         if place.role == "head":
             out_shape: tuple[int, ...] = (self._geometry.n_classes,)
-            kind, attributes = self._family.head(channels.head)
+            kind, attributes = self._spec.head(channels.head)
         elif place.role == "stem":
             out_shape = (channels.stem, sizes[1], sizes[1])
-            kind, attributes = self._family.stem()
+            kind, attributes = self._spec.stem()
         else:  # what leaves a stage enters the next one, or the head: see `_entering`
             out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
-            kind, attributes = self._family.block(self._asked(place, channels, chosen))
+            kind, attributes = self._spec.block(self._asked(place, channels, chosen))
         return Block(
             kind=kind,
             in_shape=in_shape,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces.kinds import BlockKind, normalised
-from hwnas.spaces.parts import activation, conv_norm_act
+from hwnas.spaces.parts import activation, conv_norm
 from hwnas.types import Block, Option
 
 
@@ -31,13 +31,13 @@ def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     g = GraphBuilder()
     x = y = g.input(block.in_shape)
     if hidden != block.in_shape[0]:  # (C, H, W) -> (hidden, H, W)
-        y = conv_norm_act(g, y, hidden, act=act, name="expand")
+        y = activation(g, conv_norm(g, y, hidden, name="expand"), act, name="expand.act")
     kernel_size = int(attributes["kernel_size"])
-    y = conv_norm_act(g, y, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, act=act, name="depthwise")
-    # (hidden, H, W) -> (hidden, H / stride, W / stride)
+    y = conv_norm(g, y, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, name="depthwise")
+    y = activation(g, y, act, name="depthwise.act")  # (hidden, H, W) -> (hidden, H / stride, W / stride)
     if attributes["se_channels"]:
         y = squeeze_excite(g, y, int(attributes["se_channels"]), name="se")
-    y = conv_norm_act(g, y, block.out_shape[0], name="project")  # no activation: a linear bottleneck
+    y = conv_norm(g, y, block.out_shape[0], name="project")  # no activation: a linear bottleneck
     if stride == 1 and block.in_shape[0] == block.out_shape[0]:
         y = g.op("add", x, y, name="sum")
     return g.build(y)
@@ -47,7 +47,8 @@ def _head(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     """1x1 convolution, global pool, an optional hidden layer, classifier."""
     features, act = int(attributes["features"]), str(attributes["activation"])
     g = GraphBuilder()
-    x = conv_norm_act(g, g.input(block.in_shape), int(attributes["hidden_channels"]), act=act, name="conv")
+    x = conv_norm(g, g.input(block.in_shape), int(attributes["hidden_channels"]), name="conv")
+    x = activation(g, x, act, name="conv.act")
     x = g.op("adaptive_avg_pool2d", x, name="pool", output_size=(1, 1))  # (hidden, H, W) -> (hidden, 1, 1)
     x = g.flatten(x, name="flatten")  # -> (hidden,)
     if features:  # behind the pool, where it costs one position only (Howard et al., 2019, section 5.1)

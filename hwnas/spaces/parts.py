@@ -26,7 +26,7 @@ def activation(g: GraphBuilder, x: Ref, act: str, *, name: str) -> Ref:
     return g.op(ACTIVATIONS[act], x, name=name)
 
 
-def conv_norm_act(
+def conv_norm(
     g: GraphBuilder,
     x: Ref,
     out_channels: int,
@@ -35,26 +35,17 @@ def conv_norm_act(
     kernel_size: int = 1,
     stride: int = 1,
     groups: int = 1,
-    act: str = "",
 ) -> Ref:
-    """Convolution without bias, batch normalisation, and an activation if one is named."""
+    """Convolution without bias, and batch normalisation."""
     x = g.conv2d(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
-    x = g.batch_norm(x, name=f"{name}.bn")
-    return activation(g, x, act, name=f"{name}.act") if act else x
+    return g.batch_norm(x, name=f"{name}.bn")
 
 
 def _conv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     g = GraphBuilder()
-    y = conv_norm_act(
-        g,
-        g.input(block.in_shape),
-        block.out_shape[0],
-        kernel_size=int(attributes["kernel_size"]),
-        stride=int(attributes["stride"]),
-        act=str(attributes["activation"]),
-        name="conv",
-    )
-    return g.build(y)
+    kernel_size, stride = int(attributes["kernel_size"]), int(attributes["stride"])
+    x = conv_norm(g, g.input(block.in_shape), block.out_shape[0], kernel_size=kernel_size, stride=stride, name="conv")
+    return g.build(activation(g, x, str(attributes["activation"]), name="conv.act"))
 
 
 CONV = BlockKind(name="conv", build=_conv, required=("activation", "kernel_size"), defaults={"stride": 1})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hwnas.spaces.mobilenet import MobileNetSpace
+from hwnas.spaces.mobilenet import MobileNetSpace, MobileNetSpec
+from hwnas.spaces.network import CHANNEL_DIVISOR
 from hwnas.spaces.stages import StageSpec
-
-CHANNEL_DIVISOR = 8  # as published; some runtimes' int8 kernels want 16: `hwnas devices audit` tells
 
 
 def mobilenet_tiny(
@@ -28,32 +27,34 @@ def mobilenet_tiny(
     act = activation or "relu6"
     return MobileNetSpace(
         "mobilenet-tiny",
-        in_channels=in_channels,
-        n_classes=n_classes,
-        resolutions=(16, 24, 32),
-        stem_channels=16,
-        stem_activation=act,
-        stages=[
-            StageSpec(
-                channels=channels,
-                stride=stride,
-                depths=(1, 2, 3),
-                kernel_sizes=kernel_sizes,
-                expand_ratios=(3, 4, 6),
-                activations=(act,),
-                se=(bool(se),),
-            )
-            # the last two stages see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
-            for channels, stride, kernel_sizes in (
-                (16, 2, (3, 5, 7)),
-                (24, 1, (3, 5, 7)),
-                (40, 2, (3, 5)),
-                (64, 1, (3, 5)),
-            )
-        ],
-        head_channels=256,
-        head_activation=act,
-        channel_divisor=channel_divisor,
+        MobileNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(16, 24, 32),
+            stem_channels=16,
+            stem_activation=act,
+            stages=[
+                StageSpec(
+                    channels=channels,
+                    stride=stride,
+                    depths=(1, 2, 3),
+                    kernel_sizes=kernel_sizes,
+                    expand_ratios=(3, 4, 6),
+                    activations=(act,),
+                    se=(bool(se),),
+                )
+                # the last two stages see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
+                for channels, stride, kernel_sizes in (
+                    (16, 2, (3, 5, 7)),
+                    (24, 1, (3, 5, 7)),
+                    (40, 2, (3, 5)),
+                    (64, 1, (3, 5)),
+                )
+            ],
+            head_channels=256,
+            head_activation=act,
+            channel_divisor=channel_divisor,
+        ),
     )
 
 
@@ -109,14 +110,16 @@ def mobilenet_v3_large(
         )
     return MobileNetSpace(
         "mobilenet-v3-large",
-        in_channels=in_channels,
-        n_classes=n_classes,
-        resolutions=range(128, 225, 4),  # 25 of them, 224 included
-        stem_channels=16,
-        stem_activation=activation or "hswish",
-        stages=stages,
-        head_channels=960,
-        head_features=1280,
-        head_activation=activation or "hswish",
-        channel_divisor=channel_divisor,
+        MobileNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=range(128, 225, 4),  # 25 of them, 224 included
+            stem_channels=16,
+            stem_activation=activation or "hswish",
+            stages=stages,
+            head_channels=960,
+            head_features=1280,
+            head_activation=activation or "hswish",
+            channel_divisor=channel_divisor,
+        ),
     )

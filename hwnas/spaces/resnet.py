@@ -7,23 +7,19 @@ This module knows operators and attributes of blocks; never torch, devices or we
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph
-from hwnas.spaces import _checks as check
-from hwnas.spaces._blocks import Asked, Part
-from hwnas.spaces._geometry import Geometry
 from hwnas.spaces.kinds import BlockKind
-from hwnas.spaces.parts import activation, conv_norm_act
+from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
+from hwnas.spaces.parts import activation, conv_norm
 from hwnas.spaces.staged import StagedSpace
-from hwnas.spaces.stages import ACTIVATIONS, StageSpec
-from hwnas.types import PRECISIONS, Block, Option
+from hwnas.spaces.stages import StageSpec
+from hwnas.types import Block, Option
 
 STEM_KERNEL_SIZE = 3
-CHANNEL_DIVISOR = 8
 
 # ---------------------------------------------------------------- kinds of block
 
@@ -35,10 +31,11 @@ def _basic(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     x = shortcut = g.input(block.in_shape)
     hidden = int(attributes["hidden_channels"])
     # (C, H, W) -> (hidden, H / stride, W / stride) -> (out, H / stride, W / stride)
-    y = conv_norm_act(g, x, hidden, kernel_size=kernel_size, stride=stride, act=act, name="first")
-    y = conv_norm_act(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
+    y = conv_norm(g, x, hidden, kernel_size=kernel_size, stride=stride, name="first")
+    y = activation(g, y, act, name="first.act")
+    y = conv_norm(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
     if stride != 1 or block.in_shape[0] != block.out_shape[0]:
-        shortcut = conv_norm_act(g, x, block.out_shape[0], stride=stride, name="shortcut")
+        shortcut = conv_norm(g, x, block.out_shape[0], stride=stride, name="shortcut")
     return g.build(activation(g, g.op("add", shortcut, y, name="sum"), act, name="act"))
 
 
@@ -60,12 +57,29 @@ CLASSIFIER = BlockKind(name="classifier", build=_classifier)
 # ---------------------------------------------------------------- the space
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ResNet:
-    """What is the same in every network of a space."""
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec(NetworkSpec):
+    """The definition of a space of residual networks: no more than every space of stages has.
 
-    stem_activation: str
-    stem_stride: int
+    The stem has kernel size 3; stages are without squeeze-and-excitation.
+
+    Raises:
+        SpaceError: a value that cannot be, no options, or an option twice.
+    """
+
+    expands = "out"
+
+    stem_stride: int = 1
+    stem_activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gated = [i for i, stage in enumerate(self.stages) if any(stage.se)]
+        if gated:
+            raise SpaceError(
+                f"stage {gated[0]} of a ResNet space has squeeze-and-excitation, which basic blocks have not; "
+                "leave out `se`"
+            )
 
     def stem(self) -> Part:
         return "conv", {
@@ -89,82 +103,13 @@ class _ResNet:
 class ResNetSpace(StagedSpace):
     """Residual networks with elastic resolution, width, depth, kernel size, inner width and precision.
 
-    Choices and slots are those of `StagedSpace`; expand ratios multiply the channels that leave a block, so 1 is the
-    block of the paper.
-
-    Args:
-        name: of the space.
-        in_channels: of the input.
-        n_classes: outputs of the head.
-        resolutions: heights and widths of the input, in pixels.
-        width_mults: factors of all channels, which are then rounded to `channel_divisor`.
-        stem_channels: at width 1.0; the stem has kernel size 3.
-        stem_stride: of the stem.
-        stem_activation: of the stem.
-        stages: in order, at least one; without squeeze-and-excitation.
-        precisions: which each block may have: one of floats at most, and one of integers.
-        channel_divisor: channels are multiples of it.
-
-    Raises:
-        SpaceError: a wrong value, more strides than the smallest resolution has pixels for, or options
-            that make the same network twice.
+    Choices and slots are those of `StagedSpace`, its definition is a `ResNetSpec`; expand ratios multiply the channels
+    that leave a block, so 1 is the block of the paper.
     """
 
     kind = "resnet"
     title = "ResNet"
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        in_channels: int,
-        n_classes: int,
-        resolutions: Sequence[int],
-        width_mults: Sequence[float] = (1.0,),
-        stem_channels: int,
-        stem_stride: int = 1,
-        stem_activation: str = "relu",
-        stages: Sequence[StageSpec],
-        precisions: Sequence[str] = PRECISIONS,
-        channel_divisor: int = CHANNEL_DIVISOR,
-    ) -> None:
-        self.stem_channels = check.integer("stem_channels", stem_channels)
-        self.stem_stride = check.integer("stem_stride", stem_stride)
-        self.stem_activation = check.member("stem_activation", stem_activation, of=ACTIVATIONS)
-        geometry = Geometry(
-            in_channels=check.integer("in_channels", in_channels),
-            n_classes=check.integer("n_classes", n_classes),
-            stem_channels=self.stem_channels,
-            stem_stride=self.stem_stride,
-            stages=tuple(stages),
-            divisor=check.integer("channel_divisor", channel_divisor),
-            expands="out",
-        )
-        family = _ResNet(stem_activation=self.stem_activation, stem_stride=self.stem_stride)
-        super().__init__(
-            name, geometry, family, resolutions=resolutions, width_mults=width_mults, precisions=precisions
-        )
-        gated = [i for i, stage in enumerate(self.stages) if any(stage.se)]
-        if gated:
-            raise SpaceError(
-                f"stage {gated[0]} of ResNet space {name!r} has squeeze-and-excitation, which basic blocks have not; "
-                "leave out `se`"
-            )
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments it was made with, as JSON values."""
-        return {
-            "in_channels": self.in_channels,
-            "n_classes": self.n_classes,
-            "resolutions": list(self.resolutions),
-            "width_mults": list(self.width_mults),
-            "stem_channels": self.stem_channels,
-            "stem_stride": self.stem_stride,
-            "stem_activation": self.stem_activation,
-            "stages": [s.to_json() for s in self.stages],
-            "precisions": list(self.precisions),
-            "channel_divisor": self.channel_divisor,
-        }
+    spec_type = ResNetSpec
 
 
 # ---------------------------------------------------------------- ready-made
@@ -184,22 +129,24 @@ def resnet20(
     act = activation or "relu"
     return ResNetSpace(
         "resnet20",
-        in_channels=in_channels,
-        n_classes=n_classes,
-        resolutions=(16, 24, 32),
-        width_mults=(0.75, 1.0),
-        stem_channels=16,
-        stem_activation=act,
-        stages=[
-            StageSpec(
-                channels=channels,
-                stride=stride,
-                depths=(1, 2, 3),
-                kernel_sizes=(3,),
-                expand_ratios=(0.5, 1),
-                activations=(act,),
-            )
-            for channels, stride in ((16, 1), (32, 2), (64, 2))
-        ],
-        channel_divisor=channel_divisor,
+        ResNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(16, 24, 32),
+            width_mults=(0.75, 1.0),
+            stem_channels=16,
+            stem_activation=act,
+            stages=[
+                StageSpec(
+                    channels=channels,
+                    stride=stride,
+                    depths=(1, 2, 3),
+                    kernel_sizes=(3,),
+                    expand_ratios=(0.5, 1),
+                    activations=(act,),
+                )
+                for channels, stride in ((16, 1), (32, 2), (64, 2))
+            ],
+            channel_divisor=channel_divisor,
+        ),
     )

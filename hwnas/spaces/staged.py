@@ -6,22 +6,18 @@ blocks it puts at each place. This module knows no kind of block; never torch, d
 
 from __future__ import annotations
 
-import inspect
-from abc import abstractmethod
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from hwnas.errors import SpaceError
-from hwnas.precisions import KNOWN, by_exactness, is_quantized
 from hwnas.spaces import _checks as check
-from hwnas.spaces._blocks import BlockMaker, Family
-from hwnas.spaces._geometry import Geometry
+from hwnas.spaces._blocks import BlockMaker
 from hwnas.spaces._layout import make_layout
-from hwnas.spaces._serialize import check_keys
 from hwnas.spaces._text import blocks_text
 from hwnas.spaces.base import Space
+from hwnas.spaces.network import NetworkSpec
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Block, IntArray
 
@@ -37,8 +33,13 @@ class StagedSpace(Space):
 
     Slots are `stem`, `stages.<s>.blocks.<b>` and `head`. Networks are told apart by their named blocks.
 
+    Args:
+        name: of the space.
+        spec: its definition.
+
     Attributes:
         title: of the family, for errors.
+        spec_type: of the family's definitions.
         in_channels: of the input; likewise `n_classes`, outputs of the head.
         resolutions: heights and widths of the input, in pixels.
         width_mults: factors of all channels, which are then rounded to `channel_divisor`.
@@ -48,41 +49,29 @@ class StagedSpace(Space):
         activations: all that some network has.
 
     Raises:
-        SpaceError: a wrong value, more strides than the smallest resolution has pixels for, or options
+        SpaceError: another family's definition, more strides than the smallest resolution has pixels for, or options
             that make the same network twice.
     """
 
     title: ClassVar[str]
+    spec_type: ClassVar[type[NetworkSpec]]
 
-    def __init__(
-        self,
-        name: str,
-        geometry: Geometry,
-        family: Family,
-        *,
-        resolutions: Sequence[int],
-        width_mults: Sequence[float],
-        precisions: Sequence[str],
-    ) -> None:
-        self.in_channels = geometry.in_channels
-        self.n_classes = geometry.n_classes
-        self.channel_divisor = geometry.divisor
-        self.stages = geometry.stages
-        if not self.stages or not all(isinstance(s, StageSpec) for s in self.stages):
-            raise SpaceError(f"stages must be one or more StageSpec, not {self.stages!r}")
-        self.resolutions = tuple(sorted(check.options("resolutions", resolutions, each=check.integer)))
-        self.width_mults = tuple(sorted(check.options("width_mults", width_mults, each=check.positive)))
-        given = check.options("precisions", precisions, each=partial(check.member, of=tuple(KNOWN)))
-        if len({is_quantized(p) for p in given}) < len(given):
-            raise SpaceError(f"precisions {', '.join(given)}: a space has one of floats at most, and one of integers")
-        # ascending, as all options: the largest network computes in floats
-        self.precisions = tuple(reversed(by_exactness(given)))
+    def __init__(self, name: str, spec: NetworkSpec) -> None:
+        if not isinstance(spec, self.spec_type):
+            raise SpaceError(f"{self.title} space {name!r} is defined by a {self.spec_type.__name__}, not {spec!r}")
+        self.spec = spec
+        self.in_channels, self.n_classes = spec.in_channels, spec.n_classes
+        self.channel_divisor = spec.channel_divisor
+        self.stages = tuple(spec.stages)
+        self.resolutions, self.width_mults = tuple(spec.resolutions), tuple(spec.width_mults)
+        self.precisions = tuple(spec.precisions)
+        geometry = spec.geometry
         geometry.check_distinct(self.width_mults)
         # at any width: a family's activations do not depend on it
-        ends = (family.stem(), family.head(geometry.channels(self.width_mults[-1]).head))
+        ends = (spec.stem(), spec.head(geometry.channels(self.width_mults[-1]).head))
         at_ends = {str(attributes["activation"]) for _, attributes in ends if "activation" in attributes}
         self.activations = frozenset(at_ends.union(*(s.activations for s in self.stages)))
-        self._maker = BlockMaker(geometry, family, resolutions=self.resolutions, width_mults=self.width_mults)
+        self._maker = BlockMaker(spec)
         self._layout = make_layout(
             resolutions=self.resolutions,
             width_mults=self.width_mults,
@@ -116,22 +105,21 @@ class StagedSpace(Space):
         Raises:
             SpaceError: an option that this space does not have, or none at all, or none for one of the stages.
         """
-        arguments = self.arguments()
+        changes: dict[str, Sequence[Any]] = {}
         if kernel_sizes is not None:
-            arguments["stages"] = self._stages_with(kernel_sizes)
+            changes["stages"] = self._stages_with(kernel_sizes)
         kept = {"precisions": precisions, "resolutions": resolutions, "width_mults": width_mults}
         for what, options in kept.items():
             if options is None:
                 continue
-            wanted = check.options(what, options, each=lambda _, option: option)
-            wrong = [o for o in wanted if o not in arguments[what]]
+            changes[what] = check.options(what, options, each=lambda _, option: option)
+            allowed = getattr(self, what)
+            wrong = [o for o in changes[what] if o not in allowed]
             if wrong:
                 raise SpaceError(
-                    f"space {self.name!r} has no {wrong[0]!r} among its {what}; "
-                    f"allowed: {', '.join(map(str, arguments[what]))}"
+                    f"space {self.name!r} has no {wrong[0]!r} among its {what}; allowed: {', '.join(map(str, allowed))}"
                 )
-            arguments[what] = list(wanted)
-        return self.from_arguments(self.name, arguments)
+        return self._changed(changes)
 
     def computed_in(self, names: Mapping[str, str]) -> Self:
         """The same space where its precisions have other names: of what a device computes instead.
@@ -142,12 +130,13 @@ class StagedSpace(Space):
         Raises:
             SpaceError: a name is not known.
         """
-        arguments = self.arguments()
-        arguments["precisions"] = [names.get(p, p) for p in arguments["precisions"]]
-        return self.from_arguments(self.name, arguments)
+        return self._changed({"precisions": tuple(names.get(p, p) for p in self.precisions)})
 
-    def _stages_with(self, kernel_sizes: Sequence[int]) -> list[dict[str, Any]]:
-        """The stages as JSON values with fewer kernel sizes."""
+    def _changed(self, changes: Mapping[str, Any]) -> Self:
+        return type(self)(self.name, replace(self.spec, **changes))
+
+    def _stages_with(self, kernel_sizes: Sequence[int]) -> list[StageSpec]:
+        """The stages with fewer kernel sizes."""
         wanted = check.options("kernel_sizes", kernel_sizes, each=lambda _, option: option)
         known = sorted({k for stage in self.stages for k in stage.kernel_sizes})
         wrong = [k for k in wanted if k not in known]
@@ -163,14 +152,14 @@ class StagedSpace(Space):
                     f"stage {i} of space {self.name!r} has the kernel sizes {', '.join(map(str, stage.kernel_sizes))}; "
                     f"of {', '.join(map(str, wanted))} none is left"
                 )
-            kept.append({**stage.to_json(), "kernel_sizes": sizes})
+            kept.append(replace(stage, kernel_sizes=tuple(sizes)))
         return kept
 
     # ------------------------------------------------------------ people and files
 
-    @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """The arguments it was made with, as JSON values: those of its `__init__`, all but the name."""
+        """Its definition as JSON values."""
+        return self.spec.to_json()
 
     @classmethod
     def from_arguments(cls, name: str, arguments: Mapping[str, Any]) -> Self:
@@ -179,14 +168,7 @@ class StagedSpace(Space):
         Raises:
             SpaceError: an argument is unknown, missing or wrong.
         """
-        # `arguments` writes what `__init__` takes, so the signature is the one list of what a file may hold
-        known = [p for p in inspect.signature(cls).parameters if p != "name"]
-        check_keys(f"{cls.title} space", arguments, known=known)
-        if not isinstance(arguments["stages"], list):
-            raise SpaceError(f"stages of {cls.title} space {name!r} must be a list, not {arguments['stages']!r}")
-        make: Any = cls  # families have arguments of their own
-        space: Self = make(name, **{**arguments, "stages": [StageSpec.from_json(s) for s in arguments["stages"]]})
-        return space
+        return cls(name, cls.spec_type.from_json(arguments, title=cls.title))
 
     def describe(self, encoding: IntArray) -> str:
         """The network's blocks, one a line: slot, operator, shapes, precision.

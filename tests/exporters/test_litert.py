@@ -24,7 +24,7 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.files import sha256_file
 from hwnas.graph import GraphBuilder
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.spaces.parts import conv_norm_act
+from hwnas.spaces.parts import activation, conv_norm
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedHardswish, QuantizedWeights, Quantizer
@@ -70,7 +70,8 @@ def _versions(path):
 def _layer(size, **options):
     """Convolution, batch normalisation, ReLU6 on images of that size and 4 channels."""
     g = GraphBuilder()
-    return OpGraphModule(g.build(conv_norm_act(g, g.input((4, size, size)), 4, name="layer", act="relu6", **options)))
+    x = conv_norm(g, g.input((4, size, size)), 4, name="layer", **options)
+    return OpGraphModule(g.build(activation(g, x, "relu6", name="layer.act")))
 
 
 @pytest.fixture

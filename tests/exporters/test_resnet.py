@@ -15,7 +15,7 @@ from hwnas import registry
 from hwnas.devices import load_device
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.spaces import StageSpec
-from hwnas.spaces.resnet import ResNetSpace
+from hwnas.spaces.resnet import ResNetSpace, ResNetSpec
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_network
@@ -24,21 +24,23 @@ from tests.here import INTEGERS
 
 SPACE = ResNetSpace(
     "files",
-    in_channels=2,
-    n_classes=5,
-    resolutions=(9, 12),  # a side that strides do not divide, too
-    stem_channels=8,
-    stages=[
-        StageSpec(channels=8, stride=1, depths=(1,), kernel_sizes=(3,), expand_ratios=(1,), activations=("relu",)),
-        StageSpec(
-            channels=16,
-            stride=2,
-            depths=(1, 2),
-            kernel_sizes=(3, 5),
-            expand_ratios=(0.5, 1),
-            activations=("relu", "hswish"),
-        ),
-    ],
+    ResNetSpec(
+        in_channels=2,
+        n_classes=5,
+        resolutions=(9, 12),  # a side that strides do not divide, too
+        stem_channels=8,
+        stages=[
+            StageSpec(channels=8, stride=1, depths=(1,), kernel_sizes=(3,), expand_ratios=(1,), activations=("relu",)),
+            StageSpec(
+                channels=16,
+                stride=2,
+                depths=(1, 2),
+                kernel_sizes=(3, 5),
+                expand_ratios=(0.5, 1),
+                activations=("relu", "hswish"),
+            ),
+        ],
+    ),
 )
 STEPS = 4  # of the outputs' scale, as for all networks
 

@@ -20,7 +20,7 @@ from hwnas import registry
 from hwnas.graph import GraphBuilder
 from hwnas.spaces import Space
 from hwnas.spaces.kinds import BlockKind
-from hwnas.spaces.parts import conv_norm_act
+from hwnas.spaces.parts import conv_norm
 from hwnas.types import Block, Choice, Slot
 
 
@@ -29,8 +29,8 @@ def twice(block, attributes):
     g = GraphBuilder()
     x = g.input(block.in_shape)
     size = int(attributes["kernel_size"])
-    a = conv_norm_act(g, x, block.out_shape[0], kernel_size=size, stride=2, name="a")
-    b = conv_norm_act(g, x, block.out_shape[0], stride=2, name="b")
+    a = conv_norm(g, x, block.out_shape[0], kernel_size=size, stride=2, name="a")
+    b = conv_norm(g, x, block.out_shape[0], stride=2, name="b")
     return g.build(g.op("add", a, b, name="sum"))
 
 

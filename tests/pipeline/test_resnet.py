@@ -12,7 +12,7 @@ from hwnas.config import Config
 from hwnas.pipeline.costs import load_costs
 from hwnas.search import load_study
 from hwnas.spaces import StageSpec
-from hwnas.spaces.resnet import ResNetSpace
+from hwnas.spaces.resnet import ResNetSpace, ResNetSpec
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
@@ -22,16 +22,18 @@ def tiny_resnet(in_channels: int, n_classes: int) -> ResNetSpace:
     """Two stages of one or two blocks on 8x8 images."""
     return ResNetSpace(
         "tiny-resnet",
-        in_channels=in_channels,
-        n_classes=n_classes,
-        resolutions=(8,),
-        stem_channels=8,
-        stages=[
-            StageSpec(
-                channels=c, stride=s, depths=(1, 2), kernel_sizes=(3,), expand_ratios=(1, 2), activations=("relu",)
-            )
-            for c, s in ((8, 1), (16, 2))
-        ],
+        ResNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(8,),
+            stem_channels=8,
+            stages=[
+                StageSpec(
+                    channels=c, stride=s, depths=(1, 2), kernel_sizes=(3,), expand_ratios=(1, 2), activations=("relu",)
+                )
+                for c, s in ((8, 1), (16, 2))
+            ],
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from hwnas.errors import SpaceError
-from hwnas.spaces import CategoricalSpace, MobileNetSpace, Space, StageSpec
+from hwnas.spaces import CategoricalSpace, MobileNetSpace, MobileNetSpec, Space, StageSpec
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -55,10 +55,10 @@ def mobilenet_spaces(draw):
         "precisions": draw(subsets(("fp32", "int8"))),
     }
     try:
-        return MobileNetSpace("random", **arguments)
+        return MobileNetSpace("random", MobileNetSpec(**arguments))
     except SpaceError:  # some draws name one network twice; one expand ratio and one width never do
         stages = [StageSpec.from_json({**s.to_json(), "expand_ratios": [3]}) for s in stages]
-        return MobileNetSpace("random", **{**arguments, "width_mults": (1.0,), "stages": stages})
+        return MobileNetSpace("random", MobileNetSpec(**{**arguments, "width_mults": (1.0,), "stages": stages}))
 
 
 spaces: st.SearchStrategy[Space] = st.one_of(categorical_spaces(), mobilenet_spaces())

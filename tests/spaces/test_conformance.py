@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from hwnas.spaces import CategoricalSpace, MobileNetSpace, StageSpec
+from hwnas.spaces import CategoricalSpace, MobileNetSpace, MobileNetSpec, StageSpec
 from hwnas.spaces.presets import mobilenet_tiny, mobilenet_v3_large
 from hwnas.testing import space_suite
 from hwnas.testing.spaces import tiny_space
@@ -22,13 +22,15 @@ NAMED = {
     "mixed options": CategoricalSpace({"lr": (0.1, 0.01), "on": (False, True), "n": (1, 2), "op": ("a", "b")}),
     "one network": MobileNetSpace(
         "one",
-        in_channels=1,
-        n_classes=2,
-        resolutions=(8,),
-        stem_channels=8,
-        stages=[StageSpec(channels=8, stride=1, depths=(1,), kernel_sizes=(3,), expand_ratios=(1,))],
-        head_channels=8,
-        precisions=("int8",),
+        MobileNetSpec(
+            in_channels=1,
+            n_classes=2,
+            resolutions=(8,),
+            stem_channels=8,
+            stages=[StageSpec(channels=8, stride=1, depths=(1,), kernel_sizes=(3,), expand_ratios=(1,))],
+            head_channels=8,
+            precisions=("int8",),
+        ),
     ),
 }
 

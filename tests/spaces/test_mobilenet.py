@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from hwnas.errors import SpaceError
-from hwnas.spaces import MobileNetSpace, StageSpec, parts
+from hwnas.spaces import MobileNetSpace, MobileNetSpec, StageSpec, parts
 from hwnas.spaces._geometry import make_divisible
 from hwnas.spaces.kinds import attributes_of
 from hwnas.spaces.stages import ACTIVATIONS
@@ -29,7 +29,7 @@ SPACE = {
 
 
 def _space(**changes):
-    return MobileNetSpace("s", **{**SPACE, **changes})
+    return MobileNetSpace("s", MobileNetSpec(**{**SPACE, **changes}))
 
 
 def _stage(**changes):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hwnas.errors import SpaceError
 from hwnas.graph import macs, parameters
-from hwnas.spaces import StageSpec, space_from_json
+from hwnas.spaces import MobileNetSpace, StageSpec, space_from_json
 from hwnas.spaces.kinds import attributes_of, block_graph
-from hwnas.spaces.resnet import ResNetSpace, resnet20
+from hwnas.spaces.resnet import ResNetSpace, ResNetSpec, resnet20
 from hwnas.testing import space_suite
 from hwnas.types import Block
 from tests.spaces.strategies import seeds, subsets
@@ -33,7 +33,7 @@ SPACE = {
 
 def small(**changes) -> ResNetSpace:
     """Every elastic dimension at once."""
-    return ResNetSpace("small", **{**SPACE, **changes})
+    return ResNetSpace("small", ResNetSpec(**{**SPACE, **changes}))
 
 
 SMALL, RESNET20 = small(), resnet20()
@@ -215,10 +215,15 @@ def test_a_file_without_one_of_its_arguments_is_refused_by_its_name():
         space_from_json(value)
 
 
+def test_the_definition_of_another_family_is_refused():
+    with pytest.raises(SpaceError, match="MobileNet space 'other' is defined by a MobileNetSpec, not ResNetSpec"):
+        MobileNetSpace("other", SMALL.spec)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": [StageSpec(**STAGE, se=(False, True))]}, "stage 0 of ResNet space 's.*squeeze-and-excitation"),
+        ({"stages": [StageSpec(**STAGE, se=(False, True))]}, "stage 0 of a ResNet space has squeeze-and-excitation"),
         ({"width_mults": (0.5,)}, "0.5 and 1 of stage 0 both give 8 hidden channels from 8"),
         ({"stem_activation": "tanh"}, "stem_activation is 'tanh'"),
         ({"resolutions": (1,)}, "resolution 1 is too small"),

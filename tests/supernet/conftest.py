@@ -5,34 +5,36 @@ import pytest
 import torch
 from torch import nn
 
-from hwnas.spaces.mobilenet import MobileNetSpace, StageSpec
+from hwnas.spaces import MobileNetSpace, MobileNetSpec, StageSpec
 from hwnas.supernet.elastic import Supernet
 
 
 def make_space() -> MobileNetSpace:
     """Every elastic dimension at once, small enough to run in milliseconds."""
     return MobileNetSpace(
-        name="everything",
-        in_channels=2,
-        n_classes=5,
-        resolutions=(8, 12),
-        width_mults=(0.5, 1.0),
-        stem_channels=16,
-        stages=(
-            StageSpec(
-                channels=16, stride=1, depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(1, 2), se=(False, True)
+        "everything",
+        MobileNetSpec(
+            in_channels=2,
+            n_classes=5,
+            resolutions=(8, 12),
+            width_mults=(0.5, 1.0),
+            stem_channels=16,
+            stages=(
+                StageSpec(
+                    channels=16, stride=1, depths=(1, 2), kernel_sizes=(3, 5), expand_ratios=(1, 2), se=(False, True)
+                ),
+                StageSpec(
+                    channels=32,
+                    stride=2,
+                    depths=(1, 2, 3),
+                    kernel_sizes=(3, 5, 7),
+                    expand_ratios=(2, 3),
+                    activations=("relu6", "hswish"),
+                ),
             ),
-            StageSpec(
-                channels=32,
-                stride=2,
-                depths=(1, 2, 3),
-                kernel_sizes=(3, 5, 7),
-                expand_ratios=(2, 3),
-                activations=("relu6", "hswish"),
-            ),
+            head_channels=48,
+            head_features=32,
         ),
-        head_channels=48,
-        head_features=32,
     )
 
 
