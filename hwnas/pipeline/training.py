@@ -165,7 +165,7 @@ def _make_trainer(work: Workspace) -> Trainer:
 
     from hwnas.supernet.elastic import Supernet
     from hwnas.supernet.processes import start_distributed
-    from hwnas.supernet.training import Trainer
+    from hwnas.supernet.training import Keeping, Trainer
 
     c, space = work.config.train, work.training_space
     strategy = registry.load("strategies", c.strategy)
@@ -181,7 +181,6 @@ def _make_trainer(work: Workspace) -> Trainer:
         strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
         named_blocks=space.named_blocks,
         settings=_settings(work),
-        checkpoint=work.checkpoint,
-        identity=_identity(work),
+        keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,19 @@ class TrainSettings:
         return min(self.ema_decay, (1 + step) / (10 + step))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """Where a training run is kept, and what it is, so that no other run goes on there.
+
+    Attributes:
+        path: of the checkpoint.
+        identity: what the run is beside its settings (space, data); a checkpoint with another is refused.
+    """
+
+    path: Path
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Trainer:
     """One training run of a supernet.
 
@@ -87,8 +100,7 @@ class Trainer:
         strategy: which sub-networks each step trains.
         named_blocks: encoding -> named blocks, of the space the supernet was built from.
         settings: how to train.
-        checkpoint: where the run is kept; None keeps nothing.
-        identity: what the run is (space, data); a checkpoint with another identity is refused.
+        keeping: where the run is kept and goes on; None keeps nothing.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
     """
 
@@ -100,8 +112,7 @@ class Trainer:
         strategy: TrainingStrategy,
         named_blocks: Callable[[IntArray], NamedBlocks],
         settings: TrainSettings,
-        checkpoint: Path | None = None,
-        identity: Mapping[str, str] | None = None,
+        keeping: Keeping | None = None,
         device: str = "cpu",
     ) -> None:
         self.stream = stream
@@ -110,8 +121,9 @@ class Trainer:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._named_blocks = named_blocks
-        self._path = checkpoint
-        self._identity = run_identity(settings, identity or {}, batch_size=stream.batch_size, n_samples=stream.n)
+        self._path = keeping.path if keeping is not None else None
+        identity = keeping.identity if keeping is not None else {}
+        self._identity = run_identity(settings, identity, batch_size=stream.batch_size, n_samples=stream.n)
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs

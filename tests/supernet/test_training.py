@@ -16,7 +16,7 @@ from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.checkpoint import load_checkpoint, load_newest, previous
 from hwnas.supernet.elastic import Supernet
 from hwnas.supernet.strategies import LargestOnly, SandwichRule
-from hwnas.supernet.training import Trainer, TrainSettings, load_averaged
+from hwnas.supernet.training import Keeping, Trainer, TrainSettings, load_averaged
 
 
 @dataclasses.dataclass
@@ -58,7 +58,7 @@ def make_trainer(space, path: Path | None, *, settings=SETTINGS, seed: int = 0, 
         strategy=SandwichRule(space, n_random=1),
         named_blocks=space.named_blocks,
         settings=settings,
-        checkpoint=path,
+        keeping=None if path is None else Keeping(path=path),
         **changes,
     )
 
