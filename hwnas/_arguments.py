@@ -1,15 +1,18 @@
-"""What is typed behind options, as values: assignments, limits, settings. Knows texts, not what they are for."""
+"""What is typed: the flags of every command, and values behind options. Knows texts, not what they are for."""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from hwnas.errors import ConfigError
 from hwnas.types import Option
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
 
 def given(value: Any) -> Any:

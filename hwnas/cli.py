@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas._arguments import changes, finite, given, settings
+from hwnas._arguments import DebugFlag, JsonFlag, changes, given
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking
+from hwnas._device_commands import devices_app
 from hwnas._places import user_path
 from hwnas.errors import ConfigError
 
@@ -63,8 +64,6 @@ DeviceOption = Annotated[
         "--device", metavar="NAME", help="Only this one of the run's devices; without it: all.", callback=given
     ),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
-DebugFlag = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
 
 def _configure(
@@ -270,140 +269,7 @@ def query(
 # ---------------------------------------------------------------- what there is
 
 
-devices_app = typer.Typer(
-    no_args_is_help=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
-)
 app.add_typer(devices_app, name="devices")
-
-
-@devices_app.callback(invoke_without_command=True)
-def devices(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
-    """The devices that are described; show, describe or audit one."""
-    if context.invoked_subcommand is not None:
-        if json_output or debug:  # they are the sub-command's own, and would be lost here
-            raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
-        return
-    with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.describe import all_devices
-
-        console.result(all_devices())
-
-
-@devices_app.command("show")
-def devices_show(
-    name: Annotated[
-        str, typer.Argument(metavar="DEVICE", help="A name, or the path of a description.", callback=given)
-    ],
-    *,
-    json_output: JsonFlag = False,
-    debug: DebugFlag = False,
-) -> None:
-    """All that a description says."""
-    with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.describe import one_device
-
-        console.result(one_device(name))
-
-
-@devices_app.command("audit")
-def devices_audit(
-    name: Annotated[
-        str, typer.Argument(metavar="DEVICE", help="A name, or the path of a description.", callback=given)
-    ],
-    *,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", metavar="FOLDER", help="For results; by default latency_tables/DEVICE/audit.", callback=given
-        ),
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure anew what was measured before.")] = False,
-    json_output: JsonFlag = False,
-    debug: DebugFlag = False,
-) -> None:
-    """What a device does badly: measure operator choices, and say which to leave out."""
-    with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.audit import audit
-
-        console.result(audit(name, output=output or "", again=again, console=console))
-
-
-@devices_app.command("new")
-def devices_new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the device, and of its file NAME.toml.", callback=given)
-    ],
-    *,
-    like: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Begin with this description.", callback=given)
-    ] = None,
-    runtime: Annotated[str | None, typer.Option(help="What runs the networks there.", callback=given)] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime.")] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(help="What it may compute in: fp32, int8, fp16, ... May be repeated.", callback=given),
-    ] = None,
-    transport: Annotated[str | None, typer.Option(help="How it is reached: local, ssh, adb.", callback=given)] = None,
-    host: Annotated[str | None, typer.Option(help="For ssh: pi@board.local", callback=given)] = None,
-    serial: Annotated[str | None, typer.Option(help="For adb: as `adb devices` shows it.", callback=given)] = None,
-    python: Annotated[
-        str | None, typer.Option(help="Python on the board, which has the runtime.", callback=given)
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of the runtime.", callback=given)
-    ] = None,
-    connection: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="port=2222, ...", callback=given)
-    ] = None,
-    power_w: Annotated[float | None, typer.Option(help="Stated power while a network runs.", callback=finite)] = None,
-    idle_w: Annotated[float | None, typer.Option(help="Stated power while nothing runs.", callback=finite)] = None,
-    meter: Annotated[str | None, typer.Option(help="Energy meter, or none.", callback=given)] = None,
-    description: Annotated[str | None, typer.Option(help="For lists.", callback=given)] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="FOLDER", help="Where to write it.", callback=given)
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not start its runtime to look at it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take the defaults.")] = False,
-    json_output: JsonFlag = False,
-    debug: DebugFlag = False,
-) -> None:
-    """Describe a device of your own, from flags and by asking for the rest."""
-    with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.describe import Wishes, new_device
-
-        wishes = Wishes(
-            like=like,
-            runtime=runtime,
-            threads=threads,
-            precisions=tuple(precision) if precision else None,
-            transport=transport,
-            host=host,
-            serial=serial,
-            python=python,
-            options=settings(option, what="--option", example="provider=CPUExecutionProvider"),
-            connection=settings(connection, what="--connection", example="port=2222"),
-            power_w=power_w,
-            idle_w=idle_w,
-            meter=meter,
-            description=description,
-        )
-        ask = None if yes or json_output else _ask
-        result = new_device(
-            name, wishes=wishes, output=output or "", force=force, look=not offline, ask=ask, console=console
-        )
-        console.result(result)
-
-
-def _ask(question: str, default: str) -> str:
-    """On standard error, so that standard output keeps the result."""
-    try:
-        answer: str = typer.prompt(question, default=default, err=True)
-    except typer.Abort as e:
-        if isinstance(e.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise ConfigError(f"nobody answers {question!r}; give it as an option, or take the defaults with --yes") from e
-    return answer
 
 
 @app.command()
