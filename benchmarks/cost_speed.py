@@ -158,10 +158,11 @@ def _query_figures(arguments: dict[str, Any], folder: Path) -> list[Figure]:
     import numpy as np
 
     from hwnas.query import query, trade_off
+    from hwnas.search import save_study
 
     path = folder / "study.safetensors"
     study = synthetic_study(make_space(arguments["space"]), arguments["trials"])
-    study.save(path)
+    save_study(study, path)
     limits = {m: float(np.quantile(study.values[m], 0.5)) for m in ("latency_ms", "macs")}
     began = time.perf_counter()
     query(path, limits=limits)

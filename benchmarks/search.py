@@ -140,7 +140,7 @@ def run_search(table: Mapping[str, FloatArray], sampler: str, *, limit_ms: float
     """A search of the table's networks."""
     import numpy as np
 
-    from hwnas.search import search
+    from hwnas.search import Problem, Sampling, search
     from hwnas.spaces import CategoricalSpace
 
     space: CategoricalSpace = CategoricalSpace({f"edge{i}": OPERATORS for i in range(EDGES)}, name="nas-bench-201")
@@ -153,16 +153,14 @@ def run_search(table: Mapping[str, FloatArray], sampler: str, *, limit_ms: float
     def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
         return {"accuracy": float(table["accuracy"][space.encode(architecture) @ weights])}
 
-    return search(
+    problem = Problem(
         space,
-        evaluate,
-        closed_form={"latency_ms": latency_ms},
-        directions={"accuracy": "maximize", "latency_ms": "minimize"},
-        limits={"latency_ms": limit_ms},
-        sampler=sampler,
+        {"accuracy": "maximize", "latency_ms": "minimize"},
         n_trials=n_trials,
-        seed=seed,
+        limits={"latency_ms": limit_ms},
+        closed_form={"latency_ms": latency_ms},
     )
+    return search(problem, evaluate, sampling=Sampling(sampler=sampler, seed=seed))
 
 
 def _figures(sampler: str, searches: Sequence[Mapping[str, Any]], trials: Sequence[int]) -> list[Figure]:

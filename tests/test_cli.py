@@ -26,7 +26,7 @@ from hwnas.errors import (
     VerificationError,
 )
 from hwnas.results import Shown
-from hwnas.search import search
+from hwnas.search import Problem, Sampling, save_study, search
 from hwnas.spaces import CategoricalSpace
 from tests.runs import MadeUp
 
@@ -284,15 +284,17 @@ def test_every_error_has_a_status_that_is_documented() -> None:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = CategoricalSpace({"a": (1, 2, 3), "b": (1, 2, 3)})
     study = search(
-        space,
-        evaluate=lambda architecture: {"accuracy": float(architecture["a"]) / 10},
-        closed_form={"latency_ms": lambda encodings: encodings.sum(axis=1) + 1.0},
-        directions={"accuracy": "maximize", "latency_ms": "minimize"},
-        n_trials=9,
-        sampler="random",
+        Problem(
+            space,
+            {"accuracy": "maximize", "latency_ms": "minimize"},
+            n_trials=9,
+            closed_form={"latency_ms": lambda encodings: encodings.sum(axis=1) + 1.0},
+        ),
+        lambda architecture: {"accuracy": float(architecture["a"]) / 10},
+        sampling=Sampling(sampler="random"),
     )
     folder = tmp_path_factory.mktemp("run")
-    study.save(folder / "study.safetensors")
+    save_study(study, folder / "study.safetensors")
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hwnas.errors import ConfigError, InfeasibleError, StudyError
 from hwnas.query import query, trade_off
-from hwnas.search import Study
+from hwnas.search import Study, save_study
 from hwnas.spaces import CategoricalSpace
 from hwnas.types import Direction
 
@@ -219,7 +219,7 @@ def test_trade_off_takes_a_metric_that_was_no_direction_as_a_cost() -> None:
 def test_a_file_of_ten_thousand_trials_gives_the_same_answer_as_the_study(tmp_path: Path) -> None:
     study = made_up(10_000)
     path = tmp_path / "study.safetensors"
-    study.save(path)
+    save_study(study, path)
     assert path.stat().st_size < 10_000 * (12 + 4 * 8 + 8 + 1) + 20_000  # a byte a choice, no text a trial
     limits = {"latency_ms": 3.0}
     assert [a.number for a in query(path, limits=limits, top=5)] == [

@@ -28,7 +28,7 @@ from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import limit_text, metric_name
 from hwnas.results import Result, Shown
-from hwnas.search import Study, load_study, read_study
+from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Option
 from hwnas.workspace import Workspace, limit_threads
@@ -133,31 +133,27 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
     evaluations = Evaluations.of(work, evaluator)
     for damage in evaluations.known.repaired:
         console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
-    c = config.search
+    c, sampler = config.search, _configured_sampler(config)
+    problem = Problem(work.space, DIRECTIONS, n_trials=c.n_trials, limits=limits, closed_form=costs.models)
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
         return {"accuracy": evaluations.accuracy(architecture)}
 
-    sampler = _configured_sampler(config)
     name = study_name(work, costs, limits)
     if lost := lost_trials(work, name):
         console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
     started = time.monotonic()
     promising = _promising(work, costs, limits, evaluations=evaluations)
+    fits = [work.space.decode(fitting)] if fitting is not None else []
+    sampling = Sampling(sampler=sampler, seed=c.seed, initial=(*initial, *fits, *promising))
     with console.progress("search") as progress:
         study = run_search(
-            work.space,
+            problem,
             evaluate,
-            closed_form=costs.models,
-            directions=DIRECTIONS,
-            limits=limits,
-            sampler=sampler,
-            n_trials=c.n_trials,
-            seed=c.seed,
+            sampling=sampling,
             storage=work.searched / "journal.log",
             study_name=name,
             progress=progress,
-            initial=[*initial, *([work.space.decode(fitting)] if fitting is not None else []), *promising],
         )
     # the search itself tells no more than measured from estimated
     study = _with_sources(study, costs, n_validation=evaluator.n_validation)
@@ -237,8 +233,8 @@ def _save(work: Workspace, study: Study) -> None:
             saved = None
         # another name is another search, which the last one replaces
         if saved is None or saved.name != study.name or len(saved) <= len(study):
-            study.save(work.study)
-            study.save(work.study_called(study.name))  # for the pages of what is deployed from it
+            save_study(study, work.study)
+            save_study(study, work.study_called(study.name))  # for the pages of what is deployed from it
 
 
 def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:

@@ -3,18 +3,21 @@
 from hwnas.search.archive import hypervolume, non_dominated
 from hwnas.search.loop import read_study, search
 from hwnas.search.problem import ClosedForm, Problem
+from hwnas.search.sampling import Sampling
 from hwnas.search.study import FailedTrial, Study, Trial
-from hwnas.search.study_file import load_study
+from hwnas.search.study_file import load_study, save_study
 
 __all__ = [
     "ClosedForm",
     "FailedTrial",
     "Problem",
+    "Sampling",
     "Study",
     "Trial",
     "hypervolume",
     "load_study",
     "non_dominated",
     "read_study",
+    "save_study",
     "search",
 ]

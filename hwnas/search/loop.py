@@ -5,38 +5,28 @@ Never knows what a metric means, and never torch or devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas import registry
-from hwnas.search.problem import ClosedForm, Problem
-from hwnas.search.study import Study, Trial
-from hwnas.types import Option, ProgressCallback, SearchSpace, ignore_progress
-
-if TYPE_CHECKING:
-    from hwnas.search.space_sampler import SamplerFactory
+from hwnas.search.problem import Problem
+from hwnas.search.sampling import Sampling
+from hwnas.search.study import Study
+from hwnas.types import Option, ProgressCallback, ignore_progress
 
 Evaluate = Callable[[dict[str, Option]], Mapping[str, float]]
+_DEFAULT_SAMPLING = Sampling()
 
 
 def search(
-    space: SearchSpace,
+    problem: Problem,
     evaluate: Evaluate,
     *,
-    closed_form: Mapping[str, ClosedForm] | None = None,
-    directions: Mapping[str, str],
-    limits: Mapping[str, float] | None = None,
-    sampler: str | SamplerFactory = "nsga2",
-    n_trials: int,
-    seed: int = 0,
+    sampling: Sampling = _DEFAULT_SAMPLING,
     storage: str | Path | None = None,
     study_name: str = "search",
     progress: ProgressCallback = ignore_progress,
-    on_trial: Callable[[Trial], None] | None = None,
-    initial: Sequence[Mapping[str, Option]] | None = None,
 ) -> Study:
     """Find the networks of a space that trade metrics best within limits.
 
@@ -44,30 +34,21 @@ def search(
     Limits on evaluated metrics are Optuna constraints: the sampler learns to keep them, and trials that do
     not are marked infeasible.
 
-    The same call on the same storage goes on until `n_trials` are complete in total, also at the same time
-    in other processes or on other machines. An interrupted search loses at most the trials that were
+    The same call on the same storage goes on until the problem's `n_trials` are complete in total, also at the same
+    time in other processes or on other machines. An interrupted search loses at most the trials that were
     running. With one process and one seed the trials are always the same; a resumed search need not find
     what an uninterrupted one finds. If processes share a study, it may end a few trials short when one of
     them is killed: the same call completes it.
 
     Args:
-        space: the networks.
+        problem: what is searched.
         evaluate: the expensive part: one architecture (choice name -> option) to metric -> value. Metrics
-            that are not in `directions` are kept as extra values. An error of ours (HwnasError) marks the
+            that are not directions are kept as extra values. An error of ours (HwnasError) marks the
             trial as failed and the search goes on; any other ends it.
-        closed_form: metrics known for every architecture: encodings (N, D) -> (N,), or an object with
-            `estimate`, whose `.value` is the objective and by whose `.upper` limits are kept. A network whose
-            value is NaN cannot run and is never proposed.
-        directions: metric -> `maximize` or `minimize`: the objectives, closed-form or evaluated.
-        limits: metric -> `metric <= value`, or `metric >= value` for a metric that is maximised.
-        sampler: registered name, or a factory `(problem, *, seed) -> BaseSampler`.
-        n_trials: complete trials in total.
-        seed: of the sampler.
+        sampling: how architectures are proposed.
         storage: None for memory, a path for a journal file, or a database URL.
         study_name: several studies may live in one storage.
         progress: called after every trial with (complete, n_trials, note).
-        on_trial: called with every trial this call completed.
-        initial: architectures to evaluate first; one that breaks a limit is moved to the nearest that does not.
 
     Returns:
         The study with the trials of all processes so far. Its `note` says if the space was exhausted.
@@ -76,31 +57,30 @@ def search(
         InfeasibleError: no network keeps the closed-form limits; says which binds and the smallest reachable.
         StudyError: the storage holds another search under this name, cannot be read, `evaluate` does not
             give the metrics asked for, or ten evaluations in a row failed.
-        ConfigError: a direction, limit or number of trials is wrong.
+        SpaceError: an initial architecture is not of the space.
         UnknownNameError: no such sampler; lists the known ones.
     """
     # what the caller may have wrong is checked before a storage is made
-    problem = Problem.create(space, directions, limits=limits, closed_form=closed_form, n_trials=n_trials)
-    factory: SamplerFactory = registry.load("samplers", sampler) if isinstance(sampler, str) else sampler
-    encodings = [problem.encode(a) for a in initial or ()]
+    factory = sampling.factory()
+    encodings = [problem.encode(a) for a in sampling.initial]
 
     from hwnas.search import optuna_study
     from hwnas.search import storage as storages
     from hwnas.search.run import Run
     from hwnas.search.space_sampler import SpaceSampler
 
-    space_sampler = SpaceSampler(factory, problem, seed=seed, initial=encodings)
+    sampler = SpaceSampler(factory, problem, seed=sampling.seed, initial=encodings)
     # before the study is made: a search that cannot find anything leaves nothing behind
-    space_sampler.candidates.require_feasible(np.random.default_rng(seed))
+    sampler.candidates.require_feasible(np.random.default_rng(sampling.seed))
     with optuna_study.quiet(), storages.told_of_database(storage), storages.session() as owner:
-        study = optuna_study.open_or_create(problem, space_sampler, storage=storage, study_name=study_name)
+        study = optuna_study.open_or_create(problem, sampler, storage=storage, study_name=study_name)
         # first: networks of killed processes are free again before anything new is proposed
         storages.fail_abandoned(study)
         # values of two tables in one study would be compared with each other
         optuna_study.check_closed_forms(study, problem)
-        run = Run(study, problem, space_sampler, evaluate=evaluate, owner=owner)
+        run = Run(study, problem, sampler, evaluate=evaluate, owner=owner)
         # kept with the study: whoever reads it later must know that the space was exhausted
-        optuna_study.set_note(study, run.to_the_end(progress, on_trial))
+        optuna_study.set_note(study, run.to_the_end(progress))
         return optuna_study.collect(study)
 
 

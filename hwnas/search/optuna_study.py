@@ -151,14 +151,14 @@ def check_closed_forms(study: optuna.Study, problem: Problem) -> None:
                 )
 
 
-def collect(study: optuna.Study, *, only: int | None = None) -> Study:
-    """An Optuna study as columns; of a single trial if its number is given."""
+def collect(study: optuna.Study) -> Study:
+    """An Optuna study as columns."""
     # choices come from the study, not from the code: a space may have changed since
     header = study.user_attrs[_HEADER]
     choices = choices_from_json(header["choices"])
     tree = ChoiceTree(choices)
     directions = {m: Direction(d) for m, d in header["directions"].items()}
-    all_trials = [t for t in study.get_trials(deepcopy=False) if only is None or t.number == only]
+    all_trials = study.get_trials(deepcopy=False)
     trials = [t for t in all_trials if t.state is TrialState.COMPLETE]
     # the claim, not the parameters: it is canonical, and has the
     # switched-off choices. Reshaped: of no trials it is (0, D)

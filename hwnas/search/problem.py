@@ -7,7 +7,6 @@ this module must never know Optuna, torch, or what a metric means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,43 +42,36 @@ class Minimizing(Protocol):
 ClosedForm = Callable[[IntArray], FloatArray] | Estimator
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One search, without its trials.
 
-    Attributes:
-        space: the networks that exist.
-        directions: metric -> whether more is better, at least one, sorted by name.
-        limits: metric -> hard limit: `metric <= value`, or `metric >= value` for a metric that is maximised.
-        closed_form: metric -> its value for any number of architectures at once. Limits are kept by
-            the upper bound where the closed form has one. NaN means that the network cannot run.
+    Args:
+        space: the networks.
+        directions: metric -> `maximize` or `minimize`: the objectives, closed-form or evaluated, at least one.
         n_trials: how many architectures will be evaluated at most.
+        limits: metric -> hard limit: `metric <= value`, or `metric >= value` for a metric that is maximised.
+        closed_form: metrics known for every architecture: encodings (N, D) -> (N,), or an object with `estimate`,
+            whose `.value` is the objective and by whose `.upper` limits are kept. A network whose value is NaN
+            cannot run and is never proposed.
+
+    Attributes:
+        directions: metric -> whether more is better, sorted by name; likewise `limits`.
         tree: the space's choices, to encode and decode with.
+
+    Raises:
+        ConfigError: no direction, a direction that is neither word, a limit that is not a number, fewer than one
+            trial.
     """
 
-    space: SearchSpace
-    directions: Mapping[str, Direction]
-    limits: Mapping[str, float]
-    closed_form: Mapping[str, ClosedForm]
-    n_trials: int
-    tree: ChoiceTree
-
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         space: SearchSpace,
         directions: Mapping[str, str],
         *,
+        n_trials: int,
         limits: Mapping[str, float] | None = None,
         closed_form: Mapping[str, ClosedForm] | None = None,
-        n_trials: int,
-    ) -> Problem:
-        """A checked problem.
-
-        Raises:
-            ConfigError: no direction, a direction that is neither word, a limit that is not a number,
-                fewer than one trial.
-        """
+    ) -> None:
         if not directions:
             raise ConfigError("a search needs at least one direction, for example {'accuracy': 'maximize'}")
         if n_trials < 1:
@@ -91,15 +83,13 @@ class Problem:
         for metric, value in (limits or {}).items():
             if not np.isfinite(value):
                 raise ConfigError(f"the limit of {metric!r} is {value}; it must be a finite number")
-        return cls(
-            space=space,
-            # sorted: Optuna's objectives have an order and no names, and a resumed study must have the same one
-            directions={m: Direction(directions[m]) for m in sorted(directions)},
-            limits={m: float((limits or {})[m]) for m in sorted(limits or {})},
-            closed_form=dict(closed_form or {}),
-            n_trials=n_trials,
-            tree=ChoiceTree(space.choices),
-        )
+        self.space = space
+        # sorted: Optuna's objectives have an order and no names, and a resumed study must have the same one
+        self.directions: Mapping[str, Direction] = {m: Direction(directions[m]) for m in sorted(directions)}
+        self.limits: Mapping[str, float] = {m: float((limits or {})[m]) for m in sorted(limits or {})}
+        self.closed_form: Mapping[str, ClosedForm] = dict(closed_form or {})
+        self.n_trials = n_trials
+        self.tree = ChoiceTree(space.choices)
 
     @property
     def sizes(self) -> IntArray:

@@ -18,11 +18,9 @@ from hwnas.errors import HwnasError, StudyError
 from hwnas.limits import as_limits
 from hwnas.search.candidates import ExhaustedError, key_of
 from hwnas.search.ledger import CLAIM, ERROR, Ledger, claim_of
-from hwnas.search.optuna_study import collect
 from hwnas.search.problem import Estimator, Problem
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
 from hwnas.search.storage import OWNER, finish_failed
-from hwnas.search.study import Trial
 from hwnas.types import IntArray, Option, ProgressCallback
 
 # Consecutive failures after which the evaluation itself, not a network, must be at fault.
@@ -48,21 +46,18 @@ class Run:
         self.failures = 0  # consecutive
         self.withdrawals = 0  # consecutive
 
-    def to_the_end(self, progress: ProgressCallback, on_trial: Callable[[Trial], None] | None) -> str:
+    def to_the_end(self, progress: ProgressCallback) -> str:
         """Run trials until there are enough, or none is left; returns the note for the study."""
         total = self.problem.n_trials
         # running ones count: processes that share a study must not overshoot it together
         while (counts := self._counts())[1] < total:
             try:
-                number = self._one()
+                self._one()
             except ExhaustedError as e:
                 note = f"ended after {counts[0]} of {total} trials: {e}"
                 progress(counts[0], total, note)
                 return note
             complete = self._counts()[0]
-            # read back from the storage: the caller sees what everybody else does
-            if number is not None and on_trial is not None:
-                on_trial(collect(self.study, only=number).trial_at(0))
             progress(complete, total, f"{self.failures} failures in a row" if self.failures else "")
         return ""
 
@@ -73,16 +68,16 @@ class Run:
         # unsigned trials are not counted: they may be left from a killed process
         return complete, complete + sum(OWNER in t.user_attrs for t in ledger.running)
 
-    def _one(self) -> int | None:
-        """One trial; its number if it was completed, None if it failed or was left to another process."""
+    def _one(self) -> None:
+        """One trial: completed, failed, or left to another process."""
         trial = self.study.ask()
         try:
             # before anything else: a trial without an owner is taken for abandoned
             trial.set_user_attr(OWNER, self.owner)
-            if not self._claim(trial):
+            if self._claim(trial):
+                self._evaluate(trial)
+            else:
                 finish_failed(self.study, trial.number)
-                return None
-            return self._evaluate(trial)
         except BaseException:  # a bug, a full disk, Ctrl-C: the network is free to be tried again
             with contextlib.suppress(Exception):
                 finish_failed(self.study, trial.number)
@@ -120,7 +115,7 @@ class Run:
         running = sum(OWNER in t.user_attrs for t in ledger.running if t.number < number)
         return bisect.bisect_left(ledger.complete, number) + running >= self.problem.n_trials
 
-    def _evaluate(self, trial: optuna.Trial) -> int | None:
+    def _evaluate(self, trial: optuna.Trial) -> None:
         encoding = self.problem.encode(trial.params)
         architecture = self.problem.decode(encoding)
         try:
@@ -128,12 +123,12 @@ class Run:
         # of ours: this network cannot be measured, and the next one may. Any other error is a bug and ends the search
         except HwnasError as e:
             self._fail(trial, e)
-            return None
+            return
         values, upper = self._with_closed_forms(evaluated, encoding)
         undefined = [m for m in (*self.problem.directions, *self.problem.limits) if np.isnan(values[m])]
         if undefined:
             self._fail(trial, StudyError(f"{', '.join(undefined)} is not a number"))
-            return None
+            return
         for limit in as_limits(self.problem.limits, self.problem.directions):
             if limit.metric not in self.problem.closed_form:
                 # closed-form limits are kept already; Optuna learns of those that only measuring tells
@@ -143,7 +138,6 @@ class Run:
         self.study.tell(trial, [values[m] for m in self.problem.directions])
         # failures in a row count: one network that runs shows that the evaluation works
         self.failures = 0
-        return trial.number
 
     def _with_closed_forms(
         self, evaluated: Mapping[str, float], encoding: IntArray

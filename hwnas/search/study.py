@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -201,14 +200,3 @@ class Study:
         """(N,) which trials keep other limits than the study's own, by upper bounds where there are any."""
         check_known(limits, self.values)
         return kept(as_limits(limits, self.directions), self.values, self.upper)
-
-    def save(self, path: Path | str) -> None:
-        """Write the study as one compact file, whole; `load_study` reads it without Optuna.
-
-        Raises:
-            OSError: the file cannot be written; an older one is untouched.
-        """
-        # imported late: study_file imports this module
-        from hwnas.search.study_file import save_study
-
-        save_study(self, Path(path))

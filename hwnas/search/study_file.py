@@ -45,8 +45,8 @@ def choices_from_json(values: list[dict[str, Any]]) -> tuple[Choice, ...]:
     )
 
 
-def save_study(study: Study, path: Path) -> None:
-    """Write a study, whole: a reader sees the old file or the new one.
+def save_study(study: Study, path: Path | str) -> None:
+    """Write a study, whole: a reader sees the old file or the new one. `load_study` reads it without Optuna.
 
     Raises:
         OSError: the file cannot be written; an older one is untouched.
@@ -80,11 +80,11 @@ def save_study(study: Study, path: Path) -> None:
         "note": study.note,
     }
     # `allow_nan=False`: NaN is no JSON, and other readers refuse the file
-    write_whole(path, seal_tensors(save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)})))
+    write_whole(Path(path), seal_tensors(save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)})))
 
 
 def load_study(path: Path | str) -> Study:
-    """A study written by `Study.save`.
+    """A study written by `save_study`.
 
     Raises:
         StudyError: the file is missing, damaged, not a study, or of a newer schema.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.precisions import INTEGERS
-from hwnas.search import Study, search
+from hwnas.search import Problem, Sampling, Study, search
 from hwnas.search.space_sampler import SamplerFactory
 from hwnas.spaces import CategoricalSpace
 from hwnas.types import PRECISIONS, FloatArray, IntArray, Option
@@ -98,11 +98,9 @@ def check_exhausts_a_small_space(sampler: str | SamplerFactory, folder: Path) ->
     """A space with fewer networks than trials is evaluated once completely; then the search ends and says so."""
     space = small_space()
     study = search(
-        space,
+        Problem(space, {"accuracy": "maximize"}, n_trials=20),
         lambda architecture: {"accuracy": float(architecture.get("kernel", 1))},
-        directions={"accuracy": "maximize"},
-        sampler=sampler,
-        n_trials=20,
+        sampling=Sampling(sampler=sampler),
     )
     assert len(study) == space.count() == 4
     assert "4 of 20" in study.note
@@ -121,13 +119,14 @@ def check_resumes(sampler: str | SamplerFactory, folder: Path) -> None:
 def check_learns_under_an_evaluated_limit(sampler: str | SamplerFactory, folder: Path) -> None:
     """A limit on a metric known only after evaluation marks trials, and ends nothing."""
     study = search(
-        suite_space(),
+        Problem(
+            suite_space(),
+            {"accuracy": "maximize", "measured_cost": "minimize"},
+            n_trials=40,
+            limits={"measured_cost": 2.0},
+        ),
         lambda architecture: {**suite_quality(architecture), "measured_cost": float(architecture["depth"])},
-        directions={"accuracy": "maximize", "measured_cost": "minimize"},
-        limits={"measured_cost": 2.0},
-        sampler=sampler,
-        n_trials=40,
-        seed=3,
+        sampling=Sampling(sampler=sampler, seed=3),
     )
     assert (study.feasible == (study.values["measured_cost"] <= 2.0)).all()
     assert study.best("accuracy").feasible
@@ -153,13 +152,14 @@ def _search(
     storage: Path | None = None,
 ) -> Study:
     return search(
-        suite_space(),
+        Problem(
+            suite_space(),
+            {"accuracy": "maximize", "cost": "minimize"},
+            n_trials=n_trials,
+            limits={"cost": limit},
+            closed_form={"cost": suite_cost},
+        ),
         evaluate,
-        closed_form={"cost": suite_cost},
-        directions={"accuracy": "maximize", "cost": "minimize"},
-        limits={"cost": limit},
-        sampler=sampler,
-        n_trials=n_trials,
-        seed=seed,
+        sampling=Sampling(sampler=sampler, seed=seed),
         storage=storage,
     )

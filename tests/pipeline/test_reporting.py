@@ -14,7 +14,7 @@ from hwnas.deployment import Manifest
 from hwnas.errors import ConfigError
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.reporting import chosen_from, prediction_points
-from hwnas.search import load_study
+from hwnas.search import load_study, save_study
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
 from tests.runs import FinishedRun, ReadConsole
@@ -56,7 +56,7 @@ def test_a_page_whose_study_is_gone_stays_as_it_was_and_that_is_told(config: Con
     study = load_study(work.study)
     work.study_called(study.name).unlink()
     other = dataclasses.replace(study, name="search-of-another")
-    other.save(work.study)
+    save_study(other, work.study)
     result = pipeline.report(config, console=ReadConsole())
     assert page.read_bytes() == before
     assert "the study its network was chosen from is gone" in result.shown.notes[0]

@@ -48,10 +48,10 @@ class Bounded:
 def problem(
     space: CategoricalSpace = SPACE, *, limit: float | None = 4.0, closed_form: ClosedForm = cost, n_trials: int = 50
 ) -> Problem:
-    return Problem.create(
+    return Problem(
         space,
         {"accuracy": "maximize", "cost": "minimize"},
+        n_trials=n_trials,
         limits=None if limit is None else {"cost": limit},
         closed_form={"cost": closed_form},
-        n_trials=n_trials,
     )

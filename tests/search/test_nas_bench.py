@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.search import Study, hypervolume, search
+from hwnas.search import Problem, Sampling, Study, hypervolume, search
 from hwnas.spaces import CategoricalSpace
 from hwnas.types import FloatArray, IntArray, Option
 
@@ -48,14 +48,15 @@ def find(table: dict[str, FloatArray], sampler: str, seed: int) -> Study:
         return {"accuracy": float(table["test_accuracy_cifar100"][SPACE.encode(architecture) @ _WEIGHTS])}
 
     return search(
-        SPACE,
+        Problem(
+            SPACE,
+            {"accuracy": "maximize", "latency_ms": "minimize"},
+            n_trials=300,
+            limits={"latency_ms": _LIMIT_MS},
+            closed_form={"latency_ms": latency_ms},
+        ),
         accuracy,
-        closed_form={"latency_ms": latency_ms},
-        directions={"accuracy": "maximize", "latency_ms": "minimize"},
-        limits={"latency_ms": _LIMIT_MS},
-        sampler=sampler,
-        n_trials=300,
-        seed=seed,
+        sampling=Sampling(sampler=sampler, seed=seed),
     )
 
 

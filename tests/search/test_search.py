@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hwnas.errors import ConfigError, InfeasibleError, MeasurementError, SpaceError, StudyError, UnknownNameError
-from hwnas.search import Study, Trial, read_study, search
+from hwnas.search import Problem, Sampling, Study, read_study, search
 from hwnas.search.run import MAX_FAILURES
 from hwnas.spaces import CategoricalSpace
 from hwnas.types import FloatArray, IntArray, Option
@@ -16,12 +17,8 @@ DIRECTIONS = {"accuracy": "maximize", "cost": "minimize"}
 
 def find(storage: Path | str | None = None, *, n_trials: int = 12, limit: float = 5.0) -> Study:
     return search(
-        SPACE,
+        Problem(SPACE, DIRECTIONS, n_trials=n_trials, limits={"cost": limit}, closed_form={"cost": cost}),
         quality,
-        closed_form={"cost": cost},
-        directions=DIRECTIONS,
-        limits={"cost": limit},
-        n_trials=n_trials,
         storage=storage,
     )
 
@@ -39,13 +36,9 @@ def test_tight_limits_with_a_known_network_are_not_called_infeasible() -> None:
         return np.asarray(1.0 + (encodings != needle).sum(axis=1))
 
     found = search(
-        space,
+        Problem(space, {"accuracy": "maximize"}, n_trials=3, limits={"cost": 1.0}, closed_form={"cost": missed}),
         lambda _: {"accuracy": 0.5},
-        closed_form={"cost": missed},
-        directions={"accuracy": "maximize"},
-        limits={"cost": 1.0},
-        n_trials=3,
-        initial=[wanted],
+        sampling=Sampling(initial=(wanted,)),
     )
     assert [t.architecture for t in found.trials] == [wanted]
     assert found.note
@@ -62,11 +55,9 @@ def test_trials_are_in_order_with_architecture_and_all_values() -> None:
 def test_an_architecture_has_no_choices_that_are_switched_off() -> None:
     asked: list[dict[str, Option]] = []
     study = search(
-        SPACE,
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=52),
         lambda a: asked.append(a) or quality(a),
-        directions={"accuracy": "maximize"},
-        n_trials=52,
-        sampler="random",
+        sampling=Sampling(sampler="random"),
     )
     assert len(study) == 52
     assert all(("z" in a) == (a["x"] != "a") for a in asked)
@@ -98,18 +89,13 @@ def test_front_holds_the_trials_that_none_dominates() -> None:
 
 
 def test_metrics_that_are_no_direction_are_kept_as_extra_values() -> None:
-    study = search(SPACE, lambda a: {**quality(a), "loss": 0.5}, directions={"accuracy": "maximize"}, n_trials=3)
+    study = search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=3), lambda a: {**quality(a), "loss": 0.5})
     assert (study.values["loss"] == 0.5).all()
 
 
 def test_upper_bounds_are_kept_beside_values() -> None:
     study = search(
-        SPACE,
-        quality,
-        closed_form={"cost": Bounded(SPACE)},
-        directions=DIRECTIONS,
-        limits={"cost": 4.0},
-        n_trials=10,
+        Problem(SPACE, DIRECTIONS, n_trials=10, limits={"cost": 4.0}, closed_form={"cost": Bounded(SPACE)}), quality
     )
     assert (study.upper["cost"] == study.values["cost"] + 1).all()
     assert (study.upper["cost"] <= 4).all()
@@ -117,17 +103,14 @@ def test_upper_bounds_are_kept_beside_values() -> None:
 
 
 def test_a_limit_on_a_maximised_metric_is_a_floor() -> None:
-    study = search(SPACE, quality, directions={"accuracy": "maximize"}, limits={"accuracy": 6.0}, n_trials=30)
+    study = search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=30, limits={"accuracy": 6.0}), quality)
     assert (study.feasible == (study.values["accuracy"] >= 6)).all()
 
 
 def test_best_names_the_binding_limit_and_the_smallest_seen_value() -> None:
     study = search(
-        SPACE,
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=52, limits={"heat": 5.0}),
         lambda a: {**quality(a), "heat": 10.0 + int(a["y"])},
-        directions={"accuracy": "maximize"},
-        limits={"heat": 5.0},
-        n_trials=52,
     )
     with pytest.raises(InfeasibleError, match="heat <= 5") as e:
         study.best("accuracy")
@@ -149,7 +132,7 @@ def test_an_unreachable_limit_is_refused_before_any_evaluation() -> None:
         raise AssertionError("nothing should be evaluated")
 
     with pytest.raises(InfeasibleError, match="smallest reachable is 0"):
-        search(SPACE, never, closed_form={"cost": cost}, directions=DIRECTIONS, limits={"cost": -1.0}, n_trials=5)
+        search(Problem(SPACE, DIRECTIONS, n_trials=5, limits={"cost": -1.0}, closed_form={"cost": cost}), never)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +143,7 @@ def test_an_unreachable_limit_is_refused_before_any_evaluation() -> None:
         ({"n_trials": 0}, ConfigError, "at least 1"),
         ({"limits": {"accuracy": float("nan")}}, ConfigError, "finite"),
         ({"sampler": "nsga4"}, UnknownNameError, "nsga2, nsga3"),
+        ({"seed": -1}, ConfigError, "it must be 0 to"),
         ({"initial": [{"x": "e", "y": 1}]}, SpaceError, "'e' is no option of choice 'x'"),
         ({"initial": [{"x": "b", "y": 1}]}, SpaceError, "'z'"),
         ({"directions": {"top1": "maximize"}}, StudyError, "top1"),
@@ -168,9 +152,10 @@ def test_an_unreachable_limit_is_refused_before_any_evaluation() -> None:
     ],
 )
 def test_wrong_input_says_what_is_allowed(change: dict[str, object], error: type[Exception], message: str) -> None:
-    given: dict[str, object] = {"directions": {"accuracy": "maximize"}, "n_trials": 3, **change}
+    given: dict[str, Any] = {"directions": {"accuracy": "maximize"}, "n_trials": 3, **change}
+    sampling = {name: given.pop(name) for name in ("sampler", "seed", "initial") if name in given}
     with pytest.raises(error, match=message):
-        search(SPACE, quality, **given)  # type: ignore[arg-type]
+        search(Problem(SPACE, **given), quality, sampling=Sampling(**sampling))
 
 
 # ---------------------------------------------------------------- evaluations that fail
@@ -182,7 +167,7 @@ def test_an_error_of_ours_fails_the_trial_and_the_search_goes_on() -> None:
             raise MeasurementError("the runtime refused it")
         return quality(architecture)
 
-    study = search(SPACE, evaluate, directions={"accuracy": "maximize"}, n_trials=30, sampler="random")
+    study = search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=30), evaluate, sampling=Sampling(sampler="random"))
     assert len(study) == 30
     assert study.failed
     assert all(f.architecture["x"] == "b" and "the runtime refused it" in f.reason for f in study.failed)
@@ -191,11 +176,9 @@ def test_an_error_of_ours_fails_the_trial_and_the_search_goes_on() -> None:
 
 def test_a_value_that_is_not_a_number_fails_the_trial() -> None:
     study = search(
-        SPACE,
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=20),
         lambda a: {"accuracy": float("nan") if a["y"] == 1 else 1.0},
-        directions={"accuracy": "maximize"},
-        n_trials=20,
-        sampler="random",
+        sampling=Sampling(sampler="random"),
     )
     assert all(t.architecture["y"] != 1 for t in study.trials)
     assert all("accuracy is not a number" in f.reason for f in study.failed)
@@ -209,7 +192,7 @@ def test_failures_in_a_row_end_the_search_with_the_last_reason() -> None:
         raise MeasurementError("no device")
 
     with pytest.raises(StudyError, match=f"{MAX_FAILURES} evaluations in a row failed.*no device"):
-        search(SPACE, evaluate, directions={"accuracy": "maximize"}, n_trials=40)
+        search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=40), evaluate)
     assert len(asked) == MAX_FAILURES
 
 
@@ -224,9 +207,9 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, error: type[
         return quality(architecture)
 
     with pytest.raises(error):
-        search(SPACE, evaluate, directions={"accuracy": "maximize"}, n_trials=20, storage=storage)
+        search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=20), evaluate, storage=storage)
     assert len(read_study(storage)) == 5
-    study = search(SPACE, evaluate, directions={"accuracy": "maximize"}, n_trials=20, storage=storage)
+    study = search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=20), evaluate, storage=storage)
     assert len(study) == 20
     assert len(asked) == 21
 
@@ -234,37 +217,32 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, error: type[
 # ---------------------------------------------------------------- progress, first networks, storages
 
 
-def test_progress_and_on_trial_report_every_trial() -> None:
+def test_progress_reports_every_trial() -> None:
     steps: list[tuple[int, int]] = []
-    seen: list[Trial] = []
-    study = search(
-        SPACE,
+    search(
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=5),
         quality,
-        directions={"accuracy": "maximize"},
-        n_trials=5,
         progress=lambda done, total, note: steps.append((done, total)),
-        on_trial=seen.append,
     )
     assert steps == [(i, 5) for i in range(1, 6)]
-    assert [t.values for t in seen] == [t.values for t in study.trials]
 
 
 def test_initial_architectures_come_first_and_once() -> None:
     first: list[dict[str, Option]] = [{"x": "d", "y": 4, "z": 4}, {"x": "a", "y": 2}]
-    study = search(SPACE, quality, directions={"accuracy": "maximize"}, n_trials=5, initial=[*first, first[0]])
+    study = search(
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=5),
+        quality,
+        sampling=Sampling(initial=(*first, first[0])),
+    )
     assert [t.architecture for t in study.trials[:2]] == first
     assert len(np.unique(study.encodings, axis=0)) == 5
 
 
 def test_an_initial_architecture_beyond_a_limit_is_moved_within_it() -> None:
     study = search(
-        SPACE,
+        Problem(SPACE, DIRECTIONS, n_trials=1, limits={"cost": 6.0}, closed_form={"cost": cost}),
         quality,
-        closed_form={"cost": cost},
-        directions=DIRECTIONS,
-        limits={"cost": 6.0},
-        n_trials=1,
-        initial=[{"x": "d", "y": 4, "z": 4}],
+        sampling=Sampling(initial=({"x": "d", "y": 4, "z": 4},)),
     )
     assert study.values["cost"][0] <= 6
     assert (study.encodings[0] != [3, 3, 3]).sum() == 1
@@ -272,7 +250,7 @@ def test_an_initial_architecture_beyond_a_limit_is_moved_within_it() -> None:
 
 def test_a_choice_with_one_option_is_part_of_every_architecture() -> None:
     space = CategoricalSpace({"x": (1, 2, 3), "fixed": ("only",)})
-    study = search(space, lambda a: {"q": int(a["x"])}, directions={"q": "maximize"}, n_trials=3)
+    study = search(Problem(space, {"q": "maximize"}, n_trials=3), lambda a: {"q": int(a["x"])})
     assert all(t.architecture["fixed"] == "only" for t in study.trials)
 
 
@@ -299,18 +277,16 @@ def test_another_search_under_the_same_name_is_refused_with_the_difference(
 ) -> None:
     storage = tmp_path / "study.journal"
     find(storage)
-    given: dict[str, object] = {
+    given: dict[str, Any] = {
         "space": SPACE,
-        "evaluate": quality,
-        "closed_form": {"cost": cost},
         "directions": DIRECTIONS,
-        "limits": {"cost": 5.0},
         "n_trials": 20,
-        "storage": storage,
+        "limits": {"cost": 5.0},
+        "closed_form": {"cost": cost},
         **change,
     }
     with pytest.raises(StudyError, match=named):
-        search(given.pop("space"), given.pop("evaluate"), **given)  # type: ignore[arg-type]
+        search(Problem(**given), quality, storage=storage)
 
 
 def test_reading_a_study_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwnas.errors import ConfigError, StudyError
-from hwnas.search import Study, read_study, search
+from hwnas.search import Problem, Sampling, Study, read_study, search
 from hwnas.search import storage as storages
 from hwnas.search.journal import HealingJournal
 from hwnas.types import Option
@@ -31,13 +31,10 @@ from .problems import SPACE, quality
 
 def find(storage: Path | str, *, n_trials: int, seed: int = 0) -> Study:
     return search(
-        SPACE,
+        Problem(SPACE, {"accuracy": "maximize"}, n_trials=n_trials),
         quality,
-        directions={"accuracy": "maximize"},
-        n_trials=n_trials,
+        sampling=Sampling(sampler="random", seed=seed),
         storage=storage,
-        sampler="random",
-        seed=seed,
     )
 
 
@@ -140,7 +137,7 @@ def test_a_full_disk_ends_the_search_and_space_lets_it_go_on(tmp_path: Path, mon
 
 _SEARCH_FOR_EVER = """
 import sys, time
-from hwnas.search import search
+from hwnas.search import Problem, Sampling, search
 from tests.search.problems import SPACE, quality
 
 def evaluate(architecture):
@@ -148,7 +145,8 @@ def evaluate(architecture):
     time.sleep({seconds})
     return quality(architecture)
 
-search(SPACE, evaluate, directions={{"accuracy": "maximize"}}, n_trials=40, storage=sys.argv[1], sampler="random")
+problem = Problem(SPACE, {{"accuracy": "maximize"}}, n_trials=40)
+search(problem, evaluate, sampling=Sampling(sampler="random"), storage=sys.argv[1])
 """
 
 
@@ -190,13 +188,7 @@ def _share(path: str, n_trials: int, asked: Any) -> None:
         time.sleep(0.002)
         return quality(architecture)
 
-    search(
-        SPACE,
-        evaluate,
-        directions={"accuracy": "maximize"},
-        n_trials=n_trials,
-        storage=path,
-    )
+    search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=n_trials), evaluate, storage=path)
 
 
 @pytest.mark.parametrize(("storage", "n_trials"), [("journal", 52), ("sqlite", 6)])  # 52: the whole space
@@ -267,7 +259,7 @@ CANNOT_BE_OPENED: dict[str, Callable[[Path], str]] = {
 def test_a_storage_that_cannot_be_opened_is_one_error_that_names_it(kind: str, tmp_path: Path) -> None:
     storage = CANNOT_BE_OPENED[kind](tmp_path)
     with pytest.raises((StudyError, ConfigError)) as caught:
-        search(SPACE, quality, directions={"accuracy": "maximize"}, n_trials=1, storage=storage)
+        search(Problem(SPACE, {"accuracy": "maximize"}, n_trials=1), quality, storage=storage)
     assert "\n" not in str(caught.value)
     assert storage.replace("\0", "\\x00") in str(caught.value).replace("\0", "\\x00")
 

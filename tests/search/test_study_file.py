@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from hwnas.errors import MeasurementError, StudyError
 from hwnas.integrity import open_tensors
-from hwnas.search import Study, load_study, search
+from hwnas.search import Problem, Study, load_study, save_study, search
 from hwnas.types import Option
 
 from .problems import SPACE, Bounded, quality
@@ -27,17 +27,19 @@ def study() -> Study:
         return {**quality(architecture), **({"extra": 1.5} if architecture["y"] == 3 else {})}
 
     return search(
-        SPACE,
+        Problem(
+            SPACE,
+            {"accuracy": "maximize", "cost": "minimize"},
+            n_trials=60,
+            limits={"cost": 6.0},
+            closed_form={"cost": Bounded(SPACE)},
+        ),
         evaluate,
-        closed_form={"cost": Bounded(SPACE)},
-        directions={"accuracy": "maximize", "cost": "minimize"},
-        limits={"cost": 6.0},
-        n_trials=60,
     )
 
 
 def test_a_study_comes_back_as_it_was(study: Study, tmp_path: Path) -> None:
-    study.save(tmp_path / "study.safetensors")
+    save_study(study, tmp_path / "study.safetensors")
     loaded = load_study(tmp_path / "study.safetensors")
     for a, b in zip(study.trials, loaded.trials, strict=True):
         assert (a.number, a.architecture, a.values, a.upper, a.feasible) == (
@@ -56,9 +58,9 @@ def test_a_study_comes_back_as_it_was(study: Study, tmp_path: Path) -> None:
 def test_standard_errors_come_back_and_a_file_from_before_they_were_kept_has_none(study: Study, tmp_path: Path) -> None:
     errors = {"accuracy": np.linspace(0.01, 0.02, len(study))}
     path = tmp_path / "study.safetensors"
-    dataclasses.replace(study, standard_errors=errors).save(path)
+    save_study(dataclasses.replace(study, standard_errors=errors), path)
     assert load_study(path).standard_errors["accuracy"].tolist() == errors["accuracy"].tolist()
-    study.save(path)
+    save_study(study, path)
     assert load_study(path).standard_errors == {}
     with safe_open(path, framework="numpy") as f:
         header = json.loads(f.metadata()["hwnas_study"])
@@ -85,7 +87,7 @@ def test_an_empty_study_can_be_saved(study: Study, tmp_path: Path) -> None:
         values={m: np.zeros(0) for m in study.directions},
         feasible=np.zeros(0, dtype=bool),
     )
-    empty.save(tmp_path / "e.safetensors")
+    save_study(empty, tmp_path / "e.safetensors")
     assert load_study(tmp_path / "e.safetensors").trials == ()
     with pytest.raises(StudyError, match="no finished trial"):
         empty.best("accuracy")
@@ -95,7 +97,7 @@ def test_an_empty_study_can_be_saved(study: Study, tmp_path: Path) -> None:
 @given(data=st.data())
 def test_a_file_cut_at_any_byte_is_refused_by_name(study: Study, tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "cut.safetensors"
-    study.save(path)
+    save_study(study, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     with pytest.raises(StudyError, match=r"cut\.safetensors"):
@@ -104,7 +106,7 @@ def test_a_file_cut_at_any_byte_is_refused_by_name(study: Study, tmp_path: Path,
 
 def test_no_changed_byte_is_read_as_another_study(study: Study, tmp_path: Path) -> None:
     path = tmp_path / "flipped.safetensors"
-    study.save(path)
+    save_study(study, path)
     whole = path.read_bytes()
     for i in range(0, len(whole), max(1, len(whole) // 300)):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :])
@@ -116,7 +118,7 @@ def test_a_study_without_a_checksum_is_read(study: Study, tmp_path: Path) -> Non
     from safetensors.numpy import load, save
 
     path = tmp_path / "s.safetensors"
-    study.save(path)
+    save_study(study, path)
     sealed = load_study(path)
     header = json.loads(open_tensors(path.read_bytes())["hwnas_study"])
     columns = load(path.read_bytes())
@@ -141,7 +143,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_study_is_opened_and_asked_without_optuna_or_torch(study: Study, tmp_path: Path) -> None:
-    study.save(tmp_path / "s.safetensors")
+    save_study(study, tmp_path / "s.safetensors")
     program = (
         "import sys; from hwnas.query import query; import hwnas.search\n"
         f"query({str(tmp_path / 's.safetensors')!r}, limits={{'cost': 5}})\n"
