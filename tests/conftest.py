@@ -11,9 +11,12 @@ import pytest
 
 from hwnas.accuracy import SubnetEvaluator
 from hwnas.config import Config, load_config
+from hwnas.cost.table import LatencyTable
 from hwnas.measure import Worker
+from hwnas.pipeline import costs
 from hwnas.testing.run import tiny_config
 from hwnas.types import Artefact
+from hwnas.workspace import Workspace
 from tests.once import made_once
 from tests.runs import FinishedRun, hwnas
 
@@ -73,6 +76,20 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         return evaluate(self, blocks)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SubnetEvaluator, "__call__", counting)
+    return made
+
+
+@pytest.fixture
+def table_readings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows with every time that a device's tables are read to fit costs to them."""
+    made: list[object] = []
+    read = costs._open_tables
+
+    def counting(work: Workspace) -> Mapping[str, LatencyTable]:
+        made.append(work)
+        return read(work)
+
+    monkeypatch.setattr(costs, "_open_tables", counting)
     return made
 
 

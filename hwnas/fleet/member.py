@@ -107,15 +107,15 @@ class Member:
     def profile(self) -> None:
         """Measure what the tables lack, then see which budgets can be kept at all."""
         with self.surviving(self):
-            profiling.profile(self.work.config, console=self.console)
+            self.costs = profiling.profile(self.work.config, console=self.console).costs
         self.plan()
 
     def plan(self) -> None:
-        """Read the tables and turn the budgets into absolute limits."""
+        """Read the tables, unless profiling just did, and turn the budgets into absolute limits."""
         if self.error is not None:
             return
         with self.surviving(self):
-            self.costs = load_costs(self.work)
+            self.costs = self.costs or load_costs(self.work)
             self.described = replace(
                 self.described,
                 hardware=_hardware(self.work),
@@ -136,7 +136,7 @@ class Member:
         result: SearchResult | None = None
         with self.surviving(self):
             config = self.config.part(self.entry, self._loosest())
-            result = searching.search(config, console=self.console, initial=self._starts(config))
+            result = searching.search(config, console=self.console, initial=self._starts(config), costs=self.costs)
             self.evaluations = result.evaluations
             self.described = replace(
                 self.described,
@@ -160,7 +160,7 @@ class Member:
                     continue
                 if len(self.budgets) > 1:
                     self.console.note(f"- {budget.called}")
-                result = deploying.export(budget.config, console=self.console)
+                result = deploying.export(budget.config, console=self.console, costs=self.costs)
                 # after each budget: a killed process loses one
                 record.keep(self._deployed(budget, result, fingerprint=fingerprint))
 

@@ -23,7 +23,7 @@ from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline._last_used import tell_changes
 from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
-from hwnas.pipeline.costs import absolute_limits, load_costs
+from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
 from hwnas.quantities import percent
@@ -36,8 +36,13 @@ if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
 
 
-def export(config: Config, *, console: Console) -> ExportResult:
+def export(config: Config, *, console: Console, costs: Costs | None = None) -> ExportResult:
     """Deploy the study's best network within the configuration's limits: the cheapest of the most accurate.
+
+    Args:
+        config: of a run for one device.
+        console: to speak on.
+        costs: what the device's tables tell, if they were read already.
 
     Raises:
         InfeasibleError: no network of the study keeps the limits, or none of the candidates did when measured.
@@ -49,7 +54,7 @@ def export(config: Config, *, console: Console) -> ExportResult:
     # a killed export may have left the deployment under its hidden name
     heal_run(work, console=console)
     tell_changes(work, console=console)
-    costs = load_costs(work)
+    costs = costs or load_costs(work)
     limits = absolute_limits(work, costs)
     study = load_study(work.study)
     answers = query(

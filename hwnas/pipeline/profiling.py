@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.measure.connection import check_board_is_named
 from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline.costs import (
+    Costs,
     artefact_precision,
     load_costs,
     precision_of,
@@ -66,6 +67,7 @@ class ProfileResult(Result):
         folder: of the tables.
         tables: name of a table -> checksum.
         seconds: this profile took.
+        costs: what the tables tell, for the stages that follow; no value for programs.
     """
 
     device: str
@@ -81,6 +83,11 @@ class ProfileResult(Result):
     folder: Path
     tables: Mapping[str, str]
     seconds: float
+    costs: Costs = field(repr=False)
+
+    def values(self) -> Mapping[str, object]:
+        """The fields, but for the costs."""
+        return {name: value for name, value in super().values().items() if name != "costs"}
 
     @property
     def shown(self) -> Shown:
@@ -364,6 +371,7 @@ def _summary(work: Workspace, *, seconds: float) -> ProfileResult:
         folder=work.tables,
         tables=dict(costs.hashes),
         seconds=seconds,
+        costs=costs,
     )
 
 

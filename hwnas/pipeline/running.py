@@ -12,7 +12,7 @@ from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.limits import round_up
 from hwnas.pipeline._deployment_summary import ExportResult
-from hwnas.pipeline.costs import load_costs, reachable_limits
+from hwnas.pipeline.costs import reachable_limits
 from hwnas.pipeline.deploying import export
 from hwnas.pipeline.memory import refuse_too_large
 from hwnas.pipeline.profiling import profile
@@ -67,14 +67,16 @@ def run_all(config: Config, *, console: Console) -> RunResult:
     refuse_too_large(work)
     seconds: dict[str, float] = {}
     with _stage("profile", seconds, console=console):
-        console.table(profile(config, console=console).shown)
-    reachable_limits(work, load_costs(work))  # a limit that cannot be kept is told before the training
+        profiled = profile(config, console=console)
+        console.table(profiled.shown)
+    costs = profiled.costs  # read once: the study and the deployment are of the same tables
+    reachable_limits(work, costs)  # a limit that cannot be kept is told before the training
     with _stage("train", seconds, console=console):
         console.table(train(config, console=console).shown)
     with _stage("search", seconds, console=console):
-        console.table(search(config, console=console).shown)
+        console.table(search(config, console=console, costs=costs).shown)
     with _stage("export", seconds, console=console):
-        made = export(config, console=console)
+        made = export(config, console=console, costs=costs)
     return RunResult(deployment=made.deployment, manifest=made.manifest, folder=config.output.folder, seconds=seconds)
 
 

@@ -106,7 +106,13 @@ class SearchResult(Result):
         return f"hwnas query {quoted(self.folder)}{of} --limit latency_ms={round_up(most)}"
 
 
-def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, Option]] = ()) -> SearchResult:
+def search(
+    config: Config,
+    *,
+    console: Console,
+    initial: Sequence[Mapping[str, Option]] = (),
+    costs: Costs | None = None,
+) -> SearchResult:
     """Search the space; the finished study is kept for `hwnas query` and `hwnas export`.
 
     Networks that an earlier search evaluated, with other limits or for another device, are not evaluated again, and
@@ -116,6 +122,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         config: of a run for one device.
         console: to speak on.
         initial: architectures that the study shall have in any case.
+        costs: what the device's tables tell, if they were read already.
 
     Raises:
         InfeasibleError: no network keeps the limits; names the smallest reachable value.
@@ -123,7 +130,7 @@ def search(config: Config, *, console: Console, initial: Sequence[Mapping[str, O
         CheckpointError: the supernet was not trained yet.
     """
     work = Workspace(config.single)
-    costs = load_costs(work)
+    costs = costs or load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive, torch included
     # before `begin` writes the configuration: see there
     refuse_other_run(work)

@@ -213,6 +213,14 @@ def test_several_budgets_of_one_device_leave_its_study_where_it_was(profiled: Co
 # ---------------------------------------------------------------- going on
 
 
+def test_the_tables_of_each_device_are_read_once_however_many_budgets_it_has(
+    config: Config, table_readings: list[object]
+) -> None:
+    shutil.rmtree(Path(config.output.folder) / "deployments")
+    fleet.run_all(config, console=ReadConsole())
+    assert len(table_readings) == 2  # of three: one cannot be measured
+
+
 def test_a_second_run_evaluates_and_deploys_nothing_again(
     made: FleetRun, config: Config, evaluated: list[object]
 ) -> None:

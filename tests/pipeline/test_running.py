@@ -101,6 +101,13 @@ def test_a_second_run_measures_trains_and_evaluates_nothing_again(config: Config
             assert after[name] == content, name
 
 
+def test_all_stages_of_a_run_share_what_was_read_of_the_tables_once(
+    config: Config, table_readings: list[object]
+) -> None:
+    pipeline.run_all(config, console=ReadConsole())
+    assert len(table_readings) == 1
+
+
 @pytest.mark.parametrize("stage", STAGES[:-1])
 def test_a_run_that_ended_after_a_stage_comes_to_the_same_network(
     stage: str, finished: FinishedRun, config: Config
