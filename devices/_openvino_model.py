@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What OpenVINO's binding raises: its own errors, and a message of a damaged file that is no text.
 ERRORS = (RuntimeError, ValueError)
 _DEFAULTS: Mapping[str, str | bool] = {"device_name": "CPU", "inference_precision": "f32", "cpu_pinning": False}
-_FLOATS = ("f32", "f16", "bf16")
+FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}  # OpenVINO's name -> ours
 _DEVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:,()-]{0,99}")
 _CHOOSERS = ("AUTO", "MULTI", "HETERO", "BATCH")  # OpenVINO's own devices, which decide at run time where to run
 _TELEMETRY = "openvino_telemetry"
@@ -78,10 +78,10 @@ def options_of(device: Device) -> dict[str, str | bool]:
             kind = "true or false" if isinstance(_DEFAULTS[name], bool) else "a text"
             raise ConfigError(f"device {device.name!r}: option {name} is {value!r}; allowed: {kind}")
         options[name] = value
-    if options["inference_precision"] not in _FLOATS:
+    if options["inference_precision"] not in FLOATS:
         raise ConfigError(
             f"device {device.name!r}: option inference_precision is {options['inference_precision']!r}; allowed: "
-            f"{', '.join(_FLOATS)}"
+            f"{', '.join(FLOATS)}"
         )
     if not _DEVICE_NAME.fullmatch(str(options["device_name"])):
         raise ConfigError(

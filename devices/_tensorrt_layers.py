@@ -16,7 +16,7 @@ from typing import Any
 from ._shared import listing
 
 # words in the kinds of layers that multiply by weights: TensorRT-RTX has `correlation` and `gemm`, TensorRT others
-_WEIGHTED = ("correlation", "conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply")
+_WEIGHTED = re.compile("correlation|conv|gemm|matmul|matrix_?multiply", re.IGNORECASE)
 _LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*)(?P<rest>.*)$")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[(.*?)(?=, (?:Constants|Outputs|TacticName): |$)")
 _TYPE = re.compile(r"Datatype: (\w+)")
@@ -46,7 +46,7 @@ class Layer:
     @property
     def weighted(self) -> bool:
         """Whether it is a convolution or a matrix product with a kernel of its own."""
-        return any(word in self.kind.lower() for word in _WEIGHTED)
+        return _WEIGHTED.search(self.kind) is not None
 
     @property
     def multiplies(self) -> str:

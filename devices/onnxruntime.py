@@ -18,6 +18,7 @@ import numpy as np
 
 from hwnas.errors import ArtefactError, MeasurementError
 from hwnas.measure.artefacts import check_artefact
+from hwnas.precisions import EXACT, INTEGERS, WITHOUT_VNNI
 from hwnas.scratch import scratch
 from hwnas.types import Array, Artefact, Device, PrecisionRule, Session
 
@@ -106,9 +107,9 @@ class OnnxRuntime:
         There the CPU's kernels add products of uint8 and int8 in 16 bits, which saturate (VPMADDUBSW).
         """
         provider = provider_of(device)
-        found = {"fp32": float_type(provider)}
+        found = {EXACT: float_type(provider)}
         if saturates_int8(context) and (provider.name in SATURATING or provider.allow_cpu_fallback):
-            found["int8"] = "int8-w7"
+            found[INTEGERS] = WITHOUT_VNNI
         return found
 
     def context(self, device: Device) -> Mapping[str, str]:

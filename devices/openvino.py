@@ -18,11 +18,11 @@ import numpy as np
 
 from hwnas.errors import MeasurementError
 from hwnas.measure.artefacts import check_artefact
-from hwnas.precisions import is_quantized
+from hwnas.precisions import EXACT, INTEGERS, WITHOUT_VNNI, is_quantized
 from hwnas.types import Array, Artefact, Device, PrecisionRule, Session
 
 from ._openvino_graph import float_convolutions, layer_counts
-from ._openvino_model import ERRORS, compile_model, core_with, import_openvino, last_line, options_of
+from ._openvino_model import ERRORS, FLOATS, compile_model, core_with, import_openvino, last_line, options_of
 from ._shared import listing, random_array
 from .host import host_context, saturates_int8
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _SEED = 0  # of the timed inputs: the same in every process
-_FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}  # OpenVINO's name -> ours
-
 
 _WEIGHTED = frozenset({"conv2d", "linear"})  # found for certain; what is between them only where OpenVINO fuses it
 _INT8 = PrecisionRule(operators=_WEIGHTED, how="8-bit products, added up in 32 bits")
@@ -87,9 +85,9 @@ class OpenVinoRuntime:
     def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
         """Floats as `inference_precision` says; int8 with weights of 7 bits on x86 processors without VNNI."""
         options = options_of(device)
-        found = {"fp32": _FLOATS[str(options["inference_precision"])]}
+        found = {EXACT: FLOATS[str(options["inference_precision"])]}
         if saturates_int8(context) and str(options["device_name"]).startswith("CPU"):
-            found["int8"] = "int8-w7"
+            found[INTEGERS] = WITHOUT_VNNI
         return found
 
     def context(self, device: Device) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
-from hwnas.precisions import is_quantized
+from hwnas.precisions import EXACT, is_quantized
 from hwnas.types import Array, Artefact, Device, Option, PrecisionRule, Session
 
 from ._tensorrt_cuda import Cuda, NoGpuError
@@ -115,7 +115,7 @@ class TensorRtRuntime:
 
     def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
         """Floats as `float_type` says."""
-        return {"fp32": str(_check_options(device)["float_type"])}
+        return {EXACT: str(_check_options(device)["float_type"])}
 
     def context(self, device: Device) -> Mapping[str, str]:
         """TensorRT's version, the GPU (or `none`), its driver, the settings of the engines, and the host."""

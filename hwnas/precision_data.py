@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 EXACT = "fp32"  # what torch computes in
 INTEGERS = "int8"  # where no others are named
+WITHOUT_VNNI = "int8-w7"  # what takes their place where sums in 16 bits would saturate on weights of 8
 _STORED_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "8-bit": 8, "int4": 4}
 
 
@@ -92,13 +93,13 @@ class Precision:
 
 def _float(name: str, dtype: str, bits: int, note: str = "") -> Precision:
     kept = NumberFormat(dtype=dtype, bits=bits)
-    return Precision(name=name, offered_as="fp32", weights=kept, activations=kept, note=note)
+    return Precision(name=name, offered_as=EXACT, weights=kept, activations=kept, note=note)
 
 
 def _integer(name: str, *, weight_bits: int = 8, per: str = "channel", note: str = "") -> Precision:
     return Precision(
         name=name,
-        offered_as="int8",
+        offered_as=INTEGERS,
         weights=NumberFormat(dtype="int8", bits=weight_bits, per=per, symmetric=True),
         activations=NumberFormat(dtype="8-bit", bits=8, per="tensor"),
         note=note,
@@ -106,22 +107,22 @@ def _integer(name: str, *, weight_bits: int = 8, per: str = "channel", note: str
 
 
 _IN_ORDER = (  # the most exact first
-    _float("fp32", "float32", 32),
+    _float(EXACT, "float32", 32),
     # sign, 8 bits of exponent, 10 of mantissa: in the multiplier; in memory they stay float32
     _float("tf32", "float32", 19, "floats, with the factors of products rounded to 11 significant bits"),
     _float("fp16", "float16", 16, "floats of half precision: 11 significant bits"),
     _float("bf16", "bfloat16", 16, "floats of 8 significant bits"),
-    _integer("int8"),
+    _integer(INTEGERS),
     _integer("int8-pt", per="tensor"),
     _integer(
-        "int8-w7",
+        WITHOUT_VNNI,
         weight_bits=7,
         note="int8 with weights of 7 bits: this processor has neither AVX512-VNNI nor AVX-VNNI, and without them the "
         "runtime's 16-bit sums saturate on weights of 8",
     ),
     Precision(
         name="int4w",
-        offered_as="fp32",
+        offered_as=EXACT,
         weights=NumberFormat(dtype="int4", bits=4, per="group", group=32, symmetric=True),
         activations=NumberFormat(dtype="float32", bits=32),
     ),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from hwnas.errors import ConfigError, UnknownNameError
-from hwnas.precision_data import EXACT, INTEGERS, KNOWN, Precision
+from hwnas.precision_data import EXACT, INTEGERS, KNOWN, WITHOUT_VNNI, Precision
 from hwnas.types import PRECISIONS, Block, Device, Runtime, SubstitutesPrecisions
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "INTEGERS",
     "KNOWN",
     "QUANTIZE",
+    "WITHOUT_VNNI",
     "Precision",
     "asked_as",
     "by_exactness",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from hwnas.precisions import KNOWN, is_conversion
+from hwnas.precisions import EXACT, INTEGERS, KNOWN, is_conversion
 
 LIGHT = MappingProxyType(
     {
@@ -19,8 +19,8 @@ LIGHT = MappingProxyType(
         "ink": "#1c2128",
         "muted": "#57606a",
         "trial": "#9ba6b2",
-        "int8": "#2369bd",
-        "fp32": "#b45309",
+        INTEGERS: "#2369bd",
+        EXACT: "#b45309",
         "conversion": "#66707c",
         "chosen": "#be185d",
         "good": "#1a7431",
@@ -44,8 +44,8 @@ DARK = MappingProxyType(
         "ink": "#e6ebf1",
         "muted": "#a1acb8",
         "trial": "#6f7b88",
-        "int8": "#6cb0f5",
-        "fp32": "#f0a04b",
+        INTEGERS: "#6cb0f5",
+        EXACT: "#f0a04b",
         "conversion": "#9aa5b2",
         "chosen": "#f67fbd",
         "good": "#5acb7a",

@@ -19,7 +19,7 @@ import numpy as np
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.foreign import as_written
 from hwnas.measure.artefacts import check_artefact
-from hwnas.precisions import EXACT, INTEGERS, KNOWN, is_quantized
+from hwnas.precisions import EXACT, INTEGERS, KNOWN, WITHOUT_VNNI, is_quantized
 from hwnas.testing.simulation import SimulatedCosts, simulated_costs
 from hwnas.types import PRECISIONS, Array, Artefact, Device, Option, PrecisionRule, Session
 
@@ -111,7 +111,7 @@ class FakeRuntime:
     def substitutes(self, device: Device, context: Mapping[str, str]) -> Mapping[str, str]:
         """As the options `float_type` and `vnni` say."""
         options = _check_options(device.options)
-        return {EXACT: str(options["float_type"]), **({} if options["vnni"] else {INTEGERS: "int8-w7"})}
+        return {EXACT: str(options["float_type"]), **({} if options["vnni"] else {INTEGERS: WITHOUT_VNNI})}
 
     def context(self, device: Device) -> Mapping[str, str]:
         """Names a simulated machine, never the real one."""
