@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,23 +29,14 @@ from typing import TYPE_CHECKING
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import user_path
+from hwnas.computing import Computing
 from hwnas.config import CONFIG_FILE, Config
 from hwnas.data import Data, augment_batch, load_data
-from hwnas.errors import ConfigError, SpaceError, TableContextError
+from hwnas.errors import ConfigError
 from hwnas.files import write_whole
 from hwnas.locking import locked
 from hwnas.named_spaces import check_trainable, make_space
-from hwnas.precisions import (
-    KNOWN,
-    asked_as,
-    by_exactness,
-    check_supported,
-    computed_in,
-    is_allowed,
-    is_quantized,
-    precision,
-    stands_for,
-)
+from hwnas.precisions import is_quantized
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
@@ -66,7 +57,6 @@ class Workspace:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = user_path(config.output.folder)
-        self._context: Mapping[str, str] | None = None
 
     def begin(self) -> None:
         """Make the folder and write the configuration into it, once nothing there contradicts it.
@@ -76,7 +66,7 @@ class Workspace:
         """
         for name in self.config.device.all:
             part = Workspace(self.config.part(name)) if self.config.is_fleet else self
-            part.check_precisions()
+            part.computing.check(part._wanted_precisions)
         self._make_folder()
         write_whole(self.folder / CONFIG_FILE, self.config.whole.to_toml().encode())
 
@@ -206,109 +196,39 @@ class Workspace:
         if self.config.space.precisions is None:  # then not more than the preset has
             kinds = {is_quantized(p) for p in self.training_space.precisions}
             wanted = tuple(p for p in wanted if is_quantized(p) in kinds)
-        return self._computing_in(wanted, kernel_sizes=self.config.space.kernel_sizes)
+        return self.computing.part_of(self.training_space, wanted, kernel_sizes=self.config.space.kernel_sizes)
 
     @property
     def widest_space(self) -> Space:
         """All networks, at the most exact precision the device computes in."""
-        return self._computing_in((by_exactness(self.device.precisions)[0],))
+        return self.computing.part_of(self.training_space, (self.computing.exact,))
 
     @property
     def widest_precision(self) -> str:
         """The most exact precision the device computes in; that of the network which fractions refer to."""
-        return self.computed[by_exactness(self.device.precisions)[0]]
+        return self.computed[self.computing.exact]
+
+    @cached_property
+    def computing(self) -> Computing:
+        """What the device computes in."""
+        return Computing(self.device, self.runtime, tables=self.tables)
+
+    @property
+    def computed(self) -> Mapping[str, str]:
+        """What a space offers -> what the device computes it in; see `Computing.names`."""
+        return self.computing.names
 
     @property
     def _wanted_precisions(self) -> tuple[str, ...]:
-        """Those the configuration asks for, or else the device's, that the device allows.
-
-        Raises:
-            ConfigError: it allows none of them.
-        """
-        asked = self.config.space.precisions
-        wanted = self.device.precisions if asked is None else asked
-        legal = tuple(p for p in wanted if is_allowed(p, self.device))
-        if not legal:
-            raise ConfigError(
-                f"device {self.device.name!r} computes in {', '.join(self.device.precisions)}; "
-                f"the configuration asks for {', '.join(wanted)}"
-            )
-        return legal
-
-    def check_precisions(self) -> None:
-        """Refuse what the device's runtime does not compute in, as far as that is known before the device is asked.
-
-        Raises:
-            ConfigError: names the precision, and those there are.
-        """
-        check_supported(self._wanted_precisions, runtime=self.runtime, device=self.device, context=self._context or {})
-
-    def _computing_in(self, precisions: Sequence[str], *, kernel_sizes: Sequence[int] | None = None) -> Space:
-        """The networks whose blocks are of these precisions, as the device computes them.
-
-        Raises:
-            SpaceError: there are several of floats, or several of integers.
-        """
-        names = [(stands_for(p, self.training_space.precisions), self.computed.get(p, p)) for p in precisions]
-        stand_ins = dict(names)
-        if len(stand_ins) < len(names):
-            raise SpaceError(
-                f"precisions {', '.join(precisions)}: a space has one of floats at most, and one of integers; name "
-                "them in [space] precisions"
-            )
-        space = self.training_space.restrict(precisions=tuple(stand_ins), kernel_sizes=kernel_sizes)
-        # last: tables are keyed by what the device computes in, not by what the space offers
-        return space.computed_in(stand_ins)
-
-    @cached_property
-    def computed(self) -> Mapping[str, str]:
-        """What a space offers -> what the device computes it in, by what is known of it: its context, else its tables.
-
-        Raises:
-            ConfigError: an option of the device is wrong.
-            TableError: a table is damaged.
-        """
-        if self._context is not None:
-            return computed_in(self.runtime, self.device, self._context)
-        return self._computed_in_tables()
+        return self.computing.allowed(self.config.space.precisions)
 
     def found_on(self, context: Mapping[str, str]) -> list[str]:
-        """Take note of what the runtime says of the machine it runs on, before anything is measured there.
+        """Take note of what the runtime says of the machine it runs on; see `Computing.found_on`.
 
         Returns:
             For people: each of the device's precisions that is computed in another one, and why.
-
-        Raises:
-            TableContextError: the run's stages up to here took the device to compute in others.
-            ConfigError: the runtime does not compute there in a precision that is asked for.
         """
-        found = computed_in(self.runtime, self.device, context)
-        self._context = dict(context)
-        self.check_precisions()
-        # without computing it: a cached property that nobody asked for assumed nothing
-        assumed = self.__dict__.get("computed")
-        if assumed is not None and assumed != found:
-            raise TableContextError(
-                str(self.tables), {"precision": (", ".join(assumed.values()), ", ".join(found.values()))}
-            )
-        notes = {name: precision(name).note for p, name in found.items() if p in self.device.precisions}
-        return [f"{self.device.name} computes in {name}: {note}" for name, note in notes.items() if note]
-
-    def _computed_in_tables(self) -> dict[str, str]:
-        from hwnas.cost.table import LatencyTable
-
-        start = f"{self.device.runtime}-"
-        found = {path.stem.removeprefix(start): path for path in self.tables.glob(f"{start}*.jsonl")}
-        tables = {name: found[name] for name in KNOWN if name in found}
-        context = {}
-        if tables:
-            context["hardware"] = LatencyTable.open(next(iter(tables.values()))).context.hardware
-        computed = computed_in(self.runtime, self.device, context)
-        for offered, name in computed.items():  # on a machine that tells little, what was measured tells the rest
-            others = [other for other in tables if other != offered and asked_as(other) == offered]
-            if name == offered and name not in tables and len(others) == 1:
-                computed[offered] = others[0]
-        return computed
+        return self.computing.found_on(context, wanted=self._wanted_precisions)
 
     @cached_property
     def device(self) -> Device:
