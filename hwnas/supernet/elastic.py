@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv_transpose2d")
+# Operator -> what its weight begins with, however many axes that has; a prelu of slope 1 would be no activation.
+_BEGIN = {"batch_norm": 1.0, "layer_norm": 1.0, "group_norm": 1.0, "prelu": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class ElasticBlock(nn.Module):
         self.weights = nn.ParameterDict(
             {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
         )
-        self._slopes = frozenset(w.name for g in graphs for op in g.ops if op.kind == "prelu" for _, w in op.weights)
+        self._constants = {
+            op.weights[0][1].name: _BEGIN[op.kind] for g in graphs for op in g.ops if op.weights and op.kind in _BEGIN
+        }
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
         sizes = sorted({size for kernels in varying.values() for size in kernels})
@@ -78,15 +82,12 @@ class ElasticBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, identity for the rest.
-
-        Slopes of a prelu begin at 0.25, as in torch: at 1 it would be no activation.
-        """
+        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest."""
         for name, p in self.weights.items():
             if name.endswith("bias"):
                 nn.init.zeros_(p)
-            elif name.replace("/", ".") in self._slopes:
-                nn.init.constant_(p, 0.25)
+            elif name.replace("/", ".") in self._constants:
+                nn.init.constant_(p, self._constants[name.replace("/", ".")])
             elif p.dim() == 1:
                 nn.init.ones_(p)
             elif p.dim() == 2:

@@ -42,12 +42,16 @@ def own_blocks(
     ]
 
 
-def test_slopes_below_zero_begin_as_torch_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prelu(g: GraphBuilder, x: Ref, size: int) -> Ref:
+def test_slopes_and_norms_begin_as_torch_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def norm_act(g: GraphBuilder, x: Ref, size: int) -> Ref:
+        norm = {"weight": Weight(name="norm.weight", shape=(6, 6))}
+        x = g.op("layer_norm", x, name="norm", weights=norm, normalized_shape=(6, 6))
         return g.op("prelu", x, name="act", weights={"weight": Weight(name="act.weight", shape=(size,))})
 
-    (block,) = own_blocks("sloped", prelu, monkeypatch, (4,))
-    assert ElasticBlock([block]).weights["act/weight"].tolist() == nn.PReLU(4).weight.tolist()
+    (block,) = own_blocks("sloped", norm_act, monkeypatch, (4,))
+    weights = ElasticBlock([block]).weights
+    assert weights["act/weight"].tolist() == nn.PReLU(4).weight.tolist()
+    assert weights["norm/weight"].tolist() == nn.LayerNorm((6, 6)).weight.tolist()
 
 
 @pytest.mark.parametrize("kind", ["sequence", "oblong"])
