@@ -31,10 +31,13 @@ def inline_svg(figure: Figure, *, name: str, label: str) -> str:
         label: what the figure shows, for those who cannot see it.
     """
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hwnas"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # `savefig` would draw twice, the first time for the layout alone, which drawing finds as well
+        canvas, metadata = FigureCanvasSVG(figure), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        canvas.print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     root = ET.fromstring(buffer.getvalue())
     view_box = root.attrib["viewBox"]
     _tidy(root, name)
