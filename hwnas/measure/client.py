@@ -36,7 +36,6 @@ ResultCallback = Callable[[str, Result], None]
 
 
 def ignore_result(key: str, result: Result) -> None:
-    # a `command` that was given wins over the connection
     """The ResultCallback of somebody who waits for the returned dictionary."""
 
 
@@ -74,6 +73,7 @@ class Worker:
         self.device = device
         if start_timeout_s is None:
             start_timeout_s = _start_timeout_s(device)
+        # a `command` that was given wins over the connection
         if device.connection and command is None:
             self._link = Link(device, start=board_processes(device), start_timeout_s=start_timeout_s)
             return
