@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from hwnas.search.problem import Problem
 from hwnas.search.sampling import Sampling
 from hwnas.search.study import Study
 from hwnas.types import Option, ProgressCallback, ignore_progress
+
+if TYPE_CHECKING:
+    from hwnas.search.space_sampler import SpaceSampler
 
 Evaluate = Callable[[dict[str, Option]], Mapping[str, float]]
 _DEFAULT_SAMPLING = Sampling()
@@ -30,21 +34,21 @@ def search(
 ) -> Study:
     """Find the networks of a space that trade metrics best within limits.
 
-    Every trial is a network that was not evaluated before and keeps the limits on closed-form metrics.
-    Limits on evaluated metrics are Optuna constraints: the sampler learns to keep them, and trials that do
-    not are marked infeasible.
+    Every trial is a network that was not evaluated before and keeps the limits on closed-form metrics. Limits on
+    evaluated metrics are Optuna constraints: the sampler learns to keep them, and trials that do not are marked
+    infeasible.
 
     The same call on the same storage goes on until the problem's `n_trials` are complete in total, also at the same
-    time in other processes or on other machines. An interrupted search loses at most the trials that were
-    running. With one process and one seed the trials are always the same; a resumed search need not find
-    what an uninterrupted one finds. If processes share a study, it may end a few trials short when one of
-    them is killed: the same call completes it.
+    time in other processes or on other machines. An interrupted search loses at most the trials that were running.
+    With one process and one seed the trials are always the same; a resumed search need not find what an uninterrupted
+    one finds. If processes share a study, it may end a few trials short when one of them is killed: the same call
+    completes it.
 
     Args:
         problem: what is searched.
-        evaluate: the expensive part: one architecture (choice name -> option) to metric -> value. Metrics
-            that are not directions are kept as extra values. An error of ours (HwnasError) marks the
-            trial as failed and the search goes on; any other ends it.
+        evaluate: the expensive part: one architecture (choice name -> option) to metric -> value. Metrics that are
+            not directions are kept as extra values. An error of ours (HwnasError) marks the trial as failed and the
+            search goes on; any other ends it.
         sampling: how architectures are proposed.
         storage: None for memory, a path for a journal file, or a database URL.
         study_name: several studies may live in one storage.
@@ -55,23 +59,17 @@ def search(
 
     Raises:
         InfeasibleError: no network keeps the closed-form limits; says which binds and the smallest reachable.
-        StudyError: the storage holds another search under this name, cannot be read, `evaluate` does not
-            give the metrics asked for, or ten evaluations in a row failed.
+        StudyError: the storage holds another search under this name, cannot be read, `evaluate` does not give the
+            metrics asked for, or ten evaluations in a row failed.
         SpaceError: an initial architecture is not of the space.
         UnknownNameError: no such sampler; lists the known ones.
     """
-    # what the caller may have wrong is checked before a storage is made
-    factory = sampling.factory()
-    encodings = [problem.encode(a) for a in sampling.initial]
+    sampler = _sampler(problem, sampling)  # before the study: a search that cannot find anything leaves nothing behind
 
     from hwnas.search import optuna_study
     from hwnas.search import storage as storages
     from hwnas.search.run import Run
-    from hwnas.search.space_sampler import SpaceSampler
 
-    sampler = SpaceSampler(factory, problem, seed=sampling.seed, initial=encodings)
-    # before the study is made: a search that cannot find anything leaves nothing behind
-    sampler.candidates.require_feasible(np.random.default_rng(sampling.seed))
     with optuna_study.quiet(), storages.told_of_database(storage), storages.session() as owner:
         study = optuna_study.open_or_create(problem, sampler, storage=storage, study_name=study_name)
         # first: networks of killed processes are free again before anything new is proposed
@@ -82,6 +80,18 @@ def search(
         # kept with the study: whoever reads it later must know that the space was exhausted
         optuna_study.set_note(study, run.to_the_end(progress))
         return optuna_study.collect(study)
+
+
+def _sampler(problem: Problem, sampling: Sampling) -> SpaceSampler:
+    """What proposes architectures of a problem, once nothing is wrong with what the caller gave."""
+    factory = sampling.factory()
+    initial = [problem.encode(a) for a in sampling.initial]
+
+    from hwnas.search.space_sampler import SpaceSampler
+
+    sampler = SpaceSampler(factory, problem, seed=sampling.seed, initial=initial)
+    sampler.candidates.require_feasible(np.random.default_rng(sampling.seed))
+    return sampler
 
 
 def read_study(storage: str | Path, *, study_name: str = "search") -> Study:
