@@ -206,7 +206,7 @@ class Member:
             return []
         assert self.costs is not None
         work, costs = self._workspace(config), self.costs
-        seeds = searching.seed_architectures(work, costs, self._loosest())  # the fastest first
+        seeds = searching.seed_architectures(work.space, costs, self._loosest())  # the fastest first
         each = 2 if 4 * len(budgets) <= config.search.n_trials else 1
         # by encoding: tighter and looser budgets often have the same network
         starts: dict[bytes, IntArray] = {}

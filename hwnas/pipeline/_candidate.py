@@ -22,13 +22,14 @@ from hwnas.pipeline.costs import (
 from hwnas.pipeline.verdict import reach_verdict
 from hwnas.pipeline.verifying import limit_problems, measured_values, shown_costs, source_of
 from hwnas.query import Answer
-from hwnas.types import Artefact, Block
+from hwnas.types import Artefact, Block, Exporter
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hwnas.accuracy import SubnetEvaluator
+    from hwnas.spaces import Space
     from hwnas.supernet.subnetwork import SubNetwork
 
 MARGIN = 0.03  # a measured latency must stay below its limit by this share: what repeating it may differ by
@@ -51,9 +52,9 @@ class Candidate:
     network: nn.Module
 
     @classmethod
-    def extract(cls, work: Workspace, evaluator: SubnetEvaluator, answer: Answer) -> Candidate:
+    def extract(cls, space: Space, evaluator: SubnetEvaluator, answer: Answer) -> Candidate:
         """The network that answers, with weights."""
-        blocks = work.space.named_blocks(work.space.encode(answer.architecture))
+        blocks = space.named_blocks(space.encode(answer.architecture))
         # both are kept: the float form is what the quantized one is compared with
         plain = evaluator.extract(blocks)
         return cls(answer=answer, blocks=blocks, plain=plain, network=evaluator.quantize(plain))
@@ -78,14 +79,14 @@ class Candidate:
         """The same with other weights."""
         return dataclasses.replace(self, network=network)
 
-    def write(self, work: Workspace, folder: Path) -> Artefact:
+    def write(self, exporter: Exporter, folder: Path) -> Artefact:
         """Write the file that would ship into a folder."""
         import torch
 
         # batch 1: latency is that of a single image
         example = torch.zeros(1, *self.plain.in_shape)
-        path = folder / f"model.{work.exporter.format}"
-        return work.exporter.export(self.network, example, path, precision=self.precision)
+        path = folder / f"model.{exporter.format}"
+        return exporter.export(self.network, example, path, precision=self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ class Bench:
         reference = artefact_from_file(
             reference_path(self.work, precision),
             format=self.work.exporter.format,
-            precision=reference_precision(self.work, precision),
+            precision=reference_precision(self.work.computed, precision),
         )
         # with another model the drift would be its difference, and every latency wrong by it
         if reference.sha256 != context.reference_sha256:

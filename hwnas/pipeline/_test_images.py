@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.data import Preprocessing
+from hwnas.data import ArrayDataset, Data, Preprocessing
 from hwnas.deployment import Accuracy, ByClass, Parity, Samples
 from hwnas.deployment.mistakes import worst_mistakes
 from hwnas.deployment.samples import RawImage, raw_images
@@ -82,11 +82,11 @@ def test_candidate(
         raise WrongOutputsError(f"{work.device.runtime} does not compute what torch does: {problems[0]}")
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
-    steps = _preprocessing(work, candidate)
+    steps = _preprocessing(work.data, resolution=candidate.resolution)
     test, class_names = work.data.test, work.data.class_names
     by_class = ByClass.of(labels, found.argmax(1), class_names=class_names)
     samples = Samples(
-        raw=_raw(work, agreed),
+        raw=_raw(test, agreed),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
         # `test_samples` takes the first images
@@ -114,9 +114,8 @@ def test_candidate(
     )
 
 
-def _raw(work: Workspace, rows: IntArray) -> tuple[RawImage, ...]:
+def _raw(test: ArrayDataset, rows: IntArray) -> tuple[RawImage, ...]:
     """Some test images as they were found."""
-    test = work.data.test
     files = None if test.files is None else [test.files[i] for i in rows]
     return raw_images(test.images[rows], files, limit_bytes=_FILES_BYTES)
 
@@ -132,8 +131,7 @@ def _parity(compared: Comparison) -> Parity:
     )
 
 
-def _preprocessing(work: Workspace, candidate: Candidate) -> Preprocessing:
-    """What was done to the images of the run, from their files or arrays to this network's input."""
-    data = work.data
+def _preprocessing(data: Data, *, resolution: tuple[int, int]) -> Preprocessing:
+    """What was done to the images of a run, from their files or arrays to a network's input of (H, W) `resolution`."""
     shape = (*data.native_size, data.in_channels)
-    return Preprocessing.of(data.decoding, shape=shape, mean=data.mean, std=data.std, resolution=candidate.resolution)
+    return Preprocessing.of(data.decoding, shape=shape, mean=data.mean, std=data.std, resolution=resolution)

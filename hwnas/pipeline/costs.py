@@ -56,9 +56,9 @@ def artefact_precision(blocks: Sequence[Block]) -> str:
     return next((b.precision for b in blocks if is_quantized(b.precision)), blocks[0].precision)
 
 
-def reference_precision(work: Workspace, precision: str) -> str:
-    """That of the reference model of a table: floats beside networks of mixed precision."""
-    return work.computed[EXACT] if precision == MIXED else precision
+def reference_precision(computed: Mapping[str, str], precision: str) -> str:
+    """That of the reference model of a table: what floats are computed in, beside networks of mixed precision."""
+    return computed[EXACT] if precision == MIXED else precision
 
 
 @dataclass(frozen=True, kw_only=True)

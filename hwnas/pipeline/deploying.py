@@ -104,17 +104,17 @@ def _attempt(
     bench: Bench, evaluator: SubnetEvaluator, answer: Answer, *, rejected: list[Rejection], console: Console
 ) -> Path | Rejection:
     """Deploy one network of the study, or say why not."""
-    candidate = Candidate.extract(bench.work, evaluator, answer)
+    candidate = Candidate.extract(bench.work.space, evaluator, answer)
     with scratch("candidate") as folder:
         # before anything is spent on its weights: latency and size do not depend on them
-        measured, misses = bench.measure(candidate, candidate.write(bench.work, Path(folder)))
+        measured, misses = bench.measure(candidate, candidate.write(bench.work.exporter, Path(folder)))
     if misses:
         return Rejection(answer=answer, reason=_reason(misses, measured, answer))
     candidate = _finetune(bench.work, evaluator, candidate, console=console)
     deployments = bench.work.folder / "deployments"
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
     with new_folder(final) as folder:
-        artefact = candidate.write(bench.work, folder)
+        artefact = candidate.write(bench.work.exporter, folder)
         # again: this is the file that ships, and what its manifest says must be of it
         measured, misses = bench.measure(candidate, artefact)
         if misses:

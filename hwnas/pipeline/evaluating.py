@@ -83,7 +83,8 @@ class Evaluations:
             version=__version__,
         )
         # one file for all devices: accuracy does not depend on them
-        known = KnownAccuracies(work.folder / "search", conditions, key_of=partial(_key_of, work))
+        key_of = partial(_key_of, trained=work.training_space, here=work.space)
+        known = KnownAccuracies(work.folder / "search", conditions, key_of=key_of)
         return cls(work=work, measure=measure, known=known)
 
     @property
@@ -106,7 +107,11 @@ class Evaluations:
         accuracy = self.measure(blocks)
         self.measured += 1
         # kept at once: the search may be killed
-        self.known.add(KnownNetwork(key=key, architecture=_in_full(self.work, architecture, blocks), accuracy=accuracy))
+        self.known.add(
+            KnownNetwork(
+                key=key, architecture=_in_full(self.work.training_space, architecture, blocks), accuracy=accuracy
+            )
+        )
         return accuracy
 
     def front(self, costs: Costs, limits: Mapping[str, float], *, most: int) -> list[dict[str, Option]]:
@@ -142,12 +147,12 @@ class Evaluations:
         return encoding if encoding is not None and network_key(space.named_blocks(encoding)) == network.key else None
 
 
-def _in_full(work: Workspace, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
+def _in_full(trained: Space, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
     """The architecture with the choices that this device's space lacks: precisions it leaves no choice of.
 
     Precisions have the names of what torch computed, so that other devices find the network.
     """
-    choices = {c.name for c in work.training_space.choices}
+    choices = {c.name for c in trained.choices}
     precisions = {name: simulated_as(b.precision) for slot, b in blocks if (name := f"{slot}.precision") in choices}
     return {**architecture, **precisions}
 
@@ -165,17 +170,17 @@ def _encoded(space: Space, architecture: Mapping[str, Option]) -> IntArray | Non
         return None
 
 
-def _key_of(work: Workspace, architecture: Mapping[str, Option]) -> str | None:
+def _key_of(architecture: Mapping[str, Option], *, trained: Space, here: Space) -> str | None:
     """The key of a network of this device's space or, of other devices, of the supernet's."""
     precisions = {str(v) for k, v in architecture.items() if k.endswith(".precision")}
     # first: it has a choice of precision for every block, so it holds the networks of all devices
-    as_trained = work.training_space.computed_in({offered_as(p): p for p in precisions})
-    for space in (as_trained, work.space):
+    as_trained = trained.computed_in({offered_as(p): p for p in precisions})
+    for space in (as_trained, here):
         encoding = _encoded(space, architecture)
         if encoding is None:
             continue
         blocks = space.named_blocks(encoding)
         # a space that lacks one of the choices makes another network of it
-        if _in_full(work, space.decode(encoding), blocks) == architecture:
+        if _in_full(trained, space.decode(encoding), blocks) == architecture:
             return network_key(blocks)
     return None

@@ -208,7 +208,7 @@ def _open(
         console.warn(done)
     if not _is_begun(path):
         _begin_with_shipped(work, context, precision)
-    counts_as = reference_precision(work, precision)
+    counts_as = reference_precision(work.computed, precision)
     begun = LatencyTable.open(path).context if _is_begun(path) else None
     if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
         # other versions of the exporter may write other bytes: the table goes on with its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from hwnas.results import Result, Shown
 from hwnas.search import Study, load_study
 from hwnas.types import Block
 from hwnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hwnas.spaces import Space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +105,8 @@ def chosen_from(work: Workspace, manifest: Manifest, *, newest: Study) -> Study 
 
 def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, study: Study, trial: int) -> None:
     """Write `report.html` into a deployment, and a copy beside the run's configuration."""
-    manifest = Manifest.read(folder)
-    named = zip(_slots(work, manifest), (Block.from_key(k) for k in manifest.blocks), strict=True)
+    manifest, c = Manifest.read(folder), work.config
+    named = zip(_slots(work.space, manifest), (Block.from_key(k) for k in manifest.blocks), strict=True)
     shares = [
         BlockShare(slot=slot, block=b, latency_ms=costs.latency.correct(b, entry_of(b.key, costs.entries)))
         for slot, b in named
@@ -110,10 +114,10 @@ def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, stud
     inputs = ReportInputs(
         manifest=manifest,
         shares=shares,
-        points=prediction_points(work, costs),
+        points=prediction_points(costs, seed=c.search.seed, confidence=c.profile.confidence),
         study=study,
         trial=trial,
-        history=_history(work),
+        history=_history(work.checkpoint),
         sources=study.sources,
         mistakes=Samples.read(folder, raw=manifest.is_sealed).mistakes,
     )
@@ -122,13 +126,15 @@ def write_deployment_report(work: Workspace, folder: Path, *, costs: Costs, stud
     write_whole(work.folder / "report.html", (folder / "report.html").read_bytes())
 
 
-def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:
-    """Every measured network of the space with its prediction."""
-    c = work.config
-    held_out = set(
-        # the very rows that the fit held out: same networks, seed and confidence
-        np.asarray(held_out_rows(len(costs.networks), seed=c.search.seed, confidence=c.profile.confidence)).tolist()
-    )
+def prediction_points(costs: Costs, *, seed: int, confidence: float) -> list[PredictionPoint]:
+    """Every measured network of the space with its prediction.
+
+    Args:
+        costs: on the device.
+        seed: of the fit, which decides the networks it held out; likewise `confidence`.
+        confidence: of its upper bound.
+    """
+    held_out = set(np.asarray(held_out_rows(len(costs.networks), seed=seed, confidence=confidence)).tolist())
     return [
         PredictionPoint(
             precision=precision_of([Block.from_key(k) for k in n.blocks]),
@@ -140,16 +146,16 @@ def prediction_points(work: Workspace, costs: Costs) -> list[PredictionPoint]:
     ]
 
 
-def _slots(work: Workspace, manifest: Manifest) -> list[str]:
-    blocks = work.space.named_blocks(work.space.encode(manifest.architecture))
+def _slots(space: Space, manifest: Manifest) -> list[str]:
+    blocks = space.named_blocks(space.encode(manifest.architecture))
     return [name for name, _ in blocks]
 
 
-def _history(work: Workspace) -> list[dict[str, float]]:
+def _history(checkpoint: Path) -> list[dict[str, float]]:
     from hwnas.supernet.checkpoint import load_newest
 
     try:
-        found = load_newest(work.checkpoint)
+        found = load_newest(checkpoint)
     except CheckpointError:  # a page without the training's curve is better than none
         return []
     return list(found.meta["history"]) if found is not None else []

@@ -35,6 +35,7 @@ from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
+    from hwnas.spaces import Space
 
 _SEED_RESOLUTIONS = 5
 _SEED_WEIGHTS = 13  # a resolution
@@ -174,7 +175,7 @@ def _promising(
     """Networks to evaluate first: the best known, then those that do the most arithmetic for their latency."""
     n_trials = work.config.search.n_trials
     # half at most: the sampler must have trials left to learn from them
-    seeds = seed_architectures(work, costs, limits)[: max(1, n_trials // 2)]
+    seeds = seed_architectures(work.space, costs, limits)[: max(1, n_trials // 2)]
     # the best known cost nothing to evaluate again, and give the sampler a front at once
     return [*evaluations.front(costs, limits, most=n_trials // 4), *seeds]
 
@@ -244,7 +245,7 @@ def _save(work: Workspace, study: Study) -> None:
             save_study(study, work.study_called(study.name))  # for the pages of what is deployed from it
 
 
-def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:
+def seed_architectures(space: Space, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:
     """Networks that do the most arithmetic for their latency: a spread first population for the search.
 
     For a weight w, the network that minimises `w * latency - (1 - w) * MACs` (each in units of its largest) is found
@@ -254,13 +255,13 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
     latency = costs.models["latency_ms"]
     # exact maxima: both terms lie in [0, 1], so one weight means the same on every device
     most_latency, most_macs = latency.bounds()[1], costs.models["macs"].bounds()[1]
-    resolutions = work.space.resolutions
+    resolutions = space.resolutions
     chosen = [
         resolutions[round(i)] for i in np.linspace(0, len(resolutions) - 1, min(len(resolutions), _SEED_RESOLUTIONS))
     ]
     found: dict[bytes, IntArray] = {}
     for resolution in dict.fromkeys(chosen) or (None,):
-        part = work.space if resolution is None else work.space.restrict(resolutions=(resolution,))
+        part = space if resolution is None else space.restrict(resolutions=(resolution,))
         blocks = SlotBlocks.of(part)
         arithmetic = {b: macs(b) / most_macs for b in blocks.blocks}
         time_share = {b: costs.latency.correct(b, costs.entries[b.key]) / most_latency for b in blocks.blocks}
@@ -270,13 +271,13 @@ def seed_architectures(work: Workspace, costs: Costs, limits: Mapping[str, float
             table = blocks.table(weighed.__getitem__)
             # the restricted space has no choice of resolution any more
             fixed = {"resolution": resolution} if resolution is not None and len(resolutions) > 1 else {}
-            encoding = work.space.encode({**fixed, **part.decode(table.minimum().assignment)})
+            encoding = space.encode({**fixed, **part.decode(table.minimum().assignment)})
             found[encoding.tobytes()] = encoding
     # the largest does the most arithmetic, yet no weighted sum need find it
-    encodings = np.stack([work.space.largest(), *found.values()])
+    encodings = np.stack([space.largest(), *found.values()])
     within = kept(encodings, costs.models, as_limits(limits))
     order = np.argsort(latency.estimate(encodings).value)
-    return [work.space.decode(encodings[i]) for i in order if within[i]]
+    return [space.decode(encodings[i]) for i in order if within[i]]
 
 
 def make_evaluator(work: Workspace) -> SubnetEvaluator:
@@ -301,7 +302,7 @@ def study_name(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> st
     what = {
         "limits": dict(limits),
         "tables": dict(costs.hashes),
-        "checkpoint": _stamp(work),
+        "checkpoint": _stamp(work.checkpoint),
         "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
         "sampler": [c.sampler, c.seed, c.population_size, work.space.fingerprint()],
     }
@@ -309,10 +310,10 @@ def study_name(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> st
     return "search-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _stamp(work: Workspace) -> str:
+def _stamp(checkpoint: Path) -> str:
     from hwnas.files import sha256_file
 
-    return sha256_file(work.checkpoint) if work.checkpoint.exists() else ""
+    return sha256_file(checkpoint) if checkpoint.exists() else ""
 
 
 def _source(metric: str, costs: Costs) -> str:

@@ -81,7 +81,7 @@ def test_without_a_deployment_the_command_that_makes_one_is_named(tmp_path: Path
 def test_every_measured_network_is_a_point_and_the_held_out_ones_are_marked(config: Config) -> None:
     work = Workspace(config)
     costs = load_costs(work)
-    points = prediction_points(work, costs)
+    points = prediction_points(costs, seed=config.search.seed, confidence=config.profile.confidence)
     assert len(points) == len(costs.networks)
     assert {p.precision for p in points} == {"fp32", "int8", "mixed"}
     held_out = [p for p in points if p.held_out]
