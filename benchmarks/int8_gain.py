@@ -70,11 +70,12 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> list[dict
 
     from hwnas.measure import Worker
     from hwnas.pipeline.verdict import VERDICT
+    from hwnas.supernet.untrained import untrained_network
     from hwnas.types import MeasurementFailure
     from hwnas.workspace import Workspace
 
     work = Workspace(config)
-    suffix, exporter = work.exporter.format, work.exporter
+    suffix = work.exporter.format
     encodings = {
         p: work.space.restrict(precisions=(p,)).sample(n, np.random.default_rng(seed), over="encodings")
         for p in ("fp32", "int8")
@@ -87,7 +88,8 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> list[dict
             for i, row in enumerate(rows):
                 blocks = [b for _, b in space.named_blocks(row)]
                 path = Path(folder, f"{p}-{i}.{suffix}")
-                artefacts[f"{p} {i}"] = exporter.export_sample(blocks, path, precision=p)
+                network = untrained_network(blocks, precision=p, symmetric=work.symmetric)
+                artefacts[f"{p} {i}"] = network.write(work.exporter, path)
         with console.progress("networks") as progress:
             found = worker.measure(artefacts, settings=VERDICT, progress=progress)
     for key, result in found.items():

@@ -133,8 +133,8 @@ def _random(work: Workspace, n: int, seed: int) -> Iterator[tuple[str, Forms]]:
     import numpy as np
 
     from hwnas.data.tensors import resize
-    from hwnas.exporters._networks import random_network
     from hwnas.supernet.quantization import quantize
+    from hwnas.supernet.untrained import random_network
 
     images = [x for x, _ in work.stream("train").plain(_CALIBRATION)]
 

@@ -120,12 +120,14 @@ def unseen_networks(
 def _export(
     work: Workspace, networks: Sequence[tuple[tuple[str, ...], tuple[Block, ...]]], folder: Path, *, precision: str
 ) -> dict[str, Artefact]:
+    from hwnas.supernet.untrained import untrained_network
+
+    def written(blocks: Sequence[Block], name: str) -> Artefact:
+        network = untrained_network(blocks, precision=precision, symmetric=work.symmetric)
+        return network.write(work.exporter, folder / f"{name}.{work.exporter.format}")
+
     folder.mkdir()
-    suffix = work.exporter.format
-    return {
-        str(i): work.exporter.export_sample(blocks, folder / f"{i}.{suffix}", precision=precision)
-        for i, (_, blocks) in enumerate(networks)
-    }
+    return {str(i): written(blocks, str(i)) for i, (_, blocks) in enumerate(networks)}
 
 
 def _measure(

@@ -1,7 +1,7 @@
 """How long a space takes to profile completely on this machine, and where the time goes.
 
-Profiles into a fresh folder; knows the pipeline's `profile`, and what the exporter and the measuring process are
-called so that their time can be told apart.
+Profiles into a fresh folder; knows the pipeline's `profile`, and what making models, the exporter and the measuring
+process are called so that their time can be told apart.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from _common import SMOKE, Benchmark, Figure, script
@@ -22,7 +23,7 @@ from hwnas.config import Config
 if TYPE_CHECKING:
     from hwnas.pipeline import ProfileResult
 
-_EXPORTS = ("export_block", "export_sample", "reference_artefact")
+_MADE = ("untrained_block", "untrained_network", "drift_anchor")  # what is exported
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +56,13 @@ def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], P
     """Profile; the seconds spent in exporting and in measuring, and the stage's result."""
     from hwnas import pipeline
     from hwnas.measure import Worker
+    from hwnas.supernet import untrained
     from hwnas.workspace import Workspace
 
     seconds: dict[str, float] = defaultdict(float)
     with (
-        stopwatch(type(Workspace(config).exporter), _EXPORTS, lambda s: _add(seconds, "export", s)),
+        stopwatch(untrained, _MADE, lambda s: _add(seconds, "export", s)),
+        stopwatch(type(Workspace(config).exporter), ("export",), lambda s: _add(seconds, "export", s)),
         stopwatch(Worker, ("measure", "measure_reference"), lambda s: _add(seconds, "measure", s)),
     ):
         result = pipeline.profile(config, console=bench.console)
@@ -67,11 +70,11 @@ def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], P
 
 
 @contextmanager
-def stopwatch(owner: type, methods: Sequence[str], report: Callable[[float], None]) -> Iterator[None]:
-    """Time the outermost calls of some methods of a class while the context lasts.
+def stopwatch(owner: type | ModuleType, methods: Sequence[str], report: Callable[[float], None]) -> Iterator[None]:
+    """Time the outermost calls of some methods of a class, or functions of a module, while the context lasts.
 
     Args:
-        owner: whose methods they are.
+        owner: whose they are.
         methods: by name; a call inside another of them does not count again.
         report: called with the seconds of each call.
     """

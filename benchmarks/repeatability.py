@@ -55,6 +55,7 @@ def measure(space: str, device: str, *, networks: int, passes: int, pause_s: flo
     from hwnas import registry
     from hwnas.devices import load_device
     from hwnas.measure import TimingSettings, time_rounds
+    from hwnas.supernet.untrained import drift_anchor, untrained_network
 
     described = load_device(device)
     runtime, exporter = registry.load("runtimes", described.runtime)(), registry.load("exporters", "onnx")()
@@ -63,11 +64,12 @@ def measure(space: str, device: str, *, networks: int, passes: int, pause_s: flo
     with tempfile.TemporaryDirectory(prefix="hwnas-repeatability-") as folder:
         artefacts: dict[str, dict[str, Artefact]] = {}
         for p in PRECISIONS:
-            artefacts[p] = {"reference": exporter.reference_artefact(Path(folder, f"{p}.onnx"), precision=p)}
+            artefacts[p] = {"reference": drift_anchor(p).write(exporter, Path(folder, f"{p}.onnx"))}
             part = everything.restrict(precisions=(p,))
             for i, encoding in enumerate(part.sample(networks, rng, over="encodings")):
                 blocks = [b for _, b in part.named_blocks(encoding)]
-                artefacts[p][f"{p} {i}"] = exporter.export_sample(blocks, Path(folder, f"{p}-{i}.onnx"), precision=p)
+                network = untrained_network(blocks, precision=p)
+                artefacts[p][f"{p} {i}"] = network.write(exporter, Path(folder, f"{p}-{i}.onnx"))
         found: list[dict[str, Times]] = []
         for number in range(passes):
             found.append({})

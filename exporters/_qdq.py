@@ -16,7 +16,7 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from hwnas.errors import ExportError
 from hwnas.onnx_names import QUANTIZE, is_dequantize, is_quantize
-from hwnas.types import Array
+from hwnas.types import Array, TensorSpec
 
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
@@ -163,7 +163,7 @@ def rename(graph: GraphProto, old: str, new: str) -> None:
 # ---------------------------------------------------------------- a block's float ends
 
 
-def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
+def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> TensorSpec:
     """Cuts the leading QuantizeLinear off: the graph's input becomes uint8 or int8, images (N, H, W, C).
 
     Between two int8 blocks of a network, runtimes keep tensors channels-last. A Transpose leads back
@@ -174,6 +174,9 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
         graph: changed in place.
         channels_last: False leaves images (N, C, H, W), for a runtime that chooses layouts itself, ends included.
 
+    Returns:
+        What the input is now.
+
     Raises:
         ExportError: the graph does not begin with a QuantizeLinear.
     """
@@ -183,7 +186,8 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
     inside = readers[0].output[0]
     dtype = _integer_type(graph, readers[0])
-    if not channels_last or not _is_image(entry):
+    channels_last = channels_last and _is_image(entry)
+    if not channels_last:
         inside = entry.name
         rename(graph, readers[0].output[0], inside)
     else:
@@ -191,14 +195,18 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> None:
         _permute(entry, (0, 2, 3, 1))
     graph.node.remove(readers[0])
     entry.type.tensor_type.elem_type = dtype
+    return _specification(graph, readers[0], dtype, channels_last=channels_last)
 
 
-def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
+def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> TensorSpec:
     """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8 or int8, images (N, H, W, C).
 
     Args:
         graph: changed in place.
         channels_last: as in `quantize_input`.
+
+    Returns:
+        What the output is now.
 
     Raises:
         ExportError: the graph does not end with a DequantizeLinear.
@@ -211,7 +219,8 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
         )
     graph.node.remove(last)
     dtype = _integer_type(graph, last)
-    if not channels_last or not _is_image(result):
+    channels_last = channels_last and _is_image(result)
+    if not channels_last:
         rename(graph, last.input[0], result.name)
     else:
         graph.node.append(
@@ -219,6 +228,18 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> None:
         )
         _permute(result, (0, 2, 3, 1))
     result.type.tensor_type.elem_type = dtype
+    return _specification(graph, last, dtype, channels_last=channels_last)
+
+
+def _specification(graph: GraphProto, node: NodeProto, dtype: int, *, channels_last: bool) -> TensorSpec:
+    """What a tensor is that a (de)quantize node led from or to floats."""
+    values = {t.name: numpy_helper.to_array(t).item() for t in graph.initializer if t.name in node.input[1:]}
+    return TensorSpec(
+        layout="NHWC" if channels_last else "NCHW",
+        dtype=helper.tensor_dtype_to_np_dtype(dtype).name,
+        scale=values[node.input[1]],
+        zero_point=values[node.input[2]],
+    )
 
 
 def _integer_type(graph: GraphProto, node: NodeProto) -> int:
@@ -231,9 +252,11 @@ def _is_image(value: ValueInfoProto) -> bool:
 
 
 def _permute(value: ValueInfoProto, order: tuple[int, ...]) -> None:
-    sizes = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    for dim, i in zip(value.type.tensor_type.shape.dim, order, strict=True):
-        dim.dim_value = sizes[i]
+    dims = value.type.tensor_type.shape.dim
+    sizes = [dim.dim_value for dim in dims]
+    for place, i in enumerate(order):
+        if i != place:  # a batch of any size has a name and no value
+            dims[place].dim_value = sizes[i]
 
 
 def _kinds(nodes: Iterable[NodeProto]) -> str:

@@ -15,7 +15,7 @@ from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm
 from hwnas.supernet.quantization.modules import Quantizer
 from hwnas.supernet.quantization.region import QuantizedRegion
 from hwnas.supernet.subnetwork import SubNetwork
-from hwnas.types import TensorSpec
+from hwnas.types import Ends, TensorSpec
 
 from . import _tflite_float, _tflite_int8
 from . import _tflite_operators as ops
@@ -28,25 +28,20 @@ _NOTHING = (nn.Identity, nn.Dropout)  # in eval mode
 def to_tflite(
     model: nn.Module,
     shape: Sequence[int],
-    *,
-    names: tuple[str, str],
-    layout: str = "NHWC",
-    integer_input: bool = True,
-    integer_output: bool = True,
+    ends: Ends,
 ) -> tuple[bytes, TensorSpec, TensorSpec]:
     """The file of a module, and what its input and output look like.
 
     Args:
         model: is not changed; batch normalisation is folded in a copy.
         shape: of one sample: (C, H, W) or (features,).
-        names: of the input and the output.
-        layout: of an image that comes in.
-        integer_input: a module that begins by quantizing takes int8, and has no operator for it.
-        integer_output: likewise for one that ends by dequantizing.
+        ends: integers if the module begins and ends with them, and images as (1, H, W, C), where they say nothing.
 
     Raises:
-        ExportError: something in the module has no operator here; names it.
+        ExportError: something in the module has no operator here; names it. Or an end is to have integers, or floats,
+            and the module has others there.
     """
+    layout = ends.input_layout or "NHWC"
     parts = list(_parts(model, ""))
     for name, part in parts:
         if not isinstance(part, OpGraphModule | QuantizedRegion):
@@ -55,15 +50,15 @@ def to_tflite(
                 "written are networks of operator graphs: SubNetwork, QuantizedNetwork, OpGraphModule"
             )
     quantization = None
-    if integer_input and parts and isinstance(first := parts[0][1], QuantizedRegion) and first.enters:
+    if ends.integer_input is not False and parts and isinstance(first := parts[0][1], QuantizedRegion) and first.enters:
         entry = first.result(first.plan[0])
         assert isinstance(entry, Quantizer)
         quantization = _tflite_int8.parameters(entry)
         parts.pop(0)
-    if integer_output and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
+    if ends.integer_output is not False and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
         parts.pop()
     graph = Graph()
-    x = entered = _entrance(graph, names[0], shape, layout=layout, quantization=quantization)
+    x = entered = _entrance(graph, "input", shape, layout=layout, quantization=quantization)
     for name, part in parts:
         # folding copies, so that refreshing the weights' scales does not touch the caller's module either
         x = _written(graph, fold_batchnorm(part), x, name=name)
@@ -71,9 +66,18 @@ def to_tflite(
         raise ExportError(f"{type(model).__name__} computes nothing: its file would have no operator")
     if parts and len(x.shape) == 4 and len(_result_shape(parts[-1][1])) == 1:
         prefix = f"{parts[-1][0]}." if parts[-1][0] else ""
-        x = ops.reshape(graph, x, (1, x.shape[3]), name=f"{prefix}{names[1]}")
+        x = ops.reshape(graph, x, (1, x.shape[3]), name=f"{prefix}{ends.output_name}")
+    for end, asked, found in (
+        ("input", ends.integer_input, quantization),
+        ("output", ends.integer_output, x.quantization),
+    ):
+        if asked is not None and asked != (found is not None):
+            raise ExportError(
+                f"the {end} of {type(model).__name__} is to have {'integers' if asked else 'floats'}, but the module "
+                f"has {'floats' if asked else 'integers'} there"
+            )
     return (
-        graph.to_bytes({names[1]: x}),
+        graph.to_bytes({ends.output_name: x}),
         _specification(shape, layout, quantization),
         _specification(x.shape[1:], "NHWC", x.quantization),
     )

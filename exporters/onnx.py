@@ -1,7 +1,7 @@
 """Writes torch modules as ONNX files: float operators, or quantized ones as QDQ pairs.
 
-The same module gives the same bytes, so a file's hash names it. This module knows torch, ONNX and
-blocks, not devices, tables or search.
+The same module gives the same bytes, so a file's hash names it. This module knows torch and ONNX, not blocks,
+devices, tables or search.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,7 @@ from typing import TYPE_CHECKING
 from hwnas import __version__
 from hwnas.errors import ExportError
 from hwnas.files import write_whole
-from hwnas.precisions import EXACT, gives_integers, takes_integers
-from hwnas.spaces.drift_anchor import anchor_blocks, between_neighbours
-from hwnas.types import Artefact, Batch, Block, TensorSpec
+from hwnas.types import NETWORK_ENDS, Artefact, Batch, Ends, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -29,110 +26,41 @@ OPSET = 19  # the first whose QuantizeLinear every reader knows, onnx's own refe
 
 
 class OnnxExporter:
-    """Exporter for format `onnx`.
-
-    Args:
-        dynamic_batch: networks take any batch size; blocks always have batch 1.
-    """
+    """Exporter for format `onnx`: networks have float ends and take any batch size, if nothing else is said."""
 
     format = "onnx"
-    _symmetric = False  # how what is only timed is quantized
-    _channels_last = True  # images at an int8 block's ends
+    _any_batch = True  # the runtime runs files of any number of samples
+    _channels_last = True  # images of integers, at a file's ends
 
-    def __init__(self, *, dynamic_batch: bool = True) -> None:
-        self.dynamic_batch = dynamic_batch
-
-    def export(self, model: nn.Module, example: Tensor, path: Path, *, precision: str) -> Artefact:
-        """Write a module as it stands, with input "input" and output "logits".
+    def export(
+        self, model: nn.Module, example: Tensor, path: Path, *, precision: str, ends: Ends = NETWORK_ENDS
+    ) -> Artefact:
+        """Write a module as it is in eval mode; it is left in the mode it had.
 
         Args:
-            model: float, or quantized by `hwnas.supernet.quantization.quantize`; it is written in
-                eval mode and left in the mode it had.
+            model: float, or quantized by `hwnas.supernet.quantization.quantize`.
             example: one batch (N, ...) of float32; only its shape matters.
             path: where to write; replaced whole.
             precision: what to note in the artefact: a name of hwnas/precisions.py.
+            ends: integers take and give images as (N, H, W, C) if no layout is said; floats have (N, C, H, W).
 
         Raises:
-            ExportError: the module has something that ONNX cannot say; names it.
+            ExportError: the module has something that ONNX cannot say; names it. Or its ends cannot look like that.
         """
-        proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
-        return self._write(proto, path, precision=precision)
+        from . import _qdq
 
-    def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
-        """Write one block with random weights, batch 1, input "input" and output "output".
-
-        An int8 block takes and gives uint8, images as (1, H, W, C), as it does between its neighbours
-        in a running network. A `quantize` block leads from float (1, C, H, W) there, a `dequantize`
-        block back: the change of layout belongs to the change of precision.
-
-        Raises:
-            SpaceError: there is no module for the block's kind.
-            ExportError: the block cannot be written.
-        """
-        import torch
-
-        from . import _networks, _qdq
-
-        integers_in, integers_out = takes_integers(block), gives_integers(block)
-        blocks = between_neighbours(block)
-        model, _ = _networks.sample(blocks, precision=block.precision, seed=seed, symmetric=self._symmetric)
-        proto = _trace(model, torch.zeros(1, *block.in_shape), names=("input", "output"), dynamic_batch=False)
-        if integers_in:
-            _qdq.quantize_input(proto.graph, channels_last=self._channels_last)
-        if integers_out:
-            _qdq.quantize_output(proto.graph, channels_last=self._channels_last)
+        if ends.input_layout == "NHWC" and not ends.integer_input:
+            raise ExportError(f"format {self.format!r} takes images of floats as NCHW alone, not NHWC; say no layout")
+        any_batch = self._any_batch and not ends.fixed_batch
+        proto = _trace(model, example, names=("input", ends.output_name), dynamic_batch=any_batch)
+        given, result = TensorSpec(), TensorSpec()
+        if ends.integer_input:
+            last = self._channels_last if ends.input_layout is None else ends.input_layout == "NHWC"
+            given = _qdq.quantize_input(proto.graph, channels_last=last)
+        if ends.integer_output:
+            result = _qdq.quantize_output(proto.graph, channels_last=self._channels_last)
         _qdq.drop_unused(proto.graph)
-        artefact = self._write(proto, path, precision=block.precision)
-        return replace(
-            artefact,
-            input=self._integers(block.in_shape) if integers_in else artefact.input,
-            output=self._integers(block.out_shape) if integers_out else artefact.output,
-        )
-
-    def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
-        """Write a whole network with random weights, to be timed: its latency does not depend on them.
-
-        Args:
-            blocks: of the network, in order, boundaries included.
-            path: where to write; replaced whole.
-            precision: what to note in the artefact: the quantized one as soon as one block is.
-            seed: of the weights.
-
-        Raises:
-            SpaceError: there is no module for a block's kind, or a boundary is missing.
-            ExportError: the network cannot be written.
-        """
-        import torch
-
-        from . import _networks
-
-        model, in_shape = _networks.sample(blocks, precision=precision, seed=seed, symmetric=self._symmetric)
-        example = torch.zeros(1, *in_shape)
-        proto = _trace(model, example, names=("input", "logits"), dynamic_batch=self.dynamic_batch)
-        return self._write(proto, path, precision=precision)
-
-    def reference_artefact(self, path: Path, *, precision: str = EXACT) -> Artefact:
-        """Write the fixed network whose time tells how fast the machine is at the moment.
-
-        A small convolutional network (64 px, 8 inverted residuals), with fixed batch 1; the same bytes
-        every time on the same versions of torch and onnx.
-
-        Raises:
-            UnknownNameError: the precision is not known.
-        """
-        import torch
-
-        from . import _networks
-
-        blocks = anchor_blocks(precision)
-        model, in_shape = _networks.sample(blocks, precision=precision, seed=0, symmetric=self._symmetric)
-        proto = _trace(model, torch.zeros(1, *in_shape), names=("input", "logits"), dynamic_batch=False)
-        return self._write(proto, path, precision=precision)
-
-    def _integers(self, shape: tuple[int, ...]) -> TensorSpec:
-        """A block's quantized end; its scale does not matter, as its weights do not."""
-        layout = "NHWC" if self._channels_last and len(shape) == 3 else "NCHW"
-        return TensorSpec(layout=layout, dtype="int8" if self._symmetric else "uint8")
+        return replace(self._write(proto, path, precision=precision), input=given, output=result)
 
     def _write(self, proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
         """The file, and what it is called."""

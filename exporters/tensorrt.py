@@ -3,7 +3,7 @@
 TensorRT reads QuantizeLinear/DequantizeLinear pairs on int8 with zero point 0, one scale a tensor for activations
 and one a channel for weights, and wants them where convolutions and linear layers read; biases stay float, as it
 adds them before it rounds. `quantize(..., symmetric=True)` computes just that in torch. Batches are fixed at 1: an
-engine is built for the shape it is timed at. This module knows torch, ONNX and blocks, not devices, tables or search.
+engine is built for the shape it is timed at. This module knows ONNX graphs, not devices, tables or search.
 
 An int8 block takes and gives int8 tensors, as it does between its neighbours: TensorRT fuses QuantizeLinear with what
 makes the tensor and DequantizeLinear with what reads it, so nothing float passes between blocks. Which of its layouts
@@ -29,11 +29,8 @@ class TensorRtExporter(OnnxExporter):
     """Exporter for format `tensorrt-onnx`."""
 
     format = "tensorrt-onnx"
-    _symmetric = True
+    _any_batch = False
     _channels_last = False
-
-    def __init__(self) -> None:
-        super().__init__(dynamic_batch=False)
 
     def _write(self, proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
         """Write the file if TensorRT can read its quantization.

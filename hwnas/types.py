@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 import numpy.typing as npt
 
+from hwnas.errors import ConfigError
 from hwnas.precision_data import EXACT, INTEGERS
 
 if TYPE_CHECKING:  # names in signatures only: this module stays importable without torch
@@ -27,6 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 Batch: TypeAlias = int | Literal["any"]
 
+LAYOUTS = ("NHWC", "NCHW")  # of images
 PRECISIONS = (EXACT, INTEGERS)  # offered where none is named; hwnas/precisions.py knows what devices make of them
 
 
@@ -306,25 +308,58 @@ class SubstitutesPrecisions(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """How the first and the last tensor of a file are to look; what is None, each format decides for itself.
+
+    Attributes:
+        integer_input: integers come in, of the scale that the module quantizes its input to; False: floats.
+        integer_output: likewise, what goes out.
+        input_layout: of images that come in: `NCHW` or `NHWC`.
+        fixed_batch: it takes as many samples at a time as the example has, and no other number; False: any number,
+            where the format can.
+        output_name: of the last tensor. The first one is `input`.
+    """
+
+    integer_input: bool | None = None
+    integer_output: bool | None = None
+    input_layout: str | None = None
+    fixed_batch: bool = False
+    output_name: str = "logits"
+
+    def __post_init__(self) -> None:
+        if self.input_layout not in (None, *LAYOUTS):
+            raise ConfigError(f"layout {self.input_layout!r} is unknown; known: {', '.join(LAYOUTS)}")
+
+
+NETWORK_ENDS = Ends()  # of a network that ships: all as its format has it
+
+
+@runtime_checkable
 class Exporter(Protocol):
-    """Writes torch modules as artefacts of one format."""
+    """Writes torch modules as artefacts of one format. It makes no networks: what is written is given.
+
+    Attributes:
+        format: that runtimes read, and the name it is registered by.
+    """
 
     format: str
 
-    def export(self, model: nn.Module, example: Tensor, path: Path, *, precision: str) -> Artefact:
-        """Write the model as it stands (fake-quantize modules become quantized operators)."""
-        ...
+    def export(
+        self, model: nn.Module, example: Tensor, path: Path, *, precision: str, ends: Ends = NETWORK_ENDS
+    ) -> Artefact:
+        """Write the model as it is in eval mode (fake quantizers become quantized operators); change nothing in it.
 
-    def export_block(self, block: Block, path: Path, *, seed: int = 0) -> Artefact:
-        """Write one block with random weights; an int8 block takes and gives quantized tensors."""
-        ...
+        Args:
+            model: float, or quantized by `hwnas.supernet.quantization.quantize`.
+            example: one batch (N, ...) of float32; only its shape matters.
+            path: where to write; replaced whole.
+            precision: what to note in the artefact: a name of hwnas/precisions.py.
+            ends: how the file's first and last tensor are to look.
 
-    def export_sample(self, blocks: Sequence[Block], path: Path, *, precision: str, seed: int = 0) -> Artefact:
-        """Write a whole network with random weights, to be timed."""
-        ...
-
-    def reference_artefact(self, path: Path, *, precision: str) -> Artefact:
-        """Write the fixed network that times the machine's drift: the same bytes every time."""
+        Raises:
+            ExportError: the format cannot express a part of the module, which is named, or such ends.
+        """
         ...
 
 

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hwnas import registry
 from hwnas._console import Console
@@ -251,19 +252,24 @@ class Workspace:
         runtime: Runtime = registry.load("runtimes", self.device.runtime)()
         return runtime
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the runtime wants quantized activations with zero point 0."""
+        return self.runtime.quantization == "symmetric"
+
     @cached_property
     def exporter(self) -> Exporter:
         """Writes files the device's runtime loads.
 
         Raises:
-            ConfigError: no registered exporter writes a format the runtime reads.
+            ConfigError: no registered exporter writes a format the runtime reads, or the one that does has not the
+                method that is called.
         """
         runtime = self.runtime
         # exporters are registered by the format they write
         for name in registry.names("exporters"):
             if name in runtime.formats:
-                exporter: Exporter = registry.load("exporters", name)()
-                return exporter
+                return _checked(registry.load("exporters", name)(), name=name)
         raise ConfigError(
             f"no exporter writes what runtime {self.device.runtime!r} reads ({', '.join(sorted(runtime.formats))}); "
             f"known: {', '.join(registry.names('exporters'))}"
@@ -343,3 +349,22 @@ def limit_threads(threads: int | None) -> None:
 def _tell_once(text: str) -> None:
     """Say something that each stage of a run would say again."""
     Console().note(text)
+
+
+def _checked(exporter: object, *, name: str) -> Exporter:
+    """An exporter of whoever's, known to be called as one.
+
+    Raises:
+        ConfigError: it has not the one method, with the arguments that it is given.
+    """
+    try:
+        # calls nothing: one for an earlier version fails here, where it can be said what to do
+        inspect.signature(exporter.export).bind(None, None, None, precision="", ends=None)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError) as e:
+        raise ConfigError(
+            f"exporter {name!r} ({type(exporter).__name__}) cannot be called as "
+            f"export(model, example, path, *, precision, ends): {e}. That is the one method an exporter has "
+            "(hwnas.types.Exporter; try yours with hwnas.testing.exporter_suite); blocks and networks to be timed are "
+            "made by hwnas.supernet.untrained"
+        ) from e
+    return cast("Exporter", exporter)

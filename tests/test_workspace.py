@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import pipeline
+from hwnas import pipeline, registry
 from hwnas.config import Config, load_config
 from hwnas.errors import CheckpointError, ConfigError, SpaceError
 from hwnas.testing.run import tiny_config
@@ -27,6 +27,32 @@ def test_tables_are_kept_under_their_device(tmp_path: Path) -> None:
 
 def test_the_exporter_writes_what_the_runtime_reads(tmp_path: Path) -> None:
     assert Workspace(tiny_config(tmp_path)).exporter.format == "onnx"
+
+
+class OfAnEarlierVersion:
+    format = "onnx"
+
+    def export(self, model: object, example: object, path: Path, *, precision: str) -> None:
+        """Knows no ends."""
+
+    def export_block(self, block: object, path: Path, *, seed: int = 0) -> None:
+        """Nobody asks for it any more."""
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [(OfAnEarlierVersion, "got an unexpected keyword argument 'ends'"), (object, "has no attribute 'export'")],
+)
+def test_an_exporter_without_the_one_method_is_refused_and_told_what_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: type, why: str
+) -> None:
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda kind, name: made if kind == "exporters" else load(kind, name))
+    called = (
+        rf"exporter 'onnx' \({made.__name__}\) cannot be called as export\(model, example, path, \*, precision, ends\)"
+    )
+    with pytest.raises(ConfigError, match=rf"{called}: .*{why}.*exporter_suite"):
+        _ = Workspace(tiny_config(tmp_path)).exporter
 
 
 def test_only_precisions_that_are_asked_for_and_legal_are_searched(tmp_path: Path) -> None:

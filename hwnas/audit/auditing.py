@@ -152,7 +152,9 @@ def _open(
     if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
         reference = artefact_from_file(kept, format=work.exporter.format, precision=precision)
     else:
-        reference = work.exporter.reference_artefact(kept, precision=precision)
+        from hwnas.supernet.untrained import drift_anchor
+
+        reference = drift_anchor(precision, symmetric=work.symmetric).write(work.exporter, kept)
     reference_ms = worker.measure_reference(reference).minimum if begun is None else begun.reference_ms
     wanted = TableContext.of(
         work.device, context, precision="mixed", reference_sha256=reference.sha256, reference_ms=reference_ms
@@ -191,13 +193,16 @@ def _measure(
 def _measure_group(
     work: Workspace, worker: Worker, table: LatencyTable, reference: Artefact, group: Sequence[Case]
 ) -> tuple[dict[str, Statistic | MeasurementFailure], dict[str, int]]:
+    from hwnas.supernet.untrained import untrained_block
+
     results: dict[str, Statistic | MeasurementFailure] = {}
     artefacts: dict[str, Artefact] = {}
     with scratch("audit") as folder:
         for i, case in enumerate(group):
             try:
                 path = Path(folder, f"{i}.{work.exporter.format}")
-                artefacts[case.block.key] = work.exporter.export_block(case.block, path)
+                block = untrained_block(case.block, symmetric=work.symmetric)
+                artefacts[case.block.key] = block.write(work.exporter, path)
             except HwnasError as e:  # what cannot be written is a finding, too
                 results[case.block.key] = MeasurementFailure(reason=str(e))
         results |= worker.measure(

@@ -89,6 +89,8 @@ def _slow_blocks(
     reference_ms: float,
 ) -> Iterator[BlockGain]:
     """The quantized blocks that gain too little, by what they cost; a boundary has no float form and gains nothing."""
+    from hwnas.supernet.untrained import untrained_block
+
     # equal blocks are timed once and counted as often as they occur
     counts = Counter(b for b in blocks if is_quantized(b.precision))
     forms: dict[str, Counter[Block]] = {"integers": counts, "floats": Counter()}
@@ -100,7 +102,8 @@ def _slow_blocks(
         suffix = work.exporter.format
         everything = [b for of in forms.values() for b in of]
         artefacts = {
-            b.key: work.exporter.export_block(b, Path(folder, f"{i}.{suffix}")) for i, b in enumerate(everything)
+            b.key: untrained_block(b, symmetric=work.symmetric).write(work.exporter, Path(folder, f"{i}.{suffix}"))
+            for i, b in enumerate(everything)
         }
         results = worker.measure(artefacts, reference=reference, reference_ms=reference_ms)
     alone = {key: r.minimum for key, r in results.items() if isinstance(r, Statistic)}

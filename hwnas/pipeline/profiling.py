@@ -214,7 +214,9 @@ def _open(
         # other versions of the exporter may write other bytes: the table goes on with its own
         reference = artefact_from_file(kept, format=work.exporter.format, precision=counts_as)
     else:
-        reference = work.exporter.reference_artefact(kept, precision=counts_as)
+        from hwnas.supernet.untrained import drift_anchor
+
+        reference = drift_anchor(counts_as, symmetric=work.symmetric).write(work.exporter, kept)
     if begun is not None:
         reference_ms = begun.reference_ms
     else:
@@ -266,8 +268,10 @@ def _measure_blocks(opened: _OpenTable, blocks: Sequence[Block], *, console: Con
     if not todo:
         return 0
 
+    from hwnas.supernet.untrained import untrained_block
+
     def export(block: Block, path: Path) -> Artefact:
-        return work.exporter.export_block(block, path)
+        return untrained_block(block, symmetric=work.symmetric).write(work.exporter, path)
 
     failed = 0
     with console.progress(f"blocks, {table.context.precision}") as progress:
@@ -295,8 +299,11 @@ def _measure_networks(opened: _OpenTable, networks: Sequence[tuple[Block, ...]],
     if not todo:
         return 0
 
+    from hwnas.supernet.untrained import untrained_network
+
     def export(network: tuple[Block, ...], path: Path) -> Artefact:
-        return work.exporter.export_sample(network, path, precision=artefact_precision(network))
+        precision = artefact_precision(network)
+        return untrained_network(network, precision=precision, symmetric=work.symmetric).write(work.exporter, path)
 
     def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
         for name, result in results.items():

@@ -292,7 +292,7 @@ def make_evaluator(work: Workspace) -> SubnetEvaluator:
         recalibration_samples=c.recalibration_samples,
         calibration_samples=c.calibration_samples,
         validation_samples=c.validation_samples,
-        symmetric=work.runtime.quantization == "symmetric",
+        symmetric=work.symmetric,
     )
 
 

@@ -25,7 +25,8 @@ from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.precisions import EXACT, INTEGERS, computed_in, gives_integers, is_quantized, supported, takes_integers
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
 from hwnas.supernet.subnetwork import SubNetwork
-from hwnas.types import Array, Artefact, Block, Device, Exporter, Option, Runtime
+from hwnas.supernet.untrained import untrained_block
+from hwnas.types import LAYOUTS, NETWORK_ENDS, Array, Artefact, Block, Device, Ends, Exporter, Option, Runtime
 
 FP32_TOLERANCE = 1e-4  # largest difference of an output, float against float
 INT8_STEPS = 4  # largest difference of an output, in steps of its scale
@@ -172,15 +173,14 @@ def check_int8_parity(case: ExporterCase) -> None:
 
 
 def check_deterministic(case: ExporterCase) -> None:
-    """The same module gives the same bytes, and so do the same block and seed."""
+    """The same module gives the same bytes, as a whole network and alone between neighbours."""
     images = sample_images(_BATCH)
     quantized = quantize(sample_network(sample_blocks("iiii")), [images], symmetric=_symmetric(case))
     first, second = (_export(case, quantized, INTEGERS, name) for name in ("first", "second"))
     _require(first.sha256 == second.sha256, "exporting one module twice gave different files")
     for block in sample_blocks("ifif"):
-        files = [
-            case.exporter.export_block(block, case.folder / f"block{i}", seed=seed) for i, seed in enumerate((3, 3))
-        ]
+        module = untrained_block(block, symmetric=_symmetric(case), seed=3)
+        files = [module.write(case.exporter, case.folder / f"block{i}") for i in range(2)]
         _require(files[0].sha256 == files[1].sha256, f"exporting {block.key} twice gave different files")
 
 
@@ -191,7 +191,6 @@ def check_network_unchanged(case: ExporterCase) -> None:
     modes = [m.training for m in network.modules()]
     state = torch.random.get_rng_state()
     _export(case, network, EXACT)
-    case.exporter.export_block(sample_blocks("iiii")[1], case.folder / "block")
     _require(modes == [m.training for m in network.modules()], "export changed a module's mode")
     changed = [k for k, v in network.state_dict().items() if not torch.equal(v, before[k])]
     _require(not changed, f"export changed {changed}")
@@ -208,7 +207,7 @@ def check_blocks_run(case: ExporterCase) -> None:
 
 
 def _check_block(case: ExporterCase, block: Block) -> None:
-    artefact = case.exporter.export_block(block, case.folder / "block")
+    artefact = untrained_block(block, symmetric=_symmetric(case)).write(case.exporter, case.folder / "block")
     _require(artefact.precision == block.precision, f"{block.key}: artefact of precision {artefact.precision!r}")
     integers = {"in": takes_integers(block), "out": gives_integers(block)}
     specs = {"in": artefact.input, "out": artefact.output}
@@ -225,6 +224,52 @@ def _check_block(case: ExporterCase, block: Block) -> None:
         _require(session.time_ns(iterations=1) > 0, f"{block.key}: takes no time")
     _require(result.shape == (1, *shapes["out"]), f"{block.key}: output of shape {result.shape}")
     _require(result.dtype == specs["out"].dtype, f"{block.key}: output of type {result.dtype}")
+
+
+def check_ends(case: ExporterCase) -> None:
+    """Ends look as they are asked for, or are refused with an ExportError; whatever they are, outputs are the same.
+
+    Integers and floats at either end are what every exporter writes. A layout or a fixed batch it may refuse.
+    """
+    integers = _computed(case)[INTEGERS]
+    if integers not in case.runtime.precisions:
+        return
+    images = sample_images(_BATCH)
+    model = quantize(sample_network(sample_blocks("iiii", integers=integers)), [images], symmetric=_symmetric(case))
+    expected, step = _through_torch(model, images), _step(model, _through_torch(model, images))
+    for a, b in ((True, True), (True, False), (False, True), (False, False)):
+        ends = Ends(integer_input=a, integer_output=b, fixed_batch=True)
+        artefact = _export(case, model, integers, ends=ends)
+        for end, asked, spec in (("input", a, artefact.input), ("output", b, artefact.output)):
+            wanted = ("int8", "uint8") if asked else ("float32",)
+            _require(spec.dtype in wanted, f"{ends}: {end} noted as {spec.dtype}, not {' or '.join(wanted)}")
+        _require(artefact.batch == 1, f"{ends}: its batch is {artefact.batch!r}")
+        worst = np.abs(_outputs(case, artefact, images) - expected).max() / step
+        _require(worst <= INT8_STEPS + 0.01, f"{ends}: outputs differ by {worst:.1f} steps")
+    for layout in LAYOUTS:
+        for floats in (True, False):
+            ends = Ends(input_layout=layout, integer_input=not floats)
+            try:
+                artefact = _export(case, model, integers, ends=ends)
+            except ExportError as e:
+                _require(layout in str(e), f"{ends}: the error does not name the layout: {e}")
+                continue
+            _require(artefact.input.layout == layout, f"{ends}: images are noted as {artefact.input.layout}")
+            worst = np.abs(_outputs(case, artefact, images) - expected).max() / step
+            _require(worst <= INT8_STEPS + 0.01, f"{ends}: outputs differ by {worst:.1f} steps")
+
+
+def check_integers_of_floats_are_refused(case: ExporterCase) -> None:
+    """A module that does not quantize its input has no scale for integers: asked for them, the exporter refuses."""
+    network = sample_network(sample_blocks("ffff"))
+    for ends in (Ends(integer_input=True), Ends(integer_output=True)):
+        path = case.folder / "never"
+        try:
+            case.exporter.export(network, sample_images(1), path, precision=EXACT, ends=ends)
+        except ExportError:
+            _require(not path.exists(), "a refused export left a file")
+        else:
+            raise AssertionError(f"a float network was exported with {ends}")
 
 
 def check_refuses_what_it_cannot_write(case: ExporterCase) -> None:
@@ -255,6 +300,8 @@ CHECKS: tuple[Callable[[ExporterCase], None], ...] = (
     check_deterministic,
     check_network_unchanged,
     check_blocks_run,
+    check_ends,
+    check_integers_of_floats_are_refused,
     check_refuses_what_it_cannot_write,
 )
 
@@ -271,12 +318,17 @@ def _symmetric(case: ExporterCase) -> bool:
     return case.runtime.quantization == "symmetric"
 
 
-def _export(case: ExporterCase, model: nn.Module, precision: str, name: str = "network") -> Artefact:
-    return case.exporter.export(model, sample_images(1), case.folder / name, precision=precision)
+def _export(
+    case: ExporterCase, model: nn.Module, precision: str, name: str = "network", *, ends: Ends = NETWORK_ENDS
+) -> Artefact:
+    return case.exporter.export(model, sample_images(1), case.folder / name, precision=precision, ends=ends)
 
 
 def _through_runtime(case: ExporterCase, model: nn.Module, images: Tensor, precision: str) -> Array:
-    artefact = _export(case, model, precision)
+    return _outputs(case, _export(case, model, precision), images)
+
+
+def _outputs(case: ExporterCase, artefact: Artefact, images: Tensor) -> Array:
     with case.runtime.load(artefact, case.device) as session:
         given = [to_artefact(image[None], artefact.input) for image in images.numpy()]  # any exporter has batch 1
         return np.concatenate([from_artefact(session.run([x])[0], artefact.output) for x in given])

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
 import pytest
+from torch import nn
 
 from hwnas import registry
 from hwnas.audit import AuditResult
@@ -25,9 +27,10 @@ from hwnas.errors import ConfigError, ExportError, MeasurementError, TableError
 from hwnas.files import read_document
 from hwnas.spaces import CategoricalSpace
 from hwnas.spaces.kinds import attributes_of
+from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.testing.fake import fake_device
 from hwnas.testing.run import describe_fake_device, tiny_config
-from hwnas.types import PRECISIONS, Artefact, Block, Exporter
+from hwnas.types import PRECISIONS, Artefact, Exporter
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 from tests.sealed import change_lines
@@ -340,14 +343,15 @@ def test_measurements_of_another_context_are_refused_and_can_be_made_again(
 
 def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter: type[Exporter] = registry.load("exporters", "onnx")
-    export = exporter.export_block
+    export = exporter.export
 
-    def refusing(self: Exporter, block: Block, path: Path, *, seed: int = 0) -> Artefact:
-        if attributes_of(block)["activation"] == "silu":
+    def refusing(self: Exporter, model: nn.Module, *arguments: Any, **how: Any) -> Artefact:
+        graphs = [m.op_graph for m in model.modules() if isinstance(m, OpGraphModule)]
+        if any(op.kind == "silu" for graph in graphs for op in graph.ops):
             raise ExportError("no Sigmoid here")
-        return export(self, block, path, seed=seed)
+        return export(self, model, *arguments, **how)
 
-    monkeypatch.setattr(exporter, "export_block", refusing)
+    monkeypatch.setattr(exporter, "export", refusing)
     device = describe_fake_device(tmp_path / "devices", {"noise": 0.0}, precisions=["fp32"])
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
     (silu,) = [r for r in result.shown.rows if r[1] == "silu"]

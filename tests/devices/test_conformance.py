@@ -12,6 +12,7 @@ from hwnas.devices._tensorrt_cuda import Cuda, NoGpuError
 from hwnas.devices._tensorrt_library import find_library
 from hwnas.errors import MissingPackageError
 from hwnas.exporters.tensorrt import TensorRtExporter
+from hwnas.supernet.untrained import untrained_network
 from hwnas.testing.fake import fake_device
 from hwnas.testing.runtime_suite import RuntimeSuite
 from hwnas.types import Artefact, Device
@@ -98,7 +99,9 @@ class TestTensorRt(RuntimeSuite):
     def artefact(self, folder: Path, *, precision: str, size: int = 1) -> Artefact:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{precision}-{size}.onnx"
-        return TensorRtExporter().export_sample(deep_blocks(precision, depth=size), path, precision=precision)
+        return untrained_network(deep_blocks(precision, depth=size), precision=precision, symmetric=True).write(
+            TensorRtExporter(), path
+        )
 
     def inputs(self, precision: str) -> np.ndarray:
         return super().inputs("fp32")  # int8 networks have float ends

@@ -24,6 +24,7 @@ from hwnas.devices._vela import ENVIRONMENT, VelaTools
 from hwnas.devices.ethosu import EthosURuntime
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.measure.artefacts import artefact_from_file
+from hwnas.supernet.untrained import untrained_block, untrained_network
 from hwnas.types import Artefact, Device
 from tests.devices import tflite_models
 from tests.devices.ethosu_tools import require_tools, stub_tools
@@ -382,11 +383,11 @@ def test_sums_of_blocks_predict_whole_networks_within_five_percent(tools: VelaTo
             return session.time_ns(iterations=1000) * 1e-9
 
     file = tmp_path / "m.tflite"
-    entries = {block.key: estimate(exporter.export_block(block, file)) for block in space.distinct_blocks()}
+    entries = {block.key: estimate(untrained_block(block).write(exporter, file)) for block in space.distinct_blocks()}
     samples = []
     for encoding in space.sample(30, np.random.default_rng(0), over="encodings"):
         blocks = [block for _, block in space.named_blocks(encoding)]
-        measured = estimate(exporter.export_sample(blocks, file, precision="int8"))
+        measured = estimate(untrained_network(blocks, precision="int8").write(exporter, file))
         samples.append(NetworkSample(blocks=tuple(block.key for block in blocks), measured=measured))
     assert fit_correction(samples, entries, seed=0).quality.within_5 >= 0.95
 

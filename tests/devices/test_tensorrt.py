@@ -36,8 +36,9 @@ from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
 from hwnas.precisions import computed_in
 from hwnas.supernet.quantization import quantize
+from hwnas.supernet.untrained import drift_anchor, untrained_block, untrained_network
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
-from hwnas.types import Artefact, Device
+from hwnas.types import Artefact, Device, Ends
 from tests.devices.made_up_tensorrt import (
     LAUNCH_MS,
     RUN_MS,
@@ -143,7 +144,7 @@ def test_float_blocks_of_a_mixed_network_stay_float(tmp_path: Path) -> None:
 def test_every_block_builds_and_int8_blocks_keep_their_integers(tmp_path: Path) -> None:
     for letter in "fi":
         for block in sample_blocks(letter * 4, act="hswish", se_channels=4, features=16):
-            artefact = TensorRtExporter().export_block(block, tmp_path / "block")
+            artefact = untrained_block(block, symmetric=True).write(TensorRtExporter(), tmp_path / "block")
             layers = built(artefact, target=TARGET).layers
             weighted = [layer for layer in layers if layer.weighted]
             assert all(layer.multiplies == ("Int8" if letter == "i" else "Float") for layer in weighted), block.key
@@ -153,7 +154,7 @@ def test_every_block_builds_and_int8_blocks_keep_their_integers(tmp_path: Path) 
 @needs_rtx
 def test_the_references_build(tmp_path: Path) -> None:
     for precision in ("fp32", "int8"):
-        reference = TensorRtExporter().reference_artefact(tmp_path / precision, precision=precision)
+        reference = drift_anchor(precision, symmetric=True).write(TensorRtExporter(), tmp_path / precision)
         weighted = [layer for layer in built(reference, target=TARGET).layers if layer.weighted]
         assert {layer.multiplies for layer in weighted} == {"Int8" if precision == "int8" else "Float"}
 
@@ -392,7 +393,9 @@ def test_int32_biases_are_what_tensorrt_refuses(tmp_path: Path) -> None:
     from hwnas.exporters.onnx import OnnxExporter
 
     model = quantize(sample_network(sample_blocks("iiii")), [sample_images(8)])
-    written = OnnxExporter(dynamic_batch=False).export(model, sample_images(1), tmp_path / "m", precision="int8")
+    written = OnnxExporter().export(
+        model, sample_images(1), tmp_path / "m", precision="int8", ends=Ends(fixed_batch=True)
+    )
     with pytest.raises(MeasurementError):
         built(replace(written, format="tensorrt-onnx"), target=TARGET)
 
@@ -469,8 +472,12 @@ def test_blocks_have_as_many_kernels_as_their_network(
     def kernels(artefact: Artefact) -> int:
         return len(built(artefact, target=TARGET, float_type=float_type).layers)
 
-    network = kernels(exporter.export_sample(blocks, tmp_path / "m", precision=precision))
-    assert 0 <= sum(kernels(exporter.export_block(b, tmp_path / "m")) for b in blocks) - network <= more * network
+    network = kernels(untrained_network(blocks, precision=precision, symmetric=True).write(exporter, tmp_path / "m"))
+    assert (
+        0
+        <= sum(kernels(untrained_block(b, symmetric=True).write(exporter, tmp_path / "m")) for b in blocks) - network
+        <= more * network
+    )
 
 
 def test_a_vector_keeps_its_layout_and_an_unknown_one_is_refused() -> None:
@@ -684,7 +691,9 @@ def test_a_build_that_fails_on_the_gpu_leaves_nothing_there(
 def test_the_networks_of_the_conformance_suite_build(tmp_path: Path, precision: str) -> None:
     """It needs a GPU; its networks do not."""
     path, blocks = tmp_path / "m.onnx", deep_blocks(precision, depth=2)
-    engine = built(TensorRtExporter().export_sample(blocks, path, precision=precision), target=TARGET)
+    engine = built(
+        untrained_network(blocks, precision=precision, symmetric=True).write(TensorRtExporter(), path), target=TARGET
+    )
     assert {x.multiplies for x in engine.layers if x.kind == "correlation"} == {
         "Int8" if precision == "int8" else "Float"
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hwnas.exporters.litert import LiteRtExporter
 from hwnas.precisions import is_quantized
-from hwnas.types import Artefact, Block
+from hwnas.supernet.untrained import untrained_network
+from hwnas.types import Artefact, Block, Ends
 
 
 def write_tflite(path: Path, *, precision: str = "fp32", size: int = 1, layout: str = "NCHW") -> Artefact:
@@ -17,7 +19,8 @@ def write_tflite(path: Path, *, precision: str = "fp32", size: int = 1, layout: 
     if is_quantized(precision):
         blocks = [_boundary("quantize", 3, precision), *blocks, _boundary("dequantize", 8, precision)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    return LiteRtExporter(layout=layout).export_sample(blocks, path, precision=precision)
+    network = replace(untrained_network(blocks, precision=precision), ends=Ends(input_layout=layout))
+    return network.write(LiteRtExporter(), path)
 
 
 def inputs(precision: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from hwnas.measure import Worker
 from hwnas.measure.timing import TimingSettings
 from hwnas.registry import installed_version
 from hwnas.supernet.quantization import quantize
+from hwnas.supernet.untrained import untrained_block
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.types import Device, Statistic
 from tests.emulated.board import CannotEmulateError, cache_folder, describe, emulated_python
@@ -57,7 +58,7 @@ def test_an_agent_that_is_killed_comes_back_and_bits_equal_those_of_x86(
     network = quantize(sample_network(sample_blocks("iiii", se_channels=4, integers="int8-w7")), [images])
     artefact = exporter.export(network, images[:1], tmp_path / "m.onnx", precision="int8-w7")
     blocks = sample_blocks("iiii", integers="int8-w7")[1:4]
-    artefacts = {b.key: exporter.export_block(b, tmp_path / f"{i}.onnx") for i, b in enumerate(blocks)}
+    artefacts = {b.key: untrained_block(b).write(exporter, tmp_path / f"{i}.onnx") for i, b in enumerate(blocks)}
     killed: list[int] = []
 
     def kill(key: str, result: object) -> None:

@@ -16,6 +16,7 @@ from hwnas.exporters.openvino import OpenVinoExporter
 from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.testing import exporter_suite
 from hwnas.testing.exporter_suite import ExporterCase
+from hwnas.types import NETWORK_ENDS
 
 
 class StandsInForTensorRt(OnnxRuntime):
@@ -74,10 +75,10 @@ def _broken(check, exporter, folder):
 
 def test_suite_finds_an_exporter_that_loses_precision(tmp_path):
     class Halves(OnnxExporter):
-        def export(self, model, example, path, *, precision):
+        def export(self, model, example, path, **how):
             for p in model.parameters():
                 p.data = p.data * 1.01
-            return super().export(model, example, path, precision=precision)
+            return super().export(model, example, path, **how)
 
     _broken(exporter_suite.check_network_unchanged, Halves(), tmp_path)
 
@@ -86,17 +87,44 @@ def test_suite_finds_another_file_for_the_same_block(tmp_path):
     class Moody(OnnxExporter):
         calls = 0
 
-        def export_block(self, block, path, *, seed=0):
+        def export(self, model, example, path, *, precision, ends=NETWORK_ENDS):
             self.calls += 1
-            return super().export_block(block, path, seed=self.calls)
+            ends = replace(ends, output_name=f"output{self.calls}")
+            return super().export(model, example, path, precision=precision, ends=ends)
 
     _broken(exporter_suite.check_deterministic, Moody(), tmp_path)
 
 
 def test_suite_finds_float_ends_of_int8_blocks(tmp_path):
     class Floats(OnnxExporter):
-        def export_block(self, block, path, *, seed=0):
-            plain = replace(block, precision="fp32")
-            return super().export_block(plain if block.kind == "conv" else block, path, seed=seed)
+        def export(self, model, example, path, *, precision, ends=NETWORK_ENDS):
+            ends = replace(ends, integer_input=False, integer_output=False)
+            return super().export(model, example, path, precision=precision, ends=ends)
 
     _broken(exporter_suite.check_blocks_run, Floats(), tmp_path)
+    _broken(exporter_suite.check_ends, Floats(), tmp_path)
+
+
+def test_suite_finds_another_scale_than_that_of_the_integers(tmp_path):
+    class Forgetful(OnnxExporter):
+        def export(self, model, example, path, **how):
+            artefact = super().export(model, example, path, **how)
+            return replace(artefact, input=replace(artefact.input, scale=1.0))
+
+    _broken(exporter_suite.check_ends, Forgetful(), tmp_path)
+
+
+def test_suite_finds_a_layout_that_is_not_what_was_asked_for(tmp_path):
+    class Stubborn(OnnxExporter):
+        def export(self, model, example, path, *, precision, ends=NETWORK_ENDS):
+            return super().export(model, example, path, precision=precision, ends=replace(ends, input_layout=None))
+
+    _broken(exporter_suite.check_ends, Stubborn(), tmp_path)
+
+
+def test_suite_finds_integers_that_no_module_has(tmp_path):
+    class Careless(OnnxExporter):
+        def export(self, model, example, path, *, precision, ends=NETWORK_ENDS):
+            return super().export(model, example, path, precision=precision)
+
+    _broken(exporter_suite.check_integers_of_floats_are_refused, Careless(), tmp_path)

@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
-from hwnas.errors import ConfigError, ExportError, MissingPackageError, SpaceError, UnknownNameError
+from hwnas.errors import ExportError, MissingPackageError
 from hwnas.exporters import _tflite_int8
 from hwnas.exporters._tflite_graph import Graph, QuantizationParameters
 from hwnas.exporters.litert import LiteRtExporter
@@ -28,9 +28,10 @@ from hwnas.spaces.parts import activation, conv_norm
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedHardswish, QuantizedWeights, Quantizer
+from hwnas.supernet.untrained import drift_anchor, untrained_block, untrained_network
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.spaces import tiny_space
-from hwnas.types import Block
+from hwnas.types import Block, Ends
 from tests.agreement import sqnr_db, top1_agreement
 
 CPU = load_device("cpu-litert")
@@ -43,8 +44,8 @@ def _int8(act="relu6", se=0, features=0, pattern="iiii", integers="int8"):
     return quantize(network, [sample_images(32)])
 
 
-def _export(model, path, precision="int8", **options):
-    return LiteRtExporter(**options).export(model, sample_images(1), path, precision=precision)
+def _export(model, path, precision="int8", **ends):
+    return LiteRtExporter().export(model, sample_images(1), path, precision=precision, ends=Ends(**ends))
 
 
 def _run(artefact, images, device=CPU):
@@ -159,7 +160,7 @@ def test_any_network_of_a_space_predicts_what_torch_predicts(seed, precision, pa
 def test_channels_first_gives_the_same(pattern, tmp_path):
     model, images = _int8(pattern=pattern), sample_images(8)
     last = _export(model, tmp_path / "last")
-    first = _export(model, tmp_path / "first", layout="NCHW")
+    first = _export(model, tmp_path / "first", input_layout="NCHW")
     assert (last.input.layout, first.input.layout) == ("NHWC", "NCHW")
     assert torch.equal(_run(last, images), _run(first, images))
     assert _operators(first.path) - _operators(last.path) == {"TRANSPOSE": 1}
@@ -235,7 +236,7 @@ def test_versions_are_the_lowest_that_have_what_is_needed(path):
     assert set(_versions(path).values()) == {1}
     _export(_int8("silu", se=8, features=16, pattern="fiif"), path)
     int8 = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}
-    _export(_int8("silu", se=8, features=16), path, layout="NCHW")
+    _export(_int8("silu", se=8, features=16), path, input_layout="NCHW")
     others = ("ADD", "LOGISTIC", "MEAN", "MUL", "PAD", "TRANSPOSE")
     assert _versions(path) == {**int8, **dict.fromkeys(others, 2), "RESHAPE": 1}
 
@@ -293,8 +294,8 @@ def test_int8_file_is_much_smaller_than_the_float_one_for_large_layers(path):
     block = Block.from_key(
         "mbconv|in=64x4x4|out=64x4x4|activation=relu6,hidden_channels=384,kernel_size=3,se_channels=0,stride=1|fp32"
     )
-    large = LiteRtExporter().export_block(block, path).size_bytes
-    small = LiteRtExporter().export_block(Block.from_key(block.key.replace("fp32", "int8")), path).size_bytes
+    large = untrained_block(block).write(LiteRtExporter(), path).size_bytes
+    small = untrained_block(Block.from_key(block.key.replace("fp32", "int8"))).write(LiteRtExporter(), path).size_bytes
     assert small < large / 2.5
 
 
@@ -303,18 +304,19 @@ def test_another_process_writes_the_same_bytes(tmp_path):
 import sys
 from pathlib import Path
 from hwnas.exporters.litert import LiteRtExporter
+from hwnas.supernet.untrained import drift_anchor, untrained_block
 from hwnas.testing.exporter_suite import sample_blocks
 e, folder = LiteRtExporter(), Path(sys.argv[1])
-e.export_block(sample_blocks("ffff")[2], folder / "warm-up")
-print(e.export_block(sample_blocks("iiii", se_channels=8)[2], folder / "block", seed=5).sha256)
-print(e.reference_artefact(folder / "reference", precision="int8").sha256)
+untrained_block(sample_blocks("ffff")[2]).write(e, folder / "warm-up")
+print(untrained_block(sample_blocks("iiii", se_channels=8)[2], seed=5).write(e, folder / "block").sha256)
+print(drift_anchor("int8").write(e, folder / "reference").sha256)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
-    exporter = LiteRtExporter(layout="NCHW")  # of networks: neither blocks nor the reference change with it
-    block = exporter.export_block(sample_blocks("iiii", se_channels=8)[2], tmp_path / "b", seed=5)
-    reference = exporter.reference_artefact(tmp_path / "r", precision="int8")
+    exporter = LiteRtExporter()
+    block = untrained_block(sample_blocks("iiii", se_channels=8)[2], seed=5).write(exporter, tmp_path / "b")
+    reference = drift_anchor("int8").write(exporter, tmp_path / "r")
     assert done.stdout.split() == [block.sha256, reference.sha256]
     assert block.sha256 == sha256_file(tmp_path / "b")
 
@@ -339,7 +341,7 @@ def test_equal_constants_are_stored_once():
 )
 def test_boundary_alone_is_a_single_conversion(kind, shape, operator, path):
     block = Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")
-    artefact = LiteRtExporter().export_block(block, path)
+    artefact = untrained_block(block).write(LiteRtExporter(), path)
     assert _operators(path) == {operator: 1}
     assert (artefact.input.dtype == "int8") == (kind == "dequantize")
     assert artefact.input.layout == ("NHWC" if len(shape) == 3 else "NCHW")
@@ -349,22 +351,16 @@ def test_boundary_alone_is_a_single_conversion(kind, shape, operator, path):
     "block", sample_blocks("iiii", act="hswish", se_channels=8, features=16)[1:-1], ids=lambda b: b.kind
 )
 def test_block_alone_has_no_operator_that_its_network_has_not(block, path):
-    LiteRtExporter().export_block(block, path)
+    untrained_block(block).write(LiteRtExporter(), path)
     alone = _operators(path)
     _export(_int8("hswish", se=8, features=16), path)
     assert alone <= _operators(path)
     assert not {"QUANTIZE", "DEQUANTIZE", "TRANSPOSE"}.intersection(alone)
 
 
-def test_seeds_give_different_weights(tmp_path):
-    block = sample_blocks("ffff")[1]
-    files = [LiteRtExporter().export_block(block, tmp_path / str(seed), seed=seed).sha256 for seed in (0, 1)]
-    assert files[0] != files[1]
-
-
 def test_sample_of_a_network_has_its_operators(tmp_path):
     blocks = sample_blocks("iffi", se_channels=8)
-    LiteRtExporter().export_sample(blocks, tmp_path / "sample", precision="int8")
+    untrained_network(blocks, precision="int8").write(LiteRtExporter(), tmp_path / "sample")
     _export(_int8(se=8, pattern="iffi"), tmp_path / "network")
     assert _operators(tmp_path / "sample") == _operators(tmp_path / "network")
 
@@ -404,6 +400,17 @@ def test_an_example_of_another_shape_is_refused(path):
         LiteRtExporter().export(sample_network(sample_blocks("ffff")), torch.zeros(1, 3, 9, 9), path, precision="fp32")
 
 
+def test_a_fixed_batch_of_several_is_refused(path):
+    with pytest.raises(ExportError, match="'tflite' has one sample at a time, not 2"):
+        LiteRtExporter().export(_int8(), sample_images(2), path, precision="int8", ends=Ends(fixed_batch=True))
+
+
+def test_integers_that_a_module_has_not_are_refused_with_the_end(path):
+    for end in ("input", "output"):
+        with pytest.raises(ExportError, match=f"the {end} of SubNetwork is to have integers"):
+            _export(sample_network(sample_blocks("ffff")), path, "fp32", **{f"integer_{end}": True})
+
+
 def test_a_missing_boundary_is_named(path):
     model = _int8()
     with pytest.raises(ExportError, match="is int8, but its input is float; put a 'quantize' block before it"):
@@ -415,21 +422,6 @@ def test_a_missing_boundary_is_named(path):
 def test_a_module_that_computes_nothing_is_refused(path):
     with pytest.raises(ExportError, match="computes nothing"):
         _export(nn.Identity(), path, "fp32")
-
-
-def test_unknown_layout_is_refused():
-    with pytest.raises(ConfigError, match="'CHWN' is unknown; known: NHWC, NCHW"):
-        LiteRtExporter(layout="CHWN")
-
-
-def test_unknown_block_kind_is_refused(path):
-    with pytest.raises(SpaceError, match=r"unknown .* 'attention'"):
-        LiteRtExporter().export_block(Block(kind="attention", in_shape=(4,), out_shape=(4,), precision="fp32"), path)
-
-
-def test_unknown_precision_of_the_reference_is_refused(path):
-    with pytest.raises(UnknownNameError, match="fp32, int4w, int8"):
-        LiteRtExporter().reference_artefact(path, precision="fp8")
 
 
 def test_without_flatbuffers_the_extra_is_named(path, monkeypatch):

@@ -13,16 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hwnas.errors import ExportError, SpaceError, UnknownNameError
+from hwnas.errors import ExportError
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.files import sha256_file
+from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedWeights
 from hwnas.supernet.subnetwork import SubNetwork
+from hwnas.supernet.untrained import drift_anchor, untrained_block
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.spaces import tiny_space
-from hwnas.types import Block
+from hwnas.types import Block, Ends
 from tests.agreement import top1_agreement
 from tests.exporters.digits import shuffled_digits
 from tests.here import INTEGERS
@@ -59,7 +61,8 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("dynamic_batch", [True, False])
 def test_relu6_network_becomes_integer_operators_only(path, tmp_path, dynamic_batch):
-    OnnxExporter(dynamic_batch=dynamic_batch).export(_int8(), sample_images(1), path, precision="int8")
+    ends = Ends(fixed_batch=not dynamic_batch)
+    OnnxExporter().export(_int8(), sample_images(1), path, precision="int8", ends=ends)
     found = _optimised(path, tmp_path)
     assert not FLOAT_OPERATORS.intersection(found)
     assert found["QLinearConv"] == 1 + 2 + 3 + 1
@@ -95,7 +98,8 @@ def test_dynamic_batch_changes_no_operator(path, tmp_path):
     found = []
     for dynamic_batch in (True, False):
         for model in (_int8(se=8), sample_network(sample_blocks("ffff", se_channels=8))):
-            OnnxExporter(dynamic_batch=dynamic_batch).export(model, sample_images(1), path, precision="int8")
+            ends = Ends(fixed_batch=not dynamic_batch)
+            OnnxExporter().export(model, sample_images(1), path, precision="int8", ends=ends)
             found.append(_optimised(path, tmp_path))
     assert found[:2] == found[2:]
 
@@ -172,9 +176,26 @@ def test_one_file_takes_any_batch(path):
         assert _run(path, sample_images(count)).shape == (count, 10)
 
 
-def test_a_file_of_one_batch_says_so(path):
-    model = sample_network(sample_blocks("ffff"))
-    assert OnnxExporter(dynamic_batch=False).export(model, sample_images(1), path, precision="fp32").batch == 1
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_file_of_a_fixed_batch_says_which(path, batch):
+    model, ends = sample_network(sample_blocks("ffff")), Ends(fixed_batch=True)
+    assert OnnxExporter().export(model, sample_images(batch), path, precision="fp32", ends=ends).batch == batch
+
+
+def test_a_network_of_any_batch_may_have_integer_ends(path):
+    model, ends = _int8(), Ends(integer_input=True, integer_output=True)
+    artefact = OnnxExporter().export(model, sample_images(1), path, precision="int8", ends=ends)
+    assert artefact.batch == "any"
+    given = to_artefact(sample_images(3).numpy(), artefact.input)
+    (found,) = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"input": given})
+    steps = np.abs(from_artefact(found, artefact.output) - model(sample_images(3)).detach().numpy())
+    assert steps.max() <= 4.01 * float(model.output_quantizer.scale)
+
+
+def test_images_of_floats_are_never_channels_last(path):
+    with pytest.raises(ExportError, match="takes images of floats as NCHW alone, not NHWC"):
+        OnnxExporter().export(_int8(), sample_images(1), path, precision="int8", ends=Ends(input_layout="NHWC"))
+    assert not path.exists()
 
 
 # ---------------------------------------------------------------- what is in the file
@@ -201,8 +222,8 @@ def test_int8_file_is_a_third_of_the_float_one_for_large_layers(path):
     block = Block.from_key(
         "mbconv|in=64x4x4|out=64x4x4|activation=relu6,hidden_channels=384,kernel_size=3,se_channels=0,stride=1|fp32"
     )
-    large = OnnxExporter().export_block(block, path).size_bytes
-    small = OnnxExporter().export_block(Block.from_key(block.key.replace("fp32", "int8")), path).size_bytes
+    large = untrained_block(block).write(OnnxExporter(), path).size_bytes
+    small = untrained_block(Block.from_key(block.key.replace("fp32", "int8"))).write(OnnxExporter(), path).size_bytes
     assert small < large / 3
 
 
@@ -229,18 +250,19 @@ def test_another_process_writes_the_same_bytes(tmp_path):
 import sys
 from pathlib import Path
 from hwnas.exporters.onnx import OnnxExporter
+from hwnas.supernet.untrained import drift_anchor, untrained_block
 from hwnas.testing.exporter_suite import sample_blocks
 e, folder = OnnxExporter(), Path(sys.argv[1])
-e.export_block(sample_blocks("ffff")[2], folder / "warm-up")
-print(e.export_block(sample_blocks("iiii", se_channels=8)[2], folder / "block", seed=5).sha256)
-print(e.reference_artefact(folder / "reference", precision="int8").sha256)
+untrained_block(sample_blocks("ffff")[2]).write(e, folder / "warm-up")
+print(untrained_block(sample_blocks("iiii", se_channels=8)[2], seed=5).write(e, folder / "block").sha256)
+print(drift_anchor("int8").write(e, folder / "reference").sha256)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
     exporter = OnnxExporter()
-    block = exporter.export_block(sample_blocks("iiii", se_channels=8)[2], tmp_path / "b", seed=5)
-    reference = exporter.reference_artefact(tmp_path / "r", precision="int8")
+    block = untrained_block(sample_blocks("iiii", se_channels=8)[2], seed=5).write(exporter, tmp_path / "b")
+    reference = drift_anchor("int8").write(exporter, tmp_path / "r")
     assert done.stdout.split() == [block.sha256, reference.sha256]
     assert block.sha256 == sha256_file(tmp_path / "b")
 
@@ -250,7 +272,7 @@ print(e.reference_artefact(folder / "reference", precision="int8").sha256)
 
 @pytest.mark.parametrize("block", sample_blocks("iiii", act="hswish", se_channels=8, features=16), ids=lambda b: b.kind)
 def test_int8_block_alone_has_no_transposition_that_its_network_has_not(block, path, tmp_path):
-    OnnxExporter().export_block(block, path)
+    untrained_block(block).write(OnnxExporter(), path)
     found = _optimised(path, tmp_path)
     assert not (FLOAT_OPERATORS - {"Clip"}).intersection(found)
     if block.kind in ("conv", "mbconv"):
@@ -266,19 +288,8 @@ def test_int8_block_alone_has_no_transposition_that_its_network_has_not(block, p
     ],
 )
 def test_boundary_is_a_single_conversion(kind, shape, operators, path):
-    OnnxExporter().export_block(Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8"), path)
+    untrained_block(Block(kind=kind, in_shape=shape, out_shape=shape, precision="int8")).write(OnnxExporter(), path)
     assert Counter(n.op_type for n in onnx.load(path).graph.node) == operators
-
-
-def test_seeds_give_different_weights(tmp_path):
-    block = sample_blocks("ffff")[1]
-    files = [OnnxExporter().export_block(block, tmp_path / str(seed), seed=seed).sha256 for seed in (0, 1)]
-    assert files[0] != files[1]
-
-
-def test_unknown_block_kind_is_refused(path):
-    with pytest.raises(SpaceError, match=r"unknown .* 'attention'"):
-        OnnxExporter().export_block(Block(kind="attention", in_shape=(4,), out_shape=(4,), precision="fp32"), path)
 
 
 # ---------------------------------------------------------------- the drift reference
@@ -286,14 +297,9 @@ def test_unknown_block_kind_is_refused(path):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_reference_is_the_same_every_time(precision, tmp_path):
-    files = [OnnxExporter().reference_artefact(tmp_path / name, precision=precision) for name in "ab"]
+    files = [drift_anchor(precision).write(OnnxExporter(), tmp_path / name) for name in "ab"]
     assert files[0].sha256 == files[1].sha256
     assert files[0].precision == precision
-
-
-def test_reference_of_unknown_precision_is_refused(path):
-    with pytest.raises(UnknownNameError, match=r"known: .*fp32, int4w, int8"):
-        OnnxExporter().reference_artefact(path, precision="int4")
 
 
 # ---------------------------------------------------------------- what goes wrong

@@ -18,6 +18,7 @@ from hwnas.exporters.onnx import OnnxExporter
 from hwnas.exporters.openvino import OpenVinoExporter, dequantize_first, keep_roundings
 from hwnas.measure.artefacts import artefact_from_file
 from hwnas.supernet.quantization import fold_batchnorm, quantize
+from hwnas.supernet.untrained import untrained_block
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.types import Block
 from tests.here import INTEGERS
@@ -100,7 +101,7 @@ def test_plain_onnx_files_do_not_agree_so_the_rewrite_is_needed(runtime, tmp_pat
 def test_convolutions_of_int8_blocks_compute_in_integers(runtime, tmp_path, act, se_channels):
     blocks = [b for b in sample_blocks("iiii", act=act, se_channels=se_channels) if b.kind in ("conv", "mbconv")]
     for block in blocks:
-        with runtime.load(OpenVinoExporter().export_block(block, tmp_path / "block"), DEVICE) as session:
+        with runtime.load(untrained_block(block).write(OpenVinoExporter(), tmp_path / "block"), DEVICE) as session:
             info = session.info()
         assert "Convolution_i8" in info["layers"], block.key
         assert info["float_convolutions"] == "none", block.key
@@ -108,7 +109,7 @@ def test_convolutions_of_int8_blocks_compute_in_integers(runtime, tmp_path, act,
 
 def test_a_plain_onnx_block_computes_in_float_so_the_swap_is_needed(runtime, tmp_path):
     block = sample_blocks("iiii")[1]
-    plain = OnnxExporter().export_block(block, tmp_path / "block")
+    plain = untrained_block(block).write(OnnxExporter(), tmp_path / "block")
     artefact = artefact_from_file(plain.path, format="openvino-onnx", precision="int8")
     with runtime.load(artefact, DEVICE) as session:
         assert session.info()["float_convolutions"] != "none", "the swap in dequantize_first is no longer needed"

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hwnas.errors import ExportError
 from hwnas.exporters.tensorrt import TensorRtExporter
 from hwnas.supernet.quantization import quantize
+from hwnas.supernet.untrained import drift_anchor, untrained_block, untrained_network
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from tests.agreement import top1_agreement
 from tests.exporters.digits import shuffled_digits
@@ -176,7 +177,7 @@ def test_logits_are_nearly_bit_exact(digits, path):
 
 @pytest.mark.parametrize("block", sample_blocks("iiii", act="hswish", se_channels=8, features=16), ids=lambda b: b.kind)
 def test_between_int8_blocks_tensors_are_int8_and_no_layout_is_forced(block, path):
-    artefact = TensorRtExporter().export_block(block, path)
+    artefact = untrained_block(block, symmetric=True).write(TensorRtExporter(), path)
     graph = _Graph(path)
     types = [end.type.tensor_type.elem_type for end in graph.ends]
     float32, int8 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT8
@@ -191,14 +192,16 @@ def test_between_int8_blocks_tensors_are_int8_and_no_layout_is_forced(block, pat
 def test_a_boundary_is_one_conversion(path):
     for kind, operator in (("quantize", "QuantizeLinear"), ("dequantize", "DequantizeLinear")):
         (block,) = [b for b in sample_blocks("iiii") if b.kind == kind]
-        TensorRtExporter().export_block(block, path)
+        untrained_block(block, symmetric=True).write(TensorRtExporter(), path)
         assert [n.op_type for n in _Graph(path).nodes] == [operator]
 
 
 def test_timed_networks_and_the_reference_are_symmetric_with_batch_one(tmp_path):
     exporter = TensorRtExporter()
-    sample = exporter.export_sample(sample_blocks("fiif"), tmp_path / "sample", precision="int8")
-    reference = exporter.reference_artefact(tmp_path / "reference", precision="int8")
+    sample = untrained_network(sample_blocks("fiif"), precision="int8", symmetric=True).write(
+        exporter, tmp_path / "sample"
+    )
+    reference = drift_anchor("int8", symmetric=True).write(exporter, tmp_path / "reference")
     for artefact in (sample, reference):
         graph = _Graph(artefact.path)
         assert graph.of("QuantizeLinear")
