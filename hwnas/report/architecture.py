@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from hwnas.errors import SpaceError
-from hwnas.graph.summary import Summary, summary
+from hwnas.graph.summary import Summary
 from hwnas.precisions import DEQUANTIZE, QUANTIZE
 from hwnas.report.palette import block_role
-from hwnas.spaces.kinds import block_graph
+from hwnas.spaces.kinds import block_summary
 from hwnas.types import Block
 
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
@@ -117,10 +116,7 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
 
 def _summary(block: Block) -> Summary:
     """What the drawing shows of a block; little, but no error, of a kind that only its maker's package knows."""
-    try:
-        return summary(block_graph(block))
-    except SpaceError:
-        return _UNKNOWN
+    return block_summary(block) or _UNKNOWN
 
 
 def _profile(block: Block) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from hwnas.limits import as_limits
 from hwnas.precisions import EXACT, is_quantized
 from hwnas.quantities import UPPER, digits, limit_text, metric_name, percent, quantity, wilson_interval
 from hwnas.report.inputs import PredictionPoint, ReportInputs
+from hwnas.spaces.kinds import block_summary
 from hwnas.types import Block
 
 _ESTIMATED = "estimated"
@@ -244,8 +245,8 @@ def slow_blocks(manifest: Manifest) -> TextTable:
     rows = []
     for slow in gain.slow_blocks if gain is not None else ():
         block = Block.from_key(slow.block)
-        attributes = dict(block.attributes)
-        kernel = str(attributes.get("kernel_size", ""))
+        of = block_summary(block)
+        kernel = str(of.kernel_size) if of is not None and of.kernel_size else ""
         rows.append(
             (
                 block.kind,

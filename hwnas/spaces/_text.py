@@ -1,9 +1,10 @@
-"""Architectures as text for people. Knows blocks and options, not spaces."""
+"""Architectures as text for people. Knows blocks by what they compute, and options; not spaces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hwnas.spaces.kinds import block_summary
 from hwnas.types import Block, Option
 
 
@@ -29,16 +30,15 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _operator(block: Block) -> str:
-    attributes = dict(block.attributes)
+    """`mbconv 5x5 /2 hidden 96 se 24 relu6`, from its operators; from its attributes where nobody knows those."""
+    of = block_summary(block)
+    if of is None:
+        return " ".join([block.kind, *(f"{name} {value}" for name, value in block.attributes)])
     words = [block.kind]
-    if "kernel_size" in attributes:
-        words.append("{0}x{0}".format(attributes["kernel_size"]))
-    if attributes.get("stride", 1) != 1:
-        words.append(f"/{attributes['stride']}")
-    # 0 of these is a layer that is not there
-    for name, word in (("hidden_channels", "hidden"), ("features", "features"), ("se_channels", "se")):
-        if attributes.get(name):
-            words.append(f"{word} {attributes[name]}")
-    if "activation" in attributes:
-        words.append(str(attributes["activation"]))
-    return " ".join(words)
+    if of.kernel_size:
+        words.append(f"{of.kernel_size}x{of.kernel_size}")
+    if of.stride != 1:
+        words.append(f"/{of.stride}")
+    for word, channels in (("hidden", of.between), ("se", of.gates)):
+        words += [" ".join([word, *map(str, channels)])] if channels else []
+    return " ".join([*words, *of.activations])

@@ -14,6 +14,7 @@ from functools import lru_cache
 from hwnas import precisions, registry
 from hwnas.errors import GraphError, SpaceError, UnknownNameError
 from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.graph.summary import Summary, summary
 from hwnas.precisions import EXACT, is_conversion
 from hwnas.types import Block, Option
 
@@ -137,6 +138,14 @@ def block_graph(block: Block) -> OpGraph:
     """
     # one graph for all precisions of a block; that of a conversion says which integers it leads to
     return _graph(block if is_conversion(block.kind) else replace(block, precision=EXACT))
+
+
+def block_summary(block: Block) -> Summary | None:
+    """A block in a few numbers, for people; None where its kind is not registered or its attributes make no sense."""
+    try:
+        return summary(block_graph(block))
+    except SpaceError:
+        return None
 
 
 @lru_cache(maxsize=_KEPT)

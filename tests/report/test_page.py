@@ -283,7 +283,7 @@ def test_the_page_of_an_older_manifest_says_nothing_of_phases(html: str) -> None
 
 
 def test_the_blocks_that_stop_a_precision_are_named() -> None:
-    key = "mbconv|in=8x8x8|out=8x4x4|kernel_size=7,stride=2|int8"
+    key = "mbconv|in=8x8x8|out=8x4x4|activation=relu6,hidden_channels=16,kernel_size=7,stride=2|int8"
     slow = {"block": key, "count": 2, "latency_ms": 0.2, "float_latency_ms": 0.1}
     gain = {"float_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
     text = words(manifest=made_up.manifest(precision_gain=gain))

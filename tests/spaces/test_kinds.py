@@ -7,6 +7,7 @@ import pytest
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, macs
 from hwnas.registry import load
+from hwnas.spaces._text import blocks_text
 from hwnas.spaces.kinds import BlockKind, attributes_of, block_graph, current_key, normalised
 from hwnas.types import Block
 
@@ -99,3 +100,13 @@ def test_keys_of_earlier_versions_become_those_of_today() -> None:
 @pytest.mark.parametrize("key", ["no key", "odd|in=8|out=8|depth=1|fp32"])
 def test_what_is_no_key_of_a_known_kind_stays_as_it_is(key: str) -> None:
     assert current_key(key) == key
+
+
+def test_a_block_is_written_in_a_line_by_what_it_computes_and_of_an_unknown_kind_by_its_attributes() -> None:
+    known = mbconv(activation="hswish", hidden_channels=24, kernel_size=5, se_channels=8)
+    unknown = replace(known, kind="odd", attributes=(("rate", 2),))
+    lines = [" ".join(line.split()) for line in blocks_text([("a", known), ("b", unknown)]).split("\n")]
+    assert lines == [
+        "a mbconv 5x5 hidden 24 se 8 hardswish 8x6x6 -> 8x6x6 fp32",
+        "b odd rate 2 8x6x6 -> 8x6x6 fp32",
+    ]
