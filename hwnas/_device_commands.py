@@ -53,6 +53,12 @@ def devices_audit(
         str, typer.Argument(metavar="DEVICE", help="A name, or the path of a description.", callback=given)
     ],
     *,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", metavar="SPACE", help="Audit its kinds of block; by default all that are known.", callback=given
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +73,7 @@ def devices_audit(
     with speaking(json_output=json_output, debug=debug) as console:
         from hwnas.audit import audit
 
-        console.result(audit(name, output=output or "", again=again, console=console))
+        console.result(audit(name, space=space or "", output=output or "", again=again, console=console))
 
 
 def _text(description: str, *, flag: str = "", metavar: str | None = None) -> Any:

@@ -404,12 +404,12 @@ def test_a_new_device_is_asked_about_on_standard_error(tmp_path: Path) -> None:
 
 
 def test_an_audit_is_shown_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def auditing(device: str, *, output: str, again: bool, console: Console) -> MadeUp:
-        return MadeUp(told=Shown(title=f"{device} {output} {again}", rows=[("hswish", "leave out")]))
+    def auditing(device: str, *, space: str, output: str, again: bool, console: Console) -> MadeUp:
+        return MadeUp(told=Shown(title=f"{device} {space} {output} {again}", rows=[("hswish", "leave out")]))
 
     monkeypatch.setattr(audit, "audit", auditing)
-    result = invoke("devices", "audit", "cpu", "--output", "there", "--again")
-    assert "cpu there True" in result.stdout
+    result = invoke("devices", "audit", "cpu", "--space", "resnet20", "--output", "there", "--again")
+    assert "cpu resnet20 there True" in result.stdout
     assert "leave out" in result.stdout
 
 

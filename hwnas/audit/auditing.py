@@ -1,5 +1,7 @@
 """`hwnas devices audit`: what a device does badly, measured by changing one choice of a block at a time.
 
+Which choices blocks have, their kinds say; the kinds are those of a space, or all that are registered.
+
 Which operators are slow differs from runtime to runtime, so a space that suits one device wastes another's time
 (SpaceEvo, Wang et al., ICCV 2023). What was measured is kept at once, group by group, in a table of its
 own: an interrupted audit goes on where it was.
@@ -15,7 +17,7 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas.audit.advice import advice, suggestion, suggestion_lines
 from hwnas.audit.audit_file import AUDIT_FILE, Audit, load_audit, save_audit
-from hwnas.audit.cases import Case, case_groups
+from hwnas.audit.cases import Case, case_groups, kinds_with_variations
 from hwnas.audit.rules import MeasuredCase, judge
 from hwnas.audit.show import AuditResult, draw_audit
 from hwnas.config import Config
@@ -24,8 +26,10 @@ from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContext
 from hwnas.files import sha256_file
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.measure.connection import check_board_is_named
+from hwnas.named_spaces import make_space
 from hwnas.precisions import by_exactness
 from hwnas.scratch import scratch
+from hwnas.spaces import Space
 from hwnas.types import Artefact, Device, MeasurementFailure, Statistic
 from hwnas.workspace import Workspace
 
@@ -36,21 +40,24 @@ _DEFAULT_FOLDER = "latency_tables"  # in the working folder, which runs may shar
 _TABLE, _REFERENCE = "measurements.jsonl", "reference"
 
 
-def audit(device: str, *, output: str = "", again: bool = False, console: Console) -> AuditResult:
+def audit(device: str, *, space: str = "", output: str = "", again: bool = False, console: Console) -> AuditResult:
     """Measure operator choices on a device and say which to leave out.
 
     Args:
         device: name of a description, or the path of one.
+        space: as a configuration names one: its kinds of block are audited; all that are registered if empty.
         output: folder for `audit.json`, the picture and the measurements; `latency_tables/<device>/audit` if empty.
         again: forget what was measured before.
         console: to speak to.
 
     Raises:
         ConfigError: the measurements in the folder are of another context, or nobody said where the board is.
+        SpaceError: there is no such space, or none of its kinds of block can be varied.
         MeasurementError: the runtime cannot be started, or dies on one block after the other.
         OSError: the folder cannot be written.
     """
     started = time.monotonic()
+    kinds = kinds_with_variations(_space(space, console=console) if space else None)
     work = Workspace(Config().replaced({"device.name": device}))
     check_board_is_named(work.device)
     folder = Path(output) if output else Path(_DEFAULT_FOLDER, work.device.name, AUDIT_FOLDER)
@@ -66,7 +73,7 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
         precisions = _precisions(work)
         # one reference for all precisions, in floats where there are any: findings compare across them
         table, reference = _open(work, worker, context, precision=precisions[0])
-        groups = list(case_groups(precisions))
+        groups = list(case_groups(kinds, precisions))
         _measure(work, worker, table, reference, groups, console=console)
     measured = [_outcome(table, case) for group in groups for case in group]
     # single failures are findings; without one success the runtime is at fault
@@ -84,6 +91,11 @@ def audit(device: str, *, output: str = "", again: bool = False, console: Consol
     save_audit(found, folder / AUDIT_FILE, statistics=table.statistics, suggestion=suggestion(found))
     draw_audit(found, folder)
     return AuditResult(audit=found, folder=folder, seconds=time.monotonic() - started)
+
+
+def _space(named: str, *, console: Console) -> Space:
+    # the kinds of its blocks do not depend on the images
+    return make_space(named, in_channels=3, n_classes=10, style={}, tell=console.note)
 
 
 def find_audit(tables: Path, device: Device) -> Audit | None:
@@ -187,7 +199,7 @@ def _measure(
                 results, sizes = _measure_group(work, worker, table, reference, group)
                 table.append_blocks(results, sizes=sizes)
             done += len(group)
-            progress(done, total, f"{group[0].site}")
+            progress(done, total, f"{group[0].kind} {group[0].site}")
 
 
 def _measure_group(

@@ -1,10 +1,10 @@
 """From an audit's times to verdicts, by rules whose thresholds stand here.
 
-Every option is held against the base block of the same shape and precision (relu6, no squeeze-and-excitation, 3 x 3,
-expand ratio 4). What counts is the excess: how much longer it takes than the base, over how many more
+Every option is held against the base block of the same kind, shape and precision, which has the usual option of every
+choice. What counts is the excess: how much longer it takes than the base, over how many more
 multiply-accumulates it does. An option that costs just what its work costs has excess 1. A width is held against
 what the two widths around it, which are multiples of twice as many channels, say its work should cost.
-Knows times and blocks; not how they were measured.
+Knows times and blocks, and what blocks compute; no kind by name, and not how they were measured.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hwnas.audit.cases import BASE, WIDTH_SITES, WIDTHS, Case
+from hwnas.audit.cases import BASE, WIDTH, WIDTH_SITES, WIDTHS, Case
 from hwnas.cost.analytic import macs
+from hwnas.errors import SpaceError
+from hwnas.graph.words import operators_beside
 from hwnas.precisions import is_quantized
-from hwnas.types import Option
+from hwnas.spaces.kinds import Variation, block_graph, kind_of
+from hwnas.types import Block, Option
 
 # Of a whole network the changed operators are a part only: an excess of 1.2 in a block is the least that is seen in
 # the network's latency beside what a table predicts it to (some percent); at 1.5 another choice is nearly always the
@@ -49,8 +52,9 @@ class Finding:
     """What one option costs in one precision.
 
     Attributes:
-        choice: `precision` (integers against floats, of the base), `activation`, `se`, `kernel_size`, `expand_ratio`,
-            or `multiple` (a width that is a multiple of so many channels and not of twice as many).
+        kind: of the blocks.
+        choice: a variation of their kind: `activation`, `kernel_size`; or `precision` (integers against floats, of
+            the base), or `multiple` (a width that is a multiple of so many channels and not of twice as many).
         option: taken for it.
         precision: of the blocks.
         excess: site -> time over the base's, divided by `work`; `precision`: int8's time over fp32's.
@@ -60,8 +64,12 @@ class Finding:
         speedup: likewise of the time in fp32 over that in int8, both with this option; None if one is not known.
         verdict: fine, costly or leave out.
         reason: of the verdict, for people.
+        operators: that the option's blocks have and the base's have not, in words: `conv2d 7x7 depthwise`; none where
+            only numbers of channels differ.
+        base: the option that it is held against; "" where it is no option of a choice.
     """
 
+    kind: str
     choice: str
     option: Option
     precision: str
@@ -72,16 +80,52 @@ class Finding:
     speedup: float | None
     verdict: str
     reason: str
+    operators: tuple[str, ...] = ()
+    base: Option = ""
+
+
+def variation_of(kind: str, choice: str) -> Variation | None:
+    """What is known of a choice; None if it is no variation of that kind, or nobody knows the kind."""
+    try:
+        found = kind_of(Block(kind=kind, in_shape=(), out_shape=(), precision=""))
+    except SpaceError:
+        return None
+    return next((v for v in found.variations if v.choice == choice), None)
+
+
+def compared_with_base(measured: Iterable[MeasuredCase], choice: str, option: Option) -> tuple[tuple[str, ...], Option]:
+    """The operators of an option's blocks that its base has not, in words, and the base's option; as in `Finding`.
+
+    Args:
+        measured: of one kind of block.
+        choice: a variation.
+        option: of it.
+    """
+    blocks = {(m.case.choice, m.case.option): m.case.block for m in measured}
+    varied, base = blocks.get((choice, option)), blocks.get((BASE, BASE))
+    if varied is None or base is None:
+        return (), ""
+    try:
+        words = operators_beside(block_graph(varied), block_graph(base))
+        return words, kind_of(base).options_of(base).get(choice, "")
+    except SpaceError:  # a kind whose module is not there: its times are known all the same
+        return (), ""
 
 
 def judge(measured: Sequence[MeasuredCase], *, precisions: Sequence[str]) -> tuple[Finding, ...]:
-    """All findings, the precision's first, then option by option.
+    """All findings, kind by kind, the precision's first, then option by option.
 
     Args:
         measured: cases with their outcomes.
         precisions: that were measured.
     """
-    book = _Book(measured, precisions)
+    found: list[Finding] = []
+    for kind in dict.fromkeys(m.case.kind for m in measured):
+        found += _judge_kind(_Book([m for m in measured if m.case.kind == kind], precisions), precisions)
+    return tuple(found)
+
+
+def _judge_kind(book: _Book, precisions: Sequence[str]) -> list[Finding]:
     found: list[Finding] = []
     base_speedup = book.speedup(BASE, BASE)
     if book.integers:
@@ -90,27 +134,34 @@ def judge(measured: Sequence[MeasuredCase], *, precisions: Sequence[str]) -> tup
         found.extend(_judge_option(book, choice, option, p, base_speedup=base_speedup) for p in precisions)
     for multiple in WIDTHS:
         found.extend(_judge_multiple(book, multiple, p) for p in precisions)
-    return tuple(found)
+    return found
 
 
 def recommended_multiple(findings: Iterable[Finding], precision: str) -> int:
-    """Channels should be multiples of so many: twice the largest multiple that costs too much; 4 if none does."""
+    """Channels should be multiples of so many: twice the largest multiple that costs too much; 4 if none does.
+
+    Args:
+        findings: of the kinds of block that matter.
+        precision: that matters.
+    """
     bad = [int(f.option) for f in findings if f.choice == "multiple" and f.precision == precision and f.verdict != FINE]
     return 2 * max(bad) if bad else min(WIDTHS)
 
 
 class _Book:
-    """The outcomes by what they are of."""
+    """The outcomes of one kind of block by what they are of."""
 
     def __init__(self, measured: Sequence[MeasuredCase], precisions: Sequence[str]) -> None:
-        # the most exact of each kind: precisions come from exact to coarse
+        self.kind = measured[0].case.kind
+        self.measured = measured
+        # the most exact of each sort: precisions come from exact to coarse
         self.floats = next((p for p in precisions if not is_quantized(p)), "")
         self.integers = next((p for p in precisions if is_quantized(p)), "")
         self._by_place = {(m.case.choice, m.case.option, m.case.block.precision, m.case.site): m for m in measured}
 
     def options(self) -> list[tuple[str, Option]]:
         """(choice, option) that change a base, in order."""
-        return list(dict.fromkeys(k[:2] for k in self._by_place if k[0] not in (BASE, "width")))
+        return list(dict.fromkeys(k[:2] for k in self._by_place if k[0] not in (BASE, WIDTH)))
 
     def all(self, choice: str, option: Option, precision: str) -> list[MeasuredCase]:
         return [m for (c, o, p, _), m in self._by_place.items() if (c, o, p) == (choice, option, precision)]
@@ -153,6 +204,7 @@ def _judge_int8(book: _Book, speedup: float | None, *, compared: bool) -> Findin
     # the same blocks in both precisions: the work is equal, so the ratio is the excess
     excess = {site: int8[site] / fp32[site] for site in fp32 if site in int8}
     return Finding(
+        kind=book.kind,
         choice="precision",
         option=book.integers,
         precision=book.integers,
@@ -171,8 +223,9 @@ def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, b
     work, base_work = book.work(choice, option, precision), book.work(BASE, BASE, precision)
     sites = [site for site in times if site in base_times]
     ratios = {s: times[s] / base_times[s] for s in sites}
-    # squeeze-and-excitation adds some MACs of its own, and is no larger network: it has to pay for all its time
-    more = {s: 1.0 if choice == "se" else work[s] / base_work[s] for s in sites}
+    variation = variation_of(book.kind, choice)
+    is_work = variation is None or variation.is_work
+    more = {s: work[s] / base_work[s] if is_work else 1.0 for s in sites}
     excess = {s: ratios[s] / more[s] for s in sites}
     speedup = book.speedup(choice, option)
     verdict, reason = _by_excess(excess, ratio=_mean(ratios.values()), work=_mean(more.values()))
@@ -184,7 +237,9 @@ def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, b
         verdict, reason = FINE, "the base failed, nothing to compare with"
     elif _turns_int8_slow(precision, speedup, base_speedup):
         verdict, reason = LEAVE_OUT, f"{_mean(ratios.values()):.2g}x, slower than {book.floats}"
+    operators, base = compared_with_base(book.measured, choice, option)
     return Finding(
+        kind=book.kind,
         choice=choice,
         option=option,
         precision=precision,
@@ -195,6 +250,8 @@ def _judge_option(book: _Book, choice: str, option: Option, precision: str, *, b
         speedup=speedup,
         verdict=verdict,
         reason=reason,
+        operators=operators,
+        base=base,
     )
 
 
@@ -211,11 +268,11 @@ def _judge_multiple(book: _Book, multiple: int, precision: str) -> Finding:
     for width, below, above in WIDTHS[multiple]:
         for side in WIDTH_SITES:
             site = f"{side}x{side}"
-            low, here, high = (book.times("width", w, precision).get(site) for w in (below, width, above))
-            failure = failure or book.failure("width", width, precision)
+            low, here, high = (book.times(WIDTH, w, precision).get(site) for w in (below, width, above))
+            failure = failure or book.failure(WIDTH, width, precision)
             if low is None or here is None or high is None:
                 continue
-            work = [book.work("width", w, precision)[site] for w in (below, width, above)]
+            work = [book.work(WIDTH, w, precision)[site] for w in (below, width, above)]
             # linear in the work between the two widths that are known to suit the device
             expected = low + (high - low) * (work[1] - work[0]) / (work[2] - work[0])
             excess[f"{site}x{width}"] = here / expected
@@ -225,6 +282,7 @@ def _judge_multiple(book: _Book, multiple: int, precision: str) -> Finding:
     elif not excess:
         verdict, reason = FINE, "the widths around it failed, nothing to compare with"
     return Finding(
+        kind=book.kind,
         choice="multiple",
         option=multiple,
         precision=precision,
@@ -232,9 +290,9 @@ def _judge_multiple(book: _Book, multiple: int, precision: str) -> Finding:
         ratio=_mean(excess.values()),
         work=1.0,
         macs_per_ns=_mean(
-            m for w, _, _ in WIDTHS[multiple] if (m := book.macs_per_ns("width", w, precision)) is not None
+            m for w, _, _ in WIDTHS[multiple] if (m := book.macs_per_ns(WIDTH, w, precision)) is not None
         ),
-        speedup=_mean(s for w, _, _ in WIDTHS[multiple] if (s := book.speedup("width", w)) is not None),
+        speedup=_mean(s for w, _, _ in WIDTHS[multiple] if (s := book.speedup(WIDTH, w)) is not None),
         verdict=verdict,
         reason=reason,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.audit.advice import suggestion, suggestion_lines
+from hwnas.audit.advice import choice_words, option_words, suggestion, suggestion_lines
 from hwnas.audit.audit_file import Audit
 from hwnas.audit.rules import COSTLY_EXCESS, LEAVE_OUT_EXCESS, VERDICTS, Finding
 from hwnas.files import write_whole
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
     from hwnas.report.audit import AuditRow
 
-_LABELS = {"se": "with", "kernel_size": "{0} x {0}", "expand_ratio": "x {0}", "multiple": "of {0}, not {1}"}
-_CHOICES = {"kernel_size": "kernel", "expand_ratio": "expand", "multiple": "channels"}  # in the table, short
-_GROUPS = {  # in the picture, over the options
-    "activation": "activation (base relu6)",
-    "se": "squeeze-and-excitation",
-    "kernel_size": "kernel size (base 3)",
-    "expand_ratio": "expand ratio (base 4)",
-    "multiple": "channels a multiple",
-}
+_SHOWN_OPERATORS = 2  # in the table; more come with a choice as a whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +48,7 @@ class AuditResult(Result):
             "suggestion": suggestion(self.audit),
             "findings": [
                 {
+                    "kind": f.kind,
                     "choice": f.choice,
                     "option": f.option,
                     "precision": f.precision,
@@ -64,6 +57,8 @@ class AuditResult(Result):
                     "work": f.work,
                     "speedup": f.speedup,
                     "reason": f.reason,
+                    "operators": list(f.operators),
+                    "base": f.base,
                 }
                 for f in self.audit.findings
             ],
@@ -78,10 +73,11 @@ class AuditResult(Result):
         gain = [f"{found.precisions[-1]} gain"] if len(found.precisions) > 1 else []
         return Shown(
             title=f"{found.device}: what each choice costs, {found.source}",
-            columns=["choice", "option", "MACs", *found.precisions, *gain, "verdict"],
-            rows=[_shown_row(found, choice, option, parts) for (choice, option), parts in _by_option(found).items()],
+            columns=["block", "choice", "operators", "MACs", *found.precisions, *gain, "verdict"],
+            rows=[_shown_row(found, parts) for parts in _by_option(found).values()],
             notes=[
-                f"Times against the base block (relu6, 3 x 3, expand ratio 4) of the same shape, {found.source} on "
+                *(f"Base of {kind}: {_base_words(found, kind)}." for kind in found.kinds),
+                f"Times against the base block of the same kind and shape, {found.source} on "
                 f"{found.context.get('hardware', 'an unknown processor')}, {found.runtime} "
                 f"{found.context.get('runtime_version', '')}, {count(int(found.context['threads']), 'thread')}; "
                 f"costly from {COSTLY_EXCESS:g}x for the same work, leave out from {LEAVE_OUT_EXCESS:g}x.",
@@ -90,11 +86,13 @@ class AuditResult(Result):
         )
 
 
-def _shown_row(found: Audit, choice: str, option: Option, parts: Sequence[Finding]) -> tuple[object, ...]:
+def _shown_row(found: Audit, parts: Sequence[Finding]) -> tuple[object, ...]:
     ratios = {f.precision: f.ratio for f in parts}
+    operators = parts[0].operators
     return (
-        _CHOICES.get(choice, choice),
-        _label(choice, option),
+        parts[0].kind,
+        _label(parts[0]),
+        ", ".join(operators) if len(operators) <= _SHOWN_OPERATORS else f"{len(operators)} more",
         _times(_first(f.work for f in parts)),
         *(_times(ratios.get(p)) for p in found.precisions),
         *([_times(_first(f.speedup for f in parts))] if len(found.precisions) > 1 else []),
@@ -102,17 +100,23 @@ def _shown_row(found: Audit, choice: str, option: Option, parts: Sequence[Findin
     )
 
 
-def _by_option(found: Audit) -> dict[tuple[str, Option], list[Finding]]:
-    grouped: dict[tuple[str, Option], list[Finding]] = {}
+def _by_option(found: Audit) -> dict[tuple[str, str, Option], list[Finding]]:
+    grouped: dict[tuple[str, str, Option], list[Finding]] = {}
     for f in found.findings:
-        grouped.setdefault((f.choice, f.option), []).append(f)
+        grouped.setdefault((f.kind, f.choice, f.option), []).append(f)
     return grouped
 
 
-def _label(choice: str, option: Option) -> str:
-    if choice not in _LABELS:
-        return str(option)
-    return _LABELS[choice].format(option, 2 * int(option) if choice == "multiple" else "")
+def _label(f: Finding) -> str:
+    if f.choice == "precision":
+        return str(f.option)
+    return f"channels of {f.option}, not {2 * int(f.option)}" if f.choice == "multiple" else option_words(f)
+
+
+def _base_words(found: Audit, kind: str) -> str:
+    """`activation relu6, kernel size 3, expand ratio 4`: what the other options are held against."""
+    bases = {f.choice: f.base for f in found.findings if f.kind == kind and f.base != "" and f.base is not False}
+    return ", ".join(f"{choice_words(kind, choice)} {base}" for choice, base in bases.items()) or "its usual options"
 
 
 def _first(values: Iterable[float | None]) -> float | None:
@@ -147,20 +151,24 @@ def draw_audit(found: Audit, folder: Path) -> None:
 def _figure(found: Audit) -> Figure:
     from hwnas.report.audit import AuditRow, audit_figure
 
-    base = next((f for f in found.findings if f.choice == "precision"), None)
-    rows: list[AuditRow] = [
-        AuditRow(
-            label="relu6, 3 x 3, x 4",
-            group="base block",
-            excess={p: [1.0] for p in found.precisions},
-            speedup=base.speedup if base is not None else None,
-            verdict=base.verdict if base is not None else VERDICTS[0],
-            note=base.precision if base is not None else "",
+    bases = {f.kind: f for f in found.findings if f.choice == "precision"}
+    rows: list[AuditRow] = []
+    for kind in found.kinds:
+        base = bases.get(kind)
+        rows.append(
+            AuditRow(
+                label="usual options",
+                group=f"{kind}: base",
+                excess={p: [1.0] for p in found.precisions},
+                speedup=base.speedup if base is not None else None,
+                verdict=base.verdict if base is not None else VERDICTS[0],
+                note=base.precision if base is not None else "",
+            )
         )
-    ]
-    for (choice, option), parts in _by_option(found).items():
-        if choice != "precision":
-            rows.append(replace(_row(parts), label=_label(choice, option), group=_GROUPS[choice]))
+        for (of, choice, _), parts in _by_option(found).items():
+            if of == kind and choice != "precision":
+                label, group = _drawn(parts[0])
+                rows.append(replace(_row(parts), label=label, group=f"{kind}: {group}"))
     context = found.context
     return audit_figure(
         rows,
@@ -171,6 +179,16 @@ def _figure(found: Audit) -> Figure:
         costly=COSTLY_EXCESS,
         leave_out=LEAVE_OUT_EXCESS,
     )
+
+
+def _drawn(f: Finding) -> tuple[str, str]:
+    """The label of a row, and what its group is called behind the kind."""
+    if f.choice == "multiple":
+        return f"of {f.option}, not {2 * int(f.option)}", "channels a multiple"
+    words = choice_words(f.kind, f.choice)
+    if isinstance(f.option, bool):
+        return "with" if f.option else "without", words
+    return str(f.option), f"{words} (base {f.base})" if f.base != "" else words
 
 
 def _row(parts: Sequence[Finding]) -> AuditRow:

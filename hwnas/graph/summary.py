@@ -41,9 +41,9 @@ def summary(graph: OpGraph) -> Summary:
     """The few numbers; of several outputs the first counts."""
     path, side = _main_path(graph)
     layers = [op for op in path if op.kind in _LAYERS]
-    channels = [_channels(graph, op) for i, op in enumerate(layers) if i == 0 or not _is_depthwise(graph, op)]
+    channels = [_channels(graph, op) for i, op in enumerate(layers) if i == 0 or not is_depthwise(graph, op)]
     # `channels` ends with those of the last layer, unless that is a depthwise one, which was left out just now
-    last = not layers or not (len(layers) > 1 and _is_depthwise(graph, layers[-1]))
+    last = not layers or not (len(layers) > 1 and is_depthwise(graph, layers[-1]))
     kernels = [max(op.weights[0][1].shape[2:], default=1) for op in layers]  # the weight itself comes before a bias
     strides = [_stride(op) for op in path]
     on_path = {name for op in path for name in op.outputs}
@@ -92,7 +92,8 @@ def _channels(graph: OpGraph, op: Op) -> int:
     return shape[-1] if op.kind == "linear" else shape[0]  # (..., features), or (C, H, W)
 
 
-def _is_depthwise(graph: OpGraph, op: Op) -> bool:
+def is_depthwise(graph: OpGraph, op: Op) -> bool:
+    """Whether an operator is a convolution of each channel by itself."""
     groups = dict(op.attributes).get("groups", 1)
     return groups != 1 and groups == graph.input_values(op)[0].shape[0] == _channels(graph, op)
 

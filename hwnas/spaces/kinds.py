@@ -21,6 +21,41 @@ from hwnas.types import Block, Option
 _KEPT = 4096  # graphs of a large space's distinct blocks
 
 
+def _option_itself(option: Option, channels: int) -> Option:
+    return option
+
+
+def _value_itself(value: Option, block: Block) -> Option:
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """A choice by which blocks of a kind differ: what an audit changes, one option at a time.
+
+    Attributes:
+        choice: what spaces call it: `kernel_size`.
+        options: the usual one, which blocks are held against, then the others.
+        attribute: that it decides; empty: it has the choice's name.
+        to_value: (option, channels of the block's input and output) -> the attribute's value.
+        to_option: (the attribute's value, block) -> the option; the inverse of `to_value`.
+        words: for people; empty: those of the choice's name.
+        at_widths: option of the blocks whose channels are varied, where not the usual one: what multiplies channels
+            must be odd there, or every number inside the block would be a multiple of two.
+        is_work: whether more multiply-accumulates make a larger network, and may take longer; False for what is beside
+            the network's work and has to pay for all its time.
+    """
+
+    choice: str
+    options: tuple[Option, ...]
+    attribute: str = ""
+    to_value: Callable[[Option, int], Option] = _option_itself
+    to_option: Callable[[Option, Block], Option] = _value_itself
+    words: str = ""
+    at_widths: Option | None = None
+    is_work: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockKind:
     """One kind of block.
@@ -33,12 +68,40 @@ class BlockKind:
         required: attributes that every block of the kind has.
         defaults: the others, with what they are where a block does not say so. A new attribute gets a default with
             which the graph stays what it was: keys leave out what is at its default, so tables stay valid.
+        variations: by which an audit finds out what a device does badly; they decide all required attributes. Blocks
+            with them give the shape they take. None: the kind is not audited.
     """
 
     name: str
     build: Callable[[Block, Mapping[str, Option]], OpGraph]
     required: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = field(default_factory=dict)
+    variations: tuple[Variation, ...] = ()
+
+    def example(self, shape: tuple[int, ...], *, precision: str, options: Mapping[str, Option]) -> Block:
+        """A block that gives the shape it takes.
+
+        Args:
+            shape: (C, H, W).
+            precision: of the block.
+            options: choice -> option; the other variations stay at their usual one.
+        """
+        attributes = {
+            v.attribute or v.choice: v.to_value(options.get(v.choice, v.options[0]), shape[0]) for v in self.variations
+        }
+        given = tuple(attributes.items())
+        return self.normalised(
+            Block(kind=self.name, in_shape=shape, out_shape=shape, precision=precision, attributes=given)
+        )
+
+    def options_of(self, block: Block) -> dict[str, Option]:
+        """Choice -> the option that a block of this kind has.
+
+        Raises:
+            SpaceError: an attribute is missing or unknown.
+        """
+        attributes = self.attributes(block)
+        return {v.choice: v.to_option(attributes[v.attribute or v.choice], block) for v in self.variations}
 
     def attributes(self, block: Block) -> dict[str, Option]:
         """All attributes of a block of this kind.

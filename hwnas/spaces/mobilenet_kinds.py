@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwnas.graph import GraphBuilder, OpGraph, Ref
-from hwnas.spaces.kinds import BlockKind, normalised
-from hwnas.spaces.parts import activation, conv_norm
+from hwnas.spaces.kinds import BlockKind, Variation
+from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
 from hwnas.types import Block, Option
 
 
@@ -62,17 +62,26 @@ MBCONV = BlockKind(
     build=_mbconv,
     required=("activation", "hidden_channels", "kernel_size"),
     defaults={"se_channels": 0, "stride": 1},
+    variations=(
+        Variation(choice="activation", options=("relu6", "relu", "hswish", "silu")),
+        Variation(
+            choice="se",
+            options=(False, True),
+            attribute="se_channels",
+            to_value=lambda option, channels: channels if option else 0,  # a quarter of the hidden ones, as published
+            to_option=lambda value, block: value != 0,
+            words="squeeze-and-excitation",
+            is_work=False,  # it adds some MACs of its own, and is no larger network
+        ),
+        Variation(choice="kernel_size", options=(3, 5, 7)),
+        Variation(
+            choice="expand_ratio",
+            options=(4, 3, 6),
+            attribute="hidden_channels",
+            to_value=lambda ratio, channels: int(ratio * channels),
+            to_option=lambda hidden, block: ratio_of_channels(int(hidden), block.in_shape[0]),
+            at_widths=3,
+        ),
+    ),
 )
 HEAD = BlockKind(name="head", build=_head, required=("activation", "hidden_channels"), defaults={"features": 0})
-
-
-def inverted_residual(shape: tuple[int, ...], *, precision: str, attributes: Mapping[str, Option]) -> Block:
-    """An inverted residual that gives the shape it takes: what an audit varies.
-
-    Args:
-        shape: (C, H, W).
-        precision: of the block.
-        attributes: in any order; those at their defaults may be left out.
-    """
-    given = tuple(attributes.items())
-    return normalised(Block(kind=MBCONV.name, in_shape=shape, out_shape=shape, precision=precision, attributes=given))

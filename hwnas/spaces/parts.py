@@ -41,6 +41,11 @@ def conv_norm(
     return g.batch_norm(x, name=f"{name}.bn")
 
 
+def ratio_of_channels(channels: int, of: int) -> int | float:
+    """How many times as many channels: an expand ratio, whole where it is."""
+    return channels // of if channels % of == 0 else channels / of
+
+
 def _conv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     g = GraphBuilder()
     kernel_size, stride = int(attributes["kernel_size"]), int(attributes["stride"])

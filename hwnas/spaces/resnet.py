@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph
-from hwnas.spaces.kinds import BlockKind
+from hwnas.spaces.kinds import BlockKind, Variation
 from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
-from hwnas.spaces.parts import activation, conv_norm
+from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Block, Option
@@ -51,6 +51,17 @@ BASIC = BlockKind(
     build=_basic,
     required=("activation", "hidden_channels", "kernel_size"),
     defaults={"stride": 1},
+    variations=(
+        Variation(choice="activation", options=("relu", "relu6", "hswish", "silu")),
+        Variation(choice="kernel_size", options=(3, 5)),
+        Variation(
+            choice="expand_ratio",
+            options=(1, 0.5),
+            attribute="hidden_channels",
+            to_value=lambda ratio, channels: int(ratio * channels),
+            to_option=lambda hidden, block: ratio_of_channels(int(hidden), block.out_shape[0]),
+        ),
+    ),
 )
 CLASSIFIER = BlockKind(name="classifier", build=_classifier)
 
