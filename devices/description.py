@@ -15,7 +15,7 @@ from typing import Any
 from hwnas import registry
 from hwnas._places import user_path
 from hwnas._toml import read_toml
-from hwnas.device_fields import read_fields
+from hwnas.device_fields import check_limits, read_fields
 from hwnas.errors import ConfigError, HwnasError, MissingPackageError, UnknownNameError
 from hwnas.foreign import as_written, is_file_name, quoted
 from hwnas.measure.connection import check_connection
@@ -81,6 +81,7 @@ def check_device(device: Device) -> None:
             raise ConfigError(f"option {quoted(key)} is {as_written(value)}; allowed: a text in one line")
     if device.runtime not in registry.names("runtimes"):
         raise UnknownNameError("runtime", quoted(device.runtime), registry.names("runtimes"))
+    check_limits(device, told=_told(device.runtime))
     check_runtime = _hook("runtimes", device.runtime)
     if check_runtime is not None:
         check_runtime(device)
@@ -106,6 +107,14 @@ def _check_precisions(device: Device) -> None:
             f"runtime {device.runtime!r} does not compute in {wrong[0]!r}; it supports "
             f"{', '.join(by_exactness(known))}: leave the others out of precisions"
         )
+
+
+def _told(runtime: str) -> tuple[str, ...]:
+    """What a runtime tells of a run besides its time; nothing if it is not installed here."""
+    try:
+        return tuple(getattr(registry.load("runtimes", runtime), "metrics", ()))
+    except MissingPackageError:
+        return ()
 
 
 def _hook(kind: str, name: str) -> Callable[[Any], None] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class EthosURuntime:
     name = "ethos-u"
     formats = frozenset({"tflite"})
     precisions = PRECISIONS
+    metrics: ClassVar[Mapping[str, str]] = {
+        "memory_bytes": "SRAM of a run, as Vela plans it",
+        "flash_bytes": "the file that Vela compiles",
+        "arena_bytes": "tensor arena of tflite-micro on a processor without the NPU",
+    }
     start_timeout_s = 900.0  # the first time the tools' environment is made, over whatever link there is
     quantization = "asymmetric"
 

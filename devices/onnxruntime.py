@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -75,6 +75,7 @@ class OnnxRuntime:
     formats = frozenset({"onnx"})
     precisions = PRECISIONS
     quantization = "asymmetric"
+    setting_notes: ClassVar[Mapping[str, str]] = {"provider": "of execution"}
 
     @staticmethod
     def check_options(device: Device) -> None:

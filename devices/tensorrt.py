@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.foreign import as_written
@@ -66,6 +66,9 @@ class TensorRtRuntime:
     name = "tensorrt"
     formats = frozenset({"tensorrt-onnx"})
     precisions = PRECISIONS
+    metrics: ClassVar[Mapping[str, str]] = {
+        "memory_bytes": "device memory for activations and scratch, without weights"
+    }
     quantization = "symmetric"
 
     @staticmethod

@@ -18,10 +18,7 @@ from hwnas.precisions import KNOWN
 from hwnas.types import Device
 
 SCHEMA = 1
-_METRICS = (
-    *("latency_ms", "size_bytes", "macs", "parameters", "peak_memory_bytes", "memory_bytes", "arena_bytes"),
-    *("flash_bytes", "energy_mj"),
-)
+_METRICS = ("latency_ms", "size_bytes", "macs", "parameters", "peak_memory_bytes", "memory_bytes", "energy_mj")
 _MOST_PROCESSORS = 4096  # more than any machine has
 _MOST_OPTIONS = 256
 
@@ -130,8 +127,20 @@ def _from_0(key: str, value: object) -> float:
 
 def _limits(key: str, value: object) -> dict[str, float]:
     table = _table(key, value)
-    _refuse_unknown(table, known=_METRICS, where=f" in [{key}]")
     return {metric: _above_0(f"{key}.{metric}", limit) for metric, limit in table.items()}
+
+
+def check_limits(device: Device, *, told: Iterable[str]) -> None:
+    """Refuse limits on what nobody tells of a network.
+
+    Args:
+        device: the description.
+        told: what the device's runtime tells besides (`hwnas.types.TellsCosts`).
+
+    Raises:
+        ConfigError: a metric is not known; lists those there are.
+    """
+    _refuse_unknown(device.limits, known=tuple(dict.fromkeys((*_METRICS, *told))), where=" in [limits]")
 
 
 # in the order in which a list shows them; a file has those of no table first

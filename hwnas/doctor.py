@@ -28,7 +28,6 @@ _ENOUGH_DISK_BYTES = 1 << 30
 _BUSY = 0.5  # load for each core above which timings are noisy
 _SKEW_S = 60  # beyond, a board's clock is called wrong
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_NVML_PACKAGE = "nvidia-ml-py"  # the only one a built-in meter needs
 _DEVELOPERS = "dev"  # the extra that users do not need
 _REQUIREMENT = re.compile(r"""^\s*([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*["']([\w-]+)["'])?""")
 
@@ -291,15 +290,15 @@ def _meters() -> Iterator[Check]:
     found = registry.load_object("hwnas.devices.meters:found_meters", needed_for="energy meters")()
     lacking = {f.name: f.advice for f in _packages() if f.state is not State.OK}
     for name in registry.names("meters"):
-        extra = registry.extra("meters", name)
-        if extra is None:
+        needed = next((p for p in registry.distributions("meters", name) if p in lacking), "")
+        if registry.extra("meters", name) is None:
             yield Check(part="meter", name=name, state=State.OK, value="by another package")
         elif name == "fake":
             yield Check(part="meter", name=name, state=State.OK, value="simulated, for tests")
         elif name not in found:
             yield Check(part="meter", name=name, state=State.OPTIONAL, value="nothing to read here")
-        elif extra and _NVML_PACKAGE in lacking:
-            value, advice = f"{found[name]}; needs {_NVML_PACKAGE}", lacking[_NVML_PACKAGE]
+        elif needed:
+            value, advice = f"{found[name]}; needs {needed}", lacking[needed]
             yield Check(part="meter", name=name, state=State.OPTIONAL, value=value, advice=advice)
         else:
             yield Check(part="meter", name=name, state=State.OK, value=found[name])

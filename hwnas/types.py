@@ -294,6 +294,18 @@ class CompilesForBoard(Protocol):
 
 
 @runtime_checkable
+class TellsCosts(Protocol):
+    """A runtime whose sessions tell what a run costs besides time.
+
+    Attributes:
+        metrics: everything that `Session.costs` may tell -> what it is, for people. A name ends with its unit
+            (`memory_bytes`); a description may limit it.
+    """
+
+    metrics: Mapping[str, str]
+
+
+@runtime_checkable
 class SubstitutesPrecisions(Protocol):
     """A runtime that on some devices computes what is asked for as `fp32` or `int8` in another precision."""
 

@@ -17,10 +17,10 @@ from typing import Any
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted, user_path
-from hwnas.describe.description_file import OPTION_NOTES, check_connection, check_file, to_toml
+from hwnas.describe.description_file import check_connection, check_file, setting_notes, to_toml
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
-from hwnas.measure.connection import reached
+from hwnas.measure.connection import naming_setting, reached
 from hwnas.results import Result, Shown
 from hwnas.types import PRECISIONS, Device, Option
 
@@ -31,7 +31,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEEN = re.compile(r"\s*Seen: .* \(\d{4}-\d\d-\d\d\)\.")
 _RUNTIME = "onnxruntime"
 _PROBE = {"connect_timeout_s": 8.0, "reconnect_s": 1.0}  # a look at a board must not wait for one that is off
-_KEY_OF = {"ssh": "host", "adb": "serial"}  # what leads to a board, by transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +199,10 @@ def _begin(name: str, wishes: Wishes) -> Device:
 def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     transports = registry.names("transports")
     connection = dict(device.connection)
-    transport = wishes.transport or ("ssh" if wishes.host else "adb" if wishes.serial else None)
+    given = {"host": wishes.host, "serial": wishes.serial}
+    # a setting names a board to one transport, or first of all to the built-in one
+    named = [t for t in transports if given.get(naming_setting({"transport": t}))]
+    transport = wishes.transport or min(named, key=lambda t: registry.extra("transports", t) is None, default=None)
     if transport is None:
         default = str(connection.get("transport", LOCAL))
         transport = _answer(ask, f"where is it: {', '.join((LOCAL, *transports))}", default)
@@ -215,12 +217,13 @@ def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     if connection.get("transport") != transport:  # settings of another way to reach it; Python there stays Python there
         connection = {k: v for k, v in connection.items() if k == "python"}
     connection["transport"] = transport
-    key = _KEY_OF.get(transport)
-    if key is not None:
-        given = wishes.host if key == "host" else wishes.serial
-        place = given or _answer(ask, f"{key} ({OPTION_NOTES[key]})", str(connection.get(key, "")))
+    key = naming_setting(connection)
+    if key:
+        note = setting_notes("transports", transport).get(key, "which board it is")
+        place = given.get(key) or wishes.connection.get(key)
+        place = place or _answer(ask, f"{key} ({note})", str(connection.get(key, "")))
         if not place:
-            raise ConfigError(f"transport {transport} needs --{key}, {OPTION_NOTES[key]}")
+            raise ConfigError(f"transport {transport} needs {f'--{key}' if key in given else key}, {note}")
         connection[key] = place
     default = str(connection.get("python", "python3"))
     connection["python"] = wishes.python or _answer(ask, "Python there, which has the runtime", default)

@@ -14,13 +14,27 @@ from typing import Any
 from hwnas import registry
 from hwnas._toml import Entry, format_section, format_value
 from hwnas.device_fields import FIELDS, SCHEMA, TABLE_NOTES, DeviceField
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, MissingPackageError
 from hwnas.scratch import scratch
 from hwnas.types import Device, Option
 
 _LINE = 112  # characters
-# beside the values they are about
-OPTION_NOTES = {"provider": "of execution", "host": "as for ssh", "serial": "as `adb devices` shows it"}
+
+
+def setting_notes(kind: str, name: object) -> Mapping[str, str]:
+    """What a runtime, a transport or a meter says of its settings, beside which it stands in a file.
+
+    Args:
+        kind: `runtimes`, `transports` or `meters`.
+        name: registered; nothing is said of settings without one, or where it is not installed.
+    """
+    if not isinstance(name, str) or not name:
+        return {}
+    try:
+        notes: Mapping[str, str] = getattr(registry.load(kind, name), "setting_notes", {})
+    except MissingPackageError:
+        return {}
+    return notes
 
 
 def check_connection(device: Device) -> None:
@@ -63,6 +77,11 @@ def to_toml(device: Device, *, like: str | None) -> str:
         f"# Written by `hwnas devices new`{origin}. The file's name is the device's, and its tables are kept under it.",
         f"schema = {SCHEMA}",
     ]
+    notes = {
+        "options": setting_notes("runtimes", device.runtime),
+        "connection": setting_notes("transports", device.connection.get("transport")),
+        "energy.options": setting_notes("meters", device.meter),
+    }
     tables: dict[str, tuple[dict[str, Any], str]] = {}  # name -> what is in it, and what it is about
     for field in FIELDS:
         value = getattr(device, field.attribute)
@@ -73,7 +92,9 @@ def to_toml(device: Device, *, like: str | None) -> str:
             within[field.key.removeprefix(f"{field.table}.")] = value or None if isinstance(value, str) else value
         elif value != () and not (field.prose and not value.strip()):
             lines.append(_line(field, value))
-    sections = [_section(name, values, comment=note) for name, (values, note) in tables.items()]
+    sections = [
+        _section(name, values, comment=note, notes=notes.get(name, {})) for name, (values, note) in tables.items()
+    ]
     return "\n".join([*lines, "", *(s for s in sections if s)])
 
 
@@ -91,6 +112,6 @@ def _paragraph(text: str) -> str:
     return '"""\\\n' + " \\\n".join(wrapped) + '"""'
 
 
-def _section(name: str, values: Mapping[str, Option | None], *, comment: str) -> str:
-    entries = [Entry(key=k, value=v, comment=OPTION_NOTES.get(k, "")) for k, v in values.items() if v is not None]
+def _section(name: str, values: Mapping[str, Option | None], *, comment: str, notes: Mapping[str, str]) -> str:
+    entries = [Entry(key=k, value=v, comment=notes.get(k, "")) for k, v in values.items() if v is not None]
     return format_section(name, entries, comment=comment) if entries else ""

@@ -20,7 +20,7 @@ from hwnas.pipeline.costs import (
     table_path,
 )
 from hwnas.pipeline.verdict import reach_verdict
-from hwnas.pipeline.verifying import limit_problems, measured_values, shown_costs, source_of
+from hwnas.pipeline.verifying import limit_problems, measured_values, metrics_among, source_of
 from hwnas.query import Answer
 from hwnas.types import Artefact, Block, Exporter
 from hwnas.workspace import Workspace
@@ -138,7 +138,7 @@ class Bench:
             predicted_ms=candidate.answer.values.get("latency_ms"),
         )
         statistic = verdict.statistic
-        values = {**candidate.answer.values, **measured_values(statistic, artefact)}
+        values = {**candidate.answer.values, **measured_values(statistic, artefact, self.work.runtime)}
         if self.costs.energy is not None and "energy_mj" in statistic.costs:
             # at the table's state of the machine, as its prediction and limit are
             values["energy_mj"] = self.costs.energy.comparable(statistic.costs, precision)
@@ -146,7 +146,7 @@ class Bench:
         margin = 0.0 if source.startswith("estimated") else MARGIN  # an estimate repeats exactly
         measured = Measured(
             latency_ms=Latency.of(statistic),
-            costs=shown_costs(statistic.costs),
+            costs=metrics_among(statistic.costs, self.work.runtime),
             source=source,
             looks=verdict.looks,
             doubts=verdict.doubts,

@@ -9,7 +9,7 @@ from typing import Any
 
 from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
-from hwnas.pipeline.verifying import MEASURED, shown_costs
+from hwnas.pipeline.verifying import MEASURED
 from hwnas.quantities import metric_name, percent, quantity
 from hwnas.results import Result, Shown
 
@@ -60,7 +60,7 @@ class ExportResult(Result):
                 ("size", quantity("size_bytes", manifest.artefact.size_bytes)),
                 *(
                     (metric_name(metric), f"{quantity(metric, value)} ({manifest.measured.source})")
-                    for metric, value in shown_costs(manifest.measured.costs).items()
+                    for metric, value in manifest.measured.costs.items()
                 ),
                 *gain_rows(manifest),
                 ("predictions equal to torch's", _agreement(manifest.parity)),

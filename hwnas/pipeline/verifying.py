@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas.cost.energy import METRIC as ENERGY
+from hwnas.cost.memory import METRIC as MEMORY
 from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_artefact
 from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.errors import VerificationError
@@ -20,10 +22,9 @@ from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import limit_text, metric_name, quantity
 from hwnas.results import Result, Shown
-from hwnas.types import Artefact, Runtime, Statistic
+from hwnas.types import Artefact, Runtime, Statistic, TellsCosts
 
 MEASURED = "measured"
-_METRICS = ("energy_mj", "memory_bytes", "arena_bytes", "flash_bytes")
 _UNSEALED = (
     "this deployment is of a version of hwnas without checksums and without every step from an image to the network's "
     "input: whether its manifest or samples changed since cannot be told, and the steps are not verified; export the "
@@ -95,7 +96,7 @@ class VerifyResult(Result):
                 ("size", f"{quantity('size_bytes', self.size_bytes)} ({_promise(limits, 'size_bytes')})"),
                 *(
                     (metric_name(metric), f"{quantity(metric, value)} ({_promise(limits, metric)})")
-                    for metric, value in shown_costs(self.costs).items()
+                    for metric, value in self.costs.items()
                 ),
                 ("runtime", f"{self.runtime} {self.runtime_version}"),
             ],
@@ -137,7 +138,11 @@ def verify(
     samples = Samples.read(folder, raw=manifest.is_sealed)
     with Worker(target) as worker:
         found = _run(worker, manifest, artefact, reference=reference, samples=samples)
-    problems = _broken_promises(manifest, found, artefact, samples=samples)
+    values = measured_values(found.verdict.statistic, artefact, runtime)
+    problems = [
+        *_broken_promises(manifest, found, exact=artefact.precision == EXACT, samples=samples),
+        *limit_problems(values, manifest.limits),
+    ]
     should_be = computed_in(runtime, target, found.context)[offered_as(precision)]
     for warning in _warnings(found, precision=precision, should_be=should_be):
         console.warn(warning)
@@ -151,7 +156,7 @@ def verify(
         latency_ms=found.latency,
         looks=found.verdict.looks,
         doubts=found.verdict.doubts,
-        costs=dict(found.verdict.statistic.costs),
+        costs=metrics_among(found.verdict.statistic.costs, runtime),
         size_bytes=artefact.size_bytes,
         source=source_of(found.context),
         max_abs_diff=found.compared.difference,
@@ -209,12 +214,12 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, reference: A
     )
 
 
-def _broken_promises(manifest: Manifest, found: _Found, artefact: Artefact, *, samples: Samples) -> list[str]:
-    """All of them: one run shall tell everything that is wrong."""
-    problems = found.compared.problems(exact=artefact.precision == EXACT)
+def _broken_promises(manifest: Manifest, found: _Found, *, exact: bool, samples: Samples) -> list[str]:
+    """Of outputs and preprocessing, all of them: one run shall tell everything that is wrong."""
+    problems = found.compared.problems(exact=exact)
     if manifest.preprocessing is not None:
         problems += samples.preprocessing_problems(manifest.preprocessing)
-    return problems + limit_problems(measured_values(found.verdict.statistic, artefact), manifest.limits)
+    return problems
 
 
 def _warnings(found: _Found, *, precision: str, should_be: str) -> Iterator[str]:
@@ -239,14 +244,16 @@ def _precision(manifest: Manifest, runtime: Runtime) -> str:
     return computed_in(runtime, manifest.described_device(), manifest.device.context)[EXACT]
 
 
-def measured_values(statistic: Statistic, artefact: Artefact) -> dict[str, float]:
+def measured_values(statistic: Statistic, artefact: Artefact, runtime: Runtime) -> dict[str, float]:
     """Metric -> what the runtime and the file say, of everything a limit may be about."""
-    return {"latency_ms": statistic.minimum, "size_bytes": float(artefact.size_bytes), **shown_costs(statistic.costs)}
+    costs = metrics_among(statistic.costs, runtime)
+    return {"latency_ms": statistic.minimum, "size_bytes": float(artefact.size_bytes), **costs}
 
 
-def shown_costs(costs: Mapping[str, float]) -> dict[str, float]:
-    """Those of the other costs that are metrics; the rest says how an energy was found."""
-    return {metric: value for metric, value in costs.items() if metric in _METRICS}
+def metrics_among(costs: Mapping[str, float], runtime: Runtime) -> dict[str, float]:
+    """Those of the costs that are metrics, with the runtime's own; the rest says how an energy was found."""
+    metrics = {ENERGY, MEMORY, *(runtime.metrics if isinstance(runtime, TellsCosts) else ())}
+    return {metric: value for metric, value in costs.items() if metric in metrics}
 
 
 def source_of(context: Mapping[str, str]) -> str:

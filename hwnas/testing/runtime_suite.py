@@ -23,7 +23,8 @@ from hwnas.measure.artefacts import artefact_from_file
 from hwnas.measure.client import Worker
 from hwnas.measure.timing import TimingSettings
 from hwnas.precisions import KNOWN, check_supported, computed_in, is_allowed, is_quantized, offered_as, supported
-from hwnas.types import PRECISIONS, Artefact, Device, Runtime, Statistic
+from hwnas.quantities import is_metric
+from hwnas.types import PRECISIONS, Artefact, Device, Runtime, Statistic, TellsCosts
 
 QUICK = TimingSettings(rounds=3, min_rounds=3, target_round_ms=0.2, warmup_ms=0.0)
 
@@ -136,6 +137,13 @@ class RuntimeSuite(ABC):
             info = session.info()
         assert info["provider"]
         assert all(isinstance(k, str) and isinstance(v, str) for k, v in info.items())
+
+    def test_what_a_run_costs_is_told_under_declared_names_that_say_their_unit(self, tmp_path: Path) -> None:
+        runtime, precision = self.runtime(), self.precisions()[0]
+        declared = runtime.metrics if isinstance(runtime, TellsCosts) else {}
+        assert all(is_metric(name) and text for name, text in declared.items())
+        with runtime.load(self.artefact(tmp_path, precision=precision), self.device()) as session:
+            assert set(session.costs()) <= set(declared)
 
     def test_context_names_version_and_hardware(self) -> None:
         context = self.runtime().context(self.device())

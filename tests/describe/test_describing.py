@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hwnas import registry
 from hwnas.describe.describing import Wishes, new_device
 from hwnas.devices import load_device
 from hwnas.errors import ConfigError, HwnasError, UnknownNameError
-from hwnas.types import Device
+from hwnas.types import Device, Option
 from tests.runs import ReadConsole
 
 PI = Wishes(like="raspberry-pi-5", host="pi@board.invalid")
@@ -152,6 +154,37 @@ def test_a_wrong_answer_is_named_and_nothing_is_written(answers: dict[str, str],
     with pytest.raises(ConfigError, match=message):
         make(tmp_path, ask=Answers(**answers))
     assert not list(tmp_path.iterdir())
+
+
+class Wire:
+    """A transport of somebody's own."""
+
+    keys: Mapping[str, type] = {"socket": str, "host": str}
+    named_by = "socket"
+    setting_notes: Mapping[str, str] = {"socket": "the number on the rack"}
+
+    def __init__(self, settings: Mapping[str, Option]) -> None:
+        self.board = str(settings["socket"])
+
+
+def test_a_transport_of_ones_own_is_asked_for_what_names_a_board_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {"transports": {"a-wire": Wire}})
+    answers = Answers(where="a-wire", socket="7")
+    device = make(tmp_path, wishes=Wishes(runtime="onnxruntime", meter="none"), ask=answers)
+    assert device.connection["socket"] == "7"
+    assert "socket (the number on the rack)" in answers.asked
+    assert "  # the number on the rack\n" in (tmp_path / "board.toml").read_text()
+
+
+def test_a_host_means_ssh_even_if_another_transport_has_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hosts(Wire):
+        named_by = "host"
+
+    monkeypatch.setattr(registry, "_REGISTERED", {"transports": {"a-wire": Hosts}})
+    device = make(tmp_path, wishes=Wishes(host="pi@there", runtime="onnxruntime", python="python3", meter="none"))
+    assert device.connection["transport"] == "ssh"
 
 
 # ---------------------------------------------------------------- refusals

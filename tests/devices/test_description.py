@@ -107,6 +107,7 @@ def test_an_absent_file_is_a_config_error(tmp_path: Path) -> None:
         ("cores = [2, 3]", "cores = [99999]", "cores is"),
         ('["int8"]', '["int8", "int8"]', "each once"),
         ("size_bytes = 1000000", "size_kb = 4", r"'size_kb' in \[limits\].*known: .*size_bytes"),
+        ("size_bytes = 1000000", "flash_bytes = 4", r"'flash_bytes' in \[limits\].*known: .*energy_mj$"),
         ("size_bytes = 1000000", "size_bytes = inf", "size_bytes is inf.*finite"),
         ("power_w = 4.5", "power_w = nan", "power_w is nan.*finite"),
         ("power_w = 4.5", f"power_w = 1{'0' * 400}", "power_w is 1000.*64 bits"),
@@ -222,3 +223,12 @@ def test_a_description_may_allow_one_precision_of_many(tmp_path: Path) -> None:
     path = tmp_path / "npu.toml"
     path.write_text('schema = 1\nruntime = "litert"\nprecisions = ["int8-pt"]\n')
     assert load_device(path).precisions == ("int8-pt",)
+
+
+def test_what_its_runtime_tells_may_be_limited(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    options = (
+        'accelerator = "ethos-u55-128"\nsystem_config = "Ethos_U55_High_End_Embedded"\nmemory_mode = "Shared_Sram"'
+    )
+    path.write_text(f'schema = 1\nruntime = "ethos-u"\n[options]\n{options}\n[limits]\nflash_bytes = 1000\n')
+    assert load_device(path).limits == {"flash_bytes": 1000.0}

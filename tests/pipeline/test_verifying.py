@@ -7,14 +7,15 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from hwnas import pipeline
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
-from hwnas.pipeline.verifying import limit_problems
+from hwnas.pipeline.verifying import limit_problems, metrics_among
+from hwnas.testing.fake import FakeRuntime
 from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, as_of_the_first_schema, hwnas, rewrite_manifest, rewrite_samples
 
@@ -354,3 +355,12 @@ def test_a_manifest_that_is_no_document_is_refused(deployment: Path, text: str) 
     (deployment / MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ArtefactError, match=r"damaged|schema|checksum"):
         pipeline.verify(deployment, console=ReadConsole())
+
+
+def test_what_a_runtime_declares_is_a_metric_and_how_an_energy_was_found_is_none() -> None:
+    class Telling(FakeRuntime):
+        metrics: ClassVar[Mapping[str, str]] = {"flash_bytes": "the compiled file"}
+
+    costs = {"energy_mj": 1.0, "energy_idle_w": 2.0, "memory_bytes": 3.0, "flash_bytes": 4.0}
+    assert metrics_among(costs, Telling()) == {"energy_mj": 1.0, "memory_bytes": 3.0, "flash_bytes": 4.0}
+    assert metrics_among(costs, FakeRuntime()) == {"energy_mj": 1.0, "memory_bytes": 3.0}
