@@ -96,7 +96,7 @@ class EthosURuntime:
         _refuse_cpu_operators(estimate, artefact.path, options)
         return EthosUSession(model, estimate, tools=self._tools, options=options)
 
-    def companions(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+    def compile_for_board(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
         """What Vela makes of a network, `<name>_vela.tflite`: the board runs this file, not the artefact.
 
         Raises:

@@ -118,9 +118,9 @@ def devices_new(
 ) -> None:
     """Describe a device of your own, from flags and by asking for the rest."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.describe import Wishes, new_device
+        from hwnas.describe import NewDeviceOptions, new_device
 
-        wishes = Wishes(
+        options = NewDeviceOptions(
             like=like,
             runtime=runtime,
             threads=threads,
@@ -138,7 +138,7 @@ def devices_new(
         )
         ask = None if yes or json_output else _ask
         result = new_device(
-            name, wishes=wishes, output=output or "", force=force, look=not offline, ask=ask, console=console
+            name, given=options, output=output or "", force=force, look=not offline, ask=ask, console=console
         )
         console.result(result)
 

@@ -288,7 +288,7 @@ class Runtime(Protocol):
 class CompilesForBoard(Protocol):
     """A runtime whose board runs another file than the artefact: what the maker's compiler makes of it."""
 
-    def companions(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+    def compile_for_board(self, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
         """Write these files into the folder; their paths."""
         ...
 

@@ -66,7 +66,7 @@ def check_reachable(
     asked = tuple(tightest[metric] for metric in dict.fromkeys(each.metric for each in limits))
     if not asked:
         return space.canonical(np.zeros((1, len(space.choices)), dtype=np.int64))[0]  # type: ignore[no-any-return]
-    # cheap first: the minimum of each metric alone refutes most wishes, or is itself a witness for all
+    # cheap first: the minimum of each metric alone refutes most limits, or is itself a witness for all
     smallest = {limit: models[limit.metric].minimizer() for limit in asked}
     impossible = [x for x, e in smallest.items() if not x.is_kept_by(_upper(models, x.metric, e))]
     # with one limit its own minimum is the whole answer; no search is needed

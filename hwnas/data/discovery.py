@@ -23,7 +23,7 @@ _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class FolderOptions:
     """What the user says about a folder instead of letting it be found out.
 
     Attributes:
@@ -54,25 +54,25 @@ class Discovery:
     warnings: list[str] = field(default_factory=list)
 
 
-def discover(root: Path, *, source: str, wishes: Wishes) -> Discovery:
+def discover(root: Path, *, source: str, options: FolderOptions) -> Discovery:
     """The images of a folder, by part and class.
 
     Args:
         root: the folder.
         source: the data source without options, for messages: `folder:photos`.
-        wishes: what the user said about it.
+        options: what the user said about it.
 
     Raises:
         DataError: it cannot be told what are parts and what are classes (says what to write), there is no class,
             a class has no image, parts have different classes, or images are of kinds that cannot be read.
     """
-    return _Discoverer(source=source, wishes=wishes).discover(read_tree(root))
+    return _Discoverer(source=source, options=options).discover(read_tree(root))
 
 
 class _Discoverer:
-    def __init__(self, *, source: str, wishes: Wishes) -> None:
+    def __init__(self, *, source: str, options: FolderOptions) -> None:
         self._source = source
-        self._wishes = wishes
+        self._options = options
         self._found = Discovery()
         # by part, class and reason
         self._unused: dict[tuple[str, str, str], LeftOut] = {}
@@ -82,7 +82,7 @@ class _Discoverer:
 
     def discover(self, root: Folder) -> Discovery:
         # what the user said comes before anything that is found out
-        parts = self._named_parts(root) if self._wishes.folders else self._parts(root)
+        parts = self._named_parts(root) if self._options.folders else self._parts(root)
         classes = {part: self._classes(folder, part=part) for part, folder in parts.items()}
         # the training part decides the classes and their order, which is that of the labels
         names = tuple(classes["train"])
@@ -101,7 +101,7 @@ class _Discoverer:
     def _parts(self, node: Folder) -> dict[str, Folder]:
         """The folders of parts; the folder itself as `train` when its sub-folders are classes."""
         holding = node.holding
-        if self._wishes.no_parts or not holding:
+        if self._options.no_parts or not holding:
             return {"train": node}
         named = {folder.name: part_of(folder.name) for folder in holding}
         # a name alone is not enough: a class may be called "test"; a part has folders in it
@@ -186,9 +186,9 @@ class _Discoverer:
 
     def _named_parts(self, root: Folder) -> dict[str, Folder]:
         """The folders the user named."""
-        if "train" not in self._wishes.folders:
+        if "train" not in self._options.folders:
             raise DataError(f"name the folder of the training images too: {self._source}?train=FOLDER")
-        parts = {p: _below(root, self._wishes.folders[p], option=p) for p in PARTS if p in self._wishes.folders}
+        parts = {p: _below(root, self._options.folders[p], option=p) for p in PARTS if p in self._options.folders}
         for part, folder in parts.items():
             for other, also in parts.items():
                 # images would be in two parts, and what is measured on them too good
@@ -204,14 +204,14 @@ class _Discoverer:
     def _classes(self, folder: Folder, *, part: str) -> dict[str, Folder]:
         """The folders of a part's classes, by name."""
         # step into wrappers, as `_parts` does, but never into the only class
-        while not self._wishes.no_parts and len(folder.holding) == 1 and not folder.holding[0].own:
+        while not self._options.no_parts and len(folder.holding) == 1 and not folder.holding[0].own:
             self._leave_others(folder, folder.holding, part=part)
             folder = folder.holding[0]
             self._found.notes.append(f"the {_WORDS[part]} images are read from {shown(folder.path)}")
         if not folder.folders:
             raise DataError(f"{shown(folder.path)} has no sub-folder; give one folder a class, with its images in it")
         nested = [inner for inner in folder.holding if not inner.own]
-        if nested and not self._wishes.folders and not self._wishes.no_parts:
+        if nested and not self._options.folders and not self._options.no_parts:
             raise DataError(
                 f"{shown(folder.path)}: {_list(nested)} hold{'s' * (len(nested) == 1)} folders of images, not images. "
                 f"If the folders beside it are the classes all the same, name the folders of the parts: "
@@ -288,7 +288,7 @@ class _Discoverer:
                 self._leave_out(inner.path, "a folder without images", part=part)
 
     def _refuse_unreadable(self) -> None:
-        if self._unreadable and not self._wishes.skip_unreadable:
+        if self._unreadable and not self._options.skip_unreadable:
             reasons = Counter(odd.reason for odd in self._unreadable)
             listed = ", ".join(f"{n:,} × {reason}" for reason, n in reasons.most_common(4))
             raise DataError(
@@ -311,7 +311,7 @@ class _Discoverer:
 
     def _tell_names(self, parts: Mapping[str, Folder], names: Sequence[str]) -> None:
         notes = self._found.notes
-        if len(parts) > 1 or self._wishes.folders:
+        if len(parts) > 1 or self._options.folders:
             told = ", ".join(f"{_WORDS[part]} images from {shown(folder.path)}" for part, folder in parts.items())
             notes.append(f"parts of the data set: {told}")
         if self._nested:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hwnas.data.arrays import Int64Array, LeftOut, UInt8Array
 from hwnas.data.decoding import DecodingRule, ImageFacts, decode_fully, look, raw_grey
-from hwnas.data.discovery import Discovery, Wishes, discover
+from hwnas.data.discovery import Discovery, FolderOptions, discover
 from hwnas.data.memory import require_memory
 from hwnas.errors import DataError
 from hwnas.foreign import shown
@@ -73,27 +73,27 @@ class _File:
     facts: ImageFacts
 
 
-def read_image_folder(root: Path, *, wishes: Wishes, reading: Reading) -> ImageFolder:
+def read_image_folder(root: Path, *, options: FolderOptions, reading: Reading) -> ImageFolder:
     """The images of a folder, by parts (`train`, perhaps `val` and `test`) and classes.
 
     Args:
         root: holds one folder a class, or a folder for each part with one folder a class each.
-        wishes: what the user said about the folders.
+        options: what the user said about the folders.
         reading: what the user said about the images.
 
     Raises:
         DataError: see `discover`; an unreadable image; images of several sizes; 8 bits and more than 8 mixed.
     """
     source = f"folder:{shown(root)}"
-    found = discover(root, source=source, wishes=wishes)
-    return _Reader(found, source=source, wishes=wishes, reading=reading).read()
+    found = discover(root, source=source, options=options)
+    return _Reader(found, source=source, options=options, reading=reading).read()
 
 
 class _Reader:
-    def __init__(self, found: Discovery, *, source: str, wishes: Wishes, reading: Reading) -> None:
+    def __init__(self, found: Discovery, *, source: str, options: FolderOptions, reading: Reading) -> None:
         self._found = found
         self._source = source
-        self._skip = wishes.skip_unreadable
+        self._skip = options.skip_unreadable
         self._reading = reading
         self._unreadable: list[LeftOut] = []
         self._transparent = 0

@@ -17,7 +17,7 @@ from hwnas.data.array_names import understood
 from hwnas.data.arrays import Data, RawData
 from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.decoding import GROUNDS
-from hwnas.data.discovery import Wishes
+from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
 from hwnas.data.images import Reading, read_image_folder
 from hwnas.data.naming import class_names
@@ -116,20 +116,20 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
     known = ("size", "channels", "ground", "range", *PARTS, "parts", "unreadable")
     _no_options(options, source="folder", known=known)
     path = existing(argument, source="folder", folder=True)
-    wishes = Wishes(
+    stated = FolderOptions(
         folders={part: options[part] for part in PARTS if part in options},
         no_parts=_word(options, "parts", allowed=("none",)) is not None,
         skip_unreadable=_word(options, "unreadable", allowed=("skip",)) is not None,
     )
-    if wishes.folders and wishes.no_parts:
-        raise DataError(f"the option parts=none contradicts {', '.join(wishes.folders)}; give one or the other")
+    if stated.folders and stated.no_parts:
+        raise DataError(f"the option parts=none contradicts {', '.join(stated.folders)}; give one or the other")
     reading = Reading(
         size=_integer(options, "size", allowed=range(4, 4097)),
         channels=_integer(options, "channels", allowed=(1, 3)),
         ground=_word(options, "ground", allowed=tuple(GROUNDS)) or "white",
         value_range=_span(options, "range"),
     )
-    found = read_image_folder(path, wishes=wishes, reading=reading)
+    found = read_image_folder(path, options=stated, reading=reading)
     return RawData(
         name=shown(path.resolve().name),
         train=found.parts["train"],

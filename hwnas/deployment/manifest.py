@@ -91,8 +91,8 @@ def _of_floats() -> Any:
     return Field(validation_alias=AliasChoices("float_latency_ms", "fp32_latency_ms"))
 
 
-class BlockGain(Section):
-    """A quantized block that gains little, `count` times in the network.
+class SlowBlock(Section):
+    """A quantized block of a small speed-up, `count` times in the network.
 
     Latencies are its share of the network in each precision: measured alone, less the cost of a call. None where it
     has no float form. (Manifests of earlier versions have `fp32_` for `float_`.)
@@ -104,7 +104,7 @@ class BlockGain(Section):
     float_latency_ms: float | None = _of_floats()
 
 
-class PrecisionGain(Section):
+class PrecisionSpeedup(Section):
     """The network against its own float form, timed in the same rounds.
 
     Attributes:
@@ -118,7 +118,7 @@ class PrecisionGain(Section):
     float_latency_ms: float = _of_floats()
     latency_ms: float
     speedup: float
-    slow_blocks: tuple[BlockGain, ...] = ()
+    slow_blocks: tuple[SlowBlock, ...] = ()
     against: str = EXACT
 
 
@@ -223,7 +223,7 @@ class Manifest(Section):
         preprocessing: every step from an image to the input; None in a manifest of schema 1 alone, which did not keep
             them all.
         samples_sha256: empty in a manifest of schema 1 alone.
-        companions: what the board runs instead, where the maker's compiler makes it.
+        compiled: what the board runs instead, where the maker's compiler makes it.
         runs: what really runs: provider, operators, fallbacks.
     """
 
@@ -248,9 +248,18 @@ class Manifest(Section):
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
     samples_sha256: str = ""
-    companions: tuple[ArtefactInfo, ...] = ()
+    # manifests call this `companions`, and the last `precision_gain`
+    compiled: Annotated[
+        tuple[ArtefactInfo, ...],
+        Field(validation_alias=AliasChoices("compiled", "companions"), serialization_alias="companions"),
+    ] = ()
     runs: dict[str, str] = Field(default_factory=dict)
-    precision_gain: PrecisionGain | None = None
+    precision_speedup: Annotated[
+        PrecisionSpeedup | None,
+        Field(
+            validation_alias=AliasChoices("precision_speedup", "precision_gain"), serialization_alias="precision_gain"
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Manifest:
@@ -277,7 +286,7 @@ class Manifest(Section):
     @property
     def files(self) -> Iterator[ArtefactInfo]:
         """Everything it names that a runtime loads."""
-        yield from (self.artefact, self.reference, *self.companions)
+        yield from (self.artefact, self.reference, *self.compiled)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -3,7 +3,7 @@
 Knows the fields of a description; never a run, torch, or a runtime in this process.
 """
 
-from hwnas.describe.describing import NewDevice, Wishes, new_device
+from hwnas.describe.describing import NewDevice, NewDeviceOptions, new_device
 from hwnas.describe.listing import (
     DeviceList,
     DeviceResult,
@@ -19,9 +19,9 @@ __all__ = [
     "DeviceList",
     "DeviceResult",
     "NewDevice",
+    "NewDeviceOptions",
     "SpaceList",
     "SpaceResult",
-    "Wishes",
     "all_devices",
     "all_spaces",
     "new_device",

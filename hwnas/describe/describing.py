@@ -34,7 +34,7 @@ _PROBE = {"connect_timeout_s": 8.0, "reconnect_s": 1.0}  # a look at a board mus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class NewDeviceOptions:
     """What is known of a new device before anything is asked; None: not said.
 
     Attributes:
@@ -131,7 +131,7 @@ class NewDevice(Result):
 def new_device(
     name: str,
     *,
-    wishes: Wishes,
+    given: NewDeviceOptions,
     output: str = "",
     force: bool = False,
     look: bool = True,
@@ -142,7 +142,7 @@ def new_device(
 
     Args:
         name: of the device, also of the file.
-        wishes: what is known already.
+        given: what is known already.
         output: folder to write to; the current one if empty.
         force: replace a file that is there.
         look: start the runtime, on the board if it is one, to tell what it runs on.
@@ -154,20 +154,20 @@ def new_device(
         UnknownNameError: a runtime, a transport, a meter or `like` is not known.
         OSError: the file cannot be written.
     """
-    wishes.check()
+    given.check()
     path = _path(name, output=output, force=force)
-    device = _begin(path.stem, wishes)
-    device = _add_connection(device, wishes, ask)
-    device = _add_runtime(device, wishes, ask)
-    device = _add_energy(device, wishes, ask)
-    text = wishes.description
+    device = _begin(path.stem, given)
+    device = _add_connection(device, given, ask)
+    device = _add_runtime(device, given, ask)
+    device = _add_energy(device, given, ask)
+    text = given.description
     if text is None:
         text = _answer(ask, "description, for lists", device.description or f"{path.stem}, {device.runtime}")
     device = replace(device, description=text)
     check_connection(device)
     if look:
         device = _look_at(device, console)
-    document = to_toml(device, like=wishes.like)
+    document = to_toml(device, like=given.like)
     check_file(path.name, document)  # before it takes the place of a file that is sound
     write_whole(path, document.encode())
     return NewDevice(path=path, described=device)
@@ -188,26 +188,26 @@ def _path(name: str, *, output: str, force: bool) -> Path:
     return path
 
 
-def _begin(name: str, wishes: Wishes) -> Device:
+def _begin(name: str, given: NewDeviceOptions) -> Device:
     """The description to begin with: another one, or what is usual for the runtime."""
-    if wishes.like:
-        like: Device = registry.load_object("hwnas.devices:load_device", needed_for="--like")(wishes.like)
+    if given.like:
+        like: Device = registry.load_object("hwnas.devices:load_device", needed_for="--like")(given.like)
         return replace(like, name=name)
-    return Device(name=name, runtime=wishes.runtime or _RUNTIME)
+    return Device(name=name, runtime=given.runtime or _RUNTIME)
 
 
-def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+def _add_connection(device: Device, given: NewDeviceOptions, ask: Ask | None) -> Device:
     transports = registry.names("transports")
     connection = dict(device.connection)
-    given = {"host": wishes.host, "serial": wishes.serial}
+    stated = {"host": given.host, "serial": given.serial}
     # a setting names a board to one transport, or first of all to the built-in one
-    named = [t for t in transports if given.get(naming_setting({"transport": t}))]
-    transport = wishes.transport or min(named, key=lambda t: registry.extra("transports", t) is None, default=None)
+    named = [t for t in transports if stated.get(naming_setting({"transport": t}))]
+    transport = given.transport or min(named, key=lambda t: registry.extra("transports", t) is None, default=None)
     if transport is None:
         default = str(connection.get("transport", LOCAL))
         transport = _answer(ask, f"where is it: {', '.join((LOCAL, *transports))}", default)
     if transport == LOCAL:
-        if wishes.host or wishes.serial or wishes.python or wishes.connection:
+        if given.host or given.serial or given.python or given.connection:
             raise ConfigError(
                 "transport local is this machine: leave out host, serial, python and other connection settings"
             )
@@ -220,34 +220,34 @@ def _add_connection(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
     key = naming_setting(connection)
     if key:
         note = setting_notes("transports", transport).get(key, "which board it is")
-        place = given.get(key) or wishes.connection.get(key)
+        place = stated.get(key) or given.connection.get(key)
         place = place or _answer(ask, f"{key} ({note})", str(connection.get(key, "")))
         if not place:
-            raise ConfigError(f"transport {transport} needs {f'--{key}' if key in given else key}, {note}")
+            raise ConfigError(f"transport {transport} needs {f'--{key}' if key in stated else key}, {note}")
         connection[key] = place
     default = str(connection.get("python", "python3"))
-    connection["python"] = wishes.python or _answer(ask, "Python there, which has the runtime", default)
-    return replace(device, connection={**connection, **wishes.connection})
+    connection["python"] = given.python or _answer(ask, "Python there, which has the runtime", default)
+    return replace(device, connection={**connection, **given.connection})
 
 
-def _add_runtime(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
-    runtime = wishes.runtime or _answer(ask, f"runtime: {', '.join(registry.names('runtimes'))}", device.runtime)
+def _add_runtime(device: Device, given: NewDeviceOptions, ask: Ask | None) -> Device:
+    runtime = given.runtime or _answer(ask, f"runtime: {', '.join(registry.names('runtimes'))}", device.runtime)
     known = registry.names("runtimes")
     if runtime not in known:
         raise ConfigError(f"runtime is {runtime!r}; known: {', '.join(known)}")
     # options of another runtime would mean nothing; those of the description this one is like stay
-    if runtime != device.runtime or not wishes.like:
+    if runtime != device.runtime or not given.like:
         device = replace(device, runtime=runtime, **_usual_options(runtime))
     where = f" (this machine has {os.cpu_count()})" if not device.connection else ""
     threads: object = (
-        wishes.threads if wishes.threads is not None else _answer(ask, f"threads{where}", str(device.threads))
+        given.threads if given.threads is not None else _answer(ask, f"threads{where}", str(device.threads))
     )
-    precisions: Iterable[str] = wishes.precisions or _split(_answer(ask, "precisions", ", ".join(device.precisions)))
+    precisions: Iterable[str] = given.precisions or _split(_answer(ask, "precisions", ", ".join(device.precisions)))
     return replace(
         device,
         threads=_whole("threads", threads),
         precisions=tuple(precisions),
-        options={**device.options, **wishes.options},
+        options={**device.options, **given.options},
     )
 
 
@@ -261,19 +261,19 @@ def _usual_options(runtime: str) -> dict[str, Any]:
     return {"options": {}, "precisions": PRECISIONS}
 
 
-def _add_energy(device: Device, wishes: Wishes, ask: Ask | None) -> Device:
+def _add_energy(device: Device, given: NewDeviceOptions, ask: Ask | None) -> Device:
     meters = registry.names("meters")
-    meter = wishes.meter
+    meter = given.meter
     if meter is None:
         meter = _answer(ask, f"energy meter: {', '.join(meters)}, or none", device.meter or "none")
     meter = "" if meter == "none" else meter
     if meter and meter not in meters:
         raise ConfigError(f"meter is {meter!r}; known: {', '.join(meters)}, or none")
-    power: object = wishes.power_w
+    power: object = given.power_w
     if power is None:
-        given = "" if device.power_w is None else f"{device.power_w:g}"
-        power = _answer(ask, "power while it runs a network, in watts (none: not known)", given or "none")
-    idle = wishes.idle_w if wishes.idle_w is not None else device.idle_w
+        stated = "" if device.power_w is None else f"{device.power_w:g}"
+        power = _answer(ask, "power while it runs a network, in watts (none: not known)", stated or "none")
+    idle = given.idle_w if given.idle_w is not None else device.idle_w
     return replace(
         device,
         meter=meter,

@@ -242,7 +242,7 @@ class Member:
 
     def _deployed(self, budget: Budget, result: ExportResult, *, fingerprint: str) -> FleetRow:
         manifest = result.manifest
-        gain = manifest.precision_gain
+        comparison = manifest.precision_speedup
         return FleetRow(
             device=self.name,
             budget=budget.given,
@@ -256,7 +256,7 @@ class Member:
             latency_ms=manifest.measured.latency_ms.minimum,
             source=manifest.measured.source,
             size_bytes=manifest.artefact.size_bytes,
-            speedup=None if gain is None else gain.speedup,
+            speedup=None if comparison is None else comparison.speedup,
             fingerprint=fingerprint,
         )
 

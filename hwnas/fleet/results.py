@@ -163,11 +163,11 @@ class FleetResult(Result):
         deployed, n = [row for row in self.rows if row.deployment], self.evaluations
         return Shown(
             title=f"Fleet: {len(deployed)} of {len(self.rows)} budgets have a deployment",
-            columns=["device", "budget", "accuracy", "latency / limit", "size", "gain", "result"],
+            columns=["device", "budget", "accuracy", "latency / limit", "size", "speed-up", "result"],
             rows=[_shown(row) for row in self.rows],
             notes=[
                 *_problems(self.rows),
-                "Accuracy: on the test images, through the runtime. Gain: speed against the same network in fp32.",
+                "Accuracy: on the test images, through the runtime. Speed-up: against the same network in fp32.",
                 *([f"Accuracies measured: {n.measured}, known from other searches: {n.reused}."] if n.asked else []),
                 f"Report: {self.files['fleet.html']}",
                 *([] if self.seconds is None else [f"It took {format_seconds(self.seconds)}."]),

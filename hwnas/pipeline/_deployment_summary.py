@@ -62,7 +62,7 @@ class ExportResult(Result):
                     (metric_name(metric), f"{quantity(metric, value)} ({manifest.measured.source})")
                     for metric, value in manifest.measured.costs.items()
                 ),
-                *gain_rows(manifest),
+                *speedup_rows(manifest),
                 ("predictions equal to torch's", _agreement(manifest.parity)),
                 ("candidates rejected before", len(manifest.rejected)),
             ],
@@ -106,10 +106,12 @@ def _latency_rows(manifest: Manifest, bound: str) -> list[tuple[str, Any]]:
     ]
 
 
-def gain_rows(manifest: Manifest) -> list[tuple[str, Any]]:
+def speedup_rows(manifest: Manifest) -> list[tuple[str, Any]]:
     """How much faster it is than its own float form; the report tells what stops it."""
-    gain = manifest.precision_gain
-    if gain is None:
+    comparison = manifest.precision_speedup
+    if comparison is None:
         return []
-    told = f"{gain.speedup:.2f} times as fast ({gain.against}: {quantity('latency_ms', gain.float_latency_ms)})"
-    return [(f"{manifest.precision} against {gain.against}", told)]
+    floats = f"{comparison.against}: {quantity('latency_ms', comparison.float_latency_ms)}"
+    return [
+        (f"{manifest.precision} against {comparison.against}", f"{comparison.speedup:.2f} times as fast ({floats})")
+    ]

@@ -16,7 +16,7 @@ from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInf
 from hwnas.files import sha256_file
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
-from hwnas.pipeline.gaining import precision_gain
+from hwnas.pipeline.speedup import measure_speedup
 from hwnas.query import Answer
 from hwnas.report.choice import preference_text
 from hwnas.types import Artefact, CompilesForBoard
@@ -81,9 +81,9 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         rejected=tuple(r.to_dict() for r in rejected),
         provenance=_provenance(bench, answer),
         samples_sha256=sha256_file(proven.folder / SAMPLES),
-        companions=tuple(_companions(work, artefact, proven.folder)),
+        compiled=tuple(_compile_for_board(work, artefact, proven.folder)),
         runs=dict(worker.info(artefact)),
-        precision_gain=precision_gain(
+        precision_speedup=measure_speedup(
             work,
             worker,
             blocks=[b for _, b in candidate.blocks],
@@ -114,12 +114,12 @@ def _describe_device(bench: Bench) -> DeviceInfo:
     )
 
 
-def _companions(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[ArtefactInfo]:
+def _compile_for_board(work: Workspace, artefact: Artefact, folder: Path) -> Iterator[ArtefactInfo]:
     """What the board runs instead of the artefact, where a compiler makes it."""
     from hwnas.measure import artefact_from_file
 
     if isinstance(work.runtime, CompilesForBoard):
-        for path in work.runtime.companions(artefact, work.device, folder):
+        for path in work.runtime.compile_for_board(artefact, work.device, folder):
             made = artefact_from_file(path, format=artefact.format, precision=artefact.precision)
             yield ArtefactInfo.of(dataclasses.replace(made, batch=artefact.batch), path=path.name)
 

@@ -92,7 +92,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "history": _history(inputs),
         "choices": tables.facts(m.architecture),
         "rejected": tables.rejected(m),
-        "gains": tables.gains(m),
+        "speedup": tables.speedup(m),
         "slow_blocks": tables.slow_blocks(m),
         "latency_source": m.measured.source,
         "steps": tables.steps(m),

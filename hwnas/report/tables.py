@@ -227,23 +227,23 @@ def steps(manifest: Manifest) -> tuple[str, ...]:
     return tuple(step.told() for step in manifest.preprocessing.root) if manifest.preprocessing is not None else ()
 
 
-def gains(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+def speedup(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """The network against its own float form."""
-    gain = manifest.precision_gain
-    if gain is None:
+    comparison = manifest.precision_speedup
+    if comparison is None:
         return ()
-    speed = f"{quantity('latency_ms', gain.latency_ms)}, {gain.speedup:.2f} times as fast"
+    speed = f"{quantity('latency_ms', comparison.latency_ms)}, {comparison.speedup:.2f} times as fast"
     return (
-        (f"The same network in {gain.against}", quantity("latency_ms", gain.float_latency_ms)),
+        (f"The same network in {comparison.against}", quantity("latency_ms", comparison.float_latency_ms)),
         (f"In {manifest.precision}", speed),
     )
 
 
 def slow_blocks(manifest: Manifest) -> TextTable:
-    """The quantized blocks that gain little, the most expensive first; no rows where the network gains enough."""
-    gain = manifest.precision_gain
+    """The quantized blocks of a small speed-up, the most expensive first; no rows where the network's is enough."""
+    comparison = manifest.precision_speedup
     rows = []
-    for slow in gain.slow_blocks if gain is not None else ():
+    for slow in comparison.slow_blocks if comparison is not None else ():
         block = Block.from_key(slow.block)
         of = block_summary(block)
         kernel = str(of.kernel_size) if of is not None and of.kernel_size else ""
@@ -259,8 +259,8 @@ def slow_blocks(manifest: Manifest) -> TextTable:
                 "" if slow.float_latency_ms is None else f"{slow.float_latency_ms / slow.latency_ms:.2f} ×",
             )
         )
-    against = gain.against if gain is not None else EXACT
-    headers = ("Block", "Kernel", "Input", "Output", "In it", manifest.precision, against, "Gain")
+    against = comparison.against if comparison is not None else EXACT
+    headers = ("Block", "Kernel", "Input", "Output", "In it", manifest.precision, against, "Speed-up")
     return TextTable(headers=headers, rows=tuple(rows))
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hwnas.data import Data, load_data
-from hwnas.data.discovery import Discovery, Wishes, discover
+from hwnas.data.discovery import Discovery, FolderOptions, discover
 from hwnas.errors import DataError
 
 
@@ -25,17 +25,17 @@ def plant(root: Path, *paths: str, classes: Sequence[str] = ("a", "b"), n: int =
     return root
 
 
-def found(root: Path, **wishes: object) -> Discovery:
-    return discover(root, source="folder:photos", wishes=Wishes(**wishes))  # type: ignore[arg-type]
+def found(root: Path, **options: object) -> Discovery:
+    return discover(root, source="folder:photos", options=FolderOptions(**options))  # type: ignore[arg-type]
 
 
 def counts(discovery: Discovery) -> dict[str, dict[str, int]]:
     return {part: {name: len(files) for name, files in held.items()} for part, held in discovery.files.items()}
 
 
-def refused(root: Path, **wishes: object) -> str:
+def refused(root: Path, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        found(root, **wishes)
+        found(root, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from hwnas import registry
-from hwnas.describe.describing import Wishes, new_device
+from hwnas.describe.describing import NewDeviceOptions, new_device
 from hwnas.devices import load_device
 from hwnas.errors import ConfigError, HwnasError, UnknownNameError
 from hwnas.types import Device, Option
 from tests.runs import ReadConsole
 
-PI = Wishes(like="raspberry-pi-5", host="pi@board.invalid")
+PI = NewDeviceOptions(like="raspberry-pi-5", host="pi@board.invalid")
 
 
 def make(folder: Path, name: str = "board", **arguments: Any) -> Device:
     """Describe a device without asking or looking, unless told to, and load what was written."""
     console = arguments.pop("console", None) or ReadConsole()
-    arguments = {"wishes": Wishes(), "look": False, **arguments}
+    arguments = {"given": NewDeviceOptions(), "look": False, **arguments}
     result = new_device(name, output=str(folder), console=console, **arguments)
     return load_device(result.path)
 
@@ -43,14 +43,14 @@ class Answers:
 # ---------------------------------------------------------------- what is written
 
 
-def test_without_wishes_it_is_this_machine_with_onnx_runtime(tmp_path: Path) -> None:
+def test_without_options_it_is_this_machine_with_onnx_runtime(tmp_path: Path) -> None:
     device = make(tmp_path)
     assert (device.name, device.runtime, device.connection) == ("board", "onnxruntime", {})
     assert device.options == load_device("cpu").options
 
 
 def test_flags_are_written(tmp_path: Path) -> None:
-    wishes = Wishes(
+    given = NewDeviceOptions(
         runtime="onnxruntime",
         threads=3,
         precisions=("int8",),
@@ -62,7 +62,7 @@ def test_flags_are_written(tmp_path: Path) -> None:
         idle_w=1.5,
         description='a "board" of ours',
     )
-    device = make(tmp_path, wishes=wishes)
+    device = make(tmp_path, given=given)
     assert (device.threads, device.precisions) == (3, ("int8",))
     assert device.connection == {"transport": "ssh", "host": "me@board", "python": "~/env/bin/python", "port": 2222}
     assert device.options == {"provider": "XnnpackExecutionProvider"}
@@ -71,7 +71,7 @@ def test_flags_are_written(tmp_path: Path) -> None:
 
 
 def test_one_that_is_like_another_differs_in_what_was_said_only(tmp_path: Path) -> None:
-    like, device = load_device("raspberry-pi-5"), make(tmp_path, wishes=PI)
+    like, device = load_device("raspberry-pi-5"), make(tmp_path, given=PI)
     assert device.connection == {**like.connection, "host": "pi@board.invalid"}
     for field in ("runtime", "threads", "precisions", "options", "power_w", "description", "meter", "limits"):
         assert getattr(device, field) == getattr(like, field)
@@ -80,17 +80,17 @@ def test_one_that_is_like_another_differs_in_what_was_said_only(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["ethos-u55-128", "jetson-orin"])
 def test_limits_and_meters_are_taken_over(name: str, tmp_path: Path) -> None:
-    like, device = load_device(name), make(tmp_path, wishes=Wishes(like=name, transport="local"))
+    like, device = load_device(name), make(tmp_path, given=NewDeviceOptions(like=name, transport="local"))
     assert (device.limits, device.meter, device.meter_options) == (like.limits, like.meter, like.meter_options)
 
 
 def test_another_runtime_than_that_of_the_description_gets_its_own_options(tmp_path: Path) -> None:
-    device = make(tmp_path, wishes=Wishes(like="raspberry-pi-5", host="pi@x", runtime="onnxruntime"))
+    device = make(tmp_path, given=NewDeviceOptions(like="raspberry-pi-5", host="pi@x", runtime="onnxruntime"))
     assert device.options == load_device("cpu").options
 
 
 def test_a_phone_is_reached_by_its_serial(tmp_path: Path) -> None:
-    device = make(tmp_path, wishes=Wishes(like="pixel-8", serial="1A2B"))
+    device = make(tmp_path, given=NewDeviceOptions(like="pixel-8", serial="1A2B"))
     assert (device.connection["transport"], device.connection["serial"]) == ("adb", "1A2B")
 
 
@@ -98,13 +98,13 @@ def test_long_texts_are_written_in_lines_and_read_back_as_they_were(tmp_path: Pa
     text = 'a "quoted" word, a back\\slash and\ttabs ' * 12
     first = tmp_path / "first.toml"
     first.write_text('schema = 1\nruntime = "fake"\nknown = ' + json.dumps(text) + "\n")
-    device = make(tmp_path, wishes=Wishes(like=str(first)))
+    device = make(tmp_path, given=NewDeviceOptions(like=str(first)))
     assert device.known.split() == text.split()
     assert max(map(len, (tmp_path / "board.toml").read_text().splitlines())) <= 120
 
 
 def test_the_file_tells_people_what_its_lines_are_for(tmp_path: Path) -> None:
-    make(tmp_path, wishes=PI)
+    make(tmp_path, given=PI)
     text = (tmp_path / "board.toml").read_text()
     assert "like raspberry-pi-5" in text
     assert "# how the board is reached" in text
@@ -112,7 +112,7 @@ def test_the_file_tells_people_what_its_lines_are_for(tmp_path: Path) -> None:
 
 
 def test_the_result_says_what_to_do_next(tmp_path: Path) -> None:
-    result = new_device("board", wishes=PI, output=str(tmp_path), look=False, console=ReadConsole())
+    result = new_device("board", given=PI, output=str(tmp_path), look=False, console=ReadConsole())
     assert f"hwnas agent --check {tmp_path / 'board.toml'}" in result.shown.notes[0]
     assert any("hwnas devices audit" in note for note in result.shown.notes)
     assert any(f"device.name={tmp_path / 'board.toml'}" in note for note in result.shown.notes)
@@ -123,14 +123,14 @@ def test_the_result_says_what_to_do_next(tmp_path: Path) -> None:
 
 def test_only_what_was_not_said_is_asked(tmp_path: Path) -> None:
     answers = Answers(threads="2", host="pi@there", where="ssh")
-    device = make(tmp_path, wishes=Wishes(runtime="onnxruntime", meter="none"), ask=answers)
+    device = make(tmp_path, given=NewDeviceOptions(runtime="onnxruntime", meter="none"), ask=answers)
     assert (device.threads, device.connection["host"]) == (2, "pi@there")
     assert not [q for q in answers.asked if q.startswith(("runtime", "energy"))]
 
 
 def test_defaults_are_those_of_the_description_it_is_like(tmp_path: Path) -> None:
     answers = Answers()
-    make(tmp_path, wishes=PI, ask=answers)
+    make(tmp_path, given=PI, ask=answers)
     assert answers.asked["threads"] == "4"
     assert answers.asked["precisions"] == "fp32, int8"
     assert answers.asked["Python there, which has the runtime"] == "~/hwnas/bin/python"
@@ -172,7 +172,7 @@ def test_a_transport_of_ones_own_is_asked_for_what_names_a_board_to_it(
 ) -> None:
     monkeypatch.setattr(registry, "_REGISTERED", {"transports": {"a-wire": Wire}})
     answers = Answers(where="a-wire", socket="7")
-    device = make(tmp_path, wishes=Wishes(runtime="onnxruntime", meter="none"), ask=answers)
+    device = make(tmp_path, given=NewDeviceOptions(runtime="onnxruntime", meter="none"), ask=answers)
     assert device.connection["socket"] == "7"
     assert "socket (the number on the rack)" in answers.asked
     assert "  # the number on the rack\n" in (tmp_path / "board.toml").read_text()
@@ -183,7 +183,9 @@ def test_a_host_means_ssh_even_if_another_transport_has_hosts(tmp_path: Path, mo
         named_by = "host"
 
     monkeypatch.setattr(registry, "_REGISTERED", {"transports": {"a-wire": Hosts}})
-    device = make(tmp_path, wishes=Wishes(host="pi@there", runtime="onnxruntime", python="python3", meter="none"))
+    device = make(
+        tmp_path, given=NewDeviceOptions(host="pi@there", runtime="onnxruntime", python="python3", meter="none")
+    )
     assert device.connection["transport"] == "ssh"
 
 
@@ -191,11 +193,11 @@ def test_a_host_means_ssh_even_if_another_transport_has_hosts(tmp_path: Path, mo
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(tmp_path: Path) -> None:
-    make(tmp_path, wishes=Wishes(threads=2))
+    make(tmp_path, given=NewDeviceOptions(threads=2))
     with pytest.raises(ConfigError, match="--force"):
-        make(tmp_path, wishes=Wishes(threads=3))
+        make(tmp_path, given=NewDeviceOptions(threads=3))
     assert load_device(tmp_path / "board.toml").threads == 2
-    assert make(tmp_path, wishes=Wishes(threads=3), force=True).threads == 3
+    assert make(tmp_path, given=NewDeviceOptions(threads=3), force=True).threads == 3
 
 
 @pytest.mark.parametrize("name", ["", "../board", "a b", "-x", "cpu", "cpu.toml"])
@@ -205,20 +207,20 @@ def test_a_name_that_cannot_be_or_is_taken_is_refused(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "given",
     [
-        Wishes(like="no-such-device"),
-        Wishes(host="x", connection={"prot": 22}),
-        Wishes(transport="local", host="x"),
-        Wishes(runtime="no-such-runtime"),
-        Wishes(power_w=-1.0),
-        Wishes(meter="no-such-meter"),
-        Wishes(threads=-1),
+        NewDeviceOptions(like="no-such-device"),
+        NewDeviceOptions(host="x", connection={"prot": 22}),
+        NewDeviceOptions(transport="local", host="x"),
+        NewDeviceOptions(runtime="no-such-runtime"),
+        NewDeviceOptions(power_w=-1.0),
+        NewDeviceOptions(meter="no-such-meter"),
+        NewDeviceOptions(threads=-1),
     ],
 )
-def test_a_wrong_wish_is_refused_and_nothing_is_written(wishes: Wishes, tmp_path: Path) -> None:
+def test_a_wrong_option_is_refused_and_nothing_is_written(given: NewDeviceOptions, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, UnknownNameError)):
-        make(tmp_path, wishes=wishes)
+        make(tmp_path, given=given)
     assert not list(tmp_path.iterdir())
 
 
@@ -226,9 +228,9 @@ def test_a_wrong_wish_is_refused_and_nothing_is_written(wishes: Wishes, tmp_path
 
 
 def test_what_the_runtime_says_it_runs_on_is_noted_once(tmp_path: Path) -> None:
-    first = make(tmp_path, "first", wishes=Wishes(like="fake", transport="local"), look=True)
+    first = make(tmp_path, "first", given=NewDeviceOptions(like="fake", transport="local"), look=True)
     assert "Seen: simulated processor, fake 1" in first.known
-    again = make(tmp_path, "again", wishes=Wishes(like=str(tmp_path / "first.toml")), look=True)
+    again = make(tmp_path, "again", given=NewDeviceOptions(like=str(tmp_path / "first.toml")), look=True)
     assert again.known == first.known
 
 
@@ -243,6 +245,6 @@ def test_a_board_that_does_not_answer_is_described_all_the_same(
 
     monkeypatch.setattr(Worker, "context", refusing)
     console = ReadConsole()
-    device = make(tmp_path, wishes=PI, look=True, console=console)
+    device = make(tmp_path, given=PI, look=True, console=console)
     assert "no route to host" in console.said
     assert "reconnect_s" not in device.connection

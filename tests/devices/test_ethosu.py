@@ -310,7 +310,7 @@ def test_the_estimate_is_that_of_velas_command_line(tools: VelaTools, name: str,
     with EthosURuntime().load(artefact, device) as session:
         assert session.time_ns(iterations=1000) * 1e-12 == pytest.approx(float(row["inference_time"]), rel=1e-6)
         costs = session.costs()
-    (compiled,) = EthosURuntime().companions(artefact, device, tmp_path)
+    (compiled,) = EthosURuntime().compile_for_board(artefact, device, tmp_path)
     assert compiled.read_bytes() == (tmp_path / "out" / "m_vela.tflite").read_bytes()
     assert costs["memory_bytes"] / 1024 == float(row["sram_memory_used"])
     assert costs["flash_bytes"] == (tmp_path / "out" / "m_vela.tflite").stat().st_size

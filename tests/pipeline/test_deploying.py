@@ -12,11 +12,11 @@ import pytest
 from hwnas import pipeline
 from hwnas.accuracy import SubnetEvaluator, standard_error
 from hwnas.config import Config
-from hwnas.deployment import BlockGain, Manifest, PrecisionGain
+from hwnas.deployment import Manifest, PrecisionSpeedup, SlowBlock
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline import deploying, verdict
-from hwnas.pipeline._deployment_summary import gain_rows
+from hwnas.pipeline._deployment_summary import speedup_rows
 from hwnas.query import query
 from hwnas.search import Study, load_study
 from hwnas.testing.fake import FakeRuntime
@@ -272,14 +272,14 @@ def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) ->
 def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def companions(self: FakeRuntime, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
+    def compile_for_board(self: FakeRuntime, artefact: Artefact, device: Device, folder: Path) -> tuple[Path, ...]:
         path = folder / "compiled.bin"
         path.write_bytes(artefact.sha256.encode())
         return (path,)
 
-    monkeypatch.setattr(FakeRuntime, "companions", companions, raising=False)
+    monkeypatch.setattr(FakeRuntime, "compile_for_board", compile_for_board, raising=False)
     folder = pipeline.export(config, console=ReadConsole()).deployment
-    (made,) = Manifest.read(folder).companions
+    (made,) = Manifest.read(folder).compiled
     assert (made.path, made.size_bytes) == ("compiled.bin", 64)
     pipeline.verify(folder, console=ReadConsole())
     (folder / made.path).write_bytes(b"another")
@@ -287,10 +287,10 @@ def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
         pipeline.verify(folder, console=ReadConsole())
 
 
-def test_the_gain_of_a_precision_is_told_in_short(finished: FinishedRun) -> None:
+def test_the_speedup_of_a_precision_is_told_in_short(finished: FinishedRun) -> None:
     manifest = Manifest.read(finished.deployment)
     key = "mbconv|in=8x4x4|out=8x4x4|kernel_size=7|int8"
-    slow = BlockGain(block=key, count=1, latency_ms=0.2, float_latency_ms=0.1)
-    gain = PrecisionGain(float_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
-    rows = dict(gain_rows(manifest.model_copy(update={"precision": "int8", "precision_gain": gain})))
+    slow = SlowBlock(block=key, count=1, latency_ms=0.2, float_latency_ms=0.1)
+    comparison = PrecisionSpeedup(float_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
+    rows = dict(speedup_rows(manifest.model_copy(update={"precision": "int8", "precision_speedup": comparison})))
     assert rows == {"int8 against fp32": "0.90 times as fast (fp32: 0.900\u00a0ms)"}

@@ -58,7 +58,7 @@ def test_blocks_models_and_manifest_say_what_is_computed(other: tuple[Config, st
     assert {b.precision for b in load_costs(work).blocks.blocks} == {"int8-w7", "fp16"}
     assert manifest.precision in ("fp16", "int8-w7")
     assert {Block.from_key(key).precision for key in manifest.blocks} <= {"fp16", "int8-w7"}
-    assert manifest.precision_gain is None or manifest.precision_gain.against == "fp16"
+    assert manifest.precision_speedup is None or manifest.precision_speedup.against == "fp16"
 
 
 def test_each_substitution_is_told_in_a_line_with_its_reason(other: tuple[Config, str]) -> None:

@@ -65,11 +65,11 @@ def _fold_(state: dict[str, Tensor], layer: Op, norm: Op, *, eps: float) -> None
     weight, mean, variance = (f"{layer.name}.weight", f"{norm.name}.running_mean", f"{norm.name}.running_var")
     if mean not in state:
         raise ValueError("a BatchNorm without running statistics cannot be folded; give it some first")
-    gain = state.get(f"{norm.name}.weight", torch.ones_like(state[mean])) / torch.sqrt(state[variance] + eps)  # (C,)
-    state[weight] = state[weight] * gain.view(-1, *(1,) * (state[weight].dim() - 1))
-    shift = state.get(f"{norm.name}.bias", torch.zeros_like(gain)) - state[mean] * gain
+    factor = state.get(f"{norm.name}.weight", torch.ones_like(state[mean])) / torch.sqrt(state[variance] + eps)  # (C,)
+    state[weight] = state[weight] * factor.view(-1, *(1,) * (state[weight].dim() - 1))
+    shift = state.get(f"{norm.name}.bias", torch.zeros_like(factor)) - state[mean] * factor
     bias = f"{layer.name}.bias"
-    state[bias] = shift + state[bias] * gain if bias in state else shift
+    state[bias] = shift + state[bias] * factor if bias in state else shift
     for name in [name for name in state if name.startswith(f"{norm.name}.")]:
         del state[name]
 

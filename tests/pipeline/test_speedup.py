@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from hwnas.config import Config
-from hwnas.deployment import PrecisionGain
+from hwnas.deployment import PrecisionSpeedup
 from hwnas.measure import Worker, artefact_from_file
-from hwnas.pipeline import gaining
+from hwnas.pipeline import speedup
 from hwnas.pipeline.costs import reference_path
-from hwnas.pipeline.gaining import precision_gain
 from hwnas.pipeline.searching import make_evaluator
+from hwnas.pipeline.speedup import measure_speedup
 from hwnas.types import Block
 from hwnas.workspace import Workspace
 
 
-def gain_of(
+def speedup_of(
     config: Config, folder: Path, *, precision: str = "int8", legal: tuple[str, ...] = ("fp32", "int8")
-) -> PrecisionGain | None:
+) -> PrecisionSpeedup | None:
     import torch
 
     work = Workspace(config)
@@ -33,7 +33,7 @@ def gain_of(
     artefact = work.exporter.export(network, example, folder / "model.onnx", precision=precision)
     reference = artefact_from_file(reference_path(work, precision), format="onnx", precision=precision)
     with Worker(work.device) as worker:
-        return precision_gain(
+        return measure_speedup(
             work,
             worker,
             blocks=[b for _, b in named],
@@ -45,37 +45,37 @@ def gain_of(
 
 
 def test_the_speed_up_is_that_of_both_forms(config: Config, tmp_path: Path) -> None:
-    gain = gain_of(config, tmp_path)
-    assert gain is not None
-    assert gain.speedup == pytest.approx(gain.float_latency_ms / gain.latency_ms)
+    found = speedup_of(config, tmp_path)
+    assert found is not None
+    assert found.speedup == pytest.approx(found.float_latency_ms / found.latency_ms)
 
 
-def test_where_little_is_gained_the_blocks_that_stop_it_are_named(
+def test_where_the_speedup_is_small_the_blocks_that_stop_it_are_named(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaining, "ENOUGH", 1e9)
-    gain = gain_of(config, tmp_path)
-    assert gain is not None
-    kinds = {Block.from_key(b.block).kind for b in gain.slow_blocks}
+    monkeypatch.setattr(speedup, "ENOUGH", 1e9)
+    found = speedup_of(config, tmp_path)
+    assert found is not None
+    kinds = {Block.from_key(b.block).kind for b in found.slow_blocks}
     assert kinds == {"conv", "mbconv", "head", "quantize", "dequantize"}
-    for block in gain.slow_blocks:
+    for block in found.slow_blocks:
         assert (block.float_latency_ms is None) == (Block.from_key(block.block).kind in ("quantize", "dequantize"))
-    shares = [b.count * b.latency_ms for b in gain.slow_blocks]
+    shares = [b.count * b.latency_ms for b in found.slow_blocks]
     assert shares == sorted(shares, reverse=True)
 
 
-def test_where_enough_is_gained_no_block_is_named(
+def test_where_the_speedup_is_enough_no_block_is_named(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaining, "ENOUGH", 1e-9)
-    gain = gain_of(config, tmp_path)
-    assert gain is not None
-    assert gain.slow_blocks == ()
+    monkeypatch.setattr(speedup, "ENOUGH", 1e-9)
+    found = speedup_of(config, tmp_path)
+    assert found is not None
+    assert found.slow_blocks == ()
 
 
-def test_a_network_without_integers_gains_nothing(config: Config, tmp_path: Path) -> None:
-    assert gain_of(config, tmp_path, precision="fp32") is None
+def test_a_network_without_integers_has_no_speedup(config: Config, tmp_path: Path) -> None:
+    assert speedup_of(config, tmp_path, precision="fp32") is None
 
 
 def test_a_device_without_fp32_has_nothing_to_compare_with(config: Config, tmp_path: Path) -> None:
-    assert gain_of(config, tmp_path, legal=("int8",)) is None
+    assert speedup_of(config, tmp_path, legal=("int8",)) is None

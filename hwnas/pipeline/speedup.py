@@ -1,4 +1,4 @@
-"""What quantization gains a network on its device, and which blocks stop it where that is little.
+"""How much faster quantization makes a network on its device, and which blocks stop it where that is little.
 
 Knows exporters and the measuring process; not how a network was chosen.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwnas.deployment import BlockGain, PrecisionGain
+from hwnas.deployment import PrecisionSpeedup, SlowBlock
 from hwnas.measure import Worker
 from hwnas.pipeline.verdict import VERDICT
 from hwnas.precisions import EXACT, is_allowed, is_conversion, is_quantized
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ENOUGH = 1.3  # times as fast as in floats: below it, the blocks are looked at one by one
 
 
-def precision_gain(
+def measure_speedup(
     work: Workspace,
     worker: Worker,
     *,
@@ -34,11 +34,11 @@ def precision_gain(
     artefact: Artefact,
     reference: Artefact,
     reference_ms: float,
-) -> PrecisionGain | None:
+) -> PrecisionSpeedup | None:
     """Time a network against its own float form, in the same interleaved rounds.
 
-    Where it is less than 1.3 times as fast, every distinct block is timed in both precisions, and those that gain less
-    than that are listed with what they cost in the network, the most expensive first.
+    Where it is less than 1.3 times as fast, every distinct block is timed in both precisions, and those with less than
+    that are listed with what they cost in the network, the most expensive first.
 
     Args:
         work: of the run.
@@ -57,7 +57,7 @@ def precision_gain(
     floats = work.computed[EXACT]
     if not is_allowed(floats, work.device) or not any(is_quantized(b.precision) for b in blocks):
         return None
-    with scratch("gain") as folder:
+    with scratch("speedup") as folder:
         example = torch.zeros(1, *blocks[0].in_shape)
         path = Path(folder, f"{floats}.{work.exporter.format}")
         other = work.exporter.export(plain, example, path, precision=floats)
@@ -71,7 +71,7 @@ def precision_gain(
         speedup = plainly.minimum / ships.minimum
         whole = {"floats": plainly.minimum, "integers": ships.minimum}
         slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, reference, reference_ms))
-    return PrecisionGain(
+    return PrecisionSpeedup(
         float_latency_ms=plainly.minimum,
         latency_ms=ships.minimum,
         speedup=speedup,
@@ -87,8 +87,8 @@ def _slow_blocks(
     whole_ms: Mapping[str, float],
     reference: Artefact,
     reference_ms: float,
-) -> Iterator[BlockGain]:
-    """The quantized blocks that gain too little, by what they cost; a boundary has no float form and gains nothing."""
+) -> Iterator[SlowBlock]:
+    """The quantized blocks of too small a speed-up, by what they cost; a boundary has no float form, and none."""
     from hwnas.supernet.untrained import untrained_block
 
     # equal blocks are timed once and counted as often as they occur
@@ -114,8 +114,8 @@ def _slow_blocks(
         plainly = shares["floats"].get(dataclasses.replace(block, precision=floats))
         if ships is not None and (plainly is None or plainly / ships < ENOUGH):
             # None: a conversion has no float form, or the form failed
-            found.append(BlockGain(block=block.key, count=count, latency_ms=ships, float_latency_ms=plainly))
-    yield from sorted(found, key=lambda gain: -gain.count * gain.latency_ms)
+            found.append(SlowBlock(block=block.key, count=count, latency_ms=ships, float_latency_ms=plainly))
+    yield from sorted(found, key=lambda block: -block.count * block.latency_ms)
 
 
 def _shares(alone: Mapping[Block, float], counts: Mapping[Block, int], whole_ms: float) -> dict[Block, float]:
