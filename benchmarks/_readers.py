@@ -127,7 +127,7 @@ class Readers:
         table = LatencyTable.open(path)
         return {"": table.context, **table.statistics, **table.failures}, ()
 
-    def reference(self, path: Path) -> tuple[Any, Sequence[str]]:
+    def anchor(self, path: Path) -> tuple[Any, Sequence[str]]:
         from hwnas.cost.table import LatencyTable
         from hwnas.pipeline._candidate import Bench
 
@@ -140,8 +140,8 @@ class Readers:
                 return said
 
         bench = Bench(work=self.work, worker=Worker(), costs=None, limits={}, study="")  # type: ignore[arg-type]
-        artefact, reference_ms = bench.reference(precision)
-        return (artefact.path.read_bytes(), reference_ms), ()
+        artefact, anchor_ms = bench.anchor(precision)
+        return (artefact.path.read_bytes(), anchor_ms), ()
 
     def checkpoint(self, path: Path) -> tuple[Any, Sequence[str]]:
         from hwnas.supernet.checkpoint import load_newest
@@ -231,7 +231,7 @@ KINDS = (
     Kind("configuration", "config.toml", Readers.configuration),
     Kind("memory of the configuration", "last_used.json", Readers.last_used),
     Kind("table", "latency_tables/fake/*.jsonl", Readers.table),
-    Kind("reference model", "latency_tables/fake/*.reference.*", Readers.reference),
+    Kind("reference model", "latency_tables/fake/*.reference.*", Readers.anchor),
     Kind("measurements of an audit", "audit/measurements.jsonl", Readers.audit_table, _is_part),
     Kind("audit", "audit/audit.json", Readers.audit),
     Kind("checkpoint", "checkpoint.safetensors", Readers.checkpoint),

@@ -146,17 +146,17 @@ def _measure(
 
     from hwnas.cost.table import LatencyTable
     from hwnas.measure import artefact_from_file
-    from hwnas.pipeline.costs import reference_path, table_path
+    from hwnas.pipeline.costs import anchor_path, table_path
     from hwnas.pipeline.verdict import VERDICT
 
     table = LatencyTable.open(table_path(work, precision))
-    reference = artefact_from_file(reference_path(work, precision), format=work.exporter.format, precision=precision)
+    anchor = artefact_from_file(anchor_path(work, precision), format=work.exporter.format, precision=precision)
     order = [str(i) for i in np.random.default_rng([number]).permutation(len(artefacts))]
     with console.progress(f"pass {number + 1}, {precision}") as progress:
         results = worker.measure(
             {key: artefacts[key] for key in order},
-            reference=reference,
-            reference_ms=table.context.reference_ms,
+            anchor=anchor,
+            anchor_ms=table.context.reference_ms,
             settings=dataclasses.replace(VERDICT, seed=number),
             progress=progress,
         )

@@ -63,7 +63,7 @@ def timed_profile(bench: Benchmark, config: Config) -> tuple[dict[str, float], P
     with (
         stopwatch(untrained, _MADE, lambda s: _add(seconds, "export", s)),
         stopwatch(type(Workspace(config).exporter), ("export",), lambda s: _add(seconds, "export", s)),
-        stopwatch(Worker, ("measure", "measure_reference"), lambda s: _add(seconds, "measure", s)),
+        stopwatch(Worker, ("measure", "measure_anchor"), lambda s: _add(seconds, "measure", s)),
     ):
         result = pipeline.profile(config, console=bench.console)
     return dict(seconds), result

@@ -1,7 +1,7 @@
 """Which statistic of a latency repeats: whole networks, timed again and again, each time loaded anew.
 
 Prints how far each statistic of one pass lies from its median over the passes, on average and at worst, for plain times
-and for times divided by the reference network's. All statistics of a pass are of the same rounds. What a table promises
+and for times divided by the drift anchor's. All statistics of a pass are of the same rounds. What a table promises
 must be something that repeats.
 """
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(space: str, device: str, *, networks: int, passes: int, pause_s: float) -> list[dict[str, Times]]:
-    """One mapping a pass: network -> its statistics, in milliseconds or as a share of the reference."""
+    """One mapping a pass: network -> its statistics, in milliseconds or as a share of the anchor."""
     import numpy as np
 
     from hwnas import registry
@@ -77,7 +77,7 @@ def measure(space: str, device: str, *, networks: int, passes: int, pause_s: flo
                 sessions = {key: runtime.load(artefact, described) for key, artefact in of.items()}
                 changed = dataclasses.replace(settings, seed=number)
                 rng = np.random.default_rng(number)
-                timed = time_rounds(sessions, reference="reference", settings=changed, rng=rng)
+                timed = time_rounds(sessions, anchor="reference", settings=changed, rng=rng)
                 found[-1] |= {k: {n: f(timed, k) for n, f in STATISTICS.items()} for k in of if k != "reference"}
                 for session in sessions.values():
                     session.__exit__(None, None, None)
@@ -88,7 +88,7 @@ def measure(space: str, device: str, *, networks: int, passes: int, pause_s: flo
 def _median_of_ratios(times: RoundTimes, key: str) -> float:
     import numpy as np
 
-    return float(np.median(times.samples_ms[key] / times.reference_ms[key]))
+    return float(np.median(times.samples_ms[key] / times.anchor_ms[key]))
 
 
 def _minimum_in_phase(times: RoundTimes, key: str) -> float:
@@ -96,7 +96,7 @@ def _minimum_in_phase(times: RoundTimes, key: str) -> float:
     from hwnas.measure.phases import minimum_in_phase
 
     found = minimum_in_phase(times.minima_ms[key], times.around_ms[key])
-    return found.candidate_ms / found.reference_ms
+    return found.candidate_ms / found.anchor_ms
 
 
 STATISTICS: Mapping[str, Callable[[RoundTimes, str], float]] = {

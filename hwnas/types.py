@@ -387,17 +387,17 @@ class Statistic:
     which half changes from minute to minute (`benchmarks/repeatability.py`). The median tells what that does.
 
     Attributes:
-        minimum: a robust one: the fastest batches of runs that enough samples share, corrected by the reference's in
+        minimum: a robust one: the fastest batches of runs that enough samples share, corrected by the anchor's in
             the same phase of the machine (`hwnas.measure.phases`); at most `median`. Files call it `fastest`.
         median: corrected by `drift` (raw median divided by it).
         p90: 90th percentile of the rounds, corrected likewise.
         n: number of timed rounds.
         cv: robust coefficient of variation of the rounds (1.4826 MAD / median).
-        drift: reference model's time in these rounds over its time in the table; 1.0 if there was none.
+        drift: drift anchor's time in these rounds over its time in the table; 1.0 if there was none.
         costs: what else one run costs, by metric with its unit (`energy_mj`, `memory_bytes`), where something tells.
-        phase_drift: the reference's time over its time in the table in the phase that `minimum` is of: near 1, the
+        phase_drift: the anchor's time over its time in the table in the phase that `minimum` is of: near 1, the
             machine was seen as fast as when the table was begun; far from 1 it never was, and `minimum` is as wrong as
-            other models are slowed otherwise than the reference. None without a reference, and in tables from
+            other models are slowed otherwise than the anchor. None without an anchor, and in tables from
             before it was kept.
         phase_share: of the rounds, those in that phase; 0 where no phase was shared by enough. None likewise.
     """

@@ -6,7 +6,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     last_used.json              what it said when the run was last used, and how long the tables were
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
-    latency_tables/<device>/    <runtime>-<precision>.jsonl and its reference model
+    latency_tables/<device>/    <runtime>-<precision>.jsonl and its drift anchor
     search/                     journals, study.safetensors of the last search, and every study under its own name
     search/<device>/            the same, in a run for several devices
     search/accuracies-*.jsonl   of all networks evaluated so far, for any device

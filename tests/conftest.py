@@ -95,7 +95,7 @@ def table_readings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Grows with the key of everything that a measuring process is to time, the reference aside."""
+    """Grows with the key of everything that a measuring process is to time, the anchor aside."""
     made: list[str] = []
     measure = Worker.measure
 

@@ -207,7 +207,7 @@ def test_an_export_that_finds_no_space_leaves_the_deployment_before(name: str, c
     assert contents(Path(config.output.folder)) == before
 
 
-def test_an_export_that_finds_no_space_for_the_reference_leaves_the_deployment_before(config: Config) -> None:
+def test_an_export_that_finds_no_space_for_the_anchor_leaves_the_deployment_before(config: Config) -> None:
     before = contents(Path(config.output.folder))
     with files_of_at_most(100_000), pytest.raises(OSError, match="File too large"):
         pipeline.export(config, console=ReadConsole())
@@ -242,7 +242,7 @@ def kill_child_before(operation: str, number: int) -> Any:
     return killing
 
 
-@pytest.mark.parametrize("request_number", [2, 9])  # of the reference's eight repetitions, and of the blocks
+@pytest.mark.parametrize("request_number", [2, 9])  # of the anchor's eight repetitions, and of the blocks
 def test_a_child_that_is_killed_while_it_measures_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_number: int
 ) -> None:

@@ -37,7 +37,7 @@ __all__ = ["Audit", "advice", "advise", "audit", "find_audit", "load_audit", "su
 
 AUDIT_FOLDER = "audit"  # in the folder of a device's tables
 _DEFAULT_FOLDER = "latency_tables"  # in the working folder, which runs may share as `profile.tables`
-_TABLE, _REFERENCE = "measurements.jsonl", "reference"
+_TABLE, _ANCHOR = "measurements.jsonl", "reference"
 
 
 def audit(device: str, *, space: str = "", output: str = "", again: bool = False, console: Console) -> AuditResult:
@@ -71,10 +71,10 @@ def audit(device: str, *, space: str = "", output: str = "", again: bool = False
         for note in work.found_on(context):
             console.note(note)
         precisions = _precisions(work)
-        # one reference for all precisions, in floats where there are any: findings compare across them
-        table, reference = _open(work, worker, context, precision=precisions[0])
+        # one anchor for all precisions, in floats where there are any: findings compare across them
+        table, anchor = _open(work, worker, context, precision=precisions[0])
         groups = list(case_groups(kinds, precisions))
-        _measure(work, worker, table, reference, groups, console=console)
+        _measure(work, worker, table, anchor, groups, console=console)
     measured = [_outcome(table, case) for group in groups for case in group]
     # single failures are findings; without one success the runtime is at fault
     if all(m.latency_ms is None for m in measured):
@@ -155,24 +155,24 @@ def _precisions(work: Workspace) -> tuple[str, ...]:
 def _open(
     work: Workspace, worker: Worker, context: Mapping[str, str], *, precision: str
 ) -> tuple[LatencyTable, Artefact]:
-    """The table of the audit, which holds blocks of all precisions, and the reference model of one."""
-    path, kept = work.folder / _TABLE, work.folder / f"{_REFERENCE}.{work.exporter.format}"
+    """The table of the audit, which holds blocks of all precisions, and the drift anchor of one."""
+    path, kept = work.folder / _TABLE, work.folder / f"{_ANCHOR}.{work.exporter.format}"
     try:
         begun = LatencyTable.open(path).context if path.exists() else None
     except TableError:  # begun and not a line written
         begun = None
     if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
-        reference = artefact_from_file(kept, format=work.exporter.format, precision=precision)
+        anchor = artefact_from_file(kept, format=work.exporter.format, precision=precision)
     else:
         from hwnas.supernet.untrained import drift_anchor
 
-        reference = drift_anchor(precision, symmetric=work.symmetric).write(work.exporter, kept)
-    reference_ms = worker.measure_reference(reference).minimum if begun is None else begun.reference_ms
+        anchor = drift_anchor(precision, symmetric=work.symmetric).write(work.exporter, kept)
+    anchor_ms = worker.measure_anchor(anchor).minimum if begun is None else begun.reference_ms
     wanted = TableContext.of(
-        work.device, context, precision="mixed", reference_sha256=reference.sha256, reference_ms=reference_ms
+        work.device, context, precision="mixed", reference_sha256=anchor.sha256, reference_ms=anchor_ms
     )
     try:
-        return LatencyTable.open(path, wanted), reference
+        return LatencyTable.open(path, wanted), anchor
     except TableContextError as e:
         differences = "; ".join(f"{k}: there {a!r}, here {b!r}" for k, (a, b) in e.differences.items())
         raise ConfigError(
@@ -185,7 +185,7 @@ def _measure(
     work: Workspace,
     worker: Worker,
     table: LatencyTable,
-    reference: Artefact,
+    anchor: Artefact,
     groups: Sequence[Sequence[Case]],
     *,
     console: Console,
@@ -196,14 +196,14 @@ def _measure(
         for group in groups:
             missing = set(table.missing(c.block.key for c in group))
             if missing:  # a group is timed whole: it is compared with itself
-                results, sizes = _measure_group(work, worker, table, reference, group)
+                results, sizes = _measure_group(work, worker, table, anchor, group)
                 table.append_blocks(results, sizes=sizes)
             done += len(group)
             progress(done, total, f"{group[0].kind} {group[0].site}")
 
 
 def _measure_group(
-    work: Workspace, worker: Worker, table: LatencyTable, reference: Artefact, group: Sequence[Case]
+    work: Workspace, worker: Worker, table: LatencyTable, anchor: Artefact, group: Sequence[Case]
 ) -> tuple[dict[str, Statistic | MeasurementFailure], dict[str, int]]:
     from hwnas.supernet.untrained import untrained_block
 
@@ -219,8 +219,8 @@ def _measure_group(
                 results[case.block.key] = MeasurementFailure(reason=str(e))
         results |= worker.measure(
             artefacts,
-            reference=reference,
-            reference_ms=table.context.reference_ms,
+            anchor=anchor,
+            anchor_ms=table.context.reference_ms,
             # in the same rounds, all of them: an excess is a ratio, and must not hold drift
             settings=TimingSettings(group_size=max(1, len(artefacts))),
         )

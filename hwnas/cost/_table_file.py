@@ -42,7 +42,7 @@ class TableContext:
         options: the device's runtime options as `key=value` pairs; empty for none.
         governor: of the clock, `unknown` where the system does not tell.
         date: of the table's first measurement, ISO 8601.
-        reference_sha256: of the reference model's file, which tells the machine's drift.
+        reference_sha256: of the drift anchor's file; tables call the anchor reference, and so do these fields.
         reference_ms: its time when the table was begun: every entry is corrected to it.
         source: `measured`, `estimated by ...` where a compiler stands for the hardware, or `emulated: ...`.
     """
@@ -76,7 +76,7 @@ class TableContext:
             device: on which.
             runtime_context: what `Runtime.context` says: `runtime_version`, `hardware`, `governor`.
             precision: of the entries.
-            reference_sha256: of the reference model's file.
+            reference_sha256: of the drift anchor's file.
             reference_ms: its time now.
         """
         return cls(
@@ -95,7 +95,7 @@ class TableContext:
         )
 
     def differences(self, other: TableContext) -> dict[str, tuple[object, object]]:
-        """Fields that make two contexts incomparable, with both values. Date, governor, reference time may differ."""
+        """Fields that make two contexts incomparable, with both values; date, governor and anchor's time may differ."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return {name: (a, b) for name, (a, b) in pairs.items() if a != b and name not in _MAY_DIFFER}
 

@@ -1,6 +1,6 @@
 """The energy of a run (`energy_mj`): a table that adds up as latency does, or an estimate from a stated power.
 
-With a meter, the entries are energies of blocks above the idle level. Each is divided by the energy the reference model
+With a meter, the entries are energies of blocks above the idle level. Each is divided by the energy the drift anchor
 took around that moment and multiplied by the median of all those of its table: what a warmer chip or another clock
 added cancels. What the table of integers then still has in common against that of floats is a factor, which networks of
 mixed precision tell. Their sum is corrected by whole networks and bounded as a latency is. Without a meter, energy is
@@ -24,9 +24,9 @@ from hwnas.precisions import is_conversion, is_quantized
 from hwnas.types import Block, Device
 
 METRIC = "energy_mj"
-_REFERENCE = "energy_reference_mj"
+_ANCHOR = "energy_reference_mj"
 _WITHIN_NOISE = "energy_within_noise"
-_FLOATS = "floats"  # the reference of tables of floats and of mixed networks
+_FLOATS = "floats"  # the anchor of tables of floats and of mixed networks
 _FEWEST = 4  # whole networks, to fit to and to bound with
 _FITS = 2  # the first finds how the states differ; the second begins there, and its prior, the plain sum, is right
 _MOST_NOISE = 0.5  # share of a space's blocks that may be within the meter's noise
@@ -40,7 +40,7 @@ class EnergyModel:
         cost: the model.
         source: for people: what it was made from, beginning with `measured` or `estimated`.
         correction: of the sums of measured entries; None for an estimate.
-        anchors: kind of table (`floats`, `int8`) -> the reference's energy that measured ones are brought to. Both
+        anchors: kind of table (`floats`, `int8`) -> the anchor's energy that measured ones are brought to. Both
             stand for one state of the machine where networks of mixed precision were measured.
     """
 
@@ -64,7 +64,7 @@ class EnergyModel:
         Raises:
             KeyError: it has no measured energy.
         """
-        return _normalise(costs, self.anchors.get(_reference_of(precision)))
+        return _normalise(costs, self.anchors.get(_anchor_of(precision)))
 
 
 def energy_model(
@@ -173,7 +173,7 @@ def _model_measured_energy(
     states = {kind: kind for kind in anchors if kind != _FLOATS and tied}
     for _ in range(_FITS if states else 1):
         energies = {
-            key: _normalise(costs, anchors.get(_reference_of_block(Block.from_key(key))))
+            key: _normalise(costs, anchors.get(_anchor_of_block(Block.from_key(key))))
             for key, costs in entries.items()
             if METRIC in costs
         }
@@ -191,7 +191,7 @@ def _model_measured_energy(
 
 
 def _sample(network: NetworkEntry, *, anchors: Mapping[str, float], states: Mapping[str, str]) -> NetworkSample:
-    kind = _reference_of_network(network)
+    kind = _anchor_of_network(network)
     energy_mj = _normalise(network.statistic.costs, anchors.get(kind))
     return NetworkSample(blocks=network.blocks, measured=energy_mj, state=states.get(kind, ""))
 
@@ -221,29 +221,29 @@ def _estimate_from_power(latency: SlotCost, device: Device, *, why: str) -> Ener
 def _anchors(
     blocks: Sequence[Block], entries: Mapping[str, Mapping[str, float]], networks: Sequence[NetworkEntry]
 ) -> dict[str, float]:
-    """Kind of table -> the median of its reference's energies: what all its entries are brought to."""
+    """Kind of table -> the median of its anchor's energies: what all its entries are brought to."""
     seen: dict[str, list[float]] = {}
     for block in blocks:
         costs = entries.get(block.key, {})
-        if _REFERENCE in costs:
-            seen.setdefault(_reference_of_block(block), []).append(costs[_REFERENCE])
+        if _ANCHOR in costs:
+            seen.setdefault(_anchor_of_block(block), []).append(costs[_ANCHOR])
     for network in networks:
-        if _REFERENCE in network.statistic.costs:
-            seen.setdefault(_reference_of_network(network), []).append(network.statistic.costs[_REFERENCE])
+        if _ANCHOR in network.statistic.costs:
+            seen.setdefault(_anchor_of_network(network), []).append(network.statistic.costs[_ANCHOR])
     # a median: single windows on a meter are noisy, and one bad one would scale every entry
     return {kind: median(energies) for kind, energies in seen.items()}
 
 
 def _normalise(costs: Mapping[str, float], anchor: float | None) -> float:
-    """An energy at the anchor's state of the machine; as it is where no reference was measured."""
-    # no reference, or one within the meter's noise, of which nothing was written
-    if anchor is None or not costs.get(_REFERENCE):
+    """An energy at the anchor's state of the machine; as it is where no anchor was measured."""
+    # no anchor, or one within the meter's noise, of which nothing was written
+    if anchor is None or not costs.get(_ANCHOR):
         return costs[METRIC]
-    return costs[METRIC] * anchor / costs[_REFERENCE]
+    return costs[METRIC] * anchor / costs[_ANCHOR]
 
 
-def _reference_of_network(network: NetworkEntry) -> str:
-    return _FLOATS if _is_mixed(network) else _reference_of(_precisions(network).pop())
+def _anchor_of_network(network: NetworkEntry) -> str:
+    return _FLOATS if _is_mixed(network) else _anchor_of(_precisions(network).pop())
 
 
 def _is_mixed(network: NetworkEntry) -> bool:
@@ -255,10 +255,10 @@ def _precisions(network: NetworkEntry) -> set[str]:
     return {b.precision for b in map(Block.from_key, network.blocks) if not is_conversion(b.kind)}
 
 
-def _reference_of_block(block: Block) -> str:
-    return _reference_of(block.precision)
+def _anchor_of_block(block: Block) -> str:
+    return _anchor_of(block.precision)
 
 
-def _reference_of(precision: str) -> str:
-    """Which reference model a table has: that of whole networks of mixed precision is the one of floats."""
+def _anchor_of(precision: str) -> str:
+    """Which drift anchor a table has: that of whole networks of mixed precision is the one of floats."""
     return _FLOATS if precision == "mixed" or not is_quantized(precision) else precision

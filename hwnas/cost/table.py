@@ -59,7 +59,7 @@ class LatencyTable:
         Args:
             path: the file. Without a context it must exist; reading never writes to it.
             context: of what is to be measured or compared. A file that is absent, or cut off in its first line,
-                begins with it; any other must have been measured in the same one (date, governor and reference
+                begins with it; any other must have been measured in the same one (date, governor and anchor's
                 time may differ: the table's own stay).
 
         Raises:

@@ -1,7 +1,7 @@
 """A deployment: a folder with the artefact, what was promised and what was measured.
 
     model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
-    reference.onnx        the fixed network that times the machine's drift
+    reference.onnx        the drift anchor: a fixed network that times the machine's drift
     samples.safetensors   a few images as they were found, as the network takes them, and what torch computed for them
     manifest.json         everything else (`Manifest`), and the checksums of the files above and of itself
     report.html           the same for people

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Doubt = Literal["far_from_prediction", "large_drift"]
 
 FAR = 0.15  # of the prediction: bounds of predictions are a few per cent wide
-SMALL_DRIFT = (0.8, 1.25)  # of the reference's time over its time in the table
+SMALL_DRIFT = (0.8, 1.25)  # of the anchor's time over its time in the table
 
 
 def doubts_of(latency: Latency, *, predicted_ms: float | None) -> tuple[Doubt, ...]:
@@ -23,7 +23,7 @@ def doubts_of(latency: Latency, *, predicted_ms: float | None) -> tuple[Doubt, .
 
     Args:
         latency: what was measured.
-        predicted_ms: what was predicted, at the same reference time; None: nothing was.
+        predicted_ms: what was predicted, at the same time of the anchor; None: nothing was.
     """
     found: list[Doubt] = []
     if predicted_ms is not None and abs(latency.minimum / predicted_ms - 1) >= FAR:
@@ -55,6 +55,6 @@ def _drift_text(latency: Latency) -> str:
         share = percent(latency.phase_share, decimals=0)
         return f"{slow}, but {share} of the rounds saw it as fast as then, and these count"
     return (
-        f"{slow}, and at best {phase:.2f} times: networks are slowed more or less than the reference, so the corrected "
-        "latency may be wrong by some ten per cent; measure again when the machine is quiet"
+        f"{slow}, and at best {phase:.2f} times: networks are slowed more or less than the drift anchor, so the "
+        "corrected latency may be wrong by some ten per cent; measure again when the machine is quiet"
     )

@@ -38,7 +38,7 @@ class Latency(Section):
     """Milliseconds, corrected; limits are about `minimum`; `raw_median` is what the clock said.
 
     `phase_drift` and `phase_share` tell how far to believe it (see `hwnas.types.Statistic`); None without a
-    reference, and in a manifest from before they were kept. Manifests call the minimum `fastest`.
+    anchor, and in a manifest from before they were kept. Manifests call the minimum `fastest`.
     """
 
     minimum: Annotated[float, Field(validation_alias=AliasChoices("minimum", "fastest"), serialization_alias="fastest")]
@@ -170,7 +170,7 @@ class ArtefactInfo(Section):
 
     Attributes:
         batch: how many samples it takes at a time; `any` number; None where its exporter did not tell (an older one, or
-            the reference's).
+            the anchor's).
     """
 
     path: str
@@ -223,6 +223,8 @@ class Manifest(Section):
         preprocessing: every step from an image to the input; None in a manifest of schema 1 alone, which did not keep
             them all.
         samples_sha256: empty in a manifest of schema 1 alone.
+        reference: the drift anchor.
+        reference_ms: its time in the table.
         compiled: what the board runs instead, where the maker's compiler makes it.
         runs: what really runs: provider, operators, fallbacks.
     """

@@ -6,14 +6,14 @@ Knows artefacts and the link; not where results go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
 from hwnas.errors import ArtefactError, HwnasError, MeasurementError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.measure._link import Link
 from hwnas.measure.energy import energy_limit_s
-from hwnas.measure.protocol import RuntimeBrokenError
+from hwnas.measure.protocol import RuntimeBrokenError, settings_to_json
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import RoundTimes, TimingSettings
 from hwnas.types import Artefact, MeasurementFailure, Statistic
@@ -31,17 +31,17 @@ class GroupMeasurement:
         link: Link,
         artefacts: Mapping[str, Artefact],
         *,
-        reference: Artefact | None,
-        reference_ms: float | None,
+        anchor: Artefact | None,
+        anchor_ms: float | None,
         settings: TimingSettings,
     ) -> None:
         self._link = link
         self._artefacts = artefacts
-        self._reference = reference
-        self._reference_ms = reference_ms
+        self._anchor = anchor
+        self._anchor_ms = anchor_ms
         self._settings = settings
         # Loaded once and kept from call to call; no key of a caller looks like this.
-        self._reference_key = f"\0reference {reference.sha256}" if reference is not None else None
+        self._anchor_key = f"\0reference {anchor.sha256}" if anchor is not None else None
         self.results: dict[str, Result] = {}
 
     def measure(self, keys: Sequence[str]) -> None:
@@ -51,12 +51,12 @@ class GroupMeasurement:
         not: the halves are tried. Each call has fewer keys than its caller, so this ends.
 
         Raises:
-            MeasurementError: the reference cannot be measured, or nothing can.
+            MeasurementError: the anchor cannot be measured, or nothing can.
         """
         loaded: list[str] = []
         # every time: after a death the new child has nothing loaded
         if keys:
-            self._load_reference()
+            self._load_anchor()
         for key in keys:
             try:
                 self._link.load(key, self._artefacts[key], timeout_s=self._settings.timeout_s)
@@ -73,20 +73,20 @@ class GroupMeasurement:
         if loaded:
             self._time(loaded)
 
-    def _load_reference(self) -> None:
-        if self._reference is None or self._reference_key is None or self._link.is_loaded(self._reference_key):
+    def _load_anchor(self) -> None:
+        if self._anchor is None or self._anchor_key is None or self._link.is_loaded(self._anchor_key):
             return
-        self._link.load(self._reference_key, self._reference, timeout_s=self._settings.timeout_s)
+        self._link.load(self._anchor_key, self._anchor, timeout_s=self._settings.timeout_s)
 
     def _time(self, keys: Sequence[str]) -> None:
         """Time loaded candidates together, and free them."""
-        reference = self._reference_key
+        anchor = self._anchor_key
         try:
             times = time_loaded(
                 self._link,
                 keys,
-                reference=reference,
-                reference_ms=self._reference_ms,
+                anchor=anchor,
+                anchor_ms=self._anchor_ms,
                 settings=self._settings,
                 energy=True,
             )
@@ -106,8 +106,8 @@ class GroupMeasurement:
         for key in keys:
             result = summarize(
                 times.samples_ms[key],
-                times.reference_ms.get(key),
-                reference_ms=self._reference_ms if reference is not None else None,
+                times.anchor_ms.get(key),
+                anchor_ms=self._anchor_ms if anchor is not None else None,
                 minima_ms=times.minima_ms[key],
                 around_ms=times.around_ms.get(key),
             )
@@ -119,9 +119,9 @@ def time_loaded(
     link: Link,
     keys: Sequence[str],
     *,
-    reference: str | None,
+    anchor: str | None,
     settings: TimingSettings,
-    reference_ms: float | None = None,
+    anchor_ms: float | None = None,
     energy: bool = False,
 ) -> RoundTimes:
     """Time what the child has loaded and, if the device has a meter and `energy` is asked for, measure its energy.
@@ -129,21 +129,21 @@ def time_loaded(
     Args:
         link: to the child.
         keys: of the candidates.
-        reference: key of the reference; None: there is none.
+        anchor: key of the anchor; None: there is none.
         settings: how long and how often.
-        reference_ms: its time in the table; None: not known.
+        anchor_ms: its time in the table; None: not known.
         energy: whether to.
 
     Raises:
         HwnasError: the child reported an error or died.
     """
-    everything = [*keys, *([reference] if reference is not None else [])]
+    everything = [*keys, *([anchor] if anchor is not None else [])]
     # seconds; the first run is slower than all others, so this is generous
     slow_s = sum(_SLOW_RUNS * link.first_run_s(key) for key in everything)
     request: dict[str, object] = {
-        "settings": asdict(settings),
+        "settings": settings_to_json(settings),
         "seed": settings.seed,
-        "reference_ms": reference_ms if reference is not None else None,
+        "reference_ms": anchor_ms if anchor is not None else None,
     }
     if energy and link.device.meter:
         request["energy"] = True
@@ -151,13 +151,13 @@ def time_loaded(
     times = link.time(
         keys,
         request,
-        reference=reference,
+        anchor=anchor,
         # twice the budget: rounds end at it, and a round may be under way
         timeout_s=settings.timeout_s + 2 * settings.candidate_limit_s * len(everything) + slow_s,
     )
     return RoundTimes(
         samples_ms={key: np.array(samples) for key, samples in times.samples_ms.items()},
-        reference_ms={key: np.array(samples) for key, samples in times.reference_ms.items()},
+        anchor_ms={key: np.array(samples) for key, samples in times.reference_ms.items()},
         minima_ms={key: np.array(samples) for key, samples in times.fastest_ms.items()},
         around_ms={key: np.array(pairs) for key, pairs in times.around_ms.items()},
         costs=times.costs,

@@ -102,23 +102,21 @@ class Link:
         self._first_run_s[key] = reply.first_run_ns * 1e-9
         self._costs[key] = reply.costs
 
-    def time(
-        self, keys: Sequence[str], request: Mapping[str, Any], *, reference: str | None, timeout_s: float
-    ) -> Times:
+    def time(self, keys: Sequence[str], request: Mapping[str, Any], *, anchor: str | None, timeout_s: float) -> Times:
         """Time what is loaded.
 
         Args:
             keys: of the candidates.
             request: what else the operation takes.
-            reference: key of the reference; None: there is none.
+            anchor: key of the anchor; None: there is none.
             timeout_s: for all of it.
 
         Raises:
             HwnasError: as for `ask`.
         """
-        arguments = {**request, "keys": list(keys), "reference": reference}
+        arguments = {**request, "keys": list(keys), "reference": anchor}
         times = self.ask("time", arguments, Times, timeout_s=timeout_s)
-        self._believe("time", lambda: times.check_keys(keys, reference=reference))
+        self._believe("time", lambda: times.check_keys(keys, anchor=anchor))
         return times
 
     def run(self, key: str, *, inputs: Path, outputs: Path, timeout_s: float) -> int:

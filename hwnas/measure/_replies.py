@@ -62,19 +62,19 @@ class Times(Reply):
 
     samples_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
     reference_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
-    # `RoundTimes.minima_ms`; the protocol keeps its word
+    # minima; the protocol keeps its words
     fastest_ms: Annotated[dict[str, Samples], Field(max_length=_MOST_KEYS)]
     around_ms: Annotated[dict[str, Pairs], Field(max_length=_MOST_KEYS)]
     costs: Annotated[dict[str, Costs], Field(max_length=_MOST_KEYS)] = {}
 
-    def check_keys(self, keys: Sequence[str], *, reference: str | None) -> None:
-        """Check that it is about what was asked for, with a time of the reference for every sample.
+    def check_keys(self, keys: Sequence[str], *, anchor: str | None) -> None:
+        """Check that it is about what was asked for, with a time of the anchor for every sample.
 
         Raises:
             ReplyError: it is about something else.
         """
-        # without a reference nothing may claim to have one
-        beside = keys if reference is not None else []
+        # without an anchor nothing may claim to have one
+        beside = keys if anchor is not None else []
         for name, wanted in (
             ("samples_ms", keys),
             ("fastest_ms", keys),

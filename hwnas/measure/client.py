@@ -27,9 +27,9 @@ from hwnas.measure.timing import TimingSettings
 from hwnas.scratch import scratch
 from hwnas.types import Array, Artefact, Device, ProgressCallback, Statistic, ignore_progress
 
-_REFERENCE_REPETITIONS, _REFERENCE_PAUSE_S = 8, 0.25
+_ANCHOR_REPETITIONS, _ANCHOR_PAUSE_S = 8, 0.25
 _LARGEST_OUTPUTS = 4 << 30  # bytes of one run's file; on a board, its connection's max_file_mb
-_REFERENCE_CRASHES = 1  # in all repetitions
+_ANCHOR_CRASHES = 1  # in all repetitions
 _START_S = 60.0  # to import a runtime on a small board
 
 ResultCallback = Callable[[str, Result], None]
@@ -176,21 +176,21 @@ class Worker:
         self,
         artefacts: Mapping[str, Artefact],
         *,
-        reference: Artefact | None = None,
-        reference_ms: float | None = None,
+        anchor: Artefact | None = None,
+        anchor_ms: float | None = None,
         settings: TimingSettings | None = None,
         progress: ProgressCallback = ignore_progress,
         on_result: ResultCallback = ignore_result,
     ) -> dict[str, Result]:
-        """Measure artefacts in groups, each in interleaved rounds with the reference among them.
+        """Measure artefacts in groups, each in interleaved rounds with the drift anchor among them.
 
         A candidate that crashes the runtime, hangs it or is refused by it gets a `MeasurementFailure`; the others
         of its group are measured all the same. `on_result` is called as soon as a group is done.
 
         Args:
             artefacts: key -> file.
-            reference: the model that tells the machine's drift; None: results are not corrected.
-            reference_ms: its time in the table that the results go to. None: the reference is measured first, and
+            anchor: the model that tells the machine's drift; None: results are not corrected.
+            anchor_ms: its time in the table that the results go to. None: the anchor is measured first, and
                 its time now is what the results are corrected to.
             settings: how long and how often.
             progress: called after each group with the number of candidates done.
@@ -200,20 +200,18 @@ class Worker:
             key -> result, in the order of `artefacts`.
 
         Raises:
-            MeasurementError: the process cannot start, the reference cannot be measured, or the runtime dies on
+            MeasurementError: the process cannot start, the anchor cannot be measured, or the runtime dies on
                 one candidate after the other.
-            ArtefactError: the reference's file cannot be read.
+            ArtefactError: the anchor's file cannot be read.
         """
         settings = settings or TimingSettings()
-        if reference is not None and reference_ms is None and artefacts:
+        if anchor is not None and anchor_ms is None and artefacts:
             # the minimum, as entries of tables are
-            reference_ms = self.measure_reference(reference, settings=settings).minimum
-        groups = GroupMeasurement(
-            self._link, artefacts, reference=reference, reference_ms=reference_ms, settings=settings
-        )
+            anchor_ms = self.measure_anchor(anchor, settings=settings).minimum
+        groups = GroupMeasurement(self._link, artefacts, anchor=anchor, anchor_ms=anchor_ms, settings=settings)
         keys = list(artefacts)
         # in groups: all at once would not fit a board's memory,
-        # and one by one each would pay for a reference of its own
+        # and one by one each would pay for an anchor of its own
         for start in range(0, len(keys), settings.group_size):
             group = keys[start : start + settings.group_size]
             groups.measure(group)
@@ -222,8 +220,8 @@ class Worker:
             progress(start + len(group), len(keys), group[-1])
         return {key: groups.results[key] for key in keys}
 
-    def measure_reference(self, reference: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
-        """The reference's time now, uncorrected: what a new table writes into its context.
+    def measure_anchor(self, anchor: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
+        """The anchor's time now, uncorrected: what a new table writes into its context.
 
         It is timed in several repetitions and the fastest counts. On a machine that others use they lie a moment apart:
         a neighbour may keep it slow, and as steady as if nothing disturbed it, for longer than one repetition lasts.
@@ -235,17 +233,17 @@ class Worker:
         settings = settings or TimingSettings()
         repetitions: list[Statistic] = []
         crashes = 0
-        while len(repetitions) < _REFERENCE_REPETITIONS:
+        while len(repetitions) < _ANCHOR_REPETITIONS:
             try:
                 # a simulated device has no neighbours: tests need not wait
                 if repetitions and can_be_disturbed(self._link.context()):
-                    time.sleep(_REFERENCE_PAUSE_S)
+                    time.sleep(_ANCHOR_PAUSE_S)
                 if not self._link.is_loaded("reference"):
-                    self._link.load("reference", reference, timeout_s=settings.timeout_s)
-                times = time_loaded(self._link, ["reference"], reference=None, settings=settings)
-            except WorkerCrashedError:  # killed from outside, perhaps: a reference that crashes does so again
+                    self._link.load("reference", anchor, timeout_s=settings.timeout_s)
+                times = time_loaded(self._link, ["reference"], anchor=None, settings=settings)
+            except WorkerCrashedError:  # killed from outside, perhaps: an anchor that crashes does so again
                 crashes += 1
-                if crashes > _REFERENCE_CRASHES:
+                if crashes > _ANCHOR_CRASHES:
                     raise
                 continue
             repetitions.append(summarize(times.samples_ms["reference"], minima_ms=times.minima_ms["reference"]))

@@ -9,9 +9,9 @@ the error of a meter of few updates small. The level with nothing running, seen 
 sessions and interpolated, is subtracted; both are reported. What does not stand out from the noise is never negative
 and never guessed: it is given as the smallest energy that would have stood out, and marked.
 
-The reference model is seen as often as the idle level. A warmer chip leaks more and another clock needs another
-voltage, for all models alike: whoever adds energies of different hours divides each by the reference's energy beside
-it, as a latency is divided by the reference's time. The statistic carries that energy, so that nothing is lost.
+The drift anchor is seen as often as the idle level. A warmer chip leaks more and another clock needs another
+voltage, for all models alike: whoever adds energies of different hours divides each by the anchor's energy beside
+it, as a latency is divided by the anchor's time. The statistic carries that energy, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ class EnergySettings:
     """How long to look.
 
     With the defaults a candidate costs 0.7 s on a meter of a millisecond (RAPL) and 3 s on one of a tenth of a
-    second (NVML), idle and reference included: hundreds of blocks take minutes.
+    second (NVML), idle and anchor included: hundreds of blocks take minutes.
 
     Attributes:
         updates: of the meter in one window, at least, as far as the next two allow.
         min_window_s: shortest window.
         max_window_s: longest window, twice this where the meter does not move.
-        reference_every: idle level and reference are seen at the start, after so many candidates, and at the end.
+        anchor_every: idle level and anchor are seen at the start, after so many candidates, and at the end.
         clear: a net energy counts from so many times the noise of its window.
     """
 
     updates: int = 20
     min_window_s: float = 0.5
     max_window_s: float = 2.0
-    reference_every: int = 8
+    anchor_every: int = 8
     clear: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.updates < 1 or self.reference_every < 1:
-            raise ConfigError(f"updates ({self.updates}) and reference_every must be at least 1")
+        if self.updates < 1 or self.anchor_every < 1:
+            raise ConfigError(f"updates ({self.updates}) and anchor_every must be at least 1")
         if not 0 < self.min_window_s <= self.max_window_s:
             raise ConfigError(f"min_window_s ({self.min_window_s}) must be above 0 and at most max_window_s")
         if not self.clear > 0:
@@ -92,7 +92,7 @@ class RunEnergy:
         gross_mj: with the idle level.
         idle_w: the level subtracted.
         within_noise: whether `net_mj` is such a bound.
-        reference_mj: net energy of the reference model around that moment; None without a reference, and where that
+        anchor_mj: net energy of the drift anchor around that moment; None without an anchor, and where that
             was within the noise: it would add more than it takes away.
         runs: counted.
         seconds: they took.
@@ -102,15 +102,15 @@ class RunEnergy:
     gross_mj: float
     idle_w: float
     within_noise: bool
-    reference_mj: float | None
+    anchor_mj: float | None
     runs: int
     seconds: float
 
     def costs(self) -> dict[str, float]:
         """As entries of `Statistic.costs`: `energy_mj` (net) and, beside it, how it came about."""
         costs = {"energy_mj": self.net_mj, "energy_gross_mj": self.gross_mj, "energy_idle_w": self.idle_w}
-        if self.reference_mj is not None:
-            costs["energy_reference_mj"] = self.reference_mj
+        if self.anchor_mj is not None:
+            costs["energy_reference_mj"] = self.anchor_mj
         if self.within_noise:
             costs["energy_within_noise"] = 1.0
         return costs
@@ -121,18 +121,18 @@ def measure_energies(
     meter: Meter,
     *,
     run_ms: Mapping[str, float],
-    reference: str | None,
+    anchor: str | None,
     idle_w: float | None,
     rng: np.random.Generator,
     settings: EnergySettings | None = None,
 ) -> dict[str, RunEnergy]:
-    """The energy of one run of each session but the reference, in a shuffled order.
+    """The energy of one run of each session but the anchor, in a shuffled order.
 
     Args:
-        sessions: key -> loaded session; the reference is one of them.
+        sessions: key -> loaded session; the anchor is one of them.
         meter: not entered yet.
         run_ms: key -> about how long one run takes.
-        reference: key of the model that tells the drift; None: there is none.
+        anchor: key of the model that tells the drift; None: there is none.
         idle_w: stated level to subtract; None: it is measured.
         rng: draws the order.
         settings: how long to look.
@@ -142,24 +142,24 @@ def measure_energies(
     """
     settings = settings or EnergySettings()
     series = _Series(meter, settings)
-    candidates = [key for key in sessions if key != reference]
+    candidates = [key for key in sessions if key != anchor]
     # entered once for all: some sensors need a while before their first value
     with meter:
         for i, index in enumerate(rng.permutation(len(candidates))):
-            if i % settings.reference_every == 0:
-                _see_yardsticks(series, sessions, run_ms, reference, idle_w)
+            if i % settings.anchor_every == 0:
+                _see_yardsticks(series, sessions, run_ms, anchor, idle_w)
             key = candidates[int(index)]
             series.see_run(key, sessions[key], run_ms[key])
         # at the end too: every candidate then has a yardstick before and after it to interpolate between
-        _see_yardsticks(series, sessions, run_ms, reference, idle_w)
-    return {key: series.energy(key, reference=reference, idle_w=idle_w) for key in candidates}
+        _see_yardsticks(series, sessions, run_ms, anchor, idle_w)
+    return {key: series.energy(key, anchor=anchor, idle_w=idle_w) for key in candidates}
 
 
 def energy_limit_s(n: int, settings: EnergySettings | None = None) -> float:
     """The longest `measure_energies` takes for n sessions of short runs, whatever the meter: for whoever waits."""
     settings = settings or EnergySettings()
-    # candidates, and as often as `_see_yardsticks` is called, the idle level and the reference
-    windows = n + 2 * (n // settings.reference_every + 2)
+    # candidates, and as often as `_see_yardsticks` is called, the idle level and the anchor
+    windows = n + 2 * (n // settings.anchor_every + 2)
     return _SAFETY * windows * (2 * settings.max_window_s + _MOST_SETTLE_S)
 
 
@@ -167,13 +167,13 @@ def _see_yardsticks(
     series: _Series,
     sessions: Mapping[str, Session],
     run_ms: Mapping[str, float],
-    reference: str | None,
+    anchor: str | None,
     idle_w: float | None,
 ) -> None:
     if idle_w is None:
         series.see_idle()
-    if reference is not None:
-        series.see_run(reference, sessions[reference], run_ms[reference])
+    if anchor is not None:
+        series.see_run(anchor, sessions[anchor], run_ms[anchor])
 
 
 class _Series:
@@ -204,8 +204,8 @@ class _Series:
 
         self._runs.setdefault(key, []).append(self._observe(run))
 
-    def energy(self, key: str, *, reference: str | None, idle_w: float | None) -> RunEnergy:
-        # one window a candidate; only the reference has several
+    def energy(self, key: str, *, anchor: str | None, idle_w: float | None) -> RunEnergy:
+        # one window a candidate; only the anchor has several
         (window,) = self._runs[key]
         level_w = self._level_w(window, idle_w)
         smallest_mj = self._clear * self._noise_mj(window, level_w)
@@ -216,13 +216,13 @@ class _Series:
             gross_mj=window.energy_mj / window.runs,
             idle_w=level_w,
             within_noise=net_mj < smallest_mj,
-            reference_mj=self._reference_mj(reference, window, idle_w) if reference is not None else None,
+            anchor_mj=self._anchor_mj(anchor, window, idle_w) if anchor is not None else None,
             runs=window.runs,
             seconds=window.seconds,
         )
 
-    def _reference_mj(self, key: str, window: Window, idle_w: float | None) -> float | None:
-        """The reference's net energy around a window; None if the meter does not tell it clearly."""
+    def _anchor_mj(self, key: str, window: Window, idle_w: float | None) -> float | None:
+        """The anchor's net energy around a window; None if the meter does not tell it clearly."""
         seen = self._runs[key]
         net_mj = [self._net_mj(w, idle_w) for w in seen]
         # all of them or none: an interpolation between a clear and an unclear value is unclear

@@ -12,16 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwnas import errors
 from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.foreign import as_written, quoted
 from hwnas.types import Artefact, Device, TensorSpec
 
+if TYPE_CHECKING:
+    from hwnas.measure.timing import TimingSettings
+
 # raised with every change that the other side would not understand; both must be equal
 PROTOCOL = 3
 AGENT_PROTOCOL = 1  # of the agent on a board (agent.py), which passes these requests on
+
+_IN_PROTOCOL = {"anchor_every": "reference_every"}  # settings that have another word here
 
 _LONGEST_MESSAGE = 4000  # characters of an error that a process reports
 
@@ -57,6 +62,19 @@ def device_to_json(device: Device) -> dict[str, Any]:
 def device_from_json(value: Mapping[str, Any]) -> Device:
     """The inverse of `device_to_json`."""
     return Device(**{**value, "precisions": tuple(value["precisions"]), "cores": tuple(value["cores"])})
+
+
+def settings_to_json(settings: TimingSettings) -> dict[str, Any]:
+    """How to time, as JSON values."""
+    return {_IN_PROTOCOL.get(name, name): value for name, value in asdict(settings).items()}
+
+
+def settings_from_json(value: Mapping[str, Any]) -> TimingSettings:
+    """The inverse of `settings_to_json`."""
+    from hwnas.measure.timing import TimingSettings  # the agent passes them on, and needs no numpy for that
+
+    names = {there: name for name, there in _IN_PROTOCOL.items()}
+    return TimingSettings(**{names.get(there, there): v for there, v in value.items()})
 
 
 def can_be_disturbed(context: Mapping[str, str]) -> bool:

@@ -4,10 +4,10 @@ Knows numbers only; never what was timed, nor where it is kept.
 
 Why medians of ratios. On a shared machine the clock, the caches and the neighbours change the time of
 one and the same model by half within seconds, slowly enough that samples some milliseconds apart see the same
-machine. So every sample is divided by the reference model's time around that moment, which removes the drift
+machine. So every sample is divided by the drift anchor's time around that moment, which removes the drift
 round by round; the median over the rounds then removes the samples in which something else happened. A single sample
-of the reference is as noisy as any other, so its times are smoothed by a running median over a few rounds
-before they are interpolated. Multiplying by the reference's time in the table expresses the result in the table's
+of the anchor is as noisy as any other, so its times are smoothed by a running median over a few rounds
+before they are interpolated. Multiplying by the anchor's time in the table expresses the result in the table's
 own state of the machine, so that entries measured on different days can be added.
 """
 
@@ -52,49 +52,49 @@ def running_median(values: FloatArray, *, half_width: int) -> FloatArray:
 
 def summarize(
     samples_ms: FloatArray,
-    local_reference_ms: FloatArray | None = None,
+    local_anchor_ms: FloatArray | None = None,
     *,
-    reference_ms: float | None = None,
+    anchor_ms: float | None = None,
     minima_ms: FloatArray | None = None,
     around_ms: FloatArray | None = None,
 ) -> Statistic:
     """Median, spread and drift of one candidate's rounds, and its minimum.
 
-    The minimum is corrected by the reference's in the same phase (`hwnas.measure.phases`), the median by the
-    reference's at each moment, which neighbours slow too. Where they slow the reference more than the candidate, that
+    The minimum is corrected by the anchor's in the same phase (`hwnas.measure.phases`), the median by the
+    anchor's at each moment, which neighbours slow too. Where they slow the anchor more than the candidate, that
     takes away too much: no round counts as faster than the minimum.
 
     Args:
         samples_ms: (R,) time of one run in each round.
-        local_reference_ms: (R,) the reference model's time at the same moments; None: no correction.
-        reference_ms: the reference model's time in the table; needed with `local_reference_ms`.
+        local_anchor_ms: (R,) the drift anchor's time at the same moments; None: no correction.
+        anchor_ms: the drift anchor's time in the table; needed with `local_anchor_ms`.
         minima_ms: (R,) the fastest batch of each sample; None: the samples.
-        around_ms: (R, 2) the reference's minima before and after each sample; None: `local_reference_ms`.
+        around_ms: (R, 2) the anchor's minima before and after each sample; None: `local_anchor_ms`.
 
     Returns:
-        times as they would be at the table's reference time; minimum <= median <= p90. Drift is 1.0 without one.
+        times as they would be at the table's anchor's time; minimum <= median <= p90. Drift is 1.0 without one.
 
     Raises:
-        ValueError: no samples, a sample that is not a positive number, or one of the two references is absent.
+        ValueError: no samples, a sample that is not a positive number, or one of the two anchors is absent.
     """
     samples = _checked(samples_ms, "samples_ms", shape=None)
     minima = samples if minima_ms is None else _checked(minima_ms, "minima_ms", shape=samples.shape)
-    if (local_reference_ms is None) != (reference_ms is None):
-        raise ValueError("local_reference_ms and reference_ms go together: give both or neither")
-    if local_reference_ms is None or reference_ms is None:
+    if (local_anchor_ms is None) != (anchor_ms is None):
+        raise ValueError("local_anchor_ms and anchor_ms go together: give both or neither")
+    if local_anchor_ms is None or anchor_ms is None:
         return _statistic(samples, minimum=float(np.min(minima)))
-    _checked(np.array([reference_ms]), "reference_ms", shape=None)
-    local = _checked(local_reference_ms, "local_reference_ms", shape=samples.shape)
+    _checked(np.array([anchor_ms]), "anchor_ms", shape=None)
+    local = _checked(local_anchor_ms, "local_anchor_ms", shape=samples.shape)
     # (R,) -> (R, 2)
     around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
     _checked(around, "around_ms", shape=(len(samples), 2))
-    # the minima by phase; the medians, disturbed as they are, by the moment's reference
-    found = minimum_in_phase(minima, around, reference_ms=reference_ms)
+    # the minima by phase; the medians, disturbed as they are, by the moment's anchor
+    found = minimum_in_phase(minima, around, anchor_ms=anchor_ms)
     return dataclasses.replace(
-        _statistic(samples / local * reference_ms, minimum=found.candidate_ms / found.reference_ms * reference_ms),
+        _statistic(samples / local * anchor_ms, minimum=found.candidate_ms / found.anchor_ms * anchor_ms),
         # not from the phase: it tells how slow the machine was on the whole
-        drift=float(np.median(local)) / reference_ms,
-        phase_drift=found.reference_ms / reference_ms,
+        drift=float(np.median(local)) / anchor_ms,
+        phase_drift=found.anchor_ms / anchor_ms,
         phase_share=found.share,
     )
 
@@ -117,7 +117,7 @@ def _checked(values: FloatArray, name: str, *, shape: tuple[int, ...] | None) ->
     if shape is None and (times.ndim != 1 or not len(times)):
         raise ValueError(f"{name} must be a non-empty vector, not of shape {times.shape}")
     if shape is not None and times.shape != shape:
-        raise ValueError(f"{shape[0]} samples but {len(times)} reference times: {name} is of shape {times.shape}")
+        raise ValueError(f"{shape[0]} samples but {len(times)} anchor times: {name} is of shape {times.shape}")
     if not bool(np.all(np.isfinite(times) & (times > 0))):
         raise ValueError(f"{name} holds a time that is not a positive number: {times.tolist()}")
     return times

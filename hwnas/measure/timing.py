@@ -1,4 +1,4 @@
-"""The timing loop: several sessions in interleaved rounds, with the reference model sampled among them.
+"""The timing loop: several sessions in interleaved rounds, with the drift anchor sampled among them.
 
 One word for each idea, from the run up to the day: an *iteration* is one run of a model; a *batch* is the iterations
 between two readings of the clock; a *sample* is one turn of a model, a few batches, of which the median and the minimum
@@ -25,7 +25,7 @@ from hwnas.types import FloatArray, Session
 
 _BATCH_MS = 0.25  # long against the clock and the call (a microsecond), short against a time slice (3 ms)
 _BATCHES = (3, 9)  # in a sample, at least and at most
-_SMOOTHED_SAMPLES = 5  # to the reference, on either side: about two rounds of a full group
+_SMOOTHED_SAMPLES = 5  # to the anchor, on either side: about two rounds of a full group
 # a clock that stands still (a simulated device may) must not make this grow for ever
 _MAX_ITERATIONS = 10_000
 _CALIBRATIONS = 40  # of the warm-up, at most
@@ -40,8 +40,8 @@ class TimingSettings:
     batches of a quarter of a millisecond. Their median is what the sample took: another process that takes the core, or
     an interrupt, falls into one batch and is dropped. Their minimum counts for that of the measurement; rounds go on
     until the machine was seen as fast as when its table was begun and three samples then agree. A sample of 1.5 ms is
-    short against the drift (tens of milliseconds and more), so many short samples, each with its own reference time,
-    beat few long ones. 9 rounds settle a quiet machine (about 25 ms a block with warm-up and reference); 40 rounds
+    short against the drift (tens of milliseconds and more), so many short samples, each with its own anchor's time,
+    beat few long ones. 9 rounds settle a quiet machine (about 25 ms a block with warm-up and anchor); 40 rounds
     bound a noisy one, or one that stays slow (about 100 ms).
 
     Attributes:
@@ -51,7 +51,7 @@ class TimingSettings:
         target_error: stop when the minima of three samples of each candidate in one phase of the machine agree to
             this share (`hwnas.measure.phases`).
         warmup_ms: untimed running before the first round, for each candidate.
-        reference_every: the reference is sampled at the start of each round and after so many candidates.
+        anchor_every: the anchor is sampled at the start of each round and after so many candidates.
         candidate_limit_s: rounds end early (after three) when they took so long for each candidate on average.
         group_size: candidates in memory and in the same rounds.
         timeout_s: a candidate that takes longer to load and run once, or on average to be timed, has hung.
@@ -63,14 +63,14 @@ class TimingSettings:
     target_round_ms: float = 1.5
     target_error: float = 0.01
     warmup_ms: float = 5.0
-    reference_every: int = 8
+    anchor_every: int = 8
     candidate_limit_s: float = 2.0
     group_size: int = 16
     timeout_s: float = 30.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "min_rounds", "reference_every", "group_size"):
+        for name in ("rounds", "min_rounds", "anchor_every", "group_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("target_round_ms", "candidate_limit_s", "timeout_s"):
@@ -89,15 +89,15 @@ class RoundTimes:
 
     Attributes:
         samples_ms: candidate -> (R,) time of one run in the median batch of each sample.
-        reference_ms: candidate -> (R,) the reference's time at those moments; empty without a reference.
+        anchor_ms: candidate -> (R,) the anchor's time at those moments; empty without an anchor.
         iterations: candidate -> runs in one batch.
         minima_ms: candidate -> (R,) time of one run in the fastest batch of each sample.
-        around_ms: candidate -> (R, 2) the same of the reference's samples before and after; empty without a reference.
+        around_ms: candidate -> (R, 2) the same of the anchor's samples before and after; empty without an anchor.
         costs: candidate -> what else one run costs, where a meter told (`hwnas.measure.energy`).
     """
 
     samples_ms: Mapping[str, FloatArray]
-    reference_ms: Mapping[str, FloatArray] = field(default_factory=dict)
+    anchor_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     iterations: Mapping[str, int] = field(default_factory=dict)
     minima_ms: Mapping[str, FloatArray] = field(default_factory=dict)
     around_ms: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -107,10 +107,10 @@ class RoundTimes:
 def time_rounds(
     sessions: Mapping[str, Session],
     *,
-    reference: str | None,
+    anchor: str | None,
     settings: TimingSettings,
     rng: np.random.Generator,
-    reference_ms: float | None = None,
+    anchor_ms: float | None = None,
 ) -> RoundTimes:
     """Time sessions in interleaved rounds, each round in a new order.
 
@@ -120,28 +120,28 @@ def time_rounds(
     result every time.
 
     Args:
-        sessions: key -> loaded session; the reference is one of them.
-        reference: key of the reference; it has no samples of its own. None: no drift is recorded.
+        sessions: key -> loaded session; the anchor is one of them.
+        anchor: key of the anchor; it has no samples of its own. None: no drift is recorded.
         settings: how long and how often.
         rng: draws the order.
-        reference_ms: the reference's time while nothing disturbs the machine: while it is seen to be slower, rounds go
+        anchor_ms: the anchor's time while nothing disturbs the machine: while it is seen to be slower, rounds go
             on, as far as the settings allow. None: not known.
 
     Raises:
-        ValueError: no candidates, or the reference is not among the sessions.
+        ValueError: no candidates, or the anchor is not among the sessions.
         MeasurementError: the runtime failed in one of the runs.
     """
-    if reference is not None and reference not in sessions:
-        raise ValueError(f"the reference {reference!r} is not among the sessions: {', '.join(sessions)}")
+    if anchor is not None and anchor not in sessions:
+        raise ValueError(f"the anchor {anchor!r} is not among the sessions: {', '.join(sessions)}")
     # in the given order; `_round_order` shuffles it anew every round
-    candidates = [key for key in sessions if key != reference]
+    candidates = [key for key in sessions if key != anchor]
     if not candidates:
-        raise ValueError("nothing to time: give at least one candidate beside the reference")
+        raise ValueError("nothing to time: give at least one candidate beside the drift anchor")
     with _no_garbage_collection():
         # all are warm before the first round: a cold one would slow its neighbours' samples
         log = _SampleLog(sessions, {key: _calibrate(session, settings) for key, session in sessions.items()})
         for done in range(1, settings.rounds + 1):
-            for key in _round_order(candidates, reference, settings.reference_every, rng):
+            for key in _round_order(candidates, anchor, settings.anchor_every, rng):
                 log.take(key)
             # whatever the budget says
             if done < min(settings.min_rounds, _MIN_BUDGET_ROUNDS):
@@ -149,11 +149,11 @@ def time_rounds(
             # by the sessions' clocks, not the wall's: a simulated device ends at the same round every time
             if log.spent_ms > settings.candidate_limit_s * 1e3 * len(candidates):
                 break
-            if done >= settings.min_rounds and log.settled(candidates, reference, settings.target_error, reference_ms):
+            if done >= settings.min_rounds and log.settled(candidates, anchor, settings.target_error, anchor_ms):
                 break
-        if reference is not None:
-            log.take(reference)  # closes the last round: every candidate has a reference before and after it
-    return log.result(candidates, reference)
+        if anchor is not None:
+            log.take(anchor)  # closes the last round: every candidate has an anchor before and after it
+    return log.result(candidates, anchor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,56 +187,54 @@ class _SampleLog:
         self._count += 1
         self.spent_ms += (cold_ns + sum(batches_ns)) * 1e-6
 
-    def result(self, candidates: Sequence[str], reference: str | None) -> RoundTimes:
-        """All that was seen; the last sample was of the reference, if there is one."""
+    def result(self, candidates: Sequence[str], anchor: str | None) -> RoundTimes:
+        """All that was seen; the last sample was of the anchor, if there is one."""
         series = {key: self._series(key) for key in candidates}
         local: dict[str, FloatArray] = {}
-        if reference is not None:
-            positions, middles, _ = self._series(reference)
-            # one sample of the reference is as noisy as any other (`hwnas.measure.statistics`)
+        if anchor is not None:
+            positions, middles, _ = self._series(anchor)
+            # one sample of the anchor is as noisy as any other (`hwnas.measure.statistics`)
             smooth = running_median(middles, half_width=_SMOOTHED_SAMPLES)
-            # (R,) positions of the candidate's samples -> the smoothed reference there
+            # (R,) positions of the candidate's samples -> the smoothed anchor there
             local = {key: np.interp(of[0], positions, smooth) for key, of in series.items()}
         return RoundTimes(
             samples_ms={key: of[1] for key, of in series.items()},
-            reference_ms=local,
+            anchor_ms=local,
             iterations={key: self._plans[key].iterations for key in candidates},
             minima_ms={key: of[2] for key, of in series.items()},
-            around_ms={key: self._around(key, reference) for key in candidates} if reference is not None else {},
+            around_ms={key: self._around(key, anchor) for key in candidates} if anchor is not None else {},
         )
 
-    def settled(
-        self, candidates: Sequence[str], reference: str | None, tolerance: float, reference_ms: float | None
-    ) -> bool:
+    def settled(self, candidates: Sequence[str], anchor: str | None, tolerance: float, anchor_ms: float | None) -> bool:
         """Whether each candidate's minimum was seen often enough to be certain."""
-        if reference is None:
+        if anchor is None:
             return all(agree(self._series(key)[2], tolerance) for key in candidates)
         for key in candidates:
-            around = self._around(key, reference)  # the last sample has none after it yet
+            around = self._around(key, anchor)  # the last sample has none after it yet
             minima = self._series(key)[2][: len(around)]
-            if not is_settled(minima, around, tolerance=tolerance, reference_ms=reference_ms):
+            if not is_settled(minima, around, tolerance=tolerance, anchor_ms=anchor_ms):
                 return False
         return True
 
     def _series(self, key: str) -> FloatArray:
         return np.array(self._samples[key]).T  # (R, 3) -> (3, R)
 
-    def _around(self, key: str, reference: str) -> FloatArray:
-        """(R, 2) the reference's minima before and after each sample that has both."""
-        positions, _, minima = self._series(reference)
-        # the reference opens every round, so there is always one before
+    def _around(self, key: str, anchor: str) -> FloatArray:
+        """(R, 2) the anchor's minima before and after each sample that has both."""
+        positions, _, minima = self._series(anchor)
+        # the anchor opens every round, so there is always one before
         after = np.searchsorted(positions, self._series(key)[0])
         after = after[after < len(positions)]
         return np.stack([minima[after - 1], minima[after]], axis=1)
 
 
 def _round_order(
-    candidates: Sequence[str], reference: str | None, reference_every: int, rng: np.random.Generator
+    candidates: Sequence[str], anchor: str | None, anchor_every: int, rng: np.random.Generator
 ) -> Iterator[str]:
     for i, index in enumerate(rng.permutation(len(candidates))):
-        # i = 0 too: each round begins with the reference
-        if reference is not None and i % reference_every == 0:
-            yield reference
+        # i = 0 too: each round begins with the anchor
+        if anchor is not None and i % anchor_every == 0:
+            yield anchor
         yield candidates[int(index)]
 
 

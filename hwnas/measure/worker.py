@@ -21,8 +21,15 @@ import numpy as np
 from hwnas import registry
 from hwnas.errors import ConfigError, MeasurementError
 from hwnas.measure.energy import Meter, measure_energies, open_meter
-from hwnas.measure.protocol import PROTOCOL, answer, artefact_from_json, can_be_disturbed, device_from_json
-from hwnas.measure.timing import TimingSettings, time_rounds
+from hwnas.measure.protocol import (
+    PROTOCOL,
+    answer,
+    artefact_from_json,
+    can_be_disturbed,
+    device_from_json,
+    settings_from_json,
+)
+from hwnas.measure.timing import time_rounds
 from hwnas.types import Device, Runtime, Session
 
 Request = Mapping[str, Any]
@@ -93,22 +100,22 @@ class Server:
             raise
 
     def _time(self, request: Request) -> dict[str, Any]:
-        reference = request["reference"]
-        keys = [*request["keys"], *([reference] if reference is not None else [])]
+        anchor = request["reference"]
+        keys = [*request["keys"], *([anchor] if anchor is not None else [])]
         times = time_rounds(
             {key: self._session(key) for key in keys},
-            reference=reference,
-            settings=TimingSettings(**request["settings"]),
+            anchor=anchor,
+            settings=settings_from_json(request["settings"]),
             rng=np.random.default_rng(request["seed"]),
-            reference_ms=request["reference_ms"],
+            anchor_ms=request["reference_ms"],
         )
         run_ms = {key: float(minima.min()) for key, minima in times.minima_ms.items()}
-        if reference is not None:
-            # the reference has no samples of its own, only those around the candidates'
-            run_ms[reference] = min(float(pairs.min()) for pairs in times.around_ms.values())
+        if anchor is not None:
+            # the anchor has no samples of its own, only those around the candidates'
+            run_ms[anchor] = min(float(pairs.min()) for pairs in times.around_ms.values())
         return {
             "samples_ms": {key: samples.tolist() for key, samples in times.samples_ms.items()},
-            "reference_ms": {key: samples.tolist() for key, samples in times.reference_ms.items()},
+            "reference_ms": {key: samples.tolist() for key, samples in times.anchor_ms.items()},
             "iterations": dict(times.iterations),
             "fastest_ms": {key: minima.tolist() for key, minima in times.minima_ms.items()},
             "around_ms": {key: pairs.tolist() for key, pairs in times.around_ms.items()},
@@ -124,7 +131,7 @@ class Server:
             {key: self._session(key) for key in run_ms},
             self._meter,
             run_ms=run_ms,
-            reference=request["reference"],
+            anchor=request["reference"],
             idle_w=self._device.idle_w,
             rng=np.random.default_rng(request["seed"]),
         )

@@ -13,10 +13,10 @@ from hwnas.errors import TableContextError, TableError
 from hwnas.measure import Worker
 from hwnas.pipeline.costs import (
     Costs,
+    anchor_path,
+    anchor_precision,
     artefact_precision,
     precision_of,
-    reference_path,
-    reference_precision,
     table_path,
 )
 from hwnas.pipeline.verdict import reach_verdict
@@ -129,12 +129,12 @@ class Bench:
     def measure(self, candidate: Candidate, artefact: Artefact) -> tuple[Measured, list[str]]:
         """What the runtime says of a candidate's file, and which limits it misses."""
         precision = candidate.table_precision
-        reference, reference_ms = self.reference(precision)
+        anchor, anchor_ms = self.anchor(precision)
         verdict = reach_verdict(
             self.worker,
             artefact,
-            reference=reference,
-            reference_ms=reference_ms,
+            anchor=anchor,
+            anchor_ms=anchor_ms,
             predicted_ms=candidate.answer.values.get("latency_ms"),
         )
         statistic = verdict.statistic
@@ -153,8 +153,8 @@ class Bench:
         )
         return measured, limit_problems(values, self.limits, margin=margin)
 
-    def reference(self, precision: str) -> tuple[Artefact, float]:
-        """The reference model of a table, and its time when the table was begun.
+    def anchor(self, precision: str) -> tuple[Artefact, float]:
+        """The drift anchor of a table, and its time when the table was begun.
 
         Raises:
             TableContextError: the table was measured in another context than the one that candidates are timed in.
@@ -165,24 +165,24 @@ class Bench:
 
         path = table_path(self.work, precision)
         context = LatencyTable.open(path).context
-        reference = artefact_from_file(
-            reference_path(self.work, precision),
+        anchor = artefact_from_file(
+            anchor_path(self.work, precision),
             format=self.work.exporter.format,
-            precision=reference_precision(self.work.computed, precision),
+            precision=anchor_precision(self.work.computed, precision),
         )
         # with another model the drift would be its difference, and every latency wrong by it
-        if reference.sha256 != context.reference_sha256:
+        if anchor.sha256 != context.reference_sha256:
             raise TableError(
-                f"{reference.path} is not the reference model that {path.name} was timed with; restore it, or run "
+                f"{anchor.path} is not the drift anchor that {path.name} was timed with; restore it, or run "
                 "`hwnas profile`, which makes it again"
             )
         here = TableContext.of(
             self.work.device,
             self.worker.context(),
             precision=precision,
-            reference_sha256=reference.sha256,
+            reference_sha256=anchor.sha256,
             reference_ms=context.reference_ms,
         )
         if differences := context.differences(here):
             raise TableContextError(str(path), differences)
-        return reference, context.reference_ms
+        return anchor, context.reference_ms

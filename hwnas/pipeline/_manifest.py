@@ -43,7 +43,7 @@ class Proven:
 
 
 def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> Manifest:
-    """The manifest; the reference model and what a board's compiler makes are put beside it.
+    """The manifest; the drift anchor and what a board's compiler makes are put beside it.
 
     Args:
         bench: where it was measured.
@@ -52,10 +52,10 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
     """
     work, worker = bench.work, bench.worker
     candidate, artefact, answer = proven.candidate, proven.artefact, proven.candidate.answer
-    reference, reference_ms = bench.reference(candidate.table_precision)
-    kept_reference = f"reference.{work.exporter.format}"
+    anchor, anchor_ms = bench.anchor(candidate.table_precision)
+    kept_anchor = f"reference.{work.exporter.format}"
     # beside the artefact: drift is measured wherever the deployment is verified
-    shutil.copyfile(reference.path, proven.folder / kept_reference)
+    shutil.copyfile(anchor.path, proven.folder / kept_anchor)
     predicted = dict(answer.values)
     # a bound that equals its value is none
     predicted |= {f"{m}_upper": v for m, v in answer.upper.items() if v != answer.values.get(m)}
@@ -73,8 +73,8 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         accuracy=proven.tested.accuracy,
         parity=proven.tested.parity,
         artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
-        reference=ArtefactInfo.of(reference, path=kept_reference),
-        reference_ms=reference_ms,
+        reference=ArtefactInfo.of(anchor, path=kept_anchor),
+        reference_ms=anchor_ms,
         input=InputInfo(shape=candidate.plain.in_shape),  # type: ignore[arg-type]
         preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,
@@ -89,8 +89,8 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
             blocks=[b for _, b in candidate.blocks],
             plain=candidate.plain,
             artefact=artefact,
-            reference=reference,
-            reference_ms=reference_ms,
+            anchor=anchor,
+            anchor_ms=anchor_ms,
         ),
     )
 

@@ -39,8 +39,8 @@ def table_path(work: Workspace, precision: str) -> Path:
     return work.tables / f"{work.device.runtime}-{precision}.jsonl"
 
 
-def reference_path(work: Workspace, precision: str) -> Path:
-    """Where the reference model of one table is kept."""
+def anchor_path(work: Workspace, precision: str) -> Path:
+    """Where the drift anchor of one table is kept."""
     return work.tables / f"{work.device.runtime}-{precision}.reference.{work.exporter.format}"
 
 
@@ -56,8 +56,8 @@ def artefact_precision(blocks: Sequence[Block]) -> str:
     return next((b.precision for b in blocks if is_quantized(b.precision)), blocks[0].precision)
 
 
-def reference_precision(computed: Mapping[str, str], precision: str) -> str:
-    """That of the reference model of a table: what floats are computed in, beside networks of mixed precision."""
+def anchor_precision(computed: Mapping[str, str], precision: str) -> str:
+    """That of the drift anchor of a table: what floats are computed in, beside networks of mixed precision."""
     return computed[EXACT] if precision == MIXED else precision
 
 

@@ -28,11 +28,11 @@ from hwnas.measure.connection import check_board_is_named
 from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline.costs import (
     Costs,
+    anchor_path,
+    anchor_precision,
     artefact_precision,
     load_costs,
     precision_of,
-    reference_path,
-    reference_precision,
     table_path,
 )
 from hwnas.pipeline.training import refuse_other_run
@@ -190,48 +190,48 @@ class _OpenTable:
         work: the run.
         worker: that measures.
         table: results go to.
-        reference: the model that runs among the rounds.
+        anchor: the model that runs among the rounds.
     """
 
     work: Workspace
     worker: Worker
     table: LatencyTable
-    reference: Artefact
+    anchor: Artefact
 
 
 def _open(
     work: Workspace, worker: Worker, context: Mapping[str, str], precision: str, *, console: Console
 ) -> _OpenTable:
-    """A precision's table and its reference model; both are made if there is none yet, damaged lines are put aside."""
-    path, kept = table_path(work, precision), reference_path(work, precision)
+    """A precision's table and its drift anchor; both are made if there is none yet, damaged lines are put aside."""
+    path, kept = table_path(work, precision), anchor_path(work, precision)
     for done in repair_table(path):
         console.warn(done)
     if not _is_begun(path):
         _begin_with_shipped(work, context, precision)
-    counts_as = reference_precision(work.computed, precision)
+    counts_as = anchor_precision(work.computed, precision)
     begun = LatencyTable.open(path).context if _is_begun(path) else None
     if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
         # other versions of the exporter may write other bytes: the table goes on with its own
-        reference = artefact_from_file(kept, format=work.exporter.format, precision=counts_as)
+        anchor = artefact_from_file(kept, format=work.exporter.format, precision=counts_as)
     else:
         from hwnas.supernet.untrained import drift_anchor
 
-        reference = drift_anchor(counts_as, symmetric=work.symmetric).write(work.exporter, kept)
+        anchor = drift_anchor(counts_as, symmetric=work.symmetric).write(work.exporter, kept)
     if begun is not None:
-        reference_ms = begun.reference_ms
+        anchor_ms = begun.reference_ms
     else:
         # the time that every entry is corrected to, so it is measured as long as a whole network
-        reference_ms = worker.measure_reference(reference, settings=timing(work, **_NETWORK_SETTINGS)).minimum
+        anchor_ms = worker.measure_anchor(anchor, settings=timing(work, **_NETWORK_SETTINGS)).minimum
     wanted = TableContext.of(
-        work.device, context, precision=precision, reference_sha256=reference.sha256, reference_ms=reference_ms
+        work.device, context, precision=precision, reference_sha256=anchor.sha256, reference_ms=anchor_ms
     )
-    return _OpenTable(work=work, worker=worker, table=LatencyTable.open(path, wanted), reference=reference)
+    return _OpenTable(work=work, worker=worker, table=LatencyTable.open(path, wanted), anchor=anchor)
 
 
 def _begin_with_shipped(work: Workspace, context: Mapping[str, str], precision: str) -> None:
-    """Copy the table that ships for this device, with its reference model, if it was measured in the same context."""
+    """Copy the table that ships for this device, with its drift anchor, if it was measured in the same context."""
     shipped = registry.load_object("hwnas.latency_tables:folder", needed_for="shipped tables")() / work.device.name
-    path, kept = table_path(work, precision), reference_path(work, precision)
+    path, kept = table_path(work, precision), anchor_path(work, precision)
     if not (_is_begun(shipped / path.name) and (shipped / kept.name).is_file()):
         return
     found = LatencyTable.open(shipped / path.name).context
@@ -245,7 +245,7 @@ def _begin_with_shipped(work: Workspace, context: Mapping[str, str], precision: 
     # another machine or version: its times would be wrong here, and are left where they are
     if not found.differences(here):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        # the model before the table: a table without its reference cannot be gone on with
+        # the model before the table: a table without its anchor cannot be gone on with
         write_whole(kept, (shipped / kept.name).read_bytes())
         write_whole(path, (shipped / path.name).read_bytes())
 
@@ -353,8 +353,8 @@ def _measure(
 
         results = opened.worker.measure(
             artefacts,
-            reference=opened.reference,
-            reference_ms=opened.table.context.reference_ms,
+            anchor=opened.anchor,
+            anchor_ms=opened.table.context.reference_ms,
             settings=settings,
             progress=on_group,
             on_result=on_result,

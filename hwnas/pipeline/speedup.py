@@ -32,8 +32,8 @@ def measure_speedup(
     blocks: Sequence[Block],
     plain: nn.Module,
     artefact: Artefact,
-    reference: Artefact,
-    reference_ms: float,
+    anchor: Artefact,
+    anchor_ms: float,
 ) -> PrecisionSpeedup | None:
     """Time a network against its own float form, in the same interleaved rounds.
 
@@ -46,8 +46,8 @@ def measure_speedup(
         blocks: of the network, boundaries included.
         plain: the same network in floats, recalibrated.
         artefact: the network as it ships.
-        reference: the table's reference model.
-        reference_ms: its time in the table.
+        anchor: the table's drift anchor.
+        anchor_ms: its time in the table.
 
     Returns:
         None if the network has no quantized block, the device computes in no floats, or one of the two cannot be timed.
@@ -63,14 +63,14 @@ def measure_speedup(
         other = work.exporter.export(plain, example, path, precision=floats)
         # in the same rounds: a ratio of two times hours apart would hold the machine's drift
         found = worker.measure(
-            {"floats": other, "ships": artefact}, reference=reference, reference_ms=reference_ms, settings=VERDICT
+            {"floats": other, "ships": artefact}, anchor=anchor, anchor_ms=anchor_ms, settings=VERDICT
         )
         plainly, ships = found["floats"], found["ships"]
         if isinstance(plainly, MeasurementFailure) or isinstance(ships, MeasurementFailure):
             return None
         speedup = plainly.minimum / ships.minimum
         whole = {"floats": plainly.minimum, "integers": ships.minimum}
-        slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, reference, reference_ms))
+        slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, anchor, anchor_ms))
     return PrecisionSpeedup(
         float_latency_ms=plainly.minimum,
         latency_ms=ships.minimum,
@@ -85,8 +85,8 @@ def _slow_blocks(
     worker: Worker,
     blocks: Sequence[Block],
     whole_ms: Mapping[str, float],
-    reference: Artefact,
-    reference_ms: float,
+    anchor: Artefact,
+    anchor_ms: float,
 ) -> Iterator[SlowBlock]:
     """The quantized blocks of too small a speed-up, by what they cost; a boundary has no float form, and none."""
     from hwnas.supernet.untrained import untrained_block
@@ -105,7 +105,7 @@ def _slow_blocks(
             b.key: untrained_block(b, symmetric=work.symmetric).write(work.exporter, Path(folder, f"{i}.{suffix}"))
             for i, b in enumerate(everything)
         }
-        results = worker.measure(artefacts, reference=reference, reference_ms=reference_ms)
+        results = worker.measure(artefacts, anchor=anchor, anchor_ms=anchor_ms)
     alone = {key: r.minimum for key, r in results.items() if isinstance(r, Statistic)}
     shares = {p: _shares({b: alone[b.key] for b in of if b.key in alone}, of, whole_ms[p]) for p, of in forms.items()}
     found = []

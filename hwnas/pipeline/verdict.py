@@ -39,8 +39,8 @@ def reach_verdict(
     worker: Worker,
     artefact: Artefact,
     *,
-    reference: Artefact,
-    reference_ms: float | None,
+    anchor: Artefact,
+    anchor_ms: float | None,
     predicted_ms: float | None,
 ) -> Verdict:
     """Time one artefact; once more, a moment later, if the first time is doubtful.
@@ -51,35 +51,33 @@ def reach_verdict(
     Args:
         worker: of the device.
         artefact: what ships.
-        reference: the table's reference model.
-        reference_ms: its time in the table; None: no drift correction.
+        anchor: the table's drift anchor.
+        anchor_ms: its time in the table; None: no drift correction.
         predicted_ms: what the network should take; None: nothing is compared.
 
     Raises:
         VerificationError: the runtime cannot run it.
     """
-    first = measure_latency(worker, artefact, reference=reference, reference_ms=reference_ms)
+    first = measure_latency(worker, artefact, anchor=anchor, anchor_ms=anchor_ms)
     doubts = doubts_of(Latency.of(first), predicted_ms=predicted_ms)
     if not doubts:
         return Verdict(statistic=first, looks=1, doubts=())
     time.sleep(_PAUSE_S)
-    second = measure_latency(worker, artefact, reference=reference, reference_ms=reference_ms)
+    second = measure_latency(worker, artefact, anchor=anchor, anchor_ms=anchor_ms)
     counts = first if _strangeness(first) < _strangeness(second) - PHASE_WIDTH else second
     return Verdict(statistic=counts, looks=2, doubts=doubts_of(Latency.of(counts), predicted_ms=predicted_ms))
 
 
-def measure_latency(
-    worker: Worker, artefact: Artefact, *, reference: Artefact, reference_ms: float | None
-) -> Statistic:
-    """Time one artefact among rounds of the reference.
+def measure_latency(worker: Worker, artefact: Artefact, *, anchor: Artefact, anchor_ms: float | None) -> Statistic:
+    """Time one artefact among rounds of the anchor.
 
     Raises:
         VerificationError: the runtime cannot run it.
     """
     result = worker.measure(
         {"deployment": artefact},
-        reference=reference if reference_ms is not None else None,
-        reference_ms=reference_ms,
+        anchor=anchor if anchor_ms is not None else None,
+        anchor_ms=anchor_ms,
         settings=VERDICT,
     )["deployment"]
     if isinstance(result, MeasurementFailure):

@@ -108,7 +108,7 @@ def verify(
 ) -> VerifyResult:
     """Check that a deployment's file is the one that was verified, computes the same, and keeps its limits.
 
-    On the hardware it was made for, latency is corrected by the reference model's drift; elsewhere it is
+    On the hardware it was made for, latency is corrected by the drift anchor's drift; elsewhere it is
     told as the clock says.
 
     Args:
@@ -134,10 +134,10 @@ def verify(
     runtime = registry.load("runtimes", manifest.runtime)()
     precision = _precision(manifest, runtime)
     artefact = checked_artefact(folder, manifest.artefact, precision=precision)
-    reference = checked_artefact(folder, manifest.reference, precision=precision)
+    anchor = checked_artefact(folder, manifest.reference, precision=precision)
     samples = Samples.read(folder, raw=manifest.is_sealed)
     with Worker(target) as worker:
-        found = _run(worker, manifest, artefact, reference=reference, samples=samples)
+        found = _run(worker, manifest, artefact, anchor=anchor, samples=samples)
     values = measured_values(found.verdict.statistic, artefact, runtime)
     problems = [
         *_broken_promises(manifest, found, exact=artefact.precision == EXACT, samples=samples),
@@ -190,7 +190,7 @@ class _Found:
         return Latency.of(self.verdict.statistic)
 
 
-def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, reference: Artefact, samples: Samples) -> _Found:
+def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Artefact, samples: Samples) -> _Found:
     """Compute the samples' outputs, then time the file."""
     context = dict(worker.context())
     # outputs before times: a file that computes nonsense need not be timed
@@ -200,9 +200,9 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, reference: A
     verdict = reach_verdict(
         worker,
         artefact,
-        reference=reference,
+        anchor=anchor,
         # on another machine the drift would be the difference of two machines
-        reference_ms=manifest.reference_ms if same else None,
+        anchor_ms=manifest.reference_ms if same else None,
         predicted_ms=predicted_ms,
     )
     return _Found(

@@ -116,7 +116,7 @@ def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
         ("The machine was", tables.drift_text(latency.drift)),
         *tables.phase_facts(inputs.manifest.measured),
         ("Median on the clock", quantity(COST, latency.raw_median)),
-        ("Reference network", quantity(COST, inputs.manifest.reference_ms)),
+        ("Drift anchor", quantity(COST, inputs.manifest.reference_ms)),
     ]
 
 

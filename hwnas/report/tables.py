@@ -124,7 +124,7 @@ def _error(predicted: float | None, found: float | None) -> str:
 
 
 def drift_text(drift: float) -> str:
-    """What the reference network said about the machine."""
+    """What the drift anchor said about the machine."""
     change = drift - 1
     if abs(change) < 0.0005:
         return "as fast as when its table was measured"

@@ -32,7 +32,7 @@ _STAGES = ((24, 32), (24, 32), (32, 16), (32, 16), (32, 16), (64, 8), (64, 8), (
 
 
 def anchor_blocks(precision: str) -> list[Block]:
-    """The blocks of the drift anchor: never change it, or every table's reference time loses its meaning.
+    """The blocks of the drift anchor: never change it, or every table's anchor's time loses its meaning.
 
     Raises:
         UnknownNameError: the precision is not known.

@@ -21,7 +21,7 @@ SPACE = ToySpace()
 BLOCKS = SlotBlocks.of(SPACE)
 DEVICE = Device(name="board", runtime="fake", meter="rapl")
 TRUE_MJ = {b.key: 0.001 * (1 + i % 7) * (0.5 if b.precision == "int8" else 1.0) for i, b in enumerate(BLOCKS.blocks)}
-REFERENCE_MJ = {"fp32": 2.0, "int8": 1.0}
+ANCHOR_MJ = {"fp32": 2.0, "int8": 1.0}
 
 
 def true_energy(keys: Sequence[str]) -> float:
@@ -37,13 +37,13 @@ def all_networks() -> list[tuple[str, ...]]:
     return [tuple(b.key for _, b in SPACE.named_blocks(e)) for e in encodings]
 
 
-def reference_of(keys: Sequence[str]) -> float:
+def anchor_of(keys: Sequence[str]) -> float:
     kinds = {Block.from_key(k).precision for k in keys if not k.startswith(("quantize", "dequantize"))}
-    return REFERENCE_MJ["int8" if kinds == {"int8"} else "fp32"]
+    return ANCHOR_MJ["int8" if kinds == {"int8"} else "fp32"]
 
 
 def measured_networks(n: int = 30, *, warmth: float = 0.0, **extra: float) -> list[NetworkEntry]:
-    """Networks measured while the chip was warmer by up to that share, with the reference's energy beside each."""
+    """Networks measured while the chip was warmer by up to that share, with the anchor's energy beside each."""
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(networks := all_networks()))[:n]
     entries = []
@@ -51,7 +51,7 @@ def measured_networks(n: int = 30, *, warmth: float = 0.0, **extra: float) -> li
         factor = 1 + warmth * rng.random()
         costs = {
             "energy_mj": factor * true_energy(networks[i]),
-            "energy_reference_mj": factor * reference_of(networks[i]),
+            "energy_reference_mj": factor * anchor_of(networks[i]),
         }
         entries.append(NetworkEntry(blocks=networks[i], statistic=statistic({**costs, **extra}), size_bytes=1))
     return entries
@@ -62,8 +62,8 @@ def measured_blocks(*, warmth: float = 0.0) -> dict[str, dict[str, float]]:
     entries = {}
     for block in BLOCKS.blocks:
         factor = 1 + warmth * rng.random()
-        reference_mj = factor * REFERENCE_MJ[block.precision]
-        entries[block.key] = {"energy_mj": factor * TRUE_MJ[block.key], "energy_reference_mj": reference_mj}
+        anchor_mj = factor * ANCHOR_MJ[block.precision]
+        entries[block.key] = {"energy_mj": factor * TRUE_MJ[block.key], "energy_reference_mj": anchor_mj}
     return entries
 
 
@@ -103,7 +103,7 @@ def test_measured_energies_add_up_to_those_of_networks() -> None:
     assert np.abs(errors(found)).max() < 0.02
 
 
-def test_a_chip_that_was_warm_now_and_then_is_corrected_by_its_reference() -> None:
+def test_a_chip_that_was_warm_now_and_then_is_corrected_by_its_anchor() -> None:
     entries, networks = measured_blocks(warmth=0.5), measured_networks(warmth=0.5)
     raw_entries = {key: {"energy_mj": costs["energy_mj"]} for key, costs in entries.items()}
     raw_networks = [replace(n, statistic=statistic({"energy_mj": n.statistic.costs["energy_mj"]})) for n in networks]
@@ -119,30 +119,30 @@ def test_a_chip_that_was_warm_now_and_then_is_corrected_by_its_reference() -> No
 
 
 def test_integers_and_floats_measured_in_two_states_of_the_chip_are_brought_to_one() -> None:
-    """As if the integers' table, its reference too, had been measured on a chip that draws a fifth more."""
+    """As if the integers' table, its anchor too, had been measured on a chip that draws a fifth more."""
     entries = {key: dict(costs) for key, costs in measured_blocks().items()}
     for block in BLOCKS.blocks:
         if block.precision == "int8":
             entries[block.key] = {name: 1.2 * mj for name, mj in entries[block.key].items()}
     networks = [
         replace(n, statistic=statistic({name: 1.2 * mj for name, mj in n.statistic.costs.items()}))
-        if reference_of(n.blocks) == REFERENCE_MJ["int8"]
+        if anchor_of(n.blocks) == ANCHOR_MJ["int8"]
         else n
         for n in measured_networks()
     ]
     found = model(entries, networks)
     assert found is not None
     assert np.abs(errors(found)).max() < 0.03
-    today = {"energy_mj": 0.5, "energy_reference_mj": REFERENCE_MJ["int8"]}
+    today = {"energy_mj": 0.5, "energy_reference_mj": ANCHOR_MJ["int8"]}
     assert found.comparable(today, "int8") == pytest.approx(0.5, rel=0.03)
 
 
 def test_a_measurement_of_today_is_compared_in_the_table_s_state() -> None:
     found = model(measured_blocks(), measured_networks())
     assert found is not None
-    warm = {"energy_mj": 1.3 * 0.5, "energy_reference_mj": 1.3 * REFERENCE_MJ["int8"]}
+    warm = {"energy_mj": 1.3 * 0.5, "energy_reference_mj": 1.3 * ANCHOR_MJ["int8"]}
     assert found.comparable(warm, "int8") == pytest.approx(0.5)
-    mixed = {"energy_mj": 1.3 * 0.5, "energy_reference_mj": 1.3 * REFERENCE_MJ["fp32"]}
+    mixed = {"energy_mj": 1.3 * 0.5, "energy_reference_mj": 1.3 * ANCHOR_MJ["fp32"]}
     assert found.comparable(mixed, "mixed") == pytest.approx(0.5)
     assert found.comparable({"energy_mj": 0.5}, "int8") == 0.5
 

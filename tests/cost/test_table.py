@@ -153,7 +153,7 @@ def test_another_context_is_refused_and_the_difference_named(tmp_path: Path, fie
     assert str(value) in str(e.value)
 
 
-def test_date_governor_and_reference_time_may_differ_and_the_tables_own_stay(tmp_path: Path) -> None:
+def test_date_governor_and_anchor_time_may_differ_and_the_tables_own_stay(tmp_path: Path) -> None:
     filled(tmp_path / "t.jsonl")
     later = replace(CONTEXT, date="2027-01-01", reference_ms=2.0, governor="performance")
     assert LatencyTable.open(tmp_path / "t.jsonl", later).context == CONTEXT

@@ -265,7 +265,7 @@ def test_what_a_real_sensor_shows_the_same_at_rest_is_within_its_noise(tmp_path:
         {"m": cast("Session", SleepingSession())},
         SysfsMeter({}, sys=write_tree(tmp_path, ORIN_NX)),
         run_ms={"m": 1.0},
-        reference=None,
+        anchor=None,
         idle_w=None,
         rng=np.random.default_rng(0),
         settings=EnergySettings(min_window_s=0.1, max_window_s=0.1),

@@ -50,14 +50,12 @@ def _quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_board_gives_the_same_results_as_a_process_here(tmp_path: Path, board: Path) -> None:
-    artefacts, reference = models(tmp_path, 5), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 5), write_model(tmp_path / "reference.onnx", size=6)
     told: list[str] = []
     with Worker(on_board()) as there, Worker(fake_device()) as here:
-        expected = here.measure(artefacts, reference=reference, settings=QUICK)
+        expected = here.measure(artefacts, anchor=anchor, settings=QUICK)
         assert there.context() == here.context()
-        results = there.measure(
-            artefacts, reference=reference, settings=QUICK, on_result=lambda key, _: told.append(key)
-        )
+        results = there.measure(artefacts, anchor=anchor, settings=QUICK, on_result=lambda key, _: told.append(key))
     assert results == expected
     assert told == list(artefacts)
     assert len(stored(board)) == 6
@@ -188,10 +186,10 @@ def test_a_link_cut_between_requests_is_made_again(tmp_path: Path, board: Path) 
 
 
 def test_a_link_cut_again_and_again_while_something_is_timed_loses_no_entry(tmp_path: Path, board: Path) -> None:
-    artefacts, reference = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
     (board / "cut").write_text("3")
     with Worker(on_board()) as worker:
-        results = worker.measure(artefacts, reference=reference, reference_ms=1.0, settings=QUICK)
+        results = worker.measure(artefacts, anchor=anchor, anchor_ms=1.0, settings=QUICK)
     assert not (board / "cut").exists()
     assert list(results) == list(artefacts)
     assert all(isinstance(r, Statistic) for r in results.values())
@@ -238,14 +236,14 @@ def test_a_board_that_stays_away_ends_the_measurement_and_blames_no_artefact(tmp
 
 
 def test_what_cannot_be_loaded_again_is_not_blamed_on_what_was_asked_for(tmp_path: Path, board: Path) -> None:
-    artefacts, reference = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
 
     def lose(key: str, _: object) -> None:
-        reference.path.unlink(missing_ok=True)
+        anchor.path.unlink(missing_ok=True)
         cut(worker.pid)
 
-    with Worker(on_board()) as worker, pytest.raises(BoardError, match=r"brought back.*reference\.onnx"):
-        worker.measure(artefacts, reference=reference, reference_ms=1.0, settings=QUICK, on_result=lose)
+    with Worker(on_board()) as worker, pytest.raises(BoardError, match=r"brought back.*anchor\.onnx"):
+        worker.measure(artefacts, anchor=anchor, anchor_ms=1.0, settings=QUICK, on_result=lose)
 
 
 def test_a_board_that_goes_down_with_one_artefact_ends_the_measurement_and_names_it(

@@ -74,13 +74,13 @@ def test_a_still_device_is_measured_exactly(tmp_path: Path, still_worker: Worker
         assert result.median == pytest.approx(simulated_cost_ns(artefact.path) * 1e-6, rel=1e-3)
 
 
-def test_a_drifting_device_is_corrected_to_the_tables_reference_time(tmp_path: Path) -> None:
+def test_a_drifting_device_is_corrected_to_the_tables_anchor_time(tmp_path: Path) -> None:
     artefacts = models(tmp_path, 20)
-    reference = write_model(tmp_path / "reference.onnx", size=6)
-    reference_ms = simulated_cost_ns(reference.path) * 1e-6
+    anchor = write_model(tmp_path / "reference.onnx", size=6)
+    anchor_ms = simulated_cost_ns(anchor.path) * 1e-6
     drifting = fake_device(options={"drift": 0.6, "noise": 0.01, "drift_period_s": 0.5})
     with Worker(drifting) as worker:
-        results = worker.measure(artefacts, reference=reference, reference_ms=reference_ms)
+        results = worker.measure(artefacts, anchor=anchor, anchor_ms=anchor_ms)
     for key, artefact in artefacts.items():
         result = results[key]
         assert isinstance(result, Statistic)
@@ -88,32 +88,30 @@ def test_a_drifting_device_is_corrected_to_the_tables_reference_time(tmp_path: P
     assert max(r.drift for r in results.values() if isinstance(r, Statistic)) > 1.1
 
 
-def test_without_a_reference_time_the_reference_is_measured_first(tmp_path: Path, still_worker: Worker) -> None:
-    artefacts, reference = models(tmp_path, 2), write_model(tmp_path / "reference.onnx", size=6)
-    results = still_worker.measure(artefacts, reference=reference, settings=QUICK)
-    assert still_worker.measure_reference(reference).median == pytest.approx(
-        simulated_cost_ns(reference.path) * 1e-6, rel=1e-3
-    )
+def test_without_an_anchor_time_the_anchor_is_measured_first(tmp_path: Path, still_worker: Worker) -> None:
+    artefacts, anchor = models(tmp_path, 2), write_model(tmp_path / "reference.onnx", size=6)
+    results = still_worker.measure(artefacts, anchor=anchor, settings=QUICK)
+    assert still_worker.measure_anchor(anchor).median == pytest.approx(simulated_cost_ns(anchor.path) * 1e-6, rel=1e-3)
     assert all(isinstance(r, Statistic) and r.drift == pytest.approx(1.0) for r in results.values())
 
 
 @pytest.mark.parametrize(("context", "pauses"), [({"load": "0.10"}, 7), ({}, 0)], ids=["a machine", "a simulation"])
-def test_the_reference_is_waited_for_only_where_a_neighbour_may_disturb_it(
+def test_the_anchor_is_waited_for_only_where_a_neighbour_may_disturb_it(
     tmp_path: Path, still_worker: Worker, monkeypatch: pytest.MonkeyPatch, context: dict[str, str], pauses: int
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(client, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(still_worker._link, "context", lambda: context)
-    still_worker.measure_reference(write_model(tmp_path / "reference.onnx", size=6), settings=QUICK)
+    still_worker.measure_anchor(write_model(tmp_path / "reference.onnx", size=6), settings=QUICK)
     assert len(slept) == pauses
 
 
 def test_a_simulated_measurement_repeats_exactly(tmp_path: Path) -> None:
-    artefacts, reference = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
     results = []
     for _ in range(2):
         with Worker(fake_device()) as worker:
-            results.append(worker.measure(artefacts, reference=reference))
+            results.append(worker.measure(artefacts, anchor=anchor))
     assert results[0] == results[1]
 
 
@@ -137,12 +135,12 @@ def test_nothing_to_measure_starts_no_process() -> None:
         assert worker.pid is None
 
 
-def test_two_references_are_not_mixed_up(tmp_path: Path, still_worker: Worker) -> None:
+def test_two_anchors_are_not_mixed_up(tmp_path: Path, still_worker: Worker) -> None:
     artefacts = models(tmp_path, 1)
     for size in (4, 8):
-        reference = write_model(tmp_path / f"reference{size}.onnx", size=size)
-        exact = simulated_cost_ns(reference.path) * 1e-6
-        result = still_worker.measure(artefacts, reference=reference, reference_ms=exact, settings=QUICK)["m0"]
+        anchor = write_model(tmp_path / f"reference{size}.onnx", size=size)
+        exact = simulated_cost_ns(anchor.path) * 1e-6
+        result = still_worker.measure(artefacts, anchor=anchor, anchor_ms=exact, settings=QUICK)["m0"]
         assert isinstance(result, Statistic)
         assert result.drift == pytest.approx(1.0, rel=1e-3)
 
@@ -211,10 +209,10 @@ def test_a_file_that_changed_is_a_failure_of_that_artefact(tmp_path: Path, still
 # ---------------------------------------------------------------- faults of everything
 
 
-def test_a_reference_that_crashes_ends_the_measurement(tmp_path: Path) -> None:
-    reference = write_model(tmp_path / "reference.onnx")
+def test_an_anchor_that_crashes_ends_the_measurement(tmp_path: Path) -> None:
+    anchor = write_model(tmp_path / "reference.onnx")
     with Worker(device(crash_on="reference")) as worker, pytest.raises(WorkerCrashedError, match="SIGABRT"):
-        worker.measure(models(tmp_path, 2), reference=reference, reference_ms=1.0, settings=QUICK)
+        worker.measure(models(tmp_path, 2), anchor=anchor, anchor_ms=1.0, settings=QUICK)
 
 
 def test_a_runtime_that_dies_on_everything_ends_the_measurement(tmp_path: Path) -> None:

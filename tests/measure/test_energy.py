@@ -36,7 +36,7 @@ def models(folder: Path, n: int) -> dict[str, Artefact]:
 def measured(
     artefacts: Mapping[str, Artefact],
     *,
-    reference: str | None = None,
+    anchor: str | None = None,
     idle_w: float | None = None,
     settings: EnergySettings | None = None,
     device: Mapping[str, Option] = STILL,
@@ -50,7 +50,7 @@ def measured(
         run_ms={
             key: simulated_cost_ns(a.path) * 1e-6 / float(device.get("speed", 1.0)) for key, a in artefacts.items()
         },
-        reference=reference,
+        anchor=anchor,
         idle_w=idle_w,
         rng=np.random.default_rng(0),
         settings=settings,
@@ -137,30 +137,30 @@ def test_a_clear_energy_has_no_mark(tmp_path: Path) -> None:
     assert set(costs) == {"energy_mj", "energy_gross_mj", "energy_idle_w"}
 
 
-# ---------------------------------------------------------------- the reference
+# ---------------------------------------------------------------- the anchor
 
 
-def test_the_energy_of_the_reference_stands_beside_each(tmp_path: Path) -> None:
+def test_the_energy_of_the_anchor_stands_beside_each(tmp_path: Path) -> None:
     artefacts = models(tmp_path, 12)
-    energies = measured(artefacts, reference="m5")
+    energies = measured(artefacts, anchor="m5")
     assert "m5" not in energies
     assert len(energies) == 11
     for energy in energies.values():
-        assert energy.reference_mj == pytest.approx(simulated_energy_mj(artefacts["m5"].path), rel=0.01)
+        assert energy.anchor_mj == pytest.approx(simulated_energy_mj(artefacts["m5"].path), rel=0.01)
 
 
-def test_a_reference_within_the_noise_corrects_nothing(tmp_path: Path) -> None:
-    energies = measured(models(tmp_path, 4), reference="m1", noise_w=200.0)
-    assert all(energy.reference_mj is None for energy in energies.values())
+def test_an_anchor_within_the_noise_corrects_nothing(tmp_path: Path) -> None:
+    energies = measured(models(tmp_path, 4), anchor="m1", noise_w=200.0)
+    assert all(energy.anchor_mj is None for energy in energies.values())
     assert "energy_reference_mj" not in energies["m0"].costs()
 
 
-def test_a_chip_that_becomes_warm_cancels_in_the_ratio_to_the_reference(tmp_path: Path) -> None:
+def test_a_chip_that_becomes_warm_cancels_in_the_ratio_to_the_anchor(tmp_path: Path) -> None:
     artefacts = models(tmp_path, 16)
-    reference = simulated_energy_mj(artefacts["m5"].path)
-    energies = measured(artefacts, reference="m5", heat=0.5, heat_period_s=60.0)
+    anchor = simulated_energy_mj(artefacts["m5"].path)
+    energies = measured(artefacts, anchor="m5", heat=0.5, heat_period_s=60.0)
     raw = np.array([e.net_mj / simulated_energy_mj(artefacts[k].path) for k, e in energies.items()])
-    corrected = raw * np.array([reference / (e.reference_mj or 0.0) for e in energies.values()])
+    corrected = raw * np.array([anchor / (e.anchor_mj or 0.0) for e in energies.values()])
     assert raw.max() / raw.min() > 1.1
     np.testing.assert_allclose(corrected, 1.0, rtol=0.03)
 
@@ -174,13 +174,13 @@ def metered(meter: str = "fake", **meter_options: Option) -> Device:
 
 
 def test_a_device_with_a_meter_has_energies_among_its_costs(tmp_path: Path) -> None:
-    artefacts, reference = models(tmp_path, 3), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 3), write_model(tmp_path / "reference.onnx", size=6)
     with Worker(metered()) as worker:
-        results = worker.measure(artefacts, reference=reference, settings=QUICK)
+        results = worker.measure(artefacts, anchor=anchor, settings=QUICK)
     for key, result in results.items():
         assert isinstance(result, Statistic), result
         assert result.costs["energy_mj"] == pytest.approx(simulated_energy_mj(artefacts[key].path), rel=0.01)
-        assert result.costs["energy_reference_mj"] == pytest.approx(simulated_energy_mj(reference.path), rel=0.01)
+        assert result.costs["energy_reference_mj"] == pytest.approx(simulated_energy_mj(anchor.path), rel=0.01)
 
 
 def test_what_the_meter_covers_stands_in_the_context() -> None:

@@ -18,7 +18,7 @@ from tests.measure.onnx_models import write_model
 from tests.measure.test_timing import ClockSession, Machine
 
 VERDICT = TimingSettings(rounds=301, min_rounds=21, target_error=0.005, candidate_limit_s=20.0)
-REFERENCE_MS, CANDIDATE_MS = 0.9, 0.04
+ANCHOR_MS, CANDIDATE_MS = 0.9, 0.04
 
 
 class PhasedSession(ClockSession):
@@ -70,16 +70,16 @@ def exponential(fast_ms: float, slow_ms: float, seed: int) -> Iterator[float]:
 def measured(
     machine: PhasedMachine, slowed: Mapping[str, float], *, settings: TimingSettings = VERDICT, seed: int = 0
 ) -> Statistic:
-    """One candidate against the reference, whose time while nothing disturbs the machine is known."""
-    costs = {"r": REFERENCE_MS, "c": CANDIDATE_MS}
+    """One candidate against the anchor, whose time while nothing disturbs the machine is known."""
+    costs = {"r": ANCHOR_MS, "c": CANDIDATE_MS}
     sessions = {key: PhasedSession(key, 1e6 * ms, machine, slowed=slowed[key]) for key, ms in costs.items()}
     times: RoundTimes = time_rounds(
-        sessions, reference="r", settings=settings, rng=np.random.default_rng(seed), reference_ms=REFERENCE_MS
+        sessions, anchor="r", settings=settings, rng=np.random.default_rng(seed), anchor_ms=ANCHOR_MS
     )
     return summarize(
         times.samples_ms["c"],
-        times.reference_ms["c"],
-        reference_ms=REFERENCE_MS,
+        times.anchor_ms["c"],
+        anchor_ms=ANCHOR_MS,
         minima_ms=times.minima_ms["c"],
         around_ms=times.around_ms["c"],
     )
@@ -125,10 +125,10 @@ def test_a_machine_faster_than_its_table_needs_the_fewest_rounds() -> None:
 def test_all_candidates_of_a_group_come_out_right_and_add_up(tmp_path: Path) -> None:
     phased = fake_device(options={"drift": 0.0, "noise": 0.003, "slow_share": 0.6, "slow_period_s": 0.4})
     artefacts = {f"m{i}": write_model(tmp_path / f"m{i}.onnx", size=i + 1) for i in range(8)}
-    reference = write_model(tmp_path / "reference.onnx", size=6)
+    anchor = write_model(tmp_path / "reference.onnx", size=6)
     with Worker(phased) as worker:
         results = worker.measure(
-            artefacts, reference=reference, reference_ms=1e-6 * simulated_cost_ns(reference.path), settings=VERDICT
+            artefacts, anchor=anchor, anchor_ms=1e-6 * simulated_cost_ns(anchor.path), settings=VERDICT
         )
     for key, artefact in artefacts.items():
         result = results[key]
@@ -152,9 +152,9 @@ def test_the_faster_neighbour_tells_the_phase_of_a_sample() -> None:
     assert phase(around).tolist() == [True, True, True, False, False, True]
 
 
-def test_a_disturbed_sample_of_the_reference_does_not_count_as_its_time() -> None:
+def test_a_disturbed_sample_of_the_anchor_does_not_count_as_its_time() -> None:
     found = minimum_in_phase(np.full(4, 0.3), np.array([[1.0, 9.0], [9.0, 1.0], [1.0, 9.0], [9.0, 1.0]]))
-    assert (found.candidate_ms, found.reference_ms, found.share) == (0.3, 1.0, 1.0)
+    assert (found.candidate_ms, found.anchor_ms, found.share) == (0.3, 1.0, 1.0)
 
 
 def test_a_phase_that_too_few_samples_share_is_a_slip_and_the_next_one_counts() -> None:
@@ -169,8 +169,8 @@ def test_of_many_samples_more_must_share_a_phase() -> None:
 
 def test_three_samples_are_enough_where_the_machine_is_known_to_be_as_fast() -> None:
     around = anchored(*[0.5] * 9, *[1.0] * 91)
-    assert phase(around, reference_ms=0.52).sum() == 9
-    assert phase(around, reference_ms=0.8).sum() == 91
+    assert phase(around, anchor_ms=0.52).sum() == 9
+    assert phase(around, anchor_ms=0.8).sum() == 91
 
 
 def test_where_no_phase_has_so_many_the_fastest_that_three_share_must_do() -> None:
@@ -182,13 +182,13 @@ def test_where_no_phase_is_shared_each_sample_counts_by_itself() -> None:
     times_ms = 1.2 ** np.arange(8)
     found = minimum_in_phase(0.3 * times_ms, anchored(*times_ms))
     assert found.share == 0
-    assert found.candidate_ms / found.reference_ms == pytest.approx(0.3)
+    assert found.candidate_ms / found.anchor_ms == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("time_ms", [1.0, 1 + PHASE_WIDTH / 2, 1.6])
 def test_a_phase_slower_than_the_machine_can_be_does_not_settle(time_ms: float) -> None:
     settled: Callable[[float | None], bool] = lambda ms: is_settled(  # noqa: E731
-        np.full(9, time_ms), anchored(*[time_ms] * 9), tolerance=0.01, reference_ms=ms
+        np.full(9, time_ms), anchored(*[time_ms] * 9), tolerance=0.01, anchor_ms=ms
     )
     assert settled(None)
     assert settled(1.0) == (time_ms < 1 + PHASE_WIDTH)
@@ -196,23 +196,23 @@ def test_a_phase_slower_than_the_machine_can_be_does_not_settle(time_ms: float) 
 
 def test_samples_that_do_not_agree_do_not_settle() -> None:
     around = anchored(*[1.0] * 4)
-    assert is_settled(np.array([1.0, 1.005, 1.009, 3.0]), around, tolerance=0.01, reference_ms=None)
-    assert not is_settled(np.array([1.0, 1.005, 1.02, 3.0]), around, tolerance=0.01, reference_ms=None)
-    assert not is_settled(np.ones(4), anchored(1.0, 1.02, 1.04, 1.06), tolerance=0.01, reference_ms=None)
+    assert is_settled(np.array([1.0, 1.005, 1.009, 3.0]), around, tolerance=0.01, anchor_ms=None)
+    assert not is_settled(np.array([1.0, 1.005, 1.02, 3.0]), around, tolerance=0.01, anchor_ms=None)
+    assert not is_settled(np.ones(4), anchored(1.0, 1.02, 1.04, 1.06), tolerance=0.01, anchor_ms=None)
 
 
 def test_a_median_corrected_too_far_is_not_below_the_minimum() -> None:
     fast, slow = np.ones(4), np.full(12, 1.6)
     local = np.concatenate([fast, slow])  # the slow phase slows the candidate by 1.2 only
     samples = np.concatenate([fast, np.full(12, 1.2)])
-    found = summarize(samples, local, reference_ms=1.0)
+    found = summarize(samples, local, anchor_ms=1.0)
     assert (found.minimum, found.median, found.p90) == (1.0, 1.0, 1.0)
     assert found.drift == pytest.approx(1.6)
     assert found.phase_drift == 1.0
     assert found.phase_share == 0.25
 
 
-def test_without_a_reference_there_are_no_phases() -> None:
+def test_without_an_anchor_there_are_no_phases() -> None:
     found = summarize(np.array([1.0, 2.0, 3.0]), minima_ms=np.array([0.9, 1.9, 2.9]))
     assert found.minimum == 0.9
     assert found.phase_drift is None

@@ -141,31 +141,31 @@ def all_measured(results: Mapping[str, object], artefacts: Mapping[str, Artefact
 
 
 def test_onnx_runtime_is_measured_on_the_board(net: Net, tmp_path: Path) -> None:
-    artefacts, reference = models(tmp_path, 3), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 3), write_model(tmp_path / "reference.onnx", size=6)
     real = Device(name="b", runtime="onnxruntime")
     with Worker(net.device(real)) as there, Worker(real) as here:
         for field in ("runtime_version", "hardware", "os", "cores"):
             assert there.context()[field] == here.context()[field]
-        assert there.info(reference) == here.info(reference)
-        assert all_measured(there.measure(artefacts, reference=reference, settings=QUICK), artefacts)
+        assert there.info(anchor) == here.info(anchor)
+        assert all_measured(there.measure(artefacts, anchor=anchor, settings=QUICK), artefacts)
         x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
-        np.testing.assert_array_equal(there.run(reference, [x])[0], here.run(reference, [x])[0])
+        np.testing.assert_array_equal(there.run(anchor, [x])[0], here.run(anchor, [x])[0])
         (agent, worker) = agents(net)
     assert is_gone(agent)
     assert is_gone(worker)
 
 
 def test_the_fake_device_gives_the_same_numbers_there(net: Net, tmp_path: Path) -> None:
-    artefacts, reference = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 4), write_model(tmp_path / "reference.onnx", size=6)
     with Worker(net.device()) as there, Worker(fake_device()) as here:
-        expected = here.measure(artefacts, reference=reference, settings=QUICK)
-        assert there.measure(artefacts, reference=reference, settings=QUICK) == expected
+        expected = here.measure(artefacts, anchor=anchor, settings=QUICK)
+        assert there.measure(artefacts, anchor=anchor, settings=QUICK) == expected
 
 
 @pytest.mark.parametrize("how", ["cable", "client"])
 def test_a_link_cut_half_way_resumes_and_every_entry_is_there(net: Net, tmp_path: Path, how: str) -> None:
     """The cable: packets vanish and no end is told, so the agent there lives on until its successor ends it."""
-    artefacts, reference = models(tmp_path, 8), write_model(tmp_path / "reference.onnx", size=6)
+    artefacts, anchor = models(tmp_path, 8), write_model(tmp_path / "reference.onnx", size=6)
     told: list[str] = []
     orphans: list[int] = []
     back = threading.Timer(5.0, net.plug, ("up",))
@@ -181,7 +181,7 @@ def test_a_link_cut_half_way_resumes_and_every_entry_is_there(net: Net, tmp_path
             os.kill(worker.pid, signal.SIGKILL)
 
     with Worker(net.device(reconnect_s=40)) as worker:
-        results = worker.measure(artefacts, reference=reference, settings=QUICK, on_result=cut)
+        results = worker.measure(artefacts, anchor=anchor, settings=QUICK, on_result=cut)
     if how == "cable":
         back.join()
         assert len(orphans) == 2

@@ -60,13 +60,13 @@ def tell(board: Path, **lie: Any) -> None:
 
 def everything(device: Device, folder: Path) -> None:
     """All that is asked of a board in a run and in `agent --check`."""
-    artefact, reference = write_model(folder / "m.onnx"), write_model(folder / "r.onnx", size=2)
+    artefact, anchor = write_model(folder / "m.onnx"), write_model(folder / "r.onnx", size=2)
     look = look_at_board(device)
     if look.problem:
         raise MeasurementError(look.problem)
     with Worker(device) as worker:
         worker.context()
-        result = worker.measure({"m": artefact}, reference=reference, reference_ms=1.0, settings=QUICK)["m"]
+        result = worker.measure({"m": artefact}, anchor=anchor, anchor_ms=1.0, settings=QUICK)["m"]
         if isinstance(result, MeasurementFailure):
             raise MeasurementError(result.reason)
         worker.info(artefact)
@@ -141,7 +141,7 @@ def check(op: str, result: Any) -> None:
     if op == "info":
         checked_info(result)
     elif op == "time":
-        checked(Times, result).check_keys(["m"], reference="r")
+        checked(Times, result).check_keys(["m"], anchor="r")
     else:
         checked(Busy if op == "agent.hello" else MODELS[op], result)
 

@@ -12,7 +12,7 @@ positive = st.floats(1e-3, 1e3)
 rounds = hnp.arrays(np.float64, st.integers(1, 40), elements=positive)
 
 
-def test_without_a_reference_nothing_is_corrected() -> None:
+def test_without_an_anchor_nothing_is_corrected() -> None:
     s = summarize(np.array([1.0, 2.0, 3.0]))
     assert (s.median, s.n, s.drift) == (2.0, 3, 1.0)
     assert s.p90 == pytest.approx(2.8)
@@ -20,14 +20,14 @@ def test_without_a_reference_nothing_is_corrected() -> None:
 
 def test_drift_is_removed_round_by_round() -> None:
     drift = np.linspace(1.0, 2.0, 11)  # the machine becomes twice as slow while we look
-    s = summarize(0.25 * drift, 1.5 * drift, reference_ms=1.5)
+    s = summarize(0.25 * drift, 1.5 * drift, anchor_ms=1.5)
     assert s.median == pytest.approx(0.25)
     assert s.cv == pytest.approx(0.0, abs=1e-12)
     assert s.drift == pytest.approx(1.5)
 
 
 def test_a_machine_that_is_slower_than_the_tables_is_corrected_to_the_table() -> None:
-    s = summarize(np.full(5, 3.0), np.full(5, 2.0), reference_ms=1.0)
+    s = summarize(np.full(5, 3.0), np.full(5, 2.0), anchor_ms=1.0)
     assert (s.median, s.p90, s.drift) == (1.5, 1.5, 2.0)
 
 
@@ -52,10 +52,10 @@ def test_statistics_scale_with_their_samples(samples: np.ndarray, scale: float) 
 @given(samples=rounds, data=st.data())
 def test_a_common_factor_of_each_round_cancels(samples: np.ndarray, data: st.DataObject) -> None:
     factors = data.draw(hnp.arrays(np.float64, len(samples), elements=st.floats(0.1, 10)))
-    reference = np.full(len(samples), 2.0)
+    anchor = np.full(len(samples), 2.0)
     minima, around = np.full(len(samples), 1e-9), np.full((len(samples), 2), 2.0)  # far below every sample
-    still = summarize(samples, reference, reference_ms=2.0, minima_ms=minima, around_ms=around)
-    moving = summarize(samples * factors, reference * factors, reference_ms=2.0, minima_ms=minima, around_ms=around)
+    still = summarize(samples, anchor, anchor_ms=2.0, minima_ms=minima, around_ms=around)
+    moving = summarize(samples * factors, anchor * factors, anchor_ms=2.0, minima_ms=minima, around_ms=around)
     assert moving.median == pytest.approx(still.median)
     assert moving.p90 == pytest.approx(still.p90)
 
@@ -83,10 +83,10 @@ def test_times_that_are_not_positive_numbers_are_refused(bad: list[float]) -> No
         summarize(np.array(bad))
 
 
-def test_half_a_reference_is_refused() -> None:
+def test_half_an_anchor_is_refused() -> None:
     with pytest.raises(ValueError, match="go together"):
         summarize(np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="go together"):
-        summarize(np.ones(3), reference_ms=1.0)
+        summarize(np.ones(3), anchor_ms=1.0)
     with pytest.raises(ValueError, match="3 samples but 2"):
-        summarize(np.ones(3), np.ones(2), reference_ms=1.0)
+        summarize(np.ones(3), np.ones(2), anchor_ms=1.0)

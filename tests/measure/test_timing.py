@@ -47,11 +47,11 @@ class ClockSession:
 
 
 def timed(
-    costs_ms: Mapping[str, float], machine: Machine, *, reference: str | None = None, seed: int = 0, **changes: float
+    costs_ms: Mapping[str, float], machine: Machine, *, anchor: str | None = None, seed: int = 0, **changes: float
 ) -> RoundTimes:
     sessions = {key: ClockSession(key, ms * 1e6, machine) for key, ms in costs_ms.items()}
     settings = TimingSettings(**changes)  # type: ignore[arg-type]
-    return time_rounds(sessions, reference=reference, settings=settings, rng=np.random.default_rng(seed))
+    return time_rounds(sessions, anchor=anchor, settings=settings, rng=np.random.default_rng(seed))
 
 
 def samples_of(machine: Machine) -> list[list[tuple[str, int]]]:
@@ -72,7 +72,7 @@ def test_a_quiet_machine_needs_the_fewest_rounds() -> None:
     assert len(times.samples_ms["a"]) == TimingSettings().min_rounds
     np.testing.assert_allclose(times.samples_ms["a"], 0.1)
     np.testing.assert_allclose(times.samples_ms["b"], 0.2)
-    assert not times.reference_ms
+    assert not times.anchor_ms
 
 
 def test_a_noisy_machine_gets_all_rounds() -> None:
@@ -139,29 +139,29 @@ def test_every_sample_begins_with_one_untimed_run() -> None:
 
     machine = Machine()
     sessions = {key: Cold(key, 100_000, machine) for key in ("a", "b")}
-    times = time_rounds(sessions, reference=None, settings=TimingSettings(), rng=np.random.default_rng(0))
+    times = time_rounds(sessions, anchor=None, settings=TimingSettings(), rng=np.random.default_rng(0))
     np.testing.assert_allclose(times.samples_ms["a"], 0.1)
 
 
-def test_the_reference_is_sampled_before_between_and_after_the_candidates() -> None:
+def test_the_anchor_is_sampled_before_between_and_after_the_candidates() -> None:
     machine = Machine()
     costs = {"ref": 0.3, **{f"k{i}": 0.1 for i in range(16)}}
-    times = timed(costs, machine, reference="ref", rounds=3, min_rounds=3)
+    times = timed(costs, machine, anchor="ref", rounds=3, min_rounds=3)
     order = [sample[0][0] for sample in samples_of(machine)[-(3 * 18 + 1) :]]
     assert [i for i, key in enumerate(order) if key == "ref"] == [0, 9, 18, 27, 36, 45, 54]
     assert "ref" not in times.samples_ms
-    assert times.reference_ms.keys() == times.samples_ms.keys()
+    assert times.anchor_ms.keys() == times.samples_ms.keys()
 
 
-def test_interpolated_references_remove_a_drift_within_a_round() -> None:
+def test_interpolated_anchors_remove_a_drift_within_a_round() -> None:
     machine = Machine(lambda now: 1 + now * 1e-9 * 2)  # three times as slow after a second
     costs = {"ref": 1.0, **{f"k{i}": 0.05 * (i + 1) for i in range(16)}}
-    times = timed(costs, machine, reference="ref")
+    times = timed(costs, machine, anchor="ref")
     raw_spread = max(s.max() / s.min() for s in times.samples_ms.values())
     assert raw_spread > 1.3
     for key, cost in costs.items():
         if key != "ref":
-            s = summarize(times.samples_ms[key], times.reference_ms[key], reference_ms=1.0)
+            s = summarize(times.samples_ms[key], times.anchor_ms[key], anchor_ms=1.0)
             assert s.median == pytest.approx(cost, rel=0.01), key
 
 
@@ -173,11 +173,11 @@ def test_garbage_is_not_collected_while_timing_and_is_afterwards() -> None:
     assert not machine.collected
 
 
-def test_a_reference_that_is_not_there_and_an_empty_group_are_refused() -> None:
+def test_an_anchor_that_is_not_there_and_an_empty_group_are_refused() -> None:
     with pytest.raises(ValueError, match="not among the sessions"):
-        timed({"a": 0.1}, Machine(), reference="ref")
+        timed({"a": 0.1}, Machine(), anchor="ref")
     with pytest.raises(ValueError, match="nothing to time"):
-        timed({"ref": 0.1}, Machine(), reference="ref")
+        timed({"ref": 0.1}, Machine(), anchor="ref")
 
 
 @pytest.mark.parametrize(

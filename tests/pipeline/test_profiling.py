@@ -13,7 +13,7 @@ from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, TableContextError, TableError
 from hwnas.pipeline._candidate import Bench
-from hwnas.pipeline.costs import MIXED, largest_network, load_costs, precision_of, reference_path, table_path
+from hwnas.pipeline.costs import MIXED, anchor_path, largest_network, load_costs, precision_of, table_path
 from hwnas.pipeline.profiling import sample_networks, timing
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
@@ -137,7 +137,7 @@ def test_a_table_for_other_threads_is_refused(config: Config) -> None:
         pipeline.profile(config.replaced({"device.threads": 2}), console=ReadConsole())
 
 
-def test_a_table_keeps_its_reference_model_when_an_exporter_would_write_another(
+def test_a_table_keeps_its_drift_anchor_when_an_exporter_would_write_another(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(Workspace(config).tables)
@@ -146,9 +146,9 @@ def test_a_table_keeps_its_reference_model_when_an_exporter_would_write_another(
     assert contents(Workspace(config).tables) == before
 
 
-def test_a_damaged_reference_model_is_written_again(config: Config) -> None:
+def test_a_damaged_drift_anchor_is_written_again(config: Config) -> None:
     before = contents(Workspace(config).tables)
-    reference_path(Workspace(config), "int8").write_bytes(b"")
+    anchor_path(Workspace(config), "int8").write_bytes(b"")
     pipeline.profile(config, console=ReadConsole())
     assert contents(Workspace(config).tables) == before
 
@@ -190,12 +190,12 @@ def test_a_board_that_nobody_said_the_place_of_is_refused_with_the_way_to_say_it
         pipeline.profile(run, console=ReadConsole())
 
 
-def test_a_damaged_reference_model_is_refused_by_the_export_and_made_again_by_the_profile(config: Config) -> None:
-    path = reference_path(Workspace(config), "fp32")
+def test_a_damaged_drift_anchor_is_refused_by_the_export_and_made_again_by_the_profile(config: Config) -> None:
+    path = anchor_path(Workspace(config), "fp32")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     bench = Bench(work=Workspace(config), worker=None, costs=None, limits={}, study="")  # type: ignore[arg-type]
-    with pytest.raises(TableError, match=r"is not the reference model that fake-fp32\.jsonl .*hwnas profile"):
-        bench.reference("fp32")
+    with pytest.raises(TableError, match=r"is not the drift anchor that fake-fp32\.jsonl .*hwnas profile"):
+        bench.anchor("fp32")
     pipeline.profile(config, console=ReadConsole())
     assert path.read_bytes() == whole

@@ -11,7 +11,7 @@ from hwnas.config import Config
 from hwnas.deployment import PrecisionSpeedup
 from hwnas.measure import Worker, artefact_from_file
 from hwnas.pipeline import speedup
-from hwnas.pipeline.costs import reference_path
+from hwnas.pipeline.costs import anchor_path
 from hwnas.pipeline.searching import make_evaluator
 from hwnas.pipeline.speedup import measure_speedup
 from hwnas.types import Block
@@ -31,7 +31,7 @@ def speedup_of(
     plain = evaluator.extract(named)
     network, example = evaluator.quantize(plain), torch.zeros(1, *plain.in_shape)
     artefact = work.exporter.export(network, example, folder / "model.onnx", precision=precision)
-    reference = artefact_from_file(reference_path(work, precision), format="onnx", precision=precision)
+    anchor = artefact_from_file(anchor_path(work, precision), format="onnx", precision=precision)
     with Worker(work.device) as worker:
         return measure_speedup(
             work,
@@ -39,8 +39,8 @@ def speedup_of(
             blocks=[b for _, b in named],
             plain=plain,
             artefact=artefact,
-            reference=reference,
-            reference_ms=1.0,
+            anchor=anchor,
+            anchor_ms=1.0,
         )
 
 

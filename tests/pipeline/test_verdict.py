@@ -40,7 +40,7 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Statistic]], Ve
             return next(left)
 
         monkeypatch.setattr(verdict, "measure_latency", measure)
-        return reach_verdict(Worker(fake_device()), ARTEFACT, reference=ARTEFACT, reference_ms=1.0, predicted_ms=1.0)
+        return reach_verdict(Worker(fake_device()), ARTEFACT, anchor=ARTEFACT, anchor_ms=1.0, predicted_ms=1.0)
 
     return reached
 

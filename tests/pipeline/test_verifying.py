@@ -74,7 +74,7 @@ def test_verifying_changes_nothing(deployment: Path) -> None:
 
 
 def test_a_machine_that_is_slow_for_now_is_corrected_for(deployment: Path) -> None:
-    """The reference model in the same rounds is as slow: it is drift."""
+    """The drift anchor in the same rounds is as slow: it is drift."""
     usual = pipeline.verify(deployment, console=ReadConsole()).latency_ms
     rewrite_manifest(deployment, lambda m: m["device"]["options"].update(speed=0.5))
     console = ReadConsole()
