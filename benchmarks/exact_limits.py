@@ -161,7 +161,7 @@ class Trial:
     def _judge(self, limits: Sequence[Limit], witness: IntArray | None, error: InfeasibleError | None) -> None:
         import re
 
-        from hwnas.cost import kept
+        from hwnas.cost import feasible_encodings
         from hwnas.limits import Limit
 
         c = self.counts
@@ -173,7 +173,7 @@ class Trial:
             assert witness is not None
             costs = self._costs(witness)
             beyond = any(costs[x.metric] > x.value * (1 + 1e-12) for x in limits)  # blocks added up in another order
-            c.wrong += beyond or not bool(kept(witness[None], self.models, limits)[0])
+            c.wrong += beyond or not bool(feasible_encodings(witness[None], self.models, limits)[0])
             return
         c.infeasible += 1
         if error.architecture is None:  # proven, but by how much to loosen the limits was not found in the time allowed

@@ -94,7 +94,7 @@ def compare(
     work = Workspace(config)
     limit_threads(config.train.threads)
     networks = (_trained if trained else _random)(work, n, seed)
-    test = list(work.stream("test").plain(samples))
+    test = list(work.stream("test").unaugmented(samples))
     rows = []
     with Worker(work.device) as worker, console.progress("networks") as progress:
         work.found_on(worker.context())  # before a network is made: what its integers are is known only there
@@ -120,8 +120,8 @@ def _trained(work: Workspace, n: int, seed: int) -> Iterator[tuple[str, Forms]]:
     def forms(architecture: Mapping[str, Option]) -> Forms:
         for precision in _precisions(work):
             space = work.training_space.restrict(precisions=(precision,)).computed_in(work.computed)
-            plain = evaluator.extract(space.named_blocks(space.encode(_without_precisions(architecture))))
-            yield precision, plain.in_shape, evaluator.quantize(plain)
+            subnetwork = evaluator.extract(space.named_blocks(space.encode(_without_precisions(architecture))))
+            yield precision, subnetwork.in_shape, evaluator.quantize(subnetwork)
 
     for row in np.random.default_rng(seed).choice(len(study), size=min(n, len(study)), replace=False):
         trial = study.trial_at(int(row))
@@ -136,15 +136,15 @@ def _random(work: Workspace, n: int, seed: int) -> Iterator[tuple[str, Forms]]:
     from hwnas.supernet.quantization import quantize
     from hwnas.supernet.untrained import random_network
 
-    images = [x for x, _ in work.stream("train").plain(_CALIBRATION)]
+    images = [x for x, _ in work.stream("train").unaugmented(_CALIBRATION)]
 
     def forms(i: int) -> Forms:
         for precision in _precisions(work):
             rng = np.random.default_rng([seed, i])
             space = work.training_space.restrict(precisions=(precision,)).computed_in(work.computed)
             (encoding,) = space.sample(1, rng, over="encodings")
-            plain = random_network([b for _, b in space.named_blocks(encoding)], rng)
-            yield precision, plain.in_shape, quantize(plain, [resize(x, plain.in_shape[1:]) for x in images])
+            network = random_network([b for _, b in space.named_blocks(encoding)], rng)
+            yield precision, network.in_shape, quantize(network, [resize(x, network.in_shape[1:]) for x in images])
 
     for i in range(n):
         yield f"network {i}", forms(i)

@@ -67,7 +67,7 @@ def _optional(comment: str, *, example: str) -> Any:
     return Field(default=None, description=comment, examples=[example])
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """What all sections share: unknown keys, NaN and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -89,7 +89,7 @@ def is_definition(name: str) -> bool:
     return name.endswith(".json") and not is_function(name)
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """The images to learn from."""
 
     source: Text = Field(
@@ -102,7 +102,7 @@ class DataConfig(Section):
     test_fraction: Share = Field(default=0.2, description="of all images, if the source has no test set")
 
 
-class SpaceConfig(Section):
+class SpaceConfig(ConfigSection):
     """The networks to choose from; what is left out stays as the preset has it."""
 
     preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`; FILE.json, python:module:function")
@@ -119,7 +119,7 @@ class SpaceConfig(Section):
     se: bool | None = _optional("squeeze-and-excitation everywhere or nowhere", example="false")
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """How the supernet is trained."""
 
     strategy: Text = Field(default="sandwich", description="which networks a step trains")
@@ -156,7 +156,7 @@ class TrainConfig(Section):
         return max(1, math.ceil(epochs * n_images / self.batch_size))
 
 
-class DeviceConfig(Section):
+class DeviceConfig(ConfigSection):
     """Where the network will run: see `hwnas devices`, or name the path of a description (.toml)."""
 
     name: Text | None = _optional(f"give name or names; {_DEFAULT_DEVICE} if both are left out", example='"cpu"')
@@ -179,7 +179,7 @@ class DeviceConfig(Section):
         return self.names or (self.name or _DEFAULT_DEVICE,)
 
 
-class ProfileConfig(Section):
+class ProfileConfig(ConfigSection):
     """How the device is measured."""
 
     n_networks: Annotated[int, Field(ge=4, le=100_000)] = Field(
@@ -190,7 +190,7 @@ class ProfileConfig(Section):
     tables: Text | None = _optional("folder of latency tables; the run's own if left out", example='"latency_tables"')
 
 
-class SearchConfig(Section):
+class SearchConfig(ConfigSection):
     """How networks are looked for and ranked."""
 
     sampler: Text = Field(default="nsga2", description="nsga2, nsga3, tpe, random, ...")
@@ -207,7 +207,7 @@ class SearchConfig(Section):
 _LARGEST_FRACTION = 2.0  # of the largest network's latency: int8 may be slower, but not a percentage
 
 
-class LimitsConfig(Section):
+class LimitsConfig(ConfigSection):
     """What a network must keep: each line is a `<=`; none is needed."""
 
     latency_ms: Positive | None = _optional("at batch 1", example="2.0")
@@ -262,7 +262,7 @@ class BudgetConfig(LimitsConfig):
         return self
 
 
-class DeployConfig(Section):
+class DeployConfig(ConfigSection):
     """How the chosen network becomes a file."""
 
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
@@ -275,7 +275,7 @@ class DeployConfig(Section):
     test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
 
 
-class OutputConfig(Section):
+class OutputConfig(ConfigSection):
     """Where results are kept; a run goes on from what it finds there."""
 
     folder: Text = Field(default="runs/default", description="made if missing")

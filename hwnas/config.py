@@ -17,6 +17,7 @@ from hwnas import registry
 from hwnas._config_errors import in_our_words
 from hwnas._config_sections import (
     BudgetConfig,
+    ConfigSection,
     DataConfig,
     DeployConfig,
     DeviceConfig,
@@ -24,7 +25,6 @@ from hwnas._config_sections import (
     OutputConfig,
     ProfileConfig,
     SearchConfig,
-    Section,
     SpaceConfig,
     TrainConfig,
     device_name,
@@ -64,7 +64,7 @@ _NO_BUDGETS = """\
 """
 
 
-class Config(Section):
+class Config(ConfigSection):
     """Everything a run needs to know; every section and every key may be left out."""
 
     data: DataConfig = DataConfig()

@@ -93,7 +93,7 @@ def excess(
     return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
 
 
-def kept(
+def feasible(
     limits: Sequence[Limit], values: Mapping[str, FloatArray], upper: Mapping[str, FloatArray] | None = None
 ) -> BoolArray:
     """(N,) which networks keep all limits; arguments as of `excess`."""

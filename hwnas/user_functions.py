@@ -112,7 +112,7 @@ def call_function(
             raise
         # a user's module may end the program or raise anything; the user must read which of theirs it was
         except (Exception, SystemExit) as e:
-            raise purpose.error(f"the module {shown(file)} cannot be loaded: {_told(e)}") from e
+            raise purpose.error(f"the module {shown(file)} cannot be loaded: {_describe_error(e)}") from e
         function = getattr(loaded, name, None)
         if function is None:
             raise ConfigError(f"{shown(file)} has no {name!r} ({purpose.title} 'python:{target}')")
@@ -122,7 +122,7 @@ def call_function(
         except HwnasError:
             raise
         except (Exception, SystemExit) as e:
-            raise purpose.error(f"the {purpose.kind} function {target} failed: {_told(e)}") from e
+            raise purpose.error(f"the {purpose.kind} function {target} failed: {_describe_error(e)}") from e
 
 
 def _refuse_foreign(function: Any, purpose: Purpose, *, what: str, own: bool) -> None:
@@ -157,7 +157,7 @@ def _refuse_foreign(function: Any, purpose: Purpose, *, what: str, own: bool) ->
             )
 
 
-def _told(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ended the program (SystemExit: {error.code})"
     return f"{type(error).__name__}: {' '.join(shown(str(error)).split())}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwnas.limits import Limit, as_limits, excess, kept, listed, round_up
+from hwnas.limits import Limit, as_limits, excess, feasible, listed, round_up
 from hwnas.quantities import NBSP, limit_text
 from hwnas.types import Direction
 
@@ -28,7 +28,7 @@ def test_the_limit_itself_keeps_it_and_the_next_number_beyond_does_not(value: fl
 def test_one_value_and_columns_of_values_are_judged_alike(limit: float, values: list[float], floor: bool) -> None:
     asked = Limit(metric="m", value=limit, floor=floor)
     near = [limit, math.nextafter(limit, math.inf), math.nextafter(limit, -math.inf), *values]
-    assert kept([asked], {"m": np.array(near)}).tolist() == [asked.is_kept_by(v) for v in near]
+    assert feasible([asked], {"m": np.array(near)}).tolist() == [asked.is_kept_by(v) for v in near]
 
 
 def test_a_value_that_is_not_known_keeps_no_limit() -> None:
@@ -45,12 +45,12 @@ def test_what_is_beyond_is_told_as_a_share_of_the_limit() -> None:
 
 def test_a_limit_is_kept_by_the_upper_bound_and_a_floor_by_the_value() -> None:
     values, upper = {"m": np.array([1.0, 1.0])}, {"m": np.array([1.5, np.nan])}
-    assert kept([Limit(metric="m", value=1.2)], values, upper).tolist() == [False, False]
-    assert kept([Limit(metric="m", value=0.9, floor=True)], values, upper).all()
+    assert feasible([Limit(metric="m", value=1.2)], values, upper).tolist() == [False, False]
+    assert feasible([Limit(metric="m", value=0.9, floor=True)], values, upper).all()
 
 
 def test_without_limits_all_are_kept() -> None:
-    assert kept([], {"m": np.array([1.0, np.nan])}).tolist() == [True, True]
+    assert feasible([], {"m": np.array([1.0, np.nan])}).tolist() == [True, True]
 
 
 @given(value=POSITIVE, floor=st.booleans())

@@ -82,9 +82,9 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.symmetric = symmetric
         # held once: every sub-network sees the same images
-        self._recalibration = [x for x, _ in train.plain(recalibration_samples)]
-        self._calibration = [x for x, _ in train.plain(calibration_samples)]
-        self._validation = list(validation.plain(validation_samples))
+        self._recalibration = [x for x, _ in train.unaugmented(recalibration_samples)]
+        self._calibration = [x for x, _ in train.unaugmented(calibration_samples)]
+        self._validation = list(validation.unaugmented(validation_samples))
 
     @property
     def n_validation(self) -> int:

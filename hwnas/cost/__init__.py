@@ -2,13 +2,13 @@
 
 A cost is a table for each slot of a space (`SlotBlocks`, `SlotTable`), so it is evaluated by the million
 and its exact bounds are known. Closed forms (`macs`, ...) and measured, corrected costs (`fit_correction`,
-`corrected_cost`) are the models; `check_reachable` and `kept` hold them against limits.
+`corrected_cost`) are the models; `check_reachable` and `feasible_encodings` hold them against limits.
 Measured tables on disk are in `hwnas.cost.table`.
 """
 
 from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes
 from hwnas.cost.correction import Correction, NetworkSample, fit_correction
-from hwnas.cost.limits import check_reachable, kept
+from hwnas.cost.limits import check_reachable, feasible_encodings
 from hwnas.cost.model import SlotCost, closed_form_costs, corrected_cost, size_entries
 from hwnas.cost.quality import PredictionQuality
 from hwnas.cost.slots import SlotBlocks, SlotTable
@@ -23,8 +23,8 @@ __all__ = [
     "check_reachable",
     "closed_form_costs",
     "corrected_cost",
+    "feasible_encodings",
     "fit_correction",
-    "kept",
     "macs",
     "parameters",
     "peak_memory_bytes",

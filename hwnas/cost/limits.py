@@ -22,7 +22,7 @@ from hwnas.types import BoolArray, CostModel, FloatArray, IntArray, SearchSpace
 _SECONDS = 30.0  # for limits taken together; the presets need about one
 
 
-def kept(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> BoolArray:
+def feasible_encodings(encodings: IntArray, models: Mapping[str, CostModel], limits: Sequence[Limit]) -> BoolArray:
     """(N,) whether each architecture's upper bounds keep all limits.
 
     Args:
@@ -73,7 +73,7 @@ def check_reachable(
     if impossible and len(asked) == 1:
         raise _alone_infeasible(models, asked[0], space)
     for encoding in smallest.values():
-        if kept(encoding[None], models, asked)[0]:
+        if feasible_encodings(encoding[None], models, asked)[0]:
             return encoding
     return _Together(models, asked, space, seconds=seconds).witness(impossible)
 
@@ -106,7 +106,7 @@ class _Together:
                 return None
             if found is not None:
                 # models that are no slot tables took no part in the search and are asked only here
-                return found if kept(found[None], self.models, self.limits)[0] else None
+                return found if feasible_encodings(found[None], self.models, self.limits)[0] else None
         raise self._infeasible(impossible)
 
     def _kept_by(self, limits: Sequence[Limit]) -> IntArray | None:

@@ -25,7 +25,7 @@ _DARK = 64  # of 255: colour of 16 bits that never gets brighter has lost two of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ReadingOptions:
     """How images are to be read, as far as the user said.
 
     Attributes:
@@ -73,7 +73,7 @@ class _File:
     facts: ImageFacts
 
 
-def read_image_folder(root: Path, *, options: FolderOptions, reading: Reading) -> ImageFolder:
+def read_image_folder(root: Path, *, options: FolderOptions, reading: ReadingOptions) -> ImageFolder:
     """The images of a folder, by parts (`train`, perhaps `val` and `test`) and classes.
 
     Args:
@@ -90,7 +90,7 @@ def read_image_folder(root: Path, *, options: FolderOptions, reading: Reading) -
 
 
 class _Reader:
-    def __init__(self, found: Discovery, *, source: str, options: FolderOptions, reading: Reading) -> None:
+    def __init__(self, found: Discovery, *, source: str, options: FolderOptions, reading: ReadingOptions) -> None:
         self._found = found
         self._source = source
         self._skip = options.skip_unreadable
@@ -105,7 +105,7 @@ class _Reader:
         rule = self._rule(files)
         parts = {part: self._decode([f for f in files if f.part == part], rule) for part in self._found.files}
         self._refuse_lost_classes(parts["train"][1])
-        notes = [*self._found.notes, *self._told(files, rule)]
+        notes = [*self._found.notes, *self._describe_decoding(files, rule)]
         return ImageFolder(
             parts=parts,
             files={part: tuple(paths) for part, paths in self._used.items()},
@@ -239,7 +239,7 @@ class _Reader:
 
     # ------------------------------------------------------------ what is told
 
-    def _told(self, files: Sequence[_File], rule: DecodingRule) -> Iterator[str]:
+    def _describe_decoding(self, files: Sequence[_File], rule: DecodingRule) -> Iterator[str]:
         n = {f.name: sum(getattr(file.facts, f.name) for file in files) for f in fields(ImageFacts)}
         if self._transparent:
             yield f"{self._transparent:,} images are transparent in places: laid on a {rule.ground} ground"

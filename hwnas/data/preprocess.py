@@ -60,7 +60,7 @@ class Decode(_Step):
         """The same for `decoding.decode`."""
         return DecodingRule(channels=self.channels, ground=self.ground, value_range=self.value_range)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         colours = "grey" if self.channels == 1 else "red, green, blue"
         return (
@@ -84,7 +84,7 @@ class CentreSquare(_Step):
     step: Literal["crop"] = "crop"
     shape: Literal["centre square"] = "centre square"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return "cut out the centred square"
 
@@ -115,7 +115,7 @@ class Resize(_Step):
     border: Literal["weights renormalised"] = "weights renormalised"
     rounding: Literal["uint8", "none"]
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return (
             f"resize to {self.width} × {self.height} pixels: bilinear, with a filter as wide as the reduction, "
@@ -143,7 +143,7 @@ class Pixels(_Step):
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["HWC"] = "HWC"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return (
             f"that is {self.width} × {self.height} pixels of {self.channels} "
@@ -173,7 +173,7 @@ class UnitRange(_Step):
     divide_by: Literal[255] = 255
     dtype: Literal["float32"] = "float32"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return f"divide by {self.divide_by}"
 
@@ -201,7 +201,7 @@ class Normalise(_Step):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations; there is one of each a channel")
         return self
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return (
             f"subtract {', '.join(f'{m:.6g}' for m in self.mean)}, divide by {', '.join(f'{v:.6g}' for v in self.std)}"
@@ -219,7 +219,7 @@ class ChannelsFirst(_Step):
     step: Literal["layout"] = "layout"
     layout: Literal["CHW"] = "CHW"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         return "put the channels first"
 

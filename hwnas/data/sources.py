@@ -19,7 +19,7 @@ from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.decoding import GROUNDS
 from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
-from hwnas.data.images import Reading, read_image_folder
+from hwnas.data.images import ReadingOptions, read_image_folder
 from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
 from hwnas.data.part_names import PARTS
@@ -123,7 +123,7 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
     )
     if stated.folders and stated.no_parts:
         raise DataError(f"the option parts=none contradicts {', '.join(stated.folders)}; give one or the other")
-    reading = Reading(
+    reading = ReadingOptions(
         size=_integer(options, "size", allowed=range(4, 4097)),
         channels=_integer(options, "channels", allowed=(1, 3)),
         ground=_word(options, "ground", allowed=tuple(GROUNDS)) or "white",

@@ -17,7 +17,7 @@ import numpy as np
 from hwnas import __version__
 from hwnas._console import Console
 from hwnas.config import Config
-from hwnas.cost import kept
+from hwnas.cost import feasible_encodings
 from hwnas.cost.table import LatencyTable
 from hwnas.deployment import Manifest, check_files
 from hwnas.errors import (
@@ -212,7 +212,8 @@ class Member:
         starts: dict[bytes, IntArray] = {}
         for budget in budgets:
             encodings = np.array([work.space.encode(a) for a in seeds], dtype=np.int64)
-            within = encodings[kept(encodings, costs.models, as_limits(budget.limits))] if len(encodings) else encodings
+            limits = as_limits(budget.limits)
+            within = encodings[feasible_encodings(encodings, costs.models, limits)] if len(encodings) else encodings
             # the slowest that still keep it: of the fastest-first seeds the most arithmetic
             found = list(within[-each:]) or ([budget.fitting] if budget.fitting is not None else [])
             starts |= {e.tobytes(): e for e in found}

@@ -19,7 +19,7 @@ _PARTS = 8  # of a window: how they differ tells how sure it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Window:
+class MeterWindow:
     """What a meter showed.
 
     Attributes:
@@ -59,7 +59,7 @@ class Window:
         return float(np.std(rest_mj, ddof=1)) * math.sqrt(len(rest_mj))
 
 
-def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: float) -> Window:
+def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: float) -> MeterWindow:
     """Work again and again, looking at the meter between.
 
     A count that moves ten times a second and is read at any moment may be a tenth of a second old. So the window
@@ -95,7 +95,7 @@ def observe(meter: Meter, work: Callable[[], int], *, seconds: float, settle_s: 
     between_looks_s = span_s / (last - first)
     # then every look fell on a new value, and the ends are off by nothing
     always_moved = len(moved) == len(looks) - 1
-    return Window(
+    return MeterWindow(
         energy_mj=looks[last].energy_mj - looks[first].energy_mj,
         seconds=span_s,
         middle_s=(looks[last].time_s + looks[first].time_s) / 2,

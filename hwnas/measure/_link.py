@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hwnas.errors import MeasurementTimeoutError, WorkerCrashedError
-from hwnas.measure._replies import Greeting, Loaded, R, Ran, Times, checked, checked_info
+from hwnas.measure._replies import Greeting, Loaded, R, Ran, Times, parse, parse_info
 from hwnas.measure.protocol import PROTOCOL, ReplyError, RuntimeBrokenError, artefact_to_json, device_to_json
 from hwnas.types import Artefact, Device
 
@@ -135,7 +135,7 @@ class Link:
             HwnasError: as for `ask`.
         """
         reply = self._request("info", {"key": key}, timeout_s=timeout_s)
-        return self._believe("info", lambda: checked_info(reply))
+        return self._believe("info", lambda: parse_info(reply))
 
     def unload(self, keys: Sequence[str], *, timeout_s: float) -> None:
         """Free what these keys hold; nothing to do if the child died with them."""
@@ -154,7 +154,7 @@ class Link:
             HwnasError: what the child reported; it lives on.
         """
         reply = self._request(op, arguments, timeout_s=timeout_s)
-        return self._believe(op, lambda: checked(model, reply))
+        return self._believe(op, lambda: parse(model, reply))
 
     def _request(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> object:
         try:
@@ -207,7 +207,7 @@ class Link:
             hello = {"protocol": PROTOCOL, "device": device_to_json(self.device)}
             reply = child.request("hello", hello, timeout_s=self._start_timeout_s)
             self._child = child
-            greeting = self._believe("hello", lambda: checked(Greeting, reply))
+            greeting = self._believe("hello", lambda: parse(Greeting, reply))
         except BaseException:
             child.kill()
             raise

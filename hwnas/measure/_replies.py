@@ -1,6 +1,6 @@
 """What every reply must be: a measuring process or a board that says something else is not believed.
 
-Shapes, ranges and sizes are checked here, whoever the process is; a board may be anybody's. Knows the replies of
+Shapes, ranges and sizes are parse here, whoever the process is; a board may be anybody's. Knows the replies of
 worker.py, agent.py and _boot.py; must not run on boards, which need nothing but numpy.
 """
 
@@ -155,7 +155,7 @@ class Piece(Reply):
     data: str
 
 
-class Problem(Reply):
+class WorkerError(Reply):
     """An error of the measuring process, told by the agent."""
 
     type: Text
@@ -166,14 +166,14 @@ class Worked(Reply):
     """`work`: the result of the measuring process, or its error."""
 
     result: Any = None
-    error: Problem | None = None
+    error: WorkerError | None = None
 
 
 R = TypeVar("R", bound=Reply)
 _INFO = TypeAdapter(Texts, config=ConfigDict(strict=True))
 
 
-def checked(model: type[R], value: object) -> R:
+def parse(model: type[R], value: object) -> R:
     """A reply that is what its model says.
 
     Raises:
@@ -185,7 +185,7 @@ def checked(model: type[R], value: object) -> R:
         raise _error(e, value) from None
 
 
-def checked_info(value: object) -> Mapping[str, str]:
+def parse_info(value: object) -> Mapping[str, str]:
     """The reply to `info`: texts by name.
 
     Raises:

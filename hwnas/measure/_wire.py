@@ -19,7 +19,7 @@ from hwnas.errors import HwnasError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.foreign import words_of
 from hwnas.measure import _boot
 from hwnas.measure._child import Child
-from hwnas.measure._replies import Busy, Facts, Offered, Piece, Put, R, Reply, Wanted, Worked, checked
+from hwnas.measure._replies import Busy, Facts, Offered, Piece, Put, R, Reply, Wanted, Worked, parse
 from hwnas.measure.bundle import OLDEST_PYTHON, agent_bytes
 from hwnas.measure.connection import Connection, Transport
 from hwnas.measure.protocol import AGENT_PROTOCOL, ReplyError, RuntimeBrokenError
@@ -267,7 +267,7 @@ class Wire:
 
     def _check(self, op: str, model: type[R], reply: object) -> R:
         try:
-            return checked(model, reply)
+            return parse(model, reply)
         except ReplyError as e:
             self.kill()
             raise BoardReplyError(f"board {self.board}: it answered {op!r} with what is no reply to it: {e}") from e

@@ -23,7 +23,7 @@ from hwnas import registry
 from hwnas.errors import ArtefactError, HwnasError, MeasurementTimeoutError, WorkerCrashedError
 from hwnas.files import sha256_file
 from hwnas.foreign import as_written, quoted
-from hwnas.measure._replies import Greeting, Problem, R, RanThere, checked
+from hwnas.measure._replies import Greeting, R, RanThere, WorkerError, parse
 from hwnas.measure._store import is_suffix
 from hwnas.measure._wire import BoardError, BoardReplyError, BoardSetupError, LinkLostError, Wire
 from hwnas.measure.connection import open_connection
@@ -113,7 +113,7 @@ class Board:
             )
             raise BoardError(f"the board {self.name} came back changed ({listed}); run the command again")
 
-    def lacks(self, error: Problem, *, python: str) -> BoardSetupError:
+    def lacks(self, error: WorkerError, *, python: str) -> BoardSetupError:
         """The error for a package that is absent on the board."""
         absent = _ABSENT_MODULE.search(error.message)
         packages = registry.distributions("runtimes", self.runtime) or ([absent[1]] if absent else [self.runtime])
@@ -295,7 +295,7 @@ class BoardProcess:
 
     def _check(self, wire: Wire, op: str, model: type[R], reply: object) -> R:
         try:
-            return checked(model, reply)
+            return parse(model, reply)
         except ReplyError as e:
             wire.kill()
             raise BoardReplyError(

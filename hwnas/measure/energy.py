@@ -24,7 +24,7 @@ import numpy as np
 
 from hwnas.errors import ConfigError
 from hwnas.measure._energy_meter import Meter, MeterInfo, Reading, check_meter_options, open_meter
-from hwnas.measure._energy_window import Window, observe
+from hwnas.measure._energy_window import MeterWindow, observe
 from hwnas.types import Session
 
 __all__ = [
@@ -188,8 +188,8 @@ class _Series:
         self._window_s = settings.window_s(info)
         self._settle_s = min(info.settle_s, _MOST_SETTLE_S)
         self._batch_s = float(np.clip(info.update_interval_s / _BATCHES_AN_UPDATE, *_BATCH_S))
-        self._idle: list[Window] = []
-        self._runs: dict[str, list[Window]] = {}
+        self._idle: list[MeterWindow] = []
+        self._runs: dict[str, list[MeterWindow]] = {}
 
     def see_idle(self) -> None:
         self._idle.append(self._observe(self._rest))
@@ -221,7 +221,7 @@ class _Series:
             seconds=window.seconds,
         )
 
-    def _anchor_mj(self, key: str, window: Window, idle_w: float | None) -> float | None:
+    def _anchor_mj(self, key: str, window: MeterWindow, idle_w: float | None) -> float | None:
         """The anchor's net energy around a window; None if the meter does not tell it clearly."""
         seen = self._runs[key]
         net_mj = [self._net_mj(w, idle_w) for w in seen]
@@ -234,23 +234,23 @@ class _Series:
         # in time, as the chip warms: both ends of the series hold their own value
         return float(np.interp(window.middle_s, [w.middle_s for w in seen], each_mj))
 
-    def _observe(self, work: Callable[[], int]) -> Window:
+    def _observe(self, work: Callable[[], int]) -> MeterWindow:
         return observe(self._meter, work, seconds=self._window_s, settle_s=self._settle_s)
 
     def _rest(self) -> int:
         self._meter.wait(self._batch_s)
         return 0
 
-    def _net_mj(self, window: Window, idle_w: float | None) -> float:
+    def _net_mj(self, window: MeterWindow, idle_w: float | None) -> float:
         # W * s = J; 1e3 of them are mJ
         return window.energy_mj - 1e3 * self._level_w(window, idle_w) * window.seconds
 
-    def _level_w(self, window: Window, idle_w: float | None) -> float:
+    def _level_w(self, window: MeterWindow, idle_w: float | None) -> float:
         if idle_w is not None:
             return idle_w
         return float(np.interp(window.middle_s, [w.middle_s for w in self._idle], [w.power_w for w in self._idle]))
 
-    def _noise_mj(self, window: Window, level_w: float) -> float:
+    def _noise_mj(self, window: MeterWindow, level_w: float) -> float:
         """Standard error of a window's net energy: the meter's steps and updates, and how unsteady all was."""
         levels = [w.power_w for w in self._idle]
         # the level may have been anywhere between the extremes seen

@@ -77,17 +77,17 @@ def summarize(
     Raises:
         ValueError: no samples, a sample that is not a positive number, or one of the two anchors is absent.
     """
-    samples = _checked(samples_ms, "samples_ms", shape=None)
-    minima = samples if minima_ms is None else _checked(minima_ms, "minima_ms", shape=samples.shape)
+    samples = _check(samples_ms, "samples_ms", shape=None)
+    minima = samples if minima_ms is None else _check(minima_ms, "minima_ms", shape=samples.shape)
     if (local_anchor_ms is None) != (anchor_ms is None):
         raise ValueError("local_anchor_ms and anchor_ms go together: give both or neither")
     if local_anchor_ms is None or anchor_ms is None:
         return _statistic(samples, minimum=float(np.min(minima)))
-    _checked(np.array([anchor_ms]), "anchor_ms", shape=None)
-    local = _checked(local_anchor_ms, "local_anchor_ms", shape=samples.shape)
+    _check(np.array([anchor_ms]), "anchor_ms", shape=None)
+    local = _check(local_anchor_ms, "local_anchor_ms", shape=samples.shape)
     # (R,) -> (R, 2)
     around = np.stack([local, local], axis=1) if around_ms is None else np.asarray(around_ms, dtype=np.float64)
-    _checked(around, "around_ms", shape=(len(samples), 2))
+    _check(around, "around_ms", shape=(len(samples), 2))
     # the minima by phase; the medians, disturbed as they are, by the moment's anchor
     found = minimum_in_phase(minima, around, anchor_ms=anchor_ms)
     return dataclasses.replace(
@@ -111,7 +111,7 @@ def _statistic(samples_ms: FloatArray, *, minimum: float) -> Statistic:
     )
 
 
-def _checked(values: FloatArray, name: str, *, shape: tuple[int, ...] | None) -> FloatArray:
+def _check(values: FloatArray, name: str, *, shape: tuple[int, ...] | None) -> FloatArray:
     """Times as an array of that shape; None: a vector of any length."""
     times = np.asarray(values, dtype=np.float64)
     if shape is None and (times.ndim != 1 or not len(times)):

@@ -42,13 +42,13 @@ class Candidate:
     Attributes:
         answer: what the study knows of it.
         blocks: with their slots' names.
-        plain: in fp32, recalibrated.
+        subnetwork: extracted from the supernet, in fp32, recalibrated.
         network: at its blocks' precisions; what would ship.
     """
 
     answer: Answer
     blocks: tuple[tuple[str, Block], ...]
-    plain: SubNetwork
+    subnetwork: SubNetwork
     network: nn.Module
 
     @classmethod
@@ -56,13 +56,13 @@ class Candidate:
         """The network that answers, with weights."""
         blocks = space.named_blocks(space.encode(answer.architecture))
         # both are kept: the float form is what the quantized one is compared with
-        plain = evaluator.extract(blocks)
-        return cls(answer=answer, blocks=blocks, plain=plain, network=evaluator.quantize(plain))
+        subnetwork = evaluator.extract(blocks)
+        return cls(answer=answer, blocks=blocks, subnetwork=subnetwork, network=evaluator.quantize(subnetwork))
 
     @property
     def resolution(self) -> tuple[int, int]:
         """(H, W) of its input."""
-        _, height, width = self.plain.in_shape
+        _, height, width = self.subnetwork.in_shape
         return height, width
 
     @property
@@ -84,7 +84,7 @@ class Candidate:
         import torch
 
         # batch 1: latency is that of a single image
-        example = torch.zeros(1, *self.plain.in_shape)
+        example = torch.zeros(1, *self.subnetwork.in_shape)
         path = folder / f"model.{exporter.format}"
         return exporter.export(self.network, example, path, precision=self.precision)
 

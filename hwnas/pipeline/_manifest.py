@@ -75,7 +75,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
         reference=ArtefactInfo.of(anchor, path=kept_anchor),
         reference_ms=anchor_ms,
-        input=InputInfo(shape=candidate.plain.in_shape),  # type: ignore[arg-type]
+        input=InputInfo(shape=candidate.subnetwork.in_shape),  # type: ignore[arg-type]
         preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),
@@ -87,7 +87,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
             work,
             worker,
             blocks=[b for _, b in candidate.blocks],
-            plain=candidate.plain,
+            float_network=candidate.subnetwork,
             artefact=artefact,
             anchor=anchor,
             anchor_ms=anchor_ms,

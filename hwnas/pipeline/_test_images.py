@@ -66,7 +66,7 @@ def test_candidate(
     from hwnas.accuracy import top1
     from hwnas.data.tensors import resize
 
-    batches = list(work.stream("test").plain(work.config.deploy.test_samples))
+    batches = list(work.stream("test").unaugmented(work.config.deploy.test_samples))
     # (N, C, H, W) at the network's own resolution
     images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
     labels = torch.cat([y for _, y in batches]).numpy()
@@ -99,9 +99,9 @@ def test_candidate(
         )
     accuracy = Accuracy(
         validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
-        validation_fp32=evaluator.accuracy(candidate.plain, resolution=candidate.resolution),
+        validation_fp32=evaluator.accuracy(candidate.subnetwork, resolution=candidate.resolution),
         test_torch=float((expected.argmax(1) == labels).mean()),
-        test_fp32=top1(candidate.plain, batches, resolution=candidate.resolution),
+        test_fp32=top1(candidate.subnetwork, batches, resolution=candidate.resolution),
         test_runtime=float((found.argmax(1) == labels).mean()),
         n_test=len(labels),
         by_class=by_class,

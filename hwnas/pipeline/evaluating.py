@@ -14,7 +14,7 @@ import numpy as np
 
 from hwnas import __version__
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
-from hwnas.cost import kept
+from hwnas.cost import feasible_encodings
 from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
 from hwnas.limits import as_limits
@@ -130,7 +130,7 @@ class Evaluations:
             return []
         encodings = np.stack([e for e, _ in found])
         latency = costs.models["latency_ms"].estimate(encodings).value
-        within = kept(encodings, costs.models, as_limits(limits))
+        within = feasible_encodings(encodings, costs.models, as_limits(limits))
         # (N, 2), both minimised; NaN keeps those over a limit out of the front
         points = np.stack([-np.array([a for _, a in found]), np.where(within, latency, np.nan)], axis=1)
         rows = np.flatnonzero(non_dominated(points))

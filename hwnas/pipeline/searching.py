@@ -18,7 +18,7 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted
 from hwnas.config import Config
-from hwnas.cost import SlotBlocks, kept, macs
+from hwnas.cost import SlotBlocks, feasible_encodings, macs
 from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, round_up
@@ -275,7 +275,7 @@ def seed_architectures(space: Space, costs: Costs, limits: Mapping[str, float]) 
             found[encoding.tobytes()] = encoding
     # the largest does the most arithmetic, yet no weighted sum need find it
     encodings = np.stack([space.largest(), *found.values()])
-    within = kept(encodings, costs.models, as_limits(limits))
+    within = feasible_encodings(encodings, costs.models, as_limits(limits))
     order = np.argsort(latency.estimate(encodings).value)
     return [space.decode(encodings[i]) for i in order if within[i]]
 

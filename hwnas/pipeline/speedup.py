@@ -30,7 +30,7 @@ def measure_speedup(
     worker: Worker,
     *,
     blocks: Sequence[Block],
-    plain: nn.Module,
+    float_network: nn.Module,
     artefact: Artefact,
     anchor: Artefact,
     anchor_ms: float,
@@ -44,7 +44,7 @@ def measure_speedup(
         work: of the run.
         worker: of the device.
         blocks: of the network, boundaries included.
-        plain: the same network in floats, recalibrated.
+        float_network: the same network in floats, recalibrated.
         artefact: the network as it ships.
         anchor: the table's drift anchor.
         anchor_ms: its time in the table.
@@ -60,19 +60,19 @@ def measure_speedup(
     with scratch("speedup") as folder:
         example = torch.zeros(1, *blocks[0].in_shape)
         path = Path(folder, f"{floats}.{work.exporter.format}")
-        other = work.exporter.export(plain, example, path, precision=floats)
+        other = work.exporter.export(float_network, example, path, precision=floats)
         # in the same rounds: a ratio of two times hours apart would hold the machine's drift
         found = worker.measure(
             {"floats": other, "ships": artefact}, anchor=anchor, anchor_ms=anchor_ms, settings=VERDICT
         )
-        plainly, ships = found["floats"], found["ships"]
-        if isinstance(plainly, MeasurementFailure) or isinstance(ships, MeasurementFailure):
+        in_floats, ships = found["floats"], found["ships"]
+        if isinstance(in_floats, MeasurementFailure) or isinstance(ships, MeasurementFailure):
             return None
-        speedup = plainly.minimum / ships.minimum
-        whole = {"floats": plainly.minimum, "integers": ships.minimum}
+        speedup = in_floats.minimum / ships.minimum
+        whole = {"floats": in_floats.minimum, "integers": ships.minimum}
         slow = () if speedup >= ENOUGH else tuple(_slow_blocks(work, worker, blocks, whole, anchor, anchor_ms))
     return PrecisionSpeedup(
-        float_latency_ms=plainly.minimum,
+        float_latency_ms=in_floats.minimum,
         latency_ms=ships.minimum,
         speedup=speedup,
         slow_blocks=slow,
@@ -111,10 +111,10 @@ def _slow_blocks(
     found = []
     for block, count in counts.items():
         ships = shares["integers"].get(block)
-        plainly = shares["floats"].get(dataclasses.replace(block, precision=floats))
-        if ships is not None and (plainly is None or plainly / ships < ENOUGH):
+        in_floats = shares["floats"].get(dataclasses.replace(block, precision=floats))
+        if ships is not None and (in_floats is None or in_floats / ships < ENOUGH):
             # None: a conversion has no float form, or the form failed
-            found.append(SlowBlock(block=block.key, count=count, latency_ms=ships, float_latency_ms=plainly))
+            found.append(SlowBlock(block=block.key, count=count, latency_ms=ships, float_latency_ms=in_floats))
     yield from sorted(found, key=lambda block: -block.count * block.latency_ms)
 
 

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import TrialState
 
 from hwnas.errors import StudyError
-from hwnas.limits import as_limits, kept
+from hwnas.limits import as_limits, feasible
 from hwnas.search.ledger import CLAIM, ERROR
 from hwnas.search.problem import Problem
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
@@ -179,7 +179,7 @@ def collect(study: optuna.Study) -> Study:
         encodings=encodings,
         values=values,
         upper=upper,
-        feasible=kept(as_limits(header["limits"], directions), values, upper),
+        feasible=feasible(as_limits(header["limits"], directions), values, upper),
         sources={m: "estimated" if m in header["closed_form"] else "measured" for m in values},
         failed=tuple(
             FailedTrial(

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from hwnas.errors import StudyError
-from hwnas.limits import as_limits, kept
+from hwnas.limits import as_limits, feasible
 from hwnas.search.archive import non_dominated, oriented
 from hwnas.search.choice import Pick, by_price, cost_columns, picks
 from hwnas.search.limits import check_known, infeasible
@@ -199,4 +199,4 @@ class Study:
     def keeps(self, limits: Mapping[str, float]) -> BoolArray:
         """(N,) which trials keep other limits than the study's own, by upper bounds where there are any."""
         check_known(limits, self.values)
-        return kept(as_limits(limits, self.directions), self.values, self.upper)
+        return feasible(as_limits(limits, self.directions), self.values, self.upper)

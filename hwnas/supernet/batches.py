@@ -102,7 +102,7 @@ class BatchStream:
             changed = images if self.augment is None else self.augment(images, self._generator(step))
             yield normalise(changed, mean=self.mean, std=self.std), labels
 
-    def plain(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def unaugmented(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `limit` samples (None: all) in order, not augmented, in batches."""
         for images, labels in self._load(range(self.n if limit is None else min(limit, self.n))):
             yield normalise(images, mean=self.mean, std=self.std), labels

@@ -120,7 +120,7 @@ class ElasticBlock(nn.Module):
             self._by_block[block] = self._skeletons[graph.ops]
         return self._by_block[block]
 
-    def plain_weights(self, block: Block) -> dict[str, Tensor]:
+    def subnetwork_weights(self, block: Block) -> dict[str, Tensor]:
         """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them."""
         found = {}
         for name, shape in self._skeleton(block).shapes:
@@ -149,7 +149,7 @@ class ElasticBlock(nn.Module):
         # skeletons are no sub-modules of this one, so its mode does not reach them by itself
         if skeleton.training != self.training:
             skeleton.train(self.training)
-        return functional_call(skeleton, self.plain_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
+        return functional_call(skeleton, self.subnetwork_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
 
 
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -233,7 +233,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
-        """A copy of one sub-network as a plain module in evaluation mode, its BatchNorm statistics still unset.
+        """A copy of one sub-network as a module of its own in evaluation mode, its BatchNorm statistics still unset.
 
         Raises:
             SpaceError: the blocks do not belong to this supernet.
@@ -243,6 +243,6 @@ class Supernet(nn.Module):
             if _only_converts(block):
                 continue
             parameters = dict(module.named_parameters())
-            for key, value in self._slot(name).plain_weights(block).items():
+            for key, value in self._slot(name).subnetwork_weights(block).items():
                 parameters[key].copy_(value)
         return network.eval()

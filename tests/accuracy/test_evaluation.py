@@ -141,17 +141,17 @@ def test_an_int8_network_is_judged_by_its_quantized_outputs(
     evaluator: SubnetEvaluator, space: MobileNetSpace, stream: BatchStream
 ) -> None:
     blocks = largest(space, "int8")
-    plain = evaluator.extract(blocks)
-    quantized = evaluator.quantize(plain)
-    images, _ = next(stream.plain())
+    subnetwork = evaluator.extract(blocks)
+    quantized = evaluator.quantize(subnetwork)
+    images, _ = next(stream.unaugmented())
     with torch.inference_mode():
-        assert not torch.allclose(plain(images), quantized(images), atol=1e-3)
+        assert not torch.allclose(subnetwork(images), quantized(images), atol=1e-3)
     assert evaluator(blocks) == evaluator.accuracy(quantized, resolution=(8, 8))
 
 
 def test_an_fp32_network_is_left_as_it_is(evaluator: SubnetEvaluator, space: MobileNetSpace) -> None:
-    plain = evaluator.extract(largest(space, "fp32"))
-    assert evaluator.quantize(plain) is plain
+    subnetwork = evaluator.extract(largest(space, "fp32"))
+    assert evaluator.quantize(subnetwork) is subnetwork
 
 
 def test_extraction_recalibrates_on_training_images(

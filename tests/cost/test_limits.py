@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hwnas.cost import exact
 from hwnas.cost.elimination import Combine
-from hwnas.cost.limits import check_reachable, kept
+from hwnas.cost.limits import check_reachable, feasible_encodings
 from hwnas.cost.model import SlotCost, closed_form_costs
 from hwnas.cost.slots import SlotBlocks
 from hwnas.errors import ConfigError, InfeasibleError, UnknownNameError
@@ -98,25 +98,25 @@ def test_limits_together_are_decided_as_trying_every_network_decides_them(
     witness, error = outcome(models, limits)
     if error is None:
         assert witness is not None
-        assert kept(witness[None], models, limits).all()
+        assert feasible_encodings(witness[None], models, limits).all()
         return
-    assert not kept(ALL, models, limits).any()
+    assert not feasible_encodings(ALL, models, limits).any()
     others = [limit for limit in limits if limit.metric != error.metric]
     if error.reachable is None:  # loosening one alone is not enough: no metric's other limits can be kept
         assert sum(upper[x.metric].min() > x.value for x in limits) > 1 or not any(
-            kept(ALL, models, [o for o in limits if o is not x]).any() for x in limits
+            feasible_encodings(ALL, models, [o for o in limits if o is not x]).any() for x in limits
         )
         told = {m: float(v) for m, v in re.findall(r"(\w) = ([0-9.]+)", str(error))}
         loosened = [Limit(metric=x.metric, value=told.get(x.metric, x.value)) for x in limits]
     else:
-        assert error.reachable == upper[error.metric][kept(ALL, models, others)].min()
+        assert error.reachable == upper[error.metric][feasible_encodings(ALL, models, others)].min()
         printed = Limit(metric=error.metric, value=float(str(error).rsplit(" ", 1)[1]))
         assert printed.value <= error.reachable * 1.001
         assert check_reachable(models, [*others, Limit(metric=error.metric, value=error.reachable)], TOY) is not None
         loosened = [*others, printed]
     again = check_reachable(models, loosened, TOY)
     assert again is not None
-    assert kept(again[None], models, loosened).all()
+    assert feasible_encodings(again[None], models, loosened).all()
 
 
 def test_a_limit_just_below_what_can_be_reached_is_refused_and_just_at_it_kept() -> None:
@@ -138,7 +138,7 @@ def test_limits_that_are_just_what_a_network_costs_are_kept(seed: int) -> None:
     limits = [Limit(metric=m, value=float(model.estimate(network).upper[0])) for m, model in models.items()]
     witness = check_reachable(models, limits, TOY)
     assert witness is not None
-    assert kept(witness[None], models, limits).all()
+    assert feasible_encodings(witness[None], models, limits).all()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -151,10 +151,10 @@ def test_a_search_that_puts_partial_networks_aside_ends_with_the_same_answer(
     upper = {m: model.estimate(ALL).upper for m, model in models.items()}
     limits = [Limit(metric=m, value=float(np.quantile(u, 0.02))) for m, u in upper.items()]
     witness, error = outcome(models, limits)
-    assert (witness is not None) == bool(kept(ALL, models, limits).any())
+    assert (witness is not None) == bool(feasible_encodings(ALL, models, limits).any())
     if error is not None and error.reachable is not None:
         others = [limit for limit in limits if limit.metric != error.metric]
-        assert error.reachable == upper[error.metric][kept(ALL, models, others)].min()
+        assert error.reachable == upper[error.metric][feasible_encodings(ALL, models, others)].min()
 
 
 def test_without_time_nothing_is_claimed() -> None:
@@ -172,7 +172,7 @@ def test_without_time_nothing_is_claimed() -> None:
 def test_a_limit_on_a_sum_beside_one_on_a_peak_is_decided_exactly() -> None:
     models = {m: MODELS[m] for m in ("latency_ms", "peak_memory_bytes")}
     peak = Limit(metric="peak_memory_bytes", value=models["peak_memory_bytes"].bounds()[0])
-    least = models["latency_ms"].estimate(ALL).upper[kept(ALL, models, [peak])].min()
+    least = models["latency_ms"].estimate(ALL).upper[feasible_encodings(ALL, models, [peak])].min()
     assert check_reachable(models, [peak, Limit(metric="latency_ms", value=least * 1.0001)], TOY) is not None
     with pytest.raises(InfeasibleError, match=r"together: with peak_memory_bytes <= .* kept") as caught:
         check_reachable(models, [peak, Limit(metric="latency_ms", value=least * 0.9999)], TOY)
@@ -186,7 +186,7 @@ def test_limits_on_a_large_space_are_decided_together() -> None:
     loose = [Limit(metric=m, value=2 * v) for m, v in smallest.items()]
     witness = check_reachable(models, loose, space)
     assert witness is not None
-    assert kept(witness[None], models, loose).all()
+    assert feasible_encodings(witness[None], models, loose).all()
 
 
 def test_without_limits_any_network_is_a_witness() -> None:
@@ -198,7 +198,7 @@ def test_two_limits_on_one_metric_are_one() -> None:
     limits = [Limit(metric="size_bytes", value=v) for v in (2 * low, low)]
     witness = check_reachable(MODELS, limits, TOY)
     assert witness is not None
-    assert kept(witness[None], MODELS, limits).all()
+    assert feasible_encodings(witness[None], MODELS, limits).all()
 
 
 def test_a_model_without_slot_tables_still_has_its_own_limit_checked() -> None:
@@ -220,17 +220,17 @@ def test_a_model_without_slot_tables_still_has_its_own_limit_checked() -> None:
         check_reachable(models, [Limit(metric="score", value=0.5)], TOY)
     limits = [Limit(metric="score", value=1.5), Limit(metric="size_bytes", value=1000.0)]
     witness = check_reachable(models, limits, TOY)
-    assert witness is None or kept(witness[None], models, limits).all()
+    assert witness is None or feasible_encodings(witness[None], models, limits).all()
 
 
 def test_a_limit_is_kept_by_the_upper_bound() -> None:
     upper = MODELS["latency_ms"].estimate(ALL).upper
     limit = Limit(metric="latency_ms", value=float(np.median(upper)))
-    assert (kept(ALL, MODELS, [limit]) == (upper <= limit.value)).all()
+    assert (feasible_encodings(ALL, MODELS, [limit]) == (upper <= limit.value)).all()
 
 
 def test_without_limits_every_network_is_kept() -> None:
-    assert kept(ALL, MODELS, []).all()
+    assert feasible_encodings(ALL, MODELS, []).all()
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
@@ -241,4 +241,4 @@ def test_a_limit_that_is_no_positive_number_is_refused(value: float) -> None:
 
 def test_a_limit_on_an_unknown_metric_lists_the_known() -> None:
     with pytest.raises(UnknownNameError, match=r"'energy_mj'; known: latency_ms, peak_memory_bytes, size_bytes"):
-        kept(ALL, MODELS, [Limit(metric="energy_mj", value=1.0)])
+        feasible_encodings(ALL, MODELS, [Limit(metric="energy_mj", value=1.0)])

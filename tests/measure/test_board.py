@@ -13,7 +13,7 @@ import pytest
 
 from hwnas.errors import ArtefactError, ConfigError, MeasurementError
 from hwnas.measure import Worker
-from hwnas.measure._replies import Problem
+from hwnas.measure._replies import WorkerError
 from hwnas.measure._wire import BoardError, BoardSetupError
 from hwnas.measure.board import Board
 from hwnas.measure.bundle import agent_bytes
@@ -242,7 +242,7 @@ def test_what_cannot_be_loaded_again_is_not_blamed_on_what_was_asked_for(tmp_pat
         anchor.path.unlink(missing_ok=True)
         cut(worker.pid)
 
-    with Worker(on_board()) as worker, pytest.raises(BoardError, match=r"brought back.*anchor\.onnx"):
+    with Worker(on_board()) as worker, pytest.raises(BoardError, match=r"brought back.*reference\.onnx"):
         worker.measure(artefacts, anchor=anchor, anchor_ms=1.0, settings=QUICK, on_result=lose)
 
 
@@ -346,7 +346,7 @@ def test_a_runtime_that_is_absent_on_the_board_says_what_to_install_there(tmp_pa
 def test_what_to_install_is_what_the_runtime_needs_there() -> None:
     board = Board(on_board(Device(name="d", runtime="litert")))
     message = "runtime 'litert' needs the package 'ai_edge_litert', which ..."
-    told = str(board.lacks(Problem(type="MissingPackageError", message=message), python="/usr/bin/python3"))
+    told = str(board.lacks(WorkerError(type="MissingPackageError", message=message), python="/usr/bin/python3"))
     assert "lacks (ai_edge_litert)" in told
     assert "/usr/bin/python3 -m pip install ai-edge-litert" in told
 

@@ -29,8 +29,8 @@ from hwnas.measure._replies import (
     RanThere,
     Times,
     Wanted,
-    checked,
-    checked_info,
+    parse,
+    parse_info,
 )
 from hwnas.measure.check import look_at_board
 from hwnas.measure.protocol import ReplyError
@@ -139,11 +139,11 @@ MODELS = {
 
 def check(op: str, result: Any) -> None:
     if op == "info":
-        checked_info(result)
+        parse_info(result)
     elif op == "time":
-        checked(Times, result).check_keys(["m"], anchor="r")
+        parse(Times, result).check_keys(["m"], anchor="r")
     else:
-        checked(Busy if op == "agent.hello" else MODELS[op], result)
+        parse(Busy if op == "agent.hello" else MODELS[op], result)
 
 
 @pytest.mark.parametrize(("op", "result"), RESULTS, ids=lambda value: str(value)[:40])

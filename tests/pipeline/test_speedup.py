@@ -28,8 +28,8 @@ def speedup_of(
     part = work.training_space.restrict(precisions=(precision,))
     named = part.named_blocks(part.largest())
     evaluator = make_evaluator(work)
-    plain = evaluator.extract(named)
-    network, example = evaluator.quantize(plain), torch.zeros(1, *plain.in_shape)
+    subnetwork = evaluator.extract(named)
+    network, example = evaluator.quantize(subnetwork), torch.zeros(1, *subnetwork.in_shape)
     artefact = work.exporter.export(network, example, folder / "model.onnx", precision=precision)
     anchor = artefact_from_file(anchor_path(work, precision), format="onnx", precision=precision)
     with Worker(work.device) as worker:
@@ -37,7 +37,7 @@ def speedup_of(
             work,
             worker,
             blocks=[b for _, b in named],
-            plain=plain,
+            float_network=subnetwork,
             artefact=artefact,
             anchor=anchor,
             anchor_ms=1.0,

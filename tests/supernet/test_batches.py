@@ -74,18 +74,18 @@ def stream_of(image: object, *, channels: int = 3) -> BatchStream:
     ],
 )
 def test_images_of_any_data_set_become_channels_first(image: object, shape: tuple[int, ...]) -> None:
-    ((images, labels),) = stream_of(image, channels=shape[0]).plain()
+    ((images, labels),) = stream_of(image, channels=shape[0]).unaugmented()
     assert (images.shape, labels.tolist()) == ((1, *shape), [7])
 
 
 @pytest.mark.parametrize("image", [np.zeros(9, np.uint8), np.zeros((1, 6, 4, 3), np.uint8), torch.zeros(6, 4)])
 def test_what_is_no_image_is_told_by_its_shape(image: object) -> None:
     with pytest.raises(DataError, match="an image has shape"):
-        next(stream_of(image).plain())
+        next(stream_of(image).unaugmented())
 
 
 def test_plain_batches_are_all_samples_in_order_the_last_one_shorter() -> None:
     data = make_images(20)
-    found = list(make_stream(data).plain(18))
+    found = list(make_stream(data).unaugmented(18))
     assert [len(x) for x, _ in found] == [16, 2]
     assert torch.cat([y for _, y in found]).tolist() == data.labels[:18].tolist()

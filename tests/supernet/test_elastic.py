@@ -149,7 +149,7 @@ def test_a_small_kernel_is_the_transformed_centre_of_the_large_one() -> None:
             t.add_(torch.randn_like(t))
     five = (large[:, :, 1:6, 1:6].reshape(32, 25) @ elastic.transforms["5"].T).reshape(32, 1, 5, 5)
     three = (five[:, :, 1:4, 1:4].reshape(32, 9) @ elastic.transforms["3"].T).reshape(32, 1, 3, 3)
-    found = elastic.plain_weights(_mbconv(32, 3))["depthwise.conv.weight"]
+    found = elastic.subnetwork_weights(_mbconv(32, 3))["depthwise.conv.weight"]
     torch.testing.assert_close(found, three)
 
 
@@ -167,19 +167,19 @@ def test_kernels_of_any_convolution_shrink_where_they_vary() -> None:
     elastic = ElasticBlock([wide, narrow])
     with torch.no_grad():
         elastic.transforms["3"].mul_(2.0)
-    found = elastic.plain_weights(narrow)["conv.conv.weight"]
+    found = elastic.subnetwork_weights(narrow)["conv.conv.weight"]
     torch.testing.assert_close(found, 2 * elastic.weights["conv/conv/weight"][:4, :, 1:4, 1:4])
 
 
 def test_fresh_kernel_transforms_are_the_identity() -> None:
     elastic = ElasticBlock([_mbconv(32, 3), _mbconv(32, 7)])
-    found = elastic.plain_weights(_mbconv(32, 3))["depthwise.conv.weight"]
+    found = elastic.subnetwork_weights(_mbconv(32, 3))["depthwise.conv.weight"]
     assert torch.equal(found, elastic.weights["depthwise/conv/weight"][:, :, 2:5, 2:5])
 
 
 def test_slices_are_leading_channels() -> None:
     elastic = ElasticBlock([_mbconv(64, 3, cout=24), _mbconv(32, 3, cin=8, cout=8)])
-    weights = elastic.plain_weights(_mbconv(32, 3, cin=8, cout=8))
+    weights = elastic.subnetwork_weights(_mbconv(32, 3, cin=8, cout=8))
     assert torch.equal(weights["project.conv.weight"], elastic.weights["project/conv/weight"][:8, :32])
     assert torch.equal(weights["expand.conv.weight"], elastic.weights["expand/conv/weight"][:32, :8])
 

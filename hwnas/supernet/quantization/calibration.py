@@ -85,7 +85,7 @@ def quantize(
     if max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}, but must be 1 or more")
     folded = fold_batchnorm(network).eval()
-    quantized = QuantizedNetwork(_quantized(block) for block in folded.blocks).eval()
+    quantized = QuantizedNetwork(_quantize_block(block) for block in folded.blocks).eval()
     _check_conversions(quantized)
     for part in quantized.blocks:
         block: Block = part.block  # type: ignore[assignment]
@@ -98,10 +98,10 @@ def quantize(
     return quantized
 
 
-def _quantized(plain: nn.Module) -> nn.Module:
+def _quantize_block(block: nn.Module) -> nn.Module:
     """What stands in a block's place: its int8 form if its precision says so, else itself."""
-    assert isinstance(plain, BlockModule)
-    return QuantizedBlock(plain) if is_quantized(plain.block.precision) else plain
+    assert isinstance(block, BlockModule)
+    return QuantizedBlock(block) if is_quantized(block.block.precision) else block
 
 
 def _check_conversions(network: QuantizedNetwork) -> None:

@@ -30,13 +30,13 @@ def fold_batchnorm(network: Network) -> Network:
         ValueError: a batch normalisation has no running statistics.
     """
     if isinstance(network, OpGraphModule):
-        return _folded(network)  # type: ignore[return-value]
+        return _fold_module(network)  # type: ignore[return-value]
     # copied already, as far as copying is concerned: what is made anew is not copied first
-    copies: dict[int, object] = {id(m): _folded(m) for m in network.modules() if isinstance(m, OpGraphModule)}
+    copies: dict[int, object] = {id(m): _fold_module(m) for m in network.modules() if isinstance(m, OpGraphModule)}
     return copy.deepcopy(network, copies)
 
 
-def _folded(module: OpGraphModule) -> OpGraphModule:
+def _fold_module(module: OpGraphModule) -> OpGraphModule:
     graph, state = module.op_graph, dict(module.state_dict())
     pairs = list(_pairs(module))
     for layer, norm in pairs:

@@ -55,28 +55,28 @@ class QuantizedRegion(GraphInterpreter):
     """A graph in integers.
 
     Args:
-        plain: what it computes in float, batch normalisation folded.
+        float_module: what it computes in float, batch normalisation folded.
 
     Attributes:
         plan: its operators in order.
     """
 
-    def __init__(self, plain: OpGraphModule) -> None:
-        super().__init__(plain.op_graph)
-        self.labels = plain.labels
+    def __init__(self, float_module: OpGraphModule) -> None:
+        super().__init__(float_module.op_graph)
+        self.labels = float_module.labels
         self.plan: tuple[QuantizedOp, ...] = ()
         steps: list[tuple[str, Step]] = []
         fused: set[str] = set()
         for op in self.op_graph.ops:
             if op.name not in fused:
-                item = self._planned(op, plain)
+                item = self._plan_op(op, float_module)
                 fused.update([item.activation.name] if item.activation else [])
-                steps += self._steps_of_(item, plain)
+                steps += self._steps_of_(item, float_module)
                 self.plan += (item,)
         self._take_steps_(steps)
-        self.load_state_dict(plain.state_dict(), strict=False)  # bare weights; modules have theirs
+        self.load_state_dict(float_module.state_dict(), strict=False)  # bare weights; modules have theirs
 
-    def _planned(self, op: Op, plain: OpGraphModule) -> QuantizedOp:
+    def _plan_op(self, op: Op, float_module: OpGraphModule) -> QuantizedOp:
         if op.kind in ACTIVATIONS:
             return QuantizedOp(op=op, computes=False, result=op.name)
         if keeps_scale(op.kind):
@@ -84,14 +84,14 @@ class QuantizedRegion(GraphInterpreter):
         activation = follower(self.op_graph, op, ACTIVATIONS)
         if activation is not None:
             return QuantizedOp(op=op, activation=activation, result=activation.name)
-        has_module = op.kind in WEIGHTED or _module_of(plain, op) is not None
+        has_module = op.kind in WEIGHTED or _module_of(float_module, op) is not None
         return QuantizedOp(op=op, result=f"{op.name}_quantizer" if has_module else op.name)
 
-    def _steps_of_(self, item: QuantizedOp, plain: OpGraphModule) -> list[tuple[str, Step]]:
+    def _steps_of_(self, item: QuantizedOp, float_module: OpGraphModule) -> list[tuple[str, Step]]:
         op, steps = item.op, []
         rounded = op.inputs
         if item.computes:
-            module = _module_of(plain, op)
+            module = _module_of(float_module, op)
             if module is not None and op.kind in WEIGHTED:
                 module = WEIGHTED[op.kind](module)
             step = self._step_(op, copy.deepcopy(module))
@@ -171,14 +171,14 @@ class QuantizedRegion(GraphInterpreter):
 class QuantizedBlock(QuantizedRegion):
     """A block in integers."""
 
-    def __init__(self, plain: BlockModule) -> None:
-        super().__init__(plain)
-        self.block = plain.block
+    def __init__(self, float_module: BlockModule) -> None:
+        super().__init__(float_module)
+        self.block = float_module.block
 
 
-def _module_of(plain: OpGraphModule, op: Op) -> nn.Module | None:
+def _module_of(float_module: OpGraphModule, op: Op) -> nn.Module | None:
     """The module that computes an operator; None where a function does."""
-    return _at(plain, op.name) if op.kind in MODULES and plain.keeps(op) else None
+    return _at(float_module, op.name) if op.kind in MODULES and float_module.keeps(op) else None
 
 
 def _at(root: nn.Module, path: str) -> nn.Module | None:

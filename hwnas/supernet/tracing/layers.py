@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwnas.graph import Ref, Weight
-from hwnas.supernet.tracing.layouts import Layout, NoRule, Placed, SamplesMixed, Shape, Traced
-from hwnas.supernet.tracing.rules import Call, Result, rule
+from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, Shape, TensorLayout, Traced
+from hwnas.supernet.tracing.rules import Result, TracedCall, rule
 
 # ---------------------------------------------------------------- convolutions and linear layers
 
 
 @rule("conv1d", "conv2d")
-def convolution(c: Call) -> Result:
+def convolution(c: TracedCall) -> Result:
     """One axis of positions, or two; padding as numbers, `same` or `valid`."""
     x, weight = c.plain(), c.weight("weight")
     assert weight is not None
@@ -34,7 +34,7 @@ def convolution(c: Call) -> Result:
     return c.same(_add_bias(c, ref, added, (-1, *(1,) * count)))
 
 
-def _padded(c: Call, x: Ref, kernel: Shape, dilation: Shape) -> tuple[Ref, Shape]:
+def _padded(c: TracedCall, x: Ref, kernel: Shape, dilation: Shape) -> tuple[Ref, Shape]:
     """Padding as numbers; what `same` pads on one side only becomes an operator of its own."""
     if not isinstance(c["padding"], str):
         return x, c.numbers("padding", len(kernel))
@@ -48,7 +48,7 @@ def _padded(c: Call, x: Ref, kernel: Shape, dilation: Shape) -> tuple[Ref, Shape
 
 
 @rule("conv_transpose2d")
-def transposed_convolution(c: Call) -> Result:
+def transposed_convolution(c: TracedCall) -> Result:
     """With bias or without."""
     if len(c.plain().shape) != 4:
         raise NoRule
@@ -67,7 +67,7 @@ def transposed_convolution(c: Call) -> Result:
 
 
 @rule("linear")
-def linear(c: Call) -> Result:
+def linear(c: TracedCall) -> Result:
     """A layer where it has a weight of the network's; else a product of matrices."""
     x = c.spatial(1)
     bias, added = _bias(c)
@@ -82,7 +82,7 @@ def linear(c: Call) -> Result:
     return c.same(_add_bias(c, ref, held, (-1,)))
 
 
-def _bias(c: Call) -> tuple[Weight | None, Ref | None]:
+def _bias(c: TracedCall) -> tuple[Weight | None, Ref | None]:
     """A bias that is a weight, or one that is computed from weights."""
     bias = c["bias"]
     if bias is None or isinstance(bias, Weight):
@@ -93,21 +93,21 @@ def _bias(c: Call) -> tuple[Weight | None, Ref | None]:
     return None, traced.ref
 
 
-def _add_bias(c: Call, ref: Ref, bias: Ref | None, shape: Shape) -> Ref:
+def _add_bias(c: TracedCall, ref: Ref, bias: Ref | None, shape: Shape) -> Ref:
     if bias is None:
         return ref
     return c.emit("add", ref, c.reshape(bias, tuple(bias.shape[0] if n == -1 else n for n in shape)))
 
 
 @rule("embedding")
-def embedding(c: Call) -> Result:
+def embedding(c: TracedCall) -> Result:
     """Rows of a table by their numbers."""
     indices = c.tensor("indices")
     return Placed(c.emit("embedding", indices.ref, weights={"weight": c.weight("weight")}), indices.layout)
 
 
 @rule("index")
-def index(c: Call) -> Result:
+def index(c: TracedCall) -> Result:
     """Positions of one axis, by numbers that are no sample's: relative positions, as attention reads them."""
     given = [i for i, n in enumerate(c["indices"]) if n is not None]
     if len(given) != 1:
@@ -121,7 +121,7 @@ def index(c: Call) -> Result:
     x = c.x
     layout = x.layout
     if layout is not None and layout.axis > given[0]:
-        layout = Layout(layout.axis + len(rows.shape) - 1, layout.before, layout.after)
+        layout = TensorLayout(layout.axis + len(rows.shape) - 1, layout.before, layout.after)
     return Placed(c.emit("take", x.ref, rows.ref, axis=x.axis(given[0])), layout)
 
 
@@ -129,7 +129,7 @@ def index(c: Call) -> Result:
 
 
 @rule("batch_norm")
-def batch_norm(c: Call) -> Result:
+def batch_norm(c: TracedCall) -> Result:
     """Channels are brought to the front where samples share their axis with positions: they are counted alike."""
     x = c.x
     if x.layout is None or x.layout.axis != 0:
@@ -147,7 +147,7 @@ def batch_norm(c: Call) -> Result:
 
 
 @rule("layer_norm")
-def layer_norm(c: Call) -> Result:
+def layer_norm(c: TracedCall) -> Result:
     """Over the last axes."""
     shape = tuple(c["normalized_shape"])
     x = c.spatial(len(shape))
@@ -156,14 +156,14 @@ def layer_norm(c: Call) -> Result:
 
 
 @rule("group_norm")
-def group_norm(c: Call) -> Result:
+def group_norm(c: TracedCall) -> Result:
     """Over groups of channels."""
     weights = {role: c.weight(role) for role in ("weight", "bias")}
     return c.same(c.emit("group_norm", c.plain().ref, weights=weights, groups=c["num_groups"], eps=c["eps"]))
 
 
 @rule("instance_norm")
-def instance_norm(c: Call) -> Result:
+def instance_norm(c: TracedCall) -> Result:
     """Without running statistics, a group for each channel."""
     if c["running_mean"] is not None or not c["use_input_stats"]:
         raise NoRule
@@ -175,7 +175,7 @@ def instance_norm(c: Call) -> Result:
 
 
 @rule("matmul", "bmm", "mm")
-def matmul(c: Call) -> Result:
+def matmul(c: TracedCall) -> Result:
     """Of the last two axes; rows may lie among the samples where the second matrix is a weight's."""
     a, b = c.x, c.tensor("mat2" if "mat2" in c.arguments else "other")
     if len(a.shape) < 2 or len(b.shape) < 2:
@@ -190,7 +190,7 @@ def matmul(c: Call) -> Result:
     return Placed(c.emit("matmul", x, y), layout)
 
 
-def _rows(c: Call, a: Traced, b: Traced) -> Placed:
+def _rows(c: TracedCall, a: Traced, b: Traced) -> Placed:
     """(..., samples, features) x (features, out)."""
     if b.layout is not None or len(b.shape) != 2:
         raise NoRule
@@ -200,7 +200,7 @@ def _rows(c: Call, a: Traced, b: Traced) -> Placed:
 
 
 @rule("scaled_dot_product_attention")
-def attention(c: Call) -> Result:
+def attention(c: TracedCall) -> Result:
     """Queries, keys, values, and a mask that is a tensor."""
     if c["enable_gqa"]:
         raise NoRule
@@ -218,7 +218,7 @@ def attention(c: Call) -> Result:
 # ---------------------------------------------------------------- pools, sizes, sums
 
 
-def _of_positions(c: Call, kind: str, count: int, attributes: Mapping[str, Shape | bool]) -> Placed:
+def _of_positions(c: TracedCall, kind: str, count: int, attributes: Mapping[str, Shape | bool]) -> Placed:
     """A pool of two axes of positions; one of a single axis is that with an axis of size 1 in front."""
     x = c.spatial(count).ref
     if count == 2:
@@ -230,7 +230,7 @@ def _of_positions(c: Call, kind: str, count: int, attributes: Mapping[str, Shape
 
 
 @rule("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
-def pool(c: Call) -> Result:
+def pool(c: TracedCall) -> Result:
     """The stride is the kernel's size if it is not given."""
     if c.arguments.get("divisor_override") is not None:
         raise NoRule
@@ -250,21 +250,21 @@ def pool(c: Call) -> Result:
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d")
-def adaptive_pool(c: Call) -> Result:
+def adaptive_pool(c: TracedCall) -> Result:
     """To a number of positions; torch's results say what `None` stands for."""
     count = int(c.name[-2])
     return _of_positions(c, "adaptive_avg_pool2d", count, {"output_size": c.shapes[0][-count:]})
 
 
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d")
-def adaptive_max_pool(c: Call) -> Result:
+def adaptive_max_pool(c: TracedCall) -> Result:
     """The same; where the maxima stand is not told."""
     count = int(c.name[-2])
     return [_of_positions(c, "adaptive_max_pool2d", count, {"output_size": c.shapes[0][-count:]}), None]
 
 
 @rule("upsample_nearest1d", "upsample_nearest2d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d")
-def resize(c: Call) -> Result:
+def resize(c: TracedCall) -> Result:
     """To a size that is a whole multiple of what a scale says: else torch counts positions by the scale, not by it."""
     mode, count = c.name.removeprefix("upsample_")[:-2], int(c.name[-2])
     x, size = c.spatial(count), c.shapes[0][-count:]
@@ -275,7 +275,7 @@ def resize(c: Call) -> Result:
 
 
 @rule("mean", "sum", "amax", "max")
-def reduction(c: Call) -> Result:
+def reduction(c: TracedCall) -> Result:
     """Over axes; over all where none is named."""
     x, dims = c.x, c.arguments.get("dim")
     if "other" in c.arguments:

@@ -1,8 +1,8 @@
 """Where the samples of a batch lie in a traced tensor.
 
 Graphs speak of one sample; torch of batches, and modules move the batch axis about: `permute(2, 0, 3, 1, 4)` puts it
-second, a window partition makes the first axis `samples * windows`. A `Layout` says where it is, so that every axis of
-a traced tensor is told from the axes of one sample.
+second, a window partition makes the first axis `samples * windows`. A `TensorLayout` says where it is, so that every
+axis of a traced tensor is told from the axes of one sample.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SamplesMixed(Exception):  # noqa: N818 - as above
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TensorLayout:
     """The axis that samples share.
 
     Attributes:
@@ -55,7 +55,7 @@ class Placed:
     """A value of the graph, and where its samples lay in torch; None: it follows from weights alone."""
 
     ref: Ref
-    layout: Layout | None
+    layout: TensorLayout | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Traced(Placed):
     @property
     def plain(self) -> bool:
         """Whether samples come first, and nothing else lies in that axis."""
-        return self.layout == Layout(0)
+        return self.layout == TensorLayout(0)
 
     def positive(self, axis: int) -> int:
         """An axis counted from the front.
@@ -92,22 +92,22 @@ class Traced(Placed):
             raise SamplesMixed
         return self.layout.axes(axis)[0]
 
-    def without(self, axes: Sequence[int]) -> Layout | None:
+    def without(self, axes: Sequence[int]) -> TensorLayout | None:
         """Where samples lie when these traced axes are gone."""
         if self.layout is None:
             return None
         gone = sum(a < self.layout.axis for a in axes)
-        return Layout(self.layout.axis - gone, self.layout.before, self.layout.after)
+        return TensorLayout(self.layout.axis - gone, self.layout.before, self.layout.after)
 
 
-def sample_shape(shape: Sequence[int], layout: Layout | None) -> Shape:
+def sample_shape(shape: Sequence[int], layout: TensorLayout | None) -> Shape:
     """The shape of one sample in a traced tensor."""
     if layout is None:
         return tuple(shape)
     return (*shape[: layout.axis], *layout.folded, *shape[layout.axis + 1 :])
 
 
-def reshaped(x: Traced, shape: Sequence[int], *, samples: int) -> Layout | None:
+def reshaped(x: Traced, shape: Sequence[int], *, samples: int) -> TensorLayout | None:
     """Where samples lie after their tensor was given another shape.
 
     Numbers stay in their order, so as many of them lie in front of the samples, and behind, as before.
@@ -124,11 +124,11 @@ def reshaped(x: Traced, shape: Sequence[int], *, samples: int) -> Layout | None:
         before, rest = divmod(in_front, max(1, math.prod(shape[:axis])))
         after, rest_behind = divmod(behind, max(1, math.prod(shape[axis + 1 :])))
         if not rest and not rest_behind and size == before * samples * after:
-            return Layout(axis, before, after)
+            return TensorLayout(axis, before, after)
     raise SamplesMixed
 
 
-def told_by_size(shape: Sequence[int], known: Sequence[Layout], *, samples: int) -> Layout | None:
+def told_by_size(shape: Sequence[int], known: Sequence[TensorLayout], *, samples: int) -> TensorLayout | None:
     """Where samples lie in what an operator without a rule gives, by the sizes of its axes.
 
     Args:
@@ -143,7 +143,7 @@ def told_by_size(shape: Sequence[int], known: Sequence[Layout], *, samples: int)
     if not axes and not known:
         return None
     if len(axes) == 1:
-        for layout in (*known, Layout(axes[0])):
+        for layout in (*known, TensorLayout(axes[0])):
             if layout.axis == axes[0] and shape[axes[0]] == layout.before * samples * layout.after:
                 return layout
     raise SamplesMixed

@@ -6,37 +6,37 @@ import math
 
 from hwnas.graph import Ref
 from hwnas.supernet.tracing.layouts import NoRule, Placed
-from hwnas.supernet.tracing.rules import Call, Mask, Result, rule
+from hwnas.supernet.tracing.rules import Mask, Result, TracedCall, rule
 
 # ---------------------------------------------------------------- activations
 
 
 @rule("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "mish", "sqrt", "exp")
-def unary(c: Call) -> Result:
+def unary(c: TracedCall) -> Result:
     """Those that are called the same here."""
     return c.same(c.emit(c.name, c.x.ref))
 
 
 @rule("gelu")
-def gelu(c: Call) -> Result:
+def gelu(c: TracedCall) -> Result:
     """Exact, or by tanh."""
     return c.same(c.emit("gelu", c.x.ref, approximate=c["approximate"]))
 
 
 @rule("leaky_relu")
-def leaky_relu(c: Call) -> Result:
+def leaky_relu(c: TracedCall) -> Result:
     """A number for the slope below 0."""
     return c.same(c.emit("leaky_relu", c.x.ref, negative_slope=c.number("negative_slope")))
 
 
 @rule("prelu")
-def prelu(c: Call) -> Result:
+def prelu(c: TracedCall) -> Result:
     """A weight for the slope below 0, one for each channel."""
     return c.same(c.emit("prelu", c.plain().ref, weights={"weight": c.weight("weight")}))
 
 
 @rule("elu")
-def elu(c: Call) -> Result:
+def elu(c: TracedCall) -> Result:
     """With the scales that only other functions set."""
     if c["input_scale"] != 1 or c["scale"] != 1:
         raise NoRule
@@ -44,14 +44,14 @@ def elu(c: Call) -> Result:
 
 
 @rule("selu")
-def selu(c: Call) -> Result:
+def selu(c: TracedCall) -> Result:
     """Klambauer et al., 2017: an elu, scaled."""
     # alpha and lambda of the paper, as torch has them
     return c.same(c.emit("affine", c.emit("elu", c.x.ref, alpha=1.6732632423543772), scale=1.0507009873554805))
 
 
 @rule("glu")
-def glu(c: Call) -> Result:
+def glu(c: TracedCall) -> Result:
     """Dauphin et al., 2017: one half gates the other."""
     axis = c.x.axis(c["dim"])
     half = c.x.ref.shape[axis] // 2
@@ -60,37 +60,37 @@ def glu(c: Call) -> Result:
 
 
 @rule("hardtanh")
-def hardtanh(c: Call) -> Result:
+def hardtanh(c: TracedCall) -> Result:
     """Between two numbers; 0 and 6 are relu6."""
     return _clamped(c, c.number("min_val"), c.number("max_val"))
 
 
 @rule("clamp", "clip")
-def clamp(c: Call) -> Result:
+def clamp(c: TracedCall) -> Result:
     """Between two numbers, either of which may be missing."""
     low = -math.inf if c["min"] is None else c.number("min")
     return _clamped(c, low, math.inf if c["max"] is None else c.number("max"))
 
 
 @rule("clamp_min")
-def clamp_min(c: Call) -> Result:
+def clamp_min(c: TracedCall) -> Result:
     """Not below a number."""
     return _clamped(c, c.number("min"), math.inf)
 
 
 @rule("clamp_max")
-def clamp_max(c: Call) -> Result:
+def clamp_max(c: TracedCall) -> Result:
     """Not above a number."""
     return _clamped(c, -math.inf, c.number("max"))
 
 
-def _clamped(c: Call, low: float, high: float) -> Result:
+def _clamped(c: TracedCall, low: float, high: float) -> Result:
     named = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6"}.get((low, high))
     return c.same(c.emit(named, c.x.ref) if named else c.emit("clamp", c.x.ref, min=low, max=high))
 
 
 @rule("softmax", "_softmax")
-def softmax(c: Call) -> Result:
+def softmax(c: TracedCall) -> Result:
     """Along one axis."""
     return c.same(c.emit("softmax", c.x.ref, axis=c.x.axis(c["dim"])))
 
@@ -98,7 +98,7 @@ def softmax(c: Call) -> Result:
 # ---------------------------------------------------------------- arithmetic
 
 
-def _affine(c: Call, scale: float, shift: float) -> Placed:
+def _affine(c: TracedCall, scale: float, shift: float) -> Placed:
     """Scale * x + shift; nothing where that is x."""
     x = c.x.ref
     return c.same(x if (scale, shift) == (1.0, 0.0) else c.emit("affine", x, scale=scale, shift=shift))
@@ -108,12 +108,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _scaled(c: Call, ref: Ref, scale: float) -> Ref:
+def _scaled(c: TracedCall, ref: Ref, scale: float) -> Ref:
     return ref if scale == 1 else c.emit("affine", ref, scale=scale)
 
 
 @rule("add", "sub")
-def add(c: Call) -> Result:
+def add(c: TracedCall) -> Result:
     """Of two tensors, the second scaled if torch is told so; or of a tensor and a number."""
     sign = 1.0 if c.name == "add" else -1.0
     alpha = float(c.arguments.get("alpha", 1))
@@ -124,7 +124,7 @@ def add(c: Call) -> Result:
 
 
 @rule("rsub")
-def rsub(c: Call) -> Result:
+def rsub(c: TracedCall) -> Result:
     """The second minus the first."""
     if not _is_number(c["other"]) or c["alpha"] != 1:
         raise NoRule
@@ -132,7 +132,7 @@ def rsub(c: Call) -> Result:
 
 
 @rule("mul")
-def mul(c: Call) -> Result:
+def mul(c: TracedCall) -> Result:
     """Of two tensors, of a tensor and a number, or with random numbers that leave samples out."""
     if isinstance(c["other"], Mask):
         return _stochastic_depth(c, c["other"])
@@ -143,7 +143,7 @@ def mul(c: Call) -> Result:
 
 
 @rule("div")
-def div(c: Call) -> Result:
+def div(c: TracedCall) -> Result:
     """By a tensor, or by a number; what is rounded afterwards has no rule."""
     x, other = next(iter(c.arguments.values())), c["other"]
     if c.arguments.get("rounding_mode") is not None:
@@ -159,19 +159,19 @@ def div(c: Call) -> Result:
 
 
 @rule("neg")
-def neg(c: Call) -> Result:
+def neg(c: TracedCall) -> Result:
     """The opposite."""
     return _affine(c, -1.0, 0.0)
 
 
 @rule("pow")
-def power(c: Call) -> Result:
+def power(c: TracedCall) -> Result:
     """To a number."""
     return c.same(c.emit("power", c.x.ref, exponent=c.number("exponent")))
 
 
 @rule("square", "reciprocal", "rsqrt")
-def named_power(c: Call) -> Result:
+def named_power(c: TracedCall) -> Result:
     """Powers with names of their own."""
     exponent = {"square": 2.0, "reciprocal": -1.0, "rsqrt": -0.5}[c.name]
     return c.same(c.emit("power", c.x.ref, exponent=exponent))
@@ -181,13 +181,13 @@ def named_power(c: Call) -> Result:
 
 
 @rule("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "identity", "positive", "to", "_to_copy", "type_as")
-def unchanged(c: Call) -> Result:
+def unchanged(c: TracedCall) -> Result:
     """Numbers stay what they are; where their type changes, the result is refused later."""
     return c.same(c.x.ref)
 
 
 @rule("copy")
-def copy(c: Call) -> Result:
+def copy(c: TracedCall) -> Result:
     """All of a tensor written over."""
     if c.tensor("src").shape != c.shapes[0]:
         raise NoRule
@@ -195,7 +195,7 @@ def copy(c: Call) -> Result:
 
 
 @rule("dropout", "feature_dropout")
-def dropout(c: Call) -> Result:
+def dropout(c: TracedCall) -> Result:
     """Of numbers, or of whole channels; of nothing, it is nothing."""
     if not c["p"]:
         return c.same(c.x.ref)
@@ -205,13 +205,13 @@ def dropout(c: Call) -> Result:
 
 
 @rule("new_empty", "empty")
-def blank(c: Call) -> Result:
+def blank(c: TracedCall) -> Result:
     """Room for random numbers."""
     return Mask(c.shapes[0])
 
 
 @rule("bernoulli")
-def bernoulli(c: Call) -> Result:
+def bernoulli(c: TracedCall) -> Result:
     """1 with a probability, else 0."""
     blank = next(iter(c.arguments.values()))
     if not isinstance(blank, Mask) or blank.keep != 1.0:
@@ -219,7 +219,7 @@ def bernoulli(c: Call) -> Result:
     return Mask(blank.shape, c.number("p"))
 
 
-def _stochastic_depth(c: Call, mask: Mask) -> Placed:
+def _stochastic_depth(c: TracedCall, mask: Mask) -> Placed:
     """A branch left out for some samples (Huang et al., 2016), as timm and torchvision write it."""
     x = c.plain()
     one_a_sample = (x.shape[0], *(1,) * (len(x.shape) - 1))  # (N, 1, ...): a number for each sample

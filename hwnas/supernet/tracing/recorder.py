@@ -13,7 +13,7 @@ from torch import nn
 from hwnas.errors import GraphError
 from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
 from hwnas.graph.types import Attribute
-from hwnas.supernet.tracing.layouts import Layout, NoRule, Placed, SamplesMixed, Shape, Traced
+from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, Shape, TensorLayout, Traced
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -49,7 +49,7 @@ class Recorder:
     def input(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Traced:
         """A tensor the network takes; its first axis are the samples."""
         ref = self.builder.input(shape[1:], name=self._unique(name), dtype=dtype_name(dtype))
-        return Traced(ref, Layout(0), tuple(shape))
+        return Traced(ref, TensorLayout(0), tuple(shape))
 
     def weight(self, name: str, tensor: torch.Tensor) -> Weight:
         """A parameter, buffer or constant; one that several modules share has the first of its names."""
@@ -119,7 +119,7 @@ class Recorder:
         """Another shape for a value, if it is another."""
         return ref if ref.shape == shape else self.emit("reshape", ref, shape=shape)[0]
 
-    def aligned(self, *tensors: Traced) -> tuple[list[Ref], Layout | None]:
+    def aligned(self, *tensors: Traced) -> tuple[list[Ref], TensorLayout | None]:
         """Values as they are broadcast against each other: without their batch axis they still meet where they met.
 
         Raises:
@@ -127,7 +127,7 @@ class Recorder:
         """
         rank = max(len(t.shape) for t in tensors)
         layouts = {
-            Layout(t.layout.axis + rank - len(t.shape), t.layout.before, t.layout.after)
+            TensorLayout(t.layout.axis + rank - len(t.shape), t.layout.before, t.layout.after)
             for t in tensors
             if t.layout is not None
         }
@@ -139,7 +139,7 @@ class Recorder:
         longest = rank - 1 + len(layout.folded)
         return [self._beside(t, layout, rank=rank, longest=longest) for t in tensors], layout
 
-    def _beside(self, t: Traced, layout: Layout, *, rank: int, longest: int) -> Ref:
+    def _beside(self, t: Traced, layout: TensorLayout, *, rank: int, longest: int) -> Ref:
         if t.layout is not None:
             return self.reshape(t.ref, (1,) * (longest - len(t.ref.shape)) + t.ref.shape)
         full = (1,) * (rank - len(t.shape)) + t.shape

@@ -1,8 +1,8 @@
 """How a rule sees a call of torch's, and the list of all rules.
 
-A rule is a function of one `Call`, registered under the names of torch's operators that it covers (without overload,
-and without the underscore of those that work in place). It appends operators and says where samples lie in what they
-give, or raises `NoRule` for a form it does not cover.
+A rule is a function of one `TracedCall`, registered under the names of torch's operators that it covers (without
+overload, and without the underscore of those that work in place). It appends operators and says where samples lie in
+what they give, or raises `NoRule` for a form it does not cover.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from hwnas.graph import Ref, Weight
 from hwnas.graph.types import Attribute
-from hwnas.supernet.tracing.layouts import Layout, NoRule, Placed, Shape, Traced
+from hwnas.supernet.tracing.layouts import NoRule, Placed, Shape, TensorLayout, Traced
 from hwnas.supernet.tracing.recorder import Recorder
 
 
@@ -33,7 +33,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Call:
+class TracedCall:
     """One call of an operator of torch.
 
     Attributes:
@@ -152,7 +152,7 @@ class Call:
 
 
 Result = Placed | Mask | Sequence[Placed | None]
-Rule = Callable[[Call], Result]
+Rule = Callable[[TracedCall], Result]
 RULES: dict[str, Rule] = {}
 
 
@@ -166,6 +166,6 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def layouts(values: Iterable[object]) -> list[Layout]:
+def layouts(values: Iterable[object]) -> list[TensorLayout]:
     """Where samples lie in those values that have some."""
     return [v.layout for v in values if isinstance(v, Traced) and v.layout is not None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwnas.graph import Ref
-from hwnas.supernet.tracing.layouts import Layout, NoRule, Placed, SamplesMixed, Traced, reshaped, sample_shape
-from hwnas.supernet.tracing.rules import Call, Result, rule
+from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, TensorLayout, Traced, reshaped, sample_shape
+from hwnas.supernet.tracing.rules import Result, TracedCall, rule
 
 # ---------------------------------------------------------------- shapes and orders
 
@@ -14,30 +14,30 @@ from hwnas.supernet.tracing.rules import Call, Result, rule
 @rule(
     "view", "reshape", "_unsafe_view", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel"
 )
-def reshape(c: Call) -> Result:
+def reshape(c: TracedCall) -> Result:
     """Whatever is asked for, torch's result says what it means."""
     layout = reshaped(c.x, c.shapes[0], samples=c.samples)
     return Placed(c.reshape(c.x.ref, sample_shape(c.shapes[0], layout)), layout)
 
 
-def permuted(c: Call, order: Sequence[int]) -> Placed:
+def permuted(c: TracedCall, order: Sequence[int]) -> Placed:
     """Traced axes in another order; what is folded into the batch axis moves with it."""
     x = c.x
     if x.layout is None:
         return Placed(c.permute(x.ref, order), None)
     axes = [axis for i in order for axis in x.layout.axes(i)]
-    layout = Layout(list(order).index(x.layout.axis), x.layout.before, x.layout.after)
+    layout = TensorLayout(list(order).index(x.layout.axis), x.layout.before, x.layout.after)
     return Placed(c.permute(x.ref, axes), layout)
 
 
 @rule("permute")
-def permute(c: Call) -> Result:
+def permute(c: TracedCall) -> Result:
     """All axes named."""
     return permuted(c, [c.x.positive(d) for d in c["dims"]])
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def transpose(c: Call) -> Result:
+def transpose(c: TracedCall) -> Result:
     """Two axes for each other."""
     first, second = (c.x.positive(d) for d in list(c.arguments.values())[1:3])
     order = list(range(len(c.x.shape)))
@@ -46,14 +46,14 @@ def transpose(c: Call) -> Result:
 
 
 @rule("t", "numpy_T", "mT")
-def transposed(c: Call) -> Result:
+def transposed(c: TracedCall) -> Result:
     """All axes from behind, or the last two."""
     order = list(range(len(c.x.shape)))
     return permuted(c, [*order[:-2], *order[:-3:-1]] if c.name == "mT" else order[::-1])
 
 
 @rule("movedim", "moveaxis")
-def movedim(c: Call) -> Result:
+def movedim(c: TracedCall) -> Result:
     """Some axes to other places."""
     source, target = ([d] if isinstance(d, int) else list(d) for d in list(c.arguments.values())[1:3])
     moved = dict(zip((c.x.positive(d) for d in target), (c.x.positive(d) for d in source), strict=True))
@@ -62,7 +62,7 @@ def movedim(c: Call) -> Result:
 
 
 @rule("pixel_shuffle")
-def pixel_shuffle(c: Call) -> Result:
+def pixel_shuffle(c: TracedCall) -> Result:
     """Channels to positions (Shi et al., 2016): (C r r, H, W) -> (C, H r, W r)."""
     x, r = c.plain().ref, c["upscale_factor"]
     channels, height, width = x.shape
@@ -71,7 +71,7 @@ def pixel_shuffle(c: Call) -> Result:
 
 
 @rule("pixel_unshuffle")
-def pixel_unshuffle(c: Call) -> Result:
+def pixel_unshuffle(c: TracedCall) -> Result:
     """Positions to channels: (C, H r, W r) -> (C r r, H, W)."""
     x, r = c.plain().ref, c["downscale_factor"]
     channels, height, width = x.shape
@@ -80,7 +80,7 @@ def pixel_unshuffle(c: Call) -> Result:
 
 
 @rule("channel_shuffle")
-def channel_shuffle(c: Call) -> Result:
+def channel_shuffle(c: TracedCall) -> Result:
     """Channels of groups in turns (Zhang et al., 2018)."""
     x, groups = c.plain().ref, c["groups"]
     parts = c.reshape(x, (groups, x.shape[0] // groups, *x.shape[1:]))
@@ -92,13 +92,13 @@ def channel_shuffle(c: Call) -> Result:
 
 
 @rule("expand", "expand_as")
-def expand(c: Call) -> Result:
+def expand(c: TracedCall) -> Result:
     """Axes of size 1 repeated; of what follows from weights alone, one for each sample."""
     return _expanded(c, c.x)
 
 
 @rule("repeat")
-def repeat(c: Call) -> Result:
+def repeat(c: TracedCall) -> Result:
     """The same, where it is axes of size 1 that are repeated."""
     shape = (1,) * (len(c["repeats"]) - len(c.x.shape)) + c.x.shape
     if any(n != 1 and times != 1 for n, times in zip(shape, c["repeats"], strict=True)):
@@ -106,16 +106,18 @@ def repeat(c: Call) -> Result:
     return _expanded(c, c.x)
 
 
-def _expanded(c: Call, x: Traced) -> Placed:
+def _expanded(c: TracedCall, x: Traced) -> Placed:
     shape, samples = c.shapes[0], c.samples
     if x.layout is not None:
-        layout: Layout | None = Layout(x.layout.axis + len(shape) - len(x.shape), x.layout.before, x.layout.after)
+        layout: TensorLayout | None = TensorLayout(
+            x.layout.axis + len(shape) - len(x.shape), x.layout.before, x.layout.after
+        )
     else:
         full = (1,) * (len(shape) - len(x.shape)) + x.shape
         held = [i for i, n in enumerate(shape) if n % samples == 0 and full[i] != n]
         if len(held) > 1 or (held and full[held[0]] != 1):
             raise SamplesMixed
-        layout = Layout(held[0], 1, shape[held[0]] // samples) if held else None
+        layout = TensorLayout(held[0], 1, shape[held[0]] // samples) if held else None
     target = sample_shape(shape, layout)
     if x.layout is None and layout is not None:
         rest = (*full[: layout.axis], *(1,) * len(layout.folded), *full[layout.axis + 1 :])
@@ -132,7 +134,7 @@ def _expanded(c: Call, x: Traced) -> Placed:
 
 
 @rule("slice")
-def slice_(c: Call) -> Result:
+def slice_(c: TracedCall) -> Result:
     """A range of an axis; all of it is nothing."""
     x, dim = c.x, c.x.positive(c["dim"])
     start, stop, step = slice(c["start"], c["end"], c["step"]).indices(x.shape[dim])
@@ -142,7 +144,7 @@ def slice_(c: Call) -> Result:
 
 
 @rule("narrow")
-def narrow(c: Call) -> Result:
+def narrow(c: TracedCall) -> Result:
     """A range by its length."""
     axis = c.x.axis(c["dim"])
     start = c["start"] % c.x.ref.shape[axis]
@@ -150,7 +152,7 @@ def narrow(c: Call) -> Result:
 
 
 @rule("select")
-def select(c: Call) -> Result:
+def select(c: TracedCall) -> Result:
     """One position of an axis, which goes."""
     x, dim = c.x, c.x.positive(c["dim"])
     axis = x.axis(dim)
@@ -158,7 +160,7 @@ def select(c: Call) -> Result:
 
 
 @rule("unbind")
-def unbind(c: Call) -> Result:
+def unbind(c: TracedCall) -> Result:
     """All positions of an axis."""
     x, dim = c.x, c.x.positive(c["dim"])
     refs = c.recorder.emit("unbind", x.ref, axis=x.axis(dim))
@@ -166,7 +168,7 @@ def unbind(c: Call) -> Result:
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
-def split(c: Call) -> Result:
+def split(c: TracedCall) -> Result:
     """Parts of an axis, as large as torch makes them."""
     x, dim = c.x, c.x.positive(c["dim"])
     if len(c.shapes) == 1:
@@ -179,7 +181,7 @@ def split(c: Call) -> Result:
 
 
 @rule("cat", "concat", "concatenate")
-def concat(c: Call) -> Result:
+def concat(c: TracedCall) -> Result:
     """Along an axis."""
     tensors = [c.as_tensor(t) for t in c["tensors"]]
     (layout, *others) = {t.layout for t in tensors}
@@ -188,12 +190,12 @@ def concat(c: Call) -> Result:
     return Placed(_joined(c, [t.ref for t in tensors], tensors[0].axis(c["dim"])), layout)
 
 
-def _joined(c: Call, refs: Sequence[Ref], axis: int) -> Ref:
+def _joined(c: TracedCall, refs: Sequence[Ref], axis: int) -> Ref:
     return refs[0] if len(refs) == 1 else c.emit("concat", *refs, axis=axis)
 
 
 @rule("stack")
-def stack(c: Call) -> Result:
+def stack(c: TracedCall) -> Result:
     """Along a new axis."""
     tensors = [c.as_tensor(t) for t in c["tensors"]]
     (layout, *others) = {t.layout for t in tensors}
@@ -201,7 +203,7 @@ def stack(c: Call) -> Result:
         raise NoRule
     dim = c["dim"] % len(c.shapes[0])
     if layout is not None:
-        layout = Layout(
+        layout = TensorLayout(
             layout.axis + (dim <= layout.axis), layout.before, layout.after
         )  # the new axis may be before it
         axis = dim if dim < layout.axis else dim - 1 + len(layout.folded)
@@ -212,7 +214,7 @@ def stack(c: Call) -> Result:
 
 
 @rule("pad", "constant_pad_nd")
-def pad(c: Call) -> Result:
+def pad(c: TracedCall) -> Result:
     """Torch counts pairs from the last axis."""
     x = c.x
     mode, value = c.arguments.get("mode", "constant"), c.arguments.get("value") or 0.0
@@ -230,7 +232,7 @@ def pad(c: Call) -> Result:
 
 
 @rule("roll")
-def roll(c: Call) -> Result:
+def roll(c: TracedCall) -> Result:
     """What leaves at one end comes in at the other: two parts, joined the other way round, for each axis."""
     if not c["dims"]:
         raise NoRule

@@ -30,7 +30,7 @@ from hwnas.supernet.tracing.layouts import (
     told_by_size,
 )
 from hwnas.supernet.tracing.recorder import Recorder, checked, dtype_name
-from hwnas.supernet.tracing.rules import RULES, Call, Mask, layouts
+from hwnas.supernet.tracing.rules import RULES, Mask, TracedCall, layouts
 
 # torch's operators whose result may be another view of their input's numbers
 _VIEWS = frozenset(
@@ -199,7 +199,7 @@ class _Walk:
         try:
             if rule is None:
                 raise NoRule
-            result = rule(Call(name, self.recorder, arguments, [tuple(v.shape) for v in values]))
+            result = rule(TracedCall(name, self.recorder, arguments, [tuple(v.shape) for v in values]))
             return self._settled(node, result, values)
         except NoRule:
             return self._foreign(node, arguments, values)
