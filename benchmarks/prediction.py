@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "int8")
 _PASSES = 2
-_TRIES, _SAME_PHASE = 5, 0.03  # of a pass, until the drift anchor is within this share of what it was for the table
+_TRIES, _SAME_PHASE = 3, 0.03  # of a pass, until the drift anchor is within this share of what it was for the table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
