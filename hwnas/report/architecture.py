@@ -19,7 +19,7 @@ from hwnas.types import Block
 
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
 _NARROWEST, _WIDEST = 2.0, 47.0  # half heights of one channel and of the most
-_CONVERSIONS = {QUANTIZE: "fp32 → int8", DEQUANTIZE: "int8 → fp32"}
+_CONVERSIONS = {QUANTIZE: "floats → {}", DEQUANTIZE: "{} → floats"}  # a block knows its integers, not which floats
 _UNKNOWN = Summary(between=(), kernel_size=0, stride=1, activations=(), gates=(), residual=False)
 _SHORT = {"hardswish": "hswish"}  # as spaces call them
 
@@ -106,7 +106,7 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
         title=f"{block.kind} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else block.kind,
         channels=str(profile[0]) if block.kind in _CONVERSIONS else "\u2009→\u2009".join(map(str, profile)),
         notes=tuple(notes),
-        precision=_CONVERSIONS.get(block.kind, block.precision),
+        precision=_CONVERSIONS.get(block.kind, "{}").format(block.precision),
         role=block_role(block.kind, block.precision),
         outline=_outline(profile, most=most),
         residual=of.residual,

@@ -240,10 +240,10 @@ def test_a_run_that_was_interrupted_between_devices_goes_on(
     config = profiled
     export = deploying.export
 
-    def interrupted(config: Config, *, console: Any) -> pipeline.ExportResult:
+    def interrupted(config: Config, **more: Any) -> pipeline.ExportResult:
         if config.device.all[0].endswith("server.toml"):
             raise KeyboardInterrupt
-        return export(config, console=console)
+        return export(config, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(deploying, "export", interrupted)

@@ -70,9 +70,9 @@ def test_an_unknown_kind_shows_all_its_attributes() -> None:
 
 
 def test_a_change_of_precision_says_from_what_to_what() -> None:
-    block = Block(kind="quantize", in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="int8")
+    block = Block(kind="quantize", in_shape=(8, 4, 4), out_shape=(8, 4, 4), precision="int8-w7")
     view = levels([("a", block)])[0].blocks[0]
-    assert (view.precision, view.role, view.boundary) == ("fp32 → int8", "conversion", True)
+    assert (view.precision, view.role, view.boundary) == ("floats → int8-w7", "conversion", True)
 
 
 def test_an_activation_is_common_only_if_all_blocks_have_it() -> None:
