@@ -10,7 +10,8 @@ def operator_words(graph: OpGraph, op: Op) -> str:
     """`conv2d 7x7 depthwise`, `max_pool2d 3x3`, `hardswish`."""
     attributes = dict(op.attributes)
     words = [op.kind]
-    window = op.weights[0][1].shape[2:] if op.kind.startswith("conv") else attributes.get("kernel_size", ())
+    # (out, in, *window) for convolutions; what has two axes or fewer, as a linear layer's, leaves nothing
+    window = op.weights[0][1].shape[2:] if op.weights else attributes.get("kernel_size", ())
     if isinstance(window, tuple) and window:
         words.append("x".join(map(str, window)))
     if is_depthwise(graph, op):

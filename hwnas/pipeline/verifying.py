@@ -149,22 +149,7 @@ def verify(
     # after the warnings: they may explain why a promise is not kept
     if problems:
         raise VerificationError(f"{folder} does not keep its promises: {'; '.join(problems)}")
-    return VerifyResult(
-        folder=folder,
-        runtime=manifest.runtime,
-        runtime_version=found.context.get("runtime_version", ""),
-        latency_ms=found.latency,
-        looks=found.verdict.looks,
-        doubts=found.verdict.doubts,
-        costs=metrics_among(found.verdict.statistic.costs, runtime),
-        size_bytes=artefact.size_bytes,
-        source=source_of(found.context),
-        max_abs_diff=found.compared.difference,
-        n=found.compared.n,
-        n_equal=found.compared.n - found.compared.disagreements,
-        same_context=found.same_context,
-        limits=manifest.limits,
-    )
+    return _result(folder, manifest, found, artefact=artefact, runtime=runtime)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +173,26 @@ class _Found:
     @property
     def latency(self) -> Latency:
         return Latency.of(self.verdict.statistic)
+
+
+def _result(folder: Path, manifest: Manifest, found: _Found, *, artefact: Artefact, runtime: Runtime) -> VerifyResult:
+    """What is told of a deployment that keeps its promises."""
+    return VerifyResult(
+        folder=folder,
+        runtime=manifest.runtime,
+        runtime_version=found.context.get("runtime_version", ""),
+        latency_ms=found.latency,
+        looks=found.verdict.looks,
+        doubts=found.verdict.doubts,
+        costs=metrics_among(found.verdict.statistic.costs, runtime),
+        size_bytes=artefact.size_bytes,
+        source=source_of(found.context),
+        max_abs_diff=found.compared.difference,
+        n=found.compared.n,
+        n_equal=found.compared.n - found.compared.disagreements,
+        same_context=found.same_context,
+        limits=manifest.limits,
+    )
 
 
 def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Artefact, samples: Samples) -> _Found:
