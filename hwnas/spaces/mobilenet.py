@@ -14,7 +14,6 @@ from hwnas.spaces.network import Asked, NetworkSpec, Part
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import ACTIVATIONS
 
-STEM_KERNEL_SIZE = 3
 SE_DIVISOR = 8  # of the channels inside squeeze-and-excitation, whatever the network's own divisor
 
 
@@ -49,13 +48,6 @@ class MobileNetSpec(NetworkSpec):
             head_activation=check.member("head_activation", self.head_activation, of=ACTIVATIONS),
             se_ratio=check.positive("se_ratio", self.se_ratio),
         )
-
-    def stem(self) -> Part:
-        return "conv", {
-            "activation": self.stem_activation,
-            "kernel_size": STEM_KERNEL_SIZE,
-            "stride": self.stem_stride,
-        }
 
     def block(self, asked: Asked) -> Part:
         return "mbconv", {

@@ -1,6 +1,6 @@
 """What a space of stages is defined by: values that hold for all its networks, and which block stands where.
 
-This module knows values: no choices, no kind of block.
+This module knows values: no choices, and no kind of block but the convolution that a network begins with.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hwnas.spaces.stages import ACTIVATIONS, StageSpec
 from hwnas.types import PRECISIONS, Option
 
 CHANNEL_DIVISOR = 8  # as published; some runtimes' int8 kernels want 16: `hwnas devices audit` tells
+STEM_KERNEL_SIZE = 3
 
 Part = tuple[str, Mapping[str, Option]]  # kind of a block, its attributes
 
@@ -107,9 +108,13 @@ class NetworkSpec(ABC):
 
     # ------------------------------------------------------------ which block stands where
 
-    @abstractmethod
     def stem(self) -> Part:
-        """The first block."""
+        """The first block: a convolution of kernel size 3, if the family has no other."""
+        return "conv", {
+            "activation": self.stem_activation,
+            "kernel_size": STEM_KERNEL_SIZE,
+            "stride": self.stem_stride,
+        }
 
     @abstractmethod
     def block(self, asked: Asked) -> Part:

@@ -19,8 +19,6 @@ from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Block, Option
 
-STEM_KERNEL_SIZE = 3
-
 # ---------------------------------------------------------------- kinds of block
 
 
@@ -91,13 +89,6 @@ class ResNetSpec(NetworkSpec):
                 f"stage {gated[0]} of a ResNet space has squeeze-and-excitation, which basic blocks have not; "
                 "leave out `se`"
             )
-
-    def stem(self) -> Part:
-        return "conv", {
-            "activation": self.stem_activation,
-            "kernel_size": STEM_KERNEL_SIZE,
-            "stride": self.stem_stride,
-        }
 
     def block(self, asked: Asked) -> Part:
         return "basic", {
