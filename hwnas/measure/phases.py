@@ -103,6 +103,16 @@ def phase(around_ms: FloatArray, *, anchor_ms: float | None = None) -> np.ndarra
     return np.zeros(len(ascending), dtype=np.bool_)
 
 
+def fastest_shared(drifts: FloatArray) -> float:
+    """The fast end of the fastest phase that enough measurements share (see `phase`); the fastest if none is shared.
+
+    Args:
+        drifts: (N,) of each measurement the anchor's time, over its time while nothing disturbs the machine.
+    """
+    inside = phase(np.stack([drifts, drifts], axis=1), anchor_ms=1.0)
+    return float(drifts[inside].min() if inside.any() else drifts.min())
+
+
 def is_settled(minima_ms: FloatArray, around_ms: FloatArray, *, tolerance: float, anchor_ms: float | None) -> bool:
     """Whether more samples would tell nothing new: a phase has enough of them, and they agree.
 

@@ -13,8 +13,9 @@ from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, TableContextError, TableError
 from hwnas.pipeline._candidate import Bench
+from hwnas.pipeline._timed_table import timing
 from hwnas.pipeline.costs import MIXED, anchor_path, largest_network, load_costs, precision_of, table_path
-from hwnas.pipeline.profiling import sample_networks, timing
+from hwnas.pipeline.profiling import sample_networks
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Option

@@ -1,0 +1,270 @@
+"""One latency table while it is measured: opened, and filled with the times of blocks and of whole networks.
+
+What was measured is appended at once, so an interrupted profile goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hwnas import registry
+from hwnas._console import Console
+from hwnas.cost.energy import METRIC as ENERGY
+from hwnas.cost.energy import without_energy
+from hwnas.cost.table import LatencyTable, TableContext, repair_table
+from hwnas.files import sha256_file, write_whole
+from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.pipeline.costs import anchor_path, anchor_precision, artefact_precision, table_path
+from hwnas.scratch import scratch
+from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
+from hwnas.workspace import Workspace
+
+NETWORK_SETTINGS = {"rounds": 61, "min_rounds": 15, "target_error": 0.006}  # longer: they are the yardstick
+_EXPORTED_AT_ONCE = 64  # files on disk at a time
+
+Timing = Statistic | MeasurementFailure
+Key = str | tuple[str, ...]  # of a block, or of a network's blocks
+T = TypeVar("T")
+
+
+def _whatever(key: Key, result: Timing) -> bool:
+    """Keep it."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedTable:
+    """One table, and what measures into it.
+
+    Attributes:
+        work: the run.
+        worker: that measures.
+        table: results go to.
+        anchor: the model that runs among the rounds.
+    """
+
+    work: Workspace
+    worker: Worker
+    table: LatencyTable
+    anchor: Artefact
+
+    def lacking_blocks(self, blocks: Sequence[Block]) -> list[Block]:
+        """Those of these blocks that the table has no time of; where the device has a meter, or no energy of."""
+        missing = set(self.table.missing(b.key for b in blocks))
+        if self.work.device.meter:  # the device may have got it after it was profiled
+            known = {key: s.costs for key, s in self.table.statistics.items()}
+            missing.update(without_energy((b.key for b in blocks), known))
+        return [b for b in blocks if b.key in missing]
+
+    def lacking_networks(self, networks: Sequence[tuple[Block, ...]]) -> list[tuple[Block, ...]]:
+        """Likewise of networks, each once."""
+        wanted = {ENERGY} if self.work.device.meter else set()
+        measured = {n.blocks for n in self.table.networks if wanted <= n.statistic.costs.keys()}
+        return list({keys: n for n in networks if (keys := tuple(b.key for b in n)) not in measured}.values())
+
+    def time_blocks(
+        self,
+        blocks: Sequence[Block],
+        *,
+        console: Console,
+        label: str = "blocks",
+        counts: Callable[[Key, Timing], bool] = _whatever,
+    ) -> int:
+        """Measure blocks and append what counts; how many failed.
+
+        Args:
+            blocks: of the table's precision.
+            console: shows how far it is.
+            label: of that.
+            counts: whether what was found for a block is to be kept.
+        """
+        if not blocks:
+            return 0
+
+        from hwnas.supernet.untrained import untrained_block
+
+        def export(block: Block, path: Path) -> Artefact:
+            return untrained_block(block, symmetric=self.work.symmetric).write(self.work.exporter, path)
+
+        def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
+            kept = {key: result for key, result in results.items() if counts(key, result)}
+            self.table.append_blocks(kept, sizes=sizes)
+
+        failed = 0
+        with console.progress(f"{label}, {self.table.context.precision}") as progress:
+            # in parts: all files of a large space may not fit the disk
+            for start in range(0, len(blocks), _EXPORTED_AT_ONCE):
+                results = self._measure(
+                    {b.key: b for b in blocks[start : start + _EXPORTED_AT_ONCE]},
+                    export,
+                    settings=timing(self.work),
+                    progress=lambda done, _, note, start=start: progress(start + done, len(blocks), note),  # type: ignore[misc]
+                    keep=keep,
+                )
+                failed += sum(isinstance(r, MeasurementFailure) for r in results.values())
+        return failed
+
+    def time_networks(
+        self,
+        networks: Sequence[tuple[Block, ...]],
+        *,
+        console: Console,
+        label: str = "networks",
+        counts: Callable[[Key, Timing], bool] = _whatever,
+    ) -> int:
+        """Measure whole networks and append what counts, as `time_blocks` does; how many failed."""
+        if not networks:
+            return 0
+
+        from hwnas.supernet.untrained import untrained_network
+
+        def export(network: tuple[Block, ...], path: Path) -> Artefact:
+            untrained = untrained_network(network, precision=artefact_precision(network), symmetric=self.work.symmetric)
+            return untrained.write(self.work.exporter, path)
+
+        def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
+            for name, result in results.items():
+                # a network that failed is no entry: it is tried again the next time
+                if isinstance(result, Statistic) and counts(keys[name], result):
+                    self.table.append_network(keys[name], result, size_bytes=sizes[name])
+
+        named = {f"network {i}": network for i, network in enumerate(networks)}
+        keys = {name: tuple(b.key for b in network) for name, network in named.items()}
+        with console.progress(f"{label}, {self.table.context.precision}") as progress:
+            settings = timing(self.work, **NETWORK_SETTINGS)
+            results = self._measure(named, export, settings=settings, progress=progress, keep=keep)
+        return sum(isinstance(r, MeasurementFailure) for r in results.values())
+
+    def _measure(
+        self,
+        things: Mapping[str, T],
+        export: Callable[[T, Path], Artefact],
+        *,
+        settings: TimingSettings,
+        progress: ProgressCallback,
+        keep: Callable[[Mapping[str, Timing], Mapping[str, int]], None],
+    ) -> dict[str, Timing]:
+        """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
+        with scratch("profile") as folder:
+            artefacts = {
+                key: export(thing, Path(folder, f"{i}.{self.work.exporter.format}"))
+                for i, (key, thing) in enumerate(things.items())
+            }
+            sizes = {key: a.size_bytes for key, a in artefacts.items()}
+            pending: dict[str, Timing] = {}
+
+            def on_result(key: str, result: Timing) -> None:
+                pending[key] = result
+
+            def on_group(done: int, total: int, note: str) -> None:
+                # with every group: what a killed process loses is one group
+                keep(pending, sizes)
+                pending.clear()
+                progress(done, total, note)
+
+            return self.worker.measure(
+                artefacts,
+                anchor=self.anchor,
+                anchor_ms=self.table.context.reference_ms,
+                settings=settings,
+                progress=on_group,
+                on_result=on_result,
+            )
+
+
+def open_tables(
+    work: Workspace, worker: Worker, context: Mapping[str, str], precisions: Iterable[str], *, console: Console
+) -> dict[str, TimedTable]:
+    """Each precision's table; what there is none of yet is begun, damaged lines are put aside.
+
+    Raises:
+        TableContextError: a table was measured in another context (machine, runtime version, threads).
+        MeasurementError: a drift anchor cannot be measured.
+    """
+    opened: dict[str, TimedTable] = {}
+    for precision in precisions:
+        opened[precision] = _open(work, worker, context, precision, others=opened.values(), console=console)
+    return opened
+
+
+def _open(
+    work: Workspace,
+    worker: Worker,
+    context: Mapping[str, str],
+    precision: str,
+    *,
+    others: Iterable[TimedTable],
+    console: Console,
+) -> TimedTable:
+    """A precision's table and its drift anchor, given the tables opened before."""
+    path, kept = table_path(work, precision), anchor_path(work, precision)
+    for done in repair_table(path):
+        console.warn(done)
+    if not _is_begun(path):
+        _begin_with_shipped(work, context, precision)
+    counts_as = anchor_precision(work.computed, precision)
+    begun = LatencyTable.open(path).context if _is_begun(path) else None
+    if begun is not None and kept.is_file() and sha256_file(kept) == begun.reference_sha256:
+        # other versions of the exporter may write other bytes: the table goes on with its own
+        anchor = artefact_from_file(kept, format=work.exporter.format, precision=counts_as)
+    else:
+        from hwnas.supernet.untrained import drift_anchor
+
+        anchor = drift_anchor(counts_as, symmetric=work.symmetric).write(work.exporter, kept)
+    # two tables of one anchor have one time of it: else what both correct to would lie apart by their difference
+    known = next((o.table.context.reference_ms for o in others if o.anchor.sha256 == anchor.sha256), None)
+    if begun is not None:
+        anchor_ms = begun.reference_ms
+    elif known is not None:
+        anchor_ms = known
+    else:
+        # the time that every entry is corrected to, so it is measured as long as a whole network
+        anchor_ms = worker.measure_anchor(anchor, settings=timing(work, **NETWORK_SETTINGS)).minimum
+    wanted = TableContext.of(
+        work.device, context, precision=precision, reference_sha256=anchor.sha256, reference_ms=anchor_ms
+    )
+    return TimedTable(work=work, worker=worker, table=LatencyTable.open(path, wanted), anchor=anchor)
+
+
+def _begin_with_shipped(work: Workspace, context: Mapping[str, str], precision: str) -> None:
+    """Copy the table that ships for this device, with its drift anchor, if it was measured in the same context."""
+    shipped = registry.load_object("hwnas.latency_tables:folder", needed_for="shipped tables")() / work.device.name
+    path, kept = table_path(work, precision), anchor_path(work, precision)
+    if not (_is_begun(shipped / path.name) and (shipped / kept.name).is_file()):
+        return
+    found = LatencyTable.open(shipped / path.name).context
+    here = TableContext.of(
+        work.device,
+        context,
+        precision=precision,
+        reference_sha256=sha256_file(shipped / kept.name),
+        reference_ms=found.reference_ms,
+    )
+    # another machine or version: its times would be wrong here, and are left where they are
+    if not found.differences(here):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # the model before the table: a table without its anchor cannot be gone on with
+        write_whole(kept, (shipped / kept.name).read_bytes())
+        write_whole(path, (shipped / path.name).read_bytes())
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a table has its first line; one that a full disk or a killed process left without it is begun anew."""
+    if not path.exists():
+        return False
+    with open(path, "rb") as f:
+        return f.readline().endswith(b"\n")
+
+
+def timing(work: Workspace, **changes: Any) -> TimingSettings:
+    """The run's timing settings; `profile.rounds` bounds the rounds."""
+    rounds = work.config.profile.rounds
+    values = dict(changes)
+    if rounds is not None:
+        values["rounds"] = rounds
+        # `TimingSettings` refuses more rounds at least than at most
+        values["min_rounds"] = min(values.get("min_rounds", TimingSettings().min_rounds), rounds)
+    return TimingSettings(**values)
