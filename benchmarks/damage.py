@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--commands", type=int, default=8, help="how many whole commands (8)")
     parser.add_argument("--seed", type=int, default=0)
     bench = Benchmark("damage", parser, argv)
-    n, n_commands = (40, 0) if bench.smoke else (bench.options.damages, bench.options.commands)
+    n, n_commands = (20, 0) if bench.smoke else (bench.options.damages, bench.options.commands)
     rng = random.Random(bench.options.seed)
     with tempfile.TemporaryDirectory(prefix="hwnas-damage-") as scratch:
         # a kind of file is the same in one precision and in two

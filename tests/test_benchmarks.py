@@ -26,9 +26,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 ON_A_RUN = ("budgets", "new_device", "parity", "runtimes")
 ON_A_DEPLOYMENT = ("attacks",)
-# `quickstart` and `budgets` start processes for their commands by the same function; here one more command would load
-# torch again, and its imports take longer than what is tried
-IN_THIS_PROCESS = ("new_device",)
+# `quickstart` starts a process for its command by the same function; here more commands would load torch again, and its
+# imports take longer than what is tried
+IN_THIS_PROCESS = ("budgets", "new_device")
 MINUTES = ("emulated_board",)  # an emulated processor has no smaller run; tests/emulated tries the same board in parts
 
 

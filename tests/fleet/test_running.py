@@ -71,6 +71,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FleetRun:
     return run(fleet_config(tmp_path_factory.mktemp("fleet")))
 
 
+@pytest.fixture(autouse=True)
+def no_figures(made: FleetRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures, from `made` on, which has them: matplotlib takes longer than all else that is tried here."""
+    for page in ("hwnas.report.page", "hwnas.report.fleet"):
+        monkeypatch.setattr(f"{page}.inline_svg", lambda figure, *, name, label: f"<svg id='{name}'/>")
+
+
 @pytest.fixture
 def config(made: FleetRun, tmp_path: Path) -> Config:
     """The configuration of a copy of the finished run."""
