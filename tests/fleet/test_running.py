@@ -73,7 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FleetRun:
 
 @pytest.fixture(autouse=True)
 def no_figures(made: FleetRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without pictures, from `made` on, which has them: matplotlib takes longer than all else that is tried here."""
+    """Pages without pictures, from `made` on, which has them: matplotlib takes longer than all else tried here."""
     for page in ("hwnas.report.page", "hwnas.report.fleet"):
         monkeypatch.setattr(f"{page}.inline_svg", lambda figure, *, name, label: f"<svg id='{name}'/>")
 
