@@ -65,7 +65,13 @@ def make_run(folder: Path, *, precisions: Sequence[str]) -> Run:
     }
     config = Config().replaced(changes)
     fleet.run_all(config, console=Console())
-    audit(device, output=str(folder / "latency_tables" / "fake" / "audit"), console=Console())
+    # of the kinds of block of the run's space alone: a damage does not care how many a file tells of
+    audit(
+        device,
+        space=str(SMOKE["space.preset"]),
+        output=str(folder / "latency_tables" / "fake" / "audit"),
+        console=Console(),
+    )
     return Run(folder)
 
 

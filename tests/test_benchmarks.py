@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ ON_A_DEPLOYMENT = ("attacks",)
 # `quickstart` starts a process for its command by the same function; here more commands would load torch again, and its
 # imports take longer than what is tried
 IN_THIS_PROCESS = ("budgets", "new_device")
+ON_A_TABLE = ("fashion_mnist", "preprocessing", "quickstart", "runtimes")  # they profile, but not to see how
 MINUTES = ("emulated_board",)  # an emulated processor has no smaller run; tests/emulated tries the same board in parts
 
 
@@ -76,6 +78,9 @@ def test_it_runs_in_seconds_and_writes_its_figures(
     given = []
     if name in IN_THIS_PROCESS:
         monkeypatch.setattr(importlib.import_module(name), "hwnas", command_in_this_process)
+    if name in ON_A_TABLE:
+        tables = shutil.copytree(request.getfixturevalue("smoke_run") / "latency_tables", tmp_path / "tables")
+        monkeypatch.setitem(importlib.import_module("_common").SMOKE, "profile.tables", str(tables))
     if name in ON_A_RUN:
         given = [str(request.getfixturevalue("smoke_run"))]
     elif name in ON_A_DEPLOYMENT:
