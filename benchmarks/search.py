@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Benchmark("search", parser, argv)
     options = bench.options
     trials, seeds = ((5, 10), 1) if bench.smoke else (TRIALS, options.seeds)
-    table = made_up_table() if bench.smoke else read_table(options.table or shared_table())
+    table = made_up_table() if bench.smoke else read_columns(options.table or shared_folder() / FILE, COLUMNS)
     truth = truth_of(table, options.limit_ms)
     found: dict[str, list[dict[str, Any]]] = {sampler: [] for sampler in options.samplers}
     with bench.console.progress("searches") as progress:
@@ -61,14 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return bench.publish(figures, details={"truth": truth, "limit_ms": options.limit_ms, "searches": found})
 
 
-def shared_table() -> Path:
-    """Where the table is, if the project's shared data are there."""
+def shared_folder() -> Path:
+    """Where the project's shared data are, if they are there."""
     shared = os.environ.get("HWNAS_SHARED")
-    return (Path(shared) if shared else ROOT.parent / "shared") / FILE
+    return Path(shared) if shared else ROOT.parent / "shared"
 
 
-def read_table(path: Path) -> dict[str, FloatArray]:
+def read_columns(path: Path, columns: Mapping[str, str]) -> dict[str, FloatArray]:
     """Metric -> (15625,), indexed by the encoding read as a number of base 5, its first digit lowest.
+
+    Args:
+        path: of the CSV file.
+        columns: metric -> its column there; an empty cell is NaN.
 
     Raises:
         ConfigError: there is no such file.
@@ -79,13 +83,13 @@ def read_table(path: Path) -> dict[str, FloatArray]:
         raise ConfigError(
             f"there is no table {path}; name one with --table, or set HWNAS_SHARED to the folder of {FILE}"
         )
-    table = {metric: np.full(len(OPERATORS) ** EDGES, np.nan) for metric in COLUMNS}
+    table = {metric: np.full(len(OPERATORS) ** EDGES, np.nan) for metric in columns}
     with gzip.open(path, "rt", encoding="utf-8") as f:
         for row in csv.DictReader(f):
             edges = [edge.split("~")[0] for node in row["arch_str"].split("+") for edge in node.strip("|").split("|")]
             index = sum(OPERATORS.index(name) * len(OPERATORS) ** i for i, name in enumerate(edges))
-            for metric, column in COLUMNS.items():
-                table[metric][index] = float(row[column])
+            for metric, column in columns.items():
+                table[metric][index] = float(row[column] or "nan")
     return table
 
 

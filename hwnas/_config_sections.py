@@ -193,7 +193,7 @@ class ProfileConfig(ConfigSection):
 class SearchConfig(ConfigSection):
     """How networks are looked for and ranked."""
 
-    sampler: Text = Field(default="nsga2", description="nsga2, nsga3, tpe, random, ...")
+    sampler: Text = Field(default="nsga2", description="nsga2, nsga3, tpe, predictor, random, ...")
     n_trials: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=200, description="networks whose accuracy is measured"
     )

@@ -72,6 +72,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     "samplers": {
         "nsga2": ("hwnas.search.samplers:nsga2", ""),
         "nsga3": ("hwnas.search.samplers:nsga3", ""),
+        "predictor": ("hwnas.search.predictor:predictor", ""),
         "tpe": ("hwnas.search.samplers:tpe", ""),
         "random": ("hwnas.search.samplers:random", ""),
     },

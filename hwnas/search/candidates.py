@@ -17,7 +17,7 @@ from hwnas.errors import InfeasibleError
 from hwnas.limits import as_limits
 from hwnas.search.limits import infeasible
 from hwnas.search.problem import Minimizing, Problem
-from hwnas.types import FloatArray, IntArray
+from hwnas.types import BoolArray, FloatArray, IntArray
 
 # A space with at most this many encodings is listed once; then "nothing is left" is exact, not a guess.
 ENUMERATION_LIMIT = 1 << 16
@@ -96,6 +96,45 @@ class Candidates:
         kept = np.flatnonzero(self._excess(batch).sum(axis=1) == 0)
         drawn: IntArray = batch[kept[0]] if len(kept) else batch[int(np.argmin(self._excess(batch).sum(axis=1)))]
         return drawn
+
+    @property
+    def listed(self) -> IntArray | None:
+        """(N, D) every network within the limits, where the space is small enough to list; else None."""
+        return self._listed
+
+    def within(self, encodings: IntArray) -> BoolArray:
+        """(N,) which canonical encodings keep the closed-form limits."""
+        kept: BoolArray = self._excess(encodings).sum(axis=1) == 0
+        return kept
+
+    def uniform_many(self, rng: np.random.Generator, n: int) -> IntArray:
+        """(at most n, D), at least 1: different networks at random within the limits, as `uniform` draws them.
+
+        Where chance finds few, mutants and crossovers of those that are known to keep the limits fill up.
+        """
+        if self._listed is not None and len(self._listed):
+            some: IntArray = self._listed[rng.permutation(len(self._listed))[:n]]
+            return some
+        found = self._random(rng, n)
+        found = found[self.within(found)]
+        known = [*self._feasible.values()]
+        for _ in range(ROUNDS if known else 0):
+            if len(found) >= n // 2:
+                break
+            more = self.mutants(np.concatenate([np.stack(known), found]), rng, n)
+            found = np.unique(np.concatenate([found, more[self.within(more)]]), axis=0)
+        return rng.permutation(found)[:n] if len(found) else self.uniform(rng)[None, :]
+
+    def mutants(self, parents: IntArray, rng: np.random.Generator, n: int) -> IntArray:
+        """(n, D) canonical: of two parents each, with some choices drawn anew, whether they keep the limits or not."""
+        d = len(self._sizes)
+        first = parents[rng.integers(len(parents), size=n)]
+        second = parents[rng.integers(len(parents), size=n)]
+        crossed = np.where(rng.random((n, d)) < rng.choice([0.0, 0.25, 0.5], size=(n, 1)), second, first)
+        # one choice on average, or a few; none where two parents were crossed
+        rate = rng.choice([0.0, 1.0, 2.0, 4.0], size=(n, 1)) / d
+        drawn = rng.integers(self._sizes, size=(n, d))
+        return self.problem.space.canonical(np.where(rng.random((n, d)) < rate, drawn, crossed))
 
     def nearest_new(self, encoding: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
         """The proposal itself if it is new and keeps the limits, else the nearest such network found.

@@ -1,0 +1,10 @@
+"""What a metric of networks that were not evaluated will be, and how unsure that is, from those that were.
+
+Knows choices, option indices and numbers; never what a metric means, trials, devices or torch.
+"""
+
+from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
+from hwnas.predict.kernel import ChoiceDistances
+from hwnas.predict.targets import compressed
+
+__all__ = ["ChoiceDistances", "GaussianProcess", "Hyperparameters", "compressed"]

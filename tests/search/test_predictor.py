@@ -1,0 +1,110 @@
+"""The sampler that predicts: what it finds in few trials, and what it does beside the simple case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas.search import Problem, Sampling, Study, hypervolume, search
+from hwnas.search.archive import oriented
+from hwnas.types import FloatArray, IntArray, Option
+from tests.search.problems import SPACE, WIDE, Bounded, cost, problem, quality
+
+GAINS = np.random.default_rng(5).uniform(0.2, 1.0, size=20)
+
+
+def worth(architecture: Mapping[str, Option]) -> dict[str, float]:
+    """Of WIDE: each choice adds, with less and less to gain, and neighbours help each other."""
+    x = np.array([float(architecture[f"c{i}"]) for i in range(20)])
+    return {"accuracy": float((GAINS * np.sqrt(x)).sum() + 0.2 * (x[1:] * x[:-1] > 3).sum())}
+
+
+def volume(study: Study) -> float:
+    points = oriented({m: study.values[m] for m in study.directions}, study.directions)
+    return hypervolume(points, reference=(0.0, 60.0))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_few_trials_find_more_than_chance_and_evolution_in_a_space_too_large_to_list(seed: int) -> None:
+    asked = problem(WIDE, limit=None, n_trials=40)
+    found = {
+        name: volume(search(asked, worth, sampling=Sampling(sampler=name, seed=seed)))
+        for name in ("predictor", "random", "nsga2")
+    }
+    assert found["predictor"] > 1.1 * max(found["random"], found["nsga2"])
+
+
+def test_half_of_a_small_space_is_enough_for_nearly_all_of_its_front() -> None:
+    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+        return {"accuracy": float(np.sqrt(quality(architecture)["accuracy"])) - (architecture["x"] == "b")}
+
+    whole = search(problem(limit=None, n_trials=52), evaluate, sampling=Sampling(sampler="random"))
+    half = search(problem(limit=None, n_trials=26), evaluate, sampling=Sampling(sampler="predictor"))
+    assert volume(half) > 0.98 * volume(whole)
+
+
+def test_limits_that_few_networks_keep_are_kept_from_the_first_trial_on() -> None:
+    asked = problem(WIDE, limit=9.0, closed_form=Bounded(WIDE), n_trials=25)
+    study = search(asked, worth, sampling=Sampling(sampler="predictor"))
+    assert len(study) == 25
+    assert (study.upper["cost"] <= 9.0).all()
+
+
+def test_a_limit_on_what_is_evaluated_is_learned() -> None:
+    """Half of the space breaks it; of the last trials few do."""
+    asked = Problem(
+        WIDE,
+        {"accuracy": "maximize", "heat": "minimize"},
+        n_trials=60,
+        limits={"heat": 8.0},
+        closed_form={"cost": cost},
+    )
+
+    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+        return {**worth(architecture), "heat": float(sum(float(architecture[f"c{i}"]) for i in range(10)))}
+
+    study = search(asked, evaluate, sampling=Sampling(sampler="predictor"))
+    assert study.feasible[20:].mean() > 0.7
+
+
+def test_one_objective_and_no_costs() -> None:
+    asked = Problem(SPACE, {"accuracy": "maximize"}, n_trials=25)
+    study = search(asked, quality, sampling=Sampling(sampler="predictor"))
+    assert study.best("accuracy").values["accuracy"] == 11.0
+
+
+def test_three_objectives_two_of_them_known() -> None:
+    def other(encodings: IntArray) -> FloatArray:
+        return 3.0 - np.asarray(encodings, dtype=float)[:, 1]
+
+    directions = {"accuracy": "maximize", "cost": "minimize", "other": "minimize"}
+    asked = Problem(SPACE, directions, n_trials=30, closed_form={"cost": cost, "other": other})
+    study = search(asked, quality, sampling=Sampling(sampler="predictor"))
+    assert len(study) == 30
+    assert study.best("accuracy").values["accuracy"] == 11.0
+
+
+def test_a_metric_that_is_minimised_is_predicted_as_well() -> None:
+    asked = Problem(WIDE, {"loss": "minimize"}, n_trials=30)
+    study = search(asked, lambda a: {"loss": -worth(a)["accuracy"]}, sampling=Sampling(sampler="predictor"))
+    at_random = search(asked, lambda a: {"loss": -worth(a)["accuracy"]}, sampling=Sampling(sampler="random"))
+    assert study.values["loss"].min() < at_random.values["loss"].min()
+
+
+def test_two_searches_of_one_study_ask_for_different_networks(tmp_path: Path) -> None:
+    """The second begins while the first evaluates: what is in flight counts as if it were as predicted."""
+    asked = problem(limit=None, n_trials=20)
+    seen: list[str] = []
+
+    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+        seen.append(str(sorted(architecture.items())))
+        if len(seen) == 15:  # in the middle of an evaluation
+            search(asked, evaluate, sampling=Sampling(sampler="predictor", seed=1), storage=tmp_path / "journal")
+        return quality(architecture)
+
+    study = search(asked, evaluate, sampling=Sampling(sampler="predictor"), storage=tmp_path / "journal")
+    assert len(study) == 20
+    assert len(set(seen)) == len(seen)
