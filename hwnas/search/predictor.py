@@ -268,7 +268,7 @@ class _Scores:
         front = points[non_dominated(points)]
         front = np.unique(front, axis=0)[::-1]  # rising cost, rising value
         mine = self._sampler.oriented(known[0], self._problem.estimate(encodings)[known[0]].value)
-        # the last of a front is worth the more the further it reaches, but no more than what it has reached
+        # as far as anything was evaluated: beyond that the most accurate network would earn for nothing
         reference = (self._sampler.worth(value), float(front[:, 1].max(initial=cost.max())))
         return expected_hypervolume_improvement(
             mean, std, mine, front_value=-front[:, 0], front_cost=front[:, 1], reference=reference
