@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from _common import Benchmark, Figure, script
-from search import EDGES, OPERATORS, made_up_table, read_columns, shared_folder
+from search import EDGES, FILE, OPERATORS, made_up_table, read_columns, shared_folder
 
 from hwnas.errors import ConfigError
 
@@ -72,8 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = bench.options
     problems = [_made_up()] if bench.smoke else [*nas_bench_problems(), once_for_all_problem()]
     if options.problems:
+        unknown = sorted(set(options.problems) - {p.name for p in problems})
+        if unknown:
+            raise ConfigError(f"no problem {', '.join(unknown)}; there are {', '.join(p.name for p in problems)}")
         problems = [p for p in problems if p.name in options.problems]
+    if not bench.smoke and options.trials < min(AT):
+        raise ConfigError(f"--trials is {options.trials}; the first look is after {min(AT)}")
     samplers = ["predictor", "random"] if bench.smoke else [s for s in options.samplers if is_installed(s)]
+    if absent := [s for s in options.samplers if not is_installed(s)]:
+        bench.console.warn(f"left out, since pymoo is not installed: {', '.join(absent)}")
     n, seeds = (20, 1) if bench.smoke else (options.trials, options.seeds)
     at = [k for k in ((10, 20) if bench.smoke else AT) if k <= n]
     found: dict[str, dict[str, list[dict[str, Any]]]] = {p.name: {s: [] for s in samplers} for p in problems}
@@ -126,7 +133,7 @@ def nas_bench_problems() -> list[Table]:
     """
     import numpy as np
 
-    file = shared_folder() / "benchmarks/nb201_cifar100_devices.csv.gz"
+    file = shared_folder() / FILE
     devices = {"raspi4": "raspi4_latency_ms", "edgetpu": "edgetpu_latency_ms", "fpga": "fpga_latency_ms"}
     columns = read_columns(file, {"accuracy": "test_accuracy_cifar100", **devices})
     # a cell that a device's compiler refuses is no network of that device
@@ -236,8 +243,8 @@ def once_for_all_problem() -> Table:
 
 
 def is_installed(sampler: str) -> bool:
-    """Whether a peer's package is there; all but pymoo are."""
-    return not sampler.startswith("pymoo") or importlib.util.find_spec("pymoo") is not None
+    """Whether a peer's package is there: pymoo, in which LINAS searches too, may not be."""
+    return sampler not in ("pymoo-nsga2", "linas") or importlib.util.find_spec("pymoo") is not None
 
 
 def searched(problem: Table, sampler: str, *, n: int, seed: int) -> IntArray:

@@ -67,8 +67,9 @@ def bring_to_one_phase(
             time.sleep(_PAUSE_S)
         looks += 1
         for precision, keys in outside.items():
+            before = {key: drifts[precision][key] for key in keys}
             _look_again(
-                tables[precision], keys, blocks, networks.get(precision, ()), phase=phases[precision], console=console
+                tables[precision], before, blocks, networks.get(precision, ()), phase=phases[precision], console=console
             )
     far = {
         (precision, key): drifts[precision][key] / phases[precision]
@@ -118,21 +119,20 @@ def _drifts(opened: TimedTable, blocks: Sequence[Block], networks: Sequence[tupl
 
 def _look_again(
     opened: TimedTable,
-    keys: Sequence[Key],
+    before: Mapping[Key, float],
     blocks: Sequence[Block],
     networks: Sequence[tuple[Block, ...]],
     *,
     phase: float,
     console: Console,
 ) -> None:
-    """Time these once more, and append what lies nearer to the phase than before."""
-    before, asked = _drifts(opened, blocks, networks), set(keys)
+    """Time entries once more, given the drift each was seen at; append what lies nearer to the phase than before."""
 
     def counts(key: Key, result: Timing) -> bool:
         # a failure would hide the time that there is
         now = result.phase_drift if isinstance(result, Statistic) else None
         return now is not None and abs(math.log(now / phase)) < abs(math.log(before[key] / phase))
 
-    opened.time_blocks([b for b in blocks if b.key in asked], console=console, label="blocks again", counts=counts)
-    again = [n for n in networks if tuple(b.key for b in n) in asked]
+    opened.time_blocks([b for b in blocks if b.key in before], console=console, label="blocks again", counts=counts)
+    again = [n for n in networks if tuple(b.key for b in n) in before]
     opened.time_networks(again, console=console, label="networks again", counts=counts)

@@ -119,11 +119,6 @@ class GaussianProcess:
         mean = self._y - self._alpha / diagonal
         return self._center + self._scale * mean, self._scale / np.sqrt(diagonal)
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of what was measured about what the network's value is."""
-        return self._scale * float(np.exp(0.5 * self.hyperparameters.noise))
-
     # ------------------------------------------------------------ covariance and its fit
 
     @property

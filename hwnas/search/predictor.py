@@ -27,6 +27,7 @@ from hwnas.search.archive import non_dominated
 from hwnas.search.candidates import Candidates, key_of
 from hwnas.search.ledger import CLAIM, Ledger, claim_of
 from hwnas.search.problem import Problem
+from hwnas.search.space_sampler import VALUES
 from hwnas.types import BoolArray, Direction, FloatArray, IntArray
 
 _REFIT = 1.1  # hyperparameters are fitted again when there are so many times as many networks
@@ -60,8 +61,8 @@ class Predictor(BaseSampler):
         self._encodings: list[IntArray] = []
         self._values: list[Mapping[str, float]] = []
         # what nobody knows before it is evaluated
-        self._evaluated = [m for m in (*problem.directions, *problem.limits) if m not in problem.closed_form]
-        self._evaluated = list(dict.fromkeys(self._evaluated))
+        asked = dict.fromkeys([*problem.directions, *problem.limits])
+        self._evaluated = [metric for metric in asked if metric not in problem.closed_form]
         self._fits: dict[str, tuple[int, Hyperparameters]] = {}
         self._scaling: tuple[list[str], FloatArray, FloatArray] | None = None
         self._listed: tuple[IntArray, FloatArray] | None = None
@@ -157,7 +158,7 @@ class Predictor(BaseSampler):
         for trial in self._ledger.read(study.get_trials(deepcopy=False)):
             if trial.state is TrialState.COMPLETE:
                 self._encodings.append(np.array(trial.user_attrs[CLAIM], dtype=np.int64))
-                self._values.append(trial.user_attrs["values"])
+                self._values.append(trial.user_attrs[VALUES])
 
     def _all(self) -> tuple[IntArray, FloatArray]:
         if self._listed is None:
