@@ -108,7 +108,7 @@ class Candidates:
         return kept
 
     def uniform_many(self, rng: np.random.Generator, n: int) -> IntArray:
-        """(at most n, D), at least 1: different networks at random within the limits, as `uniform` draws them.
+        """(at most n, D), at least 1: networks at random within the limits, as `uniform` draws them.
 
         Where chance finds few, mutants and crossovers of those that are known to keep the limits fill up.
         """

@@ -158,6 +158,8 @@ class Predictor(BaseSampler):
         for trial in self._ledger.read(study.get_trials(deepcopy=False)):
             if trial.state is TrialState.COMPLETE:
                 self._encodings.append(np.array(trial.user_attrs[CLAIM], dtype=np.int64))
+                # where limits are tight, more of those that keep them are found from what kept them
+                self._candidates.remember(self._encodings[-1])
                 self._values.append(trial.user_attrs[VALUES])
 
     def _all(self) -> tuple[IntArray, FloatArray]:
