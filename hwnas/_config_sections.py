@@ -193,7 +193,9 @@ class ProfileConfig(ConfigSection):
 class SearchConfig(ConfigSection):
     """How networks are looked for and ranked."""
 
-    sampler: Text = Field(default="nsga2", description="nsga2, nsga3, tpe, predictor, random, ...")
+    sampler: Text = Field(
+        default="nsga2", description="nsga2, predictor, regularised-evolution, tpe, random, ...; see docs/search.md"
+    )
     n_trials: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=200, description="networks whose accuracy is measured"
     )

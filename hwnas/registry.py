@@ -70,11 +70,13 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),
     },
     "samplers": {
-        "nsga2": ("hwnas.search.samplers:nsga2", ""),
-        "nsga3": ("hwnas.search.samplers:nsga3", ""),
+        "gp": ("hwnas.search.samplers.surrogates:gp", ""),
+        "nsga2": ("hwnas.search.samplers.genetic:nsga2", ""),
+        "nsga3": ("hwnas.search.samplers.genetic:nsga3", ""),
         "predictor": ("hwnas.search.predictor:predictor", ""),
-        "tpe": ("hwnas.search.samplers:tpe", ""),
-        "random": ("hwnas.search.samplers:random", ""),
+        "regularised-evolution": ("hwnas.search.samplers.regularised_evolution:regularised_evolution", ""),
+        "tpe": ("hwnas.search.samplers.surrogates:tpe", ""),
+        "random": ("hwnas.search.samplers.uniform:random", ""),
     },
     "strategies": {
         "sandwich": ("hwnas.supernet.strategies:SandwichRule", ""),

@@ -136,6 +136,19 @@ class Candidates:
         drawn = rng.integers(self._sizes, size=(n, d))
         return self.problem.space.canonical(np.where(rng.random((n, d)) < rate, drawn, crossed))
 
+    def neighbours(self, encoding: IntArray, *, fill: IntArray | None = None) -> IntArray:
+        """(N, D) the networks within the limits that differ from a canonical one in one choice that matters.
+
+        Args:
+            encoding: (D,) canonical.
+            fill: (D,) options of choices that the change switches on; None: the first of each.
+        """
+        on = self.problem.tree.active(encoding[None])[0]
+        own = encoding if fill is None else np.where(on, encoding, fill)
+        rows = self._neighbours(own, of=np.flatnonzero(on))
+        near = self.problem.space.canonical(rows)
+        return near[self.within(near)]
+
     def nearest_new(self, encoding: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
         """The proposal itself if it is new and keeps the limits, else the nearest such network found.
 
@@ -186,11 +199,11 @@ class Candidates:
             raise ExhaustedError(f"no new network that keeps the limits was found in {ROUNDS * BATCH} candidates")
         raise self._infeasible(parents, among=f"the {ROUNDS * BATCH:,} candidates tried")
 
-    def _neighbours(self, encoding: IntArray) -> IntArray:
-        """All encodings that differ in exactly one choice: (sum(sizes - 1), D)."""
+    def _neighbours(self, encoding: IntArray, *, of: IntArray | None = None) -> IntArray:
+        """All encodings that differ in exactly one choice, or one of some: (sum(sizes - 1), D)."""
         rows = []
-        for i, size in enumerate(self._sizes):
-            others = np.array([v for v in range(size) if v != encoding[i]], dtype=np.int64)
+        for i in range(len(self._sizes)) if of is None else of:
+            others = np.array([v for v in range(self._sizes[i]) if v != encoding[i]], dtype=np.int64)
             block = np.repeat(encoding[None, :], len(others), axis=0)
             block[:, i] = others
             rows.append(block)

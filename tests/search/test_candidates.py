@@ -107,3 +107,17 @@ def test_the_bounded_search_finds_a_rare_network() -> None:
 def test_the_only_network_within_a_limit_is_found_through_its_closed_form() -> None:
     candidates = Candidates(problem(WIDE, limit=1.0, closed_form=Bounded(WIDE)))  # upper is 1 for the smallest alone
     assert (candidates.nearest_new(np.full(20, 3, dtype=np.int64), set(), rng()) == 0).all()
+
+
+def test_neighbours_differ_in_one_choice_that_matters_and_keep_the_limits() -> None:
+    near = Candidates(problem(limit=None)).neighbours(np.array([1, 0, 2]))
+    assert sorted(near.tolist()) == sorted(
+        [[0, 0, 0], [2, 0, 2], [3, 0, 2], [1, 1, 2], [1, 2, 2], [1, 3, 2], [1, 0, 0], [1, 0, 1], [1, 0, 3]]
+    )
+    within = Candidates(problem(limit=2.0)).neighbours(np.array([1, 0, 1]))
+    assert sorted(within.tolist()) == [[0, 0, 0], [1, 0, 0]]
+
+
+def test_neighbours_fill_what_they_switch_on() -> None:
+    near = Candidates(problem(limit=None)).neighbours(np.array([0, 1, 0]), fill=np.array([3, 3, 2]))
+    assert sorted(near.tolist()) == [[0, 0, 0], [0, 2, 0], [0, 3, 0], [1, 1, 2], [2, 1, 2], [3, 1, 2]]

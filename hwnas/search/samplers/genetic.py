@@ -1,14 +1,7 @@
-"""The samplers that come with hwnas, by name in the registry: Optuna's, set up for architectures.
-
-Each is a `SamplerFactory`: `(problem, *, seed) -> BaseSampler`. `functools.partial` sets the other
-arguments. They propose freely; limits, duplicates and switched-off choices are the space sampler's work.
-"""
+"""Genetic samplers in generations: Optuna's NSGA-II and NSGA-III, and NSGA-II that starts with cheap networks."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +11,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas.search.candidates import Candidates
 from hwnas.search.ledger import Ledger
 from hwnas.search.problem import Problem
+from hwnas.search.samplers._experimental import experiments_allowed
 
 
 def nsga2(
@@ -43,7 +36,7 @@ def nsga2(
     """
     return _Nsga2(
         problem,
-        population_size=population_size or _population(problem),
+        population_size=population_size or default_population(problem),
         crossover_prob=crossover_prob,
         mutation_prob=mutation_prob,
         seed=seed,
@@ -60,32 +53,14 @@ def nsga3(
     mutation_prob: float | None = None,
 ) -> BaseSampler:
     """NSGA-III (Deb & Jain, 2014): as `nsga2`, for three and more objectives."""
-    with _experiments_allowed():
+    with experiments_allowed():
         return _Nsga3(
             problem,
-            population_size=population_size or _population(problem),
+            population_size=population_size or default_population(problem),
             crossover_prob=crossover_prob,
             mutation_prob=mutation_prob,
             seed=seed,
         )
-
-
-def tpe(problem: Problem, /, *, seed: int, n_startup_trials: int = 16, multivariate: bool = True) -> BaseSampler:
-    """Tree-structured Parzen estimator (Bergstra et al., 2011; several objectives: Ozaki et al., 2022).
-
-    Args:
-        problem: what is searched.
-        seed: of proposals.
-        n_startup_trials: random trials before the model is used.
-        multivariate: model choices together.
-    """
-    with _experiments_allowed():
-        return optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, multivariate=multivariate, seed=seed)
-
-
-def random(problem: Problem, /, *, seed: int) -> BaseSampler:
-    """Uniform over the encodings whose network keeps the closed-form limits."""
-    return _Uniform(problem, seed=seed)
 
 
 class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-ignore]
@@ -110,7 +85,7 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
             return int(known)
         # the newest may be short of members; a new one begins when it is full
         newest = max(self._members, default=0)
-        assert self.population_size is not None, "`_population` gives one"
+        assert self.population_size is not None, "`default_population` gives one"
         generation = newest if len(self._members.get(newest, ())) < self.population_size else newest + 1
         # as `BaseGASampler` writes it, so that Optuna reads our studies and we read its
         study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
@@ -142,36 +117,7 @@ class _Nsga3(_Generations, optuna.samplers.NSGAIIISampler):  # type: ignore[misc
     pass
 
 
-class _Uniform(BaseSampler):
-    def __init__(self, problem: Problem, *, seed: int) -> None:
-        self._problem = problem
-        self._candidates = Candidates(problem)
-        self._rng = np.random.default_rng(seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self._problem.space.choices}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        # within the limits: uniform over all encodings, mended, would crowd at the limits' edge
-        encoding = self._candidates.uniform(self._rng)
-        return {c.name: c.options[int(i)] for c, i in zip(self._problem.space.choices, encoding, strict=True)}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise NotImplementedError(f"{param_name!r} is always sampled together with the other choices")
-
-
-@contextlib.contextmanager
-def _experiments_allowed() -> Iterator[None]:
-    """Optuna warns of interfaces that may change; the pinned version is what we run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _population(problem: Problem) -> int:
+def default_population(problem: Problem) -> int:
+    """Networks in a generation where nobody says: a tenth of the trials, within 8 and 50."""
     # about ten generations; 50 is Optuna's own default
     return int(np.clip(problem.n_trials // 10, 8, 50))
