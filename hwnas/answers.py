@@ -21,7 +21,7 @@ from hwnas.search.study_file import load_study
 _STUDY_PLACES = ("study.safetensors", "search/study.safetensors")  # in the folder of a run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class QueryResult(Result):
     """The best networks of a study within limits.
 
@@ -39,17 +39,7 @@ class QueryResult(Result):
         """Limits and answers; how a network is encoded is nobody's concern."""
         return {
             "limits": {x.metric: x.value for x in self.asked},
-            "answers": [
-                {
-                    "trial": a.number,
-                    "architecture": a.architecture,
-                    "values": a.values,
-                    "upper": a.upper,
-                    "sources": a.sources,
-                    "preference": a.preference,
-                }
-                for a in self.answers
-            ],
+            "answers": [{"trial": a.number, **answer_values(a), "preference": a.preference} for a in self.answers],
         }
 
     @property
@@ -69,6 +59,16 @@ class QueryResult(Result):
                 "The architecture is shown by --json.",
             ],
         )
+
+
+def answer_values(answer: Answer) -> dict[str, object]:
+    """A network as programs have it, evaluated or not."""
+    return {
+        "architecture": answer.architecture,
+        "values": answer.values,
+        "upper": answer.upper,
+        "sources": answer.sources,
+    }
 
 
 def best_networks(
@@ -113,23 +113,32 @@ def _kinds(sources: Mapping[str, str]) -> list[str]:
     return [" ".join(told)] if told else []
 
 
+def study_of(folder: Path, device: str) -> Path | None:
+    """The finished study that a question for a device goes to; None if there is none, or several.
+
+    Args:
+        folder: of a run.
+        device: of the run's search; empty: the only one.
+    """
+    found = {p.parent.name: p for p in sorted(folder.glob("search/*/study.safetensors"))}
+    if device:
+        return found.get(device)
+    only = next((folder / place for place in _STUDY_PLACES if (folder / place).is_file()), None)
+    return only or (next(iter(found.values())) if len(found) == 1 else None)
+
+
 def _study_file(path: Path, device: str) -> Path:
     if not path.is_dir():
         return path
-    only = next((path / place for place in _STUDY_PLACES if (path / place).is_file()), None)
-    if only is not None and not device:
-        return only
-    found = {p.parent.name: p for p in sorted(path.glob("search/*/study.safetensors"))}
-    if device in found:
-        return found[device]
-    if len(found) == 1 and not device:
-        return next(iter(found.values()))
+    if (study := study_of(path, device)) is not None:
+        return study
+    found = [p.parent.name for p in sorted(path.glob("search/*/study.safetensors"))]
     if found:
         raise ConfigError(
             f"{path} has {f'no study of device {device!r}' if device else 'a study for each device'}; "
             f"give --device {' or '.join(found)}"
         )
-    if only is not None:
+    if device and study_of(path, "") is not None:
         raise ConfigError(f"{path} is a run for one device; ask it without --device")
     raise ConfigError(
         f"{path} has no finished study ({' or '.join(_STUDY_PLACES)}); make one with: hwnas search {quoted(path)}"

@@ -1,6 +1,6 @@
 """One thin function per command: read what was given, call the room that does it, show the result.
 
-Must never know anything but the rooms `pipeline`, `fleet`, `audit` and `describe`, the configuration, the answers and
+Must never know anything but the rooms `pipeline`, `fleet`, `audit`, `catalogue` and `describe`, the configuration and
 the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`, `spaces` and `doctor`
 load neither torch nor a runtime.
 """
@@ -73,6 +73,7 @@ def _configure(
     output: str | None,
     limits: list[str] | None = None,
     device: str | None = None,
+    any_device: bool = False,
 ) -> Config:
     from hwnas.config import Config, load_config
 
@@ -84,6 +85,8 @@ def _configure(
         changed["output.folder"] = output
     loaded = loaded.replaced(changed) if changed else loaded
     loaded = loaded.with_limits(parse_limits(limits)) if limits else loaded
+    if device and any_device and not loaded.is_for(device):
+        return loaded.part(device)
     return loaded.only(device) if device else loaded
 
 
@@ -142,13 +145,22 @@ def profile(
     *,
     values: SetOption = None,
     output: OutputOption = None,
-    device: DeviceOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Only this one of the run's devices, or another one, to ask the run about it; without it: all.",
+            callback=given,
+        ),
+    ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Measure the device: every distinct block, and whole networks to correct their sums."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("profile", _configure(config, values=values, output=output, device=device), console=console)
+        asked = _configure(config, values=values, output=output, device=device, any_device=True)
+        _stage("profile", asked, console=console)
 
 
 @app.command()
@@ -245,23 +257,35 @@ def query(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="Of a run for several devices: which.", callback=given),
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Which of the run's devices, or another that is profiled for its space.",
+            callback=given,
+        ),
     ] = None,
+    predicted: Annotated[
+        int,
+        typer.Option(
+            "--predicted", min=0, help="So many networks too that were not evaluated but are predicted to be better."
+        ),
+    ] = 0,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """The best networks of a finished search within limits, at once."""
     with speaking(json_output=json_output, debug=debug) as console:
-        from hwnas.answers import best_networks
+        from hwnas.catalogue import answer_budget
 
         console.result(
-            best_networks(
+            answer_budget(
                 user_path(study),
                 limits=parse_limits(limit),
                 metric=metric,
                 top=top,
                 device=device or "",
                 tolerance=tolerance,
+                n_predicted=predicted,
             )
         )
 

@@ -142,6 +142,10 @@ class Config(ConfigSection):
         chosen._whole = self.whole
         return chosen
 
+    def is_for(self, device: str) -> bool:
+        """Whether a device, by name or path, is one of the run's."""
+        return any(device in (name, device_name(name)) for name in self.device.all)
+
     def only(self, device: str) -> Config:
         """The run for one of its devices, with all budgets of that device.
 

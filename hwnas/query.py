@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Answer:
         values: metric -> value.
         upper: metric -> upper bound, where the study has one.
         sources: metric -> `measured` or `estimated`.
+        standard_errors: metric -> how much its value may be off, where the study tells it.
         preference: why it, and not another.
     """
 
@@ -43,6 +44,7 @@ class Answer:
     values: dict[str, float]
     upper: dict[str, float]
     sources: dict[str, str]
+    standard_errors: dict[str, float] = field(default_factory=dict)
     preference: Preference
 
 
@@ -157,6 +159,9 @@ def _answer(study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float
         values=trial.values,
         upper=trial.upper,
         sources=dict(study.sources),
+        standard_errors={
+            m: float(errors[pick.row]) for m, errors in study.standard_errors.items() if not np.isnan(errors[pick.row])
+        },
         preference=_preference(study, pick, metric=metric, limits=limits, tolerance=tolerance),
     )
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from hwnas.supernet.elastic import Supernet
 
 _EVALUATION_BATCH = 250
+_OF_NO_DEVICE = ("data", "training_space", "supernet")  # parts that are the same for every device of a run
 
 
 class Workspace:
@@ -58,6 +59,19 @@ class Workspace:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = user_path(config.output.folder)
+
+    def on(self, device: str) -> Workspace:
+        """The same run on another device, its own or one that is not of it; what no device changes is shared.
+
+        Args:
+            device: a name or the path of a description.
+        """
+        other = Workspace(self.config.whole.part(device))
+        for name in _OF_NO_DEVICE:
+            # what was loaded: nothing is loaded to be shared
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     def begin(self) -> None:
         """Make the folder and write the configuration into it, once nothing there contradicts it.

@@ -24,7 +24,7 @@ _FOLDERS = {
 _RUNTIMES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino", "tensorrt", "tensorrt_rtx", "executorch")
 _PLUGINS = ("hwnas.devices", "hwnas.exporters", "hwnas.latency_tables")
 _FILES = ("hwnas.files", "tempfile", "shutil", "os", "io", "safetensors")
-_RUNS = ("hwnas.workspace", "hwnas.pipeline", "hwnas.audit", "hwnas.fleet", "hwnas.describe")
+_RUNS = ("hwnas.workspace", "hwnas.pipeline", "hwnas.audit", "hwnas.fleet", "hwnas.describe", "hwnas.catalogue")
 _ROOMS = (
     *(f"hwnas.{folder.name}" for folder in sorted((ROOT / "hwnas").iterdir()) if (folder / "__init__.py").exists()),
     *_PLUGINS,
@@ -82,8 +82,8 @@ ROWS = list(_rows())
 # what the command line is split into: how commands end, those about devices, what is typed, paths as people write them
 CLI_PARTS = {"_commands", "_device_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe"}
-CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "answers", "__version__", *CLI_PARTS}
+_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue"}
+CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "__version__", *CLI_PARTS}
 
 
 def name_of(path: Path) -> str:
@@ -241,6 +241,7 @@ def test_every_module_opens_with_what_it_does() -> None:
 
 LIGHT = (
     "hwnas",
+    "hwnas.catalogue",
     "hwnas.cli",
     "hwnas.config",
     "hwnas.cost",

@@ -242,3 +242,10 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
                 f"{', '.join(costs.models)}"
             )
     return limits
+
+
+def source_of_cost(metric: str, costs: Costs) -> str:
+    """Where the values of a cost come from: `estimated` from tables, `computed`, or how its power is known."""
+    if metric == "energy_mj" and costs.energy is not None and costs.energy.estimated:
+        return costs.energy.source
+    return "estimated" if metric in ("latency_ms", "size_bytes", "memory_bytes", "energy_mj") else "computed"

@@ -15,19 +15,17 @@ import numpy as np
 from hwnas import __version__
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
 from hwnas.cost import feasible_encodings
-from hwnas.errors import SpaceError
 from hwnas.files import sha256_file
 from hwnas.limits import as_limits
 from hwnas.pipeline.costs import Costs
-from hwnas.precisions import offered_as, simulated_as
+from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
+from hwnas.precisions import offered_as
 from hwnas.search import non_dominated
-from hwnas.types import Block, IntArray, Option
+from hwnas.types import Option
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
-
-NamedBlocks = tuple[tuple[str, Block], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +107,7 @@ class Evaluations:
         # kept at once: the search may be killed
         self.known.add(
             KnownNetwork(
-                key=key, architecture=_in_full(self.work.training_space, architecture, blocks), accuracy=accuracy
+                key=key, architecture=in_full(self.work.training_space, architecture, blocks), accuracy=accuracy
             )
         )
         return accuracy
@@ -125,7 +123,11 @@ class Evaluations:
         Returns:
             Architectures, the fastest first.
         """
-        found = [(e, n.accuracy) for n in self.known.networks if (e := self._in_space(n)) is not None]
+        found = [
+            (e, n.accuracy)
+            for n in self.known.networks
+            if (e := in_space(self.work.space, n.architecture, key=n.key)) is not None
+        ]
         if not found or most < 1:
             return []
         encodings = np.stack([e for e, _ in found])
@@ -139,36 +141,6 @@ class Evaluations:
         spread = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         return [self.work.space.decode(encodings[i]) for i in rows[spread]]
 
-    def _in_space(self, network: KnownNetwork) -> IntArray | None:
-        """(D,) the encoding of a known network, None if it is not in this device's space."""
-        space = self.work.space
-        encoding = _encoded(space, network.architecture)
-        # by its key: a space that lacks a choice would decode it to another network
-        return encoding if encoding is not None and network_key(space.named_blocks(encoding)) == network.key else None
-
-
-def _in_full(trained: Space, architecture: Mapping[str, Option], blocks: NamedBlocks) -> dict[str, Option]:
-    """The architecture with the choices that this device's space lacks: precisions it leaves no choice of.
-
-    Precisions have the names of what torch computed, so that other devices find the network.
-    """
-    choices = {c.name for c in trained.choices}
-    precisions = {name: simulated_as(b.precision) for slot, b in blocks if (name := f"{slot}.precision") in choices}
-    return {**architecture, **precisions}
-
-
-def _encoded(space: Space, architecture: Mapping[str, Option]) -> IntArray | None:
-    """(D,) a network whose precisions have the names of what torch computes; None if it is not in the space."""
-    choices = {c.name for c in space.choices}
-    # back from torch's names to this device's
-    here = {simulated_as(p): p for p in space.precisions}
-    try:
-        return space.encode(
-            {k: here.get(str(v), v) if k.endswith(".precision") else v for k, v in architecture.items() if k in choices}
-        )
-    except SpaceError:
-        return None
-
 
 def _key_of(architecture: Mapping[str, Option], *, trained: Space, here: Space) -> str | None:
     """The key of a network of this device's space or, of other devices, of the supernet's."""
@@ -176,11 +148,11 @@ def _key_of(architecture: Mapping[str, Option], *, trained: Space, here: Space) 
     # first: it has a choice of precision for every block, so it holds the networks of all devices
     as_trained = trained.computed_in({offered_as(p): p for p in precisions})
     for space in (as_trained, here):
-        encoding = _encoded(space, architecture)
+        encoding = encoded(space, architecture)
         if encoding is None:
             continue
         blocks = space.named_blocks(encoding)
         # a space that lacks one of the choices makes another network of it
-        if _in_full(trained, space.decode(encoding), blocks) == architecture:
+        if in_full(trained, space.decode(encoding), blocks) == architecture:
             return network_key(blocks)
     return None

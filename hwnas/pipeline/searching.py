@@ -23,7 +23,7 @@ from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, round_up
 from hwnas.pipeline._last_used import begin
-from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
+from hwnas.pipeline.costs import Costs, load_costs, reachable_limits, source_of_cost
 from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import limit_text, metric_name
@@ -213,7 +213,7 @@ def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:
     errors = [standard_error(a, n_validation) for a in study.values["accuracy"].tolist()]
     return dataclasses.replace(
         study,
-        sources={m: measured if m == "accuracy" else _source(m, costs) for m in study.values},
+        sources={m: measured if m == "accuracy" else source_of_cost(m, costs) for m in study.values},
         standard_errors={"accuracy": np.array(errors, dtype=float)},
     )
 
@@ -314,12 +314,6 @@ def _stamp(checkpoint: Path) -> str:
     from hwnas.files import sha256_file
 
     return sha256_file(checkpoint) if checkpoint.exists() else ""
-
-
-def _source(metric: str, costs: Costs) -> str:
-    if metric == "energy_mj" and costs.energy is not None and costs.energy.estimated:
-        return costs.energy.source
-    return "estimated" if metric in ("latency_ms", "size_bytes", "memory_bytes", "energy_mj") else "computed"
 
 
 def _listed(limits: Mapping[str, float]) -> str:

@@ -1,0 +1,133 @@
+"""The answer to a budget question for any profiled device of a run, as the result of a command.
+
+A question that a study answers goes to `hwnas.answers`. Knows a run's folder; never a runtime or a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwnas.answers import QueryResult, answer_values, best_networks, study_of
+from hwnas.config import CONFIG_FILE, load_config
+from hwnas.errors import ConfigError
+from hwnas.limits import as_limits
+from hwnas.quantities import count, difference, metric_name, percent, quantity
+from hwnas.query import Answer
+from hwnas.results import Shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetResult(QueryResult):
+    """The best networks of a run on a device that need not be one it was searched for.
+
+    Attributes:
+        device: its name.
+        predicted: networks that were not evaluated and are expected to be better, see `Offers`.
+        notes: for people.
+    """
+
+    device: str
+    predicted: tuple[Answer, ...]
+    notes: tuple[str, ...]
+
+    def values(self) -> Mapping[str, object]:
+        """Limits, answers, and the networks that are predicted."""
+        return {
+            "device": self.device,
+            **super().values(),
+            "predicted": [{**answer_values(a), "standard_errors": a.standard_errors} for a in self.predicted],
+        }
+
+    @property
+    def shown(self) -> Shown:
+        """A row for each evaluated network, and a sentence for each that is predicted."""
+        told = [predicted_text(a) for a in self.predicted]
+        if not self.answers:
+            return Shown(notes=[*self.notes, *told, "The architecture is shown by --json."])
+        shown = super().shown
+        return Shown(
+            title=f"{shown.title}, on {self.device}",
+            columns=shown.columns,
+            rows=shown.rows,
+            notes=[*shown.notes, *told, *self.notes],
+        )
+
+
+def predicted_text(answer: Answer) -> str:
+    """`Predicted 91.2 % ± 0.4 points, not evaluated: latency 0.0188 ms, size 98 kB.`"""
+    accuracy, error = answer.values["accuracy"], answer.standard_errors["accuracy"]
+    costs = ", ".join(
+        f"{metric_name(m)} {quantity(m, answer.values[m])}" for m in ("latency_ms", "size_bytes") if m in answer.values
+    )
+    return (
+        f"Predicted {percent(accuracy, decimals=2)} ± {difference('accuracy', error)}, not evaluated"
+        f"{f': {costs}' if costs else ''}."
+    )
+
+
+def answer_budget(
+    folder: Path,
+    *,
+    limits: Mapping[str, float],
+    metric: str = "accuracy",
+    top: int = 1,
+    device: str = "",
+    tolerance: float | None = None,
+    n_predicted: int = 0,
+) -> QueryResult:
+    """The answer to a budget question.
+
+    Args:
+        folder: of a run, or a study's file.
+        limits: see `hwnas.query.query`.
+        metric: what to be best in.
+        top: how many evaluated networks at most.
+        device: any that is profiled for the run's space; without it, the only one that was searched for.
+        tolerance: see `hwnas.query.query`.
+        n_predicted: how many networks that were not evaluated to name, where they are expected to be better.
+
+    Raises:
+        ConfigError: the folder has no finished study, or several and no device was named.
+        UnknownNameError: the device is not described.
+        TableError: the device is not profiled for the run's space.
+        InfeasibleError: no network keeps the limits.
+        StudyError: the study cannot be read, or has no such metric.
+    """
+    is_run = folder.is_dir() and (folder / CONFIG_FILE).exists()
+    if not is_run or (not n_predicted and study_of(folder, device) is not None):
+        if n_predicted:
+            raise ConfigError(f"{folder} is not the folder of a run, which predictions need: there is no {CONFIG_FILE}")
+        return best_networks(folder, limits=limits, metric=metric, top=top, device=device, tolerance=tolerance)
+    from hwnas.catalogue.of_run import N_PREDICTED, networks_of
+
+    config = load_config(folder)
+    name = device or _only_device(config.whole.device.all)
+    networks = networks_of(config, name, n_predicted=N_PREDICTED if n_predicted else 0)
+    offers = networks.ask(limits, metric=metric, top=top, n_predicted=n_predicted, tolerance=tolerance)
+    notes = [
+        f"Costs are those of {networks.device}; accuracies are of the search for {_listed(networks.searched_for)}."
+    ]
+    if networks.left_out:
+        notes.append(f"{count(networks.left_out, 'network')} of it cannot be had there.")
+    if offers.infeasible is not None:
+        notes.insert(0, f"Of the evaluated networks none answers: {offers.infeasible}.")
+    return BudgetResult(
+        metric=metric,
+        asked=tuple(as_limits(limits, networks.evaluated.directions)),
+        answers=offers.evaluated,
+        device=networks.device,
+        predicted=offers.predicted,
+        notes=tuple(notes),
+    )
+
+
+def _only_device(devices: tuple[str, ...]) -> str:
+    if len(devices) > 1:
+        raise ConfigError(f"the run is for several devices; give --device {' or '.join(devices)}")
+    return devices[0]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join(dict.fromkeys(names))

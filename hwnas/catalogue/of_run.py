@@ -1,0 +1,182 @@
+"""Makes a run's catalogue: its studies' networks at each profiled device's costs, and the predicted ones beside them.
+
+Knows a run's folder; never a runtime, a fleet or a page. Loads no torch: everything is read from files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwnas._console import Console
+from hwnas._places import quoted
+from hwnas.catalogue.networks import METRIC, Catalogue, DeviceNetworks
+from hwnas.catalogue.pool import promising
+from hwnas.catalogue.predicting import FEATURES, AccuracyPredictor
+from hwnas.config import Config, device_name
+from hwnas.errors import HwnasError, TableError
+from hwnas.pipeline.costs import Costs, load_costs
+from hwnas.pipeline.evaluated import Evaluated, evaluated_on
+from hwnas.quantities import count
+from hwnas.search import Study
+from hwnas.types import FloatArray, IntArray
+from hwnas.workspace import Workspace
+
+N_PREDICTED = 50_000
+PAID = ("latency_ms", "size_bytes", "energy_mj", "memory_bytes", "macs")  # costs by which networks are offered
+_LEAST = 8  # evaluated networks: of fewer nothing can be learned
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """A device with what is known of it."""
+
+    work: Workspace
+    costs: Costs
+    evaluated: Evaluated
+
+
+def open_catalogue(
+    config: Config, *, console: Console, devices: Sequence[str] = (), n_predicted: int = N_PREDICTED
+) -> Catalogue:
+    """What a run offers on each device that is profiled for its space.
+
+    Args:
+        config: of the run.
+        console: told of devices that are left out, and why.
+        devices: more of them than the run's own and those with tables in its folder that are known by name: paths of
+            their descriptions. One of these that is not profiled is an error.
+        n_predicted: networks to predict, for each space; 0: none.
+
+    Raises:
+        StudyError: the run has no finished study.
+        TableError: a device that was named is not profiled, or none is.
+    """
+    first = Workspace(config.whole.part(config.device.all[0]))
+    known: dict[str, _Known] = {}
+    for entry in _entries(config, first.tables.parent, devices):
+        try:
+            work = known[next(iter(known))].work.on(entry) if known else first.on(entry)
+            costs = _costs(work)
+            found = _Known(work=work, costs=costs, evaluated=evaluated_on(work, costs))
+        except HwnasError as e:
+            if entry in devices:
+                raise
+            console.note(f"{device_name(entry)} is left out: {e}")
+            continue
+        known[found.work.device.name] = found
+    if not known:
+        raise TableError(
+            f"no device is profiled and searched for in {first.folder}; `hwnas run {quoted(first.folder)}` does both"
+        )
+    return Catalogue(dict(_entered(list(known.values()), n_predicted=n_predicted, seed=config.search.seed)))
+
+
+def networks_of(config: Config, device: str, *, n_predicted: int = 0) -> DeviceNetworks:
+    """What a run offers on one device, its own or another that is profiled for its space.
+
+    Args:
+        config: of the run.
+        device: a name, or the path of a description.
+        n_predicted: networks to predict; 0: none.
+
+    Raises:
+        UnknownNameError, ConfigError: it is not described.
+        TableError: it is not profiled.
+        StudyError: the run has no finished study, or none of its networks can be had there.
+    """
+    work = Workspace(config.whole.part(config.device.all[0])).on(_entry(config, device))
+    costs = _costs(work)
+    known = _Known(work=work, costs=costs, evaluated=evaluated_on(work, costs))
+    ((_, found),) = _entered([known], n_predicted=n_predicted, seed=config.search.seed)
+    return found
+
+
+def _entry(config: Config, device: str) -> str:
+    """A device as the configuration names it, if it does."""
+    return next((entry for entry in config.whole.device.all if device in (entry, device_name(entry))), device)
+
+
+def _entries(config: Config, tables: Path, devices: Sequence[str]) -> Iterator[str]:
+    """The run's devices, those that were named, and those with tables; each once."""
+    seen: set[str] = set()
+    profiled = sorted(path.name for path in tables.glob("*/") if any(path.glob("*.jsonl")))
+    for entry in (*config.whole.device.all, *devices, *profiled):
+        if device_name(entry) not in seen:
+            seen.add(device_name(entry))
+            yield entry
+
+
+def _costs(work: Workspace) -> Costs:
+    name = work.device.name
+    try:
+        return load_costs(work)
+    except TableError as e:
+        if not work.tables.is_dir():
+            raise TableError(
+                f"{name} is not profiled for the space of this run; measure it with "
+                f"`hwnas profile {quoted(work.folder)} --device {quoted(name)}`"
+            ) from e
+        raise
+
+
+def _entered(known: Sequence[_Known], *, n_predicted: int, seed: int) -> Iterator[tuple[str, DeviceNetworks]]:
+    """Each device with its networks; devices that compute alike share one prediction."""
+    shared: dict[tuple[str, str], tuple[IntArray, FloatArray, FloatArray, int] | None] = {}
+    for device in known:
+        alike = [k for k in known if _kind(k) == _kind(device)]
+        if _kind(device) not in shared:
+            shared[_kind(device)] = _predicted(alike, most=n_predicted, seed=seed)
+        yield (
+            device.work.device.name,
+            DeviceNetworks(
+                device=device.work.device.name,
+                evaluated=device.evaluated.study,
+                predicted=_as_study(device, shared[_kind(device)]),
+                searched_for=device.evaluated.devices,
+                left_out=device.evaluated.left_out,
+            ),
+        )
+
+
+def _kind(known: _Known) -> tuple[str, str]:
+    """What two devices must have in common for one accuracy to be that of both."""
+    return known.work.space.fingerprint(), known.work.runtime.quantization
+
+
+def _predicted(alike: Sequence[_Known], *, most: int, seed: int) -> tuple[IntArray, FloatArray, FloatArray, int] | None:
+    """Networks worth offering on some devices that compute alike, with the accuracy predicted for each."""
+    one = alike[0]
+    study, models = one.evaluated.study, one.costs.models
+    if most < 1 or len(study) < _LEAST:
+        return None
+    predictor = AccuracyPredictor(study, models, seed=seed)
+    costs = [models[m] for m in ("size_bytes", *FEATURES) if m in models]
+    costs += [k.costs.models[m] for k in alike for m in PAID if m in k.costs.models and m not in ("size_bytes", "macs")]
+    start = study.encodings.astype(np.int64)
+    encodings, mean, std = promising(one.work.space, predictor, costs, start=start, most=most, seed=seed)
+    return encodings, mean, std, predictor.n_networks
+
+
+def _as_study(known: _Known, predicted: tuple[IntArray, FloatArray, FloatArray, int] | None) -> Study | None:
+    """Predicted networks in the columns of evaluated ones, with what they cost on one device."""
+    if predicted is None or not len(predicted[0]):
+        return None
+    encodings, mean, std, n_networks = predicted
+    estimates = {metric: model.estimate(encodings) for metric, model in known.costs.models.items()}
+    study = known.evaluated.study
+    return dataclasses.replace(
+        study,
+        name="predicted",
+        numbers=np.arange(len(encodings)),
+        encodings=encodings,
+        values={METRIC: mean, **{metric: estimate.value for metric, estimate in estimates.items()}},
+        upper={metric: estimate.upper for metric, estimate in estimates.items()},
+        standard_errors={METRIC: std},
+        feasible=np.ones(len(encodings), dtype=bool),
+        sources={**study.sources, METRIC: f"predicted from {count(n_networks, 'evaluated network')}"},
+    )

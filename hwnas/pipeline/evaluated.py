@@ -1,0 +1,153 @@
+"""What a run's searches evaluated, with what it costs on any device that is profiled for the run's space.
+
+An accuracy depends on no device but for how its runtime quantizes, so that a device which was profiled after the
+searches has all their networks that it can compute. Knows studies, spaces and costs; evaluates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwnas._places import quoted
+from hwnas.accuracy.known import network_key
+from hwnas.errors import StudyError
+from hwnas.pipeline.costs import Costs, source_of_cost
+from hwnas.pipeline.networks import in_full, in_space
+from hwnas.precisions import is_quantized
+from hwnas.search import Study, load_study
+from hwnas.types import Direction, IntArray
+from hwnas.workspace import Workspace
+
+DIRECTIONS: Mapping[str, Direction] = {"accuracy": Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The networks of a run's studies that a device can compute.
+
+    Attributes:
+        study: of all of them, with their costs on the device; without limits. Numbers are those of the trials where
+            one study has them all.
+        devices: the devices that were searched for.
+        left_out: networks that the device does not have, or quantizes otherwise.
+    """
+
+    study: Study
+    devices: tuple[str, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    encoding: IntArray
+    number: int
+    accuracy: float
+    standard_error: float
+
+
+def evaluated_on(work: Workspace, costs: Costs) -> Evaluated:
+    """All networks that the run's last searches evaluated, on one device; those of its own search first.
+
+    Args:
+        work: the run on that device, see `Workspace.on`.
+        costs: on the device.
+
+    Raises:
+        StudyError: the run has no finished study, or one is damaged or of another space, or none of their networks can
+            be had on the device.
+    """
+    studies = list(_studies(work))
+    if not studies:
+        raise StudyError(
+            f"{work.folder} has no finished study, so no network is known to be accurate; make one with "
+            f"`hwnas search {quoted(work.folder)}`"
+        )
+    found: dict[bytes, _Found] = {}
+    left_out = 0
+    for origin, study in studies:
+        networks = list(_on(work, origin, study))
+        left_out += len(study) - len(networks)
+        for network in networks:
+            found.setdefault(network.encoding.tobytes(), network)
+    if not found:
+        raise StudyError(
+            f"none of the {left_out} networks that were searched for {_listed(studies)} can be had on "
+            f"{work.device.name}, which computes or quantizes otherwise; search for it: `hwnas search`"
+        )
+    return Evaluated(
+        study=_costed(work, costs, list(found.values()), studies=[study for _, study in studies]),
+        devices=tuple(origin.device.name for origin, _ in studies),
+        left_out=left_out,
+    )
+
+
+def _studies(work: Workspace) -> Iterator[tuple[Workspace, Study]]:
+    """The last search of each of the run's devices, with the run on that device; that of the device itself first."""
+    origins = [work.on(name) for name in work.config.whole.device.all]
+    seen: set[Path] = set()
+    for origin in sorted(origins, key=lambda o: o.device.name != work.device.name):
+        if origin.study.is_file() and origin.study not in seen:
+            seen.add(origin.study)
+            yield origin, load_study(origin.study)
+
+
+def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Found]:
+    """The networks of a study as a device has them."""
+    if study.choices != tuple(origin.space.choices):
+        raise StudyError(
+            f"{origin.study} is not of the space that this run has on {origin.device.name}; search again with "
+            "`hwnas search`"
+        )
+    quantize_alike = origin.runtime.quantization == work.runtime.quantization
+    same = quantize_alike and origin.space.fingerprint() == work.space.fingerprint()
+    errors = study.standard_errors.get("accuracy")
+    for row in range(len(study)):
+        encoding: IntArray | None = study.encodings[row].astype(np.int64)
+        if not same:
+            architecture, blocks = study.architecture_at(row), origin.space.named_blocks(study.trial_at(row).encoding)
+            # integers of another quantization are other numbers: their accuracy is not known here
+            keeps_accuracy = quantize_alike or not any(is_quantized(b.precision) for _, b in blocks)
+            full = in_full(work.training_space, architecture, blocks)
+            encoding = in_space(work.space, full, key=network_key(blocks)) if keeps_accuracy else None
+        if encoding is not None:
+            yield _Found(
+                encoding=encoding,
+                number=int(study.numbers[row]),
+                accuracy=float(study.values["accuracy"][row]),
+                standard_error=float("nan") if errors is None else float(errors[row]),
+            )
+
+
+def _costed(work: Workspace, costs: Costs, found: list[_Found], *, studies: list[Study]) -> Study:
+    encodings = np.stack([f.encoding for f in found])
+    estimates = {metric: model.estimate(encodings) for metric, model in costs.models.items()}
+    numbers = [f.number for f in found] if len(studies) == 1 else range(len(found))
+    measured = {study.sources.get("accuracy", "") for study in studies}
+    return Study(
+        name=studies[0].name,
+        space_name=work.space.name,
+        choices=tuple(work.space.choices),
+        directions=DIRECTIONS,
+        limits={},
+        numbers=np.array(numbers, dtype=np.int64),
+        encodings=encodings,
+        values={
+            "accuracy": np.array([f.accuracy for f in found]),
+            **{metric: estimate.value for metric, estimate in estimates.items()},
+        },
+        upper={metric: estimate.upper for metric, estimate in estimates.items()},
+        standard_errors={"accuracy": np.array([f.standard_error for f in found])},
+        feasible=np.ones(len(found), dtype=bool),
+        sources={
+            "accuracy": measured.pop() if len(measured) == 1 else "measured",
+            **{metric: source_of_cost(metric, costs) for metric in estimates},
+        },
+    )
+
+
+def _listed(studies: list[tuple[Workspace, Study]]) -> str:
+    return " and ".join(dict.fromkeys(origin.device.name for origin, _ in studies))
