@@ -4,7 +4,16 @@ Knows choices, option indices and numbers; never what a metric means, trials, de
 """
 
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
+from hwnas.predict.inputs import Inputs, OptionCounts, Representation
 from hwnas.predict.kernel import ChoiceDistances
 from hwnas.predict.targets import compressed
 
-__all__ = ["ChoiceDistances", "GaussianProcess", "Hyperparameters", "compressed"]
+__all__ = [
+    "ChoiceDistances",
+    "GaussianProcess",
+    "Hyperparameters",
+    "Inputs",
+    "OptionCounts",
+    "Representation",
+    "compressed",
+]

@@ -2,8 +2,10 @@
 
 The covariance of two networks is `a exp(-sum_d w_d distance_d)` over their choices, with a weight for each choice
 (`hwnas.predict.kernel`), plus `b exp(-sum_f (difference_f / length_f)^2 / 2)` over features that cost nothing (latency,
-MACs, parameters). Amplitudes, weights, lengths and noise are those of largest posterior density given the evaluated
-networks (Rasmussen & Williams, 2006, section 5.4.1), under wide priors that keep few networks from deciding them.
+MACs, parameters), plus two trends, which are linear: in how often each option is chosen, and in those features. The
+trends tell from a few dozen networks what the first two terms need hundreds for. Amplitudes, weights, lengths and noise
+are those of largest posterior density given the evaluated networks (Rasmussen & Williams, 2006, section 5.4.1), under
+wide priors that keep few networks from deciding them.
 
 Numpy and SciPy only: never what a metric means, never trials.
 """
@@ -12,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from hwnas.predict.inputs import Inputs
 from hwnas.predict.kernel import ChoiceDistances
 from hwnas.types import FloatArray, IntArray
 
@@ -23,6 +27,9 @@ _MOST_FITTED = 256  # networks that decide the hyperparameters: more change them
 _ITERATIONS = 60
 _WIDEST = 6.0  # of a prior, on either side: what lies beyond no number of networks makes likely
 _NEVER = 1e10
+_PIECE = 1024  # networks predicted at once
+_LEAST_VARIANCE = 1e-6  # of targets' variance: what single precision leaves of nothing
+_SCALARS = 5  # hyperparameters before those of each choice and feature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,7 @@ class Hyperparameters:
         weights: (D,) of each choice's distance.
         features: variance over features.
         lengths: (F,) of each feature.
+        trends: (2,) variances of what is linear in the counts of options, and in the features.
         noise: variance of what is measured.
     """
 
@@ -41,10 +49,11 @@ class Hyperparameters:
     weights: FloatArray
     features: float
     lengths: FloatArray
+    trends: FloatArray
     noise: float
 
     def vector(self) -> FloatArray:
-        return np.array([self.choices, self.features, self.noise, *self.weights, *self.lengths])
+        return np.array([self.choices, self.features, self.noise, *self.trends, *self.weights, *self.lengths])
 
     @classmethod
     def from_vector(cls, vector: FloatArray, *, n_choices: int) -> Hyperparameters:
@@ -52,8 +61,9 @@ class Hyperparameters:
             choices=float(vector[0]),
             features=float(vector[1]),
             noise=float(vector[2]),
-            weights=vector[3 : 3 + n_choices],
-            lengths=vector[3 + n_choices :],
+            trends=vector[3:_SCALARS],
+            weights=vector[_SCALARS : _SCALARS + n_choices],
+            lengths=vector[_SCALARS + n_choices :],
         )
 
 
@@ -62,8 +72,7 @@ class GaussianProcess:
 
     Args:
         distances: of the space's choices.
-        encodings: (N, D) canonical, of the evaluated networks.
-        features: (N, F) standardised; F may be 0.
+        inputs: of the N evaluated networks.
         targets: (N,) finite.
         start: hyperparameters to begin from; None: the prior's. With `fit=False` they are taken as they are.
         fit: whether to fit hyperparameters.
@@ -73,8 +82,7 @@ class GaussianProcess:
     def __init__(
         self,
         distances: ChoiceDistances,
-        encodings: IntArray,
-        features: FloatArray,
+        inputs: Inputs,
         targets: FloatArray,
         *,
         start: Hyperparameters | None = None,
@@ -82,33 +90,65 @@ class GaussianProcess:
         seed: int = 0,
     ) -> None:
         self._distances = distances
-        self._hot = distances.one_hot(encodings).astype(float)
-        self._features = features
+        self._inputs = inputs
         self._center = float(targets.mean())
         self._scale = float(targets.std()) or 1.0
         self._y = (targets - self._center) / self._scale
-        self._prior = _prior(len(distances), features.shape[1])
+        self._prior = _prior(len(distances), inputs.features.shape[1])
         self.hyperparameters = start or Hyperparameters.from_vector(self._prior[0], n_choices=len(distances))
         if fit:
             self.hyperparameters = self._fitted(seed)
-        covariance = self._covariance(self.hyperparameters, np.arange(len(targets)))[0]
+        covariance = _Covariance(distances, inputs).at(self.hyperparameters).total
         self._inverse = np.linalg.inv(covariance)
         self._alpha = self._inverse @ self._y
+        # the variance is a sum of squares so, and cannot fall below zero by more than rounding
+        self._whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T.astype(np.float32)
 
     # ------------------------------------------------------------ what it tells
 
-    def predict(self, encodings: IntArray, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(N, D), (N, F) -> mean and standard deviation of the metric without its noise, each (N,)."""
-        h = self.hyperparameters
-        across = (
-            np.exp(h.choices - self._distances.one_hot(encodings) @ self._to_train) if len(self._distances) else 0.0
-        )
-        if features.shape[1]:
-            across = across + np.exp(h.features - 0.5 * _squared(features, self._features, np.exp(h.lengths)))
-        mean = across @ self._alpha
-        variance = self._prior_variance - np.einsum("ij,ij->i", across @ self._inverse, across)
-        std = np.sqrt(np.maximum(variance, _JITTER))
+    def predict(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the metric of N networks, without its noise, each (N,).
+
+        In single precision and pieces that stay in the processor's cache: whole spaces are predicted for every trial.
+        """
+        mean, variance = np.empty(len(inputs)), np.empty(len(inputs))
+        alpha, across = self._alpha.astype(np.float32), self._across
+        for begin in range(0, len(inputs), _PIECE):
+            piece = slice(begin, begin + _PIECE)
+            found, prior = across(inputs[piece])
+            mean[piece] = found @ alpha
+            explained = found @ self._whitening
+            variance[piece] = prior - np.einsum("ij,ij->i", explained, explained)
+        std = np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
         return self._center + self._scale * mean, self._scale * std
+
+    @cached_property
+    def _across(self) -> Callable[[Inputs], tuple[FloatArray, FloatArray]]:
+        """N networks -> (N, n) their covariance with the evaluated ones, float32; (N,) their own."""
+        h, single = self.hyperparameters, np.float32
+        weighed = (self._distances.matrix(np.exp(h.weights)) @ self._inputs.hot.T.astype(float)).astype(single)
+        lengths = np.exp(h.lengths)
+        there = (self._inputs.features / lengths).astype(single).T
+        there_squared = (there**2).sum(axis=0)
+        lines = self._lines(self._inputs).astype(single).T
+        constant = np.exp(h.choices) + (np.exp(h.features) if len(lengths) else 0.0)
+
+        def across(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+            found = np.exp(single(h.choices) - inputs.hot @ weighed)
+            if len(lengths):
+                here = (inputs.features / lengths).astype(single)
+                squared = (here**2).sum(axis=1)[:, None] + there_squared - 2 * (here @ there)
+                found += np.exp(single(h.features) - single(0.5) * np.maximum(squared, 0))
+            line = self._lines(inputs).astype(single)
+            found += line @ lines
+            return found, constant + (line.astype(float) ** 2).sum(axis=1)
+
+        return across
+
+    def _lines(self, inputs: Inputs) -> FloatArray:
+        """(N, C + F) whose products are the covariance of both trends."""
+        amplitudes = np.exp(0.5 * self.hyperparameters.trends)
+        return np.concatenate([a * of for a, of in zip(amplitudes, _linear(inputs), strict=True)], axis=1)
 
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """For each evaluated network mean and standard deviation (noise included) that the others predict it with.
@@ -119,31 +159,12 @@ class GaussianProcess:
         mean = self._y - self._alpha / diagonal
         return self._center + self._scale * mean, self._scale / np.sqrt(diagonal)
 
-    # ------------------------------------------------------------ covariance and its fit
-
     @property
-    def _to_train(self) -> FloatArray:
-        weighed = self._distances.matrix(np.exp(self.hyperparameters.weights)) @ self._hot.T
-        # (S, n) in single precision: a whole space may be predicted
-        return np.asarray(weighed, dtype=np.float32)
+    def noise(self) -> float:
+        """Standard deviation of what is measured of one and the same network, as far as the networks tell."""
+        return self._scale * float(np.exp(0.5 * self.hyperparameters.noise))
 
-    @property
-    def _prior_variance(self) -> float:
-        h = self.hyperparameters
-        return float(np.exp(h.choices)) + (float(np.exp(h.features)) if self._features.shape[1] else 0.0)
-
-    def _covariance(self, h: Hyperparameters, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(n, n) the covariance of what is measured; its part from choices; its part from features."""
-        hot, features = self._hot[rows], self._features[rows]
-        apart = hot @ self._distances.matrix(np.exp(h.weights)) @ hot.T
-        of_choices = np.exp(h.choices - apart)
-        of_features = (
-            np.exp(h.features - 0.5 * _squared(features, features, np.exp(h.lengths)))
-            if features.shape[1]
-            else np.zeros_like(of_choices)
-        )
-        noise = (float(np.exp(h.noise)) + _JITTER) * np.eye(len(rows))
-        return of_choices + of_features + noise, of_choices, of_features
+    # ------------------------------------------------------------ the fit
 
     def loss(self, rows: IntArray) -> Callable[[FloatArray], tuple[float, FloatArray]]:
         """The negative logarithm of the posterior density of hyperparameters (up to a constant), and its gradient.
@@ -151,40 +172,29 @@ class GaussianProcess:
         Args:
             rows: of the evaluated networks that decide.
         """
-        hot, features, y = self._hot[rows], self._features[rows], self._y[rows]
+        y, covariances = self._y[rows], _Covariance(self._distances, self._inputs[rows])
         n_choices, (center, width) = len(self._distances), self._prior
 
         def of(vector: FloatArray) -> tuple[float, FloatArray]:
             h = Hyperparameters.from_vector(vector, n_choices=n_choices)
-            covariance, of_choices, of_features = self._covariance(h, rows)
+            parts = covariances.at(h)
             try:
-                lower = np.linalg.cholesky(covariance)
+                lower = np.linalg.cholesky(parts.total)
             except np.linalg.LinAlgError:  # so little noise that two networks are one: never the best
                 return _NEVER, np.zeros_like(vector)
-            inverse = np.linalg.inv(covariance)
+            inverse = np.linalg.inv(parts.total)
             alpha = inverse @ y
             off = (vector - center) / width
             value = 0.5 * float(y @ alpha) + float(np.log(np.diag(lower)).sum()) + 0.5 * float(off @ off)
             # the derivative by any hyperparameter is half the trace of this with that of the covariance
-            outer = inverse - np.outer(alpha, alpha)
-            pairs = outer * of_choices
-            gradient = np.empty_like(vector)
-            gradient[0] = 0.5 * pairs.sum()
-            gradient[3 : 3 + n_choices] = -0.5 * np.exp(h.weights) * self._distances.contract(hot.T @ pairs @ hot)
-            pairs = outer * of_features
-            gradient[1] = 0.5 * pairs.sum()
-            gradient[2] = 0.5 * float(np.exp(h.noise)) * float(np.trace(outer))
-            for f, length in enumerate(np.exp(h.lengths)):
-                difference = (features[:, f, None] - features[None, :, f]) / length
-                gradient[3 + n_choices + f] = 0.5 * float((pairs * difference**2).sum())
-            return value, gradient + off / width
+            return value, 0.5 * covariances.contracted(inverse - np.outer(alpha, alpha), h, parts) + off / width
 
         return of
 
     def _fitted(self, seed: int) -> Hyperparameters:
         from scipy.optimize import minimize
 
-        rows = np.arange(len(self._y))
+        rows: IntArray = np.arange(len(self._y))
         if len(rows) > _MOST_FITTED:
             rows = np.random.default_rng(seed).choice(len(rows), _MOST_FITTED, replace=False)
         center, width = self._prior
@@ -200,12 +210,59 @@ class GaussianProcess:
         return Hyperparameters.from_vector(found.x, n_choices=len(self._distances))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Parts:
+    """(n, n) each: the covariance of what is measured, and what of it is of choices, features and the two trends."""
+
+    total: FloatArray
+    choices: FloatArray
+    features: FloatArray
+    trends: tuple[FloatArray, ...]
+
+
+class _Covariance:
+    """Of n networks with each other, at any hyperparameters; what does not depend on them is computed once."""
+
+    def __init__(self, distances: ChoiceDistances, inputs: Inputs) -> None:
+        self._distances, self._features = distances, inputs.features
+        self._hot = inputs.hot.astype(float)
+        self._trends = [of @ of.T for of in _linear(inputs)]
+
+    def at(self, h: Hyperparameters) -> _Parts:
+        n = len(self._hot)
+        choices = np.exp(h.choices - self._hot @ self._distances.matrix(np.exp(h.weights)) @ self._hot.T)
+        features = np.zeros((n, n))
+        if self._features.shape[1]:
+            features = np.exp(h.features - 0.5 * _squared(self._features, self._features, np.exp(h.lengths)))
+        trends = tuple(float(v) * part for v, part in zip(np.exp(h.trends), self._trends, strict=True))
+        noise = (float(np.exp(h.noise)) + _JITTER) * np.eye(n)
+        return _Parts(total=choices + features + sum(trends) + noise, choices=choices, features=features, trends=trends)
+
+    def contracted(self, outer: FloatArray, h: Hyperparameters, parts: _Parts) -> FloatArray:
+        """The sum of an (n, n) matrix times the covariance's derivative, by each hyperparameter."""
+        of_choices, of_features = outer * parts.choices, outer * parts.features
+        weights = -np.exp(h.weights) * self._distances.contract(self._hot.T @ of_choices @ self._hot)
+        lengths = [
+            float((of_features * ((column[:, None] - column[None, :]) / length) ** 2).sum())
+            for column, length in zip(self._features.T, np.exp(h.lengths), strict=True)
+        ]
+        trends = [float((outer * part).sum()) for part in parts.trends]
+        noise = float(np.exp(h.noise)) * float(np.trace(outer))
+        return np.array([of_choices.sum(), of_features.sum(), noise, *trends, *weights, *lengths])
+
+
+def _linear(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+    """What the trends are linear in, of variance 1 together."""
+    counts, features = inputs.counts, inputs.features
+    return counts / np.sqrt(max(counts.shape[1], 1)), features / np.sqrt(max(features.shape[1], 1))
+
+
 def _prior(n_choices: int, n_features: int) -> tuple[FloatArray, FloatArray]:
     """Center and width of each hyperparameter's normal prior, in logarithms."""
     # together the choices are worth one or two lengths: what a random pair of networks differs in
     weight = np.log(2.0 / max(n_choices, 1))
-    center = [0.0, -1.0, np.log(0.01), *[weight] * n_choices, *[np.log(1.5)] * n_features]
-    width = [1.0, 1.0, 1.5, *[1.0] * n_choices, *[1.0] * n_features]
+    center = [0.0, -1.0, np.log(0.01), -1.0, -1.0, *[weight] * n_choices, *[np.log(1.5)] * n_features]
+    width = [1.0, 1.0, 1.5, 1.5, 1.5, *[1.0] * n_choices, *[1.0] * n_features]
     return np.array(center), np.array(width)
 
 

@@ -11,6 +11,7 @@ Knows problems and Optuna's trials; never what a metric means.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
-from hwnas.predict.kernel import ChoiceDistances
+from hwnas.predict.inputs import Inputs, Representation
 from hwnas.predict.targets import compressed
 from hwnas.search.acquisition import expected_hypervolume_improvement, expected_improvement
 from hwnas.search.archive import non_dominated
@@ -34,6 +35,7 @@ _REFIT = 1.1  # hyperparameters are fitted again when there are so many times as
 _GENERATIONS = 6  # of the inner search
 _POOL = 4096  # architectures in each
 _PARENTS = 64
+_SAMPLE = 512  # networks by which what predictors take is standardised
 _WORTH = 30  # percent of the first networks, which are spread, that are no part of a front worth having
 
 
@@ -56,7 +58,6 @@ class Predictor(BaseSampler):
         self._seed = seed
         self._n_startup = n_startup_trials
         self._candidates = Candidates(problem)
-        self._distances = ChoiceDistances(problem.space.choices)
         self._ledger = Ledger()
         self._encodings: list[IntArray] = []
         self._values: list[Mapping[str, float]] = []
@@ -64,8 +65,7 @@ class Predictor(BaseSampler):
         asked = dict.fromkeys([*problem.directions, *problem.limits])
         self._evaluated = [metric for metric in asked if metric not in problem.closed_form]
         self._fits: dict[str, tuple[int, Hyperparameters]] = {}
-        self._scaling: tuple[list[str], FloatArray, FloatArray] | None = None
-        self._listed: tuple[IntArray, FloatArray] | None = None
+        self._listed: tuple[IntArray, Inputs] | None = None
 
     # ------------------------------------------------------------ Optuna
 
@@ -94,8 +94,8 @@ class Predictor(BaseSampler):
             return self._spread(taken, running, rng)
         scores = _Scores(self, running, rng)
         if self._candidates.listed is not None:
-            pool, features = self._all()
-            return self._best_new(pool, scores(pool, features), taken)
+            pool, inputs = self._all()
+            return self._best_new(pool, scores(pool, inputs), taken)
         return self._evolve(scores, taken, rng)
 
     def _spread(self, taken: set[bytes], running: Sequence[IntArray], rng: np.random.Generator) -> IntArray:
@@ -105,17 +105,17 @@ class Predictor(BaseSampler):
         if not known:
             first: IntArray = pool[0]
             return first
-        features, seen = self.features(pool), self.features(np.stack(known))
-        hot, among = self._distances.one_hot(pool), self._distances.one_hot(np.stack(known))
-        apart = (hot @ self._distances.matrix(np.ones(len(self._distances))) @ among.T).min(axis=1)
+        there, seen = self.representation(pool), self.representation(np.stack(known))
+        distances = self.representation.distances
+        apart = (there.hot @ distances.matrix(np.ones(len(distances))) @ seen.hot.T).min(axis=1)
         # halfway between choices and costs: networks that cost alike may differ in everything
         apart = apart / max(float(apart.max()), 1e-12)
-        if features.shape[1]:
+        if there.features.shape[1]:
             # by place in the order of costs: by the costs themselves, the few extreme ones would come first
-            ordered = np.sort(features, axis=0)
+            ordered = np.sort(there.features, axis=0)
             places = [
                 np.stack([np.searchsorted(ordered[:, f], of[:, f]) / len(pool) for f in range(of.shape[1])], axis=1)
-                for of in (features, seen)
+                for of in (there.features, seen.features)
             ]
             gap = np.abs(places[0][:, None, :] - places[1][None, :, :]).max(axis=2).min(axis=1)
             apart = apart + gap / max(float(gap.max()), 1e-12)
@@ -146,7 +146,7 @@ class Predictor(BaseSampler):
                 # limits so tight that chance keeps none: the space sampler mends what it is given
                 newest: IntArray = parents[-1]
                 return newest
-            found = scores(pool, self.features(pool))
+            found = scores(pool, self.representation(pool))
             order = np.argsort(-found, kind="stable")[:_PARENTS]
             best, found = pool[order], found[order]
             pool = self._candidates.mutants(best, rng, _POOL)
@@ -162,29 +162,23 @@ class Predictor(BaseSampler):
                 self._candidates.remember(self._encodings[-1])
                 self._values.append(trial.user_attrs[VALUES])
 
-    def _all(self) -> tuple[IntArray, FloatArray]:
+    def _all(self) -> tuple[IntArray, Inputs]:
         if self._listed is None:
             assert self._candidates.listed is not None
-            self._listed = (self._candidates.listed, self.features(self._candidates.listed))
+            self._listed = (self._candidates.listed, self.representation(self._candidates.listed))
         return self._listed
 
-    def features(self, encodings: IntArray) -> FloatArray:
-        """(N, F) what closed forms tell of networks, as logarithms where they are positive, standardised."""
-        if self._scaling is None:
-            sample = self._candidates.uniform_many(np.random.default_rng(self._seed), 512)
-            columns = {m: e.value for m, e in self._problem.estimate(sample).items()}
-            names = [m for m, v in columns.items() if np.isfinite(v).all() and (v > 0).all() and np.ptp(v) > 0]
-            logs = np.log(np.stack([columns[m] for m in names], axis=1)) if names else np.zeros((len(sample), 0))
-            self._scaling = (names, logs.mean(axis=0), logs.std(axis=0))
-        names, center, width = self._scaling
-        if not names:
-            return np.zeros((len(encodings), 0))
-        found = self._problem.estimate(encodings)
-        logs = np.log(np.stack([np.maximum(found[m].value, 1e-300) for m in names], axis=1))
-        standardised: FloatArray = (logs - center) / width
-        return standardised
+    @cached_property
+    def representation(self) -> Representation:
+        """What predictors take of networks; what closed forms tell are their features."""
+        sample = self._candidates.uniform_many(np.random.default_rng(self._seed), _SAMPLE)
+        return Representation(self._problem.space.choices, sample, features=self._closed_forms)
 
-    def fitted(self, metric: str, encodings: IntArray, features: FloatArray, targets: FloatArray) -> GaussianProcess:
+    def _closed_forms(self, encodings: IntArray) -> FloatArray:
+        found = self._problem.estimate(encodings)
+        return np.stack([e.value for e in found.values()], axis=1) if found else np.zeros((len(encodings), 0))
+
+    def fitted(self, metric: str, inputs: Inputs, targets: FloatArray) -> GaussianProcess:
         """The process of one metric, with hyperparameters of now or of not long ago."""
         # how bad a bad network is tells little of what a good one will be
         if metric in self._problem.directions:
@@ -192,7 +186,7 @@ class Predictor(BaseSampler):
             targets = sign * compressed(sign * targets, below=self.worth(sign * targets))
         n, start = self._fits.get(metric, (0, None))
         fit = len(targets) >= n * _REFIT
-        process = GaussianProcess(self._distances, encodings, features, targets, start=start, fit=fit, seed=self._seed)
+        process = GaussianProcess(self.representation.distances, inputs, targets, start=start, fit=fit, seed=self._seed)
         if fit:
             self._fits[metric] = (len(targets), process.hyperparameters)
         return process
@@ -236,20 +230,19 @@ class _Scores:
     def __init__(self, sampler: Predictor, running: Sequence[IntArray], rng: np.random.Generator) -> None:
         self._sampler = sampler
         self._problem = sampler._problem
-        encodings = np.stack(sampler._encodings)
-        features = sampler.features(encodings)
+        inputs = sampler.representation(np.stack(sampler._encodings))
         self._values = {
             m: np.array([v[m] for v in sampler._values]) for m in (*self._problem.directions, *sampler._evaluated)
         }
-        self._processes = {m: sampler.fitted(m, encodings, features, self._values[m]) for m in sampler._evaluated}
+        self._processes = {m: sampler.fitted(m, inputs, self._values[m]) for m in sampler._evaluated}
         if running:
-            self._believe(np.stack(running), encodings, features)
+            self._believe(np.stack(running), inputs)
         weights = rng.exponential(size=len(self._problem.directions))
         self._weights = weights / weights.sum()
 
-    def __call__(self, encodings: IntArray, features: FloatArray) -> FloatArray:
+    def __call__(self, encodings: IntArray, inputs: Inputs) -> FloatArray:
         directions = self._problem.directions
-        predicted = {m: p.predict(encodings, features) for m, p in self._processes.items()}
+        predicted = {m: p.predict(inputs) for m, p in self._processes.items()}
         unknown = [m for m in directions if m in predicted]
         known = [m for m in directions if m not in predicted]
         if len(unknown) == 1 and len(known) <= 1:
@@ -318,19 +311,18 @@ class _Scores:
                 kept &= limit.beyond(self._values[metric]) <= 0
         return kept
 
-    def _believe(self, running: IntArray, encodings: IntArray, features: FloatArray) -> None:
+    def _believe(self, running: IntArray, inputs: Inputs) -> None:
         """Take the networks that others are evaluating for as good as predicted (Ginsbourger et al., 2010)."""
-        more = self._sampler.features(running)
+        more = self._sampler.representation(running)
         estimates = self._problem.estimate(running)
         for metric, values in self._values.items():
             process = self._processes.get(metric)
-            found = process.predict(running, more)[0] if process is not None else estimates[metric].value
+            found = process.predict(more)[0] if process is not None else estimates[metric].value
             self._values[metric] = np.concatenate([values, found])
             if process is not None:
                 self._processes[metric] = GaussianProcess(
-                    self._sampler._distances,
-                    np.concatenate([encodings, running]),
-                    np.concatenate([features, more]),
+                    self._sampler.representation.distances,
+                    inputs.joined(more),
                     self._values[metric],
                     start=process.hyperparameters,
                     fit=False,

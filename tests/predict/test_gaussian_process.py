@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from hwnas.predict import ChoiceDistances, GaussianProcess, Hyperparameters, compressed
+from hwnas.predict import (
+    ChoiceDistances,
+    GaussianProcess,
+    Hyperparameters,
+    Inputs,
+    OptionCounts,
+    Representation,
+    compressed,
+)
 from hwnas.types import Choice, FloatArray, IntArray
 
 CHOICES = (
@@ -30,8 +38,17 @@ def additive(encodings: IntArray) -> FloatArray:
     return encodings[:, 0] + np.array([0.0, 1.0, -1.0, 0.5])[encodings[:, 1]] + 0.7 * encodings[:, 3]
 
 
-def none(n: int) -> FloatArray:
-    return np.zeros((n, 0))
+def inputs(encodings: IntArray, features: FloatArray | None = None, counts: FloatArray | None = None) -> Inputs:
+    nothing = np.zeros((len(encodings), 0))
+    return Inputs(
+        hot=ChoiceDistances(CHOICES).one_hot(encodings),
+        features=nothing if features is None else features,
+        counts=nothing if counts is None else counts,
+    )
+
+
+def process_of(encodings: IntArray, targets: FloatArray, *, features: FloatArray | None = None) -> GaussianProcess:
+    return GaussianProcess(ChoiceDistances(CHOICES), inputs(encodings, features), targets)
 
 
 # ---------------------------------------------------------------- distances
@@ -66,8 +83,8 @@ def test_covariances_are_positive_definite(seed: int) -> None:
 
 def test_a_process_predicts_networks_it_has_not_seen() -> None:
     seen, unseen = np.split(some(30), [18])
-    process = GaussianProcess(ChoiceDistances(CHOICES), seen, none(18), additive(seen))
-    mean, std = process.predict(unseen, none(12))
+    process = process_of(seen, additive(seen))
+    mean, std = process.predict(inputs(unseen))
     assert np.abs(mean - additive(unseen)).max() < 0.3 * additive(unseen).std()
     # and knows how well
     assert (np.abs(mean - additive(unseen)) < 3 * std).all()
@@ -76,17 +93,17 @@ def test_a_process_predicts_networks_it_has_not_seen() -> None:
 def test_what_is_unlike_everything_seen_is_less_sure() -> None:
     seen = some(30)
     seen = seen[seen[:, 1] != 3]
-    process = GaussianProcess(ChoiceDistances(CHOICES), seen, none(len(seen)), additive(seen))
+    process = process_of(seen, additive(seen))
     near, far = np.array([seen[0]]), np.array([[*seen[0][:1], 3, *seen[0][2:]]])
-    assert process.predict(far, none(1))[1][0] > 2 * process.predict(near, none(1))[1][0]
+    assert process.predict(inputs(far))[1][0] > 2 * process.predict(inputs(near))[1][0]
 
 
 def test_features_that_cost_nothing_are_learned_from() -> None:
     encodings, rng = some(30), np.random.default_rng(0)
     features = rng.normal(size=(30, 2))
     targets = np.sin(features[:, 0])
-    process = GaussianProcess(ChoiceDistances(CHOICES), encodings[:20], features[:20], targets[:20])
-    mean, _ = process.predict(encodings[20:], features[20:])
+    process = process_of(encodings[:20], targets[:20], features=features[:20])
+    mean, _ = process.predict(inputs(encodings[20:], features[20:]))
     assert np.corrcoef(mean, targets[20:])[0, 1] > 0.95
     # the second says nothing, so its length is long
     lengths = process.hyperparameters.lengths
@@ -97,7 +114,7 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
     encodings = some(12)
     targets = additive(encodings) + 0.1 * np.random.default_rng(0).normal(size=12)
     distances = ChoiceDistances(CHOICES)
-    process = GaussianProcess(distances, encodings, none(12), targets)
+    process = GaussianProcess(distances, inputs(encodings), targets)
     mean, std = process.left_out()
     center, scale = targets.mean(), targets.std()
     for i in range(12):
@@ -127,25 +144,75 @@ def _plain(
 
 def test_the_gradient_of_the_fit_is_that_of_its_loss() -> None:
     encodings = some(15)
-    features = np.random.default_rng(1).normal(size=(15, 2))
-    process = GaussianProcess(ChoiceDistances(CHOICES), encodings, features, additive(encodings), fit=False)
+    drawn = np.random.default_rng(1).normal(size=(15, 5))
+    taken = inputs(encodings, drawn[:, :2], drawn[:, 2:])
+    process = GaussianProcess(ChoiceDistances(CHOICES), taken, additive(encodings), fit=False)
     loss = process.loss(np.arange(15))
     for seed in range(3):
-        at = process.hyperparameters.vector() + 0.5 * np.random.default_rng(seed).normal(size=8)
+        at = process.hyperparameters.vector() + 0.5 * np.random.default_rng(seed).normal(size=10)
         assert check_grad(lambda v: loss(v)[0], lambda v: loss(v)[1], at) < 1e-4
 
 
 def test_the_same_networks_give_the_same_process() -> None:
     encodings = some(20)
-    first, second = (GaussianProcess(ChoiceDistances(CHOICES), encodings, none(20), additive(encodings)) for _ in "ab")
+    first, second = (process_of(encodings, additive(encodings)) for _ in "ab")
     assert first.hyperparameters.vector().tolist() == second.hyperparameters.vector().tolist()
 
 
 def test_equal_values_are_no_fault() -> None:
-    process = GaussianProcess(ChoiceDistances(CHOICES), some(5), none(5), np.full(5, 0.3))
-    mean, std = process.predict(some(9), none(9))
+    process = process_of(some(5), np.full(5, 0.3))
+    mean, std = process.predict(inputs(some(9)))
     assert mean == pytest.approx(np.full(9, 0.3))
     assert np.isfinite(std).all()
+
+
+def test_a_trend_goes_on_beyond_what_was_seen() -> None:
+    encodings, features = some(30), np.linspace(-1.5, 1.5, 30)[:, None]
+    process = process_of(encodings[:20], 3 * features[:20, 0], features=features[:20])
+    mean, _ = process.predict(inputs(encodings[20:], features[20:]))
+    assert mean == pytest.approx(3 * features[20:, 0], abs=0.5)
+
+
+# ---------------------------------------------------------------- inputs
+
+BLOCKS = (
+    Choice(name="depth", options=(1, 2)),
+    Choice(name="kernel1", options=(3, 5, 7)),
+    Choice(name="kernel2", options=(3, 5, 7), parent=0, active_when=frozenset({1})),
+    Choice(name="width", options=(8, 16)),
+)
+
+
+def test_options_are_counted_over_choices_that_have_the_same_and_are_on() -> None:
+    found = OptionCounts(BLOCKS)(np.array([[0, 2, 0, 1], [1, 2, 0, 0], [1, 2, 2, 0]]))
+    assert found.tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
+
+
+def test_a_choice_alone_is_not_counted() -> None:
+    assert OptionCounts(CHOICES)(some(5)).shape == (5, 0)
+
+
+def test_positive_features_count_by_their_logarithms() -> None:
+    sample = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [1, 2, 1, 1]])
+    found = Representation(BLOCKS, sample, features=lambda e: 10.0 ** e[:, 1:2])(sample).features
+    assert found[:, 0] == pytest.approx(np.array([-1.0, 0.0, 1.0]) * np.sqrt(1.5))
+
+
+@pytest.mark.parametrize("useless", [np.nan, np.inf, 4.0])
+def test_features_that_are_not_known_or_the_same_everywhere_are_left_out(useless: float) -> None:
+    sample = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [1, 2, 1, 1]])
+    both = Representation(
+        BLOCKS, sample, features=lambda e: np.stack([e[:, 1] - 1.0, np.full(len(e), useless)], axis=1)
+    )
+    assert both(sample).features.shape == (3, 1)
+
+
+def test_inputs_are_taken_and_joined_by_row() -> None:
+    whole = inputs(some(6), np.arange(6.0)[:, None])
+    again = whole[np.array([0, 1])].joined(whole[2:])
+    assert len(again) == 6
+    assert again.features.tolist() == whole.features.tolist()
+    assert again.hot.tolist() == whole.hot.tolist()
 
 
 # ---------------------------------------------------------------- targets
