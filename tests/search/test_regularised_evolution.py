@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from hwnas.search import Problem, Sampling, search
-from hwnas.search.samplers.regularised_evolution import regularised_evolution, weighed
+from hwnas.search.samplers.regularised_evolution import n_dominating, regularised_evolution
 from hwnas.types import Option
 from tests.search.problems import WIDE, cost, problem
 
@@ -25,7 +25,7 @@ def test_every_child_is_a_mutant_of_one_of_the_networks_evaluated_last() -> None
 
 
 def test_with_one_objective_it_climbs_where_chance_stays() -> None:
-    asked = Problem(WIDE, {"accuracy": "maximize"}, n_trials=80, closed_form={"cost": cost})
+    asked = Problem(WIDE, {"accuracy": "maximize"}, n_trials=150, closed_form={"cost": cost})
     best = {
         name: search(asked, rising, sampling=Sampling(sampler=name)).best("accuracy").values["accuracy"]
         for name in ("regularised-evolution", "random")
@@ -33,13 +33,23 @@ def test_with_one_objective_it_climbs_where_chance_stays() -> None:
     assert best["regularised-evolution"] > best["random"] + 3
 
 
-def test_weights_find_each_end_of_a_front_and_never_a_beaten_network() -> None:
-    points = np.array([[0.0, 1.0], [0.2, 0.2], [1.0, 0.0], [0.9, 0.9]])
-    rng = np.random.default_rng(0)
-    won = [int(np.argmin(weighed(points, among=points, rng=rng))) for _ in range(200)]
-    assert set(won) == {0, 1, 2}
+def test_networks_of_the_front_are_dominated_by_none_and_others_by_those_that_are_nowhere_worse() -> None:
+    points = np.array([[0.0, 1.0], [0.2, 0.2], [1.0, 0.0], [0.9, 0.9], [0.2, 0.3], [0.2, 0.2]])
+    assert n_dominating(points, among=points).tolist() == [0, 0, 0, 3, 2, 0]
 
 
-def test_an_objective_that_is_the_same_for_all_counts_nothing() -> None:
-    points = np.array([[2.0, 5.0], [1.0, 5.0]])
-    assert np.argmin(weighed(points, among=points, rng=np.random.default_rng(0))) == 1
+def test_all_of_a_front_are_parents() -> None:
+    """Four networks that no other beats, as a population: each has children."""
+    asked = problem(WIDE, limit=None, n_trials=40)
+    start = [{f"c{i}": 1 if i < n else 0 for i in range(20)} for n in (2, 6, 12, 18)]
+    sampler = partial(regularised_evolution, population_size=4, tournament_size=2)
+
+    def worse_than_all_before(architecture: dict[str, Option]) -> dict[str, float]:
+        return rising(architecture) if architecture in start else {"accuracy": -1.0}
+
+    bred = set()
+    for seed in range(12):
+        sampling = Sampling(sampler=sampler, seed=seed, initial=tuple(start))
+        study = search(asked, worse_than_all_before, sampling=sampling)
+        bred.add(int((study.encodings[:4] != study.encodings[4]).sum(axis=1).argmin()))
+    assert bred == {0, 1, 2, 3}

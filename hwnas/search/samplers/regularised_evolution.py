@@ -1,7 +1,7 @@
 """The sampler `regularised-evolution` (Real, Aggarwal, Huang & Le, 2019, algorithm 1): the oldest die, not the worst.
 
 The population is the networks that were evaluated last; a tournament among some of them finds a parent, and its mutant
-is evaluated next. With several objectives each tournament weighs them anew, so that parents are from all of the front.
+is evaluated next. With several objectives the network wins that fewest of the population dominate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def regularised_evolution(
 ) -> BaseSampler:
     """Aging evolution with tournaments.
 
-    Several objectives are weighed by the augmented Tchebycheff norm with random weights (Knowles, 2006, section III),
-    each by its range in the population. A network that keeps the limits wins against one that does not.
+    A network that keeps the limits wins against one that does not; of several, one that fewest others dominate, for one
+    objective the best. Chance decides between equal ones, so that parents are from all of the front.
 
     Args:
         problem: what is searched.
@@ -59,23 +59,22 @@ class _RegularisedEvolution(EncodingSampler):
         return parent if mutant is None else mutant
 
     def _winner(self, drawn: IntArray, first: int, rng: np.random.Generator) -> int:
-        """The best row of those drawn."""
-        scores = weighed(self._history.points[drawn], among=self._history.points[first:], rng=rng)
-        order = np.lexsort((scores, self._history.excess[drawn]))  # by the last key first
+        """The row of those drawn that fewest of the population dominate; of equal ones any."""
+        history = self._history
+        dominating = n_dominating(history.points[drawn], among=history.points[first:])
+        # by the last key first
+        order = np.lexsort((rng.random(len(drawn)), dominating, history.excess[drawn]))
         return int(drawn[order[0]])
 
 
-def weighed(points: FloatArray, *, among: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """(N,) how far networks are from ideal under random weights of the objectives, less is better.
+def n_dominating(points: FloatArray, *, among: FloatArray) -> IntArray:
+    """(N,) how many others dominate each point (Fonseca & Fleming, 1993, section 2.2).
 
     Args:
         points: (N, M), every column minimised.
-        among: (K, M) points whose ranges make the objectives comparable.
-        rng: of the weights.
+        among: (K, M) the others; a point itself may be among them.
     """
-    low = among.min(axis=0)
-    span: FloatArray = among.max(axis=0) - low
-    weights = rng.dirichlet(np.ones(points.shape[1]))
-    columns: FloatArray = (points - low) / np.where(span > 0, span, 1.0) * weights
-    scores: FloatArray = columns.max(axis=1) + 0.05 * columns.sum(axis=1)
-    return scores
+    # (N, 1, M) against (1, K, M) -> (N, K)
+    no_worse = (among[None] <= points[:, None]).all(axis=2)
+    better = (among[None] < points[:, None]).any(axis=2)
+    return np.asarray((no_worse & better).sum(axis=1))
