@@ -70,7 +70,10 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),
     },
     "samplers": {
+        "early-exit": ("hwnas.search.samplers.early_exit:early_exit", ""),
         "gp": ("hwnas.search.samplers.surrogates:gp", ""),
+        "local-search": ("hwnas.search.samplers.local_search:local_search", ""),
+        "map-elites": ("hwnas.search.samplers.map_elites:map_elites", ""),
         "nsga2": ("hwnas.search.samplers.genetic:nsga2", ""),
         "nsga3": ("hwnas.search.samplers.genetic:nsga3", ""),
         "predictor": ("hwnas.search.predictor:predictor", ""),

@@ -96,6 +96,12 @@ class Problem:
         """(D,) number of options of each choice."""
         return np.array([len(c.options) for c in self.space.choices], dtype=np.int64)
 
+    @property
+    def known_costs(self) -> tuple[str, ...]:
+        """Closed-form metrics that are not maximised: objectives first, then what is limited, then others, as given."""
+        found = [m for m in self.closed_form if self.directions.get(m) is not Direction.MAXIMIZE]
+        return tuple(sorted(found, key=lambda m: 0 if m in self.directions else 1 if m in self.limits else 2))
+
     def decode(self, encoding: IntArray) -> dict[str, Option]:
         """(D,) -> choice name -> option, of the choices that matter."""
         return self.tree.decode(encoding)

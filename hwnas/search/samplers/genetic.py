@@ -1,4 +1,4 @@
-"""Genetic samplers in generations: Optuna's NSGA-II and NSGA-III, and NSGA-II that starts with cheap networks."""
+"""Genetic samplers in generations, `nsga2` and `nsga3`: Optuna's, which learn what they read once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nsga2(
         crossover_prob: share of children with two parents.
         mutation_prob: of each choice; None: one choice a child on average.
     """
-    return _Nsga2(
+    return Nsga2(
         problem,
         population_size=population_size or default_population(problem),
         crossover_prob=crossover_prob,
@@ -109,8 +109,8 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
                 self._members.setdefault(int(generation), []).append(trial)
 
 
-class _Nsga2(_Generations, optuna.samplers.NSGAIISampler):  # type: ignore[misc, unused-ignore]
-    pass
+class Nsga2(_Generations, optuna.samplers.NSGAIISampler):  # type: ignore[misc, unused-ignore]
+    """See `nsga2`."""
 
 
 class _Nsga3(_Generations, optuna.samplers.NSGAIIISampler):  # type: ignore[misc, unused-ignore]
