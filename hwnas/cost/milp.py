@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,19 @@ class Objective:
 
     factors: tuple[Factor, ...]
     constant: float = 0.0
+
+    @classmethod
+    def over_states(
+        cls, choices: Sequence[Choice], tables: Iterable[tuple[tuple[int, ...], FloatArray]], *, constant: float = 0.0
+    ) -> Objective:
+        """The sum of tables that say of a choice with a parent, in one more place, what it counts where it is off.
+
+        Args:
+            choices: of the space.
+            tables: scope, ascending, and values: one axis a choice, its options and, if it has a parent, off.
+            constant: added to every network.
+        """
+        return cls(factors=tuple(_over_options(choices, *table) for table in tables), constant=constant)
 
     def value(self, encoding: IntArray) -> float:
         """Of one network, (D,) canonical."""
@@ -125,6 +138,26 @@ class _Row:
         if limit.floor:  # some entry is that large; a maximum without entries is 0
             return cls(factors=_where([f.values >= bound for f in table.factors], table.factors), low=float(bound > 0))
         return cls(factors=_where([f.values > bound for f in table.factors], table.factors), high=min(bound, 0.0))
+
+
+def _over_options(choices: Sequence[Choice], scope: tuple[int, ...], values: FloatArray) -> Factor:
+    """A table over states as a factor over options, those of the choices that switch on and off among them."""
+    wider = list(scope)
+    for c in wider:  # which grows: parents of parents too
+        if (parent := choices[c].parent) is not None and parent not in wider:
+            wider.append(parent)
+    order = sorted(wider)
+    sizes = [len(choices[c].options) for c in order]
+    # all ways to set them, as encodings of these choices alone
+    ways = np.indices(sizes).reshape(len(order), -1)
+    on = np.ones(ways.shape, dtype=bool)
+    for row, c in enumerate(order):  # a parent stands before its children
+        if (parent := choices[c].parent) is not None:
+            above = order.index(parent)
+            on[row] = on[above] & np.isin(ways[above], sorted(choices[c].active_when))
+    states = [np.where(on[order.index(c)], ways[order.index(c)], len(choices[c].options)) for c in scope]
+    found: FloatArray = np.asarray(values[tuple(states)])
+    return Factor.over(order, found.reshape(sizes))
 
 
 def _where(is_so: Sequence[BoolArray], factors: Sequence[Factor]) -> tuple[Factor, ...]:

@@ -6,14 +6,19 @@ Knows choices, option indices and numbers; never what a metric means, trials, de
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
 from hwnas.predict.inputs import Inputs, OptionCounts, Representation
 from hwnas.predict.kernel import ChoiceDistances
+from hwnas.predict.linear import CrossValidation, LinearModel, Term, fit_linear
 from hwnas.predict.targets import compressed
 
 __all__ = [
     "ChoiceDistances",
+    "CrossValidation",
     "GaussianProcess",
     "Hyperparameters",
     "Inputs",
+    "LinearModel",
     "OptionCounts",
     "Representation",
+    "Term",
     "compressed",
+    "fit_linear",
 ]

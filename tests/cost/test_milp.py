@@ -146,6 +146,24 @@ def test_without_time_nothing_is_claimed() -> None:
         best_within(pairwise(TOY, np.random.default_rng(2)), TOY, models={"a": model}, limits=[limit], seconds=0.0)
 
 
+def test_tables_over_states_count_choices_that_are_off() -> None:
+    """A choice below one below another: off where either switches it off."""
+    space = CategoricalSpace(
+        {"a": (0, 1, 2), "b": (0, 1), "c": (0, 1), "d": (0, 1)},
+        conditions={"b": ("a", (1, 2)), "c": ("b", (1,))},
+    )
+    rng = np.random.default_rng(0)
+    tables = [((2,), rng.normal(size=3)), ((1, 3), rng.normal(size=(3, 2))), ((0,), rng.normal(size=3))]
+    objective = Objective.over_states(space.choices, tables, constant=5.0)
+    every = np.unique(space.canonical(everything(space)), axis=0)
+    states = np.where(space.active(every), every, [3, 2, 2, 2])
+    expected = 5.0 + sum(v[tuple(states[:, c] for c in scope)] for scope, v in tables)
+    assert values(objective, every) == pytest.approx(expected)
+    found = best_within(objective, space, models={}, limits=[])
+    assert found.value == pytest.approx(expected.max())
+    assert found.encoding.tolist() == every[expected.argmax()].tolist()
+
+
 def test_a_model_without_slot_tables_is_asked_about_what_is_found() -> None:
     class Foreign:
         metric = "score"
