@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from typing import Annotated, Any
 
 import typer
 
+from hwnas._places import user_path
 from hwnas.errors import ConfigError
+from hwnas.foreign import ForeignFileError, read_foreign
 from hwnas.types import Option
 
+_MOST_BYTES = 1_000_000  # of a file that describes a network
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
@@ -110,4 +114,24 @@ def settings(given: list[str] | None, *, what: str, example: str) -> dict[str, O
             raise ConfigError(f"{what} {key} is given twice")
         value = toml_value(said)
         found[key] = value if isinstance(value, str | int | float | bool) else said
+    return found
+
+
+def read_architecture(path: str) -> dict[str, Option]:
+    """Choice -> option, from a file of JSON.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no object of choices.
+    """
+    try:
+        found = json.loads(read_foreign(user_path(path), limit_bytes=_MOST_BYTES))
+    except ForeignFileError as e:
+        raise ConfigError(f"{path} cannot be taken: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(f"{path} is not JSON ({e}); `hwnas query --json` tells architectures") from e
+    if not isinstance(found, dict) or not all(isinstance(v, str | int | float) for v in found.values()):
+        raise ConfigError(
+            f"{path} is no architecture: that is a JSON object with an option for each choice, as `hwnas query --json` "
+            "has it under `architecture`"
+        )
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas._arguments import DebugFlag, JsonFlag, changes, given
+from hwnas._arguments import DebugFlag, JsonFlag, changes, given, read_architecture
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking
 from hwnas._device_commands import devices_app
@@ -187,12 +187,30 @@ def export(
     values: SetOption = None,
     output: OutputOption = None,
     device: DeviceOption = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            "--architecture",
+            metavar="FILE",
+            help="Exactly this network: a JSON object of choices, as `hwnas query --json` tells it. With it, --device "
+            "may be any that is profiled.",
+            callback=given,
+        ),
+    ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Export the best network that keeps the limits, measured, as a deployment."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("export", _configure(config, limits=limit, values=values, output=output, device=device), console=console)
+        if architecture is None:
+            asked = _configure(config, limits=limit, values=values, output=output, device=device)
+            _stage("export", asked, console=console)
+            return
+        wanted = read_architecture(architecture)
+        part = _configure(config, limits=limit, values=values, output=output).part_for(device or "")
+        from hwnas import pipeline
+
+        _end(pipeline.export_network(part, wanted, console=console), console=console)
 
 
 @app.command()

@@ -146,6 +146,20 @@ class Config(ConfigSection):
         """Whether a device, by name or path, is one of the run's."""
         return any(device in (name, device_name(name)) for name in self.device.all)
 
+    def part_for(self, device: str = "") -> Config:
+        """The run for one device, of its own or another, within its general limits.
+
+        Args:
+            device: a name or the path of a description; empty: the run's only device.
+
+        Raises:
+            ConfigError: it is empty, and the run is for several.
+        """
+        if not device and len(self.device.all) > 1:
+            raise ConfigError(f"the run is for several devices; give --device {' or '.join(self.device.all)}")
+        entries = [name for name in self.device.all if device in ("", name, device_name(name))]
+        return self.part(next(iter(entries), device))
+
     def only(self, device: str) -> Config:
         """The run for one of its devices, with all budgets of that device.
 

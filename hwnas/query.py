@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,7 @@ class Preference:
         tolerance: how much worse was taken for as good.
         cost: the metric in which the answer is cheaper; empty if it is the best itself.
         ratio: of the answer's cost to that of the best, by upper bounds where there are any; 1 if it is the best.
+        asked_for: nothing was compared: this very network was asked for.
     """
 
     metric: str
@@ -69,6 +70,7 @@ class Preference:
     tolerance: float
     cost: str = ""
     ratio: float = 1.0
+    asked_for: bool = False
 
 
 def query(
@@ -144,6 +146,19 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
     front = study.front_rows(metric, cost, rows=np.flatnonzero(study.feasible))
     alone = [Pick(row=i, best=i) for i in front]
     return [_answer(study, pick, metric=metric, limits={}, tolerance=0.0) for pick in alone]
+
+
+def answer_for(study: Study, number: int, *, metric: str = "accuracy") -> Answer:
+    """What a study knows of one of its networks, compared with no other.
+
+    Args:
+        study: has a trial of this number.
+        number: of the trial.
+        metric: it is looked at by.
+    """
+    (row,) = np.flatnonzero(study.numbers == number).tolist()
+    answer = _answer(study, Pick(row=row, best=row), metric=metric, limits={}, tolerance=0.0)
+    return replace(answer, preference=replace(answer.preference, asked_for=True))
 
 
 def _open(study: Study | Path | str) -> Study:

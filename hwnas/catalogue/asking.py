@@ -102,9 +102,7 @@ def answer_budget(
         return best_networks(folder, limits=limits, metric=metric, top=top, device=device, tolerance=tolerance)
     from hwnas.catalogue.of_run import N_PREDICTED, networks_of
 
-    config = load_config(folder)
-    name = device or _only_device(config.whole.device.all)
-    networks = networks_of(config, name, n_predicted=N_PREDICTED if n_predicted else 0)
+    networks = networks_of(load_config(folder), device, n_predicted=N_PREDICTED if n_predicted else 0)
     offers = networks.ask(limits, metric=metric, top=top, n_predicted=n_predicted, tolerance=tolerance)
     notes = [
         f"Costs are those of {networks.device}; accuracies are of the search for {_listed(networks.searched_for)}."
@@ -121,12 +119,6 @@ def answer_budget(
         predicted=offers.predicted,
         notes=tuple(notes),
     )
-
-
-def _only_device(devices: tuple[str, ...]) -> str:
-    if len(devices) > 1:
-        raise ConfigError(f"the run is for several devices; give --device {' or '.join(devices)}")
-    return devices[0]
 
 
 def _listed(names: tuple[str, ...]) -> str:

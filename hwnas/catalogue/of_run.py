@@ -81,24 +81,19 @@ def networks_of(config: Config, device: str, *, n_predicted: int = 0) -> DeviceN
 
     Args:
         config: of the run.
-        device: a name, or the path of a description.
+        device: a name, or the path of a description; empty: the run's only one.
         n_predicted: networks to predict; 0: none.
 
     Raises:
-        UnknownNameError, ConfigError: it is not described.
+        UnknownNameError, ConfigError: it is not described, or not named and the run is for several.
         TableError: it is not profiled.
         StudyError: the run has no finished study, or none of its networks can be had there.
     """
-    work = Workspace(config.whole.part(config.device.all[0])).on(_entry(config, device))
+    work = Workspace(config.whole.part_for(device))
     costs = _costs(work)
     known = _Known(work=work, costs=costs, evaluated=evaluated_on(work, costs))
     ((_, found),) = _entered([known], n_predicted=n_predicted, seed=config.search.seed)
     return found
-
-
-def _entry(config: Config, device: str) -> str:
-    """A device as the configuration names it, if it does."""
-    return next((entry for entry in config.whole.device.all if device in (entry, device_name(entry))), device)
 
 
 def _entries(config: Config, tables: Path, devices: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ programs.
 """
 
 from hwnas.pipeline._deployment_summary import ExportResult
-from hwnas.pipeline.deploying import export
+from hwnas.pipeline.deploying import export, export_network
 from hwnas.pipeline.profiling import ProfileResult, profile
 from hwnas.pipeline.reporting import ReportResult, report
 from hwnas.pipeline.running import RunResult, run_all
@@ -23,6 +23,7 @@ __all__ = [
     "TrainResult",
     "VerifyResult",
     "export",
+    "export_network",
     "profile",
     "report",
     "run_all",

@@ -2,12 +2,14 @@
 
 Candidates come from the study, best first, by the upper bounds of their estimates. Each is exported and
 timed; the first that keeps its limits is fine-tuned, exported again, and checked in full. Those that
-miss a limit, or of which the runtime computes something else than torch, are not returned but told.
+miss a limit, or of which the runtime computes something else than torch, are not returned but told. Exactly one network
+is exported likewise, without others to take its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,14 @@ from hwnas.pipeline._last_used import tell_changes
 from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
+from hwnas.pipeline.evaluated import study_with
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.searching import make_evaluator
 from hwnas.quantities import percent
-from hwnas.query import Answer, query
+from hwnas.query import Answer, answer_for, query
 from hwnas.scratch import scratch
-from hwnas.search import load_study
+from hwnas.search import Study, load_study
+from hwnas.types import Option
 from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
@@ -50,10 +54,7 @@ def export(config: Config, *, console: Console, costs: Costs | None = None) -> E
         StudyError: there is no finished study.
         TableContextError: the device's tables were measured on another machine or runtime.
     """
-    work = Workspace(config.single)
-    # a killed export may have left the deployment under its hidden name
-    heal_run(work, console=console)
-    tell_changes(work, console=console)
+    work = _opened(config, console)
     costs = costs or load_costs(work)
     limits = absolute_limits(work, costs)
     study = load_study(work.study)
@@ -61,27 +62,82 @@ def export(config: Config, *, console: Console, costs: Costs | None = None) -> E
         study, limits=limits, metric="accuracy", top=config.deploy.candidates, tolerance=config.deploy.tolerance
     )
     limit_threads(config.train.threads)
+    setting = _Setting(work=work, costs=costs, limits=limits, study=study, evaluator=make_evaluator(work))
+    return _first_that_holds(setting, answers, console=console)
+
+
+def export_network(config: Config, architecture: Mapping[str, Option], *, console: Console) -> ExportResult:
+    """Deploy exactly this network within the configuration's limits, whatever others there are.
+
+    One that was never evaluated is evaluated first. The device may be another than the run's own, once it is profiled.
+
+    Args:
+        config: of a run for one device.
+        architecture: choice name -> option, as the device has it.
+        console: to speak on.
+
+    Raises:
+        SpaceError: it is no network of the device's space.
+        InfeasibleError: it misses a limit when measured.
+        VerificationError: the runtime computes something else than torch.
+        StudyError: the run has no finished study.
+        TableError: the device is not profiled.
+        TableContextError: its tables were measured on another machine or runtime.
+    """
+    work = _opened(config, console)
+    costs = load_costs(work)
+    limits = absolute_limits(work, costs)
+    limit_threads(config.train.threads)
+    # before anything is loaded: what is no network is told at once
+    encoding = work.space.encode(architecture)
     evaluator = make_evaluator(work)
+    study, number = study_with(work, costs, encoding, evaluator=evaluator)
+    setting = _Setting(work=work, costs=costs, limits=limits, study=study, evaluator=evaluator)
+    return _first_that_holds(setting, [answer_for(study, number)], console=console)
+
+
+def _opened(config: Config, console: Console) -> Workspace:
+    work = Workspace(config.single)
+    # a killed export may have left the deployment under its hidden name
+    heal_run(work, console=console)
+    tell_changes(work, console=console)
+    return work
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """What the candidates of one export have in common, before the device is asked for anything."""
+
+    work: Workspace
+    costs: Costs
+    limits: Mapping[str, float]
+    study: Study
+    evaluator: SubnetEvaluator
+
+
+def _first_that_holds(setting: _Setting, answers: Sequence[Answer], *, console: Console) -> ExportResult:
+    """Deploy the first of some networks that keeps the limits when measured."""
+    work, study = setting.work, setting.study
     rejected: list[Rejection] = []
     with work.alone("exporting"), Worker(work.device) as worker:
         for note in work.found_on(worker.context()):
             console.note(note, once=True)
-        bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study=study.name)
+        bench = Bench(work=work, worker=worker, costs=setting.costs, limits=setting.limits, study=study.name)
         for i, answer in enumerate(answers):
             console.note(f"candidate {i + 1} of at most {len(answers)}: trial {answer.number}")
-            built = _attempt(bench, evaluator, answer, rejected=rejected, console=console)
+            built = _attempt(bench, setting.evaluator, answer, rejected=rejected, console=console)
             # told and kept: the manifest of what ships names those that were better on paper
             if isinstance(built, Rejection):
                 console.note(f"  rejected when {'tested' if built.wrong_outputs else 'measured'}: {built.reason}")
                 rejected.append(built)
                 continue
-            write_deployment_report(work, built, costs=costs, study=study, trial=answer.number)
+            write_deployment_report(work, built, costs=setting.costs, study=study, trial=answer.number)
             manifest = Manifest.read(built)
             by_class = manifest.accuracy.by_class
             for warning in [*(by_class.warnings() if by_class is not None else ()), *manifest.latency_warnings()]:
                 console.warn(warning)
             return ExportResult(deployment=built, manifest=manifest)
-    raise _none_of(rejected, limits=limits)
+    raise _none_of(rejected, limits=setting.limits)
 
 
 def _none_of(rejected: Sequence[Rejection], *, limits: Mapping[str, float]) -> HwnasError:
@@ -89,11 +145,13 @@ def _none_of(rejected: Sequence[Rejection], *, limits: Mapping[str, float]) -> H
     wrong = [r for r in rejected if r.wrong_outputs]
     if wrong:
         others = f"; the other {len(rejected) - 1} candidates were rejected too" if len(rejected) > 1 else ""
-        return VerificationError(
-            f"trial {wrong[-1].answer.number}: {wrong[-1].reason}{others}; try more with deploy.candidates"
-        )
+        hint = "" if wrong[-1].answer.preference.asked_for else "; try more with deploy.candidates"
+        return VerificationError(f"trial {wrong[-1].answer.number}: {wrong[-1].reason}{others}{hint}")
+    asked = rejected[-1].answer.preference.asked_for
     return InfeasibleError(
-        f"none of the {len(rejected)} best networks of the study kept the limits when measured: "
+        f"the network misses a limit when measured: {rejected[-1].reason}"
+        if asked
+        else f"none of the {len(rejected)} best networks of the study kept the limits when measured: "
         f"{rejected[-1].reason}; try more with deploy.candidates, or search with this limit",
         metric="latency_ms",
         limit=limits.get("latency_ms", float("nan")),

@@ -1,14 +1,18 @@
 """What a run's searches evaluated, with what it costs on any device that is profiled for the run's space.
 
 An accuracy depends on no device but for how its runtime quantizes, so that a device which was profiled after the
-searches has all their networks that it can compute. Knows studies, spaces and costs; evaluates nothing.
+searches has all their networks that it can compute. Knows studies, spaces and costs.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +20,15 @@ from hwnas._places import quoted
 from hwnas.accuracy.known import network_key
 from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, source_of_cost
+from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.networks import in_full, in_space
 from hwnas.precisions import is_quantized
-from hwnas.search import Study, load_study
+from hwnas.search import Study, load_study, save_study
 from hwnas.types import Direction, IntArray
 from hwnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hwnas.accuracy import SubnetEvaluator
 
 DIRECTIONS: Mapping[str, Direction] = {"accuracy": Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE}
 
@@ -41,14 +49,6 @@ class Evaluated:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    encoding: IntArray
-    number: int
-    accuracy: float
-    standard_error: float
-
-
 def evaluated_on(work: Workspace, costs: Costs) -> Evaluated:
     """All networks that the run's last searches evaluated, on one device; those of its own search first.
 
@@ -60,29 +60,97 @@ def evaluated_on(work: Workspace, costs: Costs) -> Evaluated:
         StudyError: the run has no finished study, or one is damaged or of another space, or none of their networks can
             be had on the device.
     """
+    found = _gathered(work)
+    return Evaluated(study=_costed(work, costs, found), devices=found.devices, left_out=found.left_out)
+
+
+def study_with(work: Workspace, costs: Costs, encoding: IntArray, *, evaluator: SubnetEvaluator) -> tuple[Study, int]:
+    """A study that has a network, kept under its name, and the number of the network's trial in it.
+
+    The device's own study if that has it. Else all that was evaluated, at the costs on the device, and the network
+    itself, evaluated now if no search ever did.
+
+    Args:
+        work: the run on that device.
+        costs: on the device.
+        encoding: (D,) canonical, of the network.
+        evaluator: of accuracies.
+
+    Raises:
+        StudyError: see `evaluated_on`.
+        OSError: the study cannot be written.
+    """
+    from hwnas.accuracy import standard_error
+
+    found = _gathered(work)
+    known = next((n for n in found.networks if n.encoding.tobytes() == encoding.tobytes()), None)
+    if known is not None and found.devices == (work.device.name,):
+        return load_study(work.study), known.number
+    if known is None:
+        accuracy = Evaluations.of(work, evaluator).accuracy(work.space.decode(encoding))
+        known = _Network(
+            encoding=encoding,
+            number=max(n.number for n in found.networks) + 1,
+            accuracy=accuracy,
+            standard_error=standard_error(accuracy, evaluator.n_validation),
+        )
+        found = dataclasses.replace(found, networks=(*found.networks, known))
+    study = _costed(work, costs, found)
+    study = dataclasses.replace(study, name=f"network-{_digest(work, study, encoding)}")
+    # under its name alone: it is the study of no search
+    work.searched.mkdir(parents=True, exist_ok=True)
+    save_study(study, work.study_called(study.name))
+    return study, known.number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    encoding: IntArray
+    number: int
+    accuracy: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gathered:
+    """What a device has of some studies, before it costs anything."""
+
+    networks: tuple[_Network, ...]
+    studies: tuple[Study, ...]
+    devices: tuple[str, ...]
+    left_out: int
+
+
+def _gathered(work: Workspace) -> _Gathered:
     studies = list(_studies(work))
     if not studies:
         raise StudyError(
             f"{work.folder} has no finished study, so no network is known to be accurate; make one with "
             f"`hwnas search {quoted(work.folder)}`"
         )
-    found: dict[bytes, _Found] = {}
+    found: dict[bytes, _Network] = {}
     left_out = 0
     for origin, study in studies:
         networks = list(_on(work, origin, study))
         left_out += len(study) - len(networks)
         for network in networks:
             found.setdefault(network.encoding.tobytes(), network)
+    devices = tuple(origin.device.name for origin, _ in studies)
     if not found:
         raise StudyError(
-            f"none of the {left_out} networks that were searched for {_listed(studies)} can be had on "
+            f"none of the {left_out} networks that were searched for {' and '.join(devices)} can be had on "
             f"{work.device.name}, which computes or quantizes otherwise; search for it: `hwnas search`"
         )
-    return Evaluated(
-        study=_costed(work, costs, list(found.values()), studies=[study for _, study in studies]),
-        devices=tuple(origin.device.name for origin, _ in studies),
-        left_out=left_out,
-    )
+    networks = list(found.values())
+    if len(studies) > 1:
+        # a number means nothing beside another study's
+        networks = [dataclasses.replace(n, number=i) for i, n in enumerate(networks)]
+    return _Gathered(networks=tuple(networks), studies=tuple(s for _, s in studies), devices=devices, left_out=left_out)
+
+
+def _digest(work: Workspace, study: Study, encoding: IntArray) -> str:
+    what = [work.device.name, study.name, work.space.fingerprint(), encoding.tolist()]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _studies(work: Workspace) -> Iterator[tuple[Workspace, Study]]:
@@ -95,7 +163,7 @@ def _studies(work: Workspace) -> Iterator[tuple[Workspace, Study]]:
             yield origin, load_study(origin.study)
 
 
-def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Found]:
+def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Network]:
     """The networks of a study as a device has them."""
     if study.choices != tuple(origin.space.choices):
         raise StudyError(
@@ -114,7 +182,7 @@ def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Found]:
             full = in_full(work.training_space, architecture, blocks)
             encoding = in_space(work.space, full, key=network_key(blocks)) if keeps_accuracy else None
         if encoding is not None:
-            yield _Found(
+            yield _Network(
                 encoding=encoding,
                 number=int(study.numbers[row]),
                 accuracy=float(study.values["accuracy"][row]),
@@ -122,32 +190,27 @@ def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Found]:
             )
 
 
-def _costed(work: Workspace, costs: Costs, found: list[_Found], *, studies: list[Study]) -> Study:
-    encodings = np.stack([f.encoding for f in found])
+def _costed(work: Workspace, costs: Costs, found: _Gathered) -> Study:
+    networks, sources = found.networks, {study.sources.get("accuracy", "") for study in found.studies}
+    encodings = np.stack([n.encoding for n in networks])
     estimates = {metric: model.estimate(encodings) for metric, model in costs.models.items()}
-    numbers = [f.number for f in found] if len(studies) == 1 else range(len(found))
-    measured = {study.sources.get("accuracy", "") for study in studies}
     return Study(
-        name=studies[0].name,
+        name=found.studies[0].name,
         space_name=work.space.name,
         choices=tuple(work.space.choices),
         directions=DIRECTIONS,
         limits={},
-        numbers=np.array(numbers, dtype=np.int64),
+        numbers=np.array([n.number for n in networks], dtype=np.int64),
         encodings=encodings,
         values={
-            "accuracy": np.array([f.accuracy for f in found]),
+            "accuracy": np.array([n.accuracy for n in networks]),
             **{metric: estimate.value for metric, estimate in estimates.items()},
         },
         upper={metric: estimate.upper for metric, estimate in estimates.items()},
-        standard_errors={"accuracy": np.array([f.standard_error for f in found])},
-        feasible=np.ones(len(found), dtype=bool),
+        standard_errors={"accuracy": np.array([n.standard_error for n in networks])},
+        feasible=np.ones(len(networks), dtype=bool),
         sources={
-            "accuracy": measured.pop() if len(measured) == 1 else "measured",
+            "accuracy": sources.pop() if len(sources) == 1 else "measured",
             **{metric: source_of_cost(metric, costs) for metric in estimates},
         },
     )
-
-
-def _listed(studies: list[tuple[Workspace, Study]]) -> str:
-    return " and ".join(dict.fromkeys(origin.device.name for origin, _ in studies))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def preference_text(answer: Answer) -> str:
     """One sentence: `trial 48 has the same accuracy as trial 5 at 0.74 of its latency`."""
     p, trial, name = answer.preference, f"trial {answer.number}", metric_name(answer.preference.metric)
+    if p.asked_for:
+        return f"{trial} was asked for itself; it has {name} {quantity(p.metric, p.best_value)}"
     if p.best == answer.number:
         return f"{trial} has the best {name}, {quantity(p.metric, p.best_value)}"
     cheaper = f" {_cheaper(p.ratio, metric_name(p.cost))}" if p.cost else ""

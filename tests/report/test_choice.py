@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas.query import query
+from hwnas.query import answer_for, query
 from hwnas.report.choice import missing_error_text, preference_text
 from tests.test_query import made_of
 
@@ -49,3 +49,11 @@ def test_a_study_that_does_not_tell_its_noise_is_told_of() -> None:
     answer, known = (query(made_of([0.9], [1.0], [1.0], error=error), limits={})[0] for error in (None, 0.01))
     assert "does not tell the standard error of accuracy" in missing_error_text(answer)
     assert missing_error_text(known) == ""
+
+
+def test_a_network_that_was_asked_for_itself_is_compared_with_none() -> None:
+    study = made_of([0.98, 0.97], [1.0, 0.6], [1e5, 1e5], error=None)
+    assert (
+        preference_text(answer_for(study, 1)).replace(NBSP, " ")
+        == "trial 1 was asked for itself; it has accuracy 97.0 %"
+    )
