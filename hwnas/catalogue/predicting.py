@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hwnas.predict import ChoiceDistances, GaussianProcess
+from hwnas.predict import GaussianProcess, Representation
 from hwnas.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -48,11 +48,8 @@ class AccuracyPredictor:
         if len(rows) > _MOST:
             rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST, replace=False))
         encodings = study.encodings[rows].astype(np.int64)
-        raw = self._raw(encodings)
-        self._center, self._width = raw.mean(axis=0), np.where(raw.std(axis=0) > 0, raw.std(axis=0), 1.0)
-        self._process = GaussianProcess(
-            ChoiceDistances(study.choices), encodings, self._features(encodings), accuracy[rows], seed=seed
-        )
+        self._inputs = Representation(study.choices, encodings, features=self._costs if self._models else None)
+        self._process = GaussianProcess(self._inputs.distances, self._inputs(encodings), accuracy[rows], seed=seed)
         mean, std = self._process.left_out()
         self._widening = max(1.0, float(np.sqrt((((accuracy[rows] - mean) / std) ** 2).mean())))
         self.n_networks = len(rows)
@@ -60,17 +57,13 @@ class AccuracyPredictor:
     def predict(self, encodings: IntArray) -> tuple[FloatArray, FloatArray]:
         """(N, D) canonical -> mean and standard deviation of the accuracy, each (N,)."""
         chunks = [encodings[i : i + _CHUNK] for i in range(0, len(encodings), _CHUNK)]
-        found = [self._process.predict(chunk, self._features(chunk)) for chunk in chunks]
+        found = [self._process.predict(self._inputs(chunk)) for chunk in chunks]
         if not found:
             return np.zeros(0), np.zeros(0)
         mean, std = (np.concatenate([part[i] for part in found]) for i in range(2))
         # what is no share is as near as a share can be
         return np.clip(mean, 0.0, 1.0), self._widening * std
 
-    def _raw(self, encodings: IntArray) -> FloatArray:
-        columns = [np.log1p(model.estimate(encodings).value) for model in self._models.values()]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(encodings), 0))
-
-    def _features(self, encodings: IntArray) -> FloatArray:
-        found: FloatArray = (self._raw(encodings) - self._center) / self._width
-        return found
+    def _costs(self, encodings: IntArray) -> FloatArray:
+        """(N, D) -> (N, F) the closed forms."""
+        return np.stack([model.estimate(encodings).value for model in self._models.values()], axis=1)
