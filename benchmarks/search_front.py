@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from hwnas.types import FloatArray, IntArray, Option
 
 AT = (50, 100, 150, 200, 400)
-OWN = ("predictor", "nsga2", "tpe", "random")
+# without `gp`, which is the peer `optuna-gp` within limits
+OWN = ("predictor", "nsga2", "regularised-evolution", "early-exit", "map-elites", "local-search", "tpe", "random")
 PEERS = ("optuna-nsga2", "optuna-tpe", "optuna-gp", "pymoo-nsga2", "linas")
 SURROGATE = "benchmarks/ofa_mbv3_surrogate.npz"
 _SAMPLED = 20_000  # random networks, where a space cannot be listed
