@@ -124,7 +124,7 @@ def after_each(
         kept: (N,) which count; None: all. A point with a NaN counts never.
         nothing: the value before the first that counts.
     """
-    counts: BoolArray = ~np.isnan(points).any(axis=1)
+    counts = np.asarray(~np.isnan(points).any(axis=1))
     if kept is not None:
         counts = counts & kept
     found = np.full(len(points), nothing, dtype=float)
