@@ -136,17 +136,21 @@ class LinearModel:
         The deviation includes what no such model can tell of a network (its lack of fit), as the evaluated networks
         show it when they are left out.
         """
-        states = self._states(encodings)
-        mean = np.full(len(encodings), self.constant)
-        for term in self.terms:
-            mean += term.values[tuple(states[:, c] for c in term.scope)]
-        rows = self._hot.centered(self._states.hot(states))
+        rows = self._hot.centered(self._states.hot(self._states(encodings)))
         across = _sum(self._weights, self._scaled(self._hot.kernels(rows, self.pairs)))
         own = across @ self._fit.inverse
         known = np.einsum("ij,ij->i", own, across)
         prior = _sum(self._weights, self._scaled(self._hot.diagonals(rows, self.pairs)))
         variance = self._fit.noise * (1 + np.maximum(prior - known, 0.0) / self._fit.penalty)
-        return mean, np.sqrt(variance)
+        return self.mean(encodings), np.sqrt(variance)
+
+    def mean(self, encodings: IntArray) -> FloatArray:
+        """(N, D) canonical -> (N,) the mean alone: a few look-ups, for whoever asks about very many networks."""
+        states = self._states(encodings)
+        found = np.full(len(encodings), self.constant)
+        for term in self.terms:
+            found += term.values[tuple(states[:, c] for c in term.scope)]
+        return found
 
     def left_out(self) -> FloatArray:
         """(N,) what each evaluated network is predicted to be by the others, with the shares and penalty of all."""
