@@ -171,12 +171,26 @@ def search(
     values: SetOption = None,
     output: OutputOption = None,
     device: DeviceOption = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Only the network that a linear model of the known accuracies predicts to be best within the limits, "
+            "by integer programming; it is evaluated and joins the study.",
+        ),
+    ] = False,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Look for the networks that trade accuracy against cost best within the limits."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("search", _configure(config, limits=limit, values=values, output=output, device=device), console=console)
+        asked = _configure(config, limits=limit, values=values, output=output, device=device)
+        if exact:
+            from hwnas import pipeline
+
+            _end(pipeline.search_exact(asked, console=console), console=console)
+        else:
+            _stage("search", asked, console=console)
 
 
 @app.command()

@@ -11,10 +11,12 @@ from hwnas.pipeline.profiling import ProfileResult, profile
 from hwnas.pipeline.reporting import ReportResult, report
 from hwnas.pipeline.running import RunResult, run_all
 from hwnas.pipeline.searching import SearchResult, search
+from hwnas.pipeline.solving import ExactResult, search_exact
 from hwnas.pipeline.training import TrainResult, train
 from hwnas.pipeline.verifying import VerifyResult, verify
 
 __all__ = [
+    "ExactResult",
     "ExportResult",
     "ProfileResult",
     "ReportResult",
@@ -28,6 +30,7 @@ __all__ = [
     "report",
     "run_all",
     "search",
+    "search_exact",
     "train",
     "verify",
 ]

@@ -21,7 +21,7 @@ from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
 from hwnas.precisions import offered_as
 from hwnas.search import non_dominated
-from hwnas.types import Option
+from hwnas.types import FloatArray, IntArray, Option
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -112,6 +112,17 @@ class Evaluations:
         )
         return accuracy
 
+    def in_space(self) -> tuple[IntArray, FloatArray]:
+        """All known networks that this device's space has: (N, D) encodings and (N,) accuracies."""
+        found = [
+            (e, n.accuracy)
+            for n in self.known.networks
+            if (e := in_space(self.work.space, n.architecture, key=n.key)) is not None
+        ]
+        encodings = [e for e, _ in found]
+        d = len(self.work.space.choices)
+        return np.array(encodings, dtype=np.int64).reshape(-1, d), np.array([a for _, a in found], dtype=float)
+
     def front(self, costs: Costs, limits: Mapping[str, float], *, most: int) -> list[dict[str, Option]]:
         """Networks to begin a search with: of those known, the ones no other beats at what they cost on this device.
 
@@ -123,18 +134,13 @@ class Evaluations:
         Returns:
             Architectures, the fastest first.
         """
-        found = [
-            (e, n.accuracy)
-            for n in self.known.networks
-            if (e := in_space(self.work.space, n.architecture, key=n.key)) is not None
-        ]
-        if not found or most < 1:
+        encodings, accuracies = self.in_space()
+        if not len(encodings) or most < 1:
             return []
-        encodings = np.stack([e for e, _ in found])
         latency = costs.models["latency_ms"].estimate(encodings).value
         within = feasible_encodings(encodings, costs.models, as_limits(limits))
         # (N, 2), both minimised; NaN keeps those over a limit out of the front
-        points = np.stack([-np.array([a for _, a in found]), np.where(within, latency, np.nan)], axis=1)
+        points = np.stack([-accuracies, np.where(within, latency, np.nan)], axis=1)
         rows = np.flatnonzero(non_dominated(points))
         rows = rows[np.argsort(latency[rows], kind="stable")]
         # evenly along the front, its ends included

@@ -30,7 +30,7 @@ from hwnas.quantities import limit_text, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
-from hwnas.types import IntArray, Option
+from hwnas.types import IntArray, Option, ProgressCallback, ignore_progress
 from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
@@ -130,6 +130,44 @@ def search(
         TableError: the device was not profiled yet.
         CheckpointError: the supernet was not trained yet.
     """
+    prepared = prepare(config, console=console, costs=costs)
+    started = time.monotonic()
+    work, fitting = prepared.work, prepared.fitting
+    promising = _promising(work, prepared.costs, prepared.limits, evaluations=prepared.evaluations)
+    fits = [work.space.decode(fitting)] if fitting is not None else []
+    sampling = Sampling(
+        sampler=_configured_sampler(config), seed=config.search.seed, initial=(*initial, *fits, *promising)
+    )
+    with console.progress("search") as progress:
+        study = evaluate_networks(prepared, sampling=sampling, n_trials=config.search.n_trials, progress=progress)
+    return _result(study, prepared.evaluations, limits=prepared.limits, seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A run that is about to be searched.
+
+    Attributes:
+        work: the run.
+        costs: on its device.
+        limits: in absolute numbers.
+        fitting: (D,) a network that keeps them, if one is known.
+        evaluations: of its supernet.
+        n_validation: images that accuracies are measured on.
+        name: of the study.
+    """
+
+    work: Workspace
+    costs: Costs
+    limits: Mapping[str, float]
+    fitting: IntArray | None
+    evaluations: Evaluations
+    n_validation: int
+    name: str
+
+
+def prepare(config: Config, *, console: Console, costs: Costs | None = None) -> Prepared:
+    """Read what a search needs, the cheap things first; arguments and errors as of `search`."""
     work = Workspace(config.single)
     costs = costs or load_costs(work)
     limits, fitting = reachable_limits(work, costs)  # before anything expensive, torch included
@@ -141,32 +179,41 @@ def search(
     evaluations = Evaluations.of(work, evaluator)
     for damage in evaluations.known.repaired:
         console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
-    c, sampler = config.search, _configured_sampler(config)
-    problem = Problem(work.space, DIRECTIONS, n_trials=c.n_trials, limits=limits, closed_form=costs.models)
+    name = study_name(work, costs, limits)
+    if lost := lost_trials(work, name):
+        console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
+    return Prepared(
+        work=work,
+        costs=costs,
+        limits=limits,
+        fitting=fitting,
+        evaluations=evaluations,
+        n_validation=evaluator.n_validation,
+        name=name,
+    )
+
+
+def evaluate_networks(
+    prepared: Prepared, *, sampling: Sampling, n_trials: int, progress: ProgressCallback = ignore_progress
+) -> Study:
+    """Go on with the run's study until it has so many trials, and keep it for `hwnas query` and `hwnas export`."""
+    work, evaluations = prepared.work, prepared.evaluations
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
         return {"accuracy": evaluations.accuracy(architecture)}
 
-    name = study_name(work, costs, limits)
-    if lost := lost_trials(work, name):
-        console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
-    started = time.monotonic()
-    promising = _promising(work, costs, limits, evaluations=evaluations)
-    fits = [work.space.decode(fitting)] if fitting is not None else []
-    sampling = Sampling(sampler=sampler, seed=c.seed, initial=(*initial, *fits, *promising))
-    with console.progress("search") as progress:
-        study = run_search(
-            problem,
-            evaluate,
-            sampling=sampling,
-            storage=work.searched / "journal.log",
-            study_name=name,
-            progress=progress,
-        )
+    study = run_search(
+        Problem(work.space, DIRECTIONS, n_trials=n_trials, limits=prepared.limits, closed_form=prepared.costs.models),
+        evaluate,
+        sampling=sampling,
+        storage=work.searched / "journal.log",
+        study_name=prepared.name,
+        progress=progress,
+    )
     # the search itself tells no more than measured from estimated
-    study = _with_sources(study, costs, n_validation=evaluator.n_validation)
+    study = _with_sources(study, prepared.costs, n_validation=prepared.n_validation)
     _save(work, study)
-    return _result(study, evaluations, limits=limits, seconds=time.monotonic() - started)
+    return study
 
 
 def _promising(
