@@ -80,23 +80,23 @@ def changes(given: list[str] | None) -> dict[str, object]:
     return found
 
 
-def limits(given: list[str] | None) -> dict[str, float]:
-    """Metric -> value of every `--limit`.
+def limits(given: list[str] | None, *, what: str = "--limit") -> dict[str, float]:
+    """Metric -> value of every `--limit`, or of another option of the kind.
 
     Raises:
         ConfigError: one is not of the form METRIC=VALUE, no number, or names a metric again.
     """
     found: dict[str, float] = {}
     for text in given or ():
-        name, value = assignment(text, what="--limit", example="latency_ms=2")
+        name, value = assignment(text, what=what, example="latency_ms=2")
         try:
             number = float(value)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ConfigError(f"--limit {text!r}: {value!r} is not a number; write for example size_bytes=300e3")
+            raise ConfigError(f"{what} {text!r}: {value!r} is not a number; write for example size_bytes=300e3")
         if name in found:
-            raise ConfigError(f"--limit {name} is given twice")
+            raise ConfigError(f"{what} {name} is given twice")
         found[name] = number
     return found
 

@@ -95,7 +95,7 @@ def best_networks(
         InfeasibleError: no network of the study keeps the limits.
         StudyError: the study cannot be read, or has no such metric.
     """
-    opened = load_study(_study_file(study, device))
+    opened = load_study(study_file(study, device))
     answers = query(opened, limits=limits, metric=metric, top=top, tolerance=tolerance)
     return QueryResult(
         metric=metric,
@@ -127,7 +127,16 @@ def study_of(folder: Path, device: str) -> Path | None:
     return only or (next(iter(found.values())) if len(found) == 1 else None)
 
 
-def _study_file(path: Path, device: str) -> Path:
+def study_file(path: Path, device: str) -> Path:
+    """The file of a finished study.
+
+    Args:
+        path: the folder of a run, or the file itself.
+        device: which of the devices, in a run for several.
+
+    Raises:
+        ConfigError: the folder has no finished study, or several, or none of this device.
+    """
     if not path.is_dir():
         return path
     if (study := study_of(path, device)) is not None:

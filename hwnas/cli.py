@@ -1,8 +1,8 @@
 """One thin function per command: read what was given, call the room that does it, show the result.
 
-Must never know anything but the rooms `pipeline`, `fleet`, `audit`, `catalogue` and `describe`, the configuration and
-the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`, `spaces` and `doctor`
-load neither torch nor a runtime.
+Must never know anything but the rooms `pipeline`, `fleet`, `audit`, `catalogue`, `comparison` and `describe`, the
+configuration and the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`,
+`spaces` and `doctor` load neither torch nor a runtime.
 """
 
 from __future__ import annotations
@@ -229,17 +229,50 @@ def export(
 
 @app.command()
 def report(
-    config: ConfigArgument = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG]...",
+            help="A TOML file or the folder of a run; several folders, or files of studies: their searches compared.",
+            callback=given,
+        ),
+    ] = None,
     *,
     values: SetOption = None,
     output: OutputOption = None,
     device: DeviceOption = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="METRIC=VALUE",
+            help="For a comparison: the worst value that counts for the hypervolume. May be repeated.",
+            callback=given,
+        ),
+    ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Write the report of a run as one HTML page."""
+    """Write the report of a run as one HTML page, or compare the searches of several runs on one."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("report", _configure(config, values=values, output=output, device=device), console=console)
+        if len(runs or ()) < 2:
+            if reference:
+                raise ConfigError("--reference is for a comparison: name two runs or more")
+            config = runs[0] if runs else None
+            _stage("report", _configure(config, values=values, output=output, device=device), console=console)
+            return
+        if values:
+            raise ConfigError("--set changes one run; a comparison of several takes none")
+        from hwnas.comparison import compare_studies
+
+        console.result(
+            compare_studies(
+                [user_path(run) for run in runs or ()],
+                device=device or "",
+                reference=parse_limits(reference, what="--reference"),
+                folder=user_path(output) if output else None,
+            )
+        )
 
 
 @app.command()

@@ -82,7 +82,7 @@ ROWS = list(_rows())
 # what the command line is split into: how commands end, those about devices, what is typed, paths as people write them
 CLI_PARTS = {"_commands", "_device_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue"}
+_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison"}
 CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "__version__", *CLI_PARTS}
 
 
@@ -242,6 +242,7 @@ def test_every_module_opens_with_what_it_does() -> None:
 LIGHT = (
     "hwnas",
     "hwnas.catalogue",
+    "hwnas.comparison",
     "hwnas.cli",
     "hwnas.config",
     "hwnas.cost",

@@ -139,7 +139,13 @@ def search(
         sampler=_configured_sampler(config), seed=config.search.seed, initial=(*initial, *fits, *promising)
     )
     with console.progress("search") as progress:
-        study = evaluate_networks(prepared, sampling=sampling, n_trials=config.search.n_trials, progress=progress)
+        study = evaluate_networks(
+            prepared,
+            sampling=sampling,
+            sampler=config.search.sampler,
+            n_trials=config.search.n_trials,
+            progress=progress,
+        )
     return _result(study, prepared.evaluations, limits=prepared.limits, seconds=time.monotonic() - started)
 
 
@@ -194,9 +200,9 @@ def prepare(config: Config, *, console: Console, costs: Costs | None = None) -> 
 
 
 def evaluate_networks(
-    prepared: Prepared, *, sampling: Sampling, n_trials: int, progress: ProgressCallback = ignore_progress
+    prepared: Prepared, *, sampling: Sampling, sampler: str, n_trials: int, progress: ProgressCallback = ignore_progress
 ) -> Study:
-    """Go on with the run's study until it has so many trials, and keep it for `hwnas query` and `hwnas export`."""
+    """Go on with the run's study until it has so many trials, and keep it; it calls how they came about `sampler`."""
     work, evaluations = prepared.work, prepared.evaluations
 
     def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
@@ -212,6 +218,8 @@ def evaluate_networks(
     )
     # the search itself tells no more than measured from estimated
     study = _with_sources(study, prepared.costs, n_validation=prepared.n_validation)
+    how = {"device": work.device.name, "sampler": sampler, "seed": sampling.seed, **study.provenance}
+    study = dataclasses.replace(study, provenance=how)
     _save(work, study)
     return study
 

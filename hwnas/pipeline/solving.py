@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hwnas.predict import CrossValidation, LinearModel
 
 _FIRST = 40  # networks evaluated where fewer accuracies are known, unless `search.n_trials` is less
+_SAMPLER = "exact"  # as the study calls it
 _SECONDS = 60.0
 _GAP = 1e-5  # of accuracy: a hundredth of one image among a thousand
 _POOR = 0.5  # rank correlation
@@ -170,7 +171,7 @@ def _evaluate_some(prepared: Prepared, config: Config, *, console: Console) -> N
     fits = [prepared.work.space.decode(prepared.fitting)] if prepared.fitting is not None else []
     sampling = Sampling(sampler="random", seed=config.search.seed, initial=tuple(fits))
     with console.progress("networks to learn from") as progress:
-        evaluate_networks(prepared, sampling=sampling, n_trials=n_trials, progress=progress)
+        evaluate_networks(prepared, sampling=sampling, sampler=_SAMPLER, n_trials=n_trials, progress=progress)
 
 
 def _in_journal(prepared: Prepared) -> IntArray:
@@ -199,7 +200,7 @@ def _with_network(prepared: Prepared, solution: Solution, config: Config) -> Stu
     architecture = prepared.work.space.decode(solution.encoding)
     sampling = Sampling(sampler="random", seed=config.search.seed, initial=(architecture,))
     # one that is there already is not evaluated again; what the study has is written in any case
-    return evaluate_networks(prepared, sampling=sampling, n_trials=len(known) + is_new)
+    return evaluate_networks(prepared, sampling=sampling, sampler=_SAMPLER, n_trials=len(known) + is_new)
 
 
 def _trial(study: Study, encoding: IntArray, architecture: Mapping[str, Option]) -> Trial:

@@ -192,6 +192,7 @@ def collect(study: optuna.Study) -> Study:
             if t.state is TrialState.FAIL and ERROR in t.user_attrs
         ),
         note=study.user_attrs.get(_NOTE, ""),
+        provenance={"seconds": sum(t.duration.total_seconds() for t in trials if t.duration is not None)},
     )
 
 

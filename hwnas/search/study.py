@@ -71,6 +71,8 @@ class Study:
         sources: metric -> `measured` or `estimated`.
         failed: trials that ended in an error.
         note: why the search ended early, empty if it did not.
+        provenance: how it came about, for people: `seconds` of its trials, and what whoever searched adds (`device`,
+            `sampler`, `seed`); empty in a study from before this was kept.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Study:
     sources: Mapping[str, str] = field(default_factory=dict)
     failed: tuple[FailedTrial, ...] = ()
     note: str = ""
+    provenance: Mapping[str, Option] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)

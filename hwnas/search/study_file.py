@@ -78,6 +78,7 @@ def save_study(study: Study, path: Path | str) -> None:
         "sources": dict(study.sources),
         "failed": [[f.number, f.architecture, f.reason] for f in study.failed],
         "note": study.note,
+        "provenance": dict(study.provenance),
     }
     # `allow_nan=False`: NaN is no JSON, and other readers refuse the file
     write_whole(Path(path), seal_tensors(save(columns, metadata={_KEY: json.dumps(header, allow_nan=False)})))
@@ -138,6 +139,7 @@ def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:
         sources=header["sources"],
         failed=tuple(FailedTrial(number=n, architecture=a, reason=r) for n, a, r in header["failed"]),
         note=header["note"],
+        provenance=dict(header.get("provenance", {})),  # older files have none
     )
 
 

@@ -49,6 +49,12 @@ def test_it_says_which_figures_are_measured(config: Config) -> None:
     assert sources["latency_ms"] == sources["size_bytes"] == "estimated"
 
 
+def test_it_says_how_the_study_came_about(config: Config) -> None:
+    told = load_study(Workspace(config).study).provenance
+    assert (told["device"], told["sampler"], told["seed"]) == ("fake", config.search.sampler, config.search.seed)
+    assert float(told["seconds"]) > 0
+
+
 def test_the_front_is_what_is_shown(config: Config) -> None:
     result = pipeline.search(config, console=ReadConsole())
     latencies = [t.values["latency_ms"] for t in result.front]

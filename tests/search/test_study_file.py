@@ -49,10 +49,23 @@ def test_a_study_comes_back_as_it_was(study: Study, tmp_path: Path) -> None:
             b.upper,
             b.feasible,
         )
-    for field in ("name", "space_name", "choices", "directions", "limits", "sources", "failed", "note"):
+    for field in ("name", "space_name", "choices", "directions", "limits", "sources", "failed", "note", "provenance"):
         assert getattr(study, field) == getattr(loaded, field), field
     assert study.failed
     assert study.note
+    assert study.provenance
+
+
+def test_a_file_from_before_provenance_was_kept_has_none(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "study.safetensors"
+    save_study(study, path)
+    with safe_open(path, framework="numpy") as f:
+        header = json.loads(f.metadata()["hwnas_study"])
+        columns = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
+    del header["provenance"]
+    header["schema"] = 1  # without a checksum, which would no longer be right
+    save_file(columns, path, metadata={"hwnas_study": json.dumps(header)})
+    assert load_study(path).provenance == {}
 
 
 def test_standard_errors_come_back_and_a_file_from_before_they_were_kept_has_none(study: Study, tmp_path: Path) -> None:
