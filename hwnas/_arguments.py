@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hwnas._places import user_path
+from hwnas.allowed import Allowed, Between
 from hwnas.errors import ConfigError
 from hwnas.foreign import ForeignFileError, read_foreign
 from hwnas.types import Option
@@ -80,25 +81,68 @@ def changes(given: list[str] | None) -> dict[str, object]:
     return found
 
 
-def limits(given: list[str] | None, *, what: str = "--limit") -> dict[str, float]:
-    """Metric -> value of every `--limit`, or of another option of the kind.
+def numbers(given: list[str] | None, *, what: str) -> dict[str, float]:
+    """Metric -> number of every option that takes `METRIC=VALUE`.
 
     Raises:
-        ConfigError: one is not of the form METRIC=VALUE, no number, or names a metric again.
+        ConfigError: one is not of this form, no number, or names a metric again.
     """
     found: dict[str, float] = {}
     for text in given or ():
         name, value = assignment(text, what=what, example="latency_ms=2")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise ConfigError(f"{what} {text!r}: {value!r} is not a number; write for example size_bytes=300e3")
         if name in found:
             raise ConfigError(f"{what} {name} is given twice")
-        found[name] = number
+        found[name] = _number(value, text, what=what)
     return found
+
+
+def limits(given: list[str] | None) -> dict[str, Allowed]:
+    """Metric -> what every `--limit` allows of it; one with `>=` and one with `<=` may be about the same.
+
+    Raises:
+        ConfigError: one is not of the form METRIC=VALUE, METRIC<=VALUE or METRIC>=VALUE, no number, or limits a metric
+            again.
+    """
+    found: dict[str, Allowed] = {}
+    for text in given or ():
+        left, value = assignment(text, what="--limit", example="latency_ms=2")
+        # `=` is what comes last of each of the three
+        name, sign = left.rstrip("<>").rstrip(), left[len(left.rstrip("<>")) :]
+        if not name or sign not in ("", "<", ">"):
+            raise ConfigError(f"--limit {text!r} is not of the form NAME=VALUE, NAME<=VALUE or NAME>=VALUE")
+        found[name] = _also(found.get(name), sign, _number(value, text, what="--limit"), name=name)
+    return found
+
+
+def _number(value: str, text: str, *, what: str) -> float:
+    """A finite number, of an option that was given as a text.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{what} {text!r}: {value!r} is not a number; write for example size_bytes=300e3")
+    return number
+
+
+def _also(before: Allowed | None, sign: str, number: float, *, name: str) -> Allowed:
+    """What is allowed of a metric after one more limit.
+
+    Raises:
+        ConfigError: this side was limited before, or nobody can tell whether it was.
+    """
+    side = {"<": "at_most", ">": "at_least"}.get(sign)
+    if before is None:
+        return Between(**{side: number}) if side else number
+    if side is None or not isinstance(before, Between):
+        raise ConfigError(f"--limit {name} is given twice; for both sides write '{name}>=...' and '{name}<=...'")
+    if getattr(before, side) is not None:
+        raise ConfigError(f"--limit {name}{sign}= is given twice")
+    return Between(**{"at_least": before.at_least, "at_most": before.at_most, side: number})
 
 
 def settings(given: list[str] | None, *, what: str, example: str) -> dict[str, Option]:

@@ -6,11 +6,22 @@ Knows values and their rules, not what stands behind them, nor how a file is rea
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import core_schema
 
+from hwnas.allowed import Allowed, Between, allowed_to_json
 from hwnas.precision_data import KNOWN
 
 _DEFAULT_EPOCHS = 20.0
@@ -56,6 +67,32 @@ Natural = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what TOML's integers hold, and every generator takes
 Share = Annotated[float, Field(gt=0, lt=1)]  # both ends excluded
 ShareFrom0 = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Sides:
+    """How a limit is read: a positive number, or a table with `at_least`, `at_most` or both."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        # the number's own rules and errors stay those of every other number
+        return core_schema.no_info_wrap_validator_function(
+            cls._read,
+            handler.generate_schema(Positive),
+            serialization=core_schema.plain_serializer_function_ser_schema(allowed_to_json),
+        )
+
+    @staticmethod
+    def _read(value: object, number: core_schema.ValidatorFunctionWrapHandler) -> Allowed:
+        if isinstance(value, Between):
+            return value
+        if not isinstance(value, Mapping):
+            return float(number(value))
+        if unknown := [key for key in value if key not in ("at_least", "at_most")]:
+            raise ValueError(f"is {dict(value)!r}, but has at_least, at_most or both; not {unknown[0]!r}")
+        return Between(**{str(side): float(number(given)) for side, given in value.items()})
+
+
+Sides = Annotated[Allowed, _Sides()]
 
 
 def _list(comment: str, *, example: str) -> Any:
@@ -210,18 +247,19 @@ _LARGEST_FRACTION = 2.0  # of the largest network's latency: int8 may be slower,
 
 
 class LimitsConfig(ConfigSection):
-    """What a network must keep: each line is a `<=`; none is needed."""
+    """What a network must keep: each number is the most; a table may have at_least, at_most or both."""
 
-    latency_ms: Positive | None = _optional("at batch 1", example="2.0")
+    latency_ms: Sides | None = _optional("at batch 1", example="2.0")
     latency_fraction: Positive | None = _optional(
         "of the largest network's latency at the widest precision; 0.5: half", example="0.5"
     )
-    size_bytes: Positive | None = _optional("of the file", example="300e3")
-    macs: Positive | None = _optional("multiply-accumulates an image", example="5e6")
-    parameters: Positive | None = _optional("weights and biases", example="200e3")
-    peak_memory_bytes: Positive | None = _optional("of the activations, computed", example="100e3")
-    memory_bytes: Positive | None = _optional("arena or SRAM, where the device tells", example="200e3")
-    energy_mj: Positive | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
+    size_bytes: Sides | None = _optional("of the file", example="300e3")
+    macs: Sides | None = _optional("multiply-accumulates an image", example="{ at_least = 1e6, at_most = 5e6 }")
+    parameters: Sides | None = _optional("weights and biases", example="200e3")
+    peak_memory_bytes: Sides | None = _optional("of the activations, computed", example="100e3")
+    memory_bytes: Sides | None = _optional("arena or SRAM, where the device tells", example="200e3")
+    energy_mj: Sides | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
+    accuracy: Sides | None = _optional("at least this share of the validation images", example="0.9")
 
     @field_validator("latency_fraction")
     @classmethod
@@ -240,13 +278,28 @@ class LimitsConfig(ConfigSection):
             raise ValueError("give latency_ms or latency_fraction, not both")
         return self
 
-    def given(self) -> dict[str, float]:
-        """Key -> value of what was said, as in the file."""
-        return {k: float(v) for k in LimitsConfig.model_fields if (v := getattr(self, k)) is not None}
+    @field_validator("accuracy")
+    @classmethod
+    def _a_share_of_images(cls, value: Allowed | None) -> Allowed | None:
+        """A number that was meant as per cent is refused."""
+        sides = value.to_json().values() if isinstance(value, Between) else () if value is None else (value,)
+        if any(side > 1 for side in sides):
+            raise ValueError(f"is {value}, but should be a share of 1: 0.9 means 90 %")
+        return value
 
-    def absolute(self) -> dict[str, float]:
-        """Metric -> limit, without `latency_fraction`, which needs a measured device."""
-        return {k: v for k, v in self.given().items() if k != "latency_fraction"}
+    def given(self) -> dict[str, Allowed]:
+        """Key -> what was said, as in the file."""
+        return {k: v for k in LimitsConfig.model_fields if (v := getattr(self, k)) is not None}
+
+    def absolute(self) -> dict[str, Allowed]:
+        """Metric -> limit, without `latency_fraction`, which needs a measured device.
+
+        A number is a ceiling for every metric: one that means a floor in the file is written as such.
+        """
+        found = {k: v for k, v in self.given().items() if k != "latency_fraction"}
+        if (least := found.get("accuracy")) is not None and not isinstance(least, Between):
+            found["accuracy"] = Between(at_least=least)
+        return found
 
 
 class BudgetConfig(LimitsConfig):

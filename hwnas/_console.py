@@ -134,6 +134,8 @@ class Console:
                     "limit": error.limit,
                     "reachable": error.reachable,
                     "architecture": error.architecture,
+                    "conflict": [json_value(each) for each in error.conflict],
+                    "together": [json_value(each) for each in error.together],
                 }
             self._print_json(
                 {"error": details, "exit_status": error.exit_status if exit_status is None else exit_status}

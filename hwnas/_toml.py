@@ -9,7 +9,7 @@ import codecs
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hwnas.foreign import ForeignFileError, read_foreign
 
 _MOST_BYTES = 1 << 20  # what people write is a thousandth of it; a device file never ends
 
-Value = str | bool | int | float | Sequence["Value"]
+Value = str | bool | int | float | Sequence["Value"] | Mapping[str, "Value"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,8 @@ def format_value(value: Value) -> str:
         if not math.isfinite(value):
             raise ConfigError(f"{value} cannot be written to a configuration")
         return repr(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {format_value(v)}" for key, v in value.items()) + " }"
     if isinstance(value, Sequence):
         return "[" + ", ".join(format_value(v) for v in value) + "]"
     raise TypeError(f"a {type(value).__name__} cannot be written to a configuration")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwnas._places import quoted
+from hwnas.allowed import Limits, limits_to_json
 from hwnas.errors import ConfigError
 from hwnas.limits import Limit, as_limits
 from hwnas.quantities import limit_text, metric_name
@@ -27,18 +28,20 @@ class QueryResult(Result):
 
     Attributes:
         metric: they are the best in.
-        asked: within which limits.
+        limits: they keep, as they were asked for.
+        asked: the same one by one.
         answers: the best first.
     """
 
     metric: str
+    limits: Limits
     asked: tuple[Limit, ...]
     answers: tuple[Answer, ...]
 
     def values(self) -> Mapping[str, object]:
         """Limits and answers; how a network is encoded is nobody's concern."""
         return {
-            "limits": {x.metric: x.value for x in self.asked},
+            "limits": limits_to_json(self.limits),
             "answers": [{"trial": a.number, **answer_values(a), "preference": a.preference} for a in self.answers],
         }
 
@@ -74,7 +77,7 @@ def answer_values(answer: Answer) -> dict[str, object]:
 def best_networks(
     study: Path,
     *,
-    limits: Mapping[str, float],
+    limits: Limits,
     metric: str,
     top: int,
     device: str = "",
@@ -99,7 +102,8 @@ def best_networks(
     answers = query(opened, limits=limits, metric=metric, top=top, tolerance=tolerance)
     return QueryResult(
         metric=metric,
-        asked=tuple(as_limits(limits, opened.directions)),
+        limits=limits,
+        asked=as_limits(limits, opened.directions),
         answers=tuple(answers),
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas._arguments import DebugFlag, JsonFlag, changes, given, read_architecture
+from hwnas._arguments import DebugFlag, JsonFlag, changes, given, numbers, read_architecture
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking
 from hwnas._device_commands import devices_app
@@ -54,7 +54,8 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="METRIC=VALUE",
-        help="At most so much (of accuracy: at least): --limit latency_ms=2. May be repeated.",
+        help="At most so much (of accuracy: at least): --limit latency_ms=2. 'METRIC>=VALUE' and 'METRIC<=VALUE' name "
+        "the side. May be repeated.",
         callback=given,
     ),
 ]
@@ -269,7 +270,7 @@ def report(
             compare_studies(
                 [user_path(run) for run in runs or ()],
                 device=device or "",
-                reference=parse_limits(reference, what="--reference"),
+                reference=numbers(reference, what="--reference"),
                 folder=user_path(output) if output else None,
             )
         )

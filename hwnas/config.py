@@ -33,6 +33,7 @@ from hwnas._config_sections import (
 )
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
+from hwnas.allowed import Between, Limits
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -125,7 +126,7 @@ class Config(ConfigSection):
             return (self.limits,)
         return tuple(_join(self.limits, budget) for budget in mine)
 
-    def part(self, device: str, limits: Mapping[str, float] | None = None) -> Config:
+    def part(self, device: str, limits: Limits | None = None) -> Config:
         """The run for one of its devices and one budget.
 
         Args:
@@ -135,7 +136,7 @@ class Config(ConfigSection):
         chosen = self.model_copy(
             update={
                 "device": DeviceConfig(name=device, threads=self.device.threads),
-                "limits": self.limits if limits is None else LimitsConfig(**limits),
+                "limits": self.limits if limits is None else LimitsConfig.model_validate(dict(limits)),
                 "budgets": (),
             }
         )
@@ -239,7 +240,7 @@ class Config(ConfigSection):
                 document[section][key] = value
         return _validate(document, where="the given values")
 
-    def with_limits(self, limits: Mapping[str, float]) -> Config:
+    def with_limits(self, limits: Limits) -> Config:
         """The configuration with these limits instead of its own limits and budgets.
 
         Raises:
@@ -256,7 +257,7 @@ def _join(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:
     latencies = {"latency_ms", "latency_fraction"}
     if latencies & set(mine):
         general = {k: v for k, v in general.items() if k not in latencies}
-    return LimitsConfig(**(general | mine))
+    return LimitsConfig.model_validate(general | mine)
 
 
 def _summary_line(section: type[BaseModel]) -> str:
@@ -266,7 +267,9 @@ def _summary_line(section: type[BaseModel]) -> str:
 def _entries(section: BaseModel) -> Iterable[Entry]:
     for name, field in type(section).model_fields.items():
         example = str(field.examples[0]) if field.examples else ""
-        yield Entry(key=name, value=getattr(section, name), comment=field.description or "", example=example)
+        value = getattr(section, name)
+        said = value.to_json() if isinstance(value, Between) else value
+        yield Entry(key=name, value=said, comment=field.description or "", example=example)
 
 
 def load_config(path: Path | str) -> Config:

@@ -31,7 +31,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 
 class HwnasError(Exception):
@@ -170,14 +172,42 @@ class WorkerCrashedError(MeasurementError):
     """The measuring process died."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxation:
+    """A limit that must be loosened, and how far.
+
+    Attributes:
+        metric: it is about.
+        limit: what was asked for.
+        floor: whether that is the least, and not the most.
+        reachable: the value nearest to it with which there is a network; None if there is none or it is not known.
+        architecture: choice name -> option of a network that reaches it.
+    """
+
+    metric: str
+    limit: float
+    floor: bool = False
+    reachable: float | None = None
+    architecture: Mapping[str, object] | None = None
+
+    @property
+    def share(self) -> float:
+        """How far it must be loosened, as a share of it; inf if that is not known."""
+        return math.inf if self.reachable is None else abs(self.reachable - self.limit) / (abs(self.limit) or 1.0)
+
+
 class InfeasibleError(HwnasError, ValueError):
     """No network keeps the limits.
 
     Attributes:
-        metric: the metric whose limit binds.
+        metric: the metric whose limit binds: that which must be loosened by least.
         limit: what was asked for.
         reachable: the smallest (for a lower limit: largest) value any network reaches, None if unknown.
         architecture: choice name -> option of the network that reaches it, None if unknown.
+        conflict: the limits that cannot be kept together while any fewer of them can, each with the value with which
+            all the others, also those that are not named here, can be kept; each alone impossible if they are told
+            apart so. Empty if not known.
+        together: where loosening one limit is not enough, limits that can be loosened together, so that all are kept.
     """
 
     exit_status = 3
@@ -190,12 +220,39 @@ class InfeasibleError(HwnasError, ValueError):
         limit: float,
         reachable: float | None = None,
         architecture: Mapping[str, object] | None = None,
+        conflict: Sequence[Relaxation] = (),
+        together: Sequence[Relaxation] = (),
     ) -> None:
         self.metric = metric
         self.limit = limit
         self.reachable = reachable
         self.architecture = dict(architecture) if architecture is not None else None
+        self.conflict, self.together = tuple(conflict), tuple(together)
         super().__init__(message)
+
+    @classmethod
+    def of(
+        cls, message: str, conflict: Sequence[Relaxation], *, together: Sequence[Relaxation] = ()
+    ) -> InfeasibleError:
+        """The error for limits that conflict; the one to loosen by least is the one that binds.
+
+        Args:
+            message: for people.
+            conflict: at least one.
+            together: see `InfeasibleError`.
+        """
+        binding = min(conflict, key=lambda each: each.share)
+        # of limits that are loosened together none alone has a value that would be enough
+        shown = max(together, key=lambda each: each.share) if together else binding
+        return cls(
+            message,
+            metric=shown.metric,
+            limit=shown.limit,
+            reachable=binding.reachable,
+            architecture=shown.architecture,
+            conflict=conflict,
+            together=together,
+        )
 
 
 class StudyError(HwnasError, ValueError):

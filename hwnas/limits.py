@@ -7,12 +7,14 @@ models, studies, deployments and reports all ask here. Knows numbers and names o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 
+from hwnas.allowed import Allowed, Between, Limits
+from hwnas.errors import ConfigError
 from hwnas.types import BoolArray, Direction, FloatArray
 
 _DIGITS = 4  # of a value told as a limit: at most a thousandth looser than it
@@ -25,7 +27,7 @@ class Limit:
     Attributes:
         metric: what it is about.
         value: the largest value allowed, or the smallest.
-        floor: it is the smallest: the metric is maximised.
+        floor: it is the smallest.
     """
 
     metric: str
@@ -67,12 +69,52 @@ class Limit:
         return _rounded(value, ROUND_FLOOR if self.floor else ROUND_CEILING)
 
 
-def as_limits(limits: Mapping[str, float], directions: Mapping[str, Direction] | None = None) -> tuple[Limit, ...]:
-    """Metric -> number, as files and commands have limits, as limits; of a maximised metric it is a floor."""
+USUAL: Mapping[str, Direction] = {"accuracy": Direction.MAXIMIZE}
+"""Directions of the metrics of a run of ours; all others are minimised."""
+
+
+def as_limits(limits: Limits, directions: Mapping[str, Direction] | None = None) -> tuple[Limit, ...]:
+    """Limits as files and commands have them, one by one; of a maximised metric a number is a floor."""
     directions = directions or {}
-    return tuple(
-        Limit(metric=m, value=value, floor=directions.get(m) is Direction.MAXIMIZE) for m, value in limits.items()
-    )
+    found: list[Limit] = []
+    for metric, allowed in limits.items():
+        if not isinstance(allowed, Between):
+            found.append(Limit(metric=metric, value=allowed, floor=directions.get(metric) is Direction.MAXIMIZE))
+            continue
+        if allowed.at_least is not None:
+            found.append(Limit(metric=metric, value=allowed.at_least, floor=True))
+        if allowed.at_most is not None:
+            found.append(Limit(metric=metric, value=allowed.at_most))
+    return tuple(found)
+
+
+def as_mapping(limits: Iterable[Limit], directions: Mapping[str, Direction] | None = None) -> dict[str, Allowed]:
+    """The inverse of `as_limits`, in the fewest words: a number where it says all. Of several on one side the tightest.
+
+    Raises:
+        ConfigError: two of them leave no value of a metric.
+    """
+    sides: dict[str, dict[bool, float]] = {}
+    for limit in limits:
+        mine = sides.setdefault(limit.metric, {})
+        tighter = max if limit.floor else min
+        mine[limit.floor] = tighter(limit.value, mine.get(limit.floor, limit.value))
+    found: dict[str, Allowed] = {}
+    for metric, mine in sides.items():
+        usual = (directions or {}).get(metric) is Direction.MAXIMIZE
+        if mine.keys() == {usual}:
+            found[metric] = mine[usual]
+            continue
+        try:
+            found[metric] = Between(at_least=mine.get(True), at_most=mine.get(False))
+        except ConfigError as e:
+            raise ConfigError(f"{metric}: {e}") from None
+    return found
+
+
+def ceiling(limits: Limits, metric: str) -> float | None:
+    """The most that is allowed of a metric that is not maximised, None if there is no such limit."""
+    return next((x.value for x in as_limits(limits) if x.metric == metric and not x.floor), None)
 
 
 def excess(
@@ -99,6 +141,30 @@ def feasible(
     """(N,) which networks keep all limits; arguments as of `excess`."""
     beyond = excess(limits, values, upper)
     return np.asarray((beyond == 0).all(axis=1))
+
+
+def conflicting(limits: Sequence[Limit], possible: Callable[[Sequence[Limit]], bool]) -> list[Limit]:
+    """Of limits that nothing keeps together: all that nothing keeps alone, or a set of which none can be spared.
+
+    Such a set (an irreducible inconsistent subsystem; Chinneck, 2008, section 6.3) is not kept by anything, and without
+    any one of its limits it is.
+
+    Args:
+        limits: not kept together by anything.
+        possible: whether something keeps some of them together.
+    """
+    if alone := [limit for limit in limits if not possible([limit])]:
+        return alone
+    # without one of these the others can be kept: they are in every such set, and often are all of one
+    needed = [limit for limit in limits if possible([x for x in limits if x is not limit])]
+    if not possible(needed):
+        return needed
+    kept = list(limits)
+    for limit in limits:
+        fewer = [x for x in kept if x is not limit]
+        if limit not in needed and not possible(fewer):
+            kept = fewer
+    return kept
 
 
 def listed(limits: Iterable[Limit]) -> str:

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from hwnas.limits import Limit
+from hwnas.allowed import Allowed
+from hwnas.limits import Limit, as_limits
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 UPPER = "_upper"  # `latency_ms_upper` bounds `latency_ms`
@@ -93,6 +94,11 @@ def quantity(metric: str, value: float) -> str:
 def limit_text(limit: Limit) -> str:
     """`at most 0.6 ms`, or `at least 98.0 %` where the limit is a floor."""
     return f"at {'least' if limit.floor else 'most'} {quantity(limit.metric, limit.value)}"
+
+
+def allowed_text(metric: str, allowed: Allowed) -> str:
+    """`at least 0.4 ms and at most 0.6 ms`: what a metric is allowed, a number being the most."""
+    return " and ".join(map(limit_text, as_limits({metric: allowed})))
 
 
 def exact_quantity(metric: str, value: float) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from hwnas.allowed import Limits
 from hwnas.errors import ConfigError, StudyError
 from hwnas.limits import as_limits
 from hwnas.search.choice import Pick, cost_columns
@@ -76,7 +76,7 @@ class Preference:
 def query(
     study: Study | Path | str,
     *,
-    limits: Mapping[str, float],
+    limits: Limits,
     metric: str = "accuracy",
     top: int = 1,
     tolerance: float | None = None,
@@ -89,7 +89,7 @@ def query(
 
     Args:
         study: a study or the path of its file.
-        limits: metric -> `<= value`, or `>= value` for a metric that the study maximises; any metrics of
+        limits: metric -> `<= value`, or `>= value` for a metric that the study maximises, or `Between`; any metrics of
             the study, whether it searched with a limit on them or not. Kept by upper bounds where stored.
         metric: what to be best in; one of the study's directions.
         top: how many answers at most.
@@ -165,7 +165,7 @@ def _open(study: Study | Path | str) -> Study:
     return study if isinstance(study, Study) else load_study(study)
 
 
-def _answer(study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float], tolerance: float | None) -> Answer:
+def _answer(study: Study, pick: Pick, *, metric: str, limits: Limits, tolerance: float | None) -> Answer:
     trial = study.trial_at(pick.row)
     return Answer(
         number=trial.number,
@@ -181,9 +181,7 @@ def _answer(study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float
     )
 
 
-def _preference(
-    study: Study, pick: Pick, *, metric: str, limits: Mapping[str, float], tolerance: float | None
-) -> Preference:
+def _preference(study: Study, pick: Pick, *, metric: str, limits: Limits, tolerance: float | None) -> Preference:
     errors = study.standard_errors.get(metric)
     error = None if errors is None or np.isnan(errors[pick.best]) else float(errors[pick.best])
     cost, ratio = "", 1.0

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from hwnas import audit, fleet, pipeline
 from hwnas._console import Console
+from hwnas.allowed import Between
 from hwnas.cli import app
 from hwnas.config import Config
 from hwnas.errors import (
@@ -107,6 +108,38 @@ def test_given_limits_take_the_place_of_the_configured(command: str, calls: list
     assert invoke(command, "--limit", "latency_ms=2", "--limit", "size_bytes=300e3").exit_code == 0
     assert calls[0][1].limits.absolute() == {"latency_ms": 2.0, "size_bytes": 300e3}
     assert calls[0][1].limits.latency_fraction is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["latency_ms>=1"], {"latency_ms": Between(at_least=1.0)}),
+        (["latency_ms >= 1", "latency_ms<=2"], {"latency_ms": Between(at_least=1.0, at_most=2.0)}),
+        (["accuracy=0.9"], {"accuracy": Between(at_least=0.9)}),
+    ],
+)
+def test_a_limit_is_given_from_either_side(
+    given: list[str], expected: dict[str, Between], calls: list[tuple[str, Any]]
+) -> None:
+    assert invoke("search", *(word for text in given for word in ("--limit", text))).exit_code == 0
+    assert calls[0][1].limits.absolute() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["latency_ms>=1", "latency_ms>=2"], "given twice"),
+        (["latency_ms=1", "latency_ms>=2"], "'latency_ms>=...' and 'latency_ms<=...'"),
+        (["latency_ms>=1", "latency_ms=2"], "'latency_ms>=...' and 'latency_ms<=...'"),
+        (["latency_ms>=3", "latency_ms<=2"], "allows nothing"),
+        (["latency_ms<>=3"], "is not of the form"),
+        ([">=3"], "is not of the form"),
+    ],
+)
+def test_limits_that_say_no_one_thing_are_refused(given: list[str], said: str) -> None:
+    result = invoke("search", *(word for text in given for word in ("--limit", text)))
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
 
 
 TWO_DEVICES = ("--set", 'device.names=["cpu", "boards/pi.toml"]')
@@ -308,6 +341,27 @@ def test_query_answers_with_the_best_network_within_a_limit(run_folder: Path) ->
 def test_query_takes_a_study_file_and_gives_as_many_as_asked(run_folder: Path) -> None:
     result = invoke("query", run_folder / "study.safetensors", "--top", 3, "--json")
     assert len(json.loads(result.stdout)["answers"]) == 3
+
+
+def test_query_answers_between_two_limits(run_folder: Path) -> None:
+    result = invoke("query", run_folder, "--limit", "latency_ms>=2", "--limit", "latency_ms<=2", "--json")
+    document = json.loads(result.stdout)
+    assert document["limits"] == {"latency_ms": {"at_least": 2.0, "at_most": 2.0}}
+    assert document["answers"][0]["architecture"] == {"a": 2, "b": 1}
+
+
+def test_what_conflicts_is_told_to_programs(run_folder: Path) -> None:
+    asked = ("--limit", "latency_ms<=2", "--limit", "accuracy>=0.3")
+    result = invoke("query", run_folder, *asked, "--json")
+    assert result.exit_code == 3
+    conflict = json.loads(result.stdout)["error"]["conflict"]
+    assert {(x["metric"], x["floor"], x["limit"]) for x in conflict} == {
+        ("latency_ms", False, 2.0),
+        ("accuracy", True, 0.3),
+    }
+    told = {x["metric"]: x["reachable"] for x in conflict}
+    loosened = ("--limit", f"latency_ms<={told['latency_ms']}", "--limit", "accuracy>=0.3")
+    assert invoke("query", run_folder, *loosened).exit_code == 0
 
 
 def test_query_for_the_impossible_exits_with_3(run_folder: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from hwnas.allowed import Between
 from hwnas.config import (
     BudgetConfig,
     Config,
@@ -81,6 +82,10 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ),
         ("[limits]\nlatency_ms = 1\nlatency_fraction = 0.5", "limits: give latency_ms or latency_fraction, not both"),
         ("[limits]\nlatency_ms = 0", "should be greater than 0"),
+        ("[limits]\nlatency_ms = { at_least = 0 }", "should be greater than 0"),
+        ("[limits]\nlatency_ms = { at_least = 3, at_most = 2 }", "limits.latency_ms: { at_least = 3, at_most = 2 } al"),
+        ("[limits]\nlatency_ms = { min = 3 }", "limits.latency_ms is {'min': 3}, but has at_least, at_most or both"),
+        ("[limits]\naccuracy = 90", "limits.accuracy is 90.0, but should be a share of 1: 0.9 means 90 %"),
         ("[data]\ntest_fraction = 1.0", "should be less than 1"),
         ("[space]\nresolutions = 16", "space.resolutions is 16, but should be a list"),
         ("[space]\nresolutions = []", "should not be empty"),
@@ -216,6 +221,23 @@ def test_any_configuration_survives_the_way_to_toml_and_back(
         budgets=(BudgetConfig(macs=number), BudgetConfig(latency_ms=number, device=devices[0])) if devices else (),
     )
     assert parse_config(config.to_toml()) == config
+
+
+def test_a_limit_has_one_side_or_both() -> None:
+    text = "[limits]\nlatency_ms = { at_least = 2, at_most = 5 }\nmacs = { at_least = 1e6 }\naccuracy = 0.9\n"
+    config = parse_config(text)
+    assert config.limits.given() == {
+        "latency_ms": Between(at_least=2.0, at_most=5.0),
+        "macs": Between(at_least=1e6),
+        "accuracy": 0.9,
+    }
+    assert parse_config(config.to_toml()) == config
+    assert config.replaced({"train.steps": 3}).limits == config.limits
+    assert Config().with_limits(config.limits.given()).limits == config.limits
+
+
+def test_an_accuracy_is_limited_from_below() -> None:
+    assert parse_config("[limits]\naccuracy = 0.9").limits.absolute() == {"accuracy": Between(at_least=0.9)}
 
 
 def test_every_key_is_written_with_a_comment() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.allowed import Between, Limits
 from hwnas.errors import ConfigError, InfeasibleError, StudyError
 from hwnas.query import query, trade_off
 from hwnas.search import Study, save_study
@@ -46,6 +47,15 @@ def test_answers_are_the_best_within_all_limits_best_first() -> None:
     fits = (STUDY.upper["latency_ms"] <= 4.0) & (STUDY.values["size_bytes"] <= 5e5)
     expected = sorted(np.flatnonzero(fits), key=lambda i: -STUDY.values["accuracy"][i])[:3]
     assert [a.number for a in answers] == expected
+
+
+def test_both_sides_of_a_limit_are_kept_the_lower_by_the_value() -> None:
+    limits = {"latency_ms": Between(at_least=3.0, at_most=4.0), "accuracy": Between(at_most=0.66)}
+    answers = query(STUDY, limits=limits, top=500)
+    latency, upper = STUDY.values["latency_ms"], STUDY.upper["latency_ms"]
+    fits = (latency >= 3.0) & (upper <= 4.0) & (STUDY.values["accuracy"] <= 0.66)
+    assert {a.number for a in answers} == set(np.flatnonzero(fits))
+    assert answers
 
 
 def test_a_limit_is_kept_by_the_upper_bound() -> None:
@@ -176,6 +186,24 @@ def test_the_value_that_an_error_tells_is_accepted_as_a_limit(seed: int) -> None
     several = dict(re.findall(r"(\w+) = ([0-9.E+-]+)", str(e)))
     assert len(several) > 1
     assert query(STUDY, limits={**limits, **{m: float(v) for m, v in several.items()}})
+
+
+def test_every_limit_that_conflicts_is_named_with_what_can_be_kept() -> None:
+    study = made_of([0.9, 0.8, 0.7], [3.0, 2.0, 1.0], [1e5, 1e5, 1e5])
+    limits: Limits = {"accuracy": 0.85, "latency_ms": 2.5, "size_bytes": 2e5}
+    with pytest.raises(InfeasibleError, match=r"or raise the one on latency_ms to 3.3") as caught:
+        query(study, limits=limits)
+    told = {x.metric: x.reachable for x in caught.value.conflict}
+    assert told == {"accuracy": 0.8, "latency_ms": study.upper["latency_ms"][0]}
+
+
+def test_limits_of_which_no_one_alone_can_be_loosened_are_told_together() -> None:
+    study = made_of([0.9, 0.8], [3.0, 2.0], [1e5, 1e5])
+    with pytest.raises(InfeasibleError, match="nor if any one") as caught:
+        query(study, limits={"accuracy": 0.95, "latency_ms": 1.0})
+    assert {x.metric: x.reachable for x in caught.value.conflict} == {"accuracy": None, "latency_ms": None}
+    told = {x.metric: x.reachable for x in caught.value.together}
+    assert query(study, limits={"accuracy": 0.95, "latency_ms": 1.0, **told})
 
 
 def test_the_limit_that_need_be_loosened_least_is_named() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwnas.allowed import Limits
 from hwnas.answers import QueryResult, answer_values, best_networks, study_of
 from hwnas.config import CONFIG_FILE, load_config
 from hwnas.errors import ConfigError
@@ -70,7 +71,7 @@ def predicted_text(answer: Answer) -> str:
 def answer_budget(
     folder: Path,
     *,
-    limits: Mapping[str, float],
+    limits: Limits,
     metric: str = "accuracy",
     top: int = 1,
     device: str = "",
@@ -113,7 +114,8 @@ def answer_budget(
         notes.insert(0, f"Of the evaluated networks none answers: {offers.infeasible}.")
     return BudgetResult(
         metric=metric,
-        asked=tuple(as_limits(limits, networks.evaluated.directions)),
+        limits=limits,
+        asked=as_limits(limits, networks.evaluated.directions),
         answers=offers.evaluated,
         device=networks.device,
         predicted=offers.predicted,

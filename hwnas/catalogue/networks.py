@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwnas.allowed import Limits
 from hwnas.errors import InfeasibleError, UnknownNameError
 from hwnas.query import Answer, query
 
@@ -56,7 +57,7 @@ class DeviceNetworks:
 
     def ask(
         self,
-        limits: Mapping[str, float],
+        limits: Limits,
         *,
         metric: str = METRIC,
         top: int = 1,
@@ -89,7 +90,7 @@ class DeviceNetworks:
         return Offers(evaluated=tuple(evaluated), predicted=tuple(predicted), infeasible=infeasible)
 
     def _predicted(
-        self, limits: Mapping[str, float], answer: Sequence[Answer], *, most: int, tolerance: float | None
+        self, limits: Limits, answer: Sequence[Answer], *, most: int, tolerance: float | None
     ) -> list[Answer]:
         """Predicted networks that would be answered in the place of the best evaluated one, if there is one."""
         assert self.predicted is not None

@@ -106,14 +106,14 @@ def energy_model(
     return _estimate_from_power(latency, device, why=f"; meter {device.meter!r}: {lacking}" if device.meter else "")
 
 
-def no_energy_error(device: Device, limit: float | None = None) -> ConfigError:
+def no_energy_error(device: Device, limit: Limit | None = None) -> ConfigError:
     """The error for whoever asks for energies of a device of which `energy_model` knows nothing.
 
     Args:
         device: asked about.
-        limit: on `energy_mj`, if there was one.
+        limit: on energy, if there was one.
     """
-    asked = f"the limit {Limit(metric=METRIC, value=limit)}" if limit is not None else METRIC
+    asked = f"the limit {limit}" if limit is not None else METRIC
     if device.meter:
         return ConfigError(
             f"{asked} needs energies, but the tables of device {device.name!r} hold too few from its meter "

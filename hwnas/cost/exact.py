@@ -101,6 +101,7 @@ class Exact:
         self._offset = np.array([c.offset for c in self._costs.values()])
         self._ratio = np.array([c.ratio for c in self._costs.values()])
         self._start = np.array([_constant(c) for c in self._costs.values()])
+        self._largest = np.array([_largest(c) for c in self._costs.values()])
         self._variables = sorted({v for c in self._costs.values() for f in c.factors for v in f.scope})
         self._layers = self._build()
         self._until = until
@@ -287,7 +288,8 @@ class Exact:
         if not len(limited):
             bound = self._bound(np.zeros(len(caps)), caps)
             return bounds, self._minimizer(bound, caps) if np.isfinite(bound.total) else None
-        room = np.maximum(caps[limited], np.finfo(float).tiny)  # a limit of nothing is kept by what costs nothing
+        # a limit of nothing is kept by what costs nothing; its weight must stay a number
+        room = np.maximum(caps[limited], 1e-9 * self._largest[limited])
         shares, reach = np.full(len(limited), 1 / len(limited)), math.inf  # all limits alike, to begin with
         points: list[FloatArray] = []
         for _ in range(_ROUNDS):
@@ -383,6 +385,11 @@ class Exact:
 def _constant(cost: Cost) -> float:
     constants = [float(f.values) for f in cost.factors if not f.scope]
     return sum(constants) if cost.combine == "sum" else max([0.0, *constants])
+
+
+def _largest(cost: Cost) -> float:
+    """What no network costs more than, before offset and ratio; 1 where all cost nothing."""
+    return sum(float(np.abs(f.values).max()) for f in cost.factors) or 1.0
 
 
 def _largest_within(limit: float, cost: Cost) -> float:

@@ -11,8 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
+from hwnas.allowed import Allowed, allowed_from_json, allowed_to_json
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
 from hwnas.deployment.by_class import ByClass
@@ -236,7 +245,7 @@ class Manifest(Section):
     device: DeviceInfo
     runtime: str
     precision: str
-    limits: dict[str, float]
+    limits: dict[str, Annotated[Allowed, PlainValidator(allowed_from_json), PlainSerializer(allowed_to_json)]]
     predicted: dict[str, float]
     measured: Measured
     accuracy: Accuracy

@@ -16,6 +16,7 @@ import numpy as np
 
 from hwnas import __version__
 from hwnas._console import Console
+from hwnas.allowed import Allowed, limits_to_json
 from hwnas.config import Config
 from hwnas.cost import feasible_encodings
 from hwnas.cost.table import LatencyTable
@@ -31,7 +32,7 @@ from hwnas.errors import (
 )
 from hwnas.files import sha256_file
 from hwnas.fleet.record import FleetRecord
-from hwnas.limits import as_limits
+from hwnas.limits import Limit, as_limits, as_mapping
 from hwnas.pipeline import ExportResult, SearchResult, deploying, profiling, searching
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
 from hwnas.pipeline.evaluating import EvaluationCounts
@@ -58,8 +59,8 @@ class Budget:
 
     called: str
     config: Config
-    given: dict[str, float]
-    limits: dict[str, float] = field(default_factory=dict)
+    given: dict[str, Allowed]
+    limits: dict[str, Allowed] = field(default_factory=dict)
     fitting: IntArray | None = None
     error: HwnasError | None = None
 
@@ -193,11 +194,14 @@ class Member:
         work.config = config
         return work
 
-    def _loosest(self) -> dict[str, float]:
-        limits = [b.limits for b in self.open_budgets]
+    def _loosest(self) -> dict[str, Allowed]:
+        sides = [{(x.metric, x.floor): x.value for x in as_limits(b.limits)} for b in self.open_budgets]
         # a metric that one budget leaves free must be free in the study
-        common = set.intersection(*(set(each) for each in limits))
-        return {m: max(each[m] for each in limits) for m in sorted(common)}
+        common = set.intersection(*(set(each) for each in sides))
+        return as_mapping(
+            Limit(metric=metric, value=(min if floor else max)(each[metric, floor] for each in sides), floor=floor)
+            for metric, floor in sorted(common)
+        )
 
     def _starts(self, config: Config) -> list[dict[str, Option]]:
         """For each budget, the largest of the search's own seeds that keep it, or any network that does."""
@@ -212,7 +216,7 @@ class Member:
         starts: dict[bytes, IntArray] = {}
         for budget in budgets:
             encodings = np.array([work.space.encode(a) for a in seeds], dtype=np.int64)
-            limits = as_limits(budget.limits)
+            limits = costs.limits_among(budget.limits)
             within = encodings[feasible_encodings(encodings, costs.models, limits)] if len(encodings) else encodings
             # the slowest that still keep it: of the fastest-first seeds the most arithmetic
             found = list(within[-each:]) or ([budget.fitting] if budget.fitting is not None else [])
@@ -233,7 +237,7 @@ class Member:
             raise CheckpointError(f"there is no trained supernet in {self.work.folder}; train one with `hwnas train`")
         what = {
             "version": __version__,
-            "limits": budget.limits,
+            "limits": limits_to_json(budget.limits),
             "study": sha256_file(self.work.study),
             "tables": dict(self.costs.hashes),
             "checkpoint": sha256_file(self.work.checkpoint),

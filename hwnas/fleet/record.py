@@ -6,12 +6,13 @@ Several processes may work on different devices of one run. Knows files and rows
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from hwnas.allowed import Allowed, Limits, limits_from_json, limits_to_json
 from hwnas.config import Config, device_name
 from hwnas.errors import ConfigError, StudyError
 from hwnas.files import read_document, write_document, write_whole
@@ -23,7 +24,7 @@ from hwnas.workspace import Workspace
 SCHEMA = 2
 _UNSEALED_SCHEMA = 1  # without a checksum
 _DPI = 200
-_Key = tuple[str, tuple[tuple[str, float], ...]]
+_Key = tuple[str, tuple[tuple[str, Allowed], ...]]
 
 
 class FleetRecord:
@@ -44,7 +45,7 @@ class FleetRecord:
         self._devices: dict[str, FleetDevice] = {}
         self._read()
 
-    def row(self, device: str, budget: Mapping[str, float]) -> FleetRow | None:
+    def row(self, device: str, budget: Limits) -> FleetRow | None:
         """What is known of one device and budget."""
         return self._rows.get(_key(device, budget))
 
@@ -99,7 +100,9 @@ class FleetRecord:
             "schema": SCHEMA,
             "space": self.config.space.preset,
             "devices": [{**asdict(d), "precisions": list(d.precisions)} for d in devices],
-            "rows": [asdict(r) for r in rows],
+            "rows": [
+                {**asdict(r), "budget": limits_to_json(r.budget), "limits": limits_to_json(r.limits)} for r in rows
+            ],
         }
 
     # ------------------------------------------------------------ picture and page
@@ -145,7 +148,10 @@ class FleetRecord:
             values = read_document(self.path, is_older=lambda v: v.get("schema") != SCHEMA)
             if values["schema"] not in (_UNSEALED_SCHEMA, SCHEMA):
                 raise ValueError(f"schema {values['schema']!r}; this version reads {SCHEMA}")
-            rows = [FleetRow(**row) for row in values["rows"]]
+            rows = [
+                FleetRow(**{**row, **{k: limits_from_json(row[k]) for k in ("budget", "limits") if k in row}})
+                for row in values["rows"]
+            ]
             devices = [FleetDevice(**{**d, "precisions": tuple(d["precisions"])}) for d in values["devices"]]
         except (ValueError, TypeError, KeyError) as e:
             raise ConfigError(f"{self.path} is damaged ({e}); delete it, `hwnas run` makes it again") from e
@@ -158,7 +164,7 @@ class FleetRecord:
         write_document(self.path, self._values([*self.devices, *gone], [*self.rows, *known]))
 
 
-def _key(device: str, budget: Mapping[str, float]) -> _Key:
+def _key(device: str, budget: Limits) -> _Key:
     return device, tuple(sorted(budget.items()))
 
 

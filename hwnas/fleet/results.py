@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas._console import format_seconds
+from hwnas.limits import ceiling
 from hwnas.pipeline import ReportResult, SearchResult
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.quantities import compared, percent, quantity
@@ -176,7 +177,7 @@ class FleetResult(Result):
 
 
 def _shown(row: FleetRow) -> tuple[object, ...]:
-    limit = row.limits.get("latency_ms")
+    limit = ceiling(row.limits, "latency_ms")
     return (
         row.device,
         budget_values(row.budget) or None,

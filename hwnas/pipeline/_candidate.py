@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwnas.allowed import Limits
 from hwnas.deployment import Latency, Measured
 from hwnas.errors import TableContextError, TableError
 from hwnas.measure import Worker
@@ -123,7 +123,7 @@ class Bench:
     work: Workspace
     worker: Worker
     costs: Costs
-    limits: Mapping[str, float]
+    limits: Limits
     study: str
 
     def measure(self, candidate: Candidate, artefact: Artefact) -> tuple[Measured, list[str]]:

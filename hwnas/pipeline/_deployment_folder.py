@@ -11,12 +11,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwnas.allowed import Allowed, Between, Limits, limits_to_json
 from hwnas.deployment import MANIFEST, Manifest
 from hwnas.errors import ArtefactError, ConfigError
+from hwnas.limits import as_limits
 
 if TYPE_CHECKING:
     from hwnas._console import Console
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 _NEW, _OLD = ".new", ".old"  # behind a deployment's name with a dot before it
 
 
-def deployment_folder(parent: Path, *, device: str, limits: Mapping[str, float]) -> Path:
+def deployment_folder(parent: Path, *, device: str, limits: Limits) -> Path:
     """`<device>_latency-0.5_size-3e+05`: readable, and of no other device or limits.
 
     Limits that four digits do not tell exactly get a mark that does. A folder that holds the deployment of other limits
@@ -115,21 +117,28 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _names(device: str, limits: Mapping[str, float]) -> Iterator[str]:
-    texts = {m: f"{v:.4g}" for m, v in sorted(limits.items())}
+def _names(device: str, limits: Limits) -> Iterator[str]:
+    texts = {m: _text(v) for m, v in sorted(limits.items())}
     parts = [f"{m.removesuffix('_bytes').removesuffix('_ms')}-{text}" for m, text in texts.items()]
     name = "_".join([device, *(parts or ["best"])])
     if "/" in name or name.startswith("."):
         raise ConfigError(f"device name {device!r} cannot name a folder")
-    if all(float(text) == limits[m] for m, text in texts.items()):
+    if all(float(f"{x.value:.4g}") == x.value for x in as_limits(limits)):
         yield name
-    exact = json.dumps([device, sorted((m, float(v)) for m, v in limits.items())])  # every digit of a float
+    exact = json.dumps([device, sorted(limits_to_json(limits).items())])  # every digit of a float
     digest = hashlib.sha256(exact.encode()).hexdigest()
     yield f"{name}_{digest[:8]}"
     yield f"{name}_{digest}"
 
 
-def _holds(folder: Path, device: str, limits: Mapping[str, float]) -> bool:
+def _text(allowed: Allowed) -> str:
+    """`0.5`, `0.2..0.5`, `0.2..`: four digits of each side."""
+    if not isinstance(allowed, Between):
+        return f"{allowed:.4g}"
+    return "..".join("" if side is None else f"{side:.4g}" for side in (allowed.at_least, allowed.at_most))
+
+
+def _holds(folder: Path, device: str, limits: Limits) -> bool:
     """Whether a folder's deployment is for this device and these limits; one that cannot be read is for nobody."""
     try:
         manifest = Manifest.read(folder)

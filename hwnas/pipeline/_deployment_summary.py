@@ -9,6 +9,7 @@ from typing import Any
 
 from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
+from hwnas.limits import ceiling
 from hwnas.pipeline.verifying import MEASURED
 from hwnas.quantities import metric_name, percent, quantity
 from hwnas.results import Result, Shown
@@ -35,7 +36,7 @@ class ExportResult(Result):
         """What was found of it, beside what was predicted and allowed."""
         folder, manifest = self.deployment, self.manifest
         accuracy = manifest.accuracy
-        latency_limit = manifest.limits.get("latency_ms")
+        latency_limit = ceiling(manifest.limits, "latency_ms")
         bound = f", limit {quantity('latency_ms', latency_limit)}" if latency_limit is not None else ""
         predicted = manifest.predicted["latency_ms"]
         upper = manifest.predicted.get("latency_ms_upper", predicted)

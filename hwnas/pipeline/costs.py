@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hwnas.allowed import Allowed, Limits
 from hwnas.cost import (
     Correction,
     NetworkSample,
@@ -25,12 +26,13 @@ from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
 from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableError
 from hwnas.files import sha256_file
-from hwnas.limits import as_limits, round_up
+from hwnas.limits import Limit, as_limits, as_mapping, round_up
 from hwnas.pipeline._last_used import LastUsed
 from hwnas.precisions import EXACT, asked_as, is_conversion, is_quantized
 from hwnas.types import Block, Device, IntArray
 from hwnas.workspace import Workspace
 
+EVALUATED = "accuracy"  # the metric that no table tells
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 
 
@@ -102,6 +104,10 @@ class Costs:
             ),
             **closed_form_costs(self.blocks),
         }
+
+    def limits_among(self, limits: Limits) -> tuple[Limit, ...]:
+        """Those of the limits that costs decide; the others are on what is evaluated."""
+        return tuple(limit for limit in as_limits(limits) if limit.metric in self.models)
 
 
 def load_costs(work: Workspace) -> Costs:
@@ -193,7 +199,7 @@ def largest_network(work: Workspace) -> tuple[str, ...]:
     return tuple(b.key for _, b in space.named_blocks(space.largest()))
 
 
-def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], IntArray | None]:
+def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, Allowed], IntArray | None]:
     """The configuration's limits as absolute numbers, and a network that keeps them, if one is known.
 
     Raises:
@@ -201,7 +207,7 @@ def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], I
     """
     limits = absolute_limits(work, costs)
     try:
-        fitting = check_reachable(costs.models, as_limits(limits), work.space)
+        fitting = check_reachable(costs.models, costs.limits_among(limits), work.space)
     except InfeasibleError as e:
         if work.config.limits.latency_fraction is None or e.metric != "latency_ms" or e.reachable is None:
             raise
@@ -218,25 +224,26 @@ def reachable_limits(work: Workspace, costs: Costs) -> tuple[dict[str, float], I
     return limits, fitting
 
 
-def absolute_limits(work: Workspace, costs: Costs) -> dict[str, float]:
+def absolute_limits(work: Workspace, costs: Costs) -> dict[str, Allowed]:
     """The configuration's limits and the device's own, the tighter of each; a fraction turned into milliseconds.
 
     Raises:
-        ConfigError: a limit on something that this device tells nothing about.
+        ConfigError: a limit on something that this device tells nothing about; or nothing is left between one of the
+            configuration and one of the device.
     """
     limits = work.config.limits.absolute()
     fraction = work.config.limits.latency_fraction
     if fraction is not None:
         # of what was measured, so that a fraction means the same whatever the estimate
         limits["latency_ms"] = fraction * costs.largest_ms
-    for metric, value in costs.device.limits.items():
-        # the tighter one: a device's own limits hold whatever a run asks for
-        limits[metric] = min(value, limits.get(metric, value))
-    # said apart: it tells how a device gets a meter
-    if "energy_mj" in limits and costs.energy is None:
-        raise no_energy_error(costs.device, limits["energy_mj"])
+    # the tighter one of each: a device's own limits hold whatever a run asks for
+    limits = as_mapping([*as_limits(limits), *as_limits(costs.device.limits)])
+    for limit in as_limits(limits):
+        # said apart: it tells how a device gets a meter
+        if limit.metric == "energy_mj" and costs.energy is None:
+            raise no_energy_error(costs.device, limit)
     for metric in limits:
-        if metric not in costs.models:
+        if metric not in costs.models and metric != EVALUATED:
             raise ConfigError(
                 f"nothing tells {metric} on device {work.device.name!r}, so its limit cannot be kept; known there: "
                 f"{', '.join(costs.models)}"

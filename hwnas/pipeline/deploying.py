@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas._console import Console
+from hwnas.allowed import Limits
 from hwnas.config import Config
 from hwnas.deployment import Manifest, Measured
 from hwnas.deployment.doubts import doubt_texts
 from hwnas.errors import HwnasError, InfeasibleError, VerificationError
+from hwnas.limits import as_limits
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder, heal_run, new_folder, take_place
@@ -110,7 +112,7 @@ class _Setting:
 
     work: Workspace
     costs: Costs
-    limits: Mapping[str, float]
+    limits: Limits
     study: Study
     evaluator: SubnetEvaluator
 
@@ -140,7 +142,7 @@ def _first_that_holds(setting: _Setting, answers: Sequence[Answer], *, console: 
     raise _none_of(rejected, limits=setting.limits)
 
 
-def _none_of(rejected: Sequence[Rejection], *, limits: Mapping[str, float]) -> HwnasError:
+def _none_of(rejected: Sequence[Rejection], *, limits: Limits) -> HwnasError:
     """Why no candidate is deployed."""
     wrong = [r for r in rejected if r.wrong_outputs]
     if wrong:
@@ -154,7 +156,7 @@ def _none_of(rejected: Sequence[Rejection], *, limits: Mapping[str, float]) -> H
         else f"none of the {len(rejected)} best networks of the study kept the limits when measured: "
         f"{rejected[-1].reason}; try more with deploy.candidates, or search with this limit",
         metric="latency_ms",
-        limit=limits.get("latency_ms", float("nan")),
+        limit=next((x.value for x in as_limits(limits) if x.metric == "latency_ms"), float("nan")),
     )
 
 

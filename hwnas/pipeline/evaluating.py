@@ -14,9 +14,9 @@ import numpy as np
 
 from hwnas import __version__
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
+from hwnas.allowed import Limits
 from hwnas.cost import feasible_encodings
 from hwnas.files import sha256_file
-from hwnas.limits import as_limits
 from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
 from hwnas.precisions import offered_as
@@ -123,12 +123,12 @@ class Evaluations:
         d = len(self.work.space.choices)
         return np.array(encodings, dtype=np.int64).reshape(-1, d), np.array([a for _, a in found], dtype=float)
 
-    def front(self, costs: Costs, limits: Mapping[str, float], *, most: int) -> list[dict[str, Option]]:
+    def front(self, costs: Costs, limits: Limits, *, most: int) -> list[dict[str, Option]]:
         """Networks to begin a search with: of those known, the ones no other beats at what they cost on this device.
 
         Args:
             costs: on the device.
-            limits: metric -> limit, kept by upper bounds.
+            limits: of them those on costs count, by upper bounds.
             most: networks at most, spread over the front.
 
         Returns:
@@ -138,7 +138,7 @@ class Evaluations:
         if not len(encodings) or most < 1:
             return []
         latency = costs.models["latency_ms"].estimate(encodings).value
-        within = feasible_encodings(encodings, costs.models, as_limits(limits))
+        within = feasible_encodings(encodings, costs.models, costs.limits_among(limits))
         # (N, 2), both minimised; NaN keeps those over a limit out of the front
         points = np.stack([-accuracies, np.where(within, latency, np.nan)], axis=1)
         rows = np.flatnonzero(non_dominated(points))

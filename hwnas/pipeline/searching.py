@@ -17,16 +17,17 @@ import numpy as np
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted
+from hwnas.allowed import Limits, limits_to_json
 from hwnas.config import Config
 from hwnas.cost import SlotBlocks, feasible_encodings, macs
 from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
-from hwnas.limits import as_limits, round_up
+from hwnas.limits import round_up
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits, source_of_cost
 from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
 from hwnas.pipeline.training import refuse_other_run
-from hwnas.quantities import limit_text, metric_name
+from hwnas.quantities import allowed_text, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
@@ -76,7 +77,7 @@ class SearchResult(Result):
 
     folder: Path
     study: Path
-    limits: Mapping[str, float]
+    limits: Limits
     n_trials: int
     evaluations: EvaluationCounts
     front: tuple[FrontNetwork, ...]
@@ -165,7 +166,7 @@ class Prepared:
 
     work: Workspace
     costs: Costs
-    limits: Mapping[str, float]
+    limits: Limits
     fitting: IntArray | None
     evaluations: Evaluations
     n_validation: int
@@ -224,9 +225,7 @@ def evaluate_networks(
     return study
 
 
-def _promising(
-    work: Workspace, costs: Costs, limits: Mapping[str, float], *, evaluations: Evaluations
-) -> list[dict[str, Option]]:
+def _promising(work: Workspace, costs: Costs, limits: Limits, *, evaluations: Evaluations) -> list[dict[str, Option]]:
     """Networks to evaluate first: the best known, then those that do the most arithmetic for their latency."""
     n_trials = work.config.search.n_trials
     # half at most: the sampler must have trials left to learn from them
@@ -242,7 +241,7 @@ def _configured_sampler(config: Config) -> Any:
     return functools.partial(sampler, **registry.taken_by(sampler, {"population_size": c.population_size}))
 
 
-def _result(study: Study, evaluations: Evaluations, *, limits: Mapping[str, float], seconds: float) -> SearchResult:
+def _result(study: Study, evaluations: Evaluations, *, limits: Limits, seconds: float) -> SearchResult:
     """What is told of a study that was saved."""
     work = evaluations.work
     return SearchResult(
@@ -300,7 +299,7 @@ def _save(work: Workspace, study: Study) -> None:
             save_study(study, work.study_called(study.name))  # for the pages of what is deployed from it
 
 
-def seed_architectures(space: Space, costs: Costs, limits: Mapping[str, float]) -> list[dict[str, Option]]:
+def seed_architectures(space: Space, costs: Costs, limits: Limits) -> list[dict[str, Option]]:
     """Networks that do the most arithmetic for their latency: a spread first population for the search.
 
     For a weight w, the network that minimises `w * latency - (1 - w) * MACs` (each in units of its largest) is found
@@ -330,7 +329,7 @@ def seed_architectures(space: Space, costs: Costs, limits: Mapping[str, float]) 
             found[encoding.tobytes()] = encoding
     # the largest does the most arithmetic, yet no weighted sum need find it
     encodings = np.stack([space.largest(), *found.values()])
-    within = feasible_encodings(encodings, costs.models, as_limits(limits))
+    within = feasible_encodings(encodings, costs.models, costs.limits_among(limits))
     order = np.argsort(latency.estimate(encodings).value)
     return [space.decode(encodings[i]) for i in order if within[i]]
 
@@ -351,11 +350,11 @@ def make_evaluator(work: Workspace) -> SubnetEvaluator:
     )
 
 
-def study_name(work: Workspace, costs: Costs, limits: Mapping[str, float]) -> str:
+def study_name(work: Workspace, costs: Costs, limits: Limits) -> str:
     """A study belongs to one set of limits and tables and to one way of evaluating: another begins anew."""
     c = work.config.search
     what = {
-        "limits": dict(limits),
+        "limits": limits_to_json(limits),
         "tables": dict(costs.hashes),
         "checkpoint": _stamp(work.checkpoint),
         "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
@@ -371,8 +370,8 @@ def _stamp(checkpoint: Path) -> str:
     return sha256_file(checkpoint) if checkpoint.exists() else ""
 
 
-def _listed(limits: Mapping[str, float]) -> str:
-    return ", ".join(f"{metric_name(x.metric)} {limit_text(x)}" for x in as_limits(limits)) or "no limits"
+def _listed(limits: Limits) -> str:
+    return ", ".join(f"{metric_name(m)} {allowed_text(m, v)}" for m, v in limits.items()) or "no limits"
 
 
 def _notes(study: Study, evaluations: Evaluations) -> list[str]:

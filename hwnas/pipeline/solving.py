@@ -16,11 +16,11 @@ import numpy as np
 
 from hwnas._console import Console
 from hwnas._places import quoted
+from hwnas.allowed import Limits
 from hwnas.config import Config
 from hwnas.cost import Objective, Solution, best_within
 from hwnas.cost.exact import UndecidedError
 from hwnas.errors import ConfigError, StudyError
-from hwnas.limits import as_limits
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.searching import Prepared, evaluate_networks, prepare
 from hwnas.results import Result, Shown
@@ -92,7 +92,7 @@ class ExactResult(Result):
 
     folder: Path
     study: Path
-    limits: Mapping[str, float]
+    limits: Limits
     trial: int
     architecture: Mapping[str, Option]
     metrics: Mapping[str, float]
@@ -186,7 +186,8 @@ def _solved(prepared: Prepared, model: LinearModel) -> Solution:
     space = prepared.work.space
     tables = [(t.scope, t.values) for t in model.terms]
     objective = Objective.over_states(space.choices, tables, constant=model.constant)
-    limits = as_limits(prepared.limits)
+    # an accuracy is what is predicted here, and no limit on it can be promised
+    limits = prepared.costs.limits_among(prepared.limits)
     try:
         return best_within(objective, space, models=prepared.costs.models, limits=limits, seconds=_SECONDS, gap=_GAP)
     except UndecidedError as e:
@@ -229,6 +230,8 @@ def _result(
             "The model ranks networks poorly, so its best network need not be near the best there is. More evaluated "
             "networks may help: `hwnas search`"
         )
+    if not trial.feasible:
+        notes.append("It misses the limit on accuracy: no model can promise that one is kept")
     best = max(study.trials, key=lambda t: t.values["accuracy"])
     if best.values["accuracy"] > accuracy:
         notes.append(

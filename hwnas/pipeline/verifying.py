@@ -8,19 +8,20 @@ from pathlib import Path
 
 from hwnas import registry
 from hwnas._console import Console
+from hwnas.allowed import Limits
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.memory import METRIC as MEMORY
 from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_artefact
 from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.errors import VerificationError
-from hwnas.limits import Limit, as_limits
+from hwnas.limits import as_limits
 from hwnas.measure import Worker
 from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.pipeline.parity import Comparison, compare
 from hwnas.pipeline.verdict import Verdict, reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
-from hwnas.quantities import limit_text, metric_name, quantity
+from hwnas.quantities import allowed_text, metric_name, quantity
 from hwnas.results import Result, Shown
 from hwnas.types import Artefact, Runtime, Statistic, TellsCosts
 
@@ -66,7 +67,7 @@ class VerifyResult(Result):
     n: int
     n_equal: int
     same_context: bool
-    limits: Mapping[str, float]
+    limits: Limits
 
     @property
     def top1_agreement(self) -> float:
@@ -266,20 +267,23 @@ def source_of(context: Mapping[str, str]) -> str:
     return context.get("source", MEASURED)
 
 
-def limit_problems(values: Mapping[str, float], limits: Mapping[str, float], *, margin: float = 0.0) -> list[str]:
+def limit_problems(values: Mapping[str, float], limits: Limits, *, margin: float = 0.0) -> list[str]:
     """Which measured values miss their limits.
 
     Args:
         values: metric -> measured.
-        limits: metric -> `<=`; metrics that are not measured do not count.
-        margin: a value must stay below its limit by this share.
+        limits: metrics that are not measured do not count.
+        margin: a latency must stay within its limits by this share.
     """
-    asked = {limit.metric: limit for limit in as_limits(limits)}
-    return [
-        f"{m} is {value:.4g}, the limit {asked[m].value:.4g}" + (f" less {margin:.0%}" if margin else "")
-        for m, value in values.items()
-        if m in asked and not asked[m].is_kept_by(value * (1 + (margin if m == "latency_ms" else 0)))
-    ]
+    problems = []
+    for metric, value in values.items():
+        for limit in as_limits({metric: limits[metric]} if metric in limits else {}):
+            room = margin if metric == "latency_ms" else 0.0
+            if not limit.is_kept_by(value * (1 - room if limit.floor else 1 + room)):
+                asked = f"the {'least allowed' if limit.floor else 'limit'} {limit.value:.4g}"
+                more = f" {'and' if limit.floor else 'less'} {margin:.0%}" if margin else ""
+                problems.append(f"{metric} is {value:.4g}, {asked}{more}")
+    return problems
 
 
 def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
@@ -287,5 +291,5 @@ def _same_context(made: Mapping[str, str], here: Mapping[str, str]) -> bool:
     return all(made.get(k) == here.get(k) for k in ("hardware", "runtime_version", "threads"))
 
 
-def _promise(limits: Mapping[str, float], metric: str) -> str:
-    return limit_text(Limit(metric=metric, value=limits[metric])) if metric in limits else "no limit"
+def _promise(limits: Limits, metric: str) -> str:
+    return allowed_text(metric, limits[metric]) if metric in limits else "no limit"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwnas.allowed import Limits
 from hwnas.errors import StudyError
+from hwnas.limits import as_limits
 from hwnas.quantities import Scale, printable, scale_of
 from hwnas.report._drawing import dots, drawing_style, log_axes, new_figure
 from hwnas.report.inputs import BlockShare, PredictionPoint
@@ -34,7 +36,7 @@ def front_figure(
     study: Study,
     *,
     trial: int | None = None,
-    limits: Mapping[str, float] = NO_LIMITS,
+    limits: Limits = NO_LIMITS,
     metric: str = "accuracy",
     cost: str = "latency_ms",
     title: str = "",
@@ -86,7 +88,7 @@ def front_figure(
     return figure
 
 
-def front_rows(study: Study, *, metric: str, cost: str, limits: Mapping[str, float]) -> list[int]:
+def front_rows(study: Study, *, metric: str, cost: str, limits: Limits) -> list[int]:
     """Rows of the study's networks that keep the limits and that no other such dominates in the two metrics.
 
     In order of rising cost; of equal networks the one that costs least otherwise.
@@ -186,14 +188,14 @@ def _line(axes: Axes, x: FloatArray, y: FloatArray, *, direction: Direction) -> 
         axes.plot(x, y, "o", mfc=LIGHT["ink"], mew=0, ms=4.2, label="front")
 
 
-def _limit_lines(axes: Axes, limits: Mapping[str, float], *, x: tuple[str, Scale], y: tuple[str, Scale]) -> None:
+def _limit_lines(axes: Axes, limits: Limits, *, x: tuple[str, Scale], y: tuple[str, Scale]) -> None:
     style: dict[str, Any] = {"color": LIGHT["ink"], "lw": 1.0, "ls": (0, (4, 3)), "label": "limit"}
-    if x[0] in limits:
-        axes.axvline(limits[x[0]] * x[1].factor, **style)
-        # one entry in the legend for both limits
-        style["label"] = "_"
-    if y[0] in limits:
-        axes.axhline(limits[y[0]] * y[1].factor, **style)
+    for limit in as_limits(limits):
+        for (metric, scale), draw in ((x, axes.axvline), (y, axes.axhline)):
+            if limit.metric == metric:
+                draw(limit.value * scale.factor, **style)
+                # one entry in the legend for all limits
+                style["label"] = "_"
 
 
 def _row(study: Study, trial: int) -> int:

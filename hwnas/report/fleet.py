@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.limits import round_up
+from hwnas.allowed import Limits
+from hwnas.limits import USUAL, as_limits, ceiling, round_up
 from hwnas.quantities import (
     count,
     exact_quantity,
@@ -64,8 +65,8 @@ class FleetRow:
     """
 
     device: str
-    budget: Mapping[str, float]
-    limits: Mapping[str, float] = field(default_factory=dict)
+    budget: Limits
+    limits: Limits = field(default_factory=dict)
     deployment: str = ""
     precision: str = ""
     trial: int | None = None
@@ -135,20 +136,25 @@ class FleetInputs:
     fronts: Sequence[DeviceFront]
 
 
-def budget_text(budget: Mapping[str, float]) -> str:
+def budget_text(budget: Limits) -> str:
     """A budget for people, exactly as it was given: `latency at most 2 ms, size at most 300 kB`."""
     parts = [
-        f"latency at most {share_text(v)} of the largest"
-        if m == "latency_fraction"
-        else f"{metric_name(m)} at most {exact_quantity(m, v)}"
-        for m, v in budget.items()
+        f"latency at most {share_text(x.value)} of the largest"
+        if x.metric == "latency_fraction"
+        else f"{metric_name(x.metric)} at {'least' if x.floor else 'most'} {exact_quantity(x.metric, x.value)}"
+        for x in as_limits(budget, USUAL)
     ]
     return ", ".join(parts) or "no limits"
 
 
-def budget_values(budget: Mapping[str, float]) -> str:
+def budget_values(budget: Limits) -> str:
     """The same where there is little room: `80 %, 300 kB`."""
-    return ", ".join(share_text(v) if m == "latency_fraction" else exact_quantity(m, v) for m, v in budget.items())
+    return ", ".join(
+        share_text(x.value)
+        if x.metric == "latency_fraction"
+        else f"{'from ' if x.floor else ''}{exact_quantity(x.metric, x.value)}"
+        for x in as_limits(budget, USUAL)
+    )
 
 
 def share_text(share: float) -> str:
@@ -237,7 +243,7 @@ def _cells(row: FleetRow) -> dict[str, str]:
     """One row of the table as text; empty where there is nothing."""
     cells = {
         "budget": budget_text(row.budget),
-        "limits": ", ".join(quantity(m, v) for m, v in row.limits.items() if m == LATENCY),
+        "limits": "" if (most := ceiling(row.limits, LATENCY)) is None else quantity(LATENCY, most),
         "problem": printable(row.problem),
         "reachable": ", ".join(f"{metric_name(m)} {quantity(m, v)}" for m, v in row.reachable.items()),
         "link": f"{row.deployment}/report.html" if row.deployment else "",

@@ -5,14 +5,16 @@ The same inputs give the same bytes. This module must never know how a number wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hwnas.allowed import Limits
 from hwnas.files import write_whole
+from hwnas.limits import ceiling
 from hwnas.precisions import is_conversion
 from hwnas.quantities import count, digits, metric_name, percent, printable, quantity
 from hwnas.report import architecture, confusions, figures, tables
@@ -68,7 +70,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "missed": [row.name for row in rows if row.kept is False],
         "limited": any(row.kept is not None for row in rows),
         "latency": quantity(COST, m.measured.latency_ms.minimum),
-        "latency_limit": quantity(COST, m.limits[COST]) if COST in m.limits else "",
+        "latency_limit": "" if (most := ceiling(m.limits, COST)) is None else quantity(COST, most),
         "size": quantity("size_bytes", m.artefact.size_bytes),
         "test": percent(m.accuracy.test_runtime),
         "measurement": _measurement(inputs),
@@ -127,7 +129,7 @@ def _points(loss: float) -> str:
     return f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'} accurate than"
 
 
-def _limits(inputs: ReportInputs) -> Mapping[str, float]:
+def _limits(inputs: ReportInputs) -> Limits:
     """The deployment's limits on what the study has values of."""
     return {m: v for m, v in inputs.manifest.limits.items() if m in inputs.study.values}
 

@@ -81,13 +81,14 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
     manifest = inputs.manifest
     predicted, upper = manifest.predicted.get(metric), manifest.predicted.get(metric + UPPER)
     asked = {metric: manifest.limits[metric]} if metric in manifest.limits else {}
-    limit, (found, how) = next(iter(as_limits(asked, inputs.study.directions)), None), _found(manifest, metric)
+    limits, (found, how) = as_limits(asked, inputs.study.directions), _found(manifest, metric)
     # a limit from below is not kept by an upper bound
-    promised = predicted if upper is None or (limit is not None and limit.floor) else upper
-    bound = promised if found is None else found
+    promised = [predicted if upper is None or limit.floor else upper for limit in limits]
+    decisive = [bound if found is None else found for bound in promised]
+    kept = [limit.is_kept_by(v) for limit, v in zip(limits, decisive, strict=True) if v is not None]
     return Promise(
         name=metric_name(metric),
-        limit="" if limit is None else limit_text(limit),
+        limit=" and ".join(map(limit_text, limits)),
         predicted="" if predicted is None else quantity(metric, predicted),
         upper="" if upper is None else quantity(metric, upper),
         source=inputs.sources.get(metric, inputs.study.sources.get(metric, _ESTIMATED)),
@@ -95,7 +96,7 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
         how=how,
         # accuracy is predicted on validation images and found on test images: their difference is no error
         error=_error(predicted, found) if not metric.startswith("accuracy") else "",
-        kept=None if limit is None or bound is None else limit.is_kept_by(bound),
+        kept=all(kept) if kept else None,
     )
 
 

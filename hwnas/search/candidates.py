@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from hwnas.errors import InfeasibleError
-from hwnas.limits import as_limits
+from hwnas.limits import Limit
 from hwnas.search.limits import infeasible
 from hwnas.search.problem import Minimizing, Problem
 from hwnas.types import BoolArray, FloatArray, IntArray
@@ -267,27 +267,26 @@ class Candidates:
         """Refuse at once a limit below an exact minimum."""
         forms: dict[str, object] = dict(self.problem.closed_form)
         for metric, form in forms.items():
-            limit = self.problem.limit(metric)
-            # a minimum says nothing about a limit from below
-            if limit is None or limit.floor:
-                continue
-            if isinstance(form, Minimizing) and not limit.is_kept_by(form.bounds()[0]):
+            for limit in self.problem.limits_on(metric):
+                # a minimum says nothing about a limit from below
+                if limit.floor or not isinstance(form, Minimizing) or limit.is_kept_by(form.bounds()[0]):
+                    continue
                 smallest = np.asarray(form.minimizer(), dtype=np.int64)
-                raise self._infeasible(smallest[None, :], metrics=[metric])
+                raise self._infeasible(smallest[None, :], limits=[limit])
 
-    def _infeasible(self, rows: IntArray, *, among: str = "the space", metrics: Sequence[str] = ()) -> InfeasibleError:
-        """The error for limits that none of these networks keeps; of some metrics only if they are named."""
+    def _infeasible(self, rows: IntArray, *, among: str = "the space", limits: Sequence[Limit] = ()) -> InfeasibleError:
+        """The error for limits that none of these networks keeps; for some limits only if they are named."""
         estimates = self.problem.estimate(rows)
         for metric, estimate in estimates.items():
             # NaN: none of them can run at all, and no limit is to blame
             if np.isnan(estimate.value).all():
-                limit = self.problem.limits.get(metric, np.nan)
-                return InfeasibleError(f"no network of {among} has a value of {metric!r}", metric=metric, limit=limit)
-        limited = [m for m in estimates if m in self.problem.limits and (not metrics or m in metrics)]
+                asked = next((limit.value for limit in self.problem.limits_on(metric)), np.nan)
+                return InfeasibleError(f"no network of {among} has a value of {metric!r}", metric=metric, limit=asked)
+        limits = limits or [limit for m in estimates for limit in self.problem.limits_on(m)]
         return infeasible(
             {m: e.value for m, e in estimates.items()},
             {m: e.upper for m, e in estimates.items()},
-            limits=as_limits({m: self.problem.limits[m] for m in limited}, self.problem.directions),
+            limits=limits,
             decode=lambda i: self.problem.decode(rows[i]),
             among=among,
             extreme="reachable" if among == "the space" else "found",

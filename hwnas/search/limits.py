@@ -5,12 +5,12 @@ Shared by studies and queries. Numpy only; works on columns of values, never on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from hwnas.errors import InfeasibleError, StudyError
-from hwnas.limits import Limit, excess, listed
+from hwnas.errors import InfeasibleError, Relaxation, StudyError
+from hwnas.limits import Limit, conflicting, excess, listed
 from hwnas.types import FloatArray, Option
 
 
@@ -35,10 +35,10 @@ def infeasible(
     among: str,
     extreme: str,
 ) -> InfeasibleError:
-    """The error for limits that none of N networks keeps; names the limit that binds.
+    """The error for limits that none of N networks keeps; names those that conflict, and which of them binds.
 
     That is the one that must be loosened by least, as a share of it, for some network to keep it and all others; the
-    value told is that network's, rounded to the side that lets it be kept. If no single limit can be loosened so, all
+    values told are networks', rounded to the side that lets them be kept. If no single limit can be loosened so, all
     that the nearest network exceeds are told.
 
     Args:
@@ -58,50 +58,57 @@ def infeasible(
             metric=first.metric,
             limit=first.value,
         )
+    kept = {limit: beyond[:, j] == 0 for j, limit in enumerate(limits)}
+    found = conflicting(limits, lambda some: bool(np.all([kept[x] for x in some], axis=0).any()))
+
+    def loosened(limit: Limit, row: int | None) -> Relaxation:
+        return Relaxation(
+            metric=limit.metric,
+            limit=limit.value,
+            floor=limit.floor,
+            reachable=None if row is None else float(limit.decisive(values, upper)[row]),
+            architecture=None if row is None else decode(row),
+        )
+
     problem = f"no network of {among} keeps {listed(limits)}"
-    # for each limit, of the networks that keep all others, the one that misses it by least
-    nearest = [(float(e[i]), j, i) for j, e in enumerate(_alone(beyond)) if np.isfinite(e[i := int(e.argmin())])]
-    if not nearest:
+    # for each, of the networks that keep all others, the one that misses it by least
+    nearest = {x: row for j, x in enumerate(limits) if (row := _nearest(beyond, j)) is not None}
+    conflict = [loosened(x, nearest.get(x)) for x in found]
+    ways = sorted((x for x in conflict if x.reachable is not None), key=lambda x: x.share)
+    if not ways:
         # nearest by the sum of shares: several must be loosened, and all of it is told
         row = int(beyond.sum(axis=1).argmin())
-        told = _missed(limits, beyond[row], [float(x.decisive(values, upper)[row]) for x in limits])
-        worst = limits[int(beyond[row].argmax())]
-        return InfeasibleError(
+        together = [loosened(x, row) for x, e in zip(limits, beyond[row], strict=True) if e > 0]
+        told = " and ".join(f"{x.metric} = {_rounded(x)}" for x in together)
+        return InfeasibleError.of(
             f"{problem}, nor if any one of these limits is loosened; the one that comes nearest has {told} and keeps "
             f"the others: as limits these can be kept",
-            metric=worst.metric,
-            limit=worst.value,
-            architecture=decode(row),
+            conflict,
+            together=together,
         )
-    # the excess is a share of the limit, so metrics of different units compare
-    _, j, row = min(nearest)
-    binding, others = limits[j], [limit for limit in limits if limit is not limits[j]]
-    reachable = float(binding.decisive(values, upper)[row])
+    binding = ways[0]
+    others = [x for x in limits if (x.metric, x.floor) != (binding.metric, binding.floor)]
     context = f"among those that keep {listed(others)}" if others else extreme
-    return InfeasibleError(
+    told = "".join(f", or {_change(x)} the one on {x.metric} to {_rounded(x)}" for x in ways[1:])
+    return InfeasibleError.of(
         f"{problem}: the limit on {binding.metric} binds, the {'largest' if binding.floor else 'smallest'} {context} "
-        f"is {binding.met_at(reachable)}; {'lower' if binding.floor else 'raise'} the limit to that",
-        metric=binding.metric,
-        limit=binding.value,
-        reachable=reachable,
-        architecture=decode(row),
+        f"is {_rounded(binding)}; {_change(binding)} the limit to that{told}",
+        conflict,
     )
 
 
-def _missed(limits: Sequence[Limit], beyond: FloatArray, decisive: Sequence[float]) -> str:
-    """What the limits that one network exceeds would have to be.
-
-    Args:
-        limits: L of them.
-        beyond: (L,) the network's excess over each.
-        decisive: L values, of what counts against each.
-    """
-    columns = zip(limits, beyond, decisive, strict=True)
-    return " and ".join(f"{limit.metric} = {limit.met_at(value)}" for limit, e, value in columns if e > 0)
+def _nearest(beyond: FloatArray, j: int) -> int | None:
+    """Of the networks that keep all limits but one, the row that misses this one by least; None if there is none."""
+    others = (np.delete(beyond, j, axis=1) == 0).all(axis=1)
+    missed = np.where(others, beyond[:, j], np.inf)
+    row = int(missed.argmin())
+    return row if np.isfinite(missed[row]) else None
 
 
-def _alone(beyond: FloatArray) -> Iterator[FloatArray]:
-    """For each limit (N,) the excess over it of the networks that keep all others; inf of the rest."""
-    for j in range(beyond.shape[1]):
-        others = (np.delete(beyond, j, axis=1) == 0).all(axis=1)
-        yield np.where(others, beyond[:, j], np.inf)
+def _change(relaxation: Relaxation) -> str:
+    return "lower" if relaxation.floor else "raise"
+
+
+def _rounded(relaxation: Relaxation) -> str:
+    assert relaxation.reachable is not None
+    return Limit(metric=relaxation.metric, value=0.0, floor=relaxation.floor).met_at(relaxation.reachable)

@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from hwnas.allowed import limits_from_json, limits_to_json
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, feasible
 from hwnas.search.ledger import CLAIM, ERROR
@@ -80,7 +81,7 @@ def open_or_create(
         "choices": choices_to_json(problem.space.choices),
         "directions": {m: str(d) for m, d in problem.directions.items()},
         # limits shaped what was proposed, so a study with others is another search
-        "limits": dict(problem.limits),
+        "limits": limits_to_json(problem.limits),
         "closed_form": sorted(problem.closed_form),
     }
     stored = study.user_attrs.get(_HEADER)
@@ -158,6 +159,7 @@ def collect(study: optuna.Study) -> Study:
     choices = choices_from_json(header["choices"])
     tree = ChoiceTree(choices)
     directions = {m: Direction(d) for m, d in header["directions"].items()}
+    limits = limits_from_json(header["limits"])
     all_trials = study.get_trials(deepcopy=False)
     trials = [t for t in all_trials if t.state is TrialState.COMPLETE]
     # the claim, not the parameters: it is canonical, and has the
@@ -168,18 +170,18 @@ def collect(study: optuna.Study) -> Study:
         metrics = sorted({*always, *(m for t in trials for m in t.user_attrs[attribute])})
         return {m: np.array([t.user_attrs[attribute].get(m, np.nan) for t in trials], dtype=float) for m in metrics}
 
-    values, upper = columns(VALUES, [*directions, *header["limits"]]), columns(UPPER, [])
+    values, upper = columns(VALUES, [*directions, *limits]), columns(UPPER, [])
     return Study(
         name=study.study_name,
         space_name=header["space"],
         choices=choices,
         directions=directions,
-        limits=header["limits"],
+        limits=limits,
         numbers=np.array([t.number for t in trials], dtype=np.int64),
         encodings=encodings,
         values=values,
         upper=upper,
-        feasible=feasible(as_limits(header["limits"], directions), values, upper),
+        feasible=feasible(as_limits(limits, directions), values, upper),
         sources={m: "estimated" if m in header["closed_form"] else "measured" for m in values},
         failed=tuple(
             FailedTrial(

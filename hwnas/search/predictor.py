@@ -295,8 +295,7 @@ class _Scores:
 
         odds: FloatArray | float = 1.0
         for metric in predicted:
-            limit = self._problem.limit(metric)
-            if limit is not None:
+            for limit in self._problem.limits_on(metric):
                 mean, std = predicted[metric]
                 room = (mean - limit.value) / std if limit.floor else (limit.value - mean) / std
                 odds = odds * ndtr(room)
@@ -306,8 +305,7 @@ class _Scores:
         """(N,) which evaluated networks keep the limits on what is evaluated; the others were never proposed."""
         kept = np.ones(len(next(iter(self._values.values()))), dtype=bool)
         for metric in self._processes:
-            limit = self._problem.limit(metric)
-            if limit is not None:
+            for limit in self._problem.limits_on(metric):
                 kept &= limit.beyond(self._values[metric]) <= 0
         return kept
 

@@ -11,8 +11,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from hwnas.allowed import Between, Limits
 from hwnas.errors import ConfigError, StudyError
-from hwnas.limits import Limit, as_limits
+from hwnas.limits import Limit, as_limits, as_mapping
 from hwnas.spaces.encoding import ChoiceTree
 from hwnas.types import Direction, Estimate, FloatArray, IntArray, Option, SearchSpace
 
@@ -49,13 +50,14 @@ class Problem:
         space: the networks.
         directions: metric -> `maximize` or `minimize`: the objectives, closed-form or evaluated, at least one.
         n_trials: how many architectures will be evaluated at most.
-        limits: metric -> hard limit: `metric <= value`, or `metric >= value` for a metric that is maximised.
+        limits: metric -> hard limit: `metric <= value`, or `metric >= value` for a metric that is maximised; a
+            `Between` for the other side or both.
         closed_form: metrics known for every architecture: encodings (N, D) -> (N,), or an object with `estimate`,
-            whose `.value` is the objective and by whose `.upper` limits are kept. A network whose value is NaN
-            cannot run and is never proposed.
+            whose `.value` is the objective and by whose `.upper` limits are kept (by its value one from
+            below). A network whose value is NaN cannot run and is never proposed.
 
     Attributes:
-        directions: metric -> whether more is better, sorted by name; likewise `limits`.
+        directions: metric -> whether more is better, sorted by name; likewise `limits`, a number where it says all.
         tree: the space's choices, to encode and decode with.
 
     Raises:
@@ -69,7 +71,7 @@ class Problem:
         directions: Mapping[str, str],
         *,
         n_trials: int,
-        limits: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
         closed_form: Mapping[str, ClosedForm] | None = None,
     ) -> None:
         if not directions:
@@ -81,12 +83,14 @@ class Problem:
         if wrong:
             raise ConfigError(f"directions {wrong} are not known; each must be 'maximize' or 'minimize'")
         for metric, value in (limits or {}).items():
-            if not np.isfinite(value):
+            if not isinstance(value, Between) and not np.isfinite(value):
                 raise ConfigError(f"the limit of {metric!r} is {value}; it must be a finite number")
         self.space = space
         # sorted: Optuna's objectives have an order and no names, and a resumed study must have the same one
         self.directions: Mapping[str, Direction] = {m: Direction(directions[m]) for m in sorted(directions)}
-        self.limits: Mapping[str, float] = {m: float((limits or {})[m]) for m in sorted(limits or {})}
+        # in the fewest words: the same limits must read the same in a resumed study
+        said = as_mapping(as_limits(limits or {}, self.directions), self.directions)
+        self.limits: Limits = {m: v if isinstance(v, Between) else float(v) for m, v in sorted(said.items())}
         self.closed_form: Mapping[str, ClosedForm] = dict(closed_form or {})
         self.n_trials = n_trials
         self.tree = ChoiceTree(space.choices)
@@ -134,17 +138,17 @@ class Problem:
         excess = np.zeros((len(encodings), len(metrics)))
         for j, metric in enumerate(metrics):
             estimate = self._estimate_one(metric, encodings)
-            if (limit := self.limit(metric)) is not None:
-                excess[:, j] = limit.excess(limit.decisive({metric: estimate.value}, {metric: estimate.upper}))
+            for limit in self.limits_on(metric):
+                excess[:, j] += limit.excess(limit.decisive({metric: estimate.value}, {metric: estimate.upper}))
             # also without a limit: a network without a value cannot run
             excess[np.isnan(estimate.value), j] = np.inf
         return metrics, excess
 
-    def limit(self, metric: str) -> Limit | None:
-        """The limit on a metric, if it has one."""
+    def limits_on(self, metric: str) -> tuple[Limit, ...]:
+        """The limits on a metric: none, one or two."""
         asked = {metric: self.limits[metric]} if metric in self.limits else {}
         # a direction turns a limit round: `accuracy >= value`
-        return next(iter(as_limits(asked, self.directions)), None)
+        return as_limits(asked, self.directions)
 
     def _estimate_one(self, metric: str, encodings: IntArray) -> Estimate:
         form = self.closed_form[metric]

@@ -132,7 +132,9 @@ class Run:
         for limit in as_limits(self.problem.limits, self.problem.directions):
             if limit.metric not in self.problem.closed_form:
                 # closed-form limits are kept already; Optuna learns of those that only measuring tells
-                trial.set_constraint(limit.metric, float(limit.beyond(np.array(values[limit.metric]))))
+                both = len(self.problem.limits_on(limit.metric)) > 1
+                name = f"{limit.metric} at {'least' if limit.floor else 'most'}" if both else limit.metric
+                trial.set_constraint(name, float(limit.beyond(np.array(values[limit.metric]))))
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(UPPER, upper)
         self.study.tell(trial, [values[m] for m in self.problem.directions])

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hwnas.allowed import Limits
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, feasible
 from hwnas.search.archive import non_dominated, oriented
@@ -79,7 +80,7 @@ class Study:
     space_name: str
     choices: tuple[Choice, ...]
     directions: Mapping[str, Direction]
-    limits: Mapping[str, float]
+    limits: Limits
     numbers: IntArray
     encodings: IntArray
     values: Mapping[str, FloatArray]
@@ -154,9 +155,7 @@ class Study:
         # no tolerance: the best is asked for, not what is as good within its noise
         return self.trial_at(next(self.picks(metric, rows=rows, limits=self.limits, tolerance=0.0)).row)
 
-    def picks(
-        self, metric: str, *, rows: IntArray, limits: Mapping[str, float], tolerance: float | None = None
-    ) -> Iterator[Pick]:
+    def picks(self, metric: str, *, rows: IntArray, limits: Limits, tolerance: float | None = None) -> Iterator[Pick]:
         """Some of the trials in the order in which to take them, see `hwnas.search.choice`.
 
         Args:
@@ -199,7 +198,7 @@ class Study:
         rows = rows[order[first]]
         return [int(i) for i in rows[np.argsort(self.values[cost][rows], kind="stable")]]
 
-    def keeps(self, limits: Mapping[str, float]) -> BoolArray:
+    def keeps(self, limits: Limits) -> BoolArray:
         """(N,) which trials keep other limits than the study's own, by upper bounds where there are any."""
         check_known(limits, self.values)
         return feasible(as_limits(limits, self.directions), self.values, self.upper)

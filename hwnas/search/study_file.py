@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.allowed import limits_from_json, limits_to_json
 from hwnas.errors import StudyError
 from hwnas.files import write_whole
 from hwnas.integrity import open_tensors, parse_json, seal_tensors
@@ -71,7 +72,7 @@ def save_study(study: Study, path: Path | str) -> None:
         "space": study.space_name,
         "choices": choices_to_json(study.choices),
         "directions": {m: str(d) for m, d in study.directions.items()},
-        "limits": dict(study.limits),
+        "limits": limits_to_json(study.limits),
         "metrics": metrics,
         "bounded": bounded,
         "measured": measured,
@@ -127,7 +128,7 @@ def _study(header: dict[str, Any], columns: dict[str, Any]) -> Study:
         space_name=header["space"],
         choices=choices_from_json(header["choices"]),
         directions={m: Direction(d) for m, d in header["directions"].items()},
-        limits=header["limits"],
+        limits=limits_from_json(header["limits"]),
         numbers=columns["numbers"],
         encodings=columns["encodings"],
         values={m: columns["values"][i] for i, m in enumerate(header["metrics"])},

@@ -14,6 +14,7 @@ from hwnas.cost.model import SlotCost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.cost.table import NetworkEntry
 from hwnas.errors import ConfigError
+from hwnas.limits import Limit
 from hwnas.types import Block, Device, Statistic
 from tests.cost.toy import ToySpace, everything
 
@@ -215,7 +216,7 @@ def test_an_idle_power_above_the_power_is_refused() -> None:
 def test_with_neither_there_is_no_model_and_a_limit_says_what_to_do() -> None:
     device = Device(name="board", runtime="fake")
     assert model({}, device=device) is None
-    assert "energy_mj <= 3" in str(no_energy_error(device, 3.0))
+    assert "energy_mj <= 3" in str(no_energy_error(device, Limit(metric="energy_mj", value=3.0)))
     assert "power_w" in str(no_energy_error(device))
 
 
@@ -230,4 +231,4 @@ def test_tables_from_before_the_meter_are_estimated_where_a_power_is_stated() ->
 def test_tables_from_before_the_meter_are_named_as_the_reason() -> None:
     assert model({}) is None
     assert "measured before it had one" in str(no_energy_error(DEVICE))
-    assert "'rapl'" in str(no_energy_error(DEVICE, 3.0))
+    assert "'rapl'" in str(no_energy_error(DEVICE, Limit(metric="energy_mj", value=3.0)))

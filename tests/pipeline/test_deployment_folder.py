@@ -15,16 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwnas.allowed import Between, Limits
 from hwnas.deployment import MANIFEST, Manifest
 from hwnas.errors import ConfigError
 from hwnas.pipeline._deployment_folder import deployment_folder, deployments_in, heal, new_folder, take_place
 from tests.report.made_up import manifest
 
 VALUES = st.floats(min_value=1e-9, max_value=1e12)
-LIMITS = st.dictionaries(st.sampled_from(["latency_ms", "size_bytes", "macs"]), VALUES, max_size=3)
+SIDES = st.one_of(
+    VALUES,
+    st.builds(lambda v: Between(at_least=v), VALUES),
+    st.builds(lambda a, b: Between(at_least=min(a, b), at_most=max(a, b)), VALUES, VALUES),
+)
+LIMITS = st.dictionaries(st.sampled_from(["latency_ms", "size_bytes", "macs"]), SIDES, max_size=3)
 
 
-def put(folder: Path, *, device: str, limits: dict[str, float]) -> Manifest:
+def put(folder: Path, *, device: str, limits: Limits) -> Manifest:
     made = manifest(limits=limits)
     made = made.model_copy(update={"device": made.device.model_copy(update={"name": device})})
     folder.mkdir(parents=True)
@@ -38,16 +44,27 @@ def put(folder: Path, *, device: str, limits: dict[str, float]) -> Manifest:
         ({}, "cpu_best"),
         ({"latency_ms": 0.5, "size_bytes": 3e5}, "cpu_latency-0.5_size-3e+05"),
         ({"peak_memory_bytes": 2048.0}, "cpu_peak_memory-2048"),
+        ({"latency_ms": Between(at_least=0.25, at_most=0.5)}, "cpu_latency-0.25..0.5"),
+        ({"accuracy": Between(at_least=0.9)}, "cpu_accuracy-0.9.."),
     ],
 )
-def test_limits_that_four_digits_tell_are_the_name(limits: dict[str, float], name: str, tmp_path: Path) -> None:
+def test_limits_that_four_digits_tell_are_the_name(limits: Limits, name: str, tmp_path: Path) -> None:
     assert deployment_folder(tmp_path, device="cpu", limits=limits).name == name
 
 
 @given(LIMITS, LIMITS)
-def test_other_limits_have_another_folder(a: dict[str, float], b: dict[str, float]) -> None:
+def test_other_limits_have_another_folder(a: Limits, b: Limits) -> None:
     folders = [deployment_folder(Path("nowhere"), device="cpu", limits=limits) for limits in (a, b)]
     assert (folders[0] == folders[1]) == (a == b)
+
+
+def test_a_deployment_between_two_limits_is_found_again(tmp_path: Path) -> None:
+    limits = {"latency_ms": Between(at_least=0.25, at_most=0.5)}
+    put(tmp_path / "cpu_latency-0.25..0.5", device="cpu", limits=limits)
+    assert Manifest.read(tmp_path / "cpu_latency-0.25..0.5").limits == limits
+    assert deployment_folder(tmp_path, device="cpu", limits=limits).name == "cpu_latency-0.25..0.5"
+    other = {"latency_ms": Between(at_least=0.25)}
+    assert deployment_folder(tmp_path, device="cpu", limits=other).name == "cpu_latency-0.25.."
 
 
 @pytest.mark.parametrize("digits", [4, 8, 15])

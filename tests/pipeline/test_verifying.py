@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hwnas import pipeline
+from hwnas.allowed import Between
 from hwnas.deployment import MANIFEST, SAMPLES
 from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
 from hwnas.pipeline.verifying import limit_problems, metrics_among
@@ -241,6 +242,18 @@ def test_a_margin_is_kept_in_latency_alone() -> None:
     limits = {"latency_ms": 2.0, "size_bytes": 100.0}
     assert limit_problems({"latency_ms": 1.9, "size_bytes": 100.0}, limits, margin=0.03) == []
     assert limit_problems({"latency_ms": 1.99}, limits, margin=0.03) == ["latency_ms is 1.99, the limit 2 less 3%"]
+
+
+def test_a_limit_from_below_is_missed_by_what_is_less_and_its_margin_lies_above() -> None:
+    limits = {"latency_ms": Between(at_least=1.0, at_most=2.0), "accuracy": Between(at_least=0.9)}
+    assert limit_problems({"latency_ms": 1.5, "accuracy": 0.9}, limits, margin=0.03) == []
+    assert limit_problems({"latency_ms": 1.01}, limits, margin=0.03) == [
+        "latency_ms is 1.01, the least allowed 1 and 3%"
+    ]
+    assert limit_problems({"latency_ms": 2.1, "accuracy": 0.8}, limits) == [
+        "latency_ms is 2.1, the limit 2",
+        "accuracy is 0.8, the least allowed 0.9",
+    ]
 
 
 # ---------------------------------------------------------------- deployments from elsewhere

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwnas.allowed import Between, Limits
 from hwnas.report.fleet import (
     DeviceFront,
     FleetDevice,
@@ -81,10 +82,12 @@ def inputs(**changes: Any) -> FleetInputs:
         ({"latency_ms": 0.0123456}, "latency at most 12.3456 µs"),
         ({"latency_ms": 0.0123457}, "latency at most 12.3457 µs"),
         ({"latency_ms": 1e-5}, "latency at most 0.01 µs"),
+        ({"latency_ms": Between(at_least=1.0, at_most=2.0)}, "latency at least 1 ms, latency at most 2 ms"),
+        ({"accuracy": 0.9}, "accuracy at least 90 %"),
         ({"macs": 1_234_567.0, "size_bytes": 0.0}, "MACs at most 1.234567 million, size at most 0 B"),
     ],
 )
-def test_a_budget_is_said_with_its_units(budget: dict[str, float], expected: str) -> None:
+def test_a_budget_is_said_with_its_units(budget: Limits, expected: str) -> None:
     assert budget_text(budget).replace("\u00a0", " ") == expected
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwnas.allowed import Between
 from hwnas.errors import StudyError
 from hwnas.report import render_report, write_report
 from hwnas.spaces.presets import mobilenet_v3_large
@@ -256,6 +257,14 @@ def test_the_page_of_a_large_study_stays_small() -> None:
 def test_svg_is_well_formed(html: str) -> None:
     for svg in re.findall(r'<svg class="figure".*?</svg>', html, flags=re.DOTALL):
         ET.fromstring(svg)
+
+
+def test_both_sides_of_a_limit_are_shown_and_judged() -> None:
+    text = words(manifest=made_up.manifest(limits={"latency_ms": Between(at_least=0.4, at_most=0.6)}))
+    assert "at least 0.400 ms and at most 0.600 ms" in text
+    assert "Keeps its limits" in text
+    text = words(manifest=made_up.manifest(limits={"latency_ms": Between(at_least=0.5, at_most=0.6)}))
+    assert "Keeps its limits" not in text
 
 
 def test_an_estimate_is_never_called_measured() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwnas.allowed import Between
 from hwnas.errors import ConfigError, InfeasibleError, MeasurementError, SpaceError, StudyError, UnknownNameError
 from hwnas.search import Problem, Sampling, Study, read_study, search
 from hwnas.search.run import MAX_FAILURES
@@ -21,6 +22,48 @@ def find(storage: Path | str | None = None, *, n_trials: int = 12, limit: float 
         quality,
         storage=storage,
     )
+
+
+# ---------------------------------------------------------------- limits from both sides
+
+
+def test_a_search_keeps_both_sides_of_a_limit_it_knows_in_closed_form() -> None:
+    study = search(
+        Problem(
+            SPACE,
+            DIRECTIONS,
+            n_trials=50,
+            limits={"cost": Between(at_least=3.0, at_most=5.0)},
+            closed_form={"cost": Bounded(SPACE)},
+        ),
+        quality,
+        sampling=Sampling(sampler="random"),
+    )
+    # by the upper bound, which is 1 more, from above; by the value from below
+    assert {t.values["cost"] for t in study.trials} == {3.0, 4.0}
+    assert study.feasible.all()
+    assert "all" in study.note
+
+
+def test_a_trial_beyond_either_side_of_an_evaluated_limit_is_infeasible(tmp_path: Path) -> None:
+    limits = {"accuracy": Between(at_least=3.0, at_most=5.0)}
+    asked = Problem(SPACE, DIRECTIONS, n_trials=20, limits=limits, closed_form={"cost": cost})
+    study = search(asked, quality, storage=tmp_path / "journal.log")
+    assert [t.feasible for t in study.trials] == [3 <= t.values["accuracy"] <= 5 for t in study.trials]
+    assert 0 < study.feasible.sum() < 20
+    # resumed, and read without the problem
+    assert len(search(asked, quality, storage=tmp_path / "journal.log")) == 20
+    assert read_study(tmp_path / "journal.log", study_name="search").limits == limits
+    other = Problem(SPACE, DIRECTIONS, n_trials=20, limits={"accuracy": 3.0}, closed_form={"cost": cost})
+    with pytest.raises(StudyError, match=r"limits was .*at_most.* and is now"):
+        search(other, quality, storage=tmp_path / "journal.log")
+
+
+def test_the_same_limit_in_other_words_is_the_same_search(tmp_path: Path) -> None:
+    find(tmp_path / "journal.log", limit=5.0)
+    same = Problem(SPACE, DIRECTIONS, n_trials=12, limits={"cost": Between(at_most=5.0)}, closed_form={"cost": cost})
+    assert same.limits == {"cost": 5.0}
+    assert len(search(same, quality, storage=tmp_path / "journal.log")) == 12
 
 
 # ---------------------------------------------------------------- what a study has

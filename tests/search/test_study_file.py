@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from hwnas.allowed import Between
 from hwnas.errors import MeasurementError, StudyError
 from hwnas.integrity import open_tensors
 from hwnas.search import Problem, Study, load_study, save_study, search
@@ -66,6 +67,12 @@ def test_a_file_from_before_provenance_was_kept_has_none(study: Study, tmp_path:
     header["schema"] = 1  # without a checksum, which would no longer be right
     save_file(columns, path, metadata={"hwnas_study": json.dumps(header)})
     assert load_study(path).provenance == {}
+
+
+def test_limits_from_both_sides_come_back(study: Study, tmp_path: Path) -> None:
+    limits = {"cost": Between(at_least=1.0, at_most=6.0), "accuracy": 0.5}
+    save_study(dataclasses.replace(study, limits=limits), tmp_path / "study.safetensors")
+    assert load_study(tmp_path / "study.safetensors").limits == limits
 
 
 def test_standard_errors_come_back_and_a_file_from_before_they_were_kept_has_none(study: Study, tmp_path: Path) -> None:
