@@ -1,7 +1,7 @@
 """One thin function per command: read what was given, call the room that does it, show the result.
 
-Must never know anything but the rooms `pipeline`, `fleet`, `audit`, `catalogue`, `comparison` and `describe`, the
-configuration and the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`,
+Must never know anything but the rooms `pipeline`, `fleet`, `audit`, `catalogue`, `comparison`, `serve` and `describe`,
+the configuration and the doctor. Each is loaded when a command needs it, so that `hwnas --help`, `query`, `devices`,
 `spaces` and `doctor` load neither torch nor a runtime.
 """
 
@@ -354,6 +354,45 @@ def query(
                 n_predicted=predicted,
             )
         )
+
+
+@app.command()
+def serve(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", callback=given)],
+    *,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="An address of this machine; by default no other machine can ask.", callback=given),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8765,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TEXT",
+            help="What requests must bear; made if others can ask and none is named.",
+            callback=given,
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Beside the run's devices: another one that is profiled for it. May be repeated.",
+            callback=given,
+        ),
+    ] = None,
+    debug: DebugFlag = False,
+) -> None:
+    """Budgets of a finished run on a page, and as an HTTP API."""
+    with speaking(json_output=False, debug=debug) as console:
+        from hwnas.config import load_config
+        from hwnas.serve import serve as serve_run
+        from hwnas.serve.running import LOCAL, Address
+
+        address = Address(host=host or LOCAL, port=port, token=token or "")
+        serve_run(load_config(run_folder), console=console, address=address, devices=device or ())
 
 
 # ---------------------------------------------------------------- what there is

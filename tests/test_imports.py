@@ -24,7 +24,15 @@ _FOLDERS = {
 _RUNTIMES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino", "tensorrt", "tensorrt_rtx", "executorch")
 _PLUGINS = ("hwnas.devices", "hwnas.exporters", "hwnas.latency_tables")
 _FILES = ("hwnas.files", "tempfile", "shutil", "os", "io", "safetensors")
-_RUNS = ("hwnas.workspace", "hwnas.pipeline", "hwnas.audit", "hwnas.fleet", "hwnas.describe", "hwnas.catalogue")
+_RUNS = (
+    "hwnas.workspace",
+    "hwnas.pipeline",
+    "hwnas.audit",
+    "hwnas.fleet",
+    "hwnas.describe",
+    "hwnas.catalogue",
+    "hwnas.serve",
+)
 _ROOMS = (
     *(f"hwnas.{folder.name}" for folder in sorted((ROOT / "hwnas").iterdir()) if (folder / "__init__.py").exists()),
     *_PLUGINS,
@@ -82,7 +90,7 @@ ROWS = list(_rows())
 # what the command line is split into: how commands end, those about devices, what is typed, paths as people write them
 CLI_PARTS = {"_commands", "_device_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison"}
+_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison", "serve"}
 CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "__version__", *CLI_PARTS}
 
 
@@ -259,6 +267,7 @@ LIGHT = (
     "hwnas.query",
     "hwnas.registry",
     "hwnas.search",
+    "hwnas.serve",
     "hwnas.spaces",
     "hwnas.types",
 )

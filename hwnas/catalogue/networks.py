@@ -14,6 +14,7 @@ import numpy as np
 from hwnas.allowed import Limits
 from hwnas.errors import InfeasibleError, UnknownNameError
 from hwnas.query import Answer, query
+from hwnas.types import SearchSpace
 
 if TYPE_CHECKING:
     from hwnas.search import Study
@@ -43,6 +44,9 @@ class DeviceNetworks:
 
     Attributes:
         device: its name.
+        entry: what a configuration calls it: the name, or the path of its description.
+        runtime: registered name.
+        space: the networks it can compute; None where nobody draws them.
         evaluated: networks whose accuracy was measured, with their costs on the device.
         predicted: others; their accuracy is a prediction, and its standard error the prediction's.
         searched_for: the devices whose searches evaluated them.
@@ -50,6 +54,9 @@ class DeviceNetworks:
     """
 
     device: str
+    entry: str = ""
+    runtime: str = ""
+    space: SearchSpace | None = None
     evaluated: Study
     predicted: Study | None = None
     searched_for: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from hwnas.catalogue.networks import METRIC, Catalogue, DeviceNetworks
 from hwnas.catalogue.pool import promising
 from hwnas.catalogue.predicting import FEATURES, AccuracyPredictor
 from hwnas.config import Config, device_name
-from hwnas.errors import HwnasError, TableError
+from hwnas.errors import HwnasError, TableError, UnknownNameError
 from hwnas.pipeline.costs import Costs, load_costs
 from hwnas.pipeline.evaluated import Evaluated, evaluated_on
 from hwnas.quantities import count
@@ -66,7 +66,9 @@ def open_catalogue(
         except HwnasError as e:
             if entry in devices:
                 raise
-            console.note(f"{device_name(entry)} is left out: {e}")
+            # tables tell a name; where the description was is not known
+            hint = "; name the file of its description with --device" if isinstance(e, UnknownNameError) else ""
+            console.note(f"{device_name(entry)} is left out: {e}{hint}")
             continue
         known[found.work.device.name] = found
     if not known:
@@ -130,6 +132,9 @@ def _entered(known: Sequence[_Known], *, n_predicted: int, seed: int) -> Iterato
             device.work.device.name,
             DeviceNetworks(
                 device=device.work.device.name,
+                entry=device.work.config.device.all[0],
+                runtime=device.work.device.runtime,
+                space=device.work.space,
                 evaluated=device.evaluated.study,
                 predicted=_as_study(device, shared[_kind(device)]),
                 searched_for=device.evaluated.devices,
