@@ -31,16 +31,20 @@ def curves_figure(curves: Mapping[str, Quartiles]) -> Figure:
     Args:
         curves: name -> shares in [0, 1] after each evaluation; at least one, of one evaluation at least.
     """
+    from matplotlib.ticker import MaxNLocator
+
     with drawing_style():
         figure, axes = new_figure(height=3.9)
         for i, (name, curve) in enumerate(curves.items()):
             colour = _colour(i)
             evaluations = np.arange(1, len(curve.median) + 1)
             if curve.n_searches > 1:
-                axes.fill_between(evaluations, 100 * curve.lower, 100 * curve.upper, color=colour, alpha=0.18, lw=0)
+                band: dict[str, Any] = {"step": "post", "color": colour, "alpha": 0.18, "lw": 0}
+                axes.fill_between(evaluations, 100 * curve.lower, 100 * curve.upper, **band)
             # steps: between two evaluations nothing is found
             style: dict[str, Any] = {"ls": _DASHES[i % len(_DASHES)], "color": colour, "lw": 1.5, "ds": "steps-post"}
             axes.plot(evaluations, 100 * curve.median, label=printable(name), **style)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="networks evaluated", ylabel="hypervolume (% of the best known)")
         axes.margins(x=0.01)
         # a search that begins with nothing must not press all others together
@@ -66,6 +70,8 @@ def fronts_figure(
         metric: of the vertical one.
         reference: metric -> the worst value that counts; the vertical axis begins there.
     """
+    from matplotlib.ticker import MaxNLocator
+
     points = [front for front in fronts.values() if len(front[0])]
     x_scale = scale_of(cost[0], max((float(x.max()) for x, _ in points), default=1.0))
     y_scale = scale_of(metric[0], max((float(y.max()) for _, y in points), default=1.0))
@@ -86,6 +92,7 @@ def fronts_figure(
             }
             if better.any():
                 axes.plot(x[better] * x_scale.factor, y[better] * y_scale.factor, label=printable(name), **style)
+        axes.xaxis.set_major_locator(MaxNLocator(6))  # numbers of four digits must stand side by side
         axes.set(xlabel=x_scale.label, ylabel=y_scale.label)
         figure.legend(loc="outside upper left", ncols=3)
     return figure

@@ -10,6 +10,7 @@ import pytest
 
 from hwnas.comparison.checks import check_comparable
 from hwnas.errors import StudyError
+from hwnas.search import Study
 from hwnas.types import Direction
 from tests.comparison.studies import study
 
@@ -37,6 +38,19 @@ def test_what_differs_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(StudyError, match=said) as error:
         check_comparable({"mine": FIRST, "yours": other})
     assert str(error.value).startswith("mine and yours cannot be compared")
+
+
+def estimated(factor: float) -> Study:
+    """As the first, but its cost is an estimate by another fit, bounded by 5 % more."""
+    cost = factor * (FIRST.values["cost"] + 1)
+    return dataclasses.replace(FIRST, values={**FIRST.values, "cost": cost}, upper={"cost": 1.05 * cost})
+
+
+def test_estimates_of_one_network_may_differ_within_their_bounds_and_that_is_told() -> None:
+    (note,) = check_comparable({"mine": estimated(1.0), "yours": estimated(1.01)})
+    assert note.startswith("Cost of the same network differs by up to 0.99\u00a0%")
+    with pytest.raises(StudyError, match="same network has cost"):
+        check_comparable({"mine": estimated(1.0), "yours": estimated(1.2)})
 
 
 def test_a_search_without_a_network_is_refused() -> None:
