@@ -9,6 +9,7 @@ Measured tables on disk are in `hwnas.cost.table`.
 
 from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes
 from hwnas.cost.correction import Correction, NetworkSample, fit_correction
+from hwnas.cost.entropy import entropy
 from hwnas.cost.limits import check_reachable, feasible_encodings
 from hwnas.cost.milp import Objective, Solution, best_within
 from hwnas.cost.model import SlotCost, closed_form_costs, corrected_cost, size_entries
@@ -28,6 +29,7 @@ __all__ = [
     "check_reachable",
     "closed_form_costs",
     "corrected_cost",
+    "entropy",
     "feasible_encodings",
     "fit_correction",
     "macs",
