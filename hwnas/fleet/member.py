@@ -33,7 +33,7 @@ from hwnas.errors import (
 from hwnas.files import sha256_file
 from hwnas.fleet.record import FleetRecord
 from hwnas.limits import Limit, as_limits, as_mapping
-from hwnas.pipeline import ExportResult, SearchResult, deploying, profiling, searching
+from hwnas.pipeline import ExportResult, SearchResult, deploying, profiling, searching, seeding
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs, reachable_limits, table_path
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.report.fleet import FleetDevice, FleetRow, budget_text
@@ -210,7 +210,7 @@ class Member:
             return []
         assert self.costs is not None
         work, costs = self._workspace(config), self.costs
-        seeds = searching.seed_architectures(work.space, costs, self._loosest())  # the fastest first
+        seeds = seeding.seed_architectures(work.space, costs, self._loosest())  # the fastest first
         each = 2 if 4 * len(budgets) <= config.search.n_trials else 1
         # by encoding: tighter and looser budgets often have the same network
         starts: dict[bytes, IntArray] = {}

@@ -19,13 +19,13 @@ from hwnas._console import Console
 from hwnas._places import quoted
 from hwnas.allowed import Limits, limits_to_json
 from hwnas.config import Config
-from hwnas.cost import SlotBlocks, feasible_encodings, macs
 from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
 from hwnas.limits import round_up
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits, source_of_cost
 from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
+from hwnas.pipeline.seeding import MOST, seed_architectures
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import allowed_text, metric_name
 from hwnas.results import Result, Shown
@@ -36,10 +36,7 @@ from hwnas.workspace import Workspace, limit_threads
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
-    from hwnas.spaces import Space
 
-_SEED_RESOLUTIONS = 5
-_SEED_WEIGHTS = 13  # a resolution
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
@@ -226,10 +223,10 @@ def evaluate_networks(
 
 
 def _promising(work: Workspace, costs: Costs, limits: Limits, *, evaluations: Evaluations) -> list[dict[str, Option]]:
-    """Networks to evaluate first: the best known, then those that do the most arithmetic for their latency."""
+    """Networks to evaluate first: the best known, then those that do the most arithmetic within limits on latency."""
     n_trials = work.config.search.n_trials
     # half at most: the sampler must have trials left to learn from them
-    seeds = seed_architectures(work.space, costs, limits)[: max(1, n_trials // 2)]
+    seeds = seed_architectures(work.space, costs, limits, most=min(MOST, max(1, n_trials // 2)))
     # the best known cost nothing to evaluate again, and give the sampler a front at once
     return [*evaluations.front(costs, limits, most=n_trials // 4), *seeds]
 
@@ -297,41 +294,6 @@ def _save(work: Workspace, study: Study) -> None:
         if saved is None or saved.name != study.name or len(saved) <= len(study):
             save_study(study, work.study)
             save_study(study, work.study_called(study.name))  # for the pages of what is deployed from it
-
-
-def seed_architectures(space: Space, costs: Costs, limits: Limits) -> list[dict[str, Option]]:
-    """Networks that do the most arithmetic for their latency: a spread first population for the search.
-
-    For a weight w, the network that minimises `w * latency - (1 - w) * MACs` (each in units of its largest) is found
-    exactly, by elimination; weights sweep from one end to the other, at several resolutions. MACs stand for
-    accuracy only here, where nothing has been evaluated yet. Networks beyond the limits are left out.
-    """
-    latency = costs.models["latency_ms"]
-    # exact maxima: both terms lie in [0, 1], so one weight means the same on every device
-    most_latency, most_macs = latency.bounds()[1], costs.models["macs"].bounds()[1]
-    resolutions = space.resolutions
-    chosen = [
-        resolutions[round(i)] for i in np.linspace(0, len(resolutions) - 1, min(len(resolutions), _SEED_RESOLUTIONS))
-    ]
-    found: dict[bytes, IntArray] = {}
-    for resolution in dict.fromkeys(chosen) or (None,):
-        part = space if resolution is None else space.restrict(resolutions=(resolution,))
-        blocks = SlotBlocks.of(part)
-        arithmetic = {b: macs(b) / most_macs for b in blocks.blocks}
-        time_share = {b: costs.latency.correct(b, costs.entries[b.key]) / most_latency for b in blocks.blocks}
-        # not from 0 to 1: at the ends one of the two terms does not count, and ties decide
-        for w in np.linspace(0.05, 0.95, _SEED_WEIGHTS):
-            weighed = {b: w * time_share[b] - (1 - w) * arithmetic[b] for b in blocks.blocks}
-            table = blocks.table(weighed.__getitem__)
-            # the restricted space has no choice of resolution any more
-            fixed = {"resolution": resolution} if resolution is not None and len(resolutions) > 1 else {}
-            encoding = space.encode({**fixed, **part.decode(table.minimum().assignment)})
-            found[encoding.tobytes()] = encoding
-    # the largest does the most arithmetic, yet no weighted sum need find it
-    encodings = np.stack([space.largest(), *found.values()])
-    within = feasible_encodings(encodings, costs.models, costs.limits_among(limits))
-    order = np.argsort(latency.estimate(encodings).value)
-    return [space.decode(encodings[i]) for i in order if within[i]]
 
 
 def make_evaluator(work: Workspace) -> SubnetEvaluator:

@@ -232,7 +232,9 @@ def _result(
         )
     if not trial.feasible:
         notes.append("It misses the limit on accuracy: no model can promise that one is kept")
-    best = max(study.trials, key=lambda t: t.values["accuracy"])
+    if not trial.feasible:  # of limits on what is evaluated nobody knew before
+        notes.append("It breaks a limit on what is measured")
+    best = max((t for t in study.trials if t.feasible), key=lambda t: t.values["accuracy"], default=trial)
     if best.values["accuracy"] > accuracy:
         notes.append(
             f"Trial {best.number} of the study was measured to be better: {best.values['accuracy']:.4f}, also within "

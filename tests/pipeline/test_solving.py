@@ -89,6 +89,13 @@ def test_a_model_that_ranks_poorly_is_told(config: Config, monkeypatch: pytest.M
     assert not any(note.startswith("The model ranks networks poorly") for note in solve(config).notes)
 
 
+def test_a_network_that_breaks_a_limit_on_accuracy_is_told(config: Config) -> None:
+    result = solve(config.with_limits({"accuracy": 0.999}))
+    assert result.metrics["accuracy"] < 0.999
+    assert "It breaks a limit on what is measured" in result.notes
+    assert "It breaks a limit on what is measured" not in solve(config).notes
+
+
 def test_the_command_tells_it_as_json(config: Config) -> None:
     ended = CliRunner().invoke(app, ["search", config.output.folder, "--exact", "--json"])
     assert ended.exit_code == 0
