@@ -2,7 +2,7 @@
 
 What conflicts is told as a set of limits of which none can be spared (`hwnas.limits.conflicting`). How far a limit must
 be loosened, all others kept, is the optimum of its metric within the others. All of it is exact; `hwnas.cost.exact` is
-asked, and how it finds out does not matter here. Knows cost models and spaces; never what a metric means.
+asked, and `hwnas.cost.milp` where it has no answer. Knows cost models and spaces; never what a metric means.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from hwnas.cost._sides import Ceiling, as_ceiling, peaks
 from hwnas.cost.exact import Exact, UndecidedError
+from hwnas.cost.milp import Objective, best_within
 from hwnas.cost.model import SlotCost
 from hwnas.errors import InfeasibleError, Relaxation
 from hwnas.limits import Limit, conflicting, feasible, listed
@@ -106,12 +107,32 @@ class Together:
         if len(kept):
             network: IntArray = known[kept[0]]
             return network
-        exact, most = self._asked(mine)
-        found = exact.feasible(most)
+        found = self._decided(mine)
         if found is not None:
             self._known.append(self._canonical(found))
             return self._known[-1]
         return None
+
+    def _decided(self, limits: Sequence[Limit]) -> IntArray | None:
+        """(D,) the same for limits on slot tables, of which no network at hand keeps all.
+
+        Raises:
+            UndecidedError: neither was found out.
+        """
+        # between two sides hardly any partial network is better than another in all that counts: too many are left
+        both = {x.floor for x in limits} == {True, False}
+        try:
+            exact, most = self._asked(limits)
+            return exact.feasible(most, is_brief=both)
+        except UndecidedError:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise
+        try:
+            any_network = Objective(factors=())
+            return best_within(any_network, self.space, models=self.models, limits=limits, seconds=left).encoding
+        except InfeasibleError:
+            return None
 
     # ------------------------------------------------------------ what conflicts
 
@@ -190,8 +211,7 @@ class Together:
         while offered:
             middle = len(offered) // 2
             asked = Limit(metric=limit.metric, value=offered[middle], floor=True)
-            exact, most = self._asked([*others, asked])
-            found = exact.feasible(most)
+            found = self._decided([*others, asked])
             if found is None:
                 offered = offered[:middle]
                 continue

@@ -108,11 +108,12 @@ class Exact:
 
     # ------------------------------------------------------------ questions
 
-    def feasible(self, limits: Mapping[str, float]) -> IntArray | None:
+    def feasible(self, limits: Mapping[str, float], *, is_brief: bool = False) -> IntArray | None:
         """(D,) a network that keeps the limits; None if there is none.
 
         Args:
             limits: metric -> `(offset + combined) * ratio <= value`, in floats.
+            is_brief: give up where the first few partial networks tell nothing.
 
         Raises:
             UndecidedError: see there.
@@ -128,6 +129,8 @@ class Exact:
             found, is_all = self._enumerate(caps, bounds, objective=None, widest=widest)
             if found is not None or is_all:
                 return found
+            if is_brief:
+                raise UndecidedError(f"more than {widest} partial networks")
             widest = self._wider(widest)
 
     def smallest(self, metric: str, limits: Mapping[str, float], *, known: float) -> IntArray:

@@ -7,13 +7,14 @@ never know how a sample was taken, or torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwnas.cost import analytic
 from hwnas.cost.correction import Correction, entry_of
 from hwnas.cost.slots import SlotBlocks, SlotTable
-from hwnas.types import Block, Estimate, IntArray
+from hwnas.limits import Limit
+from hwnas.types import Block, Estimate, IntArray, SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +52,22 @@ class SlotCost:
     def minimizer(self) -> IntArray:
         """(D,) canonical encoding of a network with the smallest value."""
         return self.table.minimum().assignment
+
+    def decide(self, forms: Mapping[str, object], limits: Sequence[Limit], space: SearchSpace) -> IntArray | None:
+        """(D,) a network that keeps limits on several slot tables, None if that was not decided in some seconds.
+
+        Args:
+            forms: metric -> slot table, this one among them.
+            limits: on metrics of `forms`; those that are not above zero decide nothing here.
+            space: of the tables.
+
+        Raises:
+            InfeasibleError: no network of the space keeps them.
+        """
+        from hwnas.cost.limits import check_reachable
+
+        tables = {metric: form for metric, form in forms.items() if isinstance(form, SlotCost)}
+        return check_reachable(tables, [x for x in limits if x.metric in tables and x.value > 0], space)
 
 
 def closed_form_costs(blocks: SlotBlocks) -> dict[str, SlotCost]:

@@ -16,7 +16,7 @@ import numpy as np
 from hwnas.errors import InfeasibleError
 from hwnas.limits import Limit
 from hwnas.search.limits import infeasible
-from hwnas.search.problem import Minimizing, Problem
+from hwnas.search.problem import Deciding, Minimizing, Problem
 from hwnas.types import BoolArray, FloatArray, IntArray
 
 # A space with at most this many encodings is listed once; then "nothing is left" is exact, not a guess.
@@ -178,6 +178,7 @@ class Candidates:
         """Rounds of neighbours, mutants, crossovers and random networks until one fits."""
         parents = np.concatenate([proposal[None, :], self._minimizers])
         seen_kept = bool(self._feasible)
+        asked = seen_kept
         # nearest first: a neighbour keeps most of what the sampler wanted
         batch = np.concatenate([self._neighbours(proposal), parents])
         for _ in range(ROUNDS):
@@ -189,6 +190,13 @@ class Candidates:
                 return self._nearest(proposal, kept, taken, rng)
             except ExhaustedError:
                 pass
+            if not (seen_kept or asked):
+                # chance would look long for what is rare, or for ever for what does not exist: whoever can decide does
+                asked = True
+                if (certain := self._decided()) is not None:
+                    self.remember(certain)
+                    batch = certain[None, :]
+                    continue
             # distinct: copies of the best would crowd out every other parent
             pool = np.unique(np.concatenate([parents, batch]), axis=0)
             # those nearest to the limits survive, as in an evolution strategy with the total excess as its fitness
@@ -234,6 +242,21 @@ class Candidates:
         forms: list[object] = [f for m, f in self.problem.closed_form.items() if m in self.problem.limits]
         rows = [np.asarray(f.minimizer(), dtype=np.int64) for f in forms if isinstance(f, Minimizing)]
         return np.stack(rows) if rows else np.zeros((0, len(self._sizes)), dtype=np.int64)
+
+    def _decided(self) -> IntArray | None:
+        """(D,) a network that keeps the closed-form limits by those forms that decide exactly; None if none is sure.
+
+        Raises:
+            InfeasibleError: they prove that there is none.
+        """
+        forms: dict[str, object] = dict(self.problem.closed_form)
+        deciding = {m: f for m, f in forms.items() if isinstance(f, Deciding)}
+        limits = [limit for m in deciding for limit in self.problem.limits_on(m)]
+        if not limits:
+            return None
+        found = next(iter(deciding.values())).decide(deciding, limits, self.problem.space)
+        # forms that do not decide have a say too
+        return found if found is not None and self.within(found[None, :])[0] else None
 
     # ------------------------------------------------------------ common
 

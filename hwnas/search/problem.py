@@ -6,7 +6,7 @@ this module must never know Optuna, torch, or what a metric means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +37,24 @@ class Minimizing(Protocol):
 
     def minimizer(self) -> IntArray:
         """(D,) an architecture that reaches the minimum."""
+        ...
+
+
+@runtime_checkable
+class Deciding(Protocol):
+    """A closed form that decides exactly about limits on several of its kind together; every slot table does."""
+
+    def decide(self, forms: Mapping[str, object], limits: Sequence[Limit], space: SearchSpace) -> IntArray | None:
+        """(D,) a network of the space that keeps all limits, None if that was not decided.
+
+        Args:
+            forms: metric -> closed form, of all metrics with a limit.
+            limits: on metrics of `forms`.
+            space: of the forms.
+
+        Raises:
+            InfeasibleError: there is none.
+        """
         ...
 
 

@@ -3,9 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwnas.allowed import Between
+from hwnas.cost import SlotBlocks, SlotCost, closed_form_costs
 from hwnas.errors import InfeasibleError
+from hwnas.search import Problem
 from hwnas.search.candidates import Candidates, ExhaustedError, key_of
-from hwnas.types import FloatArray, IntArray
+from hwnas.spaces.presets import mobilenet_tiny
+from hwnas.types import FloatArray, IntArray, SearchSpace
 
 from .problems import SPACE, WIDE, Bounded, cost, problem
 
@@ -121,3 +125,46 @@ def test_neighbours_differ_in_one_choice_that_matters_and_keep_the_limits() -> N
 def test_neighbours_fill_what_they_switch_on() -> None:
     near = Candidates(problem(limit=None)).neighbours(np.array([0, 1, 0]), fill=np.array([3, 3, 2]))
     assert sorted(near.tolist()) == [[0, 0, 0], [0, 2, 0], [0, 3, 0], [1, 1, 2], [2, 1, 2], [3, 1, 2]]
+
+
+def tables_of_a_large_space() -> tuple[SearchSpace, dict[str, SlotCost]]:
+    space = mobilenet_tiny()
+    models = closed_form_costs(SlotBlocks.of(space))
+    return space, {m: models[m] for m in ("macs", "parameters")}
+
+
+def test_a_narrow_window_that_chance_does_not_meet_is_entered_at_once_by_whoever_decides() -> None:
+    space, models = tables_of_a_large_space()
+    network = np.array([len(c.options) // 2 for c in space.choices], dtype=np.int64)
+    values = {m: float(model.estimate(space.canonical(network[None])).value[0]) for m, model in models.items()}
+    limits = {m: Between(at_least=v * (1 - 1e-3), at_most=v * (1 + 1e-3)) for m, v in values.items()}
+    asked = Problem(space, {"accuracy": "maximize"}, n_trials=5, limits=limits, closed_form=models)
+    candidates = Candidates(asked)
+    calls = 0
+    evaluated = candidates._excess
+
+    def counted(encodings: IntArray) -> FloatArray:
+        nonlocal calls
+        calls += 1
+        return evaluated(encodings)
+
+    candidates._excess = counted  # type: ignore[method-assign]
+    found = candidates.nearest_new(np.zeros(len(space.choices), dtype=np.int64), set(), rng())
+    assert calls < 6
+    for m, model in models.items():
+        assert limits[m].at_least <= model.estimate(found[None]).value[0] <= limits[m].at_most  # type: ignore[operator]
+    # and further networks are found from it, new and within
+    other = candidates.nearest_new(found, {key_of(found)}, rng())
+    assert candidates.within(other[None])[0]
+    assert key_of(other) != key_of(found)
+
+
+def test_limits_of_a_large_space_that_conflict_are_named_without_a_long_search() -> None:
+    space, models = tables_of_a_large_space()
+    least = models["parameters"].bounds()[0]
+    limits = {"macs": Between(at_least=models["macs"].bounds()[1] * 0.99), "parameters": 1.01 * least}
+    asked = Problem(space, {"accuracy": "maximize"}, n_trials=5, limits=limits, closed_form=models)
+    with pytest.raises(InfeasibleError, match="with parameters <= ") as caught:
+        Candidates(asked).require_feasible(rng())
+    assert {x.metric: x.floor for x in caught.value.conflict} == {"macs": True, "parameters": False}
+    assert all(x.reachable is not None for x in caught.value.conflict)
