@@ -16,6 +16,7 @@ from hwnas.cost._sides import Ceiling, as_ceiling, peaks
 from hwnas.cost.exact import Exact, UndecidedError
 from hwnas.cost.milp import Objective, best_within
 from hwnas.cost.model import SlotCost
+from hwnas.cost.wide import Wide
 from hwnas.errors import InfeasibleError, Relaxation
 from hwnas.limits import Limit, conflicting, feasible, listed
 from hwnas.spaces.encoding import ChoiceTree
@@ -53,7 +54,7 @@ class Together:
         self.models, self.limits, self.space = models, tuple(limits), space
         self._until = time.monotonic() + seconds
         self._tables = {x.metric: m for x in limits if isinstance(m := models[x.metric], SlotCost)}
-        self._exact: Exact | None = None
+        self._exact: Exact | Wide | None = None
         # the best for each limit alone: they refute most sets, or keep all limits
         self._best = {limit: self._alone(limit) for limit in self.limits}
         self.impossible = tuple(
@@ -256,7 +257,7 @@ class Together:
 
     # ------------------------------------------------------------ common
 
-    def _asked(self, limits: Sequence[Limit]) -> tuple[Exact, dict[str, float]]:
+    def _asked(self, limits: Sequence[Limit]) -> tuple[Exact | Wide, dict[str, float]]:
         """Who answers about limits on slot tables, and the limits as ceilings: name -> the most."""
         ceilings = self._ceilings(limits)
         if self._exact is None:
@@ -276,9 +277,13 @@ class Together:
         is_peak = self._tables[limit.metric].table.combine == "max"
         return f"{limit.metric} >= {limit.value!r}" if is_peak else f"{limit.metric} >="
 
-    def _made(self, ceilings: Mapping[str, Ceiling]) -> Exact:
+    def _made(self, ceilings: Mapping[str, Ceiling]) -> Exact | Wide:
         sizes = [len(c.options) for c in self.space.choices]
-        return Exact({name: each.cost for name, each in ceilings.items()}, sizes, until=self._until)
+        costs = {name: each.cost for name, each in ceilings.items()}
+        try:
+            return Exact(costs, sizes, until=self._until)
+        except UndecidedError:  # too many choices depend on each other
+            return Wide(costs, sizes, until=self._until)
 
     def _on_tables(self, limits: Sequence[Limit]) -> list[Limit]:
         return [limit for limit in limits if limit.metric in self._tables]

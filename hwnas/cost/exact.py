@@ -10,6 +10,10 @@ that is so found leaves less to search, until nothing had to be put aside. What 
 
 Answers are exact to the last digit where floats add the tables' entries without rounding, as those of a cost model.
 
+An integer program (`hwnas.cost.wide`) answers the same questions, and takes several times as long where limits are
+tight (`benchmarks/search_exact.py`). It is asked where too many variables depend on each other for a table of their
+states, and where limits leave much room (`hwnas.cost.milp`).
+
 This module knows variables and tables, as `hwnas.cost.elimination` does; never blocks, devices or what a number means.
 """
 
@@ -51,6 +55,15 @@ class Cost:
     combine: Combine
     offset: float
     ratio: float
+
+    def combined(self, assignment: IntArray) -> float:
+        """The sum or maximum of one assignment, (D,)."""
+        entries = [float(f.values[tuple(assignment[v] for v in f.scope)]) for f in self.factors]
+        return sum(entries) if self.combine == "sum" else max([0.0, *entries])
+
+    def value(self, assignment: IntArray) -> float:
+        """What one assignment, (D,), costs."""
+        return (self.offset + self.combined(assignment)) * self.ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,22 +194,6 @@ class Exact:
         others = np.where(np.arange(len(caps)) == j, 0.0, caps)  # 0: the metric itself pays nothing yet
         return float((bound.total - bound.most(others)) / bound.weights[j])
 
-    def weights(self, limits: Mapping[str, float]) -> dict[str, float]:
-        """Metric -> its share in the weighted sum that comes nearest to proving that nothing keeps the limits."""
-        caps = self._caps(limits)
-        bounds, _ = self._cutting_planes(caps, to_the_end=True)
-        shares = bounds[-1].weights * np.where(np.isfinite(caps), caps, 0.0) if bounds else np.zeros(len(caps))
-        return dict(zip(self.metrics, shares.tolist(), strict=True))
-
-    def nearest(self, limits: Mapping[str, float]) -> IntArray:
-        """(D,) of the networks met on the way to that sum, the one whose largest excess over a limit is smallest."""
-        free = {m: v for m, v in limits.items() if self._costs[m].combine == "sum"}
-        caps = self._caps(free)
-        met: list[IntArray] = [np.zeros(len(self._sizes), dtype=np.int64)]
-        met += [self._minimizer(bound, caps) for bound in self._cutting_planes(caps, to_the_end=True)[0]]
-        asked = np.array([limits.get(m, np.inf) for m in self.metrics])
-        return min(met, key=lambda a: float((self._upper(self._values(a)) / asked).max()))
-
     # ------------------------------------------------------------ layers
 
     def _build(self) -> list[_Layer]:
@@ -271,9 +268,6 @@ class Exact:
             values = np.where(self._sums, values + local, np.maximum(values, local))
             state = int(layer.after[assignment[v], state])
         return values
-
-    def _upper(self, combined: FloatArray) -> FloatArray:
-        return np.asarray((combined + self._offset) * self._ratio)
 
     # ------------------------------------------------------------ limits
 

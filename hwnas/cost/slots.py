@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.cost.elimination import Combine, Factor, Optimum, optimum
+from hwnas.cost.exact import UndecidedError
+from hwnas.cost.wide import wide_optimum
 from hwnas.errors import SpaceError
 from hwnas.spaces.base import Space
 from hwnas.spaces.edges import terms
@@ -155,7 +157,13 @@ class SlotTable:
         return self._optimum(maximize=True)
 
     def _optimum(self, *, maximize: bool) -> Optimum:
-        found = optimum(self.factors, self.sizes, combine=self.combine, maximize=maximize)
+        try:
+            found = optimum(self.factors, self.sizes, combine=self.combine, maximize=maximize)
+        except SpaceError as too_large:  # too many choices depend on each other for a table of them
+            try:
+                found = wide_optimum(self.factors, self.sizes, combine=self.combine, maximize=maximize)
+            except UndecidedError:
+                raise too_large from None
         # (D,) -> (1, D): the assignment may set choices that are switched off
         encodings = self.canonical(found.assignment[None])
         # evaluated again, so that the minimum is the very float a search gets for this network

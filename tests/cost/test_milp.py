@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas.cost import milp
+from hwnas.cost import _integer
 from hwnas.cost.elimination import Combine, Factor
 from hwnas.cost.exact import UndecidedError
 from hwnas.cost.milp import Objective, best_within
@@ -214,9 +214,9 @@ def test_a_choice_that_most_tables_ask_for_is_decided_first(monkeypatch: pytest.
     model = cost_of_blocks("a", rng)
     limit = Limit(metric="a", value=sum(model.bounds()) / 2)
     factors = [*model.table.factors, *model.table.factors]
-    assert milp._asked_most(TOY.choices, factors) == 0
+    assert _integer._asked_most(TOY.choices, factors) == 0
     parted = best_within(objective, TOY, models={"a": model}, limits=[limit])
-    monkeypatch.setattr(milp, "_MOST_OPTIONS", 0)
+    monkeypatch.setattr(_integer, "_MOST_OPTIONS", 0)
     whole = best_within(objective, TOY, models={"a": model}, limits=[limit])
     assert whole.encoding.tolist() == parted.encoding.tolist()
     assert math.isclose(whole.bound, parted.bound, abs_tol=1e-4)
