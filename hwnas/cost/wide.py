@@ -46,8 +46,12 @@ class Wide:
         self.metrics = tuple(costs)
         self._costs, self._sizes, self._until = dict(costs), sizes, until
 
-    def feasible(self, limits: Mapping[str, float]) -> IntArray | None:
+    def feasible(self, limits: Mapping[str, float], *, is_brief: bool = False) -> IntArray | None:
         """(D,) an assignment that keeps the limits; None if there is none.
+
+        Args:
+            limits: metric -> `(offset + combined) * ratio <= value`.
+            is_brief: nothing changes: there are no partial networks here.
 
         Raises:
             UndecidedError: neither was found out in the time.
