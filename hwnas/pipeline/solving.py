@@ -57,6 +57,15 @@ class ModelQuality:
     rmse: float
     rmse_error: float
 
+    def told(self) -> str:
+        """The same for people."""
+        pairs = f" and {self.pairs} pairs of choices" if self.pairs else ""
+        return (
+            f"The model: options{pairs}, fitted to {self.networks} networks. On networks left out its rank correlation "
+            f"is {self.rank_correlation:.2f} ± {self.rank_correlation_error:.2f}, its error {self.rmse:.4f} ± "
+            f"{self.rmse_error:.4f}"
+        )
+
     @classmethod
     def of(cls, model: LinearModel, quality: CrossValidation) -> ModelQuality:
         return cls(
@@ -108,8 +117,7 @@ class ExactResult(Result):
     @property
     def shown(self) -> Shown:
         """What was predicted and what was measured."""
-        m, v = self.model, self.metrics
-        pairs = f" and {m.pairs} pairs of choices" if m.pairs else ""
+        v = self.metrics
         return Shown(
             title="The best network within the limits, of a linear model",
             rows=[
@@ -121,12 +129,7 @@ class ExactResult(Result):
                 ("no other is predicted better by more than", f"{self.gap:.2g}"),
                 ("solved in", f"{self.solver_seconds:.2f} s"),
             ],
-            notes=[
-                f"The model: options{pairs}, fitted to {m.networks} networks; of networks left out it ranks "
-                f"{m.rank_correlation:.2f} ± {m.rank_correlation_error:.2f} (rank correlation) and is off by "
-                f"{m.rmse:.4f} ± {m.rmse_error:.4f}",
-                *self.notes,
-            ],
+            notes=[self.model.told(), *self.notes],
         )
 
 
@@ -228,7 +231,7 @@ def _result(
     if quality.rank_correlation < _POOR:
         notes.append(
             "The model ranks networks poorly, so its best network need not be near the best there is. More evaluated "
-            "networks may help: `hwnas search`"
+            "networks may help: `hwnas search` with a larger search.n_trials"
         )
     if not trial.feasible:
         notes.append("It misses the limit on accuracy: no model can promise that one is kept")

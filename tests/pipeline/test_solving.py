@@ -78,7 +78,7 @@ def test_predicted_and_measured_accuracy_gap_and_time_are_told(config: Config) -
     assert rows["accuracy (predicted)"] == f"{result.predicted:.4f} ± {result.predicted_error:.4f}"
     assert rows["accuracy (validation)"].startswith(f"{result.metrics['accuracy']:.4f} ± ")
     assert {"no other is predicted better by more than", "solved in"} <= set(rows)
-    assert "(rank correlation)" in result.shown.notes[0]
+    assert f"its rank correlation is {result.model.rank_correlation:.2f} ± " in result.shown.notes[0]
     assert result.to_json()["model"]["rank_correlation"] == result.model.rank_correlation
 
 
