@@ -41,6 +41,10 @@ class Limit:
         """Whether one value keeps it; NaN does not."""
         return value >= self.value if self.floor else value <= self.value
 
+    def kept(self, values: FloatArray) -> BoolArray:
+        """Which values keep it; NaN does not."""
+        return values >= self.value if self.floor else values <= self.value
+
     def beyond(self, values: FloatArray) -> FloatArray:
         """How far values are beyond it, in its own unit: at most 0 where they keep it, NaN where they are NaN."""
         return self.value - values if self.floor else values - self.value
@@ -139,8 +143,10 @@ def feasible(
     limits: Sequence[Limit], values: Mapping[str, FloatArray], upper: Mapping[str, FloatArray] | None = None
 ) -> BoolArray:
     """(N,) which networks keep all limits; arguments as of `excess`."""
-    beyond = excess(limits, values, upper)
-    return np.asarray((beyond == 0).all(axis=1))
+    kept = np.ones(len(next(iter(values.values()), np.zeros(0))), dtype=bool)
+    for limit in limits:
+        kept &= limit.kept(limit.decisive(values, upper or {}))
+    return kept
 
 
 def conflicting(limits: Sequence[Limit], possible: Callable[[Sequence[Limit]], bool]) -> list[Limit]:

@@ -16,7 +16,7 @@ import numpy as np
 from hwnas.allowed import Limits
 from hwnas.errors import ConfigError, StudyError
 from hwnas.limits import as_limits
-from hwnas.search.choice import Pick, cost_columns
+from hwnas.search.choice import Pick
 from hwnas.search.limits import check_known, infeasible
 from hwnas.search.study import Study
 from hwnas.search.study_file import load_study
@@ -186,8 +186,8 @@ def _preference(study: Study, pick: Pick, *, metric: str, limits: Limits, tolera
     error = None if errors is None or np.isnan(errors[pick.best]) else float(errors[pick.best])
     cost, ratio = "", 1.0
     if pick.row != pick.best:
-        names, costs = cost_columns(study.values, study.upper, metric=metric, directions=study.directions, first=limits)
-        mine, its = costs[pick.row], costs[pick.best]
+        names, costs = study.costs(metric, first=limits)
+        mine, its = (np.array([cost[row] for cost in costs]) for row in (pick.row, pick.best))
         # sums of the same entries in another order differ in their last bits: that is no difference to tell of
         different = np.flatnonzero(~np.isclose(mine, its, rtol=1e-12, atol=0.0, equal_nan=True))
         if len(different):

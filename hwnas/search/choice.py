@@ -12,7 +12,7 @@ image. Numpy only; never knows what a metric means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,68 +35,75 @@ class Pick:
     best: int
 
 
-def picks(gain: FloatArray, costs: FloatArray, *, tolerance: FloatArray) -> Iterator[Pick]:
+def picks(
+    gain: FloatArray, costs: Sequence[FloatArray], *, tolerance: FloatArray, rows: IntArray | None = None
+) -> Iterator[Pick]:
     """Rows in the order in which to take them; each is what would be taken if those before it did not exist.
 
     A network is never dominated (in its value and all of its costs together) by one that comes later: whatever is at
     least as good is within the tolerance too, and what costs nowhere more and somewhere less comes first.
 
+    Nothing is sorted: of a hundred thousand networks one is wanted, within milliseconds.
+
     Args:
-        gain: (N,) the value, larger is better, no NaN.
-        costs: (N, K) smaller is better, the most important first; NaN is the most expensive.
+        gain: (N,) the value, larger is better, no NaN in the rows to choose from.
+        costs: K of them, the most important first, each (N,), smaller is better; NaN is the most expensive.
         tolerance: (N,) how much less than this network's value is still as good, at least 0.
+        rows: to choose from, rising; None: all.
     """
-    price = np.empty(len(gain), dtype=np.int64)
-    # (N, K + 1) -> rank of each row; of equal costs the better value comes first
-    price[by_price(np.column_stack([costs, -gain]))] = np.arange(len(gain))
-    falling = np.argsort(-gain, kind="stable")
-    left = np.ones(len(gain), dtype=bool)
-    for _ in range(len(gain)):
-        best = int(falling[0])
+    left = np.arange(len(gain)) if rows is None else rows
+    values = gain[left]
+    while len(left):
+        best = int(left[values.argmax()])
         # a difference of whole samples is compared with an error of whole samples: leave room for rounding
         least = gain[best] - tolerance[best] - 1e-12 * abs(gain[best])
-        n = int(np.searchsorted(-gain[falling], -least, side="right"))
-        near = falling[:n]
-        # near: (n,) rows within the tolerance of the best that is left
-        row = int(near[np.argmin(price[near])])
+        row = _cheapest(left[values >= least], [*costs, -gain])
         yield Pick(row=row, best=best)
-        left[row] = False
-        falling = falling[left[falling]]
+        others = left != row
+        left, values = left[others], values[others]
 
 
-def cost_columns(
-    values: Mapping[str, FloatArray],
-    upper: Mapping[str, FloatArray],
-    *,
-    metric: str,
-    directions: Mapping[str, Direction],
-    first: Iterable[str] = (),
-) -> tuple[list[str], FloatArray]:
-    """What a network is paid with, the most important first, by upper bounds where there are any.
+def _cheapest(rows: IntArray, costs: Sequence[FloatArray]) -> int:
+    """The first of the rows that cost least: in the first cost, of these in the second, and so on."""
+    for cost in costs:
+        if len(rows) == 1:
+            break
+        mine = cost[rows]
+        known = ~np.isnan(mine)
+        if known.any():
+            rows = rows[mine == mine[known].min()]
+    return int(rows[0])
+
+
+def cost_names(
+    known: Iterable[str], *, metric: str, directions: Mapping[str, Direction], first: Iterable[str] = ()
+) -> list[str]:
+    """What a network is paid with, the most important first.
 
     Args:
-        values: metric -> (N,).
-        upper: metric -> (N,) for the metrics that have a bound.
+        known: metrics that have values.
         metric: what is gained; every other metric is a cost.
         directions: metric -> direction; these count first. A metric without one is minimised.
         first: metrics that count next, those with a limit.
-
-    Returns:
-        The metrics, and (N, K) to minimise.
     """
+    known = set(known)
     # `fromkeys` keeps the first place of each: objectives, limits,
     # size, then by name, so the order never depends on chance
-    names = [m for m in dict.fromkeys([*directions, *first, SIZE, *sorted(values)]) if m in values and m != metric]
-    columns = [
-        # `fmax`: where one of the two is NaN the other counts
-        -values[m] if directions.get(m) is Direction.MAXIMIZE else np.fmax(values[m], upper.get(m, values[m]))
-        for m in names
-    ]
-    n = len(values[metric])
-    return names, np.stack(columns, axis=1).astype(float) if columns else np.zeros((n, 0))
+    return [m for m in dict.fromkeys([*directions, *first, SIZE, *sorted(known)]) if m in known and m != metric]
 
 
-def by_price(costs: FloatArray) -> IntArray:
-    """(N, K) costs, the most important first -> (N,) rows, the cheapest first; equal ones keep their order."""
-    expensive = np.where(np.isnan(costs), np.inf, costs)
-    return np.lexsort([np.zeros(len(costs)), *expensive.T[::-1]])  # the last key counts most
+def paid(values: FloatArray, upper: FloatArray | None, *, direction: Direction | None) -> FloatArray:
+    """(N,) a metric as a cost, to minimise: by its upper bounds where there are any."""
+    if direction is Direction.MAXIMIZE:
+        return -values
+    # `fmax`: where one of the two is NaN the other counts
+    found: FloatArray = values.astype(float) if upper is None else np.fmax(values, upper)
+    return found
+
+
+def by_price(costs: Sequence[FloatArray], rows: IntArray) -> IntArray:
+    """Costs, the most important first, each (N,) -> the rows, the cheapest first; equal ones keep their order."""
+    expensive = [np.where(np.isnan(cost[rows]), np.inf, cost[rows]) for cost in costs]
+    order = np.lexsort([np.zeros(len(rows)), *expensive[::-1]])  # the last key counts most
+    found: IntArray = rows[order]
+    return found

@@ -6,7 +6,7 @@ per trial until it is needed. Numpy only: this module must never know Optuna or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from hwnas.allowed import Limits
 from hwnas.errors import StudyError
 from hwnas.limits import as_limits, feasible
 from hwnas.search.archive import non_dominated, oriented
-from hwnas.search.choice import Pick, by_price, cost_columns, picks
+from hwnas.search.choice import Pick, by_price, cost_names, paid, picks
 from hwnas.search.limits import check_known, infeasible
 from hwnas.spaces.encoding import ChoiceTree
 from hwnas.types import BoolArray, Choice, Direction, FloatArray, IntArray, Option
@@ -164,17 +164,27 @@ class Study:
             limits: that were asked for; their metrics come next among the costs.
             tolerance: how much worse in the metric is as good; None: one standard error, where the study tells it.
         """
-        column = self.values[metric][rows]
+        column = self.values[metric]
         # `picks` maximises
         gain = column if self.directions[metric] is Direction.MAXIMIZE else -column
-        _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions, first=limits)
         error = self.standard_errors.get(metric) if tolerance is None else None
         # without a standard error a value is exact, or from a study that did not keep it: only equal ones are as good
-        allowed = np.zeros(len(rows)) if error is None else np.nan_to_num(error[rows])
-        if tolerance is not None:
-            allowed = np.full(len(rows), tolerance)
-        for pick in picks(gain, costs[rows], tolerance=allowed):
-            yield Pick(row=int(rows[pick.row]), best=int(rows[pick.best]))
+        allowed = np.full(len(self), tolerance or 0.0) if error is None else np.nan_to_num(error)
+        return picks(gain, self.costs(metric, first=limits)[1], tolerance=allowed, rows=rows)
+
+    def costs(self, metric: str, *, first: Iterable[str] = ()) -> tuple[list[str], list[FloatArray]]:
+        """What trials are paid with, the most important first: metrics, and for each (N,) to minimise.
+
+        Args:
+            metric: what is gained.
+            first: metrics that count after the directions, those with a limit.
+        """
+        names = cost_names(self.values, metric=metric, directions=self.directions, first=first)
+        return names, [self._paid[name] for name in names]
+
+    @cached_property
+    def _paid(self) -> dict[str, FloatArray]:
+        return {m: paid(v, self.upper.get(m), direction=self.directions.get(m)) for m, v in self.values.items()}
 
     def front_rows(self, metric: str, cost: str, *, rows: IntArray) -> list[int]:
         """Those of some trials that no other of them beats in two metrics, by rising cost; of equal ones the cheapest.
@@ -191,11 +201,9 @@ class Study:
         points = oriented({m: self.values[m][rows] for m in directions}, directions)
         front = non_dominated(points)
         # by price first, so that `np.unique`, which keeps the first, keeps the cheapest of equal points
-        rows, points = rows[front], points[front]
-        _, costs = cost_columns(self.values, self.upper, metric=metric, directions=self.directions)
-        order = by_price(costs[rows])
-        _, first = np.unique(points[order], axis=0, return_index=True)
-        rows = rows[order[first]]
+        rows = by_price(self.costs(metric)[1], rows[front])
+        points = oriented({m: self.values[m][rows] for m in directions}, directions)
+        rows = rows[np.unique(points, axis=0, return_index=True)[1]]
         return [int(i) for i in rows[np.argsort(self.values[cost][rows], kind="stable")]]
 
     def keeps(self, limits: Limits) -> BoolArray:
