@@ -106,10 +106,10 @@ class DeviceNetworks:
         if tolerance is None:
             errors = self.evaluated.standard_errors.get(METRIC, np.zeros(1))
             noise = answer[0].preference.tolerance if answer else float(np.nan_to_num(np.nanmedian(errors)))
-        try:
-            found = query(self.predicted, limits=limits, metric=METRIC, top=most, tolerance=noise)
-        except InfeasibleError:
+        # asked first: to say why nothing keeps them takes longer than the answer, and nobody reads it
+        if not self.predicted.keeps(limits).any():
             return []
+        found = query(self.predicted, limits=limits, metric=METRIC, top=most, tolerance=noise)
         return [other for other in found if not answer or _is_worth_more(other, answer[0], noise=noise)]
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _CELLS = 64  # along each cost
 _ROUNDS = 16
-_CHILDREN = 16_384  # of each round
+_CHILDREN = 16_384  # of each round, at most
+_LEAST_CHILDREN = 1024
 _PARENTS = 1024
 
 
@@ -49,11 +50,12 @@ def promising(
         pool = listed
         mean, std = predictor.predict(pool)
         return _without(start, *_best(pool, mean, std, costs, most=most + len(start)), most=most)
-    pool = np.unique(np.concatenate([start, candidates.uniform_many(rng, _CHILDREN)]), axis=0)
+    n_children = min(_CHILDREN, max(_LEAST_CHILDREN, most))
+    pool = np.unique(np.concatenate([start, candidates.uniform_many(rng, n_children)]), axis=0)
     mean, std = predictor.predict(pool)
     for _ in range(_ROUNDS):
         # of equal rank the first: they are in the order of their rank
-        children = np.unique(candidates.mutants(pool[:_PARENTS], rng, _CHILDREN), axis=0)
+        children = np.unique(candidates.mutants(pool[:_PARENTS], rng, n_children), axis=0)
         children = children[~_among(children, pool)]
         its_mean, its_std = predictor.predict(children)
         pool, mean, std = _best(

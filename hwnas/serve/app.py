@@ -315,4 +315,9 @@ def _json(document: Mapping[str, object], *, status: int = 200) -> Response:
 
 
 def _dumped(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(json_value(document), ensure_ascii=False, allow_nan=False).encode()
+    try:
+        # most documents are JSON values already, and to look at every one of them takes as long as the answer
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        text = json.dumps(json_value(document), ensure_ascii=False, allow_nan=False)
+    return text.encode()

@@ -87,13 +87,13 @@ def serve(config: Config, *, console: Console, address: Address | None = None, d
     server_of = registry.load_object("uvicorn:Server", extra="serve", needed_for="hwnas serve")
     address = (address or Address()).with_token()
     # before anything that takes time: a port that is taken is told at once
-    with _listening(address) as listening:
+    with bound(address) as listening:
         catalogue = open_catalogue(config, console=console, devices=devices)
         served = _served(config, catalogue)
         names = frozenset({socket.gethostname(), address.host})
         app = make_app(served, token=address.token, names=names)
         _tell(console, catalogue, address=address, port=listening.getsockname()[1])
-        server = server_of(_settings(app))
+        server = server_of(settings(app))
         _run(server, listening)
     console.note("stopped")
 
@@ -104,14 +104,15 @@ def _served(config: Config, catalogue: Catalogue) -> Any:
     return served_of(catalogue=catalogue, run=Workspace(config.whole).folder.resolve(), jobs=Jobs())
 
 
-def _settings(app: Any) -> Any:
+def settings(app: Any) -> Any:
+    """Uvicorn's, for an application of ours."""
     config_of = registry.load_object("uvicorn:Config", extra="serve", needed_for="hwnas serve")
     return config_of(
         app,
         lifespan="on",
-        # a line for each move of a slider would hide what is worth reading
+        # a line for each move of a slider, or for each request that is one too many, would hide what is worth reading
         access_log=False,
-        log_level="warning",
+        log_level="error",
         server_header=False,
         ws="none",
         limit_concurrency=_AT_ONCE,
@@ -128,8 +129,8 @@ def _run(server: Any, listening: socket.socket) -> None:
         server.run(sockets=[listening])
 
 
-def _listening(address: Address) -> socket.socket:
-    """A socket that is bound to the address.
+def bound(address: Address) -> socket.socket:
+    """A socket that listens at an address. It knows that it speaks TCP, without which every answer waits for 40 ms.
 
     Raises:
         ConfigError: it cannot be.

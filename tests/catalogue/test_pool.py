@@ -32,7 +32,6 @@ def costs_of(space: MobileNetSpace) -> dict[str, SlotCost]:
 @pytest.fixture
 def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_ROUNDS", 10)
-    monkeypatch.setattr(pools, "_CHILDREN", 1024)
     monkeypatch.setattr(pools, "_PARENTS", 64)
 
 
