@@ -246,6 +246,19 @@ class SearchConfig(ConfigSection):
 _LARGEST_FRACTION = 2.0  # of the largest network's latency: int8 may be slower, but not a percentage
 
 
+class OtherDeviceLimits(ConfigSection):
+    """What the same network must keep on a device that is not the run's own."""
+
+    latency_ms: Sides | None = None
+    size_bytes: Sides | None = None
+    memory_bytes: Sides | None = None
+    energy_mj: Sides | None = None
+
+    def given(self) -> dict[str, Allowed]:
+        """Metric -> what was said."""
+        return {k: v for k in type(self).model_fields if (v := getattr(self, k)) is not None}
+
+
 class LimitsConfig(ConfigSection):
     """What a network must keep: each number is the most; a table may have at_least, at_most or both."""
 
@@ -260,6 +273,31 @@ class LimitsConfig(ConfigSection):
     memory_bytes: Sides | None = _optional("arena or SRAM, where the device tells", example="200e3")
     energy_mj: Sides | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
     accuracy: Sides | None = _optional("at least this share of the validation images", example="0.9")
+    others: dict[str, OtherDeviceLimits] = Field(
+        default_factory=dict,
+        description="the same network on other devices, by name or path",
+        examples=["{ my-pi = { latency_ms = 9.0 } }"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_devices(cls, values: object) -> object:
+        """`"my-pi".latency_ms = 9` in [limits], and `my-pi.latency_ms` in one word, are limits on another device."""
+        if not isinstance(values, Mapping):
+            return values
+        own = {k: v for k, v in values.items() if k in cls.model_fields}
+        others = {k: dict(v) if isinstance(v, Mapping) else v for k, v in dict(own.pop("others", {})).items()}
+        for key, value in values.items():
+            device, dot, metric = str(key).rpartition(".")
+            if key in cls.model_fields:
+                continue
+            if isinstance(value, Mapping):
+                others.setdefault(key, {}).update(value)
+            elif dot:
+                others.setdefault(device, {})[metric] = value
+            else:
+                own[key] = value
+        return {**own, "others": others} if others else own
 
     @field_validator("latency_fraction")
     @classmethod
@@ -289,14 +327,20 @@ class LimitsConfig(ConfigSection):
 
     def given(self) -> dict[str, Allowed]:
         """Key -> what was said, as in the file."""
-        return {k: v for k in LimitsConfig.model_fields if (v := getattr(self, k)) is not None}
+        own = {k: v for k in LimitsConfig.model_fields if k != "others" and (v := getattr(self, k)) is not None}
+        return own | {f"{d}.{k}": v for d, limits in self.others.items() for k, v in limits.given().items()}
 
     def absolute(self) -> dict[str, Allowed]:
         """Metric -> limit, without `latency_fraction`, which needs a measured device.
 
-        A number is a ceiling for every metric: one that means a floor in the file is written as such.
+        A number is a ceiling for every metric: one that means a floor in the file is written as such. What another
+        device must keep is called by that device's name: `my-pi.latency_ms`.
         """
-        found = {k: v for k, v in self.given().items() if k != "latency_fraction"}
+        found = {}
+        for key, value in self.given().items():
+            device, dot, metric = key.rpartition(".")
+            found[f"{device_name(device)}.{metric}" if dot else key] = value
+        found.pop("latency_fraction", None)
         if (least := found.get("accuracy")) is not None and not isinstance(least, Between):
             found["accuracy"] = Between(at_least=least)
         return found

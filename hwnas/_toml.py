@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from hwnas.errors import ConfigError
 from hwnas.foreign import ForeignFileError, read_foreign
 
 _MOST_BYTES = 1 << 20  # what people write is a thousandth of it; a device file never ends
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 Value = str | bool | int | float | Sequence["Value"] | Mapping[str, "Value"]
 
@@ -96,10 +99,14 @@ def format_value(value: Value) -> str:
             raise ConfigError(f"{value} cannot be written to a configuration")
         return repr(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {format_value(v)}" for key, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {format_value(v)}" for key, v in value.items()) + " }"
     if isinstance(value, Sequence):
         return "[" + ", ".join(format_value(v) for v in value) + "]"
     raise TypeError(f"a {type(value).__name__} cannot be written to a configuration")
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def format_section(name: str, entries: Iterable[Entry], *, comment: str) -> str:

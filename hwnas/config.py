@@ -7,7 +7,7 @@ torch, data, spaces or devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +33,7 @@ from hwnas._config_sections import (
 )
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
-from hwnas.allowed import Between, Limits
+from hwnas.allowed import Between, Limits, limits_to_json
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -161,6 +161,25 @@ class Config(ConfigSection):
         entries = [name for name in self.device.all if device in ("", name, device_name(name))]
         return self.part(next(iter(entries), device))
 
+    def beside(self, device: str, precisions: Sequence[str]) -> Config:
+        """The run on a device of which only the costs are asked for: it has no limits of its own.
+
+        Args:
+            device: a name or the path of a description.
+            precisions: that its networks may have, as they are offered.
+        """
+        entry = next((name for name in self.whole.device.all if device in (name, device_name(name))), device)
+        chosen = self.model_copy(
+            update={
+                "device": DeviceConfig(name=entry),
+                "limits": LimitsConfig(),
+                "budgets": (),
+                "space": self.space.model_copy(update={"precisions": tuple(precisions)}),
+            }
+        )
+        chosen._whole = self.whole
+        return chosen
+
     def only(self, device: str) -> Config:
         """The run for one of its devices, with all budgets of that device.
 
@@ -268,8 +287,11 @@ def _entries(section: BaseModel) -> Iterable[Entry]:
     for name, field in type(section).model_fields.items():
         example = str(field.examples[0]) if field.examples else ""
         value = getattr(section, name)
-        said = value.to_json() if isinstance(value, Between) else value
-        yield Entry(key=name, value=said, comment=field.description or "", example=example)
+        if isinstance(value, Between):
+            value = value.to_json()
+        elif name == "others":
+            value = {d: limits_to_json(limits.given()) for d, limits in value.items()} or None
+        yield Entry(key=name, value=value, comment=field.description or "", example=example)
 
 
 def load_config(path: Path | str) -> Config:

@@ -50,9 +50,12 @@ def is_metric(name: str) -> bool:
 
 
 def metric_name(metric: str) -> str:
-    """`peak_memory_bytes` -> `peak memory`: the name without its unit."""
+    """`peak_memory_bytes` -> `peak memory`, `my-pi.latency_ms` -> `latency on my-pi`: the name without its unit."""
     if metric.endswith(UPPER):
         return f"{metric_name(metric.removesuffix(UPPER))}, upper bound"
+    device, dot, own = metric.rpartition(".")
+    if dot:
+        return f"{metric_name(own)} on {device.removesuffix('.toml').rpartition('/')[2]}"
     if metric in _NAMES:
         return _NAMES[metric]
     for suffix in _SUFFIXES:

@@ -31,13 +31,13 @@ from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import user_path
 from hwnas.computing import Computing
-from hwnas.config import CONFIG_FILE, Config
+from hwnas.config import CONFIG_FILE, Config, device_name
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
 from hwnas.files import write_whole
 from hwnas.locking import locked
 from hwnas.named_spaces import check_trainable, make_space
-from hwnas.precisions import is_quantized
+from hwnas.precisions import asked_as, is_quantized
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
@@ -72,6 +72,13 @@ class Workspace:
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
+
+    @property
+    def others(self) -> list[Workspace]:
+        """The same run on each other device that its limits name, with the same networks to choose from."""
+        offered = [asked_as(p) for p in self.space.precisions]
+        entries = [entry for entry in self.config.limits.others if device_name(entry) != self.device.name]
+        return [Workspace(self.config.beside(entry, offered)) for entry in entries]
 
     def begin(self) -> None:
         """Make the folder and write the configuration into it, once nothing there contradicts it.

@@ -11,7 +11,7 @@ from hwnas._places import quoted
 from hwnas.deployment import Manifest, Parity
 from hwnas.limits import ceiling
 from hwnas.pipeline.verifying import MEASURED
-from hwnas.quantities import metric_name, percent, quantity
+from hwnas.quantities import allowed_text, metric_name, percent, quantity
 from hwnas.results import Result, Shown
 
 
@@ -59,6 +59,7 @@ class ExportResult(Result):
                     f"{quantity('latency_ms', predicted)}, at most {quantity('latency_ms', upper)}",
                 ),
                 ("size", quantity("size_bytes", manifest.artefact.size_bytes)),
+                *_elsewhere_rows(manifest),
                 *(
                     (metric_name(metric), f"{quantity(metric, value)} ({manifest.measured.source})")
                     for metric, value in manifest.measured.costs.items()
@@ -75,6 +76,19 @@ class ExportResult(Result):
                 else f"Check it again: {verify}",
             ],
         )
+
+
+def _elsewhere_rows(manifest: Manifest) -> list[tuple[str, Any]]:
+    """What other devices must keep, which is by prediction: nothing was measured there."""
+    return [
+        (
+            f"{metric_name(m)}, not measured",
+            f"at most {quantity(m, manifest.predicted.get(f'{m}_upper', manifest.predicted[m]))} predicted, "
+            f"limit {allowed_text(m, allowed)}",
+        )
+        for m, allowed in manifest.limits.items()
+        if "." in m and m in manifest.predicted
+    ]
 
 
 def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -28,10 +29,11 @@ from hwnas.errors import ConfigError, InfeasibleError, TableContextError, TableE
 from hwnas.files import sha256_file
 from hwnas.limits import Limit, as_limits, as_mapping, round_up
 from hwnas.pipeline._last_used import LastUsed
-from hwnas.precisions import EXACT, asked_as, is_conversion, is_quantized
-from hwnas.types import Block, Device, IntArray
+from hwnas.precisions import EXACT, KNOWN, asked_as, is_conversion, is_quantized
+from hwnas.types import Block, Device, IntArray, Option, SearchSpace
 from hwnas.workspace import Workspace
 
+OF_DEVICE = ("latency_ms", "size_bytes", "memory_bytes", "energy_mj")  # metrics that differ between devices
 EVALUATED = "accuracy"  # the metric that no table tells
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 
@@ -78,7 +80,8 @@ class Costs:
         memory: model of `memory_bytes`, None where nothing told the networks' memory.
         energy: model of `energy_mj`, None where neither a meter nor a stated power tells it.
         device: they are of.
-        hashes: table file name -> SHA-256.
+        hashes: table file name -> SHA-256; of other devices with their names before it.
+        others: device name -> the same of other devices that limits name, over the same encodings.
     """
 
     blocks: SlotBlocks
@@ -91,11 +94,22 @@ class Costs:
     energy: EnergyModel | None
     device: Device
     hashes: Mapping[str, str]
+    others: Mapping[str, Costs] = field(default_factory=dict)
 
     @cached_property
     def models(self) -> dict[str, SlotCost]:
-        """Metric -> cost model: latency_ms, size_bytes, macs, ...; memory_bytes and energy_mj where something tells."""
+        """Metric -> cost model: latency_ms, size_bytes, macs, ...; memory_bytes and energy_mj where something tells.
+
+        Those of other devices are called by the device: `my-pi.latency_ms`.
+        """
+        elsewhere = {
+            f"{name}.{metric}": dataclasses.replace(costs.models[metric], metric=f"{name}.{metric}")
+            for name, costs in self.others.items()
+            for metric in OF_DEVICE
+            if metric in costs.models
+        }
         return {
+            **elsewhere,
             **({"memory_bytes": self.memory} if self.memory is not None else {}),
             **({"energy_mj": self.energy.cost} if self.energy is not None else {}),
             "latency_ms": corrected_cost("latency_ms", self.blocks, entries=self.entries, correction=self.latency),
@@ -111,11 +125,13 @@ class Costs:
 
 
 def load_costs(work: Workspace) -> Costs:
-    """Read the device's tables and fit the corrections.
+    """Read the device's tables and fit the corrections; likewise of other devices that the limits name.
 
     Raises:
-        TableError: the device was not profiled (completely) yet, or a table is damaged.
+        TableError: a device was not profiled (completely) yet, or a table is damaged.
+        ConfigError: another device does not compute in all precisions of the space.
     """
+    others = {other.device.name: _costs_elsewhere(work, other) for other in work.others}
     tables = _open_tables(work)
     blocks = SlotBlocks.of(work.space)
     entries: dict[str, float] = {}
@@ -164,8 +180,35 @@ def load_costs(work: Workspace) -> Costs:
             confidence=work.config.profile.confidence,
         ),
         device=work.device,
-        hashes={t.path.name: sha256_file(t.path) for t in tables.values()},
+        hashes={t.path.name: sha256_file(t.path) for t in tables.values()}
+        | {f"{name}/{table}": digest for name, costs in others.items() for table, digest in costs.hashes.items()},
+        others=others,
     )
+
+
+def _costs_elsewhere(work: Workspace, other: Workspace) -> Costs:
+    """What the networks of one device cost on another.
+
+    Raises:
+        ConfigError: the other has not the same networks.
+        TableError: it was not profiled.
+    """
+    if _offered(other.space) != _offered(work.space):
+        raise ConfigError(
+            f"limits on {other.device.name}: it computes in {', '.join(other.space.precisions)}, and networks for "
+            f"{work.device.name} are in {', '.join(work.space.precisions)}; name precisions that both have in [space]"
+        )
+    try:
+        return load_costs(other)
+    except TableError as e:
+        raise TableError(f"limits on {other.device.name}: {e}; it measures every device that limits name") from e
+
+
+def _offered(space: SearchSpace) -> list[tuple[str, list[Option]]]:
+    """Each choice with its options, precisions as they are offered, by whatever name a device computes in them."""
+    return [
+        (c.name, [asked_as(o) if isinstance(o, str) and o in KNOWN else o for o in c.options]) for c in space.choices
+    ]
 
 
 def _open_tables(work: Workspace) -> dict[str, LatencyTable]:
@@ -236,8 +279,12 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, Allowed]:
     if fraction is not None:
         # of what was measured, so that a fraction means the same whatever the estimate
         limits["latency_ms"] = fraction * costs.largest_ms
+    # a fleet's limits name all of its devices: one of them is this one
+    own = f"{work.device.name}."
+    asked = [dataclasses.replace(x, metric=x.metric.removeprefix(own)) for x in as_limits(limits)]
     # the tighter one of each: a device's own limits hold whatever a run asks for
-    limits = as_mapping([*as_limits(limits), *as_limits(costs.device.limits)])
+    elsewhere = {f"{d}.{m}": v for d, other in costs.others.items() for m, v in other.device.limits.items()}
+    limits = as_mapping([*asked, *as_limits(costs.device.limits), *as_limits(elsewhere)])
     for limit in as_limits(limits):
         # said apart: it tells how a device gets a meter
         if limit.metric == "energy_mj" and costs.energy is None:
@@ -253,6 +300,9 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, Allowed]:
 
 def source_of_cost(metric: str, costs: Costs) -> str:
     """Where the values of a cost come from: `estimated` from tables, `computed`, or how its power is known."""
+    device, dot, own = metric.rpartition(".")
+    if dot:
+        return source_of_cost(own, costs.others[device]) if device in costs.others else "estimated"
     if metric == "energy_mj" and costs.energy is not None and costs.energy.estimated:
         return costs.energy.source
     return "estimated" if metric in ("latency_ms", "size_bytes", "memory_bytes", "energy_mj") else "computed"

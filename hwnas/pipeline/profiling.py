@@ -103,6 +103,8 @@ class ProfileResult(Result):
 def profile(config: Config, *, console: Console) -> ProfileResult:
     """Measure what the device's tables lack, and end with the error on networks the correction did not see.
 
+    Likewise each other device that the limits name.
+
     Raises:
         TableContextError: the tables were measured in another context (machine, runtime version, threads).
         MeasurementError: the runtime cannot be started, or dies on one block after the other.
@@ -141,7 +143,11 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
         keep_tables(work, (opened.table for opened in tables.values()))
     if failures:
         console.warn(f"{count(failures, 'measurement')} failed; the reasons are in the tables in {work.tables}")
-    return _summary(work, n_outside=n_outside, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    for other in work.others:
+        console.note(f"-- profile {other.device.name}, which has limits too")
+        profile(other.config, console=console)
+    return _summary(work, n_outside=n_outside, seconds=seconds)
 
 
 def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
