@@ -336,6 +336,9 @@ def query(
             "--predicted", min=0, help="So many networks too that were not evaluated but are predicted to be better."
         ),
     ] = 0,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Evaluate and time what is named, on the device: takes a while.")
+    ] = False,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -352,6 +355,8 @@ def query(
                 device=device or "",
                 tolerance=tolerance,
                 n_predicted=predicted,
+                measured=measured,
+                console=console,
             )
         )
 

@@ -13,9 +13,11 @@ from typer.testing import CliRunner, Result
 from hwnas import pipeline
 from hwnas._console import Console
 from hwnas.catalogue import of_run, open_catalogue
+from hwnas.catalogue.asking import measured_text
 from hwnas.cli import app
 from hwnas.config import Config
 from hwnas.errors import StudyError, TableError
+from hwnas.pipeline.measuring import MeasuredNetwork
 from hwnas.search import load_study
 from hwnas.workspace import Workspace
 from tests.catalogue.later import profiled_later
@@ -69,6 +71,31 @@ def test_predicted_networks_are_named_as_such(config: Config, monkeypatch: pytes
         assert network["architecture"] != document["answers"][0]["architecture"]
     told = invoke("query", config.output.folder, "--predicted", "1").stdout
     assert told.count("not evaluated") == len(document["predicted"])
+
+
+def test_what_is_named_is_measured_if_asked(config: Config, evaluated: list[object]) -> None:
+    ended = invoke("query", config.output.folder, "--measured", "--limit", "latency_ms=0.5", "--json")
+    document = json.loads(ended.stdout)
+    (answer,), (measured,) = document["answers"], document["measured"]
+    # its accuracy is known, and its latency is that of its file
+    assert measured["values"]["accuracy"] == answer["values"]["accuracy"]
+    assert evaluated == []
+    assert measured["values"]["latency_ms"] == pytest.approx(answer["values"]["latency_ms"], rel=0.1)
+    assert measured["misses"] == []
+    told = measured_text(
+        MeasuredNetwork(
+            values={"accuracy": 0.912, "latency_ms": 0.5},
+            standard_error=0.004,
+            n_validation=100,
+            source="measured",
+            misses=("latency_ms",),
+        ),
+        "trial 5",
+    )
+    assert (
+        told.replace("\u00a0", " ")
+        == "Measured, trial 5: accuracy 91.2 % ± 0.4 points, latency 0.500 ms: misses latency_ms."
+    )
 
 
 def test_predictions_need_the_folder_of_a_run(config: Config) -> None:
