@@ -76,7 +76,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "map-elites": ("hwnas.search.samplers.map_elites:map_elites", ""),
         "nsga2": ("hwnas.search.samplers.genetic:nsga2", ""),
         "nsga3": ("hwnas.search.samplers.genetic:nsga3", ""),
-        "predictor": ("hwnas.search.predictor:predictor", ""),
+        "predictor": ("hwnas.search.samplers.predictor:predictor", ""),
         "regularised-evolution": ("hwnas.search.samplers.regularised_evolution:regularised_evolution", ""),
         "tpe": ("hwnas.search.samplers.surrogates:tpe", ""),
         "random": ("hwnas.search.samplers.uniform:random", ""),

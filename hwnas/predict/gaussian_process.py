@@ -91,6 +91,7 @@ class GaussianProcess:
     ) -> None:
         self._distances = distances
         self._inputs = inputs
+        self._targets = targets
         self._center = float(targets.mean())
         self._scale = float(targets.std()) or 1.0
         self._y = (targets - self._center) / self._scale
@@ -149,6 +150,16 @@ class GaussianProcess:
         """(N, C + F) whose products are the covariance of both trends."""
         amplitudes = np.exp(0.5 * self.hyperparameters.trends)
         return np.concatenate([a * of for a, of in zip(amplitudes, _linear(inputs), strict=True)], axis=1)
+
+    def with_more(self, inputs: Inputs, targets: FloatArray) -> GaussianProcess:
+        """The process of these and K other networks, with the same hyperparameters.
+
+        Args:
+            inputs: of the others.
+            targets: (K,).
+        """
+        joined, together = self._inputs.joined(inputs), np.concatenate([self._targets, targets])
+        return GaussianProcess(self._distances, joined, together, start=self.hyperparameters, fit=False)
 
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """For each evaluated network mean and standard deviation (noise included) that the others predict it with.

@@ -31,6 +31,10 @@ class ExhaustedError(Exception):
     """Control flow inside the search: no new architecture that keeps the limits is left (or found)."""
 
 
+class FinishedError(ExhaustedError):
+    """Control flow likewise: networks are left, but the sampler expects nothing of any of them."""
+
+
 def key_of(encoding: IntArray) -> bytes:
     """A hashable key of a canonical encoding (D,)."""
     # of one type: encodings read from files are narrower, and their bytes would differ
@@ -127,27 +131,15 @@ class Candidates:
 
     def mutants(self, parents: IntArray, rng: np.random.Generator, n: int) -> IntArray:
         """(n, D) canonical: of two parents each, with some choices drawn anew, whether they keep the limits or not."""
-        d = len(self._sizes)
+        d, single = len(self._sizes), np.float32  # half the random bits: there are millions of numbers a proposal
         first = parents[rng.integers(len(parents), size=n)]
         second = parents[rng.integers(len(parents), size=n)]
-        crossed = np.where(rng.random((n, d)) < rng.choice([0.0, 0.25, 0.5], size=(n, 1)), second, first)
+        share = np.array([0.0, 0.25, 0.5], dtype=single)[rng.integers(3, size=(n, 1))]
+        crossed = np.where(rng.random((n, d), dtype=single) < share, second, first)
         # one choice on average, or a few; none where two parents were crossed
-        rate = rng.choice([0.0, 1.0, 2.0, 4.0], size=(n, 1)) / d
-        drawn = rng.integers(self._sizes, size=(n, d))
-        return self.problem.space.canonical(np.where(rng.random((n, d)) < rate, drawn, crossed))
-
-    def neighbours(self, encoding: IntArray, *, fill: IntArray | None = None) -> IntArray:
-        """(N, D) the networks within the limits that differ from a canonical one in one choice that matters.
-
-        Args:
-            encoding: (D,) canonical.
-            fill: (D,) options of choices that the change switches on; None: the first of each.
-        """
-        on = self.problem.tree.active(encoding[None])[0]
-        own = encoding if fill is None else np.where(on, encoding, fill)
-        rows = self._neighbours(own, of=np.flatnonzero(on))
-        near = self.problem.space.canonical(rows)
-        return near[self.within(near)]
+        rate = (np.array([0.0, 1.0, 2.0, 4.0], dtype=single) / d)[rng.integers(4, size=(n, 1))]
+        drawn = (rng.random((n, d)) * self._sizes).astype(np.int64)
+        return self.problem.space.canonical(np.where(rng.random((n, d), dtype=single) < rate, drawn, crossed))
 
     def nearest_new(self, encoding: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
         """The proposal itself if it is new and keeps the limits, else the nearest such network found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from hwnas.search import Problem, Sampling, Study, hypervolume, search
 from hwnas.search.archive import oriented
+from hwnas.search.samplers.predictor import predictor
+from hwnas.spaces import CategoricalSpace
 from hwnas.types import FloatArray, IntArray, Option
 from tests.search.problems import SPACE, WIDE, Bounded, cost, problem, quality
 
@@ -108,3 +111,28 @@ def test_two_searches_of_one_study_ask_for_different_networks(tmp_path: Path) ->
     study = search(asked, evaluate, sampling=Sampling(sampler="predictor"), storage=tmp_path / "journal")
     assert len(study) == 20
     assert len(set(seen)) == len(seen)
+
+
+SMALL = CategoricalSpace({f"c{i}": (0, 1, 2, 3) for i in range(5)}, name="small")
+
+
+def alone(architecture: Mapping[str, Option]) -> dict[str, float]:
+    """Of SMALL: each choice adds."""
+    return {"accuracy": sum(GAINS[i] * float(architecture[f"c{i}"]) for i in range(5))}
+
+
+def test_a_search_ends_when_its_front_has_stopped_to_grow_and_says_so() -> None:
+    study = search(
+        Problem(SMALL, {"accuracy": "maximize"}, n_trials=150), alone, sampling=Sampling(sampler="predictor")
+    )
+    assert len(study) < 100
+    assert study.values["accuracy"].max() == pytest.approx(3 * GAINS[:5].sum())
+    assert f"ended after {len(study)} of 150 trials: in the last 40 evaluations the front grew by 0.00%" in study.note
+
+
+def test_a_search_that_shall_not_end_by_itself_does_not() -> None:
+    sampler = functools.partial(predictor, stop_early=False)
+    asked = Problem(SMALL, {"accuracy": "maximize"}, n_trials=100)
+    study = search(asked, alone, sampling=Sampling(sampler=sampler))
+    assert len(study) == 100
+    assert not study.note
