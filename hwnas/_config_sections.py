@@ -231,10 +231,13 @@ class SearchConfig(ConfigSection):
     """How networks are looked for and ranked."""
 
     sampler: Text = Field(
-        default="nsga2", description="nsga2, predictor, regularised-evolution, tpe, random, ...; see docs/search.md"
+        default="predictor", description="predictor, nsga2, regularised-evolution, tpe, random, ...; see docs/search.md"
     )
     n_trials: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=200, description="networks whose accuracy is measured"
+    )
+    stop_early: bool = Field(
+        default=True, description="end when the front has stopped to grow; of the sampler predictor"
     )
     population_size: Annotated[int, Field(ge=2, le=100_000)] = Field(default=32, description="of evolutionary samplers")
     seed: Seed = Field(default=0, description="of the sampler")

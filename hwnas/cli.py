@@ -407,6 +407,25 @@ app.add_typer(devices_app, name="devices")
 
 
 @app.command()
+def predict(
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", callback=given)],
+    *,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Which device, if there are several.", callback=given),
+    ] = None,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Learn accuracies from a run's evaluated networks, and tell how well others are predicted."""
+    with speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.catalogue import predict as learn
+        from hwnas.config import load_config
+
+        console.result(learn(load_config(user_path(folder)), device=device or ""))
+
+
+@app.command()
 def spaces(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Show this one's choices.", callback=given)

@@ -20,6 +20,7 @@
     │                                        (something to install there) and LinkLostError (hwnas.measure)
     ├── InfeasibleError (ValueError)         no network keeps the limits; names the smallest reachable value
     ├── StudyError (ValueError)              a study does not fit what is asked of it
+    ├── PredictorError (ValueError)          a stored predictor is not there, or of something else
     ├── IntegrityError (ValueError)          a file does not hold what was written to it
     ├── ExportError (RuntimeError)           a network cannot be written in a format
     ├── ArtefactError (ValueError)           an artefact is missing, damaged or not what its manifest says
@@ -259,6 +260,10 @@ class StudyError(HwnasError, ValueError):
     """A study does not fit what is asked of it."""
 
     exit_status = 2
+
+
+class PredictorError(HwnasError, ValueError):
+    """A stored predictor is missing, damaged or of another space, supernet or other networks."""
 
 
 class ExportError(HwnasError, RuntimeError):

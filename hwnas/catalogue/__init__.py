@@ -5,7 +5,17 @@ milliseconds and without an evaluation.
 """
 
 from hwnas.catalogue.asking import BudgetResult, answer_budget
+from hwnas.catalogue.calibrating import PredictResult, predict
 from hwnas.catalogue.networks import Catalogue, DeviceNetworks, Offers
 from hwnas.catalogue.of_run import open_catalogue
 
-__all__ = ["BudgetResult", "Catalogue", "DeviceNetworks", "Offers", "answer_budget", "open_catalogue"]
+__all__ = [
+    "BudgetResult",
+    "Catalogue",
+    "DeviceNetworks",
+    "Offers",
+    "PredictResult",
+    "answer_budget",
+    "open_catalogue",
+    "predict",
+]

@@ -5,6 +5,7 @@ Knows a run's folder; never a runtime, a fleet or a page. Loads no torch: everyt
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from hwnas._places import quoted
 from hwnas.catalogue.networks import METRIC, Catalogue, DeviceNetworks
 from hwnas.catalogue.pool import promising
 from hwnas.catalogue.predicting import FEATURES, AccuracyPredictor
+from hwnas.catalogue.predictor_file import load_predictor
 from hwnas.config import Config, device_name
-from hwnas.errors import HwnasError, TableError, UnknownNameError
+from hwnas.errors import HwnasError, PredictorError, TableError, UnknownNameError
+from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs, load_costs
 from hwnas.pipeline.evaluated import Evaluated, evaluated_on
 from hwnas.quantities import count
@@ -28,16 +31,35 @@ from hwnas.workspace import Workspace
 
 N_PREDICTED = 50_000
 PAID = ("latency_ms", "size_bytes", "energy_mj", "memory_bytes", "macs")  # costs by which networks are offered
-_LEAST = 8  # evaluated networks: of fewer nothing can be learned
+_LEAST = 8  # evaluated networks: what is learned from fewer is not worth offering
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class KnownDevice:
     """A device with what is known of it."""
 
     work: Workspace
     costs: Costs
     evaluated: Evaluated
+
+    @property
+    def supernet(self) -> str:
+        """SHA-256 of the weights whose sub-networks were evaluated; empty if they are not there."""
+        checkpoint = self.work.checkpoint
+        return sha256_file(checkpoint) if checkpoint.exists() else ""
+
+    @property
+    def predictor(self) -> Path:
+        """Where the predictor of its accuracies is kept."""
+        return self.work.searched / "predictor.json"
+
+    def predict(self, *, seed: int) -> AccuracyPredictor:
+        """The predictor that is kept, or a new one where that is not of these networks."""
+        study, models = self.evaluated.study, self.costs.models
+        space = self.work.space.fingerprint()
+        with contextlib.suppress(PredictorError):
+            return load_predictor(self.predictor, study, models, space=space, supernet=self.supernet, seed=seed)
+        return AccuracyPredictor(study, models, seed=seed)
 
 
 def open_catalogue(
@@ -57,12 +79,12 @@ def open_catalogue(
         TableError: a device that was named is not profiled, or none is.
     """
     first = Workspace(config.whole.part(config.device.all[0]))
-    known: dict[str, _Known] = {}
+    known: dict[str, KnownDevice] = {}
     for entry in _entries(config, first.tables.parent, devices):
         try:
             work = known[next(iter(known))].work.on(entry) if known else first.on(entry)
             costs = _costs(work)
-            found = _Known(work=work, costs=costs, evaluated=evaluated_on(work, costs))
+            found = KnownDevice(work=work, costs=costs, evaluated=evaluated_on(work, costs))
         except HwnasError as e:
             if entry in devices:
                 raise
@@ -91,11 +113,16 @@ def networks_of(config: Config, device: str, *, n_predicted: int = 0) -> DeviceN
         TableError: it is not profiled.
         StudyError: the run has no finished study, or none of its networks can be had there.
     """
-    work = Workspace(config.whole.part_for(device))
-    costs = _costs(work)
-    known = _Known(work=work, costs=costs, evaluated=evaluated_on(work, costs))
+    known = known_device(config, device)
     ((_, found),) = _entered([known], n_predicted=n_predicted, seed=config.search.seed)
     return found
+
+
+def known_device(config: Config, device: str) -> KnownDevice:
+    """What is known of one device; arguments and errors as of `networks_of`."""
+    work = Workspace(config.whole.part_for(device))
+    costs = _costs(work)
+    return KnownDevice(work=work, costs=costs, evaluated=evaluated_on(work, costs))
 
 
 def _entries(config: Config, tables: Path, devices: Sequence[str]) -> Iterator[str]:
@@ -121,7 +148,7 @@ def _costs(work: Workspace) -> Costs:
         raise
 
 
-def _entered(known: Sequence[_Known], *, n_predicted: int, seed: int) -> Iterator[tuple[str, DeviceNetworks]]:
+def _entered(known: Sequence[KnownDevice], *, n_predicted: int, seed: int) -> Iterator[tuple[str, DeviceNetworks]]:
     """Each device with its networks; devices that compute alike share one prediction."""
     shared: dict[tuple[str, str], tuple[IntArray, FloatArray, FloatArray, int] | None] = {}
     for device in known:
@@ -143,18 +170,20 @@ def _entered(known: Sequence[_Known], *, n_predicted: int, seed: int) -> Iterato
         )
 
 
-def _kind(known: _Known) -> tuple[str, str]:
+def _kind(known: KnownDevice) -> tuple[str, str]:
     """What two devices must have in common for one accuracy to be that of both."""
     return known.work.space.fingerprint(), known.work.runtime.quantization
 
 
-def _predicted(alike: Sequence[_Known], *, most: int, seed: int) -> tuple[IntArray, FloatArray, FloatArray, int] | None:
+def _predicted(
+    alike: Sequence[KnownDevice], *, most: int, seed: int
+) -> tuple[IntArray, FloatArray, FloatArray, int] | None:
     """Networks worth offering on some devices that compute alike, with the accuracy predicted for each."""
     one = alike[0]
     study, models = one.evaluated.study, one.costs.models
     if most < 1 or len(study) < _LEAST:
         return None
-    predictor = AccuracyPredictor(study, models, seed=seed)
+    predictor = one.predict(seed=seed)
     costs = [models[m] for m in ("size_bytes", *FEATURES) if m in models]
     costs += [k.costs.models[m] for k in alike for m in PAID if m in k.costs.models and m not in ("size_bytes", "macs")]
     start = study.encodings.astype(np.int64)
@@ -162,7 +191,7 @@ def _predicted(alike: Sequence[_Known], *, most: int, seed: int) -> tuple[IntArr
     return encodings, mean, std, predictor.n_networks
 
 
-def _as_study(known: _Known, predicted: tuple[IntArray, FloatArray, FloatArray, int] | None) -> Study | None:
+def _as_study(known: KnownDevice, predicted: tuple[IntArray, FloatArray, FloatArray, int] | None) -> Study | None:
     """Predicted networks in the columns of evaluated ones, with what they cost on one device."""
     if predicted is None or not len(predicted[0]):
         return None

@@ -235,7 +235,8 @@ def _configured_sampler(config: Config) -> Any:
     """The sampler's factory with those of the configuration's settings that it takes."""
     c = config.search
     sampler: Any = registry.load("samplers", c.sampler)
-    return functools.partial(sampler, **registry.taken_by(sampler, {"population_size": c.population_size}))
+    settings = {"population_size": c.population_size, "stop_early": c.stop_early}
+    return functools.partial(sampler, **registry.taken_by(sampler, settings))
 
 
 def _result(study: Study, evaluations: Evaluations, *, limits: Limits, seconds: float) -> SearchResult:

@@ -3,6 +3,7 @@
 Knows choices, option indices and numbers; never what a metric means, trials, devices or torch.
 """
 
+from hwnas.predict.ensemble import Calibration, Ensemble
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
 from hwnas.predict.inputs import Inputs, OptionCounts, Representation
 from hwnas.predict.kernel import ChoiceDistances
@@ -10,8 +11,10 @@ from hwnas.predict.linear import CrossValidation, LinearModel, Term, fit_linear
 from hwnas.predict.targets import compressed
 
 __all__ = [
+    "Calibration",
     "ChoiceDistances",
     "CrossValidation",
+    "Ensemble",
     "GaussianProcess",
     "Hyperparameters",
     "Inputs",

@@ -141,6 +141,19 @@ class Candidates:
         drawn = (rng.random((n, d)) * self._sizes).astype(np.int64)
         return self.problem.space.canonical(np.where(rng.random((n, d), dtype=single) < rate, drawn, crossed))
 
+    def neighbours(self, encoding: IntArray, *, fill: IntArray | None = None) -> IntArray:
+        """(N, D) the networks within the limits that differ from a canonical one in one choice that matters.
+
+        Args:
+            encoding: (D,) canonical.
+            fill: (D,) options of choices that the change switches on; None: the first of each.
+        """
+        on = self.problem.tree.active(encoding[None])[0]
+        own = encoding if fill is None else np.where(on, encoding, fill)
+        rows = self._neighbours(own, of=np.flatnonzero(on))
+        near = self.problem.space.canonical(rows)
+        return near[self.within(near)]
+
     def nearest_new(self, encoding: IntArray, taken: AbstractSet[bytes], rng: np.random.Generator) -> IntArray:
         """The proposal itself if it is new and keeps the limits, else the nearest such network found.
 

@@ -28,7 +28,7 @@ class Sampling:
         ConfigError: another seed.
     """
 
-    sampler: str | SamplerFactory = "nsga2"
+    sampler: str | SamplerFactory = "predictor"
     seed: int = 0
     initial: tuple[Mapping[str, Option], ...] = ()
 
