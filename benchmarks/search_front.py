@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _common import Benchmark, Figure, script
@@ -33,6 +35,7 @@ AT = (50, 100, 150, 200, 400)
 # without `gp`, which is the peer `optuna-gp` within limits
 OWN = ("predictor", "nsga2", "regularised-evolution", "early-exit", "map-elites", "local-search", "tpe", "random")
 PEERS = ("optuna-nsga2", "optuna-tpe", "optuna-gp", "pymoo-nsga2", "linas")
+SLOW = {"optuna-gp": (100, 3)}  # sampler -> trials and seeds at most: it thinks for seconds about each proposal
 SURROGATE = "benchmarks/ofa_mbv3_surrogate.npz"
 _SAMPLED = 20_000  # random networks, where a space cannot be listed
 
@@ -69,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=10, help="searches of each (10)")
     parser.add_argument("--trials", type=int, default=max(AT), help=f"of each search ({max(AT)})")
     parser.add_argument("--problems", nargs="+", help="names of problems; all if left out")
+    parser.add_argument(
+        "--kept", type=Path, help="file of searches that were made and need not be made again; new ones are added"
+    )
     bench = Benchmark("search_front", parser, argv)
     options = bench.options
     problems = [_made_up()] if bench.smoke else [*nas_bench_problems(), once_for_all_problem()]
@@ -84,13 +90,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench.console.warn(f"left out, since pymoo is not installed: {', '.join(absent)}")
     n, seeds = (20, 1) if bench.smoke else (options.trials, options.seeds)
     at = [k for k in ((10, 20) if bench.smoke else AT) if k <= n]
+    kept = _Kept(options.kept)
     found: dict[str, dict[str, list[dict[str, Any]]]] = {p.name: {s: [] for s in samplers} for p in problems}
-    total = len(problems) * seeds * len(samplers)
+    total = len(problems) * sum(min(seeds, SLOW.get(s, (n, seeds))[1]) for s in samplers)
     with bench.console.progress("searches") as progress:
         for seed in range(seeds):  # problems and samplers take turns
             for problem in problems:
                 for sampler in samplers:
-                    found[problem.name][sampler].append(one_search(problem, sampler, n=n, seed=seed, at=at))
+                    most, its_seeds = SLOW.get(sampler, (n, seeds))
+                    if seed >= its_seeds:
+                        continue
+                    found[problem.name][sampler].append(
+                        kept.search(problem, sampler, n=min(n, most), seed=seed, at=[k for k in at if k <= most])
+                    )
                     done = sum(len(runs) for of in found.values() for runs in of.values())
                     progress(done, total, f"{problem.name}, {sampler}, seed {seed}")
     figures = [figure for p in problems for figure in _figures(p, found[p.name], at)]
@@ -110,17 +122,43 @@ def one_search(problem: Table, sampler: str, *, n: int, seed: int, at: Sequence[
 
 def _figures(problem: Table, found: Mapping[str, Sequence[Mapping[str, Any]]], at: Sequence[int]) -> list[Figure]:
     """Medians and worst over the seeds."""
-    whole = problem.whole or max(run["hypervolume"][str(max(at))] for runs in found.values() for run in runs)
-    shares = {s: {k: [r["hypervolume"][str(k)] / whole for r in runs] for k in at} for s, runs in found.items()}
+    # where nobody knows the true front, the best that was seen is 100 %
+    whole = problem.whole or max(max(run["hypervolume"].values()) for runs in found.values() for run in runs)
+    shares = {
+        s: {k: [r["hypervolume"][str(k)] / whole for r in runs] for k in at if str(k) in runs[0]["hypervolume"]}
+        for s, runs in found.items()
+    }
     figures: list[Figure] = []
     for sampler, by in shares.items():
         name = f"{problem.name}_{sampler}"
         for k, values in by.items():
             figures.append(Figure(name=f"{name}_percent_at_{k}", value=100 * statistics.median(values)))
-        figures.append(Figure(name=f"{name}_worst_percent_at_{max(at)}", value=100 * min(by[max(at)])))
+        last = max(by)
+        figures.append(Figure(name=f"{name}_worst_percent_at_{last}", value=100 * min(by[last])))
         seconds = [run["seconds"] for run in found[sampler]]
-        figures.append(Figure(name=f"{name}_s_for_{max(at)}", value=statistics.median(seconds)))
+        figures.append(Figure(name=f"{name}_s_for_{last}", value=statistics.median(seconds)))
     return figures
+
+
+class _Kept:
+    """Searches in a file, a line each, which several processes may fill."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        self._found = {(d["problem"], d["sampler"], d["seed"], d["n"]): d["search"] for d in map(json.loads, lines)}
+
+    def search(self, problem: Table, sampler: str, *, n: int, seed: int, at: Sequence[int]) -> dict[str, Any]:
+        """One that was made, or a new one."""
+        key = (problem.name, sampler, seed, n)
+        if key not in self._found:
+            self._found[key] = one_search(problem, sampler, n=n, seed=seed, at=at)
+            if self._path is not None:
+                named = dict(zip(("problem", "sampler", "seed", "n"), key, strict=True))
+                with open(self._path, "a", encoding="utf-8") as f:
+                    f.write(json.dumps({**named, "search": self._found[key]}) + "\n")
+        found: dict[str, Any] = self._found[key]
+        return found
 
 
 # ---------------------------------------------------------------- problems
