@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from hwnas.predict import ChoiceDistances, GaussianProcess, Inputs
 from hwnas.search import Problem, Sampling, Study, hypervolume, search
 from hwnas.search.archive import oriented
 from hwnas.search.samplers.predictor import predictor
@@ -136,3 +138,19 @@ def test_a_search_that_shall_not_end_by_itself_does_not() -> None:
     study = search(asked, alone, sampling=Sampling(sampler=sampler))
     assert len(study) == 100
     assert not study.note
+
+
+def test_of_many_networks_the_best_and_some_others_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwnas.search.samplers.predictor._LEARNED", 20)
+    learned: list[int] = []
+    make = GaussianProcess.__init__
+
+    def counting(self: GaussianProcess, distances: ChoiceDistances, inputs: Inputs, *rest: Any, **named: Any) -> None:
+        learned.append(len(inputs))
+        make(self, distances, inputs, *rest, **named)
+
+    monkeypatch.setattr(GaussianProcess, "__init__", counting)
+    asked = Problem(SMALL, {"accuracy": "maximize", "cost": "minimize"}, n_trials=40, closed_form={"cost": cost})
+    study = search(asked, alone, sampling=Sampling(sampler="predictor"))
+    assert max(learned) == 20
+    assert study.values["accuracy"].max() > 0.9 * 3 * GAINS[:5].sum()

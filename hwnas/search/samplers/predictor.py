@@ -36,6 +36,7 @@ _REFIT = 1.1  # hyperparameters are fitted again when there are so many times as
 _GENERATIONS = 6  # of the inner search
 _POOL = 2048  # architectures in each
 _PARENTS = 64
+_LEARNED = 400  # networks that the process learns from: the time of every proposal grows with their square
 _SAMPLE = 512  # networks by which what predictors take is standardised
 _WORTH = 30  # percent of the first networks, which are spread, that are no part of a front worth having
 _PATIENCE = 0.25  # share of the evaluations, the last ones, in which the front must have grown
@@ -183,16 +184,28 @@ class Predictor(EncodingSampler):
         metrics = dict.fromkeys([*self.problem.directions, *self._evaluated])
         values = {m: np.array([v[m] for _, v in self._rows.values()]) for m in metrics}
         knowledge = Knowledge(encodings=encodings, inputs=self.representation(encodings), values=values)
+        rows = self._instructive(knowledge, rng)
         promise = Promise(
             self.problem,
             knowledge,
-            {m: self._fitted(m, knowledge) for m in self._evaluated},
+            {m: self._fitted(m, knowledge, rows) for m in self._evaluated},
             weights=rng.dirichlet(np.ones(len(self.problem.directions))),
             least={m: self._worth(m, values[m]) for m in self.problem.directions},
         )
         return promise.believing(np.stack(running), self.representation) if running else promise
 
-    def _fitted(self, metric: str, knowledge: Knowledge) -> GaussianProcess:
+    def _instructive(self, knowledge: Knowledge, rng: np.random.Generator) -> IntArray:
+        """Rows to learn from: all, or those that the fewest others beat and as many of the rest at random."""
+        n = len(knowledge.encodings)
+        if n <= _LEARNED:
+            return np.arange(n)
+        points = np.stack([knowledge.oriented(m, self.problem) for m in self.problem.directions], axis=1)
+        no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
+        order = np.argsort(no_worse.sum(axis=0), kind="stable")
+        rest = rng.permutation(order[_LEARNED // 2 :])[: _LEARNED - _LEARNED // 2]
+        return np.sort(np.concatenate([order[: _LEARNED // 2], rest]))
+
+    def _fitted(self, metric: str, knowledge: Knowledge, rows: IntArray) -> GaussianProcess:
         """The process of one metric, with hyperparameters of now or of not long ago."""
         targets = knowledge.values[metric]
         # how bad a bad network is tells little of what a good one will be
@@ -201,8 +214,14 @@ class Predictor(EncodingSampler):
             targets = sign * compressed(sign * targets, below=sign * self._worth(metric, targets))
         n, start = self._fits.get(metric, (0, None))
         fit = len(targets) >= n * _REFIT
-        distances = self.representation.distances
-        process = GaussianProcess(distances, knowledge.inputs, targets, start=start, fit=fit, seed=self._seed)
+        process = GaussianProcess(
+            self.representation.distances,
+            knowledge.inputs[rows],
+            targets[rows],
+            start=start,
+            fit=fit,
+            seed=self._seed,
+        )
         if fit:
             self._fits[metric] = (len(targets), process.hyperparameters)
         return process
