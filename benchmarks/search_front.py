@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     bench = Benchmark("search_front", parser, argv)
     options = bench.options
-    problems = [_made_up()] if bench.smoke else [*nas_bench_problems(), once_for_all_problem()]
+    problems = [made_up_problem()] if bench.smoke else [*nas_bench_problems(), once_for_all_problem()]
     if options.problems:
         unknown = sorted(set(options.problems) - {p.name for p in problems})
         if unknown:
@@ -179,7 +179,8 @@ def nas_bench_problems() -> list[Table]:
     return [_listed(f"nb201_{d}", columns["accuracy"], np.asarray(columns[d])) for d in devices]
 
 
-def _made_up() -> Table:
+def made_up_problem() -> Table:
+    """As many networks with values that are made up, for what needs no real ones."""
     columns = made_up_table()
     return _listed("made_up", columns["accuracy"], columns["latency_ms"])
 
