@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from _common import Benchmark, Figure, script
-from exact_limits import Trial
 from search_front import once_for_all_problem, shared_folder
+from search_limits import Trial
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,386 @@
+"""Random sets of one to three limits, decided exactly: how many answers are right, how long they take, what they tell.
+
+Limits are on several metrics and from both sides; every second set is possible, because a network keeps it, and the
+others are tightened until they are answered to be impossible. Every answer is judged without the code that gave it: a
+network is held against the limits by adding up its blocks; that limits are impossible must be found by an integer
+program over the slots' blocks (HiGHS through SciPy) as well; of the limits that conflict none may be spared; and the
+nearest value told for each must be what a network that keeps the others costs, and just beyond it the integer program
+must find nothing. What the integer program cannot decide in its time is counted, and not as right. The tables' entries
+are made up; everything runs on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from _common import Benchmark, Figure, script
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwnas.cost import SlotBlocks, SlotCost
+    from hwnas.errors import InfeasibleError, Relaxation
+    from hwnas.limits import Limit
+    from hwnas.spaces.mobilenet import MobileNetSpace
+    from hwnas.types import Block, IntArray
+
+_RATIOS = {"latency_ms": 1.07, "energy_mj": 1.05, "size_bytes": 1.01}  # upper bound over value
+_OFFSETS = {"latency_ms": 0.01, "size_bytes": 2000.0}
+_SECONDS = {"mobilenet-tiny": 1.0, "mobilenet-v3-large": 2.0}
+_PROGRAM_SECONDS = 20.0  # for each option of the first choice
+_BEYOND = 1e-4  # relative: how far beyond a nearest value nothing may be found; more than the program's tolerance
+_TIGHTENINGS = 40
+PEAK = "peak_memory_bytes"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=500, help="of limits, for each of two presets (500)")
+    parser.add_argument("--presets", nargs="+", default=list(_SECONDS), help="(mobilenet-tiny mobilenet-v3-large)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sets (0)")
+    parser.add_argument("--minutes", type=float, default=120.0, help="for each preset; the sets until then count (120)")
+    bench = Benchmark("search_limits", parser, argv)
+    o = bench.options
+    presets, sets = (("test-tiny",), 8) if bench.smoke else (o.presets, o.sets)
+    figures: list[Figure] = []
+    for preset in presets:
+        figures += Trial(preset).run(sets, seed=o.seed, seconds=60 * o.minutes)
+    return bench.publish(figures, details={"presets": list(presets), "sets": sets, "seed": o.seed})
+
+
+@dataclass
+class Counts:
+    """What came out of the sets of one preset.
+
+    Attributes:
+        feasible: sets with a network that keeps them.
+        infeasible: sets that were refused.
+        wrong: answers that another solver, or adding up blocks, contradicts.
+        over: networks that were given and break a limit.
+        undecided: sets without an answer.
+        unconfirmed: questions that the integer program did not decide in its time.
+        told: nearest values of limits that conflict.
+        together: sets of which no one limit can be loosened alone.
+    """
+
+    feasible: int = 0
+    infeasible: int = 0
+    wrong: int = 0
+    over: int = 0
+    undecided: int = 0
+    unconfirmed: int = 0
+    told: int = 0
+    together: int = 0
+
+
+class Trial:
+    """One preset with made-up costs."""
+
+    def __init__(self, preset: str) -> None:
+        from hwnas import registry
+        from hwnas.cost import SlotBlocks, SlotCost, analytic, closed_form_costs
+
+        self.preset = preset
+        self.space: MobileNetSpace = registry.load("spaces", preset)()
+        self.blocks = SlotBlocks.of(self.space)
+        forms = {
+            "latency_ms": lambda b: _made_up(b, "latency"),
+            "energy_mj": lambda b: _made_up(b, "energy"),
+            "size_bytes": lambda b: float(analytic.size_bytes(b)),
+        }
+        self.models: dict[str, SlotCost] = {
+            **closed_form_costs(self.blocks),
+            **{
+                m: SlotCost(
+                    metric=m, table=self.blocks.table(form, offset=_OFFSETS.get(m, 0.0)), upper_ratio=_RATIOS[m]
+                )
+                for m, form in forms.items()
+            },
+        }
+        self.of_block = {
+            **forms,
+            "macs": lambda b: float(analytic.macs(b)),
+            "parameters": lambda b: float(analytic.parameters(b)),
+            PEAK: lambda b: float(analytic.peak_memory_bytes(b)),
+        }
+        bounds = {m: model.bounds() for m, model in self.models.items()}
+        self.lowest = {m: bounds[m][0] * model.upper_ratio for m, model in self.models.items()}
+        self.highest = {m: high for m, (_, high) in bounds.items()}
+        self.counts = Counts()
+        self._program = Program(self.blocks, self.of_block)
+
+    def run(self, sets: int, *, seed: int, seconds: float) -> list[Figure]:
+        """Decide so many sets of limits, or those that the time is enough for; what came out."""
+        import numpy as np
+        from cost_speed import one_core
+
+        rng = np.random.default_rng(seed)
+        took: list[float] = []
+        wall: list[float] = []
+        until = time.monotonic() + seconds
+        with one_core():
+            for i in range(sets):
+                if time.monotonic() > until:
+                    break
+                limits = self._around_a_network(rng) if i % 2 else self._near_the_ends(rng)
+                for _ in range(_TIGHTENINGS):
+                    began, began_wall = time.process_time(), time.monotonic()
+                    witness, error = self._decided(limits)
+                    spent = time.process_time() - began, time.monotonic() - began_wall
+                    if i % 2 or witness is None:
+                        break
+                    self._judge_network(limits, witness)  # right or wrong, but not the kind that is looked for
+                    limits = self._tightened(limits)
+                took.append(spent[0])
+                wall.append(spent[1])
+                self._judge(limits, witness, error, is_possible=bool(i % 2))
+        c, name = self.counts, self.preset.replace("-", "_")
+        return [
+            Figure(name=f"{name}_sets", value=len(took)),
+            Figure(name=f"{name}_right", value=len(took) - c.wrong - c.undecided, at_least=len(took)),
+            Figure(name=f"{name}_feasible", value=c.feasible),
+            Figure(name=f"{name}_infeasible", value=c.infeasible),
+            Figure(name=f"{name}_undecided", value=c.undecided, at_most=0),
+            Figure(name=f"{name}_networks_over_a_limit", value=c.over, at_most=0),
+            Figure(name=f"{name}_nearest_values_told", value=c.told),
+            Figure(name=f"{name}_several_to_loosen_at_once", value=c.together),
+            Figure(name=f"{name}_integer_program_too_slow", value=c.unconfirmed),
+            Figure(name=f"{name}_median_cpu_s", value=statistics.median(took)),
+            Figure(name=f"{name}_99_percent_cpu_s", value=float(np.quantile(took, 0.99))),
+            Figure(name=f"{name}_longest_cpu_s", value=max(took), at_most=_SECONDS.get(self.preset)),
+            Figure(name=f"{name}_longest_wall_s", value=max(wall)),
+        ]
+
+    # ------------------------------------------------------------ sets
+
+    def _sides(self, rng: np.random.Generator) -> list[tuple[str, bool]]:
+        """One to three of all metrics and sides."""
+        all_sides = [(m, floor) for m in self.models for floor in (False, True)]
+        chosen = rng.choice(len(all_sides), size=int(rng.integers(1, 4)), replace=False)
+        return [all_sides[int(i)] for i in chosen]
+
+    def _around_a_network(self, rng: np.random.Generator) -> list[Limit]:
+        """Limits that a random network keeps, some of them by little."""
+        from hwnas.limits import Limit
+
+        network = self.space.sample(1, rng)
+        found = []
+        for m, floor in self._sides(rng):
+            estimate, room = self.models[m].estimate(network), 10 ** rng.uniform(-4, -0.5)
+            value = float(estimate.value[0]) * (1 - room) if floor else float(estimate.upper[0]) * (1 + room)
+            found.append(Limit(metric=m, value=value, floor=floor))
+        return found
+
+    def _near_the_ends(self, rng: np.random.Generator) -> list[Limit]:
+        """Limits that each alone can just be kept, or just not."""
+        from hwnas.limits import Limit
+
+        found = []
+        for m, floor in self._sides(rng):
+            room = 10 ** rng.uniform(-3, -0.3) * (1 if rng.random() < 0.9 else -0.5)
+            end = self.highest[m] * (1 - min(room, 0.9)) if floor else self.lowest[m] * (1 + room)
+            found.append(Limit(metric=m, value=end, floor=floor))
+        return found
+
+    def _tightened(self, limits: Sequence[Limit]) -> list[Limit]:
+        """Each halfway to its end, and at last just beyond it."""
+        from hwnas.limits import Limit
+
+        found = []
+        for x in limits:
+            end = self.highest[x.metric] * 1.001 if x.floor else self.lowest[x.metric] * 0.999
+            found.append(Limit(metric=x.metric, value=(x.value + end) / 2, floor=x.floor))
+        return found
+
+    def _decided(self, limits: Sequence[Limit]) -> tuple[IntArray | None, InfeasibleError | None]:
+        from hwnas.cost import check_reachable
+        from hwnas.errors import InfeasibleError
+
+        try:
+            return check_reachable(self.models, limits, self.space), None
+        except InfeasibleError as e:
+            return None, e
+
+    # ------------------------------------------------------------ judges
+
+    def _judge(
+        self, limits: Sequence[Limit], witness: IntArray | None, error: InfeasibleError | None, *, is_possible: bool
+    ) -> None:
+        c = self.counts
+        if error is None:
+            c.undecided += witness is None
+            c.feasible += witness is not None
+            if witness is not None:
+                self._judge_network(limits, witness)
+            return
+        c.infeasible += 1
+        if is_possible or not all(self._is_right(limits, error)):
+            c.wrong += 1
+
+    def _judge_network(self, limits: Sequence[Limit], network: IntArray) -> None:
+        if not self._keeps(network, limits):
+            self.counts.over += 1
+            self.counts.wrong += 1
+
+    def _is_right(self, limits: Sequence[Limit], error: InfeasibleError) -> list[bool]:
+        """What is claimed of limits that conflict, one after another."""
+        from hwnas.limits import Limit
+
+        c = self.counts
+        asked = [Limit(metric=x.metric, value=x.limit, floor=x.floor) for x in error.conflict]
+        found = [bool(asked), set(asked) <= set(limits), self._is_impossible(asked)]
+        alone = [x for x in asked if self._is_impossible([x], certain=True)]
+        if alone:  # each by itself
+            found.append(len(alone) == len(asked))
+        elif len(asked) > 1:
+            # each can be spared: shown by the network that is named, or by the program
+            found += [not self._is_impossible([y for y in asked if y != x], certain=True) for x in asked]
+        for x, limit in zip(error.conflict, asked, strict=True):
+            others = [y for y in limits if y != limit]
+            if x.reachable is None:
+                found.append(not others or self._is_impossible(others))
+                continue
+            c.told += 1
+            found.append(self._is_nearest(x, limit, others))
+        if error.together:
+            c.together += 1
+            loosened = {(x.metric, x.floor): x.reachable for x in error.together}
+            now = [
+                Limit(metric=x.metric, value=loosened.get((x.metric, x.floor)) or x.value, floor=x.floor)
+                for x in limits
+            ]
+            again, refused = self._decided(now)
+            found.append(refused is None and again is not None and self._keeps(again, now))
+        return found
+
+    def _is_nearest(self, relaxation: Relaxation, limit: Limit, others: Sequence[Limit]) -> bool:
+        from hwnas.limits import Limit
+
+        assert relaxation.architecture is not None
+        assert relaxation.reachable is not None
+        network = self.space.encode(dict(relaxation.architecture))  # type: ignore[arg-type]
+        counts = self._counting(network, limit)
+        share = _BEYOND if limit.floor else -_BEYOND
+        closer = Limit(metric=limit.metric, value=relaxation.reachable * (1 + share), floor=limit.floor)
+        return (
+            abs(counts / relaxation.reachable - 1) < 1e-12  # blocks added up in another order
+            and self._keeps(network, others)
+            and self._is_impossible([*others, closer])
+        )
+
+    def _is_impossible(self, limits: Sequence[Limit], *, certain: bool = False) -> bool:
+        """Whether the integer program finds nothing; where it cannot tell, that is counted, and believed unless
+        `certain`.
+        """
+        found = self._program.is_possible(limits)
+        if found is None:
+            self.counts.unconfirmed += 1
+            return not certain
+        return not found
+
+    def _keeps(self, network: IntArray, limits: Sequence[Limit]) -> bool:
+        room = 1e-12  # blocks added up in another order
+        return all(x.is_kept_by(self._counting(network, x) * (1 + room if x.floor else 1 - room)) for x in limits)
+
+    def _counting(self, network: IntArray, limit: Limit) -> float:
+        """What counts against a limit, by the network's blocks alone."""
+        each = [self.of_block[limit.metric](b) for _, b in self.space.named_blocks(network)]
+        total = max(each) if limit.metric == PEAK else sum(each)
+        ratio = 1.0 if limit.floor else _RATIOS.get(limit.metric, 1.0)
+        return (total + _OFFSETS.get(limit.metric, 0.0)) * ratio
+
+
+class Program:
+    """Whether limits can be kept, as an integer program: a block for each slot, and an option for each choice."""
+
+    def __init__(self, blocks: SlotBlocks, of_block: Mapping[str, Any]) -> None:
+        self.blocks = blocks
+        self._values = {m: [form(b) for b in blocks.blocks] + [0.0] for m, form in of_block.items()}
+
+    def is_possible(self, limits: Sequence[Limit]) -> bool | None:
+        """Whether some network keeps the limits; None if that was not found out."""
+        found: list[bool | None] = []
+        for first in range(self.blocks.sizes[0]):  # the choice every slot depends on
+            found.append(self._is_possible(limits, first=first))
+            if found[-1]:
+                return True
+        return None if None in found else False
+
+    def _is_possible(self, limits: Sequence[Limit], *, first: int) -> bool | None:
+        import numpy as np
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_array
+
+        b = self.blocks
+        starts = np.cumsum([0, *b.sizes])
+        n = int(starts[-1])
+        blocks: list[int] = [-1] * n  # of each column; the last value of each metric is that of none
+        upper = [1.0] * n
+        upper[: b.sizes[0]] = [float(o == first) for o in range(b.sizes[0])]
+        rows: list[tuple[int, int, float]] = []
+        right: list[float] = []
+        for c in range(len(b.sizes)):
+            rows += [(len(right), int(starts[c]) + o, 1.0) for o in range(b.sizes[c])]
+            right.append(1.0)
+        lowest_peak = min([x.value for x in limits if x.metric == PEAK and not x.floor], default=np.inf)
+        for scope, index in zip(b.scopes, b.index, strict=True):
+            entries = [
+                (cell, int(k)) for cell, k in np.ndenumerate(index) if 0 not in scope or cell[scope.index(0)] == first
+            ]
+            columns = range(n, n + len(entries))
+            n += len(entries)
+            blocks += [k for _, k in entries]
+            upper += [float(self._values[PEAK][k] <= lowest_peak) for _, k in entries]
+            for axis, c in enumerate(scope):
+                for o in range(b.sizes[c]):
+                    if c == 0 and o != first:
+                        continue
+                    mine = [at for at, (cell, _) in zip(columns, entries, strict=True) if cell[axis] == o]
+                    rows += [(len(right), at, 1.0) for at in mine]
+                    rows.append((len(right), int(starts[c]) + o, -1.0))
+                    right.append(0.0)
+        i, j, v = zip(*rows, strict=True)
+        constraints = [LinearConstraint(csr_array((v, (i, j)), shape=(len(right), n)), right, right)]
+        for x in limits:
+            values = np.array(self._values[x.metric])[blocks]
+            offset = _OFFSETS.get(x.metric, 0.0)
+            if x.metric == PEAK and x.floor:  # some block is that large
+                constraints.append(LinearConstraint(csr_array([(values >= x.value).astype(float)]), 1.0, np.inf))
+            elif x.metric != PEAK:
+                room = (x.value if x.floor else x.value / _RATIOS.get(x.metric, 1.0)) - offset
+                low, high = (1.0, np.inf) if x.floor else (-np.inf, 1.0)
+                constraints.append(LinearConstraint(csr_array([values / room]), low, high))
+        integer = np.zeros(n)
+        integer[: starts[-1]] = 1
+        found = milp(
+            np.zeros(n),
+            constraints=constraints,
+            bounds=Bounds(0, np.array(upper)),
+            integrality=integer,
+            options={"time_limit": _PROGRAM_SECONDS},
+        )
+        return {0: True, 2: False}.get(found.status)
+
+
+def _made_up(block: Block, what: str) -> float:
+    """A positive number that grows with the block's work, and differs from block to block as a measured one does."""
+    from hwnas.cost import analytic
+    from hwnas.precisions import is_conversion
+
+    share = int(hashlib.sha256(f"{what} {block.key}".encode()).hexdigest()[:8], 16) / 2**32
+    if is_conversion(block.kind):
+        elements = block.in_shape[0] * block.in_shape[1] * block.in_shape[2] if len(block.in_shape) == 3 else 1
+        return 0.002 * (1 + share) + 1e-8 * elements
+    work = 0.002 + 2e-7 * analytic.macs(block) * (0.6 if block.precision == "int8" else 1.0)
+    return work * (0.7 + 0.6 * share)
+
+
+if __name__ == "__main__":
+    script(main)
