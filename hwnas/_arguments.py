@@ -34,6 +34,18 @@ def given(value: Any) -> Any:
     return value
 
 
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="METRIC=VALUE",
+        help="At most so much (of accuracy: at least): --limit latency_ms=2. 'METRIC>=VALUE' and 'METRIC<=VALUE' name "
+        "the side. May be repeated.",
+        callback=given,
+    ),
+]
+
+
 def finite(value: float | None) -> float | None:
     """A number, unless it is none that can be compared.
 
