@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +183,7 @@ class Readers:
     def accuracies(self, path: Path) -> tuple[Any, Sequence[str]]:
         from hwnas.pipeline.evaluating import Evaluations
 
-        known = Evaluations.of(self.work, lambda blocks: math.nan).known
+        known = Evaluations.of(self.work).known
         return {n.key: n for n in known.networks}, known.repaired
 
     def fleet(self, path: Path) -> tuple[Any, Sequence[str]]:

@@ -111,7 +111,7 @@ def _trained(work: Workspace, n: int, seed: int) -> Iterator[tuple[str, Forms]]:
     """Trials of the run's study, as a search would have evaluated them wholly in one precision."""
     import numpy as np
 
-    from hwnas.pipeline.searching import make_evaluator
+    from hwnas.pipeline.workers import make_evaluator
     from hwnas.search import load_study
 
     study = load_study(work.study)

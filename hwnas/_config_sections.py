@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from hwnas._urls import has_password, is_url
 from hwnas.allowed import Allowed, Between, allowed_to_json
 from hwnas.precision_data import KNOWN
 
@@ -58,7 +59,22 @@ def _precision(value: str) -> str:
     return value
 
 
+def _database(value: str) -> str:
+    """The URL of a database, without a secret: the configuration is copied into runs and shown to people.
+
+    Raises:
+        ValueError: it is none, or has a password.
+    """
+    if has_password(value):
+        raise ValueError("has a password; leave it out, and give it in ~/.pgpass or in the variable PGPASSWORD")
+    if not is_url(value):
+        raise ValueError(f"is {value!r}, but should be a URL, as {_DATABASE}; a run has a journal of its own")
+    return value
+
+
+_DATABASE = "postgresql://user@host/database"
 Text = Annotated[str, AfterValidator(_text)]
+DatabaseUrl = Annotated[Text, AfterValidator(_database)]
 PrecisionName = Annotated[str, AfterValidator(_precision)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
@@ -241,6 +257,14 @@ class SearchConfig(ConfigSection):
     )
     population_size: Annotated[int, Field(ge=2, le=100_000)] = Field(default=32, description="of evolutionary samplers")
     seed: Seed = Field(default=0, description="of the sampler")
+    workers: Threads | None = _optional(
+        "how many evaluate at once, in processes that share train.threads; one if left out, all that `ray` has",
+        example="4",
+    )
+    ray: Text | None = _optional("Ray cluster that evaluates: auto, HOST:PORT; local: this machine", example='"auto"')
+    storage: DatabaseUrl | None = _optional(
+        "database that machines share; a journal in the run's folder if left out", example=f'"{_DATABASE}"'
+    )
     validation_samples: Count | None = _optional("images that rank a network; all if left out", example="2000")
     recalibration_samples: Count = Field(default=512, description="training images for BatchNorm statistics")
     calibration_samples: Count = Field(default=256, description="training images for int8 ranges")

@@ -20,6 +20,8 @@ from hwnas._question_commands import query, serve
 from hwnas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hwnas._console import Console
     from hwnas.config import Config
     from hwnas.results import Result
@@ -66,15 +68,18 @@ def _configure(
     limits: list[str] | None = None,
     device: str | None = None,
     any_device: bool = False,
+    options: Mapping[str, tuple[str, object]] | None = None,
 ) -> Config:
     from hwnas.config import Config, load_config
 
     loaded = load_config(config) if config else Config.default_digits()
     changed = changes(values)
-    if output:
-        if "output.folder" in changed:
-            raise ConfigError("give --output or --set output.folder, not both")
-        changed["output.folder"] = output
+    # options that stand for one value of the configuration
+    for option, (key, value) in {"--output": ("output.folder", output or None), **(options or {})}.items():
+        if value is not None:
+            if key in changed:
+                raise ConfigError(f"give {option} or --set {key}, not both")
+            changed[key] = value
     loaded = loaded.replaced(changed) if changed else loaded
     loaded = loaded.with_limits(parse_limits(limits)) if limits else loaded
     if device and any_device and not loaded.is_for(device):
@@ -171,12 +176,34 @@ def search(
             "by integer programming; it is evaluated and joins the study.",
         ),
     ] = False,
+    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Let so many evaluate at once.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Evaluate on a Ray cluster: auto, HOST:PORT, local.", callback=given
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="A database whose studies other machines share.", callback=given),
+    ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Look for the networks that trade accuracy against cost best within the limits."""
     with speaking(json_output=json_output, debug=debug) as console:
-        asked = _configure(config, limits=limit, values=values, output=output, device=device)
+        asked = _configure(
+            config,
+            limits=limit,
+            values=values,
+            output=output,
+            device=device,
+            options={
+                "--workers": ("search.workers", workers),
+                "--ray": ("search.ray", ray),
+                "--storage": ("search.storage", storage),
+            },
+        )
         if exact:
             from hwnas import pipeline
 

@@ -21,6 +21,7 @@
     ├── InfeasibleError (ValueError)         no network keeps the limits; names the smallest reachable value
     ├── StudyError (ValueError)              a study does not fit what is asked of it
     ├── PredictorError (ValueError)          a stored predictor is not there, or of something else
+    ├── EvaluationError (RuntimeError)       a network could not be evaluated: its workers died
     ├── IntegrityError (ValueError)          a file does not hold what was written to it
     ├── ExportError (RuntimeError)           a network cannot be written in a format
     ├── ArtefactError (ValueError)           an artefact is missing, damaged or not what its manifest says
@@ -264,6 +265,10 @@ class StudyError(HwnasError, ValueError):
 
 class PredictorError(HwnasError, ValueError):
     """A stored predictor is missing, damaged or of another space, supernet or other networks."""
+
+
+class EvaluationError(HwnasError, RuntimeError):
+    """A network could not be evaluated, because the workers that tried died."""
 
 
 class ExportError(HwnasError, RuntimeError):

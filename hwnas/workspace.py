@@ -22,7 +22,7 @@ import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -54,10 +54,12 @@ class Workspace:
 
     Args:
         config: of the run.
+        tell: says what people should know of the data and the space; by default once in the life of the process.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, tell: Callable[[str], None] | None = None) -> None:
         self.config = config
+        self._tell = tell or _tell_once
         self.folder = user_path(config.output.folder)
 
     def on(self, device: str) -> Workspace:
@@ -172,6 +174,11 @@ class Workspace:
         # studies of other devices have other values under the same trial numbers
         return folder if self.config.whole.device.names is None else folder / self.device.name
 
+    @property
+    def trials(self) -> Path | str:
+        """Where the trials of searches are stored: a journal, or the URL of a database that machines share."""
+        return self.config.search.storage or self.searched / "journal.log"
+
     # ------------------------------------------------------------ parts
 
     @cached_property
@@ -187,7 +194,7 @@ class Workspace:
             seed=c.seed,
             validation_fraction=c.validation_fraction,
             test_fraction=c.test_fraction,
-            tell=_tell_once,
+            tell=self._tell,
         )
 
     @cached_property
@@ -203,7 +210,7 @@ class Workspace:
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
         sizes = {"in_channels": self.data.in_channels, "n_classes": self.data.n_classes}
-        space = make_space(c.preset, style=style, tell=_tell_once, **sizes)
+        space = make_space(c.preset, style=style, tell=self._tell, **sizes)
         check_trainable(space, **sizes)
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
 

@@ -23,7 +23,8 @@ from hwnas.workspace import Workspace
 
 FILE = "last_used.json"
 SCHEMA = 1
-_MAY_DIFFER = ("output.folder",)  # a run may be moved
+# a run may be moved, and evaluated by others
+_MAY_DIFFER = ("output.folder", "search.workers", "search.ray")
 
 
 @dataclass(kw_only=True)

@@ -30,7 +30,7 @@ from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
 from hwnas.pipeline.evaluated import study_with
 from hwnas.pipeline.reporting import write_deployment_report
-from hwnas.pipeline.searching import make_evaluator
+from hwnas.pipeline.workers import make_evaluator
 from hwnas.quantities import percent
 from hwnas.query import Answer, answer_for, query
 from hwnas.scratch import scratch

@@ -87,7 +87,7 @@ def study_with(work: Workspace, costs: Costs, encoding: IntArray, *, evaluator: 
     if known is not None and found.devices == (work.device.name,):
         return load_study(work.study), known.number
     if known is None:
-        accuracy = Evaluations.of(work, evaluator).accuracy(work.space.decode(encoding))
+        accuracy = Evaluations.of(work).accuracy(work.space.decode(encoding), evaluator)
         known = _Network(
             encoding=encoding,
             number=max(n.number for n in found.networks) + 1,

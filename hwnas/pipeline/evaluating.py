@@ -20,7 +20,7 @@ from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
 from hwnas.precisions import offered_as
-from hwnas.search import non_dominated
+from hwnas.search import Executor, Outcome, non_dominated
 from hwnas.types import FloatArray, IntArray, Option
 from hwnas.workspace import Workspace
 
@@ -52,20 +52,18 @@ class Evaluations:
 
     Attributes:
         work: the run.
-        measure: accuracy of a network, by its blocks.
         known: by earlier searches and this one.
         reused: how many answers were known.
         measured: how many were not.
     """
 
     work: Workspace
-    measure: Callable[[NamedBlocks], float]
     known: KnownAccuracies
     reused: int = 0
     measured: int = 0
 
     @classmethod
-    def of(cls, work: Workspace, measure: Callable[[NamedBlocks], float]) -> Evaluations:
+    def of(cls, work: Workspace) -> Evaluations:
         """Those of a run with a trained supernet.
 
         Raises:
@@ -83,34 +81,44 @@ class Evaluations:
         # one file for all devices: accuracy does not depend on them
         key_of = partial(_key_of, trained=work.training_space, here=work.space)
         known = KnownAccuracies(work.folder / "search", conditions, key_of=key_of)
-        return cls(work=work, measure=measure, known=known)
+        return cls(work=work, known=known)
 
     @property
     def counts(self) -> EvaluationCounts:
         """How many answers were given so far."""
         return EvaluationCounts(measured=self.measured, reused=self.reused)
 
-    def accuracy(self, architecture: Mapping[str, Option]) -> float:
-        """Top-1 on the validation images, in [0, 1].
+    def find(self, architecture: Mapping[str, Option]) -> float | None:
+        """The accuracy of a network, in [0, 1], if it is known."""
+        found = self.known.find(network_key(self._blocks(architecture)))
+        self.reused += found is not None
+        return found
+
+    def accuracy(self, architecture: Mapping[str, Option], measure: Callable[[NamedBlocks], float]) -> float:
+        """The accuracy of a network, in [0, 1], measured and kept if it is not known.
+
+        Raises:
+            OSError: see `add`.
+        """
+        found = self.find(architecture)
+        if found is None:
+            found = measure(self._blocks(architecture))
+            self.add(architecture, found)
+        return found
+
+    def add(self, architecture: Mapping[str, Option], accuracy: float) -> None:
+        """Keep an accuracy that was measured, at once: the search may be killed.
 
         Raises:
             OSError: it cannot be kept for later searches.
         """
-        blocks = self.work.space.named_blocks(self.work.space.encode(architecture))
-        key = network_key(blocks)
-        found = self.known.find(key)
-        if found is not None:
-            self.reused += 1
-            return found
-        accuracy = self.measure(blocks)
+        blocks = self._blocks(architecture)
         self.measured += 1
-        # kept at once: the search may be killed
-        self.known.add(
-            KnownNetwork(
-                key=key, architecture=in_full(self.work.training_space, architecture, blocks), accuracy=accuracy
-            )
-        )
-        return accuracy
+        named = in_full(self.work.training_space, architecture, blocks)
+        self.known.add(KnownNetwork(key=network_key(blocks), architecture=named, accuracy=accuracy))
+
+    def _blocks(self, architecture: Mapping[str, Option]) -> NamedBlocks:
+        return self.work.space.named_blocks(self.work.space.encode(architecture))
 
     def in_space(self) -> tuple[IntArray, FloatArray]:
         """All known networks that this device's space has: (N, D) encodings and (N,) accuracies."""
@@ -146,6 +154,56 @@ class Evaluations:
         # evenly along the front, its ends included
         spread = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
         return [self.work.space.decode(encodings[i]) for i in rows[spread]]
+
+
+class Reusing:
+    """An executor that asks another one only for networks whose accuracy is not known yet, and keeps what that says.
+
+    Args:
+        evaluations: known and to be kept.
+        executor: measures; its `values` have `accuracy`.
+    """
+
+    def __init__(self, evaluations: Evaluations, executor: Executor) -> None:
+        self._evaluations, self._executor = evaluations, executor
+        self._found: list[Outcome] = []
+        self._asked: dict[int, Mapping[str, Option]] = {}
+
+    @property
+    def slots(self) -> int:
+        """See `Executor`."""
+        return self._executor.slots
+
+    @property
+    def note(self) -> str:
+        """See `Executor`."""
+        return self._executor.note
+
+    def submit(self, number: int, architecture: dict[str, Option]) -> None:
+        """See `Executor`."""
+        found = self._evaluations.find(architecture)
+        if found is not None:
+            self._found.append(Outcome(number=number, values={"accuracy": found}))
+            return
+        self._asked[number] = architecture
+        self._executor.submit(number, architecture)
+
+    def collect(self) -> list[Outcome]:
+        """See `Executor`."""
+        # at once, or workers would wait for the next proposal
+        if self._found:
+            found, self._found = self._found, []
+            return found
+        outcomes = self._executor.collect()
+        for outcome in outcomes:
+            architecture = self._asked.pop(outcome.number)
+            if outcome.error is None:
+                self._evaluations.add(architecture, outcome.values["accuracy"])
+        return outcomes
+
+    def close(self) -> None:
+        """See `Executor`."""
+        self._executor.close()
 
 
 def _key_of(architecture: Mapping[str, Option], *, trained: Space, here: Space) -> str | None:

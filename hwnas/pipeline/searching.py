@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +24,16 @@ from hwnas.errors import StudyError
 from hwnas.limits import round_up
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits, source_of_cost
-from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations
+from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations, Reusing
 from hwnas.pipeline.seeding import MOST, seed_architectures
 from hwnas.pipeline.training import refuse_other_run
+from hwnas.pipeline.workers import n_validation, workers
 from hwnas.quantities import allowed_text, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Option, ProgressCallback, ignore_progress
-from hwnas.workspace import Workspace, limit_threads
-
-if TYPE_CHECKING:
-    from hwnas.accuracy import SubnetEvaluator
+from hwnas.workspace import Workspace
 
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
@@ -157,7 +155,6 @@ class Prepared:
         limits: in absolute numbers.
         fitting: (D,) a network that keeps them, if one is known.
         evaluations: of its supernet.
-        n_validation: images that accuracies are measured on.
         name: of the study.
     """
 
@@ -166,7 +163,6 @@ class Prepared:
     limits: Limits
     fitting: IntArray | None
     evaluations: Evaluations
-    n_validation: int
     name: str
 
 
@@ -178,44 +174,37 @@ def prepare(config: Config, *, console: Console, costs: Costs | None = None) -> 
     # before `begin` writes the configuration: see there
     refuse_other_run(work)
     begin(work, console=console)
-    limit_threads(config.train.threads)
-    evaluator = make_evaluator(work)
-    evaluations = Evaluations.of(work, evaluator)
+    # told now, and not by every worker
+    _ = work.supernet
+    evaluations = Evaluations.of(work)
     for damage in evaluations.known.repaired:
         console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
     name = study_name(work, costs, limits)
     if lost := lost_trials(work, name):
-        console.warn(f"{lost} finished trials of {name} are gone from the journal; they are searched for again")
-    return Prepared(
-        work=work,
-        costs=costs,
-        limits=limits,
-        fitting=fitting,
-        evaluations=evaluations,
-        n_validation=evaluator.n_validation,
-        name=name,
-    )
+        where = "the journal" if config.search.storage is None else "the database"
+        console.warn(f"{lost} finished trials of {name} are gone from {where}; they are searched for again")
+    return Prepared(work=work, costs=costs, limits=limits, fitting=fitting, evaluations=evaluations, name=name)
 
 
 def evaluate_networks(
     prepared: Prepared, *, sampling: Sampling, sampler: str, n_trials: int, progress: ProgressCallback = ignore_progress
 ) -> Study:
     """Go on with the run's study until it has so many trials, and keep it; it calls how they came about `sampler`."""
-    work, evaluations = prepared.work, prepared.evaluations
-
-    def evaluate(architecture: dict[str, Option]) -> Mapping[str, float]:
-        return {"accuracy": evaluations.accuracy(architecture)}
-
-    study = run_search(
-        Problem(work.space, DIRECTIONS, n_trials=n_trials, limits=prepared.limits, closed_form=prepared.costs.models),
-        evaluate,
-        sampling=sampling,
-        storage=work.searched / "journal.log",
-        study_name=prepared.name,
-        progress=progress,
+    work = prepared.work
+    problem = Problem(
+        work.space, DIRECTIONS, n_trials=n_trials, limits=prepared.limits, closed_form=prepared.costs.models
     )
+    with workers(work) as executor:
+        study = run_search(
+            problem,
+            Reusing(prepared.evaluations, executor),
+            sampling=sampling,
+            storage=work.trials,
+            study_name=prepared.name,
+            progress=progress,
+        )
     # the search itself tells no more than measured from estimated
-    study = _with_sources(study, prepared.costs, n_validation=prepared.n_validation)
+    study = _with_sources(study, prepared.costs, n_validation=n_validation(work))
     how = {"device": work.device.name, "sampler": sampler, "seed": sampling.seed, **study.provenance}
     study = dataclasses.replace(study, provenance=how)
     _save(work, study)
@@ -276,10 +265,10 @@ def lost_trials(work: Workspace, name: str) -> int:
         saved = load_study(work.study_called(name))
     except StudyError:  # there is none yet, or nobody can tell
         return 0
-    journal = work.searched / "journal.log"
+    trials = work.trials
     try:
-        found = len(read_study(journal, study_name=name)) if journal.exists() else 0
-    except StudyError:  # damaged, which the search itself tells, or without this study
+        found = len(read_study(trials, study_name=name))
+    except StudyError:  # there is none, it is damaged, which the search itself tells, or without this study
         found = 0
     return max(0, len(saved) - found)
 
@@ -295,22 +284,6 @@ def _save(work: Workspace, study: Study) -> None:
         if saved is None or saved.name != study.name or len(saved) <= len(study):
             save_study(study, work.study)
             save_study(study, work.study_called(study.name))  # for the pages of what is deployed from it
-
-
-def make_evaluator(work: Workspace) -> SubnetEvaluator:
-    """Accuracy of sub-networks of the run's supernet, on its validation images."""
-    from hwnas.accuracy import SubnetEvaluator
-
-    c = work.config.search
-    return SubnetEvaluator(
-        work.supernet,
-        train=work.stream("train"),
-        validation=work.stream("validation"),
-        recalibration_samples=c.recalibration_samples,
-        calibration_samples=c.calibration_samples,
-        validation_samples=c.validation_samples,
-        symmetric=work.symmetric,
-    )
 
 
 def study_name(work: Workspace, costs: Costs, limits: Limits) -> str:

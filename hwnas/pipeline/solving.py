@@ -23,6 +23,7 @@ from hwnas.cost.exact import UndecidedError
 from hwnas.errors import ConfigError, StudyError
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.searching import Prepared, evaluate_networks, prepare
+from hwnas.pipeline.workers import n_validation
 from hwnas.results import Result, Shown
 from hwnas.search import Sampling, Study, Trial, read_study
 from hwnas.types import IntArray, Option
@@ -180,7 +181,7 @@ def _evaluate_some(prepared: Prepared, config: Config, *, console: Console) -> N
 def _in_journal(prepared: Prepared) -> IntArray:
     """(N, D) the networks that the study has so far."""
     try:
-        return read_study(prepared.work.searched / "journal.log", study_name=prepared.name).encodings
+        return read_study(prepared.work.trials, study_name=prepared.name).encodings
     except StudyError:  # there is none yet; of a damaged one the search itself tells
         return np.zeros((0, len(prepared.work.space.choices)), dtype=np.int64)
 
@@ -254,7 +255,7 @@ def _result(
         metrics=trial.values,
         predicted=solution.value,
         predicted_error=float(error),
-        accuracy_error=standard_error(accuracy, prepared.n_validation),
+        accuracy_error=standard_error(accuracy, n_validation(prepared.work)),
         gap=solution.gap,
         solver_seconds=solution.seconds,
         model=ModelQuality.of(model, quality),

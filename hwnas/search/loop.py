@@ -5,7 +5,6 @@ Never knows what a metric means, and never torch or devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +13,18 @@ import numpy as np
 from hwnas.search.problem import Problem
 from hwnas.search.sampling import Sampling
 from hwnas.search.study import Study
-from hwnas.types import Option, ProgressCallback, ignore_progress
+from hwnas.search.workers import Evaluate, Executor, InProcess
+from hwnas.types import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from hwnas.search.space_sampler import SpaceSampler
 
-Evaluate = Callable[[dict[str, Option]], Mapping[str, float]]
 _DEFAULT_SAMPLING = Sampling()
 
 
 def search(
     problem: Problem,
-    evaluate: Evaluate,
+    evaluate: Evaluate | Executor,
     *,
     sampling: Sampling = _DEFAULT_SAMPLING,
     storage: str | Path | None = None,
@@ -40,15 +39,21 @@ def search(
 
     The same call on the same storage goes on until the problem's `n_trials` are complete in total, also at the same
     time in other processes or on other machines. An interrupted search loses at most the trials that were running.
-    With one process and one seed the trials are always the same; a resumed search need not find what an uninterrupted
-    one finds. If processes share a study, it may end a few trials short when one of them is killed: the same call
-    completes it.
+    With one seed the trials are always the same, as long as no other process searches in the same study: also with
+    several workers if the sampler says which results it waits for, as `random`, `nsga2` and `nsga3` do; any other
+    learns from what is known when it proposes. A resumed search need not find what an uninterrupted one finds.
+
+    Processes and machines may share a study. The call then ends when all trials are complete, those of the others
+    included; trials of one that died are free again, at once where its process can be seen from here, in a database
+    after a minute (`hwnas.search.lease`). Where neither is possible, as for a journal on a network drive, they are left
+    alone, the study may end a few trials short, and the same call on the other machine completes it.
 
     Args:
         problem: what is searched.
         evaluate: the expensive part: one architecture (choice name -> option) to metric -> value. Metrics that are
             not directions are kept as extra values. An error of ours (HwnasError) marks the trial as failed and the
-            search goes on; any other ends it.
+            search goes on; any other ends it. Or an executor, which evaluates several at once (see
+            `hwnas.search.Processes`); whoever made it closes it.
         sampling: how architectures are proposed.
         storage: None for memory, a path for a journal file, or a database URL.
         study_name: several studies may live in one storage.
@@ -63,6 +68,7 @@ def search(
             metrics asked for, or ten evaluations in a row failed.
         SpaceError: an initial architecture is not of the space.
         UnknownNameError: no such sampler; lists the known ones.
+        EvaluationError: workers died one after the other.
     """
     sampler = _sampler(problem, sampling)  # before the study: a search that cannot find anything leaves nothing behind
 
@@ -70,13 +76,20 @@ def search(
     from hwnas.search import storage as storages
     from hwnas.search.run import Run
 
-    with optuna_study.quiet(), storages.told_of_database(storage), storages.session() as owner:
-        study = optuna_study.open_or_create(problem, sampler, storage=storage, study_name=study_name)
+    where = storages.shown(storage)
+    with (
+        optuna_study.quiet(),
+        storages.told_of_database(storage),
+        storages.opened(storage) as opened,
+        storages.session() as owner,
+    ):
+        study = optuna_study.open_or_create(problem, sampler, opened=opened, storage=where, study_name=study_name)
         # first: networks of killed processes are free again before anything new is proposed
         storages.fail_abandoned(study)
         # values of two tables in one study would be compared with each other
         optuna_study.check_closed_forms(study, problem)
-        run = Run(study, problem, sampler, evaluate=evaluate, owner=owner)
+        executor = evaluate if isinstance(evaluate, Executor) else InProcess(evaluate)
+        run = Run(study, problem, sampler, executor=executor, owner=owner)
         # kept with the study: whoever reads it later must know that the space was exhausted
         optuna_study.set_note(study, run.to_the_end(progress))
         return optuna_study.collect(study)
@@ -103,5 +116,10 @@ def read_study(storage: str | Path, *, study_name: str = "search") -> Study:
     from hwnas.search import optuna_study
     from hwnas.search import storage as storages
 
-    with optuna_study.quiet(), storages.told_of_database(storage):
-        return optuna_study.collect(optuna_study.open_existing(storage, study_name=study_name))
+    where = storages.shown(storage)
+    with (
+        optuna_study.quiet(),
+        storages.told_of_database(storage),
+        storages.opened(storage, new=False) as opened,
+    ):
+        return optuna_study.collect(optuna_study.open_existing(opened, storage=where, study_name=study_name))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from hwnas.limits import as_limits, feasible
 from hwnas.search.ledger import CLAIM, ERROR
 from hwnas.search.problem import Problem
 from hwnas.search.space_sampler import UPPER, VALUES, SpaceSampler
-from hwnas.search.storage import open_storage, patiently
+from hwnas.search.storage import patiently
 from hwnas.search.study import FailedTrial, Study
 from hwnas.search.study_file import choices_from_json, choices_to_json
 from hwnas.spaces.encoding import ChoiceTree
@@ -31,16 +30,17 @@ _HEADER = "hwnas"
 _NOTE = "hwnas:note"
 
 
-def open_existing(storage: str | Path, *, study_name: str) -> optuna.Study:
+def open_existing(opened: optuna.storages.BaseStorage, *, storage: str, study_name: str) -> optuna.Study:
     """A study of ours, to look at.
+
+    Args:
+        opened: where it is.
+        storage: what that is called in errors.
+        study_name: in it.
 
     Raises:
         StudyError: there is no such study; lists those there are.
     """
-    # opening a journal would make it, and looking must leave nothing behind
-    if "://" not in str(storage) and not Path(storage).is_file():
-        raise StudyError(f"there is no study storage {storage}")
-    opened = open_storage(storage)
     names = optuna.get_all_study_names(opened)
     if study_name not in names:
         raise StudyError(f"{storage} has no study {study_name!r}; it has: {', '.join(sorted(names)) or 'none'}")
@@ -58,10 +58,9 @@ def set_note(study: optuna.Study, note: str) -> None:
 
 
 def open_or_create(
-    problem: Problem, sampler: SpaceSampler, *, storage: str | Path | None, study_name: str
+    problem: Problem, sampler: SpaceSampler, *, opened: optuna.storages.BaseStorage, storage: str, study_name: str
 ) -> optuna.Study:
-    """The Optuna study of a problem, new or the one to go on with."""
-    opened = open_storage(storage)
+    """The Optuna study of a problem, new or the one to go on with; see `open_existing`."""
     try:
         study = patiently(
             lambda: optuna.create_study(
@@ -95,8 +94,8 @@ def open_or_create(
     different = _difference(stored, header)
     if different:
         raise StudyError(
-            f"study {study_name!r} in {storage} is another search: {'; '.join(different)}. Use another study_name or "
-            f"storage (other limits need no new search: query the finished study)"
+            f"study {study_name!r} in {storage} is another search: {'; '.join(different)}. Use another "
+            f"study_name or storage (other limits need no new search: query the finished study)"
         )
     return study
 

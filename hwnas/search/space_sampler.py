@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -38,6 +38,15 @@ class SamplerFactory(Protocol):
         ...
 
 
+@runtime_checkable
+class AwaitsRunning(Protocol):
+    """A sampler whose proposals are the same however many networks are evaluated at once, if it is waited for."""
+
+    def awaits_running(self, study: Study, /) -> bool:
+        """Whether the next proposal depends on what trials that are running now will have come to."""
+        ...
+
+
 class SpaceSampler(BaseSampler):
     """The sampler of a search; see the module. Not safe for use by several threads at once."""
 
@@ -64,20 +73,33 @@ class SpaceSampler(BaseSampler):
         # made with the first trial, whose number its seed needs
         self._inner: BaseSampler | None = None
         self.ledger = Ledger()
+        self._remembered: set[int] = set()  # running trials whose networks were remembered
 
     def taken(self, study: Study) -> AbstractSet[bytes]:
         """Keys of the networks that were evaluated, failed, or are being evaluated by anybody."""
         self.look(study)
-        running = {key for t in self.ledger.running if (key := claim_of(t)) is not None}
+        claims = {t.number: key for t in self.ledger.running if (key := claim_of(t)) is not None}
+        # they keep the limits as well, and are remembered in the order in which they were proposed, however many run
+        for number, key in claims.items():
+            if number not in self._remembered:
+                self._remembered.add(number)
+                self.candidates.remember(np.frombuffer(key, dtype=np.int64))
+        running = set(claims.values())
         finished = self.ledger.claims.keys()  # a view: copying it would take longer with every trial
         return finished | running if running else finished
 
     def look(self, study: Study) -> Ledger:
         """The study's trials as they are now."""
         for trial in self.ledger.read(study.get_trials(deepcopy=False)):
-            if trial.state is TrialState.COMPLETE:
+            if trial.state is TrialState.COMPLETE and trial.number not in self._remembered:
                 self.candidates.remember(np.array(trial.user_attrs[CLAIM], dtype=np.int64))
+            self._remembered.discard(trial.number)
         return self.ledger
+
+    def awaits_running(self, study: Study) -> bool:
+        """Whether the next proposal depends on trials that are still running."""
+        inner: object = self._inner
+        return isinstance(inner, AwaitsRunning) and inner.awaits_running(study)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Every choice that has more than one option."""

@@ -15,15 +15,18 @@ import socket
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hwnas.errors import HwnasError, StudyError
+from hwnas._urls import is_url, without_password
+from hwnas.errors import HwnasError, MissingPackageError, StudyError
 from hwnas.processes import namespace, started
+from hwnas.search import lease
 from hwnas.search.journal import HealingJournal
 
 OWNER = "owner"
@@ -32,8 +35,13 @@ _UNOWNED_GRACE_S = 60.0
 _ELSEWHERE_GRACE_S = 3600.0  # of a trial in another container of this machine, whose processes cannot be seen
 _SQLITE_WAIT_S = 60.0
 _ATTEMPTS = 12  # within some 15 seconds
-# what databases and Optuna say of a conflict, in lower case; anything else is no reason to try again
-_SIGNS = ("locked", "busy", "already exists", "unique constraint", "duplicate", "deadlock", "another study")
+_CONNECT_S = 10
+# what databases and Optuna say of a conflict or of a server that restarts, in lower case; anything else is no reason to
+# try again
+_SIGNS = (
+    *("locked", "busy", "already exists", "unique constraint", "duplicate", "deadlock", "another study"),
+    *("server closed the connection", "terminating connection", "starting up", "shutting down"),
+)
 _T = TypeVar("_T")
 # a process may search twice: its id alone would not tell a trial of the first call from one of the second
 _live_sessions: set[str] = set()
@@ -51,7 +59,7 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
     """
     if storage is None:
         return optuna.storages.InMemoryStorage()
-    if "://" in str(storage):
+    if is_url(str(storage)):
         with told(storage):
             return patiently(lambda: _database(str(storage)))
     path = Path(storage)
@@ -68,12 +76,71 @@ def open_storage(storage: str | Path | None) -> optuna.storages.BaseStorage:
         ) from e
 
 
+@contextlib.contextmanager
+def opened(storage: str | Path | None, *, new: bool = True) -> Iterator[optuna.storages.BaseStorage]:
+    """As `open_storage`; no connection to a database stays open after the context.
+
+    Args:
+        storage: see there.
+        new: whether it may be made. Opening a journal would make it, and looking must leave nothing behind.
+
+    Raises:
+        StudyError: see there, or there is none, and it may not be made.
+    """
+    if not new and not is_url(str(storage)) and not Path(str(storage)).is_file():
+        raise StudyError(f"there is no study storage {storage}")
+    found = open_storage(storage)
+    try:
+        yield found
+    finally:
+        database = getattr(found, "_backend", None)
+        if isinstance(database, optuna.storages.RDBStorage):
+            database.remove_session()
+            database.engine.dispose()
+
+
 def _database(url: str) -> optuna.storages.BaseStorage:
     if url.startswith("redis"):
         return optuna.storages.get_storage(url)
-    # a writer waits for the others instead of giving up after five seconds
-    options = {"connect_args": {"timeout": _SQLITE_WAIT_S}} if url.startswith("sqlite") else {}
-    return optuna.storages.get_storage(_patient_database()(url, engine_kwargs=options))
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    options: dict[str, Any] = {}
+    if parsed.drivername.startswith("sqlite"):
+        # a writer waits for the others instead of giving up after five seconds
+        options = {"connect_args": {"timeout": _SQLITE_WAIT_S}}
+    elif parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        _require_psycopg()
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        options = {
+            "connect_args": {} if "connect_timeout" in parsed.query else {"connect_timeout": _CONNECT_S},
+            "pool_pre_ping": True,  # the server may have been restarted since a connection was used
+            "pool_events": [(_in_utc, "connect")],
+        }
+    with warnings.catch_warnings():
+        # Optuna's leases may change; the pinned version is what we run
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        database = _patient_database()(
+            parsed.render_as_string(hide_password=False),
+            engine_kwargs=options,
+            heartbeat_interval=lease.BEAT_S,
+            grace_period=lease.LEASE_S,
+        )
+    return optuna.storages.get_storage(database)
+
+
+def _in_utc(connection: Any, record: object) -> None:
+    """Leases are compared as local times: in one zone, whatever each machine's is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def _require_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401 - only asks whether it is there
+    except ImportError as e:
+        raise MissingPackageError("psycopg", "postgresql", needed_for="a study in PostgreSQL") from e
 
 
 @functools.cache
@@ -93,7 +160,14 @@ def _patient_database() -> type[optuna.storages.RDBStorage]:
 
     own = vars(optuna.storages.RDBStorage).items()
     methods = {name: patient(f) for name, f in own if isinstance(f, types.FunctionType) and not name.startswith("__")}
+    # it has heartbeats, which Optuna would warn of: it expects them to be its own (see `lease`)
+    methods["get_heartbeat_interval"] = lambda self: None
     return type("PatientDatabase", (optuna.storages.RDBStorage,), methods)
+
+
+def shown(storage: str | Path | None) -> str:
+    """A storage as it may be shown: without the password, if there is one."""
+    return without_password(str(storage))
 
 
 @contextlib.contextmanager
@@ -111,7 +185,8 @@ def told(storage: str | Path | None) -> Iterator[None]:
         # SQLAlchemy adds the statement, its parameters and a link on further lines
         said = str(e).strip().partition("\n")[0] or type(e).__name__
         raise StudyError(
-            f"the study storage {str(storage)!r} cannot be used: {said}; name another, or mend this one"
+            f"the study storage {shown(storage)!r} cannot be used: {without_password(said)}; name another, or mend "
+            "this one"
         ) from e
 
 
@@ -184,16 +259,25 @@ def session() -> Iterator[dict[str, str]]:
 def fail_abandoned(study: optuna.Study) -> int:
     """Mark running trials whose process is gone as failed; they may be evaluated again.
 
-    A trial that another machine runs cannot be judged from here and is left alone; one that another container of this
-    machine runs is left alone for an hour.
+    Processes of this machine are looked at. Those of another one are judged by their lease, where the storage keeps
+    leases (`hwnas.search.lease`); else their trials are left alone, and those of another container of this machine for
+    an hour.
 
     Returns:
         How many there were.
     """
-    abandoned = [t for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_abandoned(t)]
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    expired = lease.expired(study) if running else None
+    abandoned = [t for t in running if _is_abandoned(t, expired=None if expired is None else t._trial_id in expired)]
     for trial in abandoned:
         finish_failed(study, trial.number)
     return len(abandoned)
+
+
+def can_be_judged(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Whether a running trial is sure to end: its process is seen from here, or its lease runs out."""
+    owner, here = trial.user_attrs.get(OWNER), _this_process()
+    return owner is not None and (lease.storage_with_leases(study) is not None or _is_of_this_machine(owner, here))
 
 
 def finish_failed(study: optuna.Study, number: int) -> None:
@@ -203,12 +287,21 @@ def finish_failed(study: optuna.Study, number: int) -> None:
         study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _is_abandoned(trial: FrozenTrial) -> bool:
+def _is_abandoned(trial: FrozenTrial, *, expired: bool | None = None) -> bool:
+    """Whether nobody evaluates a running trial any more.
+
+    Args:
+        trial: that runs.
+        expired: whether its lease ran out; None if there are no leases.
+    """
     owner = trial.user_attrs.get(OWNER)
     if owner is None:  # killed between making the trial and signing it, or not signed yet
         begun = trial.datetime_start or datetime.datetime.min
         return (datetime.datetime.now() - begun).total_seconds() > _UNOWNED_GRACE_S
     here = _this_process()
+    # before the names of hosts: machines that share a database may be called alike
+    if expired is not None and not _is_of_this_machine(owner, here):
+        return expired
     # process ids and boots of another machine mean nothing here
     if owner["host"] != here["host"]:
         return False
@@ -222,6 +315,11 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
         return str(owner["session"]) not in _live_sessions
     # ids are used again: only id and starting time together name a process
     return started(int(owner["pid"])) != str(owner["started"])
+
+
+def _is_of_this_machine(owner: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Whether an owner is a process whose number means the same here; an earlier version did not tell the namespace."""
+    return all(owner.get(name, here[name]) == here[name] for name in ("host", "boot", "namespace"))
 
 
 def _this_process() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from hwnas.appending import append_sealed, read_sealed
 from hwnas.config import Config
 from hwnas.pipeline.costs import load_costs
-from hwnas.pipeline.evaluating import Evaluations, NamedBlocks
-from hwnas.types import IntArray
+from hwnas.pipeline.evaluating import Evaluations, NamedBlocks, Reusing
+from hwnas.search import InProcess
+from hwnas.types import IntArray, Option
 from hwnas.workspace import Workspace
 
 NO_LIMITS: dict[str, float] = {}
@@ -19,6 +21,23 @@ NO_LIMITS: dict[str, float] = {}
 
 def refused(blocks: NamedBlocks) -> float:
     raise AssertionError("nothing should be measured")
+
+
+class Asked:
+    """Evaluations of a run whose networks are measured by a function of their blocks."""
+
+    def __init__(self, work: Workspace, measure: Callable[[NamedBlocks], float] = refused) -> None:
+        self.known = Evaluations.of(work)
+
+        def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+            return {"accuracy": measure(work.space.named_blocks(work.space.encode(architecture)))}
+
+        self._executor = Reusing(self.known, InProcess(evaluate))
+
+    def accuracy(self, architecture: dict[str, Option]) -> float:
+        self._executor.submit(0, architecture)
+        (outcome,) = self._executor.collect()
+        return outcome.values["accuracy"]
 
 
 @pytest.fixture
@@ -48,11 +67,11 @@ def test_a_network_is_measured_once(fresh: Config) -> None:
         return 0.5
 
     architecture = work.space.decode(work.space.largest())
-    evaluations = Evaluations.of(work, measure)
+    evaluations = Asked(work, measure)
     assert [evaluations.accuracy(architecture) for _ in range(2)] == [0.5, 0.5]
     assert measured == [work.space.named_blocks(work.space.largest())]
-    assert (evaluations.measured, evaluations.reused) == (1, 1)
-    assert Evaluations.of(work, refused).accuracy(architecture) == 0.5
+    assert (evaluations.known.measured, evaluations.known.reused) == (1, 1)
+    assert Asked(work).accuracy(architecture) == 0.5
 
 
 @pytest.mark.parametrize("restriction", [{}, {"space.precisions": ["int8"]}, {"space.kernel_sizes": [3]}])
@@ -60,56 +79,56 @@ def test_accuracies_under_keys_of_an_earlier_version_are_found(
     fresh: Config, restriction: dict[str, list[str]]
 ) -> None:
     work = Workspace(fresh.replaced(restriction))
-    evaluations = Evaluations.of(work, lambda blocks: len(blocks) / 100)
+    evaluations = Asked(work, lambda blocks: len(blocks) / 100)
     architectures = [work.space.decode(e) for e in sampled(work, 5)]
     accuracies = [evaluations.accuracy(a) for a in architectures]
-    path = evaluations.known.path
+    path = evaluations.known.known.path
     head, *rest = read_sealed(path)
     path.unlink()
     append_sealed(path, [{**v, "key": f"old {i}"} for i, v in enumerate(rest)], first={**head, "schema": 2})
-    assert [Evaluations.of(work, refused).accuracy(a) for a in architectures] == accuracies
+    assert [Asked(work).accuracy(a) for a in architectures] == accuracies
     assert read_sealed(path) == [head, *rest]
 
 
 def test_accuracies_of_an_earlier_version_are_found_by_another_device(int8: Config, fresh: Config) -> None:
     narrow, wide = Workspace(int8), Workspace(fresh)
-    evaluations = Evaluations.of(narrow, lambda blocks: len(blocks) / 100)
+    evaluations = Asked(narrow, lambda blocks: len(blocks) / 100)
     for encoding in sampled(narrow, 3):
         evaluations.accuracy(narrow.space.decode(encoding))
-    path = evaluations.known.path
+    path = evaluations.known.known.path
     head, *rest = read_sealed(path)
     path.unlink()
     append_sealed(path, [{**v, "key": f"old {i}"} for i, v in enumerate(rest)], first={**head, "schema": 2})
-    assert Evaluations.of(wide, refused).front(load_costs(wide), NO_LIMITS, most=10)
+    assert Asked(wide).known.front(load_costs(wide), NO_LIMITS, most=10)
     assert read_sealed(path) == [head, *rest]
 
 
 def test_networks_of_a_device_with_one_precision_are_known_where_there_are_two(int8: Config, fresh: Config) -> None:
     narrow, wide = Workspace(int8), Workspace(fresh)
-    evaluations = Evaluations.of(narrow, lambda blocks: len(blocks) / 100)
+    evaluations = Asked(narrow, lambda blocks: len(blocks) / 100)
     for encoding in sampled(narrow, 5):
         evaluations.accuracy(narrow.space.decode(encoding))
-    known = Evaluations.of(wide, refused)
-    front = known.front(load_costs(wide), NO_LIMITS, most=10)
+    known = Asked(wide)
+    front = known.known.front(load_costs(wide), NO_LIMITS, most=10)
     assert front
     for architecture in front:
         assert {v for name, v in architecture.items() if name.endswith("precision")} == {"int8"}
         known.accuracy(architecture)
-    assert known.reused == len(front)
+    assert known.known.reused == len(front)
 
 
 def test_of_a_device_with_two_precisions_those_that_fit_are_known_where_there_is_one(
     int8: Config, fresh: Config
 ) -> None:
     narrow, wide = Workspace(int8), Workspace(fresh)
-    evaluations = Evaluations.of(wide, lambda blocks: 0.5)
+    evaluations = Asked(wide, lambda blocks: 0.5)
     for encoding in sampled(wide, 8):  # of mixed precisions, most likely
         evaluations.accuracy(wide.space.decode(encoding))
     all_int8 = {c.name: "int8" for c in wide.space.choices if c.name.endswith("precision")}
     fitting = {**narrow.space.decode(narrow.space.smallest()), **all_int8}
     evaluations.accuracy(fitting)
-    known = Evaluations.of(narrow, refused)
-    assert known.front(load_costs(narrow), NO_LIMITS, most=10) == [narrow.space.decode(narrow.space.smallest())]
+    known = Asked(narrow)
+    assert known.known.front(load_costs(narrow), NO_LIMITS, most=10) == [narrow.space.decode(narrow.space.smallest())]
 
 
 def test_the_front_holds_networks_that_no_other_beats_on_this_device(fresh: Config) -> None:
@@ -118,10 +137,10 @@ def test_the_front_holds_networks_that_no_other_beats_on_this_device(fresh: Conf
     encodings = sampled(work, 40)
     rng = np.random.default_rng(1)
     accuracies = {work.space.named_blocks(e): float(a) for e, a in zip(encodings, rng.random(40), strict=False)}
-    evaluations = Evaluations.of(work, accuracies.__getitem__)
+    evaluations = Asked(work, accuracies.__getitem__)
     for encoding in encodings:
         evaluations.accuracy(work.space.decode(encoding))
-    front = [work.space.encode(a) for a in evaluations.front(costs, NO_LIMITS, most=40)]
+    front = [work.space.encode(a) for a in evaluations.known.front(costs, NO_LIMITS, most=40)]
     latency = costs.models["latency_ms"].estimate(np.stack(front)).value
     accuracy = np.array([accuracies[work.space.named_blocks(e)] for e in front])
     assert (np.diff(latency) > 0).all()
@@ -137,13 +156,13 @@ def test_the_front_keeps_the_limits_and_is_no_longer_than_asked(fresh: Config) -
     by_blocks = {
         work.space.named_blocks(e): float(ms / latency.max()) for e, ms in zip(encodings, latency, strict=True)
     }
-    evaluations = Evaluations.of(work, by_blocks.__getitem__)  # the slower the better: all are in the front
+    evaluations = Asked(work, by_blocks.__getitem__)  # the slower the better: all are in the front
     for encoding in encodings:
         evaluations.accuracy(work.space.decode(encoding))
     limit = float(np.median(costs.models["latency_ms"].estimate(encodings).upper))
-    front = evaluations.front(costs, {"latency_ms": limit}, most=5)
+    front = evaluations.known.front(costs, {"latency_ms": limit}, most=5)
     assert len(front) == 5
     upper = costs.models["latency_ms"].estimate(np.stack([work.space.encode(a) for a in front])).upper
     assert (upper <= limit).all()
-    assert evaluations.front(costs, {"latency_ms": 1e-9}, most=5) == []
-    assert evaluations.front(costs, NO_LIMITS, most=0) == []
+    assert evaluations.known.front(costs, {"latency_ms": 1e-9}, most=5) == []
+    assert evaluations.known.front(costs, NO_LIMITS, most=0) == []

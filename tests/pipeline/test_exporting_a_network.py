@@ -18,7 +18,7 @@ from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluated import study_with
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.reporting import chosen_from
-from hwnas.pipeline.searching import make_evaluator
+from hwnas.pipeline.workers import make_evaluator
 from hwnas.search import Study, load_study
 from hwnas.types import IntArray
 from hwnas.workspace import Workspace
@@ -85,7 +85,7 @@ def test_the_runs_own_study_stays_as_it_is(config: Config, on_later: Callable[..
     assert work.study.read_bytes() == before
     assert number not in study.numbers
     assert found.trials[-1].encoding.tolist() == encoding.tolist()
-    known = Evaluations.of(part, evaluator).accuracy(part.space.decode(encoding))
+    known = Evaluations.of(part).accuracy(part.space.decode(encoding), evaluator)
     assert found.trials[-1].values["accuracy"] == known
     assert found.standard_errors["accuracy"][-1] > 0
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 
 from hwnas import pipeline
 from hwnas.config import Config
-from hwnas.errors import InfeasibleError, TableError
+from hwnas.errors import CheckpointError, ConfigError, InfeasibleError, TableError
 from hwnas.pipeline import searching
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.searching import study_name
+from hwnas.pipeline.workers import _elsewhere, _evaluate_elsewhere
 from hwnas.search import Study, load_study, search
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
@@ -263,3 +265,45 @@ def test_a_damaged_study_is_written_again(config: Config) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     pipeline.search(config, console=ReadConsole())
     assert path.read_bytes() == whole
+
+
+# ---------------------------------------------------------------- several workers
+
+
+def test_two_workers_find_what_one_found(config: Config, evaluated: list[object]) -> None:
+    before = load_study(Workspace(config).study)
+    without_search(config)
+    console = ReadConsole()
+    result = pipeline.search(config.replaced({"search.workers": 2}), console=console)
+    after = load_study(Workspace(config).study)
+    assert not evaluated  # not in this process
+    assert result.evaluations == EvaluationCounts(measured=config.search.n_trials)
+    assert (after.encodings == before.encodings).all()
+    assert (after.values["accuracy"] == before.values["accuracy"]).all()
+    assert after.standard_errors["accuracy"].tolist() == before.standard_errors["accuracy"].tolist()
+    assert "workers" not in console.said
+
+
+def test_workers_without_a_supernet_are_not_started(config: Config) -> None:
+    Workspace(config).checkpoint.unlink()
+    with pytest.raises(CheckpointError, match="there is no trained supernet"):
+        pipeline.search(config.replaced({"search.workers": 2}), console=ReadConsole())
+
+
+def test_a_worker_on_a_machine_without_the_folder_says_what_it_needs(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no folder .*machines of a cluster need the run's folder at the same"):
+        _evaluate_elsewhere(config, threads=1, place=str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(("threads", "each"), [(None, 1), (2, 2)])
+def test_threads_are_told_to_each_worker_of_a_cluster(
+    threads: int | None, each: int, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, object] = {}
+    monkeypatch.setattr("hwnas.pipeline.workers.RayWorkers", lambda make, **given: made.update(make=make, **given))
+    changed = config.replaced({"search.ray": "auto", "search.workers": 3, "train.threads": threads})
+    _elsewhere(changed, threads=8)
+    make = made.pop("make")
+    assert isinstance(make, partial)
+    assert make.keywords["threads"] == each
+    assert made == {"address": "auto", "count": 3, "cpus": each}

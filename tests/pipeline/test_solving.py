@@ -63,7 +63,7 @@ def test_no_network_is_predicted_to_be_better(config: Config) -> None:
     """Held against the predictions of the space's networks that keep the limits."""
     work = Workspace(config)
     costs = load_costs(work)
-    encodings, accuracies = Evaluations.of(work, lambda blocks: 0.0).in_space()
+    encodings, accuracies = Evaluations.of(work).in_space()
     model, _ = fit_linear(work.space.choices, encodings, accuracies, seed=config.search.seed)
     result = solve(config)
     every = np.unique(work.space.sample(100_000, np.random.default_rng(0)), axis=0)

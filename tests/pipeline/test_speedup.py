@@ -12,8 +12,8 @@ from hwnas.deployment import PrecisionSpeedup
 from hwnas.measure import Worker, artefact_from_file
 from hwnas.pipeline import speedup
 from hwnas.pipeline.costs import anchor_path
-from hwnas.pipeline.searching import make_evaluator
 from hwnas.pipeline.speedup import measure_speedup
+from hwnas.pipeline.workers import make_evaluator
 from hwnas.types import Block
 from hwnas.workspace import Workspace
 

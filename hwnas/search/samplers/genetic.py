@@ -91,6 +91,18 @@ class _Generations(optuna.samplers.BaseGASampler):  # type: ignore[misc, unused-
         study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
         return generation
 
+    def awaits_running(self, study: Study, /) -> bool:
+        """Whether the newest generation is only full once trials that are running complete: the next has parents then.
+
+        Those of other processes count as well; `search` waits for its own alone.
+        """
+        self._look(study)
+        generations = [t.system_attrs.get(self._get_generation_key()) for t in self._seen.running]
+        newest = max([*self._members, *(int(g) for g in generations if g is not None)], default=0)
+        complete, running = len(self._members.get(newest, ())), generations.count(newest)
+        assert self.population_size is not None, "`default_population` gives one"
+        return complete < self.population_size <= complete + running
+
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         self._look(study)
         # trials of several processes finish out of order, and selection must not depend on it
