@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -59,7 +59,8 @@ class Processes(Crew[Connection]):
     def _start(self) -> Connection:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self._make), daemon=True)
-        process.start()
+        with _without_interrupts():
+            process.start()
         # ours alone keeps the other end: that it is closed tells that the worker died
         there.close()
         self._processes[here] = process
@@ -101,6 +102,19 @@ class Processes(Crew[Connection]):
     def _room_for(self, memory_bytes: int) -> int | None:
         free = self._free_memory()
         return None if free is None else int(free // (memory_bytes * _SPARE))
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back, also for good in processes that are started: they may not yet be able to pass it over."""
+    if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover - not on this system
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(exitcode: int | None) -> str:
