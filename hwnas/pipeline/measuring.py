@@ -17,7 +17,7 @@ from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Bench, Candidate
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import Evaluations
-from hwnas.pipeline.searching import make_evaluator
+from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import Answer
 from hwnas.scratch import scratch
 from hwnas.workspace import Workspace, limit_threads
@@ -66,14 +66,14 @@ def measure_networks(
     costs = load_costs(work)
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
-    evaluations, found = Evaluations.of(work, evaluator), []
+    evaluations, found = Evaluations.of(work), []
     with work.alone("exporting"), Worker(work.device) as worker:
         for note in work.found_on(worker.context()):
             console.note(note, once=True)
         bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study="")
         for i, answer in enumerate(answers):
             console.note(f"measuring network {i + 1} of {len(answers)}")
-            accuracy = evaluations.accuracy(answer.architecture)
+            accuracy = evaluations.accuracy(answer.architecture, evaluator)
             # what was predicted of it is known better now
             known = dataclasses.replace(answer, values={**answer.values, "accuracy": accuracy})
             candidate = Candidate.extract(work.space, evaluator, known)
