@@ -166,6 +166,11 @@ class Trial:
         chosen = rng.choice(len(all_sides), size=int(rng.integers(1, 4)), replace=False)
         return [all_sides[int(i)] for i in chosen]
 
+    def _metrics(self, rng: np.random.Generator) -> list[tuple[str, bool]]:
+        """One to three metrics, one side of each: at the two ends of one metric they would be refused unread."""
+        chosen = rng.choice(list(self.models), size=int(rng.integers(1, 4)), replace=False)
+        return [(str(m), bool(rng.random() < 0.5)) for m in chosen]
+
     def _around_a_network(self, rng: np.random.Generator) -> list[Limit]:
         """Limits that a random network keeps, some of them by little."""
         from hwnas.limits import Limit
@@ -183,7 +188,7 @@ class Trial:
         from hwnas.limits import Limit
 
         found = []
-        for m, floor in self._sides(rng):
+        for m, floor in self._metrics(rng):
             room = 10 ** rng.uniform(-3, -0.3) * (1 if rng.random() < 0.9 else -0.5)
             end = self.highest[m] * (1 - min(room, 0.9)) if floor else self.lowest[m] * (1 + room)
             found.append(Limit(metric=m, value=end, floor=floor))
