@@ -55,6 +55,8 @@ class Promise:
         processes: evaluated metric -> what predicts it, fitted to these networks.
         weights: (M,) of the objectives, in the order of their directions; not used for one or two.
         least: objective -> the worst value that counts.
+        curiosity: share of the predicted deviations that counts: 1 for what is expected, less for what is all but
+            known.
     """
 
     def __init__(
@@ -65,23 +67,37 @@ class Promise:
         *,
         weights: FloatArray,
         least: Mapping[str, float],
+        curiosity: float = 1.0,
     ) -> None:
         self._problem = problem
         self.knowledge = knowledge
         self._processes = dict(processes)
         self._weights = weights
         self._least = least
+        self._curiosity = curiosity
         self._predicted = [m for m in problem.directions if m in processes]
         self._known = [m for m in problem.directions if m not in processes]
 
     def __call__(self, encodings: IntArray, inputs: Inputs) -> FloatArray:
         """(N, D) canonical, the same as inputs -> (N,) more is better."""
-        predicted = {m: p.predict(inputs) for m, p in self._processes.items()}
+        found = {m: p.predict(inputs) for m, p in self._processes.items()}
+        predicted = {m: (mean, self._curiosity * std) for m, (mean, std) in found.items()}
         if len(self._predicted) == 1 and len(self._known) <= 1:
             scores = self._improvement(encodings, *predicted[self._predicted[0]])
         else:
             scores = self._scalarised(encodings, predicted)
-        return scores * self._likely(predicted)
+        return scores * self._likely(found)
+
+    def at(self, curiosity: float) -> Promise:
+        """The same with another share of the predicted deviations."""
+        return Promise(
+            self._problem,
+            self.knowledge,
+            self._processes,
+            weights=self._weights,
+            least=self._least,
+            curiosity=curiosity,
+        )
 
     def believing(self, running: IntArray, represent: Callable[[IntArray], Inputs]) -> Promise:
         """The same if networks that are being evaluated were as good as predicted (Ginsbourger et al., 2010).
@@ -104,6 +120,7 @@ class Promise:
             {m: p.with_more(more, values[m][len(known.inputs) :]) for m, p in self._processes.items()},
             weights=self._weights,
             least=self._least,
+            curiosity=self._curiosity,
         )
 
     def enclosed(self, n: int) -> float | None:

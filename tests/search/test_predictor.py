@@ -127,16 +127,16 @@ def test_a_search_ends_when_its_front_has_stopped_to_grow_and_says_so() -> None:
     study = search(
         Problem(SMALL, {"accuracy": "maximize"}, n_trials=150), alone, sampling=Sampling(sampler="predictor")
     )
-    assert len(study) < 100
+    assert len(study) < 130
     assert study.values["accuracy"].max() == pytest.approx(3 * GAINS[:5].sum())
-    assert f"ended after {len(study)} of 150 trials: in the last 40 evaluations the front grew by 0.00%" in study.note
+    assert f"ended after {len(study)} of 150 trials: in the last 60 evaluations the front grew by 0.00%" in study.note
 
 
 def test_a_search_that_shall_not_end_by_itself_does_not() -> None:
     sampler = functools.partial(predictor, stop_early=False)
-    asked = Problem(SMALL, {"accuracy": "maximize"}, n_trials=100)
+    asked = Problem(SMALL, {"accuracy": "maximize"}, n_trials=140)
     study = search(asked, alone, sampling=Sampling(sampler=sampler))
-    assert len(study) == 100
+    assert len(study) == 140
     assert not study.note
 
 

@@ -39,10 +39,11 @@ _PARENTS = 64
 _LEARNED = 400  # networks that the process learns from: the time of every proposal grows with their square
 _SAMPLE = 512  # networks by which what predictors take is standardised
 _WORTH = 30  # percent of the first networks, which are spread, that are no part of a front worth having
-_PATIENCE = 0.25  # share of the evaluations, the last ones, in which the front must have grown
-_LEAST_PATIENCE = 40  # evaluations
-_GROWN = 2e-3  # of what the front encloses: no less, or the search may end
-_EXPECTED = 2e-4  # likewise, of the next network
+_PATIENCE = 1 / 3  # share of the evaluations, the last ones, in which the front must have grown
+_LEAST_PATIENCE = 60  # evaluations
+_GROWN = 1e-3  # of what the front encloses: no less, or the search may end
+_CURIOSITY = 0.6  # share of the predicted deviations that counts
+_EXPECTED = 1e-4  # likewise, of the next network
 
 
 def predictor(problem: Problem, /, *, seed: int, n_startup_trials: int = 12, stop_early: bool = True) -> BaseSampler:
@@ -81,15 +82,16 @@ class Predictor(EncodingSampler):
         running, taken = self._look(study)
         if len(self._rows) < self._n_startup:
             return self._spread(taken, running, rng)
-        promise = self._promise(running, rng)
+        # at full deviations the search goes on too long to what is merely unlike all that is known
+        promise = self._promise(running, rng, curiosity=_CURIOSITY)
         if self.candidates.listed is not None:
             pool, inputs = self._all()
             found = promise(pool, inputs)
         else:
             pool, found = self._evolved(promise, rng)
-        best = self._best_new(pool, found, taken)
-        self._check_worthwhile(promise, float(found[best]))
-        chosen: IntArray = pool[best]
+        if self._stop_early:
+            self._check_worthwhile(promise, pool, taken)
+        chosen: IntArray = pool[self._best_new(pool, found, taken)]
         return chosen
 
     # ------------------------------------------------------------ proposals
@@ -144,17 +146,19 @@ class Predictor(EncodingSampler):
             pool = self.candidates.mutants(best, rng, _POOL)
         return best, found
 
-    def _check_worthwhile(self, promise: Promise, expected: float) -> None:
+    def _check_worthwhile(self, promise: Promise, pool: IntArray, taken: AbstractSet[bytes]) -> None:
         """End the search if the front has not grown for long and nothing is expected to make it grow."""
-        if not self._stop_early:
-            return
         n = len(self._rows)
         patience = max(_LEAST_PATIENCE, int(n * _PATIENCE))
-        enclosed = promise.enclosed(n)
-        if enclosed is None or enclosed <= 0 or n < self._n_startup + patience:
+        if n < self._n_startup + patience:
             return
-        before = promise.enclosed(n - patience)
-        if before is not None and enclosed - before < _GROWN * enclosed and expected < _EXPECTED * enclosed:
+        enclosed, before = promise.enclosed(n), promise.enclosed(n - patience)
+        if enclosed is None or before is None or enclosed - before >= _GROWN * enclosed:
+            return
+        # to end, nothing must be expected at the whole deviations either
+        found = promise.at(1.0)(pool, self.representation(pool))
+        expected = float(found[self._best_new(pool, found, taken)])
+        if expected < _EXPECTED * enclosed:
             raise FinishedError(
                 f"in the last {patience} evaluations the front grew by {(enclosed - before) / enclosed:.2%} of what it "
                 f"encloses, and of no network that is left more than {expected / enclosed:.3%} is expected"
@@ -178,7 +182,7 @@ class Predictor(EncodingSampler):
         ]
         return running, set(self._ledger.claims) | {key_of(e) for e in running}
 
-    def _promise(self, running: Sequence[IntArray], rng: np.random.Generator) -> Promise:
+    def _promise(self, running: Sequence[IntArray], rng: np.random.Generator, *, curiosity: float) -> Promise:
         """What networks promise, by all that is known now."""
         encodings = np.stack([encoding for encoding, _ in self._rows.values()])
         metrics = dict.fromkeys([*self.problem.directions, *self._evaluated])
@@ -191,6 +195,7 @@ class Predictor(EncodingSampler):
             {m: self._fitted(m, knowledge, rows) for m in self._evaluated},
             weights=rng.dirichlet(np.ones(len(self.problem.directions))),
             least={m: self._worth(m, values[m]) for m in self.problem.directions},
+            curiosity=curiosity,
         )
         return promise.believing(np.stack(running), self.representation) if running else promise
 
