@@ -69,7 +69,8 @@ def test_what_is_predicted_is_labelled_and_what_nothing_keeps_is_told(browser: B
     move(browser, "size_bytes", 0)
     # the smallest latency and the smallest size of this device are of one network
     browser.until("document.querySelector('#verdict').innerText.includes('accuracy')")
-    assert browser.ask("document.querySelectorAll('#chart .predicted').length") == 0
+    # waited for: the answer before this one had a verdict too
+    browser.until("document.querySelectorAll('#chart .predicted').length === 0")
 
 
 def test_a_network_is_deployed_and_its_job_is_shown_live(browser: Browser, url: str) -> None:
