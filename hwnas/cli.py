@@ -176,6 +176,16 @@ def search(
             "by integer programming; it is evaluated and joins the study.",
         ),
     ] = False,
+    most: Annotated[
+        str | None,
+        typer.Option(
+            "--most",
+            metavar="WHAT",
+            help="With --exact: the network with the most of accuracy (the default), macs or entropy; the last two "
+            "need nothing but a profiled device.",
+            callback=given,
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Let so many evaluate at once.")] = None,
     ray: Annotated[
         str | None,
@@ -204,12 +214,17 @@ def search(
                 "--storage": ("search.storage", storage),
             },
         )
-        if exact:
-            from hwnas import pipeline
+        if most is not None and not exact:
+            raise ConfigError("--most says what an exact search looks for: give --exact too")
+        if not exact:
+            _stage("search", asked, console=console)
+            return
+        from hwnas import pipeline
 
+        if most in (None, "accuracy"):
             _end(pipeline.search_exact(asked, console=console), console=console)
         else:
-            _stage("search", asked, console=console)
+            _end(pipeline.most_within(asked, most=most, console=console), console=console)
 
 
 @app.command()

@@ -210,7 +210,9 @@ class Member:
             return []
         assert self.costs is not None
         work, costs = self._workspace(config), self.costs
-        seeds = seeding.seed_architectures(work.space, costs, self._loosest())  # the fastest first
+        seeds = seeding.seed_architectures(
+            work.space, costs.models, costs.limits_among(self._loosest())
+        )  # the fastest first
         each = 2 if 4 * len(budgets) <= config.search.n_trials else 1
         # by encoding: tighter and looser budgets often have the same network
         starts: dict[bytes, IntArray] = {}

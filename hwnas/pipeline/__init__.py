@@ -7,6 +7,7 @@ programs.
 
 from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline.deploying import export, export_network
+from hwnas.pipeline.most import MostResult, most_within
 from hwnas.pipeline.profiling import ProfileResult, profile
 from hwnas.pipeline.reporting import ReportResult, report
 from hwnas.pipeline.running import RunResult, run_all
@@ -18,6 +19,7 @@ from hwnas.pipeline.verifying import VerifyResult, verify
 __all__ = [
     "ExactResult",
     "ExportResult",
+    "MostResult",
     "ProfileResult",
     "ReportResult",
     "RunResult",
@@ -26,6 +28,7 @@ __all__ = [
     "VerifyResult",
     "export",
     "export_network",
+    "most_within",
     "profile",
     "report",
     "run_all",

@@ -215,7 +215,8 @@ def _promising(work: Workspace, costs: Costs, limits: Limits, *, evaluations: Ev
     """Networks to evaluate first: the best known, then those that do the most arithmetic within limits on latency."""
     n_trials = work.config.search.n_trials
     # half at most: the sampler must have trials left to learn from them
-    seeds = seed_architectures(work.space, costs, limits, most=min(MOST, max(1, n_trials // 2)))
+    within = costs.limits_among(limits)
+    seeds = seed_architectures(work.space, costs.models, within, most=min(MOST, max(1, n_trials // 2)))
     # the best known cost nothing to evaluate again, and give the sampler a front at once
     return [*evaluations.front(costs, limits, most=n_trials // 4), *seeds]
 

@@ -6,17 +6,16 @@ MACs stand for accuracy only here, where nothing has been evaluated yet. Each ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.allowed import Limits
-from hwnas.cost import Objective, best_within
+from hwnas.cost import Objective, SlotCost, best_within
 from hwnas.cost.elimination import Factor
 from hwnas.cost.exact import UndecidedError
 from hwnas.errors import InfeasibleError
 from hwnas.limits import Limit
-from hwnas.pipeline.costs import Costs
 from hwnas.types import IntArray, Option
 
 if TYPE_CHECKING:
@@ -27,41 +26,41 @@ _NEAR = 0.005  # of the MACs: no seed need be better than that
 _SECONDS = 20.0  # for each; the presets need one or two
 
 
-def seed_architectures(space: Space, costs: Costs, limits: Limits, *, most: int = MOST) -> list[dict[str, Option]]:
+def seed_architectures(
+    space: Space, models: Mapping[str, SlotCost], limits: Sequence[Limit], *, most: int = MOST
+) -> list[dict[str, Option]]:
     """A spread first population, the fastest first, different ones.
 
     Args:
         space: of the device.
-        costs: on it.
-        limits: of the run; all seeds keep them.
+        models: metric -> cost model, `latency_ms` and `macs` among them.
+        limits: on metrics of `models`; all seeds keep them.
         most: networks at most, one at least.
     """
-    found = {e.tobytes(): e for e in _encodings(space, costs, costs.limits_among(limits), n=most)}
+    found = {e.tobytes(): e for e in _encodings(space, models, limits, n=most)}
     return [space.decode(e) for e in found.values()]
 
 
-def _encodings(space: Space, costs: Costs, limits: tuple[Limit, ...], *, n: int) -> list[IntArray]:
+def _encodings(space: Space, models: Mapping[str, SlotCost], limits: Sequence[Limit], *, n: int) -> list[IntArray]:
     """The fastest network within the limits, and those with most MACs, limits on latency rising from its own."""
-    latency = costs.models["latency_ms"]
+    latency = models["latency_ms"]
     negative = tuple(Factor(scope=f.scope, values=-f.values) for f in latency.table.factors)
     try:
         fastest = best_within(
-            Objective(factors=negative), space, models=costs.models, limits=limits, seconds=_SECONDS
+            Objective(factors=negative), space, models=models, limits=limits, seconds=_SECONDS
         ).encoding
     except (InfeasibleError, UndecidedError):  # the search itself tells of limits that nothing keeps
         return []
     least = float(latency.estimate(fastest[None]).upper[0])
     largest = latency.bounds()[1] * latency.upper_ratio
     most = min([largest, *(x.value for x in limits if x.metric == "latency_ms" and not x.floor)])
-    found, macs = [fastest], float(costs.models["macs"].estimate(fastest[None]).value[0])
-    arithmetic = Objective(factors=costs.models["macs"].table.factors)
+    found, macs = [fastest], float(models["macs"].estimate(fastest[None]).value[0])
+    arithmetic = Objective(factors=models["macs"].table.factors)
     # evenly in factors: a millisecond is much for a fast network
     for value in np.geomspace(least, max(least, most), n)[1:].tolist():
         within = (*limits, Limit(metric="latency_ms", value=min(value, most)))
         try:
-            solution = best_within(
-                arithmetic, space, models=costs.models, limits=within, seconds=_SECONDS, gap=_NEAR * macs
-            )
+            solution = best_within(arithmetic, space, models=models, limits=within, seconds=_SECONDS, gap=_NEAR * macs)
         except (InfeasibleError, UndecidedError):  # rounding, or no time: the next limit is looser
             continue
         found.append(solution.encoding)

@@ -20,8 +20,9 @@ from hwnas.allowed import Limits
 from hwnas.config import Config
 from hwnas.cost import Objective, Solution, best_within
 from hwnas.cost.exact import UndecidedError
-from hwnas.errors import ConfigError, StudyError
+from hwnas.errors import StudyError
 from hwnas.pipeline.evaluating import EvaluationCounts
+from hwnas.pipeline.most import check_one_device
 from hwnas.pipeline.searching import Prepared, evaluate_networks, prepare
 from hwnas.pipeline.workers import n_validation
 from hwnas.results import Result, Shown
@@ -148,11 +149,7 @@ def search_exact(config: Config, *, console: Console) -> ExactResult:
         TableError: the device was not profiled yet.
         CheckpointError: the supernet was not trained yet.
     """
-    if config.is_fleet:
-        raise ConfigError(
-            f"--exact is for one device; name one of {', '.join(config.device.all)} with --device, and one budget with "
-            "--limit"
-        )
+    check_one_device(config)
     prepared = prepare(config, console=console)
     _evaluate_some(prepared, config, console=console)
     encodings, accuracies = prepared.evaluations.in_space()
@@ -234,8 +231,6 @@ def _result(
             "The model ranks networks poorly, so its best network need not be near the best there is. More evaluated "
             "networks may help: `hwnas search` with a larger search.n_trials"
         )
-    if not trial.feasible:
-        notes.append("It misses the limit on accuracy: no model can promise that one is kept")
     if not trial.feasible:  # of limits on what is evaluated nobody knew before
         notes.append("It breaks a limit on what is measured")
     best = max((t for t in study.trials if t.feasible), key=lambda t: t.values["accuracy"], default=trial)

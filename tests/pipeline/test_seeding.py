@@ -31,7 +31,8 @@ def every(space: Space) -> IntArray:
 
 
 def encoded(space: Space, costs: Costs, limits: dict[str, float], *, most: int = 12) -> IntArray:
-    return np.stack([space.encode(a) for a in seed_architectures(space, costs, limits, most=most)])
+    found = seed_architectures(space, costs.models, as_limits(limits), most=most)
+    return np.stack([space.encode(a) for a in found])
 
 
 def test_seeds_keep_all_limits_and_differ_the_fastest_first(space: Space, costs: Costs) -> None:
@@ -63,4 +64,4 @@ def test_no_more_are_made_than_are_wanted(space: Space, costs: Costs) -> None:
 
 
 def test_where_nothing_keeps_the_limits_there_are_none(space: Space, costs: Costs) -> None:
-    assert seed_architectures(space, costs, {"latency_ms": 1e-9}) == []
+    assert seed_architectures(space, costs.models, as_limits({"latency_ms": 1e-9})) == []
