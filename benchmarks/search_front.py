@@ -231,7 +231,9 @@ def once_for_all_problem() -> Table:
     path = shared_folder() / SURROGATE
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; set HWNAS_SHARED to the folder of {SURROGATE}")
-    data = np.load(path)
+    with np.load(path) as file:  # a file that is open reads an array anew whenever it is asked for
+        data = dict(file)
+    base_ms, block_ms = data["base_ms"].astype(float), data["block_ms"].astype(float)
     choices: dict[str, tuple[Option, ...]] = {"resolution": (160, 176, 192, 208, 224)}
     conditions = {}
     for stage in range(5):
@@ -269,10 +271,10 @@ def once_for_all_problem() -> Table:
 
     def latency(encodings: IntArray) -> FloatArray:
         r = np.asarray(encodings)[:, 0]
-        total = data["base_ms"].astype(float)[r]
+        total: FloatArray = base_ms[r]
         for s, b, kernel, expand, there in blocks(encodings):
-            total = total + there * data["block_ms"].astype(float)[r, s, int(b > 0), kernel, expand]
-        return np.asarray(total)
+            total = total + there * block_ms[r, s, int(b > 0), kernel, expand]
+        return total
 
     sampled = space.sample(_SAMPLED, np.random.default_rng(0), over="encodings")
     reference = (float(np.percentile(accuracy(sampled), 25)), float(np.percentile(latency(sampled), 95)))

@@ -58,9 +58,9 @@ class _Counted:
         return self.candidates / self.seconds
 
     def scoring(self, call: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
-        def counting(promise: Any, encodings: Any, inputs: Any) -> FloatArray:
-            self.candidates += self.on * len(encodings)
-            return call(promise, encodings, inputs)
+        def counting(promise: Any, pool: Any) -> FloatArray:
+            self.candidates += self.on * len(pool)
+            return call(promise, pool)
 
         return counting
 

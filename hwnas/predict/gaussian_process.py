@@ -127,22 +127,28 @@ class GaussianProcess:
     def _across(self) -> Callable[[Inputs], tuple[FloatArray, FloatArray]]:
         """N networks -> (N, n) their covariance with the evaluated ones, float32; (N,) their own."""
         h, single = self.hyperparameters, np.float32
-        weighed = (self._distances.matrix(np.exp(h.weights)) @ self._inputs.hot.T.astype(float)).astype(single)
+        # every row has as many ones as there are choices: the amplitude is shared out among them
+        weighed = self._distances.matrix(np.exp(h.weights)) @ self._inputs.hot.T.astype(float)
+        weighed = (h.choices / max(len(self._distances), 1) - weighed).astype(single)
         lengths = np.exp(h.lengths)
-        there = (self._inputs.features / lengths).astype(single).T
-        there_squared = (there**2).sum(axis=0)
+        there = self._inputs.features / lengths
+        # -(here - there)^2 / 2 + amplitude as a product: of [here, -here^2 / 2, 1] and these rows
+        ones = np.ones((1, len(there)))
+        apart = np.concatenate([there.T, ones, h.features - 0.5 * (there**2).sum(axis=1)[None]]).astype(single)
         lines = self._lines(self._inputs).astype(single).T
         constant = np.exp(h.choices) + (np.exp(h.features) if len(lengths) else 0.0)
 
         def across(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
-            found = np.exp(single(h.choices) - inputs.hot @ weighed)
+            found = inputs.hot @ weighed
+            np.exp(found, out=found)
             if len(lengths):
-                here = (inputs.features / lengths).astype(single)
-                squared = (here**2).sum(axis=1)[:, None] + there_squared - 2 * (here @ there)
-                found += np.exp(single(h.features) - single(0.5) * np.maximum(squared, 0))
+                here = inputs.features / lengths
+                squares = -0.5 * (here**2).sum(axis=1, keepdims=True)
+                close = np.concatenate([here, squares, np.ones_like(squares)], axis=1).astype(single) @ apart
+                found += np.exp(close, out=close)
             line = self._lines(inputs).astype(single)
             found += line @ lines
-            return found, constant + (line.astype(float) ** 2).sum(axis=1)
+            return found, constant + np.einsum("ij,ij->i", line, line).astype(float)
 
         return across
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwnas.predict.kernel import ChoiceDistances
-from hwnas.spaces.encoding import ChoiceTree
 from hwnas.types import Choice, FloatArray, IntArray
 
 Features = Callable[[IntArray], FloatArray]
@@ -58,21 +57,28 @@ class Representation:
 
     def __init__(self, choices: Sequence[Choice], sample: IntArray, *, features: Features | None = None) -> None:
         self.distances = ChoiceDistances(choices)
-        self._counts = OptionCounts(choices)
+        self._counts = OptionCounts(choices, self.distances)
         self._features = features
         raw = self._raw(sample)
         usable = np.isfinite(raw).all(axis=0) & (raw.max(axis=0) > raw.min(axis=0))
         self._columns = np.flatnonzero(usable)
         self._positive = (raw[:, self._columns] > 0).all(axis=0)
         self._of_features = _Scale(self._transformed(raw))
-        self._of_counts = _Scale(self._counts(sample))
+        self._of_counts = _Scale(self._counts(self.distances.one_hot(sample)))
 
-    def __call__(self, encodings: IntArray) -> Inputs:
-        """(N, D) canonical -> inputs of N architectures."""
+    def __call__(self, encodings: IntArray, raw: FloatArray | None = None) -> Inputs:
+        """(N, D) canonical -> inputs of N architectures.
+
+        Args:
+            encodings: of the architectures.
+            raw: (N, F) their features, where they are known already.
+        """
+        hot = self.distances.one_hot(encodings)
+        raw = self._raw(encodings) if raw is None else raw
         return Inputs(
-            hot=self.distances.one_hot(encodings),
-            features=self._of_features(self._transformed(self._raw(encodings))),
-            counts=self._of_counts(self._counts(encodings)),
+            hot=hot,
+            features=self._of_features(self._transformed(raw)),
+            counts=self._of_counts(self._counts(hot)),
         )
 
     def _raw(self, encodings: IntArray) -> FloatArray:
@@ -91,24 +97,22 @@ class OptionCounts:
     worth long before it is known which block gains most.
     """
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
-        self._tree = ChoiceTree(choices)
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for i, choice in enumerate(choices):
-            if len(choice.options) > 1:
-                groups.setdefault(tuple(choice.options), []).append(i)
+    def __init__(self, choices: Sequence[Choice], distances: ChoiceDistances) -> None:
+        groups: dict[tuple[object, ...], list[IntArray]] = {}
+        for choice, places in zip(choices, distances.places, strict=True):
+            if len(places):
+                groups.setdefault(tuple(choice.options), []).append(places)
         # of one choice alone the one-hot row says the same
-        self._groups = [(np.array(columns), len(options)) for options, columns in groups.items() if len(columns) > 1]
+        shared = [np.stack(places) for places in groups.values() if len(places) > 1]
+        # (S, C) which one-hot columns are counted together
+        self._sums = np.zeros((distances.width, sum(places.shape[1] for places in shared)), dtype=np.float32)
+        together = [column for places in shared for column in places.T]
+        for count, columns in enumerate(together):
+            self._sums[columns, count] = 1.0
 
-    def __call__(self, encodings: IntArray) -> FloatArray:
-        """(N, D) canonical -> (N, C) counts; C is the sum of the options of all such groups."""
-        active = self._tree.active(encodings)
-        found = [
-            ((encodings[:, columns] == option) & active[:, columns]).sum(axis=1)
-            for columns, n in self._groups
-            for option in range(n)
-        ]
-        return np.stack(found, axis=1).astype(float) if found else np.zeros((len(encodings), 0))
+    def __call__(self, hot: FloatArray) -> FloatArray:
+        """(N, S) one-hot rows -> (N, C) counts; C is the sum of the options of all such groups."""
+        return (hot @ self._sums).astype(float)
 
 
 class _Scale:

@@ -23,6 +23,9 @@ class ChoiceDistances:
 
     Attributes:
         tables: for each such choice its distances, (options + 1)^2, the last row for a choice that is switched off.
+        width: of one-hot rows, S: the sum of the sizes of all tables.
+        places: for each choice of the space the columns of one-hot rows that stand for its options; empty where it has
+            one option alone.
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
@@ -30,26 +33,29 @@ class ChoiceDistances:
         self._columns = [i for i, c in enumerate(choices) if len(c.options) > 1]
         self.tables = [_distances(choices[i]) for i in self._columns]
         sizes = [len(table) for table in self.tables]
-        self._starts = np.cumsum([0, *sizes])[:-1]
-        self._width = sum(sizes)
+        self._starts = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
+        self.width = sum(sizes)
+        starts = {column: int(start) for column, start in zip(self._columns, self._starts, strict=True)}
+        self.places = [
+            starts[i] + np.arange(len(c.options)) if i in starts else np.zeros(0, dtype=np.int64)
+            for i, c in enumerate(choices)
+        ]
+        self._off = np.array([len(c.options) for c in choices], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.tables)
 
     def one_hot(self, encodings: IntArray) -> FloatArray:
-        """(N, D) canonical -> (N, S) float32, a one for the option of each choice; S is the sum of all sizes."""
-        active = self._tree.active(encodings)
-        found = np.zeros((len(encodings), self._width), dtype=np.float32)
-        rows = np.arange(len(encodings))
-        for column, start, table in zip(self._columns, self._starts, self.tables, strict=True):
-            # the last place stands for a choice that is switched off
-            place = np.where(active[:, column], encodings[:, column], len(table) - 1)
-            found[rows, start + place] = 1.0
+        """(N, D) canonical -> (N, S) float32, a one for the option of each choice."""
+        # the last place stands for a choice that is switched off
+        place = np.where(self._tree.active(encodings), encodings, self._off)[:, self._columns] + self._starts
+        found = np.zeros((len(encodings), self.width), dtype=np.float32)
+        found.reshape(-1)[place + np.arange(len(encodings))[:, None] * self.width] = 1.0
         return found
 
     def matrix(self, weights: FloatArray) -> FloatArray:
         """(S, S): `a @ matrix @ b` is the weighted distance of the architectures with one-hot rows a and b."""
-        found = np.zeros((self._width, self._width))
+        found = np.zeros((self.width, self.width))
         for start, table, weight in zip(self._starts, self.tables, weights, strict=True):
             found[start : start + len(table), start : start + len(table)] = weight * table
         return found

@@ -7,7 +7,7 @@ candidates of a round go through the closed forms as one batch. Numpy only: neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from hwnas.errors import InfeasibleError
 from hwnas.limits import Limit
 from hwnas.search.limits import infeasible
 from hwnas.search.problem import Deciding, Minimizing, Problem
-from hwnas.types import BoolArray, FloatArray, IntArray
+from hwnas.types import BoolArray, Estimate, FloatArray, IntArray
 
 # A space with at most this many encodings is listed once; then "nothing is left" is exact, not a guess.
 ENUMERATION_LIMIT = 1 << 16
@@ -25,6 +25,12 @@ ENUMERATION_LIMIT = 1 << 16
 BATCH = 4096
 ROUNDS = 24
 _PARENTS = 64
+
+
+def _chance(rng: np.random.Generator, rates: FloatArray, d: int) -> BoolArray:
+    """(N,) -> (N, d) true at these rates, to one in 65,536: there are millions of them in a proposal."""
+    drawn = np.frombuffer(rng.bytes(2 * len(rates) * d), dtype=np.uint16).reshape(len(rates), d)
+    return drawn < np.minimum(rates * 65536, 65535).astype(np.uint16)[:, None]
 
 
 class ExhaustedError(Exception):
@@ -50,6 +56,7 @@ class Candidates:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._sizes = problem.sizes
+        self._several = np.flatnonzero(self._sizes > 1)  # choices that are any
         self._feasible: dict[bytes, IntArray] = {}  # a few networks known to keep the limits, to cross with
         self._listed: IntArray | None = None
         # in floats: the size of a large space overflows 64 bits
@@ -106,9 +113,14 @@ class Candidates:
         """(N, D) every network within the limits, where the space is small enough to list; else None."""
         return self._listed
 
-    def within(self, encodings: IntArray) -> BoolArray:
-        """(N,) which canonical encodings keep the closed-form limits."""
-        kept: BoolArray = self._excess(encodings).sum(axis=1) == 0
+    def within(self, encodings: IntArray, estimates: Mapping[str, Estimate] | None = None) -> BoolArray:
+        """(N,) which canonical encodings keep the closed-form limits.
+
+        Args:
+            encodings: (N, D).
+            estimates: what closed forms tell of them, where it is known already.
+        """
+        kept: BoolArray = self.problem.violations(encodings, estimates)[1].sum(axis=1) == 0
         return kept
 
     def uniform_many(self, rng: np.random.Generator, n: int) -> IntArray:
@@ -131,15 +143,22 @@ class Candidates:
 
     def mutants(self, parents: IntArray, rng: np.random.Generator, n: int) -> IntArray:
         """(n, D) canonical: of two parents each, with some choices drawn anew, whether they keep the limits or not."""
-        d, single = len(self._sizes), np.float32  # half the random bits: there are millions of numbers a proposal
+        d = len(self._sizes)
         first = parents[rng.integers(len(parents), size=n)]
         second = parents[rng.integers(len(parents), size=n)]
-        share = np.array([0.0, 0.25, 0.5], dtype=single)[rng.integers(3, size=(n, 1))]
-        crossed = np.where(rng.random((n, d), dtype=single) < share, second, first)
-        # one choice on average, or a few; none where two parents were crossed
-        rate = (np.array([0.0, 1.0, 2.0, 4.0], dtype=single) / d)[rng.integers(4, size=(n, 1))]
-        drawn = (rng.random((n, d)) * self._sizes).astype(np.int64)
-        return self.problem.space.canonical(np.where(rng.random((n, d), dtype=single) < rate, drawn, crossed))
+        if not len(self._several):
+            return self.problem.space.canonical(first)
+        children = np.where(_chance(rng, np.array([0.0, 0.25, 0.5])[rng.integers(3, size=n)], d), second, first)
+        # one choice, or a few; in some where two parents were crossed none
+        more = np.array([-1, 0, 1, 3])[rng.integers(4, size=n)]
+        changed = _chance(rng, np.maximum(more, 0) / d, d)
+        changed[np.arange(n), self._several[rng.integers(len(self._several), size=n)]] |= more >= 0
+        rows, columns = np.nonzero(changed)
+        sizes = self._sizes[columns]
+        # to another option than it had: no time is spent on copies
+        other = children[rows, columns] + 1 + (rng.random(len(rows)) * (sizes - 1)).astype(np.int64)
+        children[rows, columns] = other % sizes
+        return self.problem.space.canonical(children)
 
     def neighbours(self, encoding: IntArray, *, fill: IntArray | None = None) -> IntArray:
         """(N, D) the networks within the limits that differ from a canonical one in one choice that matters.

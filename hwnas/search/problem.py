@@ -144,8 +144,14 @@ class Problem:
         """
         return {metric: self._estimate_one(metric, encodings) for metric in self.closed_form}
 
-    def violations(self, encodings: IntArray) -> tuple[tuple[str, ...], FloatArray]:
+    def violations(
+        self, encodings: IntArray, estimates: Mapping[str, Estimate] | None = None
+    ) -> tuple[tuple[str, ...], FloatArray]:
         """How far architectures are beyond the limits known in closed form.
+
+        Args:
+            encodings: (N, D).
+            estimates: of them, where they are known already.
 
         Returns:
             The names of the L closed-form metrics that can rule a network out, and (N, L) the excess
@@ -155,7 +161,7 @@ class Problem:
         metrics = tuple(m for m in self.closed_form if m in self.limits or m in self.directions)
         excess = np.zeros((len(encodings), len(metrics)))
         for j, metric in enumerate(metrics):
-            estimate = self._estimate_one(metric, encodings)
+            estimate = self._estimate_one(metric, encodings) if estimates is None else estimates[metric]
             for limit in self.limits_on(metric):
                 excess[:, j] += limit.excess(limit.decisive({metric: estimate.value}, {metric: estimate.upper}))
             # also without a limit: a network without a value cannot run

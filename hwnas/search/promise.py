@@ -9,7 +9,7 @@ Knows problems and predictions; never trials, nor how candidates are found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,29 @@ from hwnas.predict.inputs import Inputs
 from hwnas.search.acquisition import expected_hypervolume_improvement, expected_improvement
 from hwnas.search.archive import hypervolume, non_dominated
 from hwnas.search.problem import Problem
-from hwnas.types import BoolArray, Direction, FloatArray, IntArray
+from hwnas.types import BoolArray, Direction, Estimate, FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pool:
+    """N networks that may be evaluated.
+
+    Attributes:
+        encodings: (N, D) canonical.
+        estimates: metric -> what closed forms tell of them.
+        inputs: the same networks as predictors take them.
+    """
+
+    encodings: IntArray
+    estimates: Mapping[str, Estimate]
+    inputs: Inputs
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    def __getitem__(self, rows: IntArray) -> Pool:
+        estimates = {m: Estimate(value=e.value[rows], upper=e.upper[rows]) for m, e in self.estimates.items()}
+        return Pool(encodings=self.encodings[rows], estimates=estimates, inputs=self.inputs[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,14 +100,14 @@ class Promise:
         self._predicted = [m for m in problem.directions if m in processes]
         self._known = [m for m in problem.directions if m not in processes]
 
-    def __call__(self, encodings: IntArray, inputs: Inputs) -> FloatArray:
-        """(N, D) canonical, the same as inputs -> (N,) more is better."""
-        found = {m: p.predict(inputs) for m, p in self._processes.items()}
+    def __call__(self, pool: Pool) -> FloatArray:
+        """(N,) more is better."""
+        found = {m: p.predict(pool.inputs) for m, p in self._processes.items()}
         predicted = {m: (mean, self._curiosity * std) for m, (mean, std) in found.items()}
         if len(self._predicted) == 1 and len(self._known) <= 1:
-            scores = self._improvement(encodings, *predicted[self._predicted[0]])
+            scores = self._improvement(pool, *predicted[self._predicted[0]])
         else:
-            scores = self._scalarised(encodings, predicted)
+            scores = self._scalarised(pool, predicted)
         return scores * self._likely(found)
 
     def at(self, curiosity: float) -> Promise:
@@ -99,24 +121,18 @@ class Promise:
             curiosity=curiosity,
         )
 
-    def believing(self, running: IntArray, represent: Callable[[IntArray], Inputs]) -> Promise:
-        """The same if networks that are being evaluated were as good as predicted (Ginsbourger et al., 2010).
-
-        Args:
-            running: (K, D).
-            represent: encodings -> inputs.
-        """
-        more, estimates = represent(running), self._problem.estimate(running)
-        known = self.knowledge
+    def believing(self, running: Pool) -> Promise:
+        """The same if networks that are being evaluated were as good as predicted (Ginsbourger et al., 2010)."""
+        more, known = running.inputs, self.knowledge
         values = {}
         for metric, seen in known.values.items():
             process = self._processes.get(metric)
-            found = process.predict(more)[0] if process is not None else estimates[metric].value
+            found = process.predict(more)[0] if process is not None else running.estimates[metric].value
             values[metric] = np.concatenate([seen, found])
-        inputs = known.inputs.joined(more)
+        encodings = np.concatenate([known.encodings, running.encodings])
         return Promise(
             self._problem,
-            Knowledge(encodings=np.concatenate([known.encodings, running]), inputs=inputs, values=values),
+            Knowledge(encodings=encodings, inputs=known.inputs.joined(more), values=values),
             {m: p.with_more(more, values[m][len(known.inputs) :]) for m, p in self._processes.items()},
             weights=self._weights,
             least=self._least,
@@ -141,7 +157,7 @@ class Promise:
 
     # ------------------------------------------------------------ one predicted objective
 
-    def _improvement(self, encodings: IntArray, mean: FloatArray, std: FloatArray) -> FloatArray:
+    def _improvement(self, pool: Pool, mean: FloatArray, std: FloatArray) -> FloatArray:
         metric = self._predicted[0]
         value, kept = -self.knowledge.oriented(metric, self._problem), self._kept()
         mean = -oriented(mean, metric, self._problem)
@@ -150,7 +166,7 @@ class Promise:
         cost = self.knowledge.oriented(self._known[0], self._problem)
         points = np.stack([-value[kept], cost[kept]], axis=1)
         front = np.unique(points[non_dominated(points)], axis=0)[::-1]  # rising cost, rising value
-        mine = oriented(self._problem.estimate(encodings)[self._known[0]].value, self._known[0], self._problem)
+        mine = oriented(pool.estimates[self._known[0]].value, self._known[0], self._problem)
         return expected_hypervolume_improvement(
             mean, std, mine, front_value=-front[:, 0], front_cost=front[:, 1], reference=self._reference()
         )
@@ -164,7 +180,7 @@ class Promise:
 
     # ------------------------------------------------------------ any other objectives
 
-    def _scalarised(self, encodings: IntArray, predicted: Mapping[str, tuple[FloatArray, FloatArray]]) -> FloatArray:
+    def _scalarised(self, pool: Pool, predicted: Mapping[str, tuple[FloatArray, FloatArray]]) -> FloatArray:
         """How good each network may be in all objectives at once, weighted anew each time (Knowles, 2006, section III).
 
         The augmented Tchebycheff norm of what is known and of the optimistic end of what is predicted.
@@ -177,7 +193,7 @@ class Promise:
                 mean, std = predicted[metric]
                 value: FloatArray = oriented(mean, metric, self._problem) - std
             else:
-                value = oriented(self._problem.estimate(encodings)[metric].value, metric, self._problem)
+                value = oriented(pool.estimates[metric].value, metric, self._problem)
             found.append((value - low) / ((high - low) or 1.0))
         columns = np.stack(found, axis=1) * self._weights
         worst: FloatArray = columns.max(axis=1) + 0.05 * columns.sum(axis=1)

@@ -184,12 +184,15 @@ BLOCKS = (
 
 
 def test_options_are_counted_over_choices_that_have_the_same_and_are_on() -> None:
-    found = OptionCounts(BLOCKS)(np.array([[0, 2, 0, 1], [1, 2, 0, 0], [1, 2, 2, 0]]))
+    distances = ChoiceDistances(BLOCKS)
+    rows = distances.one_hot(np.array([[0, 2, 0, 1], [1, 2, 0, 0], [1, 2, 2, 0]]))
+    found = OptionCounts(BLOCKS, distances)(rows)
     assert found.tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
 
 
 def test_a_choice_alone_is_not_counted() -> None:
-    assert OptionCounts(CHOICES)(some(5)).shape == (5, 0)
+    distances = ChoiceDistances(CHOICES)
+    assert OptionCounts(CHOICES, distances)(distances.one_hot(some(5))).shape == (5, 0)
 
 
 def test_positive_features_count_by_their_logarithms() -> None:

@@ -21,16 +21,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
-from hwnas.predict.inputs import Inputs, Representation
+from hwnas.predict.inputs import Representation
 from hwnas.predict.targets import compressed
 from hwnas.search.archive import non_dominated
 from hwnas.search.candidates import FinishedError, key_of
 from hwnas.search.encoding_sampler import EncodingSampler
 from hwnas.search.ledger import CLAIM, Ledger, claim_of
 from hwnas.search.problem import Problem
-from hwnas.search.promise import Knowledge, Promise
+from hwnas.search.promise import Knowledge, Pool, Promise
 from hwnas.search.space_sampler import VALUES
-from hwnas.types import Direction, FloatArray, IntArray
+from hwnas.types import Direction, Estimate, FloatArray, IntArray
 
 _REFIT = 1.1  # hyperparameters are fitted again when there are so many times as many networks
 _GENERATIONS = 6  # of the inner search
@@ -71,7 +71,6 @@ class Predictor(EncodingSampler):
         asked = dict.fromkeys([*problem.directions, *problem.limits])
         self._evaluated = [metric for metric in asked if metric not in problem.closed_form]
         self._fits: dict[str, tuple[int, Hyperparameters]] = {}
-        self._listed: tuple[IntArray, Inputs] | None = None
 
     def propose(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> IntArray:
         """The network that promises most.
@@ -84,14 +83,14 @@ class Predictor(EncodingSampler):
             return self._spread(taken, running, rng)
         # at full deviations the search goes on too long to what is merely unlike all that is known
         promise = self._promise(running, rng, curiosity=_CURIOSITY)
-        if self.candidates.listed is not None:
-            pool, inputs = self._all()
-            found = promise(pool, inputs)
-        else:
-            pool, found = self._evolved(promise, rng)
+        pool = self._listed if self.candidates.listed is not None else self._evolved(promise, rng)
+        if not len(pool):
+            # limits so tight that chance keeps none: the space sampler mends what it is given
+            parent: IntArray = self._parents(promise)[-1]
+            return parent
         if self._stop_early:
             self._check_worthwhile(promise, pool, taken)
-        chosen: IntArray = pool[self._best_new(pool, found, taken)]
+        chosen: IntArray = pool.encodings[self._best_new(pool.encodings, promise(pool), taken)]
         return chosen
 
     # ------------------------------------------------------------ proposals
@@ -125,28 +124,40 @@ class Predictor(EncodingSampler):
         order = np.argsort(-scores, kind="stable")
         return int(next((i for i in order if key_of(pool[i]) not in taken), order[0]))
 
-    def _evolved(self, promise: Promise, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
-        """The best of some generations that begin with the front, its neighbours and chance, and what they promise."""
-        parents = promise.knowledge.encodings[self._front(promise.knowledge)][-_PARENTS:]
-        pool = np.concatenate(
+    def _evolved(self, promise: Promise, rng: np.random.Generator) -> Pool:
+        """The best of some generations that begin with the front, its neighbours and chance; empty if limits let none
+        of these through.
+        """
+        parents = self._parents(promise)
+        made = np.concatenate(
             [self.candidates.uniform_many(rng, _POOL // 2), self.candidates.mutants(parents, rng, _POOL // 2)]
         )
-        best: IntArray = parents[:0]
-        found: FloatArray = np.zeros(0)
+        best = self._pool(made[:0])
         for _ in range(_GENERATIONS):
             # distinct: copies of the best would crowd out every other parent
-            pool = _distinct(np.concatenate([best, pool]))
-            pool = pool[self.candidates.within(pool)]
+            pool = self._pool(_distinct(np.concatenate([best.encodings, made])))
             if not len(pool):
-                # limits so tight that chance keeps none: the space sampler mends what it is given
-                return parents[-1:], np.full(1, np.inf)
-            found = promise(pool, self.representation(pool))
-            order = np.argsort(-found, kind="stable")[:_PARENTS]
-            best, found = pool[order], found[order]
-            pool = self.candidates.mutants(best, rng, _POOL)
-        return best, found
+                return pool
+            best = pool[np.argsort(-promise(pool), kind="stable")[:_PARENTS]]
+            made = self.candidates.mutants(best.encodings, rng, _POOL)
+        return best
 
-    def _check_worthwhile(self, promise: Promise, pool: IntArray, taken: AbstractSet[bytes]) -> None:
+    def _parents(self, promise: Promise) -> IntArray:
+        """(K, D) some of the front."""
+        parents: IntArray = promise.knowledge.encodings[self._front(promise.knowledge)][-_PARENTS:]
+        return parents
+
+    def _pool(self, encodings: IntArray) -> Pool:
+        """Those of some networks that keep the limits, with all that is known of them."""
+        estimates = self.problem.estimate(encodings)
+        kept = self.candidates.within(encodings, estimates)
+        if not kept.all():
+            encodings = encodings[kept]
+            estimates = {m: Estimate(value=e.value[kept], upper=e.upper[kept]) for m, e in estimates.items()}
+        inputs = self.representation(encodings, _columns(estimates, len(encodings)))
+        return Pool(encodings=encodings, estimates=estimates, inputs=inputs)
+
+    def _check_worthwhile(self, promise: Promise, pool: Pool, taken: AbstractSet[bytes]) -> None:
         """End the search if the front has not grown for long and nothing is expected to make it grow."""
         n = len(self._rows)
         patience = max(_LEAST_PATIENCE, int(n * _PATIENCE))
@@ -156,8 +167,8 @@ class Predictor(EncodingSampler):
         if enclosed is None or before is None or enclosed - before >= _GROWN * enclosed:
             return
         # to end, nothing must be expected at the whole deviations either
-        found = promise.at(1.0)(pool, self.representation(pool))
-        expected = float(found[self._best_new(pool, found, taken)])
+        found = promise.at(1.0)(pool)
+        expected = float(found[self._best_new(pool.encodings, found, taken)])
         if expected < _EXPECTED * enclosed:
             raise FinishedError(
                 f"in the last {patience} evaluations the front grew by {(enclosed - before) / enclosed:.2%} of what it "
@@ -197,7 +208,7 @@ class Predictor(EncodingSampler):
             least={m: self._worth(m, values[m]) for m in self.problem.directions},
             curiosity=curiosity,
         )
-        return promise.believing(np.stack(running), self.representation) if running else promise
+        return promise.believing(self._pool(np.stack(running))) if running else promise
 
     def _instructive(self, knowledge: Knowledge, rng: np.random.Generator) -> IntArray:
         """Rows to learn from: all, or those that the fewest others beat and as many of the rest at random."""
@@ -240,11 +251,11 @@ class Predictor(EncodingSampler):
         points = np.stack([knowledge.oriented(m, self.problem) for m in self.problem.directions], axis=1)
         return np.flatnonzero(non_dominated(points))
 
-    def _all(self) -> tuple[IntArray, Inputs]:
-        if self._listed is None:
-            assert self.candidates.listed is not None
-            self._listed = (self.candidates.listed, self.representation(self.candidates.listed))
-        return self._listed
+    @cached_property
+    def _listed(self) -> Pool:
+        """The whole space."""
+        assert self.candidates.listed is not None
+        return self._pool(self.candidates.listed)
 
     @cached_property
     def representation(self) -> Representation:
@@ -253,8 +264,12 @@ class Predictor(EncodingSampler):
         return Representation(self.problem.space.choices, sample, features=self._closed_forms)
 
     def _closed_forms(self, encodings: IntArray) -> FloatArray:
-        found = self.problem.estimate(encodings)
-        return np.stack([e.value for e in found.values()], axis=1) if found else np.zeros((len(encodings), 0))
+        return _columns(self.problem.estimate(encodings), len(encodings))
+
+
+def _columns(estimates: Mapping[str, Estimate], n: int) -> FloatArray:
+    """(n, F) what closed forms tell of n networks."""
+    return np.stack([e.value for e in estimates.values()], axis=1) if estimates else np.zeros((n, 0))
 
 
 def _distinct(encodings: IntArray) -> IntArray:
