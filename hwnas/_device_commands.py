@@ -100,8 +100,8 @@ def devices_new(
         list[str] | None, _text("What it may compute in: fp32, int8, fp16, ... May be repeated.")
     ] = None,
     transport: Annotated[str | None, _text("How it is reached: local, ssh, adb.")] = None,
-    host: Annotated[str | None, _text("For ssh: pi@board.local")] = None,
-    serial: Annotated[str | None, _text("For adb: as `adb devices` shows it.")] = None,
+    host: Annotated[str | None, _text("For ssh: pi@board.local. Boards of a kind: pi@a,pi@b")] = None,
+    serial: Annotated[str | None, _text("For adb: as `adb devices` shows it. Boards of a kind: A,B")] = None,
     python: Annotated[str | None, _text("Python on the board, which has the runtime.")] = None,
     option: Annotated[list[str] | None, _text("Of the runtime.", metavar="KEY=VALUE")] = None,
     connection: Annotated[list[str] | None, _text("port=2222, ...", metavar="KEY=VALUE")] = None,

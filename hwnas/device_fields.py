@@ -113,6 +113,18 @@ def _options(key: str, value: object) -> dict[str, Any]:
     return value
 
 
+def _connection(key: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _allowed(key, value, "a table of texts, numbers, booleans and lists of texts")
+    # lists are those of boards; which settings may be one, the connection itself says
+    lists = {name: each for name, each in value.items() if isinstance(each, list)}
+    for name, each in lists.items():
+        if len(each) > _MOST_OPTIONS or not all(isinstance(v, str) for v in each):
+            raise _allowed(f"{key}.{name}", each, f"a list of at most {_MOST_OPTIONS} texts")
+    others = _options(key, {name: each for name, each in value.items() if name not in lists})
+    return {name: tuple(lists[name]) if name in lists else others[name] for name in value}
+
+
 def _above_0(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise _allowed(key, value, "a number above 0")
@@ -162,7 +174,7 @@ FIELDS = (
     DeviceField(
         attribute="connection",
         key="connection",
-        check=_options,
+        check=_connection,
         label="connection",
         note="how the board is reached; without it: this machine",
     ),

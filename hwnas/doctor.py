@@ -14,13 +14,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from hwnas import registry
-from hwnas.errors import ConfigError, HwnasError
+from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.files import write_whole
 from hwnas.results import Result, Shown
 
@@ -123,22 +123,35 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
 
 
 def diagnose_board(name_or_path: str) -> Diagnosis:
-    """Look at the board of a device.
+    """Look at the board of a device, or at each of its boards.
 
     Args:
         name_or_path: of a device with a connection.
 
     Raises:
         ConfigError, UnknownNameError: there is no such device, it has no connection, or a setting is wrong.
-        MeasurementError: the board is not reached, or cannot run the agent; says what to do.
+        MeasurementError: its one board is not reached, or cannot run the agent; says what to do. One of several is a
+            finding.
     """
     load_device = registry.load_object("hwnas.devices:load_device", needed_for="device descriptions")
     device = load_device(name_or_path)
     look = registry.load_object("hwnas.measure.check:look_at_board", needed_for="boards")
-    facts = look(device)
-    return Diagnosis(
-        title=f"Board {facts.board} of device {device.name}", findings=tuple(_board(device.runtime, facts))
-    )
+    boards = registry.load_object("hwnas.measure.connection:boards_of", needed_for="boards")(device)
+    if len(boards) == 1:
+        facts = look(boards[0])
+        return Diagnosis(
+            title=f"Board {facts.board} of device {device.name}", findings=tuple(_board(device.runtime, facts))
+        )
+    tell = registry.load_object("hwnas.measure.connection:reached", needed_for="boards")
+    findings: list[Check] = []
+    for board in boards:
+        name = tell(board)
+        try:
+            found = [*_board(device.runtime, look(board))]
+        except MeasurementError as e:
+            found = [Check(part="board", name="connection", state=State.MISSING, value="not ready", advice=str(e))]
+        findings += [replace(each, name=f"{name}: {each.name}") for each in found]
+    return Diagnosis(title=f"{len(boards)} boards of device {device.name}", findings=tuple(findings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # names in signatures only: this module stays importable with
     from torch import Tensor, nn
 
 Option = str | int | float | bool
+Setting = Option | tuple[str, ...]  # of a connection: several for boards of a kind
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
@@ -150,7 +151,8 @@ class Device:
         precisions: which are legal on it: names of hwnas/precisions.py. `fp32` stands for any floats and `int8` for any
             8-bit integers, in the form its runtime computes; another name for itself alone.
         options: runtime-specific settings (execution provider, ...), passed on as they are.
-        connection: how the board is reached: `transport` (a registered name) and its settings; empty: this machine.
+        connection: how the board is reached: `transport` (a registered name) and its settings; empty: this machine. It
+            may name several boards of a kind (`hosts`); see `hwnas.measure.connection.boards_of`.
         meter: registered name of the energy meter; empty: none.
         meter_options: the meter's settings, passed on as they are.
         power_w: stated power while a network runs; without a meter, energies are estimated from it.
@@ -168,7 +170,7 @@ class Device:
     cores: tuple[int, ...] = ()
     precisions: tuple[str, ...] = PRECISIONS
     options: Mapping[str, Option] = field(default_factory=dict)
-    connection: Mapping[str, Option] = field(default_factory=dict)
+    connection: Mapping[str, Setting] = field(default_factory=dict)
     meter: str = ""
     meter_options: Mapping[str, Option] = field(default_factory=dict)
     power_w: float | None = None

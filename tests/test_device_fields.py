@@ -42,7 +42,11 @@ def test_the_example_says_something_in_every_field() -> None:
     assert not [f.attribute for f in FIELDS if getattr(FULL, f.attribute) == getattr(default, f.attribute)]
 
 
-@pytest.mark.parametrize("device", [FULL, Device(name="board", runtime="onnxruntime")], ids=["full", "bare"])
+BARE = Device(name="board", runtime="onnxruntime")
+SEVERAL = dataclasses.replace(BARE, connection={"transport": "ssh", "hosts": ("pi@a", "pi@b"), "port": 22})
+
+
+@pytest.mark.parametrize("device", [FULL, BARE, SEVERAL], ids=["full", "bare", "several boards"])
 def test_what_is_written_is_read_back(device: Device) -> None:
     text = to_toml(device, like=None)
     assert Device(name="board", **read_fields(parse_toml(text, where="it"))) == device

@@ -24,7 +24,7 @@ from hwnas.config import Config
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.errors import ConfigError, HwnasError, MeasurementError, TableContextError, TableError
 from hwnas.files import sha256_file
-from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.measure import TimingSettings, Worker, artefact_from_file, first_reachable
 from hwnas.measure.connection import check_board_is_named
 from hwnas.named_spaces import make_space
 from hwnas.precisions import by_exactness
@@ -62,7 +62,7 @@ def audit(device: str, *, space: str = "", output: str = "", again: bool = False
     check_board_is_named(work.device)
     folder = Path(output) if output else Path(_DEFAULT_FOLDER, work.device.name, AUDIT_FOLDER)
     work = Workspace(Config().replaced({"device.name": device, "output.folder": str(folder)}))
-    with work.alone("auditing"), Worker(work.device) as worker:
+    with work.alone("auditing"), first_reachable(work.device, tell=console.note) as worker:
         if again:
             (folder / _TABLE).unlink(missing_ok=True)
         for done in repair_table(folder / _TABLE):

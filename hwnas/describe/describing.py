@@ -20,7 +20,7 @@ from hwnas._places import quoted, user_path
 from hwnas.describe.description_file import check_connection, check_file, setting_notes, to_toml
 from hwnas.errors import ConfigError, HwnasError
 from hwnas.files import write_whole
-from hwnas.measure.connection import naming_setting, reached
+from hwnas.measure.connection import listing_setting, naming_setting, reached
 from hwnas.results import Result, Shown
 from hwnas.types import PRECISIONS, Device, Option
 
@@ -31,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEEN = re.compile(r"\s*Seen: .* \(\d{4}-\d\d-\d\d\)\.")
 _RUNTIME = "onnxruntime"
 _PROBE = {"connect_timeout_s": 8.0, "reconnect_s": 1.0}  # a look at a board must not wait for one that is off
+_LOOK_S = 30.0  # for its runtime to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,17 +218,21 @@ def _add_connection(device: Device, given: NewDeviceOptions, ask: Ask | None) ->
     if connection.get("transport") != transport:  # settings of another way to reach it; Python there stays Python there
         connection = {k: v for k, v in connection.items() if k == "python"}
     connection["transport"] = transport
-    key = naming_setting(connection)
+    key, several = naming_setting(connection), listing_setting(connection)
     if key:
         note = setting_notes("transports", transport).get(key, "which board it is")
+        described = connection.pop(key, None) or connection.pop(several, "")
+        default = ", ".join(described) if isinstance(described, tuple) else str(described)
         place = stated.get(key) or given.connection.get(key)
-        place = place or _answer(ask, f"{key} ({note})", str(connection.get(key, "")))
+        place = place or _answer(ask, f"{key} ({note})", default)
         if not place:
             raise ConfigError(f"transport {transport} needs {f'--{key}' if key in stated else key}, {note}")
-        connection[key] = place
+        boards = tuple(board.strip() for board in str(place).split(","))
+        connection |= {several: boards} if len(boards) > 1 else {key: place}
     default = str(connection.get("python", "python3"))
     connection["python"] = given.python or _answer(ask, "Python there, which has the runtime", default)
-    return replace(device, connection={**connection, **given.connection})
+    others = {name: value for name, value in given.connection.items() if name != key}
+    return replace(device, connection={**connection, **others})
 
 
 def _add_runtime(device: Device, given: NewDeviceOptions, ask: Ask | None) -> Device:
@@ -285,13 +290,13 @@ def _add_energy(device: Device, given: NewDeviceOptions, ask: Ask | None) -> Dev
 
 def _look_at(device: Device, console: Console) -> Device:
     """With what its runtime says it runs on; a board that does not answer is no reason not to describe it."""
-    from hwnas.measure import Worker
+    from hwnas.measure import first_reachable
 
     probed = replace(device, connection={**device.connection, **_PROBE}) if device.connection else device
     try:
         with console.progress(f"looking at {reached(device)}") as progress:
             progress(0, 1, "")
-            with Worker(probed, start_timeout_s=30.0) as worker:
+            with first_reachable(probed, tell=console.note, start_timeout_s=_LOOK_S) as worker:
                 context = worker.context()
             progress(1, 1, "")
     except HwnasError as e:

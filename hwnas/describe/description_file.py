@@ -44,9 +44,10 @@ def check_connection(device: Device) -> None:
         ConfigError, UnknownNameError: one is wrong; lists the known.
     """
     if device.connection:
-        from hwnas.measure.connection import open_connection
+        from hwnas.measure.connection import boards_of, open_connection
 
-        open_connection(device.connection)
+        for board in boards_of(device):
+            open_connection(board.connection)
 
 
 def check_file(name: str, document: str) -> None:

@@ -11,15 +11,15 @@ from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import RoundTimes, TimingSettings, time_rounds
 
 if TYPE_CHECKING:
-    from hwnas.measure.client import Worker
+    from hwnas.measure.client import Worker, first_reachable
 else:
 
     def __getattr__(name: str) -> object:
         # the child imports this package too: without the parent's end of it, it starts in half the time
-        if name == "Worker":
-            from hwnas.measure.client import Worker
+        if name in ("Worker", "first_reachable"):
+            from hwnas.measure import client
 
-            return Worker
+            return getattr(client, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -30,6 +30,7 @@ __all__ = [
     "Worker",
     "artefact_from_file",
     "check_artefact",
+    "first_reachable",
     "summarize",
     "time_rounds",
 ]

@@ -5,6 +5,7 @@ Knows artefacts, devices and the measuring process; never models or tables (resu
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,9 @@ from hwnas.measure._child import Child
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
 from hwnas.measure.board import board_processes
+from hwnas.measure.connection import boards_of, reached
 from hwnas.measure.interface import from_artefact, to_artefact
-from hwnas.measure.protocol import ReplyError, can_be_disturbed
+from hwnas.measure.protocol import ReplyError, RuntimeBrokenError, can_be_disturbed
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
 from hwnas.scratch import scratch
@@ -250,3 +252,36 @@ class Worker:
         self._link.unload(["reference"], timeout_s=settings.timeout_s)
         # all later entries are corrected to this number: an error in it is in every one of them
         return min(repetitions, key=lambda statistic: statistic.minimum)
+
+
+def first_reachable(device: Device, *, tell: Callable[[str], None], start_timeout_s: float | None = None) -> Worker:
+    """A worker for what one board is enough for: on the first of the device's boards that can measure.
+
+    A device of one board, or of this machine, is contacted by the first request alone, as ever.
+
+    Args:
+        device: it may name several boards.
+        tell: says which board it is, of several, and why one before it is not.
+        start_timeout_s: as for `Worker`.
+
+    Raises:
+        RuntimeBrokenError: none of several boards can measure; the error of the first.
+        ConfigError, UnknownNameError: a setting of the device's connection is wrong.
+    """
+    boards = boards_of(device)
+    if len(boards) == 1:
+        return Worker(boards[0], start_timeout_s=start_timeout_s)
+    errors: list[RuntimeBrokenError] = []
+    for board in boards:
+        with contextlib.ExitStack() as stack:
+            worker = stack.enter_context(Worker(board, start_timeout_s=start_timeout_s))
+            try:
+                worker.context()
+            except RuntimeBrokenError as e:
+                tell(str(e))
+                errors.append(e)
+                continue
+            stack.pop_all()  # the caller leaves it
+            tell(f"measured on {reached(board)}, the first of {len(boards)} boards that answers")
+            return worker
+    raise errors[0]

@@ -1,5 +1,6 @@
 """How a board is reached: the settings of a device's `connection`, checked, and the transport they name.
 
+A connection leads to one board (`host`), or names several of a kind (`hosts`), each reached with the same settings.
 Knows settings and the registry; opens nothing.
 """
 
@@ -8,13 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from hwnas import registry
 from hwnas.errors import ConfigError
 from hwnas.foreign import as_written, printable, quoted
-from hwnas.types import Device, Option
+from hwnas.types import Device, Option, Setting
 
 
 class Transport(Protocol):
@@ -102,8 +103,8 @@ _TYPES: Mapping[str, type] = {
 assert set(_TYPES) == {f.name for f in fields(Connection)}
 
 
-def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transport]:
-    """The checked settings of a device's `connection`, and its transport. Nothing is contacted.
+def open_connection(options: Mapping[str, Setting]) -> tuple[Connection, Transport]:
+    """The checked settings of a `connection` to one board, and its transport. Nothing is contacted.
 
     Raises:
         ConfigError: a setting is unknown, absent or has a wrong value; lists the known ones.
@@ -118,26 +119,74 @@ def open_connection(options: Mapping[str, Option]) -> tuple[Connection, Transpor
         )
     made = registry.load("transports", name)
     known = {**_TYPES, **made.keys}
+    several = listing_setting(options)
+    if several in options:
+        raise ConfigError(f"connection: {several} names boards of a kind, and here it takes one; see boards_of")
     for key, value in options.items():
-        _check(key, value, known=known, transport=name)
+        _check(key, value, known=known, transport=name, several=several)
     shared: dict[str, Any] = {key: value for key, value in options.items() if key in _TYPES}
     # each gets what it named, so that a transport need not know the shared settings
     transport: Transport = made({key: value for key, value in options.items() if key in made.keys})
     return Connection(**shared), transport
 
 
-def check_connection(options: Mapping[str, Option]) -> None:
-    """Check the settings of a description whose board may not be named yet, as in those that ship.
+def check_connection(options: Mapping[str, Setting]) -> None:
+    """Check the settings of a description whose boards may not be named yet, as in those that ship.
 
     Raises:
-        ConfigError, UnknownNameError: as for `open_connection`.
+        ConfigError, UnknownNameError: as for `open_connection`; several boards must be different ones.
     """
     key = naming_setting(options)
-    # a stand-in, which a board that is named replaces
-    open_connection({key: _ANY_BOARD, **options} if key else options)
+    for one in connections(options):
+        # a stand-in, which a board that is named replaces
+        open_connection({key: _ANY_BOARD, **one} if key else one)
 
 
-def naming_setting(options: Mapping[str, Option]) -> str:
+def connections(options: Mapping[str, Setting]) -> tuple[dict[str, Option], ...]:
+    """The same settings for each board that is named, in the order of the description; at least one.
+
+    Raises:
+        ConfigError: one board is named twice, or both as one and as several.
+        UnknownNameError: there is no such transport; lists those there are.
+    """
+    key, several = naming_setting(options), listing_setting(options)
+    if not key or several not in options:
+        # a list in another setting is left to `open_connection`, which refuses it by name
+        return (dict(options),)  # type: ignore[arg-type]
+    if key in options:
+        raise ConfigError(
+            f"connection: it has both {key} and {several}; name one board in {key}, or all of them in {several}"
+        )
+    boards = options[several]
+    if not isinstance(boards, tuple) or not boards:
+        raise _refused(several, boards, f'a list of boards of a kind, like ["{_example(options)}"]')
+    again = next((board for i, board in enumerate(boards) if board in boards[:i]), None)
+    if again is not None:
+        raise ConfigError(f"connection: {several} names {quoted(again)} twice; name each board once")
+    return tuple(
+        {key if name == several else name: board if name == several else value for name, value in options.items()}  # type: ignore[misc]
+        for board in boards
+    )
+
+
+def boards_of(device: Device) -> tuple[Device, ...]:
+    """The device as each of its boards is reached, in the order of the description; itself if it is one.
+
+    Raises:
+        ConfigError, UnknownNameError: as for `connections`.
+    """
+    if listing_setting(device.connection) not in device.connection:
+        return (device,)
+    return tuple(replace(device, connection=one) for one in connections(device.connection))
+
+
+def listing_setting(options: Mapping[str, Setting]) -> str:
+    """The setting that names several boards of a kind: `hosts`, `serials`; "" if the transport names none."""
+    key = naming_setting(options)
+    return f"{key}s" if key else ""
+
+
+def naming_setting(options: Mapping[str, Setting]) -> str:
     """The setting that says which board a connection leads to: `host`, `serial`; "" if its transport has none.
 
     Raises:
@@ -148,23 +197,22 @@ def naming_setting(options: Mapping[str, Option]) -> str:
 
 
 def reached(device: Device) -> str:
-    """How a device is reached, for people: `this machine`, `ssh pi@board`, `ssh, host not set`."""
+    """How a device is reached, for people: `this machine`, `ssh pi@a, pi@b`, `ssh, host not set`."""
     if not device.connection:
         return "this machine"
     transport, key = device.connection.get("transport", ""), naming_setting(device.connection)
     if not key:
         return str(transport)
-    place = device.connection.get(key)
-    return f"{transport} {place}" if place else f"{transport}, {key} not set"
+    places = [str(board.connection[key]) for board in boards_of(device) if board.connection.get(key)]
+    return f"{transport} {', '.join(places)}" if places else f"{transport}, {key} not set"
 
 
 def command_to_name_it(device: Device) -> str:
     """The command that describes the user's own board, "" if the description says where it is."""
     key = naming_setting(device.connection)
-    if not key or device.connection.get(key):
+    if not key or any(board.connection.get(key) for board in boards_of(device)):
         return ""
-    example = getattr(registry.load("transports", str(device.connection["transport"])), "example", key.upper())
-    return f"hwnas devices new my-{device.name} --like {device.name} --{key} {example}"
+    return f"hwnas devices new my-{device.name} --like {device.name} --{key} {_example(device.connection)}"
 
 
 def check_board_is_named(device: Device) -> None:
@@ -178,18 +226,24 @@ def check_board_is_named(device: Device) -> None:
         raise ConfigError(f"device {device.name!r} is {reached(device)}; describe yours with: {command}")
 
 
-def where_to(options: Mapping[str, Option]) -> str:
+def where_to(options: Mapping[str, Setting]) -> str:
     """What a connection leads to, for people who decide whether it may: its settings in one bounded line."""
     return ", ".join(f"{printable(key)} {quoted(value)}" for key, value in options.items())
 
 
-def _check(key: str, value: Option, *, known: Mapping[str, type], transport: str) -> None:
+def _example(options: Mapping[str, Setting]) -> str:
+    """What a board may be called, for people."""
+    default = naming_setting(options).upper()
+    return str(getattr(registry.load("transports", str(options["transport"])), "example", default))
+
+
+def _check(key: str, value: Setting, *, known: Mapping[str, type], transport: str, several: str) -> None:
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ConfigError(
             f"connection: unknown setting {quoted(key)!r}{hint}; transport {transport!r} knows: "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted([*known, *filter(None, [several])]))}"
         )
     wanted, largest = known[key], _LARGEST.get(key, float("inf"))
     if wanted is str:
@@ -210,5 +264,5 @@ def _check(key: str, value: Option, *, known: Mapping[str, type], transport: str
         raise _refused(key, value, f"at most {largest}")
 
 
-def _refused(key: str, value: Option, allowed: str) -> ConfigError:
+def _refused(key: str, value: Setting, allowed: str) -> ConfigError:
     return ConfigError(f"connection: {key} is {as_written(value)}; allowed: {allowed}")

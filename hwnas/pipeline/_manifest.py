@@ -14,6 +14,7 @@ from typing import Any
 from hwnas import __version__, registry
 from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured
 from hwnas.files import sha256_file
+from hwnas.measure.connection import connections
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
 from hwnas.pipeline.speedup import measure_speedup
@@ -107,7 +108,8 @@ def _describe_device(bench: Bench) -> DeviceInfo:
         options=dict(device.options),
         context=dict(bench.worker.context()),
         cores=device.cores,
-        connection=dict(device.connection),
+        # of several boards the one that it was measured on
+        connection=connections(bench.worker.device.connection)[0],
         meter=device.meter if metered else "",
         meter_options=dict(device.meter_options) if metered else {},
         idle_w=device.idle_w if metered else None,

@@ -20,7 +20,7 @@ from hwnas.deployment import Manifest, Measured
 from hwnas.deployment.doubts import doubt_texts
 from hwnas.errors import HwnasError, InfeasibleError, VerificationError
 from hwnas.limits import as_limits
-from hwnas.measure import Worker
+from hwnas.measure import first_reachable
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._deployment_folder import deployment_folder, heal_run, new_folder, take_place
 from hwnas.pipeline._deployment_summary import ExportResult
@@ -121,7 +121,7 @@ def _first_that_holds(setting: _Setting, answers: Sequence[Answer], *, console: 
     """Deploy the first of some networks that keeps the limits when measured."""
     work, study = setting.work, setting.study
     rejected: list[Rejection] = []
-    with work.alone("exporting"), Worker(work.device) as worker:
+    with work.alone("exporting"), first_reachable(work.device, tell=console.note) as worker:
         for note in work.found_on(worker.context()):
             console.note(note, once=True)
         bench = Bench(work=work, worker=worker, costs=setting.costs, limits=setting.limits, study=study.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from hwnas._console import Console
 from hwnas.allowed import Limits
 from hwnas.config import Config
-from hwnas.measure import Worker
+from hwnas.measure import first_reachable
 from hwnas.pipeline._candidate import Bench, Candidate
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import Evaluations
@@ -67,7 +67,7 @@ def measure_networks(
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
     evaluations, found = Evaluations.of(work), []
-    with work.alone("exporting"), Worker(work.device) as worker:
+    with work.alone("exporting"), first_reachable(work.device, tell=console.note) as worker:
         for note in work.found_on(worker.context()):
             console.note(note, once=True)
         bench = Bench(work=work, worker=worker, costs=costs, limits=limits, study="")

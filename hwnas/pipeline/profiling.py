@@ -18,7 +18,7 @@ from hwnas._console import Console
 from hwnas.audit import advise
 from hwnas.config import Config
 from hwnas.cost import Correction, PredictionQuality
-from hwnas.measure import Worker
+from hwnas.measure import first_reachable
 from hwnas.measure.connection import check_board_is_named
 from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline._one_phase import bring_to_one_phase
@@ -116,7 +116,11 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
     check_board_is_named(work.device)
     refuse_other_run(work)
     started = time.monotonic()
-    with work.alone("profiling"), work.measuring_alone(console), Worker(work.device) as worker:
+    with (
+        work.alone("profiling"),
+        work.measuring_alone(console),
+        first_reachable(work.device, tell=console.note) as worker,
+    ):
         context = worker.context()
         # before the space is made: in which precisions the device computes is known only there
         for note in work.found_on(context):

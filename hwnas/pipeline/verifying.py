@@ -15,7 +15,7 @@ from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_ar
 from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.errors import VerificationError
 from hwnas.limits import as_limits
-from hwnas.measure import Worker
+from hwnas.measure import Worker, first_reachable
 from hwnas.pipeline._confirmation import device_to_verify_on
 from hwnas.pipeline.parity import Comparison, compare
 from hwnas.pipeline.verdict import Verdict, reach_verdict
@@ -137,7 +137,7 @@ def verify(
     artefact = checked_artefact(folder, manifest.artefact, precision=precision)
     anchor = checked_artefact(folder, manifest.reference, precision=precision)
     samples = Samples.read(folder, raw=manifest.is_sealed)
-    with Worker(target) as worker:
+    with first_reachable(target, tell=console.note) as worker:
         found = _run(worker, manifest, artefact, anchor=anchor, samples=samples)
     values = measured_values(found.verdict.statistic, artefact, runtime)
     problems = [

@@ -78,6 +78,17 @@ def test_one_that_is_like_another_differs_in_what_was_said_only(tmp_path: Path) 
     assert device.known.split() == like.known.split()
 
 
+def test_boards_of_a_kind_are_named_with_commas_between(tmp_path: Path) -> None:
+    several = make(tmp_path, "several", given=NewDeviceOptions(like="raspberry-pi-5", host="pi@a, pi@b"))
+    assert several.connection["hosts"] == ("pi@a", "pi@b")
+    assert "host" not in several.connection
+    like = str(tmp_path / "several.toml")
+    answers = Answers()
+    assert make(tmp_path, "same", given=NewDeviceOptions(like=like), ask=answers).connection == several.connection
+    assert "pi@a, pi@b" in answers.asked.values()
+    assert make(tmp_path, "one", given=NewDeviceOptions(like=like, host="pi@c")).connection["host"] == "pi@c"
+
+
 @pytest.mark.parametrize("name", ["ethos-u55-128", "jetson-orin"])
 def test_limits_and_meters_are_taken_over(name: str, tmp_path: Path) -> None:
     like, device = load_device(name), make(tmp_path, given=NewDeviceOptions(like=name, transport="local"))

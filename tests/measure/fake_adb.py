@@ -1,15 +1,20 @@
 """Stands in for `adb`: runs the command here, in a folder that plays the device, over pipes as adb does.
 
-`adb -s SERIAL shell -T LINE`. Faults are asked for by files in the folder: `down` (no device), `damage` (a number:
-so many pieces of files arrive changed), `cut` (a number: so many requests to time something are
-the last thing that passes). When it is killed, the command loses its standard input, as over a cable.
+`adb -s SERIAL shell -T LINE`. Several devices are folders in that folder, named by their serials. Faults are asked for
+by files in a device's folder: `down` (no device), `damage` (a number: so many pieces of files arrive changed), `cut` (a
+number: so many requests to time something are the last thing that passes), `die` (a number: at that request to time
+something the device goes down for good). Two more make it another device than its neighbour: `options` (JSON: replace
+those of the runtime) and `wait_s` (a number: what it takes longer to time something). When it is killed, the command
+loses its standard input, as over a cable.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 
@@ -32,10 +37,21 @@ def damaged(line: bytes, board: Path) -> bytes:
     return line[:start] + (b"B" if line[start : start + 1] != b"B" else b"C") + line[start + 1 :]
 
 
+def with_options(line: bytes, board: Path) -> bytes:
+    """The line with the runtime's options that this device has, if it has its own."""
+    if b'"op": "hello"' not in line or b'"device": ' not in line or not (board / "options").exists():
+        return line
+    request = json.loads(line)
+    request["request"]["device"]["options"].update(json.loads((board / "options").read_text()))
+    return json.dumps(request).encode() + b"\n"
+
+
 def main() -> int:
     """Run the command and pass everything on."""
-    board = Path(os.environ["FAKE_ADB_BOARD"])
     _, _, serial, _, _, line = sys.argv
+    board = Path(os.environ["FAKE_ADB_BOARD"])
+    if (board / serial).is_dir():
+        board /= serial
     if (board / "down").exists():
         print(f"error: device '{serial}' not found", file=sys.stderr)
         return 1
@@ -55,9 +71,15 @@ def main() -> int:
             assert process.stdin is not None
             try:
                 for request in sys.stdin.buffer:
-                    process.stdin.write(damaged(request, board))
+                    timed = b'"op": "time"' in request
+                    if timed and (board / "wait_s").exists():
+                        time.sleep(float((board / "wait_s").read_text()))
+                    if timed and is_due(board / "die") and not (board / "die").exists():
+                        (board / "down").touch()
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    process.stdin.write(with_options(damaged(request, board), board))
                     process.stdin.flush()
-                    if b'"op": "time"' in request and is_due(board / "cut"):
+                    if timed and is_due(board / "cut"):
                         os.kill(os.getpid(), signal.SIGKILL)
                 process.stdin.close()
             except BrokenPipeError:

@@ -214,7 +214,7 @@ def test_it_ends_when_nothing_was_asked_for_a_long_time(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the command
 
 
-def described(at: Path, **connection: str) -> Path:
+def described(at: Path, **connection: object) -> Path:
     lines = ["schema = 1", 'runtime = "fake"', "[connection]"]
     path = at / "myboard.toml"
     path.write_text("\n".join([*lines, *(f"{k} = {json.dumps(v)}" for k, v in connection.items())]))
@@ -253,6 +253,18 @@ def test_check_of_a_board_that_is_not_there_fails_with_advice(tmp_path: Path, bo
     done = CliRunner().invoke(app, ["agent", "--check", str(described(tmp_path, transport="adb", serial="S1"))])
     assert done.exit_code == 2
     assert "adb devices" in done.output
+
+
+def test_check_looks_at_every_board_of_a_kind(tmp_path: Path, board: Path) -> None:
+    for name in ("A", "B"):
+        (board / name / "modules").mkdir(parents=True)
+    (board / "B" / "down").touch()
+    path = described(tmp_path, transport="adb", serials=["A", "B"], python=sys.executable, folder="~/agent")
+    done = CliRunner().invoke(app, ["agent", "--check", str(path), "--json"])
+    assert done.exit_code == 2
+    states = {f["name"]: f["state"] for f in json.loads(done.stdout)["findings"]}
+    assert states["adb A: hardware"] == "ok"
+    assert states["adb B: connection"] == "missing"
 
 
 def test_check_of_this_machine_points_to_the_doctor() -> None:

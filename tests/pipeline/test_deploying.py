@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from hwnas.config import Config
 from hwnas.deployment import Manifest, PrecisionSpeedup, SlowBlock
 from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
 from hwnas.measure import Worker
+from hwnas.measure.connection import boards_of
 from hwnas.pipeline import deploying, verdict
+from hwnas.pipeline._candidate import Bench
 from hwnas.pipeline._deployment_summary import speedup_rows
+from hwnas.pipeline._manifest import _describe_device
 from hwnas.query import query
 from hwnas.search import Study, load_study
-from hwnas.testing.fake import FakeRuntime
+from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.run import describe_fake_device
 from hwnas.types import Array, Artefact, Device, Option, Statistic
 from hwnas.workspace import Workspace
@@ -296,3 +300,12 @@ def test_the_speedup_of_a_precision_is_told_in_short(finished: FinishedRun) -> N
     comparison = PrecisionSpeedup(float_latency_ms=0.9, latency_ms=1.0, speedup=0.9, slow_blocks=(slow,))
     rows = dict(speedup_rows(manifest.model_copy(update={"precision": "int8", "precision_speedup": comparison})))
     assert rows == {"int8 against fp32": "0.90 times as fast (fp32: 0.900\u00a0ms)"}
+
+
+def test_of_several_boards_the_manifest_names_the_one_that_it_was_measured_on() -> None:
+    whole = dataclasses.replace(
+        fake_device(), connection={"transport": "ssh", "hosts": ("pi@a", "pi@b"), "python": "python3"}
+    )
+    worker = SimpleNamespace(context=dict, device=boards_of(whole)[1])
+    bench = Bench(work=SimpleNamespace(device=whole), worker=worker, costs=None, limits={}, study="")  # type: ignore[arg-type]
+    assert _describe_device(bench).connection == {"transport": "ssh", "host": "pi@b", "python": "python3"}

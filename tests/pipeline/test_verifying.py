@@ -266,11 +266,11 @@ def contacted(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """The connections of the processes that were started; none is."""
     asked: list[Mapping[str, Any]] = []
 
-    def worker(device: Device) -> None:
+    def worker(device: Device, *, tell: object) -> None:
         asked.append(device.connection)
         raise MeasurementError("started")
 
-    monkeypatch.setattr("hwnas.pipeline.verifying.Worker", worker)
+    monkeypatch.setattr("hwnas.pipeline.verifying.first_reachable", worker)
     return asked
 
 

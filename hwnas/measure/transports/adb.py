@@ -34,7 +34,10 @@ class AdbTransport:
     keys: Mapping[str, type] = {"serial": str}
     named_by = "serial"
     example = "SERIAL"
-    setting_notes: Mapping[str, str] = {"serial": "as `adb devices` shows it"}
+    setting_notes: Mapping[str, str] = {
+        "serial": "as `adb devices` shows it",
+        "serials": "boards of a kind, each as `adb devices` shows it",
+    }
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.

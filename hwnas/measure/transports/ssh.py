@@ -77,7 +77,7 @@ class SshTransport:
 
     named_by = "host"
     example = "pi@board.local"
-    setting_notes: Mapping[str, str] = {"host": "as for ssh"}
+    setting_notes: Mapping[str, str] = {"host": "as for ssh", "hosts": "boards of a kind, each as for ssh"}
 
     def __init__(self, settings: Mapping[str, Option]) -> None:
         """Check the settings.
