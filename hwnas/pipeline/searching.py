@@ -26,15 +26,17 @@ from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.costs import Costs, load_costs, reachable_limits, source_of_cost
 from hwnas.pipeline.evaluating import EvaluationCounts, Evaluations, Reusing
 from hwnas.pipeline.seeding import MOST, seed_architectures
+from hwnas.pipeline.sensitivities import Sensitivity, SensitivityPlan, plan_sensitivities
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workers import n_validation, workers
-from hwnas.quantities import allowed_text, metric_name
+from hwnas.quantities import allowed_text, difference, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
 from hwnas.types import IntArray, Option, ProgressCallback, ignore_progress
 from hwnas.workspace import Workspace
 
+_SHOWN_LOSSES = 3
 DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
@@ -66,6 +68,7 @@ class SearchResult(Result):
         n_trials: networks in the study.
         evaluations: how many accuracies were measured by this call, and how many known from earlier ones.
         front: what no network beats, the fastest first.
+        sensitivities: what regions lose in each precision, the most first, where the search measured it.
         notes: for people.
         seconds: this search took.
     """
@@ -76,6 +79,7 @@ class SearchResult(Result):
     n_trials: int
     evaluations: EvaluationCounts
     front: tuple[FrontNetwork, ...]
+    sensitivities: tuple[Sensitivity, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -129,7 +133,14 @@ def search(
     prepared = prepare(config, console=console, costs=costs)
     started = time.monotonic()
     work, fitting = prepared.work, prepared.fitting
-    promising = _promising(work, prepared.costs, prepared.limits, evaluations=prepared.evaluations)
+    plan = plan_sensitivities(
+        work.space,
+        prepared.costs.models,
+        prepared.costs.limits_among(prepared.limits),
+        n_trials=config.search.n_trials,
+        known=prepared.evaluations.in_space()[0],
+    )
+    promising = _promising(prepared, plan)
     fits = [work.space.decode(fitting)] if fitting is not None else []
     sampling = Sampling(
         sampler=_configured_sampler(config), seed=config.search.seed, initial=(*initial, *fits, *promising)
@@ -142,7 +153,7 @@ def search(
             n_trials=config.search.n_trials,
             progress=progress,
         )
-    return _result(study, prepared.evaluations, limits=prepared.limits, seconds=time.monotonic() - started)
+    return _result(study, prepared, plan, seconds=time.monotonic() - started)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -211,14 +222,20 @@ def evaluate_networks(
     return study
 
 
-def _promising(work: Workspace, costs: Costs, limits: Limits, *, evaluations: Evaluations) -> list[dict[str, Option]]:
-    """Networks to evaluate first: the best known, then those that do the most arithmetic within limits on latency."""
+def _promising(prepared: Prepared, plan: SensitivityPlan) -> list[dict[str, Option]]:
+    """Networks to evaluate first.
+
+    The best known, then those that do the most arithmetic within limits on latency, then those that tell what regions
+    lose in each precision, which take the place of half of the others (`benchmarks/search_precision.py`).
+    """
+    work, costs = prepared.work, prepared.costs
     n_trials = work.config.search.n_trials
     # half at most: the sampler must have trials left to learn from them
-    within = costs.limits_among(limits)
-    seeds = seed_architectures(work.space, costs.models, within, most=min(MOST, max(1, n_trials // 2)))
+    most = min(MOST // 2 if plan.encodings else MOST, max(1, n_trials // 2))
+    seeds = seed_architectures(work.space, costs.models, costs.limits_among(prepared.limits), most=most)
     # the best known cost nothing to evaluate again, and give the sampler a front at once
-    return [*evaluations.front(costs, limits, most=n_trials // 4), *seeds]
+    known = prepared.evaluations.front(costs, prepared.limits, most=n_trials // 4)
+    return [*known, *seeds, *map(work.space.decode, plan.encodings)]
 
 
 def _configured_sampler(config: Config) -> Any:
@@ -229,20 +246,21 @@ def _configured_sampler(config: Config) -> Any:
     return functools.partial(sampler, **registry.taken_by(sampler, settings))
 
 
-def _result(study: Study, evaluations: Evaluations, *, limits: Limits, seconds: float) -> SearchResult:
+def _result(study: Study, prepared: Prepared, plan: SensitivityPlan, *, seconds: float) -> SearchResult:
     """What is told of a study that was saved."""
-    work = evaluations.work
+    work, sensitivities = prepared.work, plan.read(study)
     return SearchResult(
         folder=work.folder,
         study=work.study,
-        limits=limits,
+        limits=prepared.limits,
         n_trials=len(study),
-        evaluations=evaluations.counts,
+        evaluations=prepared.evaluations.counts,
         front=tuple(
             FrontNetwork(trial=t.number, architecture=t.architecture, values=t.values, upper=t.upper)
             for t in sorted(study.front(), key=lambda t: t.values["latency_ms"])
         ),
-        notes=tuple(_notes(study, evaluations)),
+        sensitivities=sensitivities,
+        notes=(*_notes(study, prepared.evaluations), *_precision_notes(sensitivities, plan)),
         seconds=seconds,
     )
 
@@ -319,6 +337,19 @@ def _notes(study: Study, evaluations: Evaluations) -> list[str]:
     if study.failed:
         notes.append(f"{len(study.failed)} networks could not be evaluated; the first: {study.failed[0].reason}")
     return [*notes, *_guessing(study, evaluations.work)]
+
+
+def _precision_notes(sensitivities: Sequence[Sensitivity], plan: SensitivityPlan) -> list[str]:
+    """Where precision costs most accuracy, or why nobody measured it."""
+    if plan.why_not:
+        return [f"What each region loses in each precision was not measured: {plan.why_not}"]
+    if not sensitivities:
+        return []
+    told = ", ".join(
+        f"{s.choice.removesuffix('.precision')} in {s.precision} {difference('accuracy', s.loss)}"
+        for s in sensitivities[:_SHOWN_LOSSES]
+    )
+    return [f"Accuracy lost by single regions, the most of {len(sensitivities)} that were measured: {told}"]
 
 
 def _guessing(study: Study, work: Workspace) -> list[str]:
