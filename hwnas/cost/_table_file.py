@@ -102,20 +102,25 @@ class TableContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockEntry:
-    """One measured block, or why it could not be measured. `size_bytes` is that of its file, None if unknown."""
+    """One measured block, or why it could not be measured.
+
+    `size_bytes` is that of its file, None if unknown; `board` which of several of the device it was, "" of one.
+    """
 
     block: str
     result: Statistic | MeasurementFailure
     size_bytes: int | None = None
+    board: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkEntry:
-    """One measured whole network: the keys of its blocks in order, its time, its file's size."""
+    """One measured whole network: the keys of its blocks in order, its time, its file's size; `board` as of a block."""
 
     blocks: tuple[str, ...]
     statistic: Statistic
     size_bytes: int
+    board: str = ""
 
 
 def context_values(context: TableContext) -> dict[str, Any]:
@@ -139,15 +144,17 @@ def entry_values(entry: BlockEntry | NetworkEntry) -> dict[str, Any]:
             "latency_ms": _statistic_values(entry.statistic),
             "size_bytes": entry.size_bytes,
             **_costs_value(entry.statistic),
+            **_board_value(entry),
         }
     if isinstance(entry.result, MeasurementFailure):
-        return {"kind": "block", "block": entry.block, "failure": entry.result.reason}
+        return {"kind": "block", "block": entry.block, "failure": entry.result.reason, **_board_value(entry)}
     return {
         "kind": "block",
         "block": entry.block,
         "latency_ms": _statistic_values(entry.result),
         "size_bytes": entry.size_bytes,
         **_costs_value(entry.result),
+        **_board_value(entry),
     }
 
 
@@ -232,18 +239,20 @@ def _parse_context(values: dict[str, Any]) -> TableContext:
 
 
 def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
+    board = _text(values.get("board", ""), "board")
     if values["kind"] == "network":
         blocks = tuple(_text(b, "block") for b in values["blocks"])
         statistic = _parse_statistic(values["latency_ms"], values.get("costs", {}))
-        return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=_size(values["size_bytes"]))
+        return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=_size(values["size_bytes"]), board=board)
     if values["kind"] != "block":
         raise ValueError(f"unknown kind {values['kind']!r}; known: block, network")
     block = _text(values["block"], "block")
     if "failure" in values:
-        return BlockEntry(block=block, result=MeasurementFailure(reason=_text(values["failure"], "failure")))
+        reason = _text(values["failure"], "failure")
+        return BlockEntry(block=block, result=MeasurementFailure(reason=reason), board=board)
     size_bytes = None if values["size_bytes"] is None else _size(values["size_bytes"])
     statistic = _parse_statistic(values["latency_ms"], values.get("costs", {}))
-    return BlockEntry(block=block, result=statistic, size_bytes=size_bytes)
+    return BlockEntry(block=block, result=statistic, size_bytes=size_bytes, board=board)
 
 
 def statistic_values(statistic: Statistic) -> dict[str, Any]:
@@ -262,6 +271,11 @@ def _statistic_values(statistic: Statistic) -> dict[str, Any]:
 def _costs_value(statistic: Statistic) -> dict[str, Any]:
     """The other costs, in a field of their own: a metric without a meter has none."""
     return {"costs": dict(statistic.costs)} if statistic.costs else {}
+
+
+def _board_value(entry: BlockEntry | NetworkEntry) -> dict[str, str]:
+    """Left out where there is one board: tables of one are what they were before there could be several."""
+    return {"board": entry.board} if entry.board else {}
 
 
 def _parse_statistic(values: dict[str, Any], costs: dict[str, Any]) -> Statistic:

@@ -84,28 +84,40 @@ class LatencyTable:
 
     # results of one group go in with one sync: fsync costs milliseconds, and a group is what a kill may lose
     def append_blocks(
-        self, results: Mapping[str, Statistic | MeasurementFailure], *, sizes: Mapping[str, int] | None = None
+        self,
+        results: Mapping[str, Statistic | MeasurementFailure],
+        *,
+        sizes: Mapping[str, int] | None = None,
+        boards: Mapping[str, str] | None = None,
     ) -> None:
         """Add the results of blocks to the file with one sync, all or none, then to the table.
 
         Args:
             results: block key -> its time in milliseconds, or why there is none.
             sizes: block key -> bytes of its artefact, where known; kept in the file alone.
+            boards: block key -> which of several boards measured it; likewise.
 
         Raises:
             OSError: they could not be written; file and table are as before.
         """
-        sizes = sizes or {}
+        sizes, boards = sizes or {}, boards or {}
         # one call, so that all of them or none are on disk
-        self._append([BlockEntry(block=k, result=r, size_bytes=sizes.get(k)) for k, r in results.items()])
+        self._append(
+            [
+                BlockEntry(block=k, result=r, size_bytes=sizes.get(k), board=boards.get(k, ""))
+                for k, r in results.items()
+            ]
+        )
 
-    def append_network(self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int) -> None:
+    def append_network(self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int, board: str = "") -> None:
         """Add one whole network: the keys of its blocks in order, its time in milliseconds, its file's size.
+
+        `board` says which of several boards measured it.
 
         Raises:
             OSError: it could not be written; file and table are as before.
         """
-        self._append([NetworkEntry(blocks=tuple(blocks), statistic=statistic, size_bytes=size_bytes)])
+        self._append([NetworkEntry(blocks=tuple(blocks), statistic=statistic, size_bytes=size_bytes, board=board)])
 
     @property
     def entries(self) -> Mapping[str, float]:

@@ -150,19 +150,27 @@ class Child:
                 pass  # killed below
         self.kill()
 
+    def cut_off(self) -> None:
+        """From another thread: end the child and its children; the thread that waits for it notices, and frees it."""
+        if self.alive:
+            self._end()
+
     def kill(self) -> None:
         """End the child and its children at once, and free its pipes."""
         if self._process.returncode is None:
-            try:
-                # its group, which is its session's: see `start_new_session`
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):  # already gone (macOS says the second)
-                self._process.kill()
+            self._end()
             # reaped, or it stays a zombie as long as this process lives
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
                 pipe.close()
+
+    def _end(self) -> None:
+        try:
+            # its group, which is its session's: see `start_new_session`
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # already gone (macOS says the second)
+            self._process.kill()
 
     def _send(self, line: bytes, deadline: float) -> None:
         while line:

@@ -114,6 +114,10 @@ class Wire:
         """Cut the connection; the agent and what it started end with it."""
         self._child.kill()
 
+    def cut_off(self) -> None:
+        """From another thread: cut the connection; the thread that waits for a reply notices."""
+        self._child.cut_off()
+
     def work(self, op: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Worked:
         """What the measuring process on the board replies: its result, unchecked, or its error.
 

@@ -14,8 +14,9 @@ import logging
 import os
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,12 @@ _ABSENT_MODULE = re.compile(r"(?:named|package) '([\w.]+)'")
 _log = logging.getLogger(__name__)
 
 
-def board_processes(device: Device) -> Callable[[], BoardProcess]:
-    """Starts measuring processes on the board of a device, one after the other.
-
-    Raises:
-        ConfigError, UnknownNameError: a setting of `device.connection` is wrong.
-    """
-    board = Board(device)
-    return lambda: BoardProcess(board)
-
-
 class Board:
-    """The board of one device: what stays while connections and processes come and go."""
+    """The board of one device: what stays while connections and processes come and go.
+
+    Attributes:
+        is_lost: whether it answered once and is being looked for.
+    """
 
     def __init__(self, device: Device) -> None:
         """Check the settings; nothing is opened.
@@ -65,6 +60,9 @@ class Board:
         self.runtime = device.runtime
         self._session = secrets.token_hex(8)
         self._was_reached = False
+        self.is_lost = False
+        self._wire: Wire | None = None  # the latest
+        self._given_up = threading.Event()
         self._context: dict[str, str] = {}  # of the first process
 
     @property
@@ -80,9 +78,12 @@ class Board:
         """
         start_s, pause_s = time.monotonic(), _BACKOFF_S[0]
         while True:
+            if self._given_up.is_set():
+                raise BoardError(f"nobody waits for the board {self.name} any more")
             try:
                 wire = Wire(self.settings, self.transport, session=self._session)
             except LinkLostError as e:
+                self.is_lost = self._was_reached
                 # a board that never answered is rather a wrong name than a lost link: say so at once
                 if not self._was_reached:
                     raise BoardSetupError(str(e)) from e
@@ -93,10 +94,16 @@ class Board:
                         f"(reconnect_s); what was measured is kept, run the command again to go on. Last: {e}"
                     ) from e
             else:
-                self._was_reached = True
+                self._was_reached, self.is_lost, self._wire = True, False, wire
                 return wire
-            time.sleep(pause_s)
+            self._given_up.wait(pause_s)
             pause_s = min(2 * pause_s, _BACKOFF_S[1])
+
+    def abandon(self) -> None:
+        """From another thread: look for it no more, and cut what runs there; what waits for it ends with an error."""
+        self._given_up.set()
+        if self._wire is not None:
+            self._wire.cut_off()
 
     def check_context(self, context: Mapping[str, str]) -> None:
         """A board that was found again must be the same as at first.

@@ -20,7 +20,7 @@ from hwnas.measure._arrays import read_arrays
 from hwnas.measure._child import Child
 from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
-from hwnas.measure.board import board_processes
+from hwnas.measure.board import Board, BoardProcess
 from hwnas.measure.connection import boards_of, reached
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.measure.protocol import ReplyError, RuntimeBrokenError, can_be_disturbed
@@ -76,8 +76,9 @@ class Worker:
         if start_timeout_s is None:
             start_timeout_s = _start_timeout_s(device)
         # a `command` that was given wins over the connection
-        if device.connection and command is None:
-            self._link = Link(device, start=board_processes(device), start_timeout_s=start_timeout_s)
+        self._board = board = Board(device) if device.connection and command is None else None
+        if board is not None:
+            self._link = Link(device, start=lambda: BoardProcess(board), start_timeout_s=start_timeout_s)
             return
         # -P: a file in the working folder named like a package must not be imported in its place.
         command = command or (sys.executable, "-P", "-m", "hwnas.measure.worker")
@@ -88,12 +89,26 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         # after an error the child may be in any state: no politeness
-        self._link.stop(at_once=kind is not None)
+        self.stop(at_once=kind is not None)
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the process: politely, or with its children at once."""
+        self._link.stop(at_once=at_once)
 
     @property
     def pid(self) -> int | None:
         """Id of the measuring process, or of the one that leads to its board; None while there is none."""
         return self._link.pid
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its board answered once and is being looked for. May be asked from another thread."""
+        return self._board is not None and self._board.is_lost
+
+    def abandon(self) -> None:
+        """From another thread: end what runs on the board, and look for it no more; what waits for it ends."""
+        if self._board is not None:
+            self._board.abandon()
 
     def context(self) -> Mapping[str, str]:
         """What the runtime says about itself and the hardware: `runtime_version`, `hardware`, ...
@@ -190,7 +205,7 @@ class Worker:
         of its group are measured all the same. `on_result` is called as soon as a group is done.
 
         Args:
-            artefacts: key -> file.
+            artefacts: key -> file; asked for a group at a time, so it may write files when they are asked for.
             anchor: the model that tells the machine's drift; None: results are not corrected.
             anchor_ms: its time in the table that the results go to. None: the anchor is measured first, and
                 its time now is what the results are corrected to.
@@ -210,17 +225,34 @@ class Worker:
         if anchor is not None and anchor_ms is None and artefacts:
             # the minimum, as entries of tables are
             anchor_ms = self.measure_anchor(anchor, settings=settings).minimum
-        groups = GroupMeasurement(self._link, artefacts, anchor=anchor, anchor_ms=anchor_ms, settings=settings)
+        results: dict[str, Result] = {}
         keys = list(artefacts)
         # in groups: all at once would not fit a board's memory,
         # and one by one each would pay for an anchor of its own
         for start in range(0, len(keys), settings.group_size):
-            group = keys[start : start + settings.group_size]
-            groups.measure(group)
+            group = {key: artefacts[key] for key in keys[start : start + settings.group_size]}
+            found = self.measure_group(group, anchor=anchor, anchor_ms=anchor_ms, settings=settings)
+            results |= found
             for key in group:
-                on_result(key, groups.results[key])
-            progress(start + len(group), len(keys), group[-1])
-        return {key: groups.results[key] for key in keys}
+                on_result(key, found[key])
+            progress(len(results), len(keys), keys[len(results) - 1])
+        return results
+
+    def measure_group(
+        self,
+        artefacts: Mapping[str, Artefact],
+        *,
+        anchor: Artefact | None,
+        anchor_ms: float | None,
+        settings: TimingSettings,
+    ) -> dict[str, Result]:
+        """Measure some artefacts in the same rounds: key -> result, in the order of `artefacts`.
+
+        Arguments and errors are those of `measure`.
+        """
+        group = GroupMeasurement(self._link, artefacts, anchor=anchor, anchor_ms=anchor_ms, settings=settings)
+        group.measure(list(artefacts))
+        return {key: group.results[key] for key in artefacts}
 
     def measure_anchor(self, anchor: Artefact, *, settings: TimingSettings | None = None) -> Statistic:
         """The anchor's time now, uncorrected: what a new table writes into its context.

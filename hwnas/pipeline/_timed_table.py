@@ -17,13 +17,14 @@ from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
+from hwnas.measure.boards import Boards
+from hwnas.pipeline._exports import Exports
 from hwnas.pipeline.costs import anchor_path, anchor_precision, artefact_precision, table_path
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 from hwnas.workspace import Workspace
 
 NETWORK_SETTINGS = {"rounds": 61, "min_rounds": 15, "target_error": 0.006}  # longer: they are the yardstick
-_EXPORTED_AT_ONCE = 64  # files on disk at a time
 
 Timing = Statistic | MeasurementFailure
 Key = str | tuple[str, ...]  # of a block, or of a network's blocks
@@ -41,13 +42,13 @@ class TimedTable:
 
     Attributes:
         work: the run.
-        worker: that measures.
+        worker: that measures: one board or this machine, or boards of a kind.
         table: results go to.
         anchor: the model that runs among the rounds.
     """
 
     work: Workspace
-    worker: Worker
+    worker: Worker | Boards
     table: LatencyTable
     anchor: Artefact
 
@@ -91,21 +92,13 @@ class TimedTable:
 
         def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
             kept = {key: result for key, result in results.items() if counts(key, result)}
-            self.table.append_blocks(kept, sizes=sizes)
+            self.table.append_blocks(kept, sizes=sizes, boards=self._measured_by())
 
-        failed = 0
         with console.progress(f"{label}, {self.table.context.precision}") as progress:
-            # in parts: all files of a large space may not fit the disk
-            for start in range(0, len(blocks), _EXPORTED_AT_ONCE):
-                results = self._measure(
-                    {b.key: b for b in blocks[start : start + _EXPORTED_AT_ONCE]},
-                    export,
-                    settings=timing(self.work),
-                    progress=lambda done, _, note, start=start: progress(start + done, len(blocks), note),  # type: ignore[misc]
-                    keep=keep,
-                )
-                failed += sum(isinstance(r, MeasurementFailure) for r in results.values())
-        return failed
+            results = self._measure(
+                {b.key: b for b in blocks}, export, settings=timing(self.work), progress=progress, keep=keep
+            )
+        return sum(isinstance(r, MeasurementFailure) for r in results.values())
 
     def time_networks(
         self,
@@ -129,7 +122,8 @@ class TimedTable:
             for name, result in results.items():
                 # a network that failed is no entry: it is tried again the next time
                 if isinstance(result, Statistic) and counts(keys[name], result):
-                    self.table.append_network(keys[name], result, size_bytes=sizes[name])
+                    board = self._measured_by().get(name, "")
+                    self.table.append_network(keys[name], result, size_bytes=sizes[name], board=board)
 
         named = {f"network {i}": network for i, network in enumerate(networks)}
         keys = {name: tuple(b.key for b in network) for name, network in named.items()}
@@ -137,6 +131,10 @@ class TimedTable:
             settings = timing(self.work, **NETWORK_SETTINGS)
             results = self._measure(named, export, settings=settings, progress=progress, keep=keep)
         return sum(isinstance(r, MeasurementFailure) for r in results.values())
+
+    def _measured_by(self) -> Mapping[str, str]:
+        """Key -> which of several boards measured it; empty for one."""
+        return self.worker.measured_by if isinstance(self.worker, Boards) else {}
 
     def _measure(
         self,
@@ -149,11 +147,7 @@ class TimedTable:
     ) -> dict[str, Timing]:
         """Export to a temporary folder, measure, and keep each group's results as soon as it is done."""
         with scratch("profile") as folder:
-            artefacts = {
-                key: export(thing, Path(folder, f"{i}.{self.work.exporter.format}"))
-                for i, (key, thing) in enumerate(things.items())
-            }
-            sizes = {key: a.size_bytes for key, a in artefacts.items()}
+            artefacts = Exports(things, export, folder=folder, suffix=self.work.exporter.format)
             pending: dict[str, Timing] = {}
 
             def on_result(key: str, result: Timing) -> None:
@@ -161,7 +155,9 @@ class TimedTable:
 
             def on_group(done: int, total: int, note: str) -> None:
                 # with every group: what a killed process loses is one group
-                keep(pending, sizes)
+                keep(pending, {key: artefacts[key].size_bytes for key in pending})
+                # all files of a large space may not fit the disk
+                artefacts.remove(pending)
                 pending.clear()
                 progress(done, total, note)
 
@@ -176,7 +172,7 @@ class TimedTable:
 
 
 def open_tables(
-    work: Workspace, worker: Worker, context: Mapping[str, str], precisions: Iterable[str], *, console: Console
+    work: Workspace, worker: Worker | Boards, context: Mapping[str, str], precisions: Iterable[str], *, console: Console
 ) -> dict[str, TimedTable]:
     """Each precision's table; what there is none of yet is begun, damaged lines are put aside.
 
@@ -192,7 +188,7 @@ def open_tables(
 
 def _open(
     work: Workspace,
-    worker: Worker,
+    worker: Worker | Boards,
     context: Mapping[str, str],
     precision: str,
     *,

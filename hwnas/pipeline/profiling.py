@@ -18,8 +18,9 @@ from hwnas._console import Console
 from hwnas.audit import advise
 from hwnas.config import Config
 from hwnas.cost import Correction, PredictionQuality
-from hwnas.measure import first_reachable
+from hwnas.measure.boards import Boards, BoardShare
 from hwnas.measure.connection import check_board_is_named
+from hwnas.pipeline._boards import open_boards
 from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline._one_phase import bring_to_one_phase
 from hwnas.pipeline._timed_table import open_tables
@@ -51,6 +52,7 @@ class ProfileResult(Result):
         folder: of the tables.
         tables: name of a table -> checksum.
         seconds: this profile took.
+        boards: what each of several boards did; empty for one.
         costs: what the tables tell, for the stages that follow; no value for programs.
     """
 
@@ -68,6 +70,7 @@ class ProfileResult(Result):
     folder: Path
     tables: Mapping[str, str]
     seconds: float
+    boards: tuple[BoardShare, ...]
     costs: Costs = field(repr=False)
 
     def values(self) -> Mapping[str, object]:
@@ -96,6 +99,7 @@ class ProfileResult(Result):
                 ("networks of the space", f"{quantity('latency_ms', low)} to {quantity('latency_ms', high)}"),
                 (f"largest network, {self.largest_precision}", quantity("latency_ms", self.largest_ms)),
                 ("tables", str(self.folder)),
+                *((f"board {share.board}", share.shown) for share in self.boards),
             ],
         )
 
@@ -119,7 +123,7 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
     with (
         work.alone("profiling"),
         work.measuring_alone(console),
-        first_reachable(work.device, tell=console.note) as worker,
+        open_boards(work, console=console) as worker,
     ):
         context = worker.context()
         # before the space is made: in which precisions the device computes is known only there
@@ -145,13 +149,14 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
             failures += opened.time_networks(opened.lacking_networks(of_table[precision]), console=console)
         n_outside = bring_to_one_phase(tables, blocks, of_table, console=console)
         keep_tables(work, (opened.table for opened in tables.values()))
+        boards = worker.shares() if isinstance(worker, Boards) else ()
     if failures:
         console.warn(f"{count(failures, 'measurement')} failed; the reasons are in the tables in {work.tables}")
     seconds = time.monotonic() - started
     for other in work.others:
         console.note(f"-- profile {other.device.name}, which has limits too")
         profile(other.config, console=console)
-    return _summary(work, n_outside=n_outside, seconds=seconds)
+    return _summary(work, n_outside=n_outside, seconds=seconds, boards=boards)
 
 
 def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
@@ -169,7 +174,7 @@ def sample_networks(work: Workspace) -> Iterable[tuple[Block, ...]]:
             yield tuple(b for _, b in part.named_blocks(encoding))
 
 
-def _summary(work: Workspace, *, n_outside: int, seconds: float) -> ProfileResult:
+def _summary(work: Workspace, *, n_outside: int, seconds: float, boards: tuple[BoardShare, ...]) -> ProfileResult:
     costs = load_costs(work)
     return ProfileResult(
         device=work.device.name,
@@ -186,6 +191,7 @@ def _summary(work: Workspace, *, n_outside: int, seconds: float) -> ProfileResul
         folder=work.tables,
         tables=dict(costs.hashes),
         seconds=seconds,
+        boards=boards,
         costs=costs,
     )
 
