@@ -46,9 +46,11 @@ class ComparisonResult(Result):
                     "hypervolume": g.share_at,
                     "hypervolume_after_each": g.share,
                     "igd_plus": g.distance,
+                    "igd_plus_after_each": g.distances,
                     "additive_epsilon": g.epsilon,
                     "evaluations_to": g.evaluations_to,
                     "relative_improvement": g.improvement,
+                    "relative_improvement_after_each": g.improvements,
                 }
                 for g in self.inputs.groups
             ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from hwnas.report.comparison import ComparedGroup, ComparisonInputs, Spread
 from hwnas.search.archive import hypervolume, non_dominated, oriented
 from hwnas.search.limits import check_known
 from hwnas.search.measures import (
+    Quartiles,
     additive_epsilon,
+    after_each,
     best_so_far,
     common_front,
     hypervolumes,
@@ -133,10 +136,10 @@ def _group(
     early = [s.points[:n_common][s.kept[:n_common]] for s in searches.values()]
     fronts = [scaled(p[non_dominated(p)], front=known) for p in early if len(p)]
     best = scaled(known, front=known)
-    improvement = None
+    gains = []
     if average is not None:
-        ends = [best_so_far(s.study.values[metric], kept=s.kept)[n_common - 1] for s in searches.values()]
-        improvement = _spread([float(relative_improvement(np.array([v]), average=average)[0]) for v in ends])
+        bests = [best_so_far(s.study.values[metric], kept=s.kept) for s in searches.values()]
+        gains = [relative_improvement(found, average=average) for found in bests]
     # a search that found nothing within the limits has no front, and is at no distance that could be told
     complete = len(fronts) == len(early) and len(known.T) > 1
     return ComparedGroup(
@@ -145,11 +148,25 @@ def _group(
         share=quartiles(curves),
         share_at=_spread([float(curve[n_common - 1]) for curve in curves]) or Spread(lower=0.0, median=0.0, upper=0.0),
         front=_front(list(searches.values()), metric, cost, n_common=n_common),
+        distances=_known(_distances(searches.values(), known, best)) if complete else None,
         distance=_spread([inverted_generational_distance_plus(f, front=best) for f in fronts]) if complete else None,
         epsilon=_spread([additive_epsilon(f, front=best) for f in fronts]) if complete else None,
         evaluations_to={target: median_evaluations_to(curves, target) for target in TARGETS},
-        improvement=improvement,
+        improvement=_spread([float(of[n_common - 1]) for of in gains]),
+        improvements=_known(gains),
     )
+
+
+def _distances(searches: Iterable[_Measured], known: FloatArray, best: FloatArray) -> list[FloatArray]:
+    """IGD+ of each search after each evaluation."""
+    measure = partial(inverted_generational_distance_plus, front=best)
+    return [after_each(scaled(s.points, front=known), measure, kept=s.kept) for s in searches]
+
+
+def _known(curves: Sequence[FloatArray]) -> Quartiles | None:
+    """Median and quartiles; None if a search has no value as far as all of them went."""
+    found = quartiles(curves) if curves else None
+    return found if found is not None and np.isfinite(found.median[-1]) else None
 
 
 def _spread(values: Sequence[float]) -> Spread | None:

@@ -55,9 +55,11 @@ class ComparedGroup:
         front: of the search of median hypervolume: (K,) costs, rising, and (K,) values; K is 0 if one metric alone is
             searched for.
         distance: IGD+ from the best known front, in units of it.
+        distances: the same after each evaluation; None if a search found nothing, or one metric alone is searched for.
         epsilon: additive epsilon, likewise.
         evaluations_to: share of the best known hypervolume -> evaluations until it, the median; None: never.
         improvement: over the average random architecture, as a share of it; None if nobody searched at random.
+        improvements: the same after each evaluation.
     """
 
     name: str
@@ -66,9 +68,11 @@ class ComparedGroup:
     share_at: Spread
     front: tuple[FloatArray, FloatArray]
     distance: Spread | None
+    distances: Quartiles | None
     epsilon: Spread | None
     evaluations_to: Mapping[float, float | None]
     improvement: Spread | None
+    improvements: Quartiles | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +120,7 @@ def render_comparison(inputs: ComparisonInputs) -> str:
             "best": printable(best.name),
             "best_share": percent(best.share_at.median),
             "alone": len(inputs.groups) == 1,
-            "curves": _curves(inputs),
+            "curves": [picture for picture in (_shares(inputs), _distances(inputs), _improvements(inputs)) if picture],
             "fronts": _fronts(inputs),
             "studies": {"headers": about.headers, "rows": [[Cell(text) for text in row] for row in about.rows]},
             "measures": {"headers": headers, "rows": rows},
@@ -178,16 +182,47 @@ def _number(value: float | None) -> str:
     return "not reached" if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-def _curves(inputs: ComparisonInputs) -> dict[str, str]:
+def _shares(inputs: ComparisonInputs) -> dict[str, str]:
+    caption = "Hypervolume up to the reference point, as a share of that of all networks of all searches together."
+    if any(g.share.n_searches > 1 for g in inputs.groups):
+        caption += " Lines are medians of searches that differ in their seed, bands reach from quartile to quartile."
     label = f"Share of the best known hypervolume over {inputs.n_common} evaluations: " + "; ".join(
         f"{g.name} ends at {percent(float(g.share.median[-1]))}" for g in inputs.groups
     )
-    figure = curves_figure({g.name: g.share for g in inputs.groups})
-    several = any(g.share.n_searches > 1 for g in inputs.groups)
-    caption = "Hypervolume up to the reference point, as a share of that of all networks of all searches together."
-    if several:
-        caption += " Lines are medians of searches that differ in their seed, bands reach from quartile to quartile."
-    return {"svg": inline_svg(figure, name="curves", label=printable(label)), "caption": caption}
+    figure = curves_figure(
+        {g.name: g.share for g in inputs.groups}, axis="hypervolume (% of the best known)", factor=100
+    )
+    svg = inline_svg(figure, name="curves", label=printable(label))
+    return {"title": "How fast each found its front", "svg": svg, "caption": caption}
+
+
+def _distances(inputs: ComparisonInputs) -> dict[str, str] | None:
+    curves = {g.name: g.distances for g in inputs.groups if g.distances is not None}
+    if not curves:
+        return None
+    label = "IGD+ from the best known front over evaluations: " + "; ".join(
+        f"{name} ends at {digits(float(curve.median[-1]))}" for name, curve in curves.items()
+    )
+    figure = curves_figure(curves, axis="IGD+ from the best known front", falling=True)
+    caption = (
+        "How far the best known front is from what was found, each metric in units of its range on it: less is better."
+    )
+    svg = inline_svg(figure, name="distances", label=printable(label))
+    return {"title": "How far it was from the best one", "svg": svg, "caption": caption}
+
+
+def _improvements(inputs: ComparisonInputs) -> dict[str, str] | None:
+    curves = {g.name: g.improvements for g in inputs.groups if g.improvements is not None}
+    if not curves:
+        return None
+    what = metric_name(inputs.metric)
+    label = f"Improvement of {what} over the average random architecture over evaluations: " + "; ".join(
+        f"{name} ends at {percent(float(curve.median[-1]), signed=True)}" for name, curve in curves.items()
+    )
+    figure = curves_figure(curves, axis=f"{what} over random (%)", factor=100)
+    caption = f"The best {what} so far, as a share above the average of networks that were drawn at random."
+    svg = inline_svg(figure, name="improvements", label=printable(label))
+    return {"title": f"Best {what} over random", "svg": svg, "caption": caption}
 
 
 def _fronts(inputs: ComparisonInputs) -> dict[str, str] | None:

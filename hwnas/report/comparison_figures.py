@@ -25,11 +25,15 @@ _MARKERS = "os^vPX<>"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 
 
-def curves_figure(curves: Mapping[str, Quartiles]) -> Figure:
-    """Medians of a share over evaluations as lines, with a band between the quartiles where there are several searches.
+def curves_figure(curves: Mapping[str, Quartiles], *, axis: str, factor: float = 1.0, falling: bool = False) -> Figure:
+    """Medians of a measure over evaluations as lines, with a band between the quartiles of several searches.
 
     Args:
-        curves: name -> shares in [0, 1] after each evaluation; at least one, of one evaluation at least.
+        curves: name -> values after each evaluation, NaN before the first that counts; at least one, of one evaluation
+            at least, its last value known.
+        axis: what the vertical axis is called.
+        factor: what its values are multiplied with.
+        falling: less is better.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -40,17 +44,19 @@ def curves_figure(curves: Mapping[str, Quartiles]) -> Figure:
             evaluations = np.arange(1, len(curve.median) + 1)
             if curve.n_searches > 1:
                 band: dict[str, Any] = {"step": "post", "color": colour, "alpha": 0.18, "lw": 0}
-                axes.fill_between(evaluations, 100 * curve.lower, 100 * curve.upper, **band)
+                axes.fill_between(evaluations, factor * curve.lower, factor * curve.upper, **band)
             # steps: between two evaluations nothing is found
             style: dict[str, Any] = {"ls": _DASHES[i % len(_DASHES)], "color": colour, "lw": 1.5, "ds": "steps-post"}
-            axes.plot(evaluations, 100 * curve.median, label=printable(name), **style)
+            axes.plot(evaluations, factor * curve.median, label=printable(name), **style)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="networks evaluated", ylabel="hypervolume (% of the best known)")
+        axes.set(xlabel="networks evaluated", ylabel=axis)
         axes.margins(x=0.01)
         # a search that begins with nothing must not press all others together
-        top = max(float(np.nanmax(curve.upper)) for curve in curves.values())
-        low = min(float(np.nanmin(curve.lower[len(curve.lower) // 10 :])) for curve in curves.values())
-        axes.set_ylim(100 * (low - 0.06 * (top - low or 1.0)), 100 * (top + 0.06 * (top - low or 1.0)))
+        skipped = {name: len(curve.median) // 10 for name, curve in curves.items()}
+        top = max(float(np.nanmax(c.upper[skipped[name] if falling else 0 :])) for name, c in curves.items())
+        low = min(float(np.nanmin(c.lower[0 if falling else skipped[name] :])) for name, c in curves.items())
+        room = 0.06 * (top - low or 1.0)
+        axes.set_ylim(factor * (low - room), factor * (top + room))
         figure.legend(loc="outside upper left", ncols=3)
     return figure
 

@@ -121,3 +121,36 @@ def test_a_group_tells_median_and_quartiles_of_its_searches() -> None:
     assert group.share.n_searches == 3
     assert group.share_at.median == pytest.approx(np.median(ends))
     assert group.share_at.lower == pytest.approx(np.quantile(ends, 0.25))
+
+
+def test_distances_after_each_evaluation_are_those_of_the_front_that_there_was() -> None:
+    inputs = measured({"whole": WHOLE, "part": PART}, reference={})
+    for group in inputs.groups:
+        assert group.distances is not None
+        assert group.distance is not None
+        assert group.distances.median[inputs.n_common - 1] == pytest.approx(group.distance.median)
+        found = group.distances.median[np.isfinite(group.distances.median)]
+        assert (np.diff(found) <= 0).all()
+        assert found[0] > found[-1]
+    whole = next(g for g in inputs.groups if g.name == "local-search")
+    assert whole.distances is not None
+    assert whole.distances.median[-1] == 0.0  # it has every network
+
+
+def test_improvements_after_each_evaluation_are_of_the_best_so_far() -> None:
+    inputs = measured({"whole": WHOLE, "part": PART}, reference={})
+    average = PART.values["accuracy"].mean()
+    whole = next(g for g in inputs.groups if g.name == "local-search")
+    assert whole.improvements is not None
+    best = np.maximum.accumulate(WHOLE.values["accuracy"])
+    assert whole.improvements.median == pytest.approx((best - average) / average)
+
+
+def test_before_the_first_network_within_the_limits_no_distance_is_known() -> None:
+    limited = study("nsga2", within={"cost": Between(at_least=2.0, at_most=4.0)})
+    inputs = measured({"whole": WHOLE, "limited": limited}, reference={"accuracy": 0.1, "cost": 9.0})
+    whole = next(g for g in inputs.groups if g.name == "local-search")
+    assert whole.distances is not None
+    within = (WHOLE.values["cost"] >= 2.0) & (WHOLE.values["cost"] <= 4.0)
+    assert np.isnan(whole.distances.median).sum() == np.argmax(within)
+    assert whole.improvements is None  # nobody searched at random

@@ -41,6 +41,8 @@ def group(name: str = "nsga2", **changes: Any) -> ComparedGroup:
         "epsilon": Spread(lower=0.1, median=0.1, upper=0.1),
         "evaluations_to": {0.9: 37.5, 0.99: None},
         "improvement": None,
+        "distances": None,
+        "improvements": None,
     }
     return ComparedGroup(**(fields | changes))
 
@@ -115,11 +117,28 @@ def test_a_search_tells_how_it_came_about_as_far_as_it_does() -> None:
 
 
 def test_several_searches_have_a_band_and_one_has_none() -> None:
-    figure = curves_figure({"three": quartiles(CURVES), "one": quartiles(CURVES[:1])})
+    figure = curves_figure({"three": quartiles(CURVES), "one": quartiles(CURVES[:1])}, axis="share (%)", factor=100)
     (axes,) = figure.axes
     assert len(axes.collections) == 1
     assert [line.get_ydata()[-1] for line in axes.lines] == pytest.approx([92.0, 90.0])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["three", "one"]
+
+
+def test_the_first_evaluations_do_not_press_the_others_together() -> None:
+    # of the first tenth, four evaluations, nothing counts
+    late = np.concatenate([[0.0, 0.0, 0.5], np.linspace(0.9, 0.97, 37)])
+    assert curves_figure({"one": quartiles([late])}, axis="share").axes[0].get_ylim()[0] > 0.85
+    assert curves_figure({"one": quartiles([1 - late])}, axis="share", falling=True).axes[0].get_ylim()[1] < 0.15
+
+
+def test_distances_and_improvements_over_evaluations_are_drawn_where_they_are_known() -> None:
+    known = group(distances=quartiles([1 - c for c in CURVES]), improvements=quartiles(CURVES))
+    html = render_comparison(inputs(groups=(known, group("random", distances=quartiles(CURVES)))))
+    labels = [
+        ET.fromstring("<svg" + part[: part.index("</svg>") + 6]).attrib["aria-label"] for part in html.split("<svg")[1:]
+    ]
+    assert labels[1].endswith("nsga2 ends at 0.0800; random ends at 0.920")
+    assert labels[2].endswith("evaluations: nsga2 ends at +92.0\u00a0%")
 
 
 def test_what_is_worse_than_the_reference_is_not_drawn() -> None:
@@ -136,7 +155,7 @@ def test_what_is_worse_than_the_reference_is_not_drawn() -> None:
 
 def test_lines_of_many_searches_differ_in_colour_dash_or_marker() -> None:
     names = [f"s{i}" for i in range(8)]
-    figure = curves_figure({name: quartiles(CURVES) for name in names})
+    figure = curves_figure({name: quartiles(CURVES) for name in names}, axis="share")
     looks = {(line.get_color(), str(line.get_linestyle())) for line in figure.axes[0].lines}
     assert len(looks) == 8
 
