@@ -143,11 +143,19 @@ def diagnose_board(name_or_path: str) -> Diagnosis:
             title=f"Board {facts.board} of device {device.name}", findings=tuple(_board(device.runtime, facts))
         )
     tell = registry.load_object("hwnas.measure.connection:reached", needed_for="boards")
+    unlike = registry.load_object("hwnas.measure.boards:unlike", needed_for="boards")
     findings: list[Check] = []
+    first: tuple[str, Mapping[str, str]] | None = None  # whose runtime starts: name and context
     for board in boards:
         name = tell(board)
         try:
-            found = [*_board(device.runtime, look(board))]
+            facts = look(board)
+            found = [*_board(device.runtime, facts)]
+            if facts.context and first is None:
+                first = name, facts.context
+            if facts.context and first is not None and (differs := unlike(first[1], facts.context)):
+                advice = f"give it a description of its own; against {first[0]}, {differs}"
+                found.append(Check(part="board", name="kind", state=State.MISSING, value="another", advice=advice))
         except MeasurementError as e:
             found = [Check(part="board", name="connection", state=State.MISSING, value="not ready", advice=str(e))]
         findings += [replace(each, name=f"{name}: {each.name}") for each in found]

@@ -267,7 +267,7 @@ class Boards:
     def _check_kind(self) -> None:
         first, *others = self._contexts
         wanted = self._contexts[first]
-        wrong = [(name, found) for name in others if (found := _differences(wanted, self._contexts[name], _SAME))]
+        wrong = [(name, found) for name in others if (found := unlike(wanted, self._contexts[name]))]
         if wrong:
             listed = "; ".join(f"{name}: {found}" for name, found in wrong)
             raise ConfigError(
@@ -299,6 +299,11 @@ def _of_the_table(result: Result, *, own_ms: float | None, anchor_ms: float | No
         return result
     factor = anchor_ms / own_ms
     return replace(result, minimum=result.minimum * factor, median=result.median * factor, p90=result.p90 * factor)
+
+
+def unlike(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """In what a board is of another kind than another, by what their runtimes say, for people; "" if in nothing."""
+    return _differences(wanted, found, _SAME)
 
 
 def _differences(wanted: Mapping[str, str], found: Mapping[str, str], keys: Sequence[str]) -> str:

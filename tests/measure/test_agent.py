@@ -256,15 +256,18 @@ def test_check_of_a_board_that_is_not_there_fails_with_advice(tmp_path: Path, bo
 
 
 def test_check_looks_at_every_board_of_a_kind(tmp_path: Path, board: Path) -> None:
-    for name in ("A", "B"):
+    for name in ("A", "B", "C"):
         (board / name / "modules").mkdir(parents=True)
     (board / "B" / "down").touch()
-    path = described(tmp_path, transport="adb", serials=["A", "B"], python=sys.executable, folder="~/agent")
+    (board / "C" / "options").write_text('{"hardware": "another processor"}')
+    path = described(tmp_path, transport="adb", serials=["A", "B", "C"], python=sys.executable, folder="~/agent")
     done = CliRunner().invoke(app, ["agent", "--check", str(path), "--json"])
     assert done.exit_code == 2
-    states = {f["name"]: f["state"] for f in json.loads(done.stdout)["findings"]}
-    assert states["adb A: hardware"] == "ok"
-    assert states["adb B: connection"] == "missing"
+    found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}
+    assert found["adb A: hardware"]["state"] == "ok"
+    assert found["adb B: connection"]["state"] == "missing"
+    assert "adb A: kind" not in found
+    assert "against adb A, hardware is 'another processor'" in found["adb C: kind"]["advice"]
 
 
 def test_check_of_this_machine_points_to_the_doctor() -> None:
