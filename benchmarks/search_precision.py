@@ -4,7 +4,7 @@ A preset with made-up latencies (int8 multiplies faster, changes of precision co
 the options of a network add, and what each region loses in int8. Three cases: a few regions are sensitive, all are
 alike, int8 loses nothing. Each is searched by the sampler `predictor` at equal numbers of trials, from three starts:
 without sensitivities, the networks that do the most arithmetic within some latencies; with them, half as many and those
-that tell the sensitivities, as `hwnas search` does; and these added to all of the others.
+that tell the sensitivities, as with `search.sensitivities`; and these added to all of the others.
 """
 
 from __future__ import annotations

@@ -255,6 +255,9 @@ class SearchConfig(ConfigSection):
     stop_early: bool = Field(
         default=True, description="end when the front has stopped to grow; of the sampler predictor"
     )
+    sensitivities: bool = Field(
+        default=False, description="measure first how much accuracy each region loses in each precision"
+    )
     population_size: Annotated[int, Field(ge=2, le=100_000)] = Field(default=32, description="of evolutionary samplers")
     seed: Seed = Field(default=0, description="of the sampler")
     workers: Threads | None = _optional(

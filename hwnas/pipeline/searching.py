@@ -133,13 +133,7 @@ def search(
     prepared = prepare(config, console=console, costs=costs)
     started = time.monotonic()
     work, fitting = prepared.work, prepared.fitting
-    plan = plan_sensitivities(
-        work.space,
-        prepared.costs.models,
-        prepared.costs.limits_among(prepared.limits),
-        n_trials=config.search.n_trials,
-        known=prepared.evaluations.in_space()[0],
-    )
+    plan = _sensitivity_plan(prepared)
     promising = _promising(prepared, plan)
     fits = [work.space.decode(fitting)] if fitting is not None else []
     sampling = Sampling(
@@ -222,11 +216,26 @@ def evaluate_networks(
     return study
 
 
+def _sensitivity_plan(prepared: Prepared) -> SensitivityPlan:
+    """What tells the sensitivities, if they are asked for."""
+    c = prepared.work.config.search
+    if not c.sensitivities:
+        return SensitivityPlan()
+    return plan_sensitivities(
+        prepared.work.space,
+        prepared.costs.models,
+        prepared.costs.limits_among(prepared.limits),
+        n_trials=c.n_trials,
+        known=prepared.evaluations.in_space()[0],
+    )
+
+
 def _promising(prepared: Prepared, plan: SensitivityPlan) -> list[dict[str, Option]]:
     """Networks to evaluate first.
 
     The best known, then those that do the most arithmetic within limits on latency, then those that tell what regions
-    lose in each precision, which take the place of half of the others (`benchmarks/search_precision.py`).
+    lose in each precision, which take the place of half of the others: added to all of them they leave the sampler
+    later to its own (`benchmarks/search_precision.py`).
     """
     work, costs = prepared.work, prepared.costs
     n_trials = work.config.search.n_trials

@@ -154,7 +154,8 @@ def test_where_int8_is_faster_the_front_has_it() -> None:
 
 
 def test_a_search_measures_and_tells_them_once(config: Config, evaluated: list[object]) -> None:
-    result = pipeline.search(config.replaced({"search.n_trials": ENOUGH}), console=ReadConsole())
+    asked = config.replaced({"search.n_trials": ENOUGH, "search.sensitivities": True})
+    result = pipeline.search(asked, console=ReadConsole())
     assert len(result.sensitivities) >= 2
     losses = [s.loss for s in result.sensitivities]
     assert losses == sorted(losses, reverse=True)
@@ -162,13 +163,19 @@ def test_a_search_measures_and_tells_them_once(config: Config, evaluated: list[o
     worst = result.sensitivities[0]
     assert f"{worst.choice.removesuffix('.precision')} in int8 {100 * worst.loss:.1f}" in note
     evaluated.clear()
-    again = pipeline.search(config.replaced({"search.n_trials": ENOUGH}), console=ReadConsole())
+    again = pipeline.search(asked, console=ReadConsole())
     assert not evaluated
     assert again.sensitivities == result.sensitivities
 
 
 def test_a_short_search_says_why_it_measured_none(config: Config) -> None:
-    result = pipeline.search(config, console=ReadConsole())
+    result = pipeline.search(config.replaced({"search.sensitivities": True}), console=ReadConsole())
     assert any(
         n.startswith("What each region loses in each precision was not measured: it may take") for n in result.notes
     )
+
+
+def test_a_search_that_is_not_asked_measures_none(config: Config) -> None:
+    result = pipeline.search(config, console=ReadConsole())
+    assert result.sensitivities == ()
+    assert not any("each precision" in note for note in result.notes)
