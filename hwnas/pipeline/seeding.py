@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.cost import Objective, SlotCost, best_within
+from hwnas.cost import Objective, SlotCost, best_within, feasible_encodings
 from hwnas.cost.elimination import Factor
 from hwnas.cost.exact import UndecidedError
 from hwnas.errors import InfeasibleError
 from hwnas.limits import Limit
+from hwnas.pipeline.sensitivities import exact_options
 from hwnas.types import IntArray, Option
 
 if TYPE_CHECKING:
@@ -65,5 +66,25 @@ def _encodings(space: Space, models: Mapping[str, SlotCost], limits: Sequence[Li
             continue
         found.append(solution.encoding)
         macs = max(macs, solution.value)
+    found = [_exact_where_no_slower(e, space, models, limits) for e in found]
     latencies = latency.estimate(np.stack(found)).value
     return [found[i] for i in np.argsort(latencies, kind="stable")]
+
+
+def _exact_where_no_slower(
+    encoding: IntArray, space: Space, models: Mapping[str, SlotCost], limits: Sequence[Limit]
+) -> IntArray:
+    """(D,) the network with the most exact precision in all regions, or in single ones, where that is no slower.
+
+    Precision changes no MACs, so the solver may give any that keeps the limits.
+    """
+    exact = exact_options(space.choices)
+    for changed in ([*exact], *([c] for c in exact)):
+        # whole first: one region alone may cost two changes of precision
+        other = encoding.copy()
+        other[changed] = [exact[c] for c in changed]
+        both = space.canonical(np.stack([encoding, other]))
+        latencies = models["latency_ms"].estimate(both).value
+        if latencies[1] <= latencies[0] and feasible_encodings(both[1:], models, limits)[0]:
+            encoding = both[1]
+    return encoding

@@ -103,14 +103,21 @@ def plan_sensitivities(
     return _Planner(space, models, limits).plan(n_trials, known)
 
 
+def exact_options(choices: Sequence[Choice]) -> dict[int, int]:
+    """Choice that says a region's precision, where there are several -> its most exact option."""
+    return {
+        i: c.options.index(by_exactness(str(o) for o in c.options)[0])
+        for i, c in enumerate(choices)
+        if len(c.options) > 1 and all(o in KNOWN for o in c.options)
+    }
+
+
 class _Planner:
     """See `plan_sensitivities`."""
 
     def __init__(self, space: Space, models: Mapping[str, SlotCost], limits: Sequence[Limit]) -> None:
         self._space, self._models, self._limits = space, models, tuple(limits)
-        self._regions = [
-            i for i, c in enumerate(space.choices) if len(c.options) > 1 and all(o in KNOWN for o in c.options)
-        ]
+        self._regions = list(exact_options(space.choices))
 
     def plan(self, n_trials: int, known: IntArray) -> SensitivityPlan:
         if not self._regions:
@@ -181,7 +188,7 @@ class _Planner:
     def _inexact(self) -> SlotCost:
         """How many regions in use are not in the most exact precision."""
         choices = self._space.choices
-        tables = [((c,), _is_inexact(choices[c])) for c in self._regions]
+        tables = [((c,), _is_inexact(choices[c], exact)) for c, exact in exact_options(choices).items()]
         table = SlotTable(
             sizes=tuple(len(c.options) for c in choices),
             factors=Objective.over_states(choices, tables).factors,
@@ -190,10 +197,9 @@ class _Planner:
         return SlotCost(metric=_INEXACT, table=table)
 
 
-def _is_inexact(choice: Choice) -> FloatArray:
+def _is_inexact(choice: Choice, exact: int) -> FloatArray:
     """1 for each option but the most exact one; 0 for that and, in one more place, where the choice is off."""
-    exact = by_exactness(str(o) for o in choice.options)[0]
-    values = [float(o != exact) for o in choice.options]
+    values = [float(option != exact) for option in range(len(choice.options))]
     return np.array([*values, 0.0] if choice.parent is not None else values)
 
 

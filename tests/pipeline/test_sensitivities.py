@@ -12,6 +12,7 @@ from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.cost import SlotBlocks, SlotCost, closed_form_costs, feasible_encodings, macs
 from hwnas.limits import Limit
+from hwnas.pipeline.seeding import seed_architectures
 from hwnas.pipeline.sensitivities import SensitivityPlan, plan_sensitivities
 from hwnas.precisions import is_conversion
 from hwnas.search import Problem, Sampling, Study, search
@@ -146,6 +147,13 @@ def test_where_int8_is_slower_the_front_is_fp32() -> None:
     precisions = {v for t in study.front() for k, v in t.architecture.items() if k in REGIONS}
     assert precisions == {"fp32"}
     assert any("int8" in t.architecture.values() for t in study.trials)  # it was tried
+
+
+@pytest.mark.parametrize("int8", [1.2, 3.0])
+def test_where_int8_is_slower_a_search_begins_with_fp32(int8: float) -> None:
+    seeds = seed_architectures(SPACE, models(int8), [])
+    assert {v for a in seeds for k, v in a.items() if k in REGIONS} == {"fp32"}
+    assert any("int8" in a.values() for a in seed_architectures(SPACE, models(0.2), []))
 
 
 def test_where_int8_is_faster_the_front_has_it() -> None:
