@@ -137,6 +137,23 @@ def _figures(problem: Table, found: Mapping[str, Sequence[Mapping[str, Any]]], a
         figures.append(Figure(name=f"{name}_worst_percent_at_{last}", value=100 * min(by[last])))
         seconds = [run["seconds"] for run in found[sampler]]
         figures.append(Figure(name=f"{name}_s_for_{last}", value=statistics.median(seconds)))
+    return [*figures, *_comparisons(problem, shares)]
+
+
+def _comparisons(problem: Table, shares: Mapping[str, Mapping[int, Sequence[float]]]) -> list[Figure]:
+    """How our default stands against the peers and what it is asked for; nothing where either is missing."""
+    median = {s: {k: 100 * statistics.median(values) for k, values in by.items()} for s, by in shares.items()}
+    peers = [by for s, by in median.items() if s in PEERS]
+    ours = median.get("predictor", {})
+    figures: list[Figure] = []
+    for k in ours if peers else ():
+        lead = ours[k] - max(by[k] for by in peers if k in by)
+        figures.append(Figure(name=f"{problem.name}_lead_over_peers_at_{k}", value=round(lead, 2), at_least=0.0))
+    if problem.whole and 150 in ours:
+        figures.append(Figure(name=f"{problem.name}_predictor_at_150", value=round(ours[150], 2), at_least=97.5))
+    if 100 in ours and 400 in median.get("pymoo-nsga2", {}):
+        gap = ours[100] - median["pymoo-nsga2"][400]
+        figures.append(Figure(name=f"{problem.name}_lead_at_100_over_pymoo_at_400", value=round(gap, 2), at_least=0.0))
     return figures
 
 

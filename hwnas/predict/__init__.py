@@ -8,7 +8,7 @@ from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
 from hwnas.predict.inputs import Inputs, OptionCounts, Representation
 from hwnas.predict.kernel import ChoiceDistances
 from hwnas.predict.linear import CrossValidation, LinearModel, Term, fit_linear
-from hwnas.predict.targets import compressed
+from hwnas.predict.targets import compressed, least_that_counts
 
 __all__ = [
     "Calibration",
@@ -24,4 +24,5 @@ __all__ = [
     "Term",
     "compressed",
     "fit_linear",
+    "least_that_counts",
 ]

@@ -6,6 +6,8 @@ import numpy as np
 
 from hwnas.types import FloatArray
 
+_WORTHLESS = 30  # percent of networks that are spread over a space
+
 
 def compressed(values: FloatArray, *, below: float) -> FloatArray:
     """Values of which more is better, with what lies below a level drawn towards it; their order stays.
@@ -24,3 +26,21 @@ def compressed(values: FloatArray, *, below: float) -> FloatArray:
     missing = np.maximum(below - values, 0.0)
     found: FloatArray = np.where(values < below, below - spread * np.log1p(missing / spread), values)
     return found
+
+
+def least_that_counts(spread: FloatArray, given: FloatArray) -> float:
+    """The value below which no network is part of a front worth having, by those with which a search began.
+
+    Of networks spread over the space nearly a third are none. Networks that somebody gave a search to begin with are
+    all good for what they cost, so the front begins at the worst of them that is not far below the others (outside the
+    fence of Tukey, 1977: one and a half times the middle half's width below it).
+
+    Args:
+        spread: (N,) of which more is better.
+        given: (M,) likewise; N + M at least 1.
+    """
+    found = [float(np.percentile(spread, _WORTHLESS))] if len(spread) else []
+    if len(given):
+        low, high = np.percentile(given, [25, 75])
+        found.append(float(given[given >= low - 1.5 * (high - low)].min()))
+    return min(found)

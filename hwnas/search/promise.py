@@ -174,8 +174,17 @@ class Promise:
     def _reference(self) -> tuple[float, float]:
         """The least value and the largest cost that count."""
         least = -float(oriented(np.array(self._least[self._predicted[0]]), self._predicted[0], self._problem))
+        if not self._known:
+            return least, np.inf
+        metric = self._known[0]
+        cost = self.knowledge.oriented(metric, self._problem)
         # as far as anything was evaluated: beyond that the most accurate network would earn for nothing
-        most = float(self.knowledge.oriented(self._known[0], self._problem).max()) if self._known else np.inf
+        most = float(cost.max())
+        limits = [x.value for x in self._problem.limits_on(metric) if not x.floor]
+        if limits and self._problem.directions[metric] is Direction.MINIMIZE:
+            # but who names a limit asks for the best network within it, which lies next to it: it earns as much as the
+            # same at all costs together
+            most = max(most, 2 * min(limits) - float(cost.min()))
         return least, most
 
     # ------------------------------------------------------------ any other objectives

@@ -14,6 +14,7 @@ from hwnas.predict import (
     OptionCounts,
     Representation,
     compressed,
+    least_that_counts,
 )
 from hwnas.types import Choice, FloatArray, IntArray
 
@@ -231,3 +232,18 @@ def test_only_the_bad_are_drawn_together() -> None:
 
 def test_values_that_are_all_alike_stay() -> None:
     assert compressed(np.array([2.0, 2.0, 1.0]), below=2.0).tolist() == [2.0, 2.0, 1.0]
+
+
+def test_of_networks_that_are_spread_nearly_a_third_do_not_count() -> None:
+    spread = np.arange(11.0)
+    assert least_that_counts(spread, spread[:0]) == 3.0
+
+
+def test_of_networks_that_were_given_all_count_but_those_far_below_the_others() -> None:
+    given = np.array([10.0, 85.0, 88.0, 90.0, 91.0, 92.0])
+    assert least_that_counts(given[:0], given) == 85.0
+
+
+def test_of_both_the_lower_value_counts() -> None:
+    assert least_that_counts(np.arange(11.0), np.array([1.0, 2.0])) == 1.0
+    assert least_that_counts(np.arange(11.0), np.array([7.0, 8.0])) == 3.0

@@ -15,6 +15,7 @@ import pytest
 from hwnas.predict import ChoiceDistances, GaussianProcess, Inputs
 from hwnas.search import Problem, Sampling, Study, hypervolume, search
 from hwnas.search.archive import oriented
+from hwnas.search.promise import Promise
 from hwnas.search.samplers.predictor import predictor
 from hwnas.spaces import CategoricalSpace
 from hwnas.types import FloatArray, IntArray, Option
@@ -171,3 +172,46 @@ def test_of_many_networks_the_best_and_some_others_are_learned_from(monkeypatch:
     study = search(asked, alone, sampling=Sampling(sampler="predictor"))
     assert max(learned) == 20
     assert study.values["accuracy"].max() > 0.9 * 3 * GAINS[:5].sum()
+
+
+def test_who_limits_the_cost_gets_the_best_network_within_the_limit_beside_the_front() -> None:
+    best, front = (
+        search(
+            Problem(WIDE, directions, n_trials=45, closed_form={"cost": cost}, limits={"cost": 25.0}),
+            worth,
+            sampling=Sampling(sampler="predictor"),
+        )
+        for directions in ({"accuracy": "maximize"}, {"accuracy": "maximize", "cost": "minimize"})
+    )
+    assert front.values["accuracy"].max() > 0.97 * best.values["accuracy"].max()
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What every promise that is made from now on is told, beside problem, knowledge and processes."""
+    found: list[dict[str, Any]] = []
+    make = Promise.__init__
+
+    def noting(self: Promise, *given: Any, **named: Any) -> None:
+        found.append(named)
+        make(self, *given, **named)
+
+    monkeypatch.setattr(Promise, "__init__", noting)
+    return found
+
+
+def test_cheap_networks_that_were_given_count_however_bad_the_others_make_them_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = told(monkeypatch)
+    given = tuple({f"c{i}": option for i in range(5)} for option in (0, 1, 2, 3))
+    asked = Problem(SMALL, {"accuracy": "maximize", "cost": "minimize"}, n_trials=14, closed_form={"cost": cost})
+    search(asked, alone, sampling=Sampling(sampler="predictor", initial=given))
+    assert {of["least"]["accuracy"] for of in made} == {0.0}
+
+
+def test_now_and_then_a_late_proposal_doubts_what_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwnas.search.samplers.predictor._DOUBT_FROM", 15)
+    made = told(monkeypatch)
+    asked = Problem(SMALL, {"accuracy": "maximize", "cost": "minimize"}, n_trials=26, closed_form={"cost": cost})
+    search(asked, alone, sampling=Sampling(sampler=functools.partial(predictor, stop_early=False)))
+    assert [12 + i for i, of in enumerate(made) if of["curiosity"] > 1] == [15, 20, 25]

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
 from hwnas.predict.inputs import Representation
-from hwnas.predict.targets import compressed
+from hwnas.predict.targets import compressed, least_that_counts
 from hwnas.search.archive import non_dominated
 from hwnas.search.candidates import FinishedError, key_of
 from hwnas.search.encoding_sampler import EncodingSampler
@@ -38,11 +38,14 @@ _POOL = 2048  # architectures in each
 _PARENTS = 64
 _LEARNED = 400  # networks that the process learns from: the time of every proposal grows with their square
 _SAMPLE = 512  # networks by which what predictors take is standardised
-_WORTH = 30  # percent of the first networks, which are spread, that are no part of a front worth having
+_SPREAD = "hwnas:predictor:spread"  # a trial whose network was spread over the space, not given to the search
 _PATIENCE = 1 / 3  # share of the evaluations, the last ones, in which the front must have grown
 _LEAST_PATIENCE = 60  # evaluations
 _GROWN = 1e-3  # of what the front encloses: no less, or the search may end
 _CURIOSITY = 0.6  # share of the predicted deviations that counts
+_DOUBT = 2.0  # the same for some proposals, later on: a process that is wrong and sure never looks again
+_DOUBT_FROM = 90  # evaluations
+_DOUBT_EVERY = 5  # evaluations
 _EXPECTED = 1e-4  # likewise, of the next network
 
 
@@ -67,6 +70,7 @@ class Predictor(EncodingSampler):
         self._stop_early = stop_early
         self._ledger = Ledger()
         self._rows: dict[int, tuple[IntArray, Mapping[str, float]]] = {}  # by trial number
+        self._spread_trials: set[int] = set()
         # what nobody knows before it is evaluated
         asked = dict.fromkeys([*problem.directions, *problem.limits])
         self._evaluated = [metric for metric in asked if metric not in problem.closed_form]
@@ -80,9 +84,13 @@ class Predictor(EncodingSampler):
         """
         running, taken = self._look(study)
         if len(self._rows) < self._n_startup:
+            # by Optuna's storage, as its own samplers do: a trial has no way to say it itself
+            study._storage.set_trial_system_attr(trial._trial_id, _SPREAD, True)
             return self._spread(taken, running, rng)
         # at full deviations the search goes on too long to what is merely unlike all that is known
-        promise = self._promise(running, rng, curiosity=_CURIOSITY)
+        n = len(self._rows)
+        doubts = n >= _DOUBT_FROM and n % _DOUBT_EVERY == 0
+        promise = self._promise(running, rng, curiosity=_DOUBT if doubts else _CURIOSITY)
         pool = self._listed if self.candidates.listed is not None else self._evolved(promise, rng)
         if not len(pool):
             # limits so tight that chance keeps none: the space sampler mends what it is given
@@ -183,6 +191,8 @@ class Predictor(EncodingSampler):
             if trial.state is TrialState.COMPLETE:
                 encoding = np.array(trial.user_attrs[CLAIM], dtype=np.int64)
                 self._rows[trial.number] = encoding, trial.user_attrs[VALUES]
+                if trial.system_attrs.get(_SPREAD):
+                    self._spread_trials.add(trial.number)
                 # where limits are tight, more of those that keep them are found from what kept them
                 self.candidates.remember(encoding)
         # trials of several processes finish out of order, and nothing may depend on it
@@ -243,9 +253,11 @@ class Predictor(EncodingSampler):
         return process
 
     def _worth(self, metric: str, values: FloatArray) -> float:
-        """The value that some of the networks that were spread over the space do not reach: no worse one counts."""
-        maximised = self.problem.directions[metric] is Direction.MAXIMIZE
-        return float(np.percentile(values[: self._n_startup], _WORTH if maximised else 100 - _WORTH))
+        """The value below which no network counts, by the first ones."""
+        sign = 1.0 if self.problem.directions[metric] is Direction.MAXIMIZE else -1.0
+        first = sign * values[: self._n_startup]
+        spread = np.array([number in self._spread_trials for number in self._rows])[: self._n_startup]
+        return sign * least_that_counts(first[spread], first[~spread])
 
     def _front(self, knowledge: Knowledge) -> IntArray:
         points = np.stack([knowledge.oriented(m, self.problem) for m in self.problem.directions], axis=1)
