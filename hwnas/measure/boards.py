@@ -168,7 +168,9 @@ class Boards:
             lacking = [board for board in self._crew.present if not self._knows(board, anchor)]
             self._measure_anchor(anchor, lacking, settings=settings)
             if anchor_ms is None:
-                anchor_ms = self.anchors[self._crew.present[0]][anchor.sha256]
+                # of the first that could be asked: one that is being looked for takes no part yet
+                first = next(board for board in self._crew.present if self._knows(board, anchor))
+                anchor_ms = self.anchors[first][anchor.sha256]
         self.measured_by = {}
         results: dict[str, Result] = {}
 
