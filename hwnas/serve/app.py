@@ -7,6 +7,7 @@ Knows the protocol, the catalogue and jobs; never how a network is found or made
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,11 @@ def make_app(served: Served, *, token: str = "", names: frozenset[str] = frozens
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         served.jobs.start()
+        # what is there now stays; to look through all of it would stop every answer for a tenth of a second or more
+        gc.collect()
+        gc.freeze()
         yield
+        gc.unfreeze()
         await served.jobs.stop()
 
     app = FastAPI(
