@@ -25,7 +25,7 @@ from tests.runs import FinishedRun
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
-ON_A_RUN = ("budgets", "new_device", "parity", "runtimes")
+ON_A_RUN = ("budgets", "new_device", "parity", "runtimes", "zero_cost")
 ON_A_DEPLOYMENT = ("attacks",)
 # `quickstart` starts a process for its command by the same function; here more commands would load torch again, and its
 # imports take longer than what is tried
@@ -277,6 +277,55 @@ def test_the_time_of_an_interrupted_training_is_noted(
     figures = {figure.name: figure.value for figure in program._training_figures(tmp_path)}
     assert figures["training_steps"] == figures["training_steps_timed"] == 100
     assert figures["training_s"] >= 0
+
+
+# ---------------------------------------------------------------- zero-cost scores
+
+
+def test_zero_cost_scores_are_what_their_authors_say(on_path: None) -> None:
+    import torch
+    from torch import nn
+
+    program = importlib.import_module("zero_cost")
+    first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -8.0]]))
+        second.weight.copy_(torch.tensor([[2.0, 0.5], [0.0, -1.0]]))
+    network = nn.Sequential(first, nn.BatchNorm1d(2, eps=0.0), nn.ReLU6(), second).eval()
+    x, y = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.tensor([0, 0])
+    # no unit is on for both images or off for both
+    assert program.naswot(network, x, y) == pytest.approx(2 * math.log(2))
+    # 1 and 8 flow through columns that sum to 2 and 1.5, in each of three layers with weights, and nothing is cut off
+    assert program.synflow(network, x, y) == pytest.approx(math.log(3 * (1 * 2 + 8 * 1.5)))
+    # of image 1 one unit of value 1 is on, of image 2 one that 8 became and 6 cut off, so that nothing flows below it
+    by_second, by_norm, by_first = 1 + 36, 2 * 2.0**2, 2 * 2.0**2
+    assert program.kernel_trace(network, x, y) == pytest.approx(math.log(by_second + by_norm + by_first))
+
+
+def test_the_norm_of_a_gradient_is_that_of_the_loss(on_path: None) -> None:
+    import torch
+    from torch import nn
+
+    network = nn.Linear(2, 2)
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    found = importlib.import_module("zero_cost").gradient_norm(network, torch.tensor([[3.0, 0.0]]), torch.tensor([0]))
+    # each logit's is half, with another sign, by three weights that see 3, 0 and 1
+    assert found == pytest.approx(math.log(math.sqrt(2 * 0.25 * 10)))
+
+
+def test_a_score_that_tells_the_accuracy_is_found_to_help(on_path: None) -> None:
+    import numpy as np
+
+    from hwnas.predict.ensemble import rank_correlation
+
+    program, rng = importlib.import_module("zero_cost"), np.random.default_rng(0)
+    known, noise = rng.normal(size=(2, 50))
+    guess = noise.copy()
+    gain, error = program.gained(rank_correlation, guess, known, known, rng=rng)
+    assert gain == pytest.approx(1 - rank_correlation(guess, known))
+    assert gain > 3 * error > 0
+    assert program.gained(program.rmse, guess, guess, known, rng=rng) == (0, 0)
 
 
 def test_the_house_is_counted_from_its_source_alone(on_path: None, tmp_path: Path) -> None:
