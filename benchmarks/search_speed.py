@@ -2,7 +2,7 @@
 
 On the published Once-for-All space (10^20 networks; searched by evolution) and on a made-up table of 15,625 networks
 (predicted whole). Evaluations cost nothing here. Candidates a second: all that the inner search makes, holds against
-the limits, predicts and scores while it proposes, over the time of the proposals, from the 50th to the 150th trial.
+the limits, predicts and scores, over its time, from the 50th to the 150th trial. Fits and storage are not in it.
 Overhead: the time of a whole trial, storage in a journal included, over the last 100 of some trials.
 """
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Counted:
-    """Candidates that were scored, and the time of the proposals they were scored for."""
+    """Candidates that were scored, and the time of the inner searches they were scored in."""
 
     def __init__(self) -> None:
         self.on = False
@@ -64,7 +64,7 @@ class _Counted:
 
         return counting
 
-    def proposing(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def searching(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*arguments: Any) -> Any:
             began = time.perf_counter()
             found = call(*arguments)
@@ -103,7 +103,7 @@ def _searched(problem: Table, *, n: int, counted: _Counted, within: tuple[int, i
     with (
         tempfile.TemporaryDirectory(prefix="hwnas-speed-") as folder,
         mock.patch.object(Promise, "__call__", counted.scoring(Promise.__call__)),
-        mock.patch.object(Predictor, "propose", counted.proposing(Predictor.propose)),
+        mock.patch.object(Predictor, "_searched", counted.searching(Predictor._searched)),
     ):
         search(
             asked, evaluate, sampling=Sampling(sampler=never_done), storage=Path(folder, "journal"), progress=progress

@@ -27,7 +27,7 @@ _MOST_FITTED = 256  # networks that decide the hyperparameters: more change them
 _ITERATIONS = 60
 _WIDEST = 6.0  # of a prior, on either side: what lies beyond no number of networks makes likely
 _NEVER = 1e10
-_PIECE = 1024  # networks predicted at once
+_PIECE = 512  # networks predicted at once
 _LEAST_VARIANCE = 1e-6  # of targets' variance: what single precision leaves of nothing
 _SCALARS = 5  # hyperparameters before those of each choice and feature
 

@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from hwnas.predict.blas import one_thread
 from hwnas.predict.gaussian_process import GaussianProcess, Hyperparameters
 from hwnas.predict.inputs import Representation
 from hwnas.predict.targets import compressed, least_that_counts
@@ -82,6 +83,12 @@ class Predictor(EncodingSampler):
         Raises:
             FinishedError: none promises enough.
         """
+        with one_thread():
+            return self._proposed(study, trial, rng)
+
+    # ------------------------------------------------------------ proposals
+
+    def _proposed(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> IntArray:
         running, taken = self._look(study)
         if len(self._rows) < self._n_startup:
             # by Optuna's storage, as its own samplers do: a trial has no way to say it itself
@@ -91,17 +98,15 @@ class Predictor(EncodingSampler):
         n = len(self._rows)
         doubts = n >= _DOUBT_FROM and n % _DOUBT_EVERY == 0
         promise = self._promise(running, rng, curiosity=_DOUBT if doubts else _CURIOSITY)
-        pool = self._listed if self.candidates.listed is not None else self._evolved(promise, rng)
+        pool, found = self._searched(promise, rng)
         if not len(pool):
             # limits so tight that chance keeps none: the space sampler mends what it is given
             parent: IntArray = self._parents(promise)[-1]
             return parent
         if self._stop_early:
             self._check_worthwhile(promise, pool, taken)
-        chosen: IntArray = pool.encodings[self._best_new(pool.encodings, promise(pool), taken)]
+        chosen: IntArray = pool.encodings[self._best_new(pool.encodings, found, taken)]
         return chosen
-
-    # ------------------------------------------------------------ proposals
 
     def _spread(self, taken: AbstractSet[bytes], running: Sequence[IntArray], rng: np.random.Generator) -> IntArray:
         """A network unlike those there are, and in the part of the known costs with the fewest of them."""
@@ -132,23 +137,28 @@ class Predictor(EncodingSampler):
         order = np.argsort(-scores, kind="stable")
         return int(next((i for i in order if key_of(pool[i]) not in taken), order[0]))
 
-    def _evolved(self, promise: Promise, rng: np.random.Generator) -> Pool:
-        """The best of some generations that begin with the front, its neighbours and chance; empty if limits let none
-        of these through.
+    def _searched(self, promise: Promise, rng: np.random.Generator) -> tuple[Pool, FloatArray]:
+        """Networks that promise much, and what they promise: all of a space that is small, else the best of some
+        generations that begin with the front, its neighbours and chance; none if limits let none of these through.
         """
+        if self.candidates.listed is not None:
+            return self._listed, promise(self._listed)
         parents = self._parents(promise)
         made = np.concatenate(
             [self.candidates.uniform_many(rng, _POOL // 2), self.candidates.mutants(parents, rng, _POOL // 2)]
         )
         best = self._pool(made[:0])
+        found: FloatArray = np.zeros(0)
         for _ in range(_GENERATIONS):
             # distinct: copies of the best would crowd out every other parent
             pool = self._pool(_distinct(np.concatenate([best.encodings, made])))
             if not len(pool):
-                return pool
-            best = pool[np.argsort(-promise(pool), kind="stable")[:_PARENTS]]
+                return pool, np.zeros(0)
+            found = promise(pool)
+            order = np.argsort(-found, kind="stable")[:_PARENTS]
+            best, found = pool[order], found[order]
             made = self.candidates.mutants(best.encodings, rng, _POOL)
-        return best
+        return best, found
 
     def _parents(self, promise: Promise) -> IntArray:
         """(K, D) some of the front."""
