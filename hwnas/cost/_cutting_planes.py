@@ -19,7 +19,8 @@ def next_shares(points: FloatArray) -> tuple[FloatArray, float]:
     from scipy.optimize import linprog  # takes half a second to import, which few need
 
     known, n = points.shape
-    scale = points.max()  # keeps the solver's tolerances meaningful for limits far below the costs
+    # keeps the tolerances of the solver meaningful for limits far below the costs; all may cost nothing
+    scale = float(np.abs(points).max()) or 1.0
     solution = linprog(
         c=[*np.zeros(n), -1.0],  # maximise t
         A_ub=np.hstack([-points / scale, np.ones((known, 1))]),  # t <= weights @ points, for each point
