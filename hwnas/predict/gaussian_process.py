@@ -145,6 +145,8 @@ class GaussianProcess:
                 here = inputs.features / lengths
                 squares = -0.5 * (here**2).sum(axis=1, keepdims=True)
                 close = np.concatenate([here, squares, np.ones_like(squares)], axis=1).astype(single) @ apart
+                # rounding must not bring two networks nearer than one
+                np.minimum(close, single(h.features), out=close)
                 found += np.exp(close, out=close)
             line = self._lines(inputs).astype(single)
             found += line @ lines

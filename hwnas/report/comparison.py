@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from hwnas.limits import as_limits
@@ -19,6 +20,8 @@ from hwnas.report.tables import TextTable
 from hwnas.types import Direction, FloatArray
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hwnas.search.measures import Quartiles
     from hwnas.search.study import Study
 
@@ -200,15 +203,13 @@ def _distances(inputs: ComparisonInputs) -> dict[str, str] | None:
     curves = {g.name: g.distances for g in inputs.groups if g.distances is not None}
     if not curves:
         return None
-    label = "IGD+ from the best known front over evaluations: " + "; ".join(
-        f"{name} ends at {digits(float(curve.median[-1]))}" for name, curve in curves.items()
-    )
     figure = curves_figure(curves, axis="IGD+ from the best known front", falling=True)
-    caption = (
-        "How far the best known front is from what was found, each metric in units of its range on it: less is better."
-    )
-    svg = inline_svg(figure, name="distances", label=printable(label))
-    return {"title": "How far it was from the best one", "svg": svg, "caption": caption}
+    return {
+        "title": "How far it was from the best one",
+        "svg": _svg(figure, curves, name="distances", what="IGD+ from the best known front", text=digits),
+        "caption": "How far the best known front is from what was found, each metric in units of its range on it: less "
+        "is better.",
+    }
 
 
 def _improvements(inputs: ComparisonInputs) -> dict[str, str] | None:
@@ -216,13 +217,19 @@ def _improvements(inputs: ComparisonInputs) -> dict[str, str] | None:
     if not curves:
         return None
     what = metric_name(inputs.metric)
-    label = f"Improvement of {what} over the average random architecture over evaluations: " + "; ".join(
-        f"{name} ends at {percent(float(curve.median[-1]), signed=True)}" for name, curve in curves.items()
-    )
+    over = f"Improvement of {what} over the average random architecture"
     figure = curves_figure(curves, axis=f"{what} over random (%)", factor=100)
-    caption = f"The best {what} so far, as a share above the average of networks that were drawn at random."
-    svg = inline_svg(figure, name="improvements", label=printable(label))
-    return {"title": f"Best {what} over random", "svg": svg, "caption": caption}
+    return {
+        "title": f"Best {what} over random",
+        "svg": _svg(figure, curves, name="improvements", what=over, text=partial(percent, signed=True)),
+        "caption": f"The best {what} so far, as a share above the average of networks that were drawn at random.",
+    }
+
+
+def _svg(figure: Figure, curves: Mapping[str, Quartiles], *, name: str, what: str, text: Callable[[float], str]) -> str:
+    """Curves over evaluations for the page, with where each ends told to those who do not see them."""
+    ends = "; ".join(f"{group} ends at {text(float(curve.median[-1]))}" for group, curve in curves.items())
+    return inline_svg(figure, name=name, label=printable(f"{what} over evaluations: {ends}"))
 
 
 def _fronts(inputs: ComparisonInputs) -> dict[str, str] | None:
