@@ -6,17 +6,19 @@ Knows the command-line library, errors of the operating system and signals; neve
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import pairwise
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import typer
+from rich.console import Console as RichConsole
 from typer.core import TyperGroup
 
 from hwnas._console import Console
@@ -79,10 +81,16 @@ def _refuse(error: Any, words: Sequence[str]) -> int:
 
 @contextmanager
 def speaking(*, json_output: bool, debug: bool) -> Iterator[Console]:
-    """The console of a command; turns errors into one line and an exit status."""
-    console = Console(json_output=json_output)
+    """The console of a command; turns errors into one line and an exit status.
+
+    What anything else prints in Python meanwhile, a user's function or a library, goes to standard error.
+    """
+    # bound now, for its file is looked up at each print; there is none where standard output was closed
+    result = RichConsole(file=sys.stdout if sys.stdout is not None else io.StringIO())
+    console = Console(json_output=json_output, stdout=result)
     try:
-        yield console
+        with redirect_stdout(sys.stderr):
+            yield console
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt as e:
@@ -99,6 +107,34 @@ def speaking(*, json_output: bool, debug: bool) -> Iterator[Console]:
         told = e if isinstance(e, HwnasError) else _in_our_words(e)
         console.failure(told)
         raise typer.Exit(told.exit_status) from None
+
+
+def stdout_for_result() -> TextIO:
+    """Standard output as a stream for the result of this process alone; for good.
+
+    C code and child processes know descriptors, not `sys.stdout`: theirs, 1, becomes another name of standard error.
+    It is never turned back, because C writes what it has buffered when the process ends.
+    """
+    try:
+        os.fstat(2)
+    except OSError:  # standard error was closed: nobody else shall get its number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    before = sys.stdout
+    if before is None:  # standard output was closed: the result goes nowhere
+        os.dup2(2, 1)
+        return io.StringIO()
+    before.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    # closed by the end of the process, not before: others may hold the stream
+    return open(
+        kept,
+        "w",
+        buffering=1 if before.line_buffering else -1,
+        encoding=before.encoding,
+        errors=before.errors,
+        closefd=False,
+    )
 
 
 def _hush() -> None:

@@ -7,13 +7,14 @@ the configuration and the doctor. Each is loaded when a command needs it, so tha
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas._arguments import DebugFlag, JsonFlag, LimitOption, changes, given, numbers, read_architecture
 from hwnas._arguments import limits as parse_limits
-from hwnas._commands import Commands, signals, speak_any_language, speaking
+from hwnas._commands import Commands, signals, speak_any_language, speaking, stdout_for_result
 from hwnas._device_commands import devices_app
 from hwnas._places import user_path
 from hwnas._question_commands import query, serve
@@ -442,5 +443,6 @@ def _root(
 def main() -> None:
     """The entry point of the command `hwnas`."""
     speak_any_language()
+    sys.stdout = stdout_for_result()
     with signals():
         app()

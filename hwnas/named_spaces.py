@@ -14,7 +14,7 @@ from hwnas.errors import ConfigError, IntegrityError, SpaceError
 from hwnas.foreign import ForeignFileError, read_foreign, shown
 from hwnas.integrity import parse_json
 from hwnas.spaces import Space, space_from_json
-from hwnas.user_functions import Purpose, call_function, find_function, prints_to_stderr
+from hwnas.user_functions import Purpose, call_function, find_function
 
 _LARGEST_DEFINITION = 1 << 20  # bytes
 GIVES_A_SPACE = Purpose(
@@ -103,8 +103,7 @@ def _call(
         # told before it runs: code of a file is about to be executed
         found = find_function(target, GIVES_A_SPACE)
         tell(f"space: the function {found.function} of {shown(found.file)} is run")
-    with prints_to_stderr():
-        space = call_function(target, GIVES_A_SPACE, positional=sizes, options=style)
+    space = call_function(target, GIVES_A_SPACE, positional=sizes, options=style)
     if not isinstance(space, Space):
         raise SpaceError(
             f"the space function {target} gave a {type(space).__name__}; it must give a hwnas.spaces.Space"

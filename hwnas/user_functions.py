@@ -1,18 +1,15 @@
 """Call a user's function that gives data or a space: only one of theirs, from a file that is told.
 
 A configuration may come from elsewhere, so a function is called only if it stands in a file of the working
-directory, or in an installed module that declares what it gives; never one of Python's own. What it prints is
-kept off the result. Knows what a function is for in words alone: no torch, no data, no spaces.
+directory, or in an installed module that declares what it gives; never one of Python's own. Knows what a function
+is for in words alone: no torch, no data, no spaces.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,21 +167,3 @@ def _working_directory(purpose: Purpose) -> Path:
         raise purpose.error(
             f"the working directory no longer exists; the {purpose.title} 'python' is looked for there"
         ) from e
-
-
-@contextlib.contextmanager
-def prints_to_stderr() -> Iterator[None]:
-    """Standard output is the result's: what is printed, by child processes too, goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # where there is no such descriptor, there is nothing to keep clean
-            if sys.__stdout__ is not None:
-                # what was buffered before belongs to the result, and must go where it was meant to
-                sys.__stdout__.flush()
-            saved = os.dup(1)
-            stack.callback(os.close, saved)
-            # the descriptor too: child processes and C code know nothing of `sys.stdout`
-            os.dup2(2, 1)
-            stack.callback(os.dup2, saved, 1)
-        yield

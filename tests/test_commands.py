@@ -20,7 +20,7 @@ from hwnas._commands import Terminated, signals
 from hwnas._console import Console
 from hwnas.cli import app
 from hwnas.config import Config
-from tests.runs import hwnas
+from tests.runs import MadeUp, hwnas
 
 
 def invoke(*arguments: object) -> Result:
@@ -170,49 +170,99 @@ from hwnas import pipeline
 from hwnas.cli import main
 def stage(config, *, console):
     try:
-        print("begun", flush=True)
+        print("begun")
         time.sleep(60)
     finally:
-        print("tidying", flush=True)
+        print("tidying")
         time.sleep({tidying_s})
-        print("tidied", flush=True)
+        print("tidied")
 pipeline.train = stage
 sys.argv = ["hwnas", "train"]
 main()
 """
 
 
-def stopped(number: signal.Signals, *, times: int, tidying_s: float) -> tuple[int, str, str]:
-    """Status, standard output and error of a stage that gets a signal, and then again while it tidies up."""
+def stopped(number: signal.Signals, *, times: int, tidying_s: float) -> tuple[int, str]:
+    """Status and what is said of a stage that gets a signal, and then again while it tidies up."""
     code = _STAGE.format(tidying_s=tidying_s)
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stdout.readline() == "begun\n"
+        assert process.stderr.readline() == "begun\n"
         process.send_signal(number)
-        assert process.stdout.readline() == "tidying\n"
+        assert process.stderr.readline() == "tidying\n"
         for _ in range(times - 1):
             process.send_signal(number)
             time.sleep(0.1)  # two at once would count as one
-        return process.wait(20), process.stdout.read(), process.stderr.read()
+        return process.wait(20), process.stderr.read()
 
 
 def test_ctrl_c_twice_lets_the_first_tidy_up() -> None:
-    status, said, told = stopped(signal.SIGINT, times=2, tidying_s=0.3)
-    assert (status, said) == (130, "tidied\n")
-    assert told == "error: interrupted; run the same command again to go on\n"
+    told = "tidied\nerror: interrupted; run the same command again to go on\n"
+    assert stopped(signal.SIGINT, times=2, tidying_s=0.3) == (130, told)
 
 
 def test_ctrl_c_three_times_ends_at_once() -> None:
-    assert stopped(signal.SIGINT, times=3, tidying_s=30) == (130, "", "")
+    assert stopped(signal.SIGINT, times=3, tidying_s=30) == (130, "")
 
 
 def test_a_process_that_is_asked_to_end_tidies_up() -> None:
-    status, said, told = stopped(signal.SIGTERM, times=1, tidying_s=0)
-    assert (status, said) == (143, "tidied\n")
-    assert told == "error: stopped by SIGTERM; run the same command again to go on\n"
+    told = "tidied\nerror: stopped by SIGTERM; run the same command again to go on\n"
+    assert stopped(signal.SIGTERM, times=1, tidying_s=0) == (143, told)
+
+
+# ---------------------------------------------------------------- what others print
+
+_NOISY = """
+import ctypes, os, subprocess
+def data():
+    print("by Python")
+    os.write(1, b"by its number\\n")
+    subprocess.run(["echo", "by a child"])
+    ctypes.CDLL(None).puts(b"by C")  # stays in a buffer of C until the process ends
+    return {"x_train": [[0]], "y_train": [0]}
+"""
+_LOADING = """
+from hwnas import pipeline
+from hwnas.cli import main
+from hwnas.data import load_data
+from hwnas.errors import DataError
+from hwnas.results import Shown
+from tests.runs import MadeUp
+def stage(config, *, console):
+    try:
+        load_data(config.data.source, seed=0)
+    except DataError:
+        return MadeUp(told=Shown(notes=("no images",)))
+pipeline.train = stage
+main()
+"""
+
+
+@pytest.mark.parametrize("json_output", [(), ("--json",)])
+def test_standard_output_is_the_results_alone_whoever_prints(tmp_path: Path, json_output: tuple[str, ...]) -> None:
+    (tmp_path / "noisy.py").write_text(_NOISY)
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADING, "train", "--set", "data.source=python:noisy:data", *json_output],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)["notes"] if json_output else done.stdout.splitlines()
+    assert shown == ["no images"]
+    assert set(done.stderr.splitlines()) == {"by Python", "by its number", "by a child", "by C"}
+
+
+def test_what_is_printed_within_a_command_is_not_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(config: Config, *, console: Console) -> MadeUp:
+        print("by a library")
+        return MadeUp(more={"made": 1})
+
+    monkeypatch.setattr(pipeline, "train", stage, raising=False)
+    done = invoke("train", "--json")
+    assert (json.loads(done.stdout)["made"], done.stderr) == (1, "by a library\n")
 
 
 # ---------------------------------------------------------------- pipes, locales, terminals
@@ -228,6 +278,12 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 def test_a_closed_standard_output_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m hwnas devices >&-"], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_with_standard_error_closed_the_result_stays_alone() -> None:
+    command = f"{sys.executable} -m hwnas train nowhere.toml --json 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["exit_status"]) == (2, 2)
 
 
 NO_UTF_8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

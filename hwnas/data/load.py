@@ -22,7 +22,7 @@ from hwnas.data.python_source import GIVES_DATA
 from hwnas.data.splits import partition, stratified_split
 from hwnas.errors import DataError
 from hwnas.foreign import shown
-from hwnas.user_functions import find_function, prints_to_stderr
+from hwnas.user_functions import find_function
 
 
 class DataSource(Protocol):
@@ -95,11 +95,10 @@ def load_data(
         # told before it runs: code of a file is about to be executed
         function = find_function(argument, GIVES_DATA)
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
-    with prints_to_stderr():
-        try:
-            found = source(argument, options=options)
-        except SystemExit as e:
-            raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
+    try:
+        found = source(argument, options=options)
+    except SystemExit as e:
+        raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
     if isinstance(found, RawData):
         data = split(found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
     elif isinstance(found, Data):

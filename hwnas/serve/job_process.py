@@ -7,14 +7,13 @@ standard error. Knows the command's function; never the server.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from hwnas._commands import Terminated, signals
+from hwnas._commands import Terminated, signals, stdout_for_result
 from hwnas._console import Console
 from hwnas.allowed import limits_from_json
 from hwnas.config import load_config
@@ -93,10 +92,7 @@ def deploy(request: Mapping[str, Any], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Work off one request; returns the exit status."""
-    # what is printed by anybody else must not be taken for an event
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    console = EventConsole(events)
+    console = EventConsole(stdout_for_result())
     try:
         with signals():
             deploy(json.load(sys.stdin), console)

@@ -1,8 +1,7 @@
-"""Functions of the user's own as a data source: which are called, what they may give, where their prints go."""
+"""Functions of the user's own as a data source: which are called, and what they may give."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -55,8 +54,6 @@ def first_channels():
 def pictures():
     from PIL import Image
     return {"x_train": [Image.new("L", (8, 8), 6 * k) for k in range(40)], "y_train": labels}
-def noisy():
-    print("loading my images ..."); os.write(1, b"written\\n"); subprocess.run(["echo", "a child"]); return arrays()
 def where(): return RawData(name=os.path.basename(__file__), train=(images, labels))
 partial = functools.partial(arrays, "20")
 run = functools.partial(os.system, "true")
@@ -182,7 +179,7 @@ def test_an_installed_function_that_says_it_gives_data_is_called(
     assert "not declared to give data" in refused(f"python:{package.name}.sets:arrays")
 
 
-# ---------------------------------------------------------------- which file, and what it prints
+# ---------------------------------------------------------------- which file
 
 
 def test_the_file_is_told_before_it_is_run(mine: str, tmp_path: Path) -> None:
@@ -206,15 +203,6 @@ def test_a_module_in_a_package_of_the_working_directory_is_found(mine: str, tmp_
     (tmp_path / f"{mine}_p").mkdir()
     (tmp_path / f"{mine}_p" / "sets.py").write_text(f"from {mine} import raw\nfrom . import __path__\n" + MODULE)
     assert load_data(f"python:{mine}_p.sets:where", seed=0).name == "sets.py"
-
-
-def test_what_a_function_prints_goes_to_standard_error(mine: str, capfd: pytest.CaptureFixture[str]) -> None:
-    load_data(f"python:{mine}:noisy", seed=0)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert {"loading my images ...", "written", "a child"} <= set(err.splitlines())
-    os.write(1, b"after\n")
-    assert capfd.readouterr().out == "after\n"
 
 
 def test_a_module_that_needs_a_missing_package_or_ends_the_program_says_so(mine: str, tmp_path: Path) -> None:
