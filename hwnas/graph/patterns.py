@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from hwnas.graph.types import Op, OpGraph
 
@@ -15,14 +15,21 @@ def follower(graph: OpGraph, op: Op, kinds: Container[str]) -> Op | None:
     return readers[0] if len(readers) == 1 and readers[0].kind in kinds and len(readers[0].inputs) == 1 else None
 
 
+def common_path(names: Iterable[str]) -> str:
+    """The path that names begin with, step by step; of one name the name itself, "" where they share nothing."""
+    shared: list[str] | None = None
+    for name in names:
+        steps = name.split(".")
+        if shared is None:
+            shared = steps
+        same = (i for i, (a, b) in enumerate(zip(shared, steps, strict=False)) if a != b)
+        shared = shared[: next(same, min(len(shared), len(steps)))]
+    return ".".join(shared or [])
+
+
 def common_name(first: str, second: str) -> str:
     """What two operators that become one are called: the path their names share, or the name of the first.
 
     `stem.conv` and `stem.bn` become `stem`.
     """
-    shared = []
-    for a, b in zip(first.split("."), second.split("."), strict=False):
-        if a != b:
-            break
-        shared.append(a)
-    return ".".join(shared) or first
+    return common_path((first, second)) or first
