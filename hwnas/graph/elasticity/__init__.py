@@ -1,4 +1,5 @@
-"""What of a given network can be elastic, found on its operator graph alone.
+"""What of a network can be smaller, found from its operator graph alone: no torch, no weights' numbers, no names.
 
-Everything follows from the operators, their shapes and their names; weights' numbers, torch and spaces are not known.
+Which channels, heads and groups stand and fall together (`dependencies`), what a smaller network computes
+(`specialise`), which residual branches can be left out (`branches`), and where a network can be cut (`regions`).
 """
