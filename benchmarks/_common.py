@@ -55,6 +55,7 @@ SMOKE: Mapping[str, object] = {
     "limits.latency_fraction": 1.2,  # on the simulated device, int8 networks this small gain nothing
     "deploy.finetune_steps": 1,
     "deploy.test_samples": 50,
+    "deploy.torch_program": False,
 }
 
 Value = float | int | str | None

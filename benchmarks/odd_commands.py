@@ -79,6 +79,7 @@ TAKEN: Mapping[str, set[str]] = {
     "deploy.finetune_learning_rate": _POSITIVE_FLOATS,
     "deploy.candidates": _COUNTS,
     "deploy.test_samples": _COUNTS,
+    "deploy.torch_program": {"true"},
     "output.folder": _TEXTS,
     "budgets": {"[]"},  # none
 }

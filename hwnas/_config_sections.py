@@ -402,6 +402,7 @@ class DeployConfig(ConfigSection):
         example="0.0",
     )
     test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
+    torch_program: bool = Field(default=True, description="the network beside its file as model.pt2, to go on in torch")
 
 
 class OutputConfig(ConfigSection):

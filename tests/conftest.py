@@ -14,6 +14,7 @@ from hwnas.config import Config, load_config
 from hwnas.cost.table import LatencyTable
 from hwnas.measure import Worker
 from hwnas.pipeline import costs
+from hwnas.supernet import program
 from hwnas.testing.run import tiny_config
 from hwnas.types import Artefact
 from hwnas.workspace import Workspace
@@ -35,8 +36,11 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    def config_in(folder: Path) -> Config:
+        return tiny_config(folder / "run", {"deploy.torch_program": True})
+
     def make(folder: Path) -> None:
-        (folder / "run.toml").write_text(tiny_config(folder / "run").to_toml())
+        (folder / "run.toml").write_text(config_in(folder).to_toml())
         done = hwnas("run", folder / "run.toml", "--json")
         assert done.returncode == 0, done.stderr
         (folder / "stdout").write_text(done.stdout)
@@ -44,14 +48,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
     folder = made_once(tmp_path_factory, "finished", make)
     stdout, stderr = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return FinishedRun(given=tiny_config(folder / "run"), stdout=stdout, stderr=stderr)
+    return FinishedRun(given=config_in(folder), stdout=stdout, stderr=stderr)
 
 
 @pytest.fixture
-def config(finished: FinishedRun, tmp_path: Path) -> Config:
+def config(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The configuration of a copy of the finished run."""
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
+    # they take as long as all the rest of a deployment; the finished run has a real one
+    monkeypatch.setattr(program, "torch_program", lambda network, *, in_shape: b"a torch program")
     moved = load_config(folder)
     (folder / "config.toml").write_text(moved.to_toml())
     return moved

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hwnas.deployment import MANIFEST, SCHEMA, Latency, Manifest, check_files, checked_artefact
+from hwnas.deployment import MANIFEST, PROGRAM, SCHEMA, Latency, Manifest, check_files, checked_artefact
 from hwnas.errors import ArtefactError
 from hwnas.files import read_document
 from hwnas.types import Statistic
@@ -86,7 +86,7 @@ def test_a_limit_that_anything_would_keep_is_refused(deployment: Path) -> None:
         Manifest.read(deployment)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors"])
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "model.pt2"])
 def test_a_manifest_signs_for_every_file(name: str, deployment: Path) -> None:
     manifest = Manifest.read(deployment)
     check_files(deployment, manifest)
@@ -98,6 +98,14 @@ def test_a_manifest_signs_for_every_file(name: str, deployment: Path) -> None:
     (deployment / name).unlink()
     with pytest.raises(ArtefactError, match=f"lacks .*{name}"):
         check_files(deployment, manifest)
+
+
+def test_a_deployment_from_before_torch_programs_is_whole_without(deployment: Path) -> None:
+    rewrite_manifest(deployment, lambda m: m.pop("program"))
+    (deployment / PROGRAM).unlink()
+    manifest = Manifest.read(deployment)
+    assert manifest.program is None
+    check_files(deployment, manifest)
 
 
 def test_the_device_of_a_manifest_is_the_one_it_was_made_with(finished: FinishedRun) -> None:

@@ -2,6 +2,7 @@
 
     model.onnx            the artefact (and what the maker's compiler made of it, where the board runs that)
     reference.onnx        the drift anchor: a fixed network that times the machine's drift
+    model.pt2             the same network in floats, for its owner to go on with in torch
     samples.safetensors   a few images as they were found, as the network takes them, and what torch computed for them
     manifest.json         everything else (`Manifest`), and the checksums of the files above and of itself
     report.html           the same for people
@@ -14,6 +15,7 @@ from hwnas.deployment.by_class import ByClass, guessing_note
 from hwnas.deployment.loading import LoadedDeployment, Prediction, load
 from hwnas.deployment.manifest import (
     MANIFEST,
+    PROGRAM,
     SCHEMA,
     Accuracy,
     ArtefactInfo,
@@ -34,6 +36,7 @@ from hwnas.deployment.samples import SAMPLES, Samples
 
 __all__ = [
     "MANIFEST",
+    "PROGRAM",
     "SAMPLES",
     "SCHEMA",
     "Accuracy",

@@ -38,6 +38,7 @@ from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 SCHEMA = 2
 _FIRST_SCHEMA = 1  # without a checksum, and without every step of the preprocessing
 MANIFEST = "manifest.json"
+PROGRAM = "model.pt2"
 _LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
 _MOST_THREADS = 4096
 BlockKey = Annotated[str, AfterValidator(current_key)]  # earlier versions named attributes at their defaults
@@ -235,6 +236,8 @@ class Manifest(Section):
         reference: the drift anchor.
         reference_ms: its time in the table.
         compiled: what the board runs instead, where the maker's compiler makes it.
+        program: the network in floats as a torch program, for its owner to go on with; no limit counts its size. None
+            where it was not wanted, where torch could not export it, and in a manifest from before it was made.
         runs: what really runs: provider, operators, fallbacks.
     """
 
@@ -264,6 +267,7 @@ class Manifest(Section):
         tuple[ArtefactInfo, ...],
         Field(validation_alias=AliasChoices("compiled", "companions"), serialization_alias="companions"),
     ] = ()
+    program: ArtefactInfo | None = None
     runs: dict[str, str] = Field(default_factory=dict)
     precision_speedup: Annotated[
         PrecisionSpeedup | None,
@@ -296,8 +300,10 @@ class Manifest(Section):
 
     @property
     def files(self) -> Iterator[ArtefactInfo]:
-        """Everything it names that a runtime loads."""
+        """All files that it names, samples aside."""
         yield from (self.artefact, self.reference, *self.compiled)
+        if self.program is not None:
+            yield self.program
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.allowed import Limits
-from hwnas.deployment import Latency, Measured
+from hwnas.deployment import PROGRAM, ArtefactInfo, Latency, Measured
 from hwnas.errors import TableContextError, TableError
+from hwnas.files import write_whole
 from hwnas.measure import Worker
 from hwnas.pipeline.costs import (
     Costs,
@@ -44,12 +46,14 @@ class Candidate:
         blocks: with their slots' names.
         subnetwork: extracted from the supernet, in fp32, recalibrated.
         network: at its blocks' precisions; what would ship.
+        finetuned: whether `network` was trained on its own since it was extracted.
     """
 
     answer: Answer
     blocks: tuple[tuple[str, Block], ...]
     subnetwork: SubNetwork
     network: nn.Module
+    finetuned: bool = False
 
     @classmethod
     def extract(cls, space: Space, evaluator: SubnetEvaluator, answer: Answer) -> Candidate:
@@ -75,9 +79,21 @@ class Candidate:
         """What its file counts as."""
         return artefact_precision([b for _, b in self.blocks])
 
-    def with_network(self, network: nn.Module) -> Candidate:
-        """The same with other weights."""
-        return dataclasses.replace(self, network=network)
+    @property
+    def float_network(self) -> nn.Module:
+        """What ships before its numbers are rounded: in fp32, with the weights that ship.
+
+        BatchNorm stands in it as the supernet has it, unless fine-tuning was quantization-aware, which folds it.
+        """
+        from hwnas.supernet.quantization import QuantizedNetwork, without_rounding
+
+        if not self.finetuned:
+            return self.subnetwork
+        return without_rounding(self.network) if isinstance(self.network, QuantizedNetwork) else self.network
+
+    def with_finetuned(self, network: nn.Module) -> Candidate:
+        """The same with weights of its own."""
+        return dataclasses.replace(self, network=network, finetuned=True)
 
     def write(self, exporter: Exporter, folder: Path) -> Artefact:
         """Write the file that would ship into a folder."""
@@ -87,6 +103,25 @@ class Candidate:
         example = torch.zeros(1, *self.subnetwork.in_shape)
         path = folder / f"model.{exporter.format}"
         return exporter.export(self.network, example, path, precision=self.precision)
+
+    def write_program(self, folder: Path) -> ArtefactInfo:
+        """Write the network into a folder as its owner goes on with it in torch.
+
+        Raises:
+            ExportError: torch cannot export it.
+            OSError: the disk is full.
+        """
+        from hwnas.supernet.program import torch_program
+
+        content = torch_program(self.float_network, in_shape=self.subnetwork.in_shape)
+        write_whole(folder / PROGRAM, content)
+        return ArtefactInfo(
+            path=PROGRAM,
+            format="pt2",
+            sha256=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+            batch="any",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class Proven:
         artefact: its file, in `folder`.
         measured: of that file.
         tested: likewise.
+        program: the same network to go on with in torch; None where there is none.
         folder: what will ship.
     """
 
@@ -40,6 +41,7 @@ class Proven:
     artefact: Artefact
     measured: Measured
     tested: TestResult
+    program: ArtefactInfo | None
     folder: Path
 
 
@@ -83,6 +85,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         provenance=_provenance(bench, answer),
         samples_sha256=sha256_file(proven.folder / SAMPLES),
         compiled=tuple(_compile_for_board(work, artefact, proven.folder)),
+        program=proven.program,
         runs=dict(worker.info(artefact)),
         precision_speedup=measure_speedup(
             work,

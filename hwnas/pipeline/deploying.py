@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from hwnas._console import Console
 from hwnas.allowed import Limits
 from hwnas.config import Config
-from hwnas.deployment import Manifest, Measured
+from hwnas.deployment import PROGRAM, ArtefactInfo, Manifest, Measured
 from hwnas.deployment.doubts import doubt_texts
-from hwnas.errors import HwnasError, InfeasibleError, VerificationError
+from hwnas.errors import ExportError, HwnasError, InfeasibleError, VerificationError
 from hwnas.limits import as_limits
 from hwnas.measure import first_reachable
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
@@ -183,11 +183,29 @@ def _attempt(
             tested = test_candidate(bench.work, bench.worker, candidate, artefact, evaluator=evaluator)
         except WrongOutputsError as e:
             return Rejection(answer=answer, reason=str(e), wrong_outputs=True)
-        proven = Proven(candidate=candidate, artefact=artefact, measured=measured, tested=tested, folder=folder)
+        proven = Proven(
+            candidate=candidate,
+            artefact=artefact,
+            measured=measured,
+            tested=tested,
+            program=_write_program(bench.work, candidate, folder, console=console),
+            folder=folder,
+        )
         tested.samples.write(folder)
         describe(bench, proven, rejected=rejected).write(folder)
         take_place(folder, final)
     return final
+
+
+def _write_program(work: Workspace, candidate: Candidate, folder: Path, *, console: Console) -> ArtefactInfo | None:
+    """The network as a torch program beside its file; None where there is none, which costs nobody the deployment."""
+    if not work.config.deploy.torch_program:
+        return None
+    try:
+        return candidate.write_program(folder)
+    except ExportError as e:
+        console.warn(f"the deployment has no {PROGRAM}: {e}")
+        return None
 
 
 def _reason(misses: Sequence[str], measured: Measured, answer: Answer) -> str:
@@ -225,4 +243,4 @@ def _finetune(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate,
     # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
     # standard error of so many images the difference tells nothing
     noise = standard_error(before, evaluator.n_validation)
-    return candidate.with_network(tuned) if after >= before - noise else candidate
+    return candidate.with_finetuned(tuned) if after >= before - noise else candidate

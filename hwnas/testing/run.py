@@ -47,7 +47,8 @@ def tiny_config(folder: Path, changes: Mapping[str, object] | None = None) -> Co
             calibration_samples=32,
         ),
         limits=LimitsConfig(latency_fraction=0.8),
-        deploy=DeployConfig(candidates=3, test_samples=100),
+        # a torch program takes as long as all the rest
+        deploy=DeployConfig(candidates=3, test_samples=100, torch_program=False),
         output=OutputConfig(folder=str(folder)),
     )
     return config.replaced(changes) if changes else config

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hwnas import pipeline
 from hwnas.accuracy import SubnetEvaluator, standard_error
-from hwnas.config import Config
-from hwnas.deployment import Manifest, PrecisionSpeedup, SlowBlock
-from hwnas.errors import ArtefactError, ConfigError, InfeasibleError, StudyError, TableContextError, VerificationError
+from hwnas.config import Config, load_config
+from hwnas.deployment import PROGRAM, Manifest, PrecisionSpeedup, SlowBlock
+from hwnas.errors import (
+    ArtefactError,
+    ConfigError,
+    ExportError,
+    InfeasibleError,
+    StudyError,
+    TableContextError,
+    VerificationError,
+)
 from hwnas.measure import Worker
 from hwnas.measure.connection import boards_of
 from hwnas.pipeline import deploying, verdict
-from hwnas.pipeline._candidate import Bench
+from hwnas.pipeline._candidate import Bench, Candidate
 from hwnas.pipeline._deployment_summary import speedup_rows
 from hwnas.pipeline._manifest import _describe_device
+from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import query
 from hwnas.search import Study, load_study
+from hwnas.supernet.quantization import quantize
+from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.run import describe_fake_device
 from hwnas.types import Array, Artefact, Device, Option, Statistic
@@ -291,6 +305,79 @@ def test_what_a_makers_compiler_makes_ships_with_the_artefact_and_is_checked(
     (folder / made.path).write_bytes(b"another")
     with pytest.raises(ArtefactError, match=r"compiled\.bin is not the file that was verified"):
         pipeline.verify(folder, console=ReadConsole())
+
+
+# ---------------------------------------------------------------- the network in torch
+
+
+def test_the_deployed_network_ships_as_a_torch_program_too(finished: FinishedRun) -> None:
+    program = Manifest.read(finished.deployment).program
+    assert program is not None
+    path = finished.deployment / PROGRAM
+    assert (program.path, program.size_bytes, program.batch) == (PROGRAM, path.stat().st_size, "any")
+    work = Workspace(load_config(finished.folder))
+    blocks = work.space.named_blocks(work.space.encode(Manifest.read(finished.deployment).architecture))
+    network = make_evaluator(work).extract(blocks)
+    x = torch.randn(3, *network.in_shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.export.load(path).module()(x), network(x), rtol=0, atol=1e-5)
+
+
+def test_the_page_about_deployments_goes_on_with_it(finished: FinishedRun) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deployments.md").read_text()
+    use, switch = re.findall(r"```python\n(import torch\n\nnetwork.*?|def set_training.*?)```", page, flags=re.DOTALL)
+    manifest = Manifest.read(finished.deployment)
+    names: dict[str, Any] = {"IN_SHAPE": manifest.input.shape}
+    exec(use.replace("runs/mine/deployments/cpu_best", str(finished.deployment)), names)
+    assert names["logits"].shape == (3, len(manifest.classes))
+    exec(switch, names)
+    network = names["network"]
+    x = torch.randn(8, *manifest.input.shape, generator=torch.Generator().manual_seed(0))
+    before, means = network(x), {n: b.clone() for n, b in network.named_buffers() if n.endswith("running_mean")}
+    names["set_training"](network, True)
+    assert not torch.allclose(network(x), before, atol=1e-3)
+    assert not any(torch.equal(network.get_buffer(n), mean) for n, mean in means.items())
+    names["set_training"](network, False)
+    assert torch.equal(network(x), network(x))
+
+
+def test_what_was_fine_tuned_ships_in_torch_as_it_was_tuned(finished: FinishedRun) -> None:
+    calibrated = quantize(sample_network(sample_blocks("iiii")), [sample_images(16)])
+    (answer,) = query(load_study(Workspace(load_config(finished.folder)).study), limits={}, top=1)
+    candidate = Candidate(
+        answer=answer, blocks=(), subnetwork=sample_network(sample_blocks("ffff")), network=calibrated
+    )
+    assert candidate.float_network is candidate.subnetwork
+    tuned = quantize(sample_network(sample_blocks("iiii"), seed=1), [sample_images(16)])
+    x = sample_images(3)
+    for network, expected in (
+        (tuned, sample_network(sample_blocks("ffff"), seed=1)),  # quantization-aware
+        (candidate.subnetwork, candidate.subnetwork),  # in floats
+    ):
+        found = candidate.with_finetuned(network).float_network
+        torch.testing.assert_close(found(x), expected(x), rtol=0, atol=1e-5)
+
+
+def test_a_network_that_torch_cannot_export_is_deployed_all_the_same(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Candidate, folder: Path) -> None:
+        raise ExportError("Branches is no torch program: too many branches")
+
+    monkeypatch.setattr(Candidate, "write_program", refuse)
+    console = ReadConsole()
+    result = pipeline.export(config, console=console)
+    assert "the deployment has no model.pt2: Branches is no torch program: too many branches" in console.said
+    assert result.manifest.program is None
+    pipeline.verify(result.deployment, console=ReadConsole())
+
+
+def test_the_torch_program_can_be_left_out(config: Config) -> None:
+    result = pipeline.export(config.replaced({"deploy.torch_program": False}), console=ReadConsole())
+    assert result.manifest.program is None
+    assert not (result.deployment / PROGRAM).exists()
+
+
+# ---------------------------------------------------------------- in short
 
 
 def test_the_speedup_of_a_precision_is_told_in_short(finished: FinishedRun) -> None:

@@ -51,7 +51,8 @@ def test_progress_and_the_tables_of_stages_go_to_standard_error(finished: Finish
 
 def test_the_deployment_is_complete(finished: FinishedRun) -> None:
     names = {p.name for p in finished.deployment.iterdir()}
-    assert names == {"model.onnx", "reference.onnx", "samples.safetensors", "manifest.json", "report.html"}
+    made = {"model.onnx", "model.pt2", "reference.onnx", "samples.safetensors", "manifest.json", "report.html"}
+    assert names == made
 
 
 def test_the_document_holds_the_manifest(finished: FinishedRun) -> None:

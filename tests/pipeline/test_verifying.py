@@ -136,7 +136,7 @@ def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "model.pt2", "manifest.json"])
 @pytest.mark.parametrize("damage", [cut, remove])
 def test_a_damaged_deployment_is_told_from_one_that_fails(
     damage: Callable[[str], Callable[[Path], None]], name: str, deployment: Path
@@ -153,7 +153,7 @@ def test_a_damaged_deployment_exits_with_2(deployment: Path, without_torch: dict
     assert "is not the file that was verified" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "reference.onnx", "samples.safetensors", "model.pt2", "manifest.json"])
 @pytest.mark.parametrize("where", [0.02, 0.3, 0.6, 0.97])
 def test_one_flipped_bit_of_any_file_is_noticed(
     deployment: Path, contacted: list[Mapping[str, Any]], name: str, where: float

@@ -48,7 +48,7 @@ def test_the_page_about_deployments_extracts_a_network_of_a_run(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "deployments.md").read_text()
-    (code,) = re.findall(r"```python\n(import torch\n.*?)```", page, flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(import torch\n\nfrom hwnas.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code.replace('"runs/mine"', repr(str(finished.folder))).replace('"size_bytes": 300e3', ""), names)

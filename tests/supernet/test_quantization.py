@@ -12,7 +12,7 @@ from torch import nn
 
 from hwnas.errors import DataError, SpaceError
 from hwnas.precisions import precision
-from hwnas.supernet.quantization import fold_batchnorm, quantize
+from hwnas.supernet.quantization import fold_batchnorm, quantize, without_rounding
 from hwnas.supernet.quantization.modules import (
     HardswishQuantizer,
     QuantizedConv2d,
@@ -25,6 +25,7 @@ from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from tests.agreement import sqnr_db
+from tests.exporters.operator_cases import BOTH, images, module_of, quantized
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
@@ -60,6 +61,50 @@ def test_folding_leaves_the_original_alone_and_twice_is_once():
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     x = sample_images(2)
     assert torch.equal(fold_batchnorm(folded)(x), folded(x))
+
+
+# ---------------------------------------------------------------- and back
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("pattern", ["iiii", "fiif"])
+def test_without_rounding_a_network_computes_in_floats_again(act, pattern):
+    network = _network(pattern, act)
+    floats = without_rounding(quantize(network, [sample_images(16)]))
+    x = sample_images(4)
+    torch.testing.assert_close(floats(x), network(x), atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(m, Quantizer | QuantizedWeights) for m in floats.modules())
+    assert not floats.training
+
+
+def test_without_rounding_the_weights_are_those_that_were_trained():
+    quantized = quantize(_network("fiif"), [sample_images(16)])
+    with torch.no_grad():
+        for p in quantized.parameters():
+            p.mul_(1.1)
+    before = without_rounding(quantized)
+    found = before.state_dict()
+    assert found.keys() == dict(quantized.named_parameters()).keys()
+    assert all(torch.equal(found[name], p) for name, p in quantized.named_parameters())
+    with torch.no_grad():
+        for p in quantized.parameters():
+            p.zero_()
+    assert all(p.abs().sum() > 0 for p in before.parameters())
+
+
+@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
+def test_without_rounding_every_operator_computes_in_floats_again(build):
+    torch.testing.assert_close(
+        without_rounding(quantized(build))(images()), module_of(build)(images()), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_without_rounding_a_layer_has_the_bias_that_it_got_when_it_was_quantized():
+    network = quantized(lambda g, x: g.conv2d(x, 3, name="op"))
+    before = without_rounding(network)
+    with torch.no_grad():
+        dict(network.named_parameters())["blocks.1.op.bias"].add_(1)
+    torch.testing.assert_close(without_rounding(network)(images()), before(images()) + 1)
 
 
 # ---------------------------------------------------------------- quantizers

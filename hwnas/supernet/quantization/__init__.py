@@ -6,6 +6,7 @@ tensors, not file formats, runtimes, devices or search.
 """
 
 from hwnas.supernet.quantization.calibration import QuantizedNetwork, quantize
+from hwnas.supernet.quantization.floats import without_rounding
 from hwnas.supernet.quantization.folding import fold_batchnorm
 
-__all__ = ["QuantizedNetwork", "fold_batchnorm", "quantize"]
+__all__ = ["QuantizedNetwork", "fold_batchnorm", "quantize", "without_rounding"]

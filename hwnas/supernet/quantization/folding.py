@@ -77,14 +77,15 @@ def _fold_(state: dict[str, Tensor], layer: Op, norm: Op, *, eps: float) -> None
 def _without(graph: OpGraph, pairs: list[tuple[Op, Op]]) -> OpGraph:
     """The graph with each layer giving what its normalisation gave."""
     norms = {norm.name for _, norm in pairs}
-    changed = {layer.name: _with_bias(layer, norm) for layer, norm in pairs}
+    changed = {layer.name: replace(with_bias(layer), outputs=norm.outputs) for layer, norm in pairs}
     gone = {layer.outputs[0] for layer, _ in pairs}
     values: tuple[Value, ...] = tuple(v for v in graph.values if v.name not in gone)
     ops = tuple(changed.get(op.name, op) for op in graph.ops if op.name not in norms)
     return replace(graph, values=values, ops=ops)
 
 
-def _with_bias(layer: Op, norm: Op) -> Op:
+def with_bias(layer: Op) -> Op:
+    """A convolution or linear layer with a bias, be it the one it has."""
     weights = dict(layer.weights)
     weights.setdefault("bias", Weight(name=f"{layer.name}.bias", shape=weights["weight"].shape[:1]))
-    return replace(layer, outputs=norm.outputs, weights=tuple(weights.items()))
+    return replace(layer, weights=tuple(weights.items()))
