@@ -6,6 +6,7 @@
     ├── MissingPackageError (ImportError)    an optional package is absent; names the extra
     ├── SpaceError (ValueError)              an encoding or a space's definition is wrong
     ├── GraphError (ValueError)              an operator graph, or an operator in it, makes no sense
+    ├── ModelError (ValueError)              a network of the user's own, or its weights, cannot be taken
     ├── DataError (ValueError)               the user's data cannot be trained on
     ├── CheckpointError (ValueError)         a checkpoint is damaged or belongs to another run
     ├── TrainingError (RuntimeError)
@@ -94,6 +95,12 @@ class SpaceError(HwnasError, ValueError):
 
 class GraphError(HwnasError, ValueError):
     """An operator graph, or an operator in it, makes no sense."""
+
+    exit_status = 2
+
+
+class ModelError(HwnasError, ValueError):
+    """A network of the user's own, or a file of its weights, cannot be taken."""
 
     exit_status = 2
 

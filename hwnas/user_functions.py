@@ -27,7 +27,8 @@ class Purpose:
         title: what its name stands for in a configuration: `data source`.
         gives: as in "a function that gives data"; likewise `kind`, as in "the data function".
         kind: see there.
-        classes: names of classes; an installed function is called if it is annotated to return them.
+        classes: names of classes; an installed function is called if it is annotated to return them, or what
+            inherits from them; a class is if it is or inherits from one.
         example: the class that an error names, with its module.
         error: what is raised when the function cannot be used.
     """
@@ -142,16 +143,31 @@ def _refuse_foreign(function: Any, purpose: Purpose, *, what: str, own: bool) ->
             f"{what} is {module}.{getattr(home, '__name__', '?')}, which does not give {purpose.gives}; "
             "it was not called"
         )
-    if not own:
-        annotation = getattr(plain, "__annotations__", {}).get("return", "")
-        text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-        declared = [name.strip(" '\"").rpartition(".")[2] for name in text.split("|")]
-        # installed packages hold thousands of functions; the annotation is their maker's consent
-        if not set(declared) <= purpose.classes:
-            raise purpose.error(
-                f"{what} is not declared to give {purpose.gives}, and was not called: annotate it to return "
-                f"{purpose.example}, or put a function that calls it into a file of the working directory"
-            )
+    # installed packages hold thousands of functions; the annotation is their maker's consent
+    if not own and not all(names & purpose.classes for names in _declared(plain)):
+        raise purpose.error(
+            f"{what} is not declared to give {purpose.gives}, and was not called: annotate it to return "
+            f"{purpose.example}, or put a function that calls it into a file of the working directory"
+        )
+
+
+def _declared(function: Any) -> list[set[str]]:
+    """What a function is annotated to return: for each alternative the names of its class and of those above it."""
+    if isinstance(function, type):
+        return [_names_of(function)]
+    annotation = getattr(function, "__annotations__", {}).get("return", "")
+    if isinstance(annotation, type):
+        return [_names_of(annotation)]
+    found = []
+    for text in str(annotation).split("|"):
+        name = text.strip(" '\"").rpartition(".")[2]
+        known = getattr(function, "__globals__", {}).get(name)
+        found.append({name} | (_names_of(known) if isinstance(known, type) else set()))
+    return found
+
+
+def _names_of(cls: type) -> set[str]:
+    return {each.__name__ for each in cls.__mro__}
 
 
 def _describe_error(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import torch
@@ -55,15 +55,20 @@ def telling_size(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     return next(p for p in primes if all(n % p for n in sizes if n))  # 0, of an empty buffer, every number divides
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: nn.Module, *, tensors: Mapping[int, Tensor] | None = None) -> nn.Module:
     """The same module on the same tensors, so that nothing that forward notes for itself stays in the user's own.
+
+    Args:
+        module: any.
+        tensors: id of a tensor -> what the copy has in its place; None: parameters and buffers are shared.
 
     Raises:
         GraphError: it holds what cannot be copied.
     """
-    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    if tensors is None:
+        tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}
     try:
-        return copy.deepcopy(module, dict(shared))
+        return copy.deepcopy(module, dict(tensors))
     except (TypeError, RuntimeError, AttributeError, copy.Error) as e:
         raise GraphError(
             f"{type(module).__name__} cannot be copied ({e}); a module is traced as a copy. Keep files, locks and "
