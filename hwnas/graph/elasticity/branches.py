@@ -13,6 +13,8 @@ from hwnas.graph.elasticity.cuts import varying
 from hwnas.graph.elasticity.naming import group_names
 from hwnas.graph.types import Op, OpGraph
 
+Ops = tuple[Op, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
@@ -41,16 +43,15 @@ def branches(graph: OpGraph) -> tuple[Branch, ...]:
     branches beside each other is no branch: neither operand would be left as it was.
     """
     follows = varying(graph)
-    position = {op.name: i for i, op in enumerate(graph.ops)}
     found = []
     for op in graph.ops:
-        if op.kind != "add" or len(set(op.inputs)) != 2:
+        if op.kind != "add":
             continue
         for source, added in (op.inputs, op.inputs[::-1]):
-            inner = _between(graph, source, added, end=op, follows=follows, position=position)
+            inner = _between(graph, source, added, end=op, follows=follows)
             if inner and any(o.weights for o in inner):
                 found.append((source, (*inner, op)))
-    names = group_names(graph, [ops[:-1] for _, ops in found])
+    names = group_names(graph, [ops for _, ops in found])
     sets = [frozenset(op.name for op in ops) for _, ops in found]
     return tuple(
         Branch(
@@ -87,7 +88,7 @@ def without(graph: OpGraph, names: Iterable[str]) -> OpGraph:
 def leave_out(graph: OpGraph, chosen: Sequence[Branch]) -> OpGraph:
     """The graph without these branches: who reads a result reads the source instead.
 
-    Names stay otherwise; what nothing reads any more goes.
+    Names stay otherwise; what no output needs goes.
 
     Args:
         graph: the one they were found in, or a part of it that holds all their operators.
@@ -104,8 +105,7 @@ def leave_out(graph: OpGraph, chosen: Sequence[Branch]) -> OpGraph:
     outputs = tuple(left(name) for name in graph.outputs)
     read, kept = set(outputs), list[Op]()
     for op in reversed(graph.ops):
-        was_read = any(graph.consumers[n] or n in graph.outputs for n in op.outputs)
-        if op.name in gone or (was_read and read.isdisjoint(op.outputs)):
+        if op.name in gone or read.isdisjoint(op.outputs):
             continue
         kept.append(replace(op, inputs=tuple(left(name) for name in op.inputs)))
         read.update(kept[-1].inputs)
@@ -118,30 +118,25 @@ def leave_out(graph: OpGraph, chosen: Sequence[Branch]) -> OpGraph:
     )
 
 
-def _between(
-    graph: OpGraph, source: str, added: str, *, end: Op, follows: frozenset[str], position: dict[str, int]
-) -> tuple[Op, ...] | None:
+def _between(graph: OpGraph, source: str, added: str, *, end: Op, follows: frozenset[str]) -> Ops | None:
     """The operators of f in `end = source + f(source)`, in order; None where `added` is no such f."""
     values = graph.by_name
-    if source not in follows or added not in follows:
+    same = {replace(values[n], name="") for n in (source, added, *end.outputs)}
+    if added not in follows or len(same) > 1:  # of other shapes or types: something is broadcast
         return None
-    if len({replace(values[n], name="") for n in (source, added, *end.outputs)}) > 1:
-        return None  # of other shapes or types: something is broadcast
-    begins = position[graph.producers[source].name] if source in graph.producers else -1
     inner: set[str] = set()
     waiting = [added]
     while waiting:
         name = waiting.pop()
         if name == source:
             continue
-        op = graph.producers.get(name)
-        # what comes from the inputs but not through the source: such a way leads to before the source is made
-        if op is None or (name in follows and position[op.name] <= begins):
+        if name in graph.inputs:  # a way from the inputs that does not lead through the source
             return None
+        op = graph.producers[name]
         if op.name not in inner:
             inner.add(op.name)
             waiting += op.inputs
-    ops = [graph.ops[i] for i in sorted(position[name] for name in inner)]
+    ops = [op for op in graph.ops if op.name in inner]
     mine = {end.name}
     for op in reversed(ops):
         readers = {reader.name for name in op.outputs for reader in graph.consumers[name]}

@@ -41,8 +41,7 @@ def cuts(graph: OpGraph) -> tuple[str, ...]:
     """
     order = way(graph)
     position = {name: i for i, name in enumerate(order)}
-    # how far steps lead from what was passed: to begin with, from where a network begins to the last of its inputs
-    furthest = max((position[n] for n in graph.inputs if n in position), default=0)
+    furthest = 0  # how far steps lead from what was passed
     ends = {*graph.inputs, *graph.outputs}
     found = []
     for i, name in enumerate(order):

@@ -43,13 +43,13 @@ def _layers_in(ops: Sequence[Op]) -> Counter[str]:
 
 
 def _path(group: Sequence[Op], held: Counter[str]) -> str:
-    """A group's name, by the operators that tell most of it: those that multiply, or hold weights, or all."""
+    """A group's name: by all its operators, else by those that tell most of it, else by the first of these."""
     telling = [op for op in group if multiplies(op)] or [op for op in group if op.weights] or group
     names = {op.name for op in telling}
     own = _layers_in(group)
-    path = common_path(names)
-    if path not in names and (not path or own[path] != held[path]):
-        path = telling[0].name  # the module holds others too, or there is none
+    paths = [common_path(op.name for op in ops) for ops in (group, telling)]
+    # a module that holds others too is not theirs
+    path = next((p for p in paths if p in names or (p and own[p] == held[p])), telling[0].name)
     # What holds nothing else says as much in fewer words: `features.2` rather than `features.2.conv`. But where blocks
     # are numbered people stop: the only block of a stage is `layer1.0`, not `layer1`.
     while "." in path and (path in names or not path[-1].isdecimal()):

@@ -30,6 +30,7 @@ _ACTIVATIONS = frozenset(
 )
 _FUSED = _ACTIVATIONS | {"batch_norm"}
 _POOLS = frozenset({"max_pool2d", "avg_pool2d"})
+_NEUTRAL = frozenset({"reshape", "permute", "expand", "dropout", "identity"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,29 +115,31 @@ def _pieces(graph: OpGraph) -> list[_Piece]:
     if not heavy:
         everything = tuple(op for ops in parts for op in ops)
         return [_Piece(everything, everything)]
-    starts = [0, *(_parting(graph, parts, a, b) for a, b in pairwise(heavy)), len(parts)]
+    starts = [0, *(_parting(parts, a, b) for a, b in pairwise(heavy)), len(parts)]
     return [
         _Piece(tuple(op for ops in parts[begin:end] for op in ops), parts[core])
         for core, (begin, end) in zip(heavy, pairwise(starts), strict=True)
     ]
 
 
-def _parting(graph: OpGraph, parts: Sequence[Ops], before: int, behind: int) -> int:
+def _parting(parts: Sequence[Ops], before: int, behind: int) -> int:
     """Of the segments between two that multiply, the first that goes with the later one."""
     maker = parts[before][-1]
     # what may follow: all that is fused into a layer; into a sum only activations
     fused = _FUSED if multiplies(maker) else _ACTIVATIONS if maker.kind == "add" else frozenset[str]()
     layer = next(op for op in reversed(parts[before]) if multiplies(op))
     next_layer = next(op for op in parts[behind] if multiplies(op))
+    parting = before + 1
     for i in range(before + 1, behind):
         ops = parts[i]
-        if all(op.kind in fused for op in ops):
-            continue
-        fused = frozenset()
+        fused = fused if all(op.kind in fused for op in ops) else frozenset()
         nearer = _shared(ops, layer) - _shared(ops, next_layer)
-        if nearer < 0 or (nearer == 0 and not _follows(graph, ops)):
-            return i
-    return behind
+        side = 1 if fused else nearer or _leaning(ops)
+        if side < 0:
+            break
+        if side > 0:  # and with it what is between, which leans to neither side
+            parting = i + 1
+    return parting
 
 
 def _shared(ops: Ops, layer: Op) -> int:
@@ -145,10 +148,15 @@ def _shared(ops: Ops, layer: Op) -> int:
     return len(path.split(".")) if path else 0
 
 
-def _follows(graph: OpGraph, ops: Ops) -> bool:
-    """Whether these go with what is before them, where names do not say; pools of all positions begin what follows."""
-    fixed = len(varying(graph).intersection(ops[0].inputs)) == 1  # a class token that is put in front, say
-    return all(op.kind in _FUSED or op.kind in _POOLS for op in ops) or (ops[0].kind == "concat" and fixed)
+def _leaning(ops: Ops) -> int:
+    """Where operators go if names do not say: 1 with what is before them, -1 with what is behind, 0 with neighbours.
+
+    Pools of all positions, and norms of one position, begin something new.
+    """
+    if all(op.kind in _NEUTRAL for op in ops):
+        return 0
+    # Nothing but the cut before it varies, so what is concatenated at once is a weight: a class token before patches.
+    return 1 if ops[0].kind == "concat" or all(op.kind in _FUSED or op.kind in _POOLS for op in ops) else -1
 
 
 # ---------------------------------------------------------------- blocks

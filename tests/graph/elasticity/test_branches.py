@@ -177,10 +177,13 @@ class TestNoBranch:
         y = g.op("mul", g.conv2d(a, 4, name="f"), b, name="mixed")
         assert not branches(g.build(g.op("add", a, y, name="sum")))
 
-    def test_an_embedding_of_positions(self) -> None:
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_an_embedding_of_positions(self, batched: bool) -> None:
         g = GraphBuilder()
         x = g.linear(g.input((4, 8)), 8, name="patch")
-        positions = g.op("weight", name="pos", weights={"weight": Weight(name="pos.w", shape=(4, 8))})
+        held = {"weight": Weight(name="pos.w", shape=(4, 8))}
+        values = [((4, 8), "float32", batched)]
+        (positions,) = g.append("weight", name="pos", weights=held, attributes={}, values=values)
         assert not branches(g.build(g.op("add", x, positions, name="placed")))
 
 

@@ -44,6 +44,10 @@ def test_operators_elsewhere_that_hold_nothing_do_not_change_the_name() -> None:
     assert named("body.conv1 body.conv2 act", "head.conv") == ("body", "head")
 
 
+def test_all_operators_have_a_say_where_they_agree() -> None:
+    assert named("stage.1.act stage.1.branch2.conv1 stage.1.branch2.conv2", "stage.2.conv") == ("stage.1", "stage.2")
+
+
 def test_a_module_that_others_lie_in_too_is_no_name() -> None:
     assert named("features.0 features.1_act", "features.3") == ("features.0", "features.3")
     assert named("a.conv1 a.conv2", "a.conv3") == ("a.conv1", "a.conv3")

@@ -98,9 +98,24 @@ def test_layers_without_modules_stay_apart() -> None:
 def test_a_module_called_in_two_places_is_no_block_but_the_one_around_it_may_be() -> None:
     g = GraphBuilder()
     x = conv(g, g.input((8, 4, 4)), "stem")
-    for place in ("around.twice.a", "around.between", "around.twice.b"):
+    for place in ("around.twice.a", "around.between", "around.twice.b", "apart.a", "between", "apart.b"):
         x = conv(g, x, place)
-    assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "around"]
+    assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "around", "apart.a", "between", "apart.b"]
+
+
+def test_a_module_that_is_cut_off_in_the_middle_of_a_piece_is_no_block() -> None:
+    g = GraphBuilder()
+    x = conv(g, conv(g, conv(g, g.input((3, 4, 4)), "stem"), "a.0"), "a.1")
+    x = g.op("add", conv(g, x, "a.2"), conv(g, x, "b"), name="add")
+    assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "a.0", "a.1", "a.2"]
+
+
+def test_a_stage_that_holds_blocks_is_none_and_what_stands_beside_them_stays_apart() -> None:
+    g = GraphBuilder()
+    x = conv(g, conv(g, g.input((3, 4, 4)), "stem"), "stage.down")
+    x = residual(g, residual(g, x, "stage.blocks.0"), "stage.blocks.1")
+    found = regions(g.build(x), fits=always)
+    assert [r.name for r in found] == ["stem", "stage.down", "stage.blocks.0", "stage.blocks.1"]
 
 
 @pytest.mark.parametrize("kind", ["batch_norm", "relu", "hardswish", "gelu", "identity", "dropout", "affine", "clamp"])
@@ -113,6 +128,14 @@ def test_what_a_runtime_fuses_stays_with_its_layer_wherever_its_name_lies(kind: 
         ["a.conv", "b.what", "b.act"],
         ["b.conv"],
     ]
+
+
+def test_an_activation_stays_with_the_sum_before_it() -> None:
+    g = GraphBuilder()
+    x = conv(g, g.input((8, 4, 4)), "stem")
+    x = g.op("add", conv(g, x, "a.conv"), x, name="a.add")
+    x = g.op("relu", x, name="b.act")
+    assert held(regions(g.build(conv(g, x, "b.0")), fits=always))[1][-2:] == ["a.add", "b.act"]
 
 
 def test_an_activation_that_is_written_out_stays_with_its_layer() -> None:
@@ -142,6 +165,14 @@ def test_a_norm_that_nothing_fuses_goes_where_its_module_is(name: str, goes_with
     assert [name in ops for ops in held(found)] == [i == goes_with for i in range(2)]
 
 
+def test_the_layer_just_before_says_where_a_norm_belongs() -> None:
+    g = GraphBuilder()
+    x = g.input((4, 8))
+    x = g.op("mul", g.linear(x, 8, name="a.fc"), g.linear(x, 8, name="b.fc"), name="product")
+    x = g.op("layer_norm", x, name="b.norm", normalized_shape=(8,))
+    assert held(regions(g.build(g.linear(x, 3, name="c")), fits=always))[0][-1] == "b.norm"
+
+
 def test_a_token_put_in_front_of_patches_belongs_to_them() -> None:
     g = GraphBuilder()
     x = g.linear(g.input((4, 8)), 8, name="patch")
@@ -156,6 +187,29 @@ def test_a_token_put_in_front_of_patches_belongs_to_them() -> None:
     found = regions(g.build(g.linear(g.op("select", x, name="class", axis=0, index=0), 3, name="head")), fits=always)
     assert held(found)[0] == ["patch", "token", "positions", "concat", "placed"]
     assert held(found)[2] == ["class", "head"]
+
+
+def test_what_leans_to_neither_side_goes_with_what_is_behind_it() -> None:
+    g = GraphBuilder()
+    x = g.op("relu", g.conv2d(g.input((3, 4, 4)), 8, name="conv"), name="act")
+    x = g.op("max_pool2d", x, name="pool", kernel_size=(2, 2))
+    x = g.op("dropout", g.flatten(x, name="flat"), name="drop")
+    assert held(regions(g.build(g.linear(x, 5, name="fc")), fits=always)) == [
+        ["conv", "act", "pool"],
+        ["flat", "drop", "fc"],
+    ]
+
+
+def test_patches_become_a_row_before_a_token_is_put_in_front() -> None:
+    g = GraphBuilder()
+    x = g.conv2d(g.input((3, 4, 4)), 8, name="patch")
+    x = g.op("permute", g.op("reshape", x, name="reshape", shape=(8, 16)), name="permute", order=(1, 0))
+    token = g.op("weight", name="token", weights={"weight": Weight(name="token.w", shape=(1, 8))})
+    x = g.op("permute", g.op("concat", token, x, name="concat", axis=0), name="turned", order=(1, 0))
+    assert held(regions(g.build(g.linear(x, 3, name="mix")), fits=always)) == [
+        ["patch", "reshape", "permute", "token", "concat"],
+        ["turned", "mix"],
+    ]
 
 
 def test_weights_that_several_regions_read_are_in_each() -> None:
@@ -206,6 +260,24 @@ def test_a_layer_that_is_computed_in_parts_is_part_of_a_block() -> None:
     assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "blocks.0", "blocks.1"]
 
 
+def test_a_sum_around_one_layer_is_part_of_a_block() -> None:
+    g = GraphBuilder()
+    x = conv(g, g.input((3, 8, 8)), "stem")
+    for i in range(2):
+        x = g.op("add", x, g.conv2d(x, 8, name=f"blocks.{i}.around.conv"), name=f"blocks.{i}.around.add")
+        x = conv(g, conv(g, x, f"blocks.{i}.fc1"), f"blocks.{i}.fc2")
+    assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "blocks.0", "blocks.1"]
+
+
+def test_branches_that_are_concatenated_are_blocks_where_layers_follow_each_other() -> None:
+    g = GraphBuilder()
+    x = conv(g, g.input((3, 8, 8)), "stem")
+    for i in range(2):
+        sides = [conv(g, x, f"features.{i}.a"), conv(g, conv(g, x, f"features.{i}.b"), f"features.{i}.c")]
+        x = g.op("concat", *sides, name=f"features.{i}.concat", axis=0)
+    assert [r.name for r in regions(g.build(x), fits=always)] == ["stem", "features.0", "features.1"]
+
+
 def test_blocks_of_one_piece_are_not_joined_to_a_stage() -> None:
     g = GraphBuilder()
     x = conv(g, g.input((3, 8, 8)), "stem")
@@ -228,6 +300,14 @@ def test_a_network_that_multiplies_nothing_is_one_region_and_one_that_computes_n
     y = g.op("tanh", g.op("relu", x, name="body.act"), name="body.tanh")
     assert [r.name for r in regions(g.build(y), fits=always)] == ["body"]
     assert regions(g.build(x), fits=always) == ()
+
+
+def test_only_what_is_read_crosses_from_an_operator_of_several_results() -> None:
+    g = GraphBuilder()
+    x = g.conv2d(g.input((3, 4, 4)), 8, name="a.conv")
+    _, x = g.ops("split", x, name="a.halves", axis=0, sizes=(2, 6))
+    first, last = regions(g.build(g.conv2d(x, 8, name="b")), fits=always)
+    assert (first.graph.outputs, last.graph.inputs) == (("a.halves.1",), ("a.halves.1",))
 
 
 def test_all_inputs_go_into_the_first_region() -> None:
