@@ -5,11 +5,11 @@ It must never know what is counted.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from _timm import find_timm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,11 +30,15 @@ def own() -> dict[str, Make]:
     return {"branches": _branches, "attention": _attention}
 
 
-def timms() -> dict[str, Make]:
-    """The networks of timm; none where it is not installed."""
-    if importlib.util.find_spec("timm") is None:
+def timms(folder: Path | None) -> dict[str, Make]:
+    """The networks of timm; none where it is not installed.
+
+    Args:
+        folder: that timm is in, see `_timm.find_timm`.
+    """
+    timm = find_timm(folder)
+    if timm is None:
         return {}
-    timm = _timm()
 
     def maker(name: str) -> Make:
         def make() -> tuple[nn.Module, tuple[int, ...]]:
@@ -70,39 +74,3 @@ def _attention() -> tuple[nn.Module, tuple[int, ...]]:
 
     layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, activation="gelu")
     return nn.Sequential(nn.Conv2d(3, 32, 8, 8), nn.Flatten(2), nn.Linear(16, 32), layer), (3, 32, 32)
-
-
-def _timm() -> Any:
-    """timm, also where its torchvision was built for another torch: it needs no operator of torchvision's."""
-    import torch
-
-    with contextlib.suppress(ImportError, RuntimeError):
-        return importlib.import_module("timm")
-    _LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
-    _LIBRARIES[-1].define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    with _lenient(torch.library):
-        importlib.import_module("torchvision")
-    return importlib.import_module("timm")
-
-
-_LIBRARIES: list[Any] = []  # an operator lives as long as its library
-
-
-@contextlib.contextmanager
-def _lenient(library: Any) -> Iterator[None]:
-    """Descriptions of operators that do not exist are passed over."""
-    register = library.register_fake
-
-    def registered(name: str, *rest: Any, **more: Any) -> Any:
-        def decorate(function: Any) -> Any:
-            with contextlib.suppress(RuntimeError):
-                register(name, *rest, **more)(function)
-            return function
-
-        return decorate
-
-    library.register_fake = registered
-    try:
-        yield
-    finally:
-        library.register_fake = register

@@ -1,9 +1,9 @@
 """Operator graphs against counters that know nothing of them: MACs, parameters, activation memory; and trace times.
 
-    python benchmarks/graphs.py
+    python benchmarks/graphs.py --timm FOLDER
 
-With timm installed, on 27 of its networks; fvcore is asked too where it is installed. Without timm on two small
-networks of its own, which reaches no target.
+With timm (`_timm.py` says how to get it), on 27 of its networks; fvcore is asked too where it is installed. Without
+timm on two small networks of its own, which reaches no target.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from _common import Benchmark, Figure, script, spread
 from _counters import fvcore_macs, held_bytes, torch_macs
 from _networks import Make, own, timms
+from _timm import HOW
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Count, compare, publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="TEXT", default="", help="networks whose names hold this text")
+    parser.add_argument("--timm", type=Path, metavar="FOLDER", help="that timm was installed into; see _timm.py")
     bench = Benchmark("graphs", parser, argv)
-    networks = own() if bench.smoke else {**own(), **timms()}
+    networks = own() if bench.smoke else {**own(), **timms(bench.options.timm)}
     if not bench.smoke and len(networks) == len(own()):
-        bench.console.note("timm is not installed: two small networks alone are counted (pip install timm torchvision)")
+        bench.console.note(f"timm is not at hand: two small networks alone are counted ({HOW})")
     rows: dict[str, dict[str, Any]] = {}
     for name, make in networks.items():
         if bench.options.only in name:

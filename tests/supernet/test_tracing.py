@@ -196,6 +196,7 @@ class Function(nn.Module):
         return self.function(*(x, self.table, self.rows)[: self.function.__code__.co_argcount])
 
 
+_COLUMN = ["weight", "select", "reshape", "reshape"]
 CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "hardtanh": (lambda x: F.hardtanh(x, 0, 6), ["relu6"]),
     "relu6": (lambda x: F.relu6(x, inplace=False), ["relu6"]),
@@ -242,11 +243,24 @@ CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     ),
     "channel_shuffle": (lambda x: torch.channel_shuffle(x, 3), ["reshape", "permute", "reshape"]),
     "avg_pool": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), ["avg_pool2d"]),
+    "norm": (lambda x: F.normalize(x, dim=1), ["power", "sum", "clamp", "sqrt", "clamp", "expand", "div"]),
+    "norm of all": (lambda x: torch.linalg.vector_norm(x, dim=(1, 2, 3)), ["power", "sum", "clamp", "sqrt"]),
+    "addcmul": (lambda x, t: torch.addcmul(x, x, t[:, 0, None, None], value=2), [*_COLUMN, "mul", "affine", "add"]),
+    "addcmul to a weight": (lambda x, t: torch.addcmul(t[:, 0, None, None], x, x), [*_COLUMN, "mul", "add"]),
     "adaptive max": (lambda x: F.adaptive_max_pool2d(x, (2, 3)), ["adaptive_max_pool2d"]),
     "adaptive of one axis": (lambda x: F.adaptive_avg_pool2d(x, (None, 1)), ["adaptive_avg_pool2d"]),
     "nearest": (lambda x: F.interpolate(x, scale_factor=2), ["resize"]),
     "bicubic": (lambda x: F.interpolate(x, size=(5, 9), mode="bicubic", align_corners=True), ["resize"]),
     "instance norm": (lambda x: F.instance_norm(x, eps=1e-3), ["group_norm"]),
+    "rms norm": (lambda x: F.rms_norm(x, (4,), eps=1e-3), ["power", "mean", "affine", "power", "mul"]),
+    "rms norm with a weight": (
+        lambda x, t: F.rms_norm(x.transpose(1, 2), (6, 4), t),
+        ["permute", "power", "mean", "affine", "power", "mul", "weight", "mul"],
+    ),
+    "grouped queries": (
+        lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, 1:3].exp(), enable_gqa=True),
+        ["slice", "slice", "exp", *["reshape", "expand", "reshape"] * 2, "attention"],
+    ),
     "computed weight": (lambda x, t: F.linear(x, t * 2), ["weight", "affine", "permute", "matmul"]),
     "weight as a value": (
         lambda x, t: x * t[0, :, None] + t[:4].sum(),
@@ -281,6 +295,13 @@ def test_a_function_of_torch_is_these_operators(case: str) -> None:
     assert kinds(graph) == expected
     made = built(graph, module)
     torch.testing.assert_close(made(x), module(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_norm_of_nothing_has_a_gradient() -> None:
+    graph = trace(Function(lambda x: torch.linalg.vector_norm(x, dim=1)), torch.ones(1, 4))
+    x = torch.zeros(2, 4, requires_grad=True)
+    OpGraphModule(graph)(x).sum().backward()
+    assert torch.equal(x.grad, torch.zeros(2, 4))
 
 
 def test_in_place_on_another_name_of_the_tensor_is_seen() -> None:
@@ -333,13 +354,51 @@ def test_forms_without_a_rule_are_told_by_name(function: Callable[..., Any], kin
 def test_a_part_under_another_mode_is_told_by_name() -> None:
     class Mode(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast("cpu", enabled=True):
                 y = x + 1
             return y.relu()
 
     graph = trace(Mode(), torch.zeros(1, 4))
     assert kinds(graph) == ["wrap_with_autocast", "relu"]
     assert unknown_operators(graph) == ("wrap_with_autocast",)
+
+
+class SwitchedOff(nn.Module):
+    """Part of it under an autocast that is switched off: it gives a tensor, and a view of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x + 2
+        with torch.autocast("cpu", enabled=False):
+            y = self.layer(z) + 1
+            view = z.view(-1, 2, 2)
+        view.mul_(3)
+        return y.relu() + view.flatten(1)
+
+
+def test_a_part_under_a_mode_that_is_switched_off_is_like_the_rest() -> None:
+    module = SwitchedOff()
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    graph = trace(module, x)
+    assert kinds(graph) == ["affine", "linear", "affine", "reshape", "affine", "relu", "reshape", "add"]
+    assert "layer" in {op.name for op in graph.ops}
+    assert torch.equal(built(graph, module)(x), module(x))
+
+
+def test_what_such_a_part_gives_is_a_view_of_what_it_reads() -> None:
+    class Written(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            z = x + 2
+            with torch.autocast("cpu", enabled=False):
+                view = z.view(-1, 2, 2)
+            view.mul_(3)
+            return z + 1
+
+    with pytest.raises(GraphError, match=r"writes in place into numbers that .* also shows"):
+        trace(Written(), torch.zeros(2, 4))
 
 
 def test_weights_of_an_operator_without_a_rule_are_counted() -> None:

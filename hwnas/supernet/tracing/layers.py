@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from hwnas.graph import Ref, Weight
 from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, Shape, TensorLayout, Traced
 from hwnas.supernet.tracing.rules import Result, TracedCall, rule
+
+_SMALLEST_SQUARE = 1e-30  # nothing beside any number whose square a float32 holds
 
 # ---------------------------------------------------------------- convolutions and linear layers
 
@@ -155,6 +159,19 @@ def layer_norm(c: TracedCall) -> Result:
     return c.same(c.emit("layer_norm", x.ref, weights=weights, normalized_shape=shape, eps=c["eps"]))
 
 
+@rule("rms_norm")
+def rms_norm(c: TracedCall) -> Result:
+    """Divided by the root of the mean square over the last axes (Zhang & Sennrich, 2019), step by step."""
+    shape = tuple(c["normalized_shape"])
+    x = c.spatial(len(shape)).ref
+    axes = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    mean = c.emit("mean", c.emit("power", x, exponent=2.0), axes=axes, keepdim=True)
+    eps = torch.finfo(torch.float32).eps if c["eps"] is None else c.number("eps")
+    ref = c.emit("mul", x, c.emit("power", c.emit("affine", mean, shift=eps), exponent=-0.5))
+    weight = c.weight("weight")
+    return c.same(ref if weight is None else c.emit("mul", ref, c.recorder.held(weight).ref))
+
+
 @rule("group_norm")
 def group_norm(c: TracedCall) -> Result:
     """Over groups of channels."""
@@ -201,10 +218,10 @@ def _rows(c: TracedCall, a: Traced, b: Traced) -> Placed:
 
 @rule("scaled_dot_product_attention")
 def attention(c: TracedCall) -> Result:
-    """Queries, keys, values, and a mask that is a tensor."""
-    if c["enable_gqa"]:
-        raise NoRule
+    """Queries, keys, values, and a mask that is a tensor; where queries share keys and values, these are repeated."""
     given = [c.tensor(name) for name in ("query", "key", "value")]
+    if c["enable_gqa"]:
+        given[1:] = [_repeated_heads(c, t, heads=given[0].shape[-3]) for t in given[1:]]
     given += [] if c["attn_mask"] is None else [c.tensor("attn_mask")]
     if any(t.layout is not None and t.layout.axis >= len(t.shape) - 2 for t in given):
         raise SamplesMixed
@@ -213,6 +230,19 @@ def attention(c: TracedCall) -> Result:
     usual = c["scale"] is None or abs(c["scale"] - given[0].shape[-1] ** -0.5) < 1e-9
     scale = 0.0 if usual else float(c["scale"])  # 0 stands for it: attributes have no None
     return Placed(c.emit("attention", *refs, scale=scale, causal=c["is_causal"], p=float(c["dropout_p"])), layout)
+
+
+def _repeated_heads(c: TracedCall, t: Traced, *, heads: int) -> Traced:
+    """Each head of keys or values for several queries beside each other (Ainslie et al., 2023)."""
+    if t.shape[-3] == heads:
+        return t
+    if t.layout is None or t.layout.axis >= len(t.shape) - 3:
+        raise NoRule
+    *lead, groups, length, size = t.ref.shape
+    ref = c.reshape(t.ref, (*lead, groups, 1, length, size))
+    ref = c.emit("expand", ref, shape=(*lead, groups, heads // groups, length, size))
+    ref = c.reshape(ref, (*lead, heads, length, size))
+    return Traced(ref, t.layout, (*t.shape[:-3], heads, length, size))
 
 
 # ---------------------------------------------------------------- pools, sizes, sums
@@ -277,13 +307,26 @@ def resize(c: TracedCall) -> Result:
 @rule("mean", "sum", "amax", "max")
 def reduction(c: TracedCall) -> Result:
     """Over axes; over all where none is named."""
-    x, dims = c.x, c.arguments.get("dim")
     if "other" in c.arguments:
         raise NoRule
+    placed = _reduced(c, "max" if c.name == "amax" else c.name, c.x.ref)
+    return [placed, None] if len(c.shapes) == 2 else placed  # `max` along an axis also says where the maxima stand
+
+
+@rule("linalg_vector_norm")
+def norm(c: TracedCall) -> Result:
+    """Euclidean; of zeros its gradient is 0, as torch has it, not that of a square root, which is no number."""
+    if c["ord"] != 2:
+        raise NoRule
+    total = _reduced(c, "sum", c.emit("power", c.x.ref, exponent=2.0))
+    return Placed(c.emit("sqrt", c.emit("clamp", total.ref, min=_SMALLEST_SQUARE)), total.layout)
+
+
+def _reduced(c: TracedCall, kind: str, ref: Ref) -> Placed:
+    """Of a value that has the axes of the first argument."""
+    x, dims = c.x, c.arguments.get("dim")
     given = [dims] if isinstance(dims, int) else list(dims or range(len(x.shape)))
     traced = sorted(x.positive(d) for d in given)
-    axes = tuple(x.axis(d) for d in traced)
     keepdim = bool(c.arguments.get("keepdim"))
-    ref = c.emit("max" if c.name == "amax" else c.name, x.ref, axes=axes, keepdim=keepdim)
-    placed = Placed(ref, x.layout if keepdim else x.without(traced))
-    return [placed, None] if len(c.shapes) == 2 else placed  # `max` along an axis also says where the maxima stand
+    made = c.emit(kind, ref, axes=tuple(x.axis(d) for d in traced), keepdim=keepdim)
+    return Placed(made, x.layout if keepdim else x.without(traced))

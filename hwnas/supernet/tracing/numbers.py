@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from hwnas.graph import Ref
-from hwnas.supernet.tracing.layouts import NoRule, Placed
+from hwnas.supernet.tracing.layouts import NoRule, Placed, Traced
 from hwnas.supernet.tracing.rules import Mask, Result, TracedCall, rule
 
 # ---------------------------------------------------------------- activations
@@ -156,6 +158,16 @@ def div(c: TracedCall) -> Result:
         return _affine(c, 1 / c.number("other"), 0.0)
     (a, b), layout = c.recorder.aligned(c.x, c.tensor("other"))
     return Placed(c.emit("div", a, b), layout)
+
+
+@rule("addcmul")
+def addcmul(c: TracedCall) -> Result:
+    """The product of two tensors, scaled if torch is told so, added to a third."""
+    (a, b), layout = c.recorder.aligned(c.tensor("tensor1"), c.tensor("tensor2"))
+    first, second = (c.tensor(name).shape for name in ("tensor1", "tensor2"))
+    product = Traced(_scaled(c, c.emit("mul", a, b), c.number("value")), layout, np.broadcast_shapes(first, second))
+    (x, y), layout = c.recorder.aligned(c.x, product)
+    return Placed(c.emit("add", x, y), layout)
 
 
 @rule("neg")

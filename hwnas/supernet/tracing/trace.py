@@ -112,6 +112,7 @@ class _Walk:
         self.known: dict[fx.Node, Any] = {}
         self._roots: dict[fx.Node, fx.Node] = {}  # of those that share their numbers: the one that made them
         self._same: dict[fx.Node, fx.Node] = {}  # of those that are one tensor under several names: the first
+        self._entered: dict[fx.Node, Sequence[object]] = {}  # parts whose steps were taken -> what they give
 
     def graph(self) -> OpGraph:
         """Everything, from inputs to outputs."""
@@ -119,13 +120,43 @@ class _Walk:
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 self.known[node] = self._given(node, signature[node.name])
-            elif node.op == "call_function":
-                self._call(node)
+        output = self._steps(self.program.graph_module)
+        return self.recorder.build([self._output(i, n).ref for i, n in enumerate(self._outputs(output))])
+
+    def _steps(self, owner: fx.GraphModule) -> fx.Node:
+        """Everything but what is given, in order; the node that gives the results."""
+        node: fx.Node
+        for node in owner.graph.nodes:
+            if node.op == "call_function":
+                if _name(node) == "wrap_with_autocast" and not node.args[2]:
+                    self._enter(node, owner)
+                else:
+                    self._call(node)
             elif node.op == "get_attr":  # a part of the module under another mode, as autocast or no_grad call it
                 self.known[node] = None
             elif node.op == "output":
-                return self.recorder.build([self._output(i, n).ref for i, n in enumerate(self._outputs(node))])
+                return node
         raise AssertionError("an exported program without an output")
+
+    def _enter(self, node: fx.Node, owner: fx.GraphModule) -> None:
+        """A part under an autocast that is switched off: it is computed as all the rest is."""
+        part, *given = node.args[4:]
+        assert isinstance(part, fx.Node)
+        inner = owner.get_submodule(str(part.target))
+        assert isinstance(inner, fx.GraphModule)
+        places = (n for n in inner.graph.nodes if n.op == "placeholder")
+        for place, outer in zip(places, given, strict=True):
+            assert isinstance(outer, fx.Node)
+            self.known[place] = self.known[outer]
+            self._is(place, outer)
+        results = self._steps(inner).args[0]
+        assert isinstance(results, tuple | list)
+        self._entered[node] = results
+        self.known[node] = [self.known[n] if isinstance(n, fx.Node) else n for n in results]
+
+    def _is(self, node: fx.Node, other: fx.Node) -> None:
+        """Two nodes are one tensor."""
+        self._same[node], self._roots[node] = self._same.get(other, other), self._roots.get(other, other)
 
     def _given(self, node: fx.Node, spec: Any) -> Traced | Weight | None:
         """An input of the network, or one of its tensors."""
@@ -178,7 +209,11 @@ class _Walk:
             result = Untold(f"{node.target} ({node.name!r}) mixes the samples of a batch; a graph is of one sample")
         self.known[node] = result
         first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if first is not None and _in_place(node):
+        if first in self._entered:
+            given = self._entered[first][node.args[1]]  # type: ignore[index]
+            if isinstance(given, fx.Node):
+                self._is(node, given)
+        elif first is not None and _in_place(node):
             self._written_(node, first, result)
         elif first is not None and name in _VIEWS:
             self._roots[node] = self._roots.get(first, first)
