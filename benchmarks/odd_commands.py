@@ -192,6 +192,8 @@ def configurations(folder: Path) -> Iterator[Odd]:
     from hwnas.config import Config
 
     for section, values in Config():
+        if values is None:
+            continue
         keys = [f"{section}.{key}" for key in type(values).model_fields] if section != "budgets" else ["budgets"]
         for key in keys:
             for i, value in enumerate(VALUES):

@@ -54,17 +54,22 @@ def _one(error: Any, model: type[BaseModel]) -> str:
         )
     if kind == "model_type":
         return f"{name} is {as_written(error['input'])}, but is a section: write [{name}] and its keys below"
+    if kind == "missing":
+        examples = _section(location[:-1], model).model_fields[location[-1]].examples or [""]
+        return f"{name} is missing; give for example {location[-1]} = {examples[0]}"
     message = _OWN_WORDS.get(kind) or error["msg"].removeprefix("Input ").replace("valid ", "")
     return f"{name} is {as_written(error['input'])}, but {message}"
 
 
 def _section(location: list[str], model: type[BaseModel]) -> type[BaseModel]:
-    """The model of a section, or of one of several with its name."""
-    if not location:
-        return model
-    annotation = model.model_fields[location[0]].annotation
-    inner = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-    found = inner[0] if inner else annotation
-    assert isinstance(found, type)
-    assert issubclass(found, BaseModel)
-    return found
+    """The model of a section, of one within it, or of one of several with its name."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is not None:  # not the place in a list, or what a device is called
+            annotation = field.annotation
+            inner = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+            found = inner[0] if inner else annotation
+            assert isinstance(found, type)
+            assert issubclass(found, BaseModel)
+            model = found
+    return model

@@ -8,122 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from hwnas._config_values import (
+    DATABASE,
+    ConfigSection,
+    Count,
+    DatabaseUrl,
+    Natural,
+    Positive,
+    PrecisionName,
+    Seed,
+    Share,
+    ShareFrom0,
+    Sides,
+    Text,
+    Threads,
+    listed,
+    optional,
 )
-from pydantic_core import core_schema
-
-from hwnas._urls import has_password, is_url
-from hwnas.allowed import Allowed, Between, allowed_to_json
-from hwnas.precision_data import KNOWN
+from hwnas.allowed import Allowed, Between
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
-_MOST = 10**9  # of what is counted; beyond it a number is a mistake
-
-
-def _text(value: str) -> str:
-    """A name or path: something to be seen, that a file can hold.
-
-    Raises:
-        ValueError: it is blank, has a NUL, or bytes that are no UTF-8 (as they come from the command line).
-    """
-    if not value.strip():
-        raise ValueError(f"is {value!r}, but should not be blank (from a variable that is not set?)")
-    if "\0" in value:
-        raise ValueError(f"is {value!r}, but should have no NUL character")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"is {value!r}, but should be UTF-8: rename what it names") from None
-    return value
-
-
-def _precision(value: str) -> str:
-    """The name of a precision.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if value not in KNOWN:
-        raise ValueError(f"is {value!r}, but should be one of {', '.join(KNOWN)}")
-    return value
-
-
-def _database(value: str) -> str:
-    """The URL of a database, without a secret: the configuration is copied into runs and shown to people.
-
-    Raises:
-        ValueError: it is none, or has a password.
-    """
-    if has_password(value):
-        raise ValueError("has a password; leave it out, and give it in ~/.pgpass or in the variable PGPASSWORD")
-    if not is_url(value):
-        raise ValueError(f"is {value!r}, but should be a URL, as {_DATABASE}; a run has a journal of its own")
-    return value
-
-
-_DATABASE = "postgresql://user@host/database"
-Text = Annotated[str, AfterValidator(_text)]
-DatabaseUrl = Annotated[Text, AfterValidator(_database)]
-PrecisionName = Annotated[str, AfterValidator(_precision)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, le=_MOST)]
-Threads = Annotated[int, Field(ge=1, le=4096)]
-Natural = Annotated[int, Field(ge=0, le=_MOST)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what TOML's integers hold, and every generator takes
-Share = Annotated[float, Field(gt=0, lt=1)]  # both ends excluded
-ShareFrom0 = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _Sides:
-    """How a limit is read: a positive number, or a table with `at_least`, `at_most` or both."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        # the number's own rules and errors stay those of every other number
-        return core_schema.no_info_wrap_validator_function(
-            cls._read,
-            handler.generate_schema(Positive),
-            serialization=core_schema.plain_serializer_function_ser_schema(allowed_to_json),
-        )
-
-    @staticmethod
-    def _read(value: object, number: core_schema.ValidatorFunctionWrapHandler) -> Allowed:
-        if isinstance(value, Between):
-            return value
-        if not isinstance(value, Mapping):
-            return float(number(value))
-        if unknown := [key for key in value if key not in ("at_least", "at_most")]:
-            raise ValueError(f"is {dict(value)!r}, but has at_least, at_most or both; not {unknown[0]!r}")
-        return Between(**{str(side): float(number(given)) for side, given in value.items()})
-
-
-Sides = Annotated[Allowed, _Sides()]
-
-
-def _list(comment: str, *, example: str) -> Any:
-    """A list in TOML, absent by default; `strict` would refuse it for a tuple."""
-    return Field(default=None, strict=False, min_length=1, description=comment, examples=[example])
-
-
-def _optional(comment: str, *, example: str) -> Any:
-    return Field(default=None, description=comment, examples=[example])
-
-
-class ConfigSection(BaseModel):
-    """What all sections share: unknown keys, NaN and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def device_name(name_or_path: str) -> str:
@@ -159,17 +68,17 @@ class SpaceConfig(ConfigSection):
     """The networks to choose from; what is left out stays as the preset has it."""
 
     preset: Text = Field(default="mobilenet-tiny", description="see `hwnas spaces`; FILE.json, python:module:function")
-    resolutions: tuple[Count, ...] | None = _list("input sides in pixels", example="[16, 24]")
-    precisions: tuple[PrecisionName, ...] | None = _list(
+    resolutions: tuple[Count, ...] | None = listed("input sides in pixels", example="[16, 24]")
+    precisions: tuple[PrecisionName, ...] | None = listed(
         "per block: one of floats at most, and one of integers (`hwnas devices show` tells which)", example='["int8"]'
     )
-    kernel_sizes: tuple[Count, ...] | None = _list("to search among; all are trained", example="[3, 5]")
-    width_mults: tuple[Positive, ...] | None = _list("multipliers of all channels", example="[1.0]")
-    activation: Text | None = _optional("everywhere; relu6 suits int8", example='"relu6"')
-    channel_divisor: Count | None = _optional(
+    kernel_sizes: tuple[Count, ...] | None = listed("to search among; all are trained", example="[3, 5]")
+    width_mults: tuple[Positive, ...] | None = listed("multipliers of all channels", example="[1.0]")
+    activation: Text | None = optional("everywhere; relu6 suits int8", example='"relu6"')
+    channel_divisor: Count | None = optional(
         "channels are multiples of it; some int8 kernels want 16 (`hwnas devices audit` tells)", example="16"
     )
-    se: bool | None = _optional("squeeze-and-excitation everywhere or nowhere", example="false")
+    se: bool | None = optional("squeeze-and-excitation everywhere or nowhere", example="false")
 
 
 class TrainConfig(ConfigSection):
@@ -179,8 +88,8 @@ class TrainConfig(ConfigSection):
     n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=2, description="random networks a step, besides the largest and the smallest"
     )
-    steps: Count | None = _optional("how long: give steps or epochs", example="2000")
-    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = _optional(
+    steps: Count | None = optional("how long: give steps or epochs", example="2000")
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = optional(
         "passes over the training images", example=f"{_DEFAULT_EPOCHS:g}"
     )
     batch_size: Count = Field(default=128, description="images")
@@ -192,7 +101,7 @@ class TrainConfig(ConfigSection):
     label_smoothing: ShareFrom0 = Field(default=0.1, description="0: none")
     ema_decay: ShareFrom0 = Field(default=0.999, description="of the averaged weights that are kept; 0: no average")
     seed: Seed = Field(default=0, description="of weights, order and augmentation")
-    threads: Threads | None = _optional("of the processor; all if left out", example="2")
+    threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")
 
     @model_validator(mode="after")
@@ -212,9 +121,9 @@ class TrainConfig(ConfigSection):
 class DeviceConfig(ConfigSection):
     """Where the network will run: see `hwnas devices`, or name the path of a description (.toml)."""
 
-    name: Text | None = _optional(f"give name or names; {_DEFAULT_DEVICE} if both are left out", example='"cpu"')
-    names: tuple[Text, ...] | None = _list("several devices, one supernet", example='["cpu", "boards/my-pi.toml"]')
-    threads: Threads | None = _optional("of the runtime; as described if left out", example="1")
+    name: Text | None = optional(f"give name or names; {_DEFAULT_DEVICE} if both are left out", example='"cpu"')
+    names: tuple[Text, ...] | None = listed("several devices, one supernet", example='["cpu", "boards/my-pi.toml"]')
+    threads: Threads | None = optional("of the runtime; as described if left out", example="1")
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
@@ -239,8 +148,8 @@ class ProfileConfig(ConfigSection):
         default=40, description="whole networks measured to correct sums of blocks"
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(default=0.9, description="with which upper bounds hold")
-    rounds: Count | None = _optional("timed rounds at most; as many as are needed if left out", example="25")
-    tables: Text | None = _optional("folder of latency tables; the run's own if left out", example='"latency_tables"')
+    rounds: Count | None = optional("timed rounds at most; as many as are needed if left out", example="25")
+    tables: Text | None = optional("folder of latency tables; the run's own if left out", example='"latency_tables"')
 
 
 class SearchConfig(ConfigSection):
@@ -260,15 +169,15 @@ class SearchConfig(ConfigSection):
     )
     population_size: Annotated[int, Field(ge=2, le=100_000)] = Field(default=32, description="of evolutionary samplers")
     seed: Seed = Field(default=0, description="of the sampler")
-    workers: Threads | None = _optional(
+    workers: Threads | None = optional(
         "how many evaluate at once, in processes that share train.threads; one if left out, all that `ray` has",
         example="4",
     )
-    ray: Text | None = _optional("Ray cluster that evaluates: auto, HOST:PORT; local: this machine", example='"auto"')
-    storage: DatabaseUrl | None = _optional(
-        "database that machines share; a journal in the run's folder if left out", example=f'"{_DATABASE}"'
+    ray: Text | None = optional("Ray cluster that evaluates: auto, HOST:PORT; local: this machine", example='"auto"')
+    storage: DatabaseUrl | None = optional(
+        "database that machines share; a journal in the run's folder if left out", example=f'"{DATABASE}"'
     )
-    validation_samples: Count | None = _optional("images that rank a network; all if left out", example="2000")
+    validation_samples: Count | None = optional("images that rank a network; all if left out", example="2000")
     recalibration_samples: Count = Field(default=512, description="training images for BatchNorm statistics")
     calibration_samples: Count = Field(default=256, description="training images for int8 ranges")
 
@@ -292,17 +201,17 @@ class OtherDeviceLimits(ConfigSection):
 class LimitsConfig(ConfigSection):
     """What a network must keep: each number is the most; a table may have at_least, at_most or both."""
 
-    latency_ms: Sides | None = _optional("at batch 1", example="2.0")
-    latency_fraction: Positive | None = _optional(
+    latency_ms: Sides | None = optional("at batch 1", example="2.0")
+    latency_fraction: Positive | None = optional(
         "of the largest network's latency at the widest precision; 0.5: half", example="0.5"
     )
-    size_bytes: Sides | None = _optional("of the file", example="300e3")
-    macs: Sides | None = _optional("multiply-accumulates an image", example="{ at_least = 1e6, at_most = 5e6 }")
-    parameters: Sides | None = _optional("weights and biases", example="200e3")
-    peak_memory_bytes: Sides | None = _optional("of the activations, computed", example="100e3")
-    memory_bytes: Sides | None = _optional("arena or SRAM, where the device tells", example="200e3")
-    energy_mj: Sides | None = _optional("of one run, where the device has a meter or stated power", example="1.5")
-    accuracy: Sides | None = _optional("at least this share of the validation images", example="0.9")
+    size_bytes: Sides | None = optional("of the file", example="300e3")
+    macs: Sides | None = optional("multiply-accumulates an image", example="{ at_least = 1e6, at_most = 5e6 }")
+    parameters: Sides | None = optional("weights and biases", example="200e3")
+    peak_memory_bytes: Sides | None = optional("of the activations, computed", example="100e3")
+    memory_bytes: Sides | None = optional("arena or SRAM, where the device tells", example="200e3")
+    energy_mj: Sides | None = optional("of one run, where the device has a meter or stated power", example="1.5")
+    accuracy: Sides | None = optional("at least this share of the validation images", example="0.9")
     others: dict[str, OtherDeviceLimits] = Field(
         default_factory=dict,
         description="the same network on other devices, by name or path",
@@ -382,7 +291,7 @@ class BudgetConfig(LimitsConfig):
     There may be any number of [[budgets]] tables; without one, [limits] is the only budget.
     """
 
-    device: Text | None = _optional("the only one it is for; all if left out", example='"my-pi"')
+    device: Text | None = optional("the only one it is for; all if left out", example='"my-pi"')
 
     @model_validator(mode="after")
     def _some_limit(self) -> Self:
@@ -397,11 +306,11 @@ class DeployConfig(ConfigSection):
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
     finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")
     candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")
-    tolerance: ShareFrom0 | None = _optional(
+    tolerance: ShareFrom0 | None = optional(
         "of accuracy that a cheaper network may lack; the standard error of the validation images if left out",
         example="0.0",
     )
-    test_samples: Count | None = _optional("test images run on the device; all if left out", example="2000")
+    test_samples: Count | None = optional("test images run on the device; all if left out", example="2000")
     torch_program: bool = Field(default=True, description="the network beside its file as model.pt2, to go on in torch")
 
 

@@ -7,17 +7,17 @@ torch, data, spaces or devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from hwnas import registry
 from hwnas._config_errors import in_our_words
+from hwnas._config_model import ElasticConfig, ModelConfig
 from hwnas._config_sections import (
     BudgetConfig,
-    ConfigSection,
     DataConfig,
     DeployConfig,
     DeviceConfig,
@@ -31,9 +31,10 @@ from hwnas._config_sections import (
     is_definition,
     is_function,
 )
+from hwnas._config_values import ConfigSection
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
-from hwnas.allowed import Between, Limits, limits_to_json
+from hwnas.allowed import Limits
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -44,7 +45,9 @@ __all__ = [
     "DataConfig",
     "DeployConfig",
     "DeviceConfig",
+    "ElasticConfig",
     "LimitsConfig",
+    "ModelConfig",
     "OutputConfig",
     "ProfileConfig",
     "SearchConfig",
@@ -58,6 +61,8 @@ __all__ = [
 ]
 
 CONFIG_FILE = "config.toml"
+_OF_ANY_NETWORK = {"precisions", "resolutions", "kernel_sizes"}  # keys of [space] that are for one's own network too
+_SPACE_OF_ONES_OWN = "Fewer parts of the network to choose from, and in which precisions."
 _NO_BUDGETS = """\
 # More than one budget: a table for each, see [limits]; with `device` for one device alone.
 # [[budgets]]
@@ -69,6 +74,7 @@ class Config(ConfigSection):
     """Everything a run needs to know; every section and every key may be left out."""
 
     data: DataConfig = DataConfig()
+    model: ModelConfig | None = None
     space: SpaceConfig = SpaceConfig()
     train: TrainConfig = TrainConfig()
     device: DeviceConfig = DeviceConfig()
@@ -87,6 +93,18 @@ class Config(ConfigSection):
         for budget in self.budgets:
             if budget.device is not None and device_name(budget.device) not in known:
                 raise ValueError(f"a budget is for device {budget.device!r}; the run's: {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_networks(self) -> Self:
+        if self.model is None:
+            return self
+        given = {key for key in self.space.model_fields_set if getattr(self.space, key) is not None}
+        if of_preset := sorted(given - _OF_ANY_NETWORK):
+            raise ValueError(
+                f"space.{of_preset[0]} is of a preset, and with [model] the networks are parts of your own; leave out "
+                "one of the two. What may be smaller is said in [model.elastic]"
+            )
         return self
 
     # ------------------------------------------------------------ several devices, several budgets
@@ -220,19 +238,34 @@ class Config(ConfigSection):
 
     def to_toml(self) -> str:
         """The configuration as TOML with comments; the inverse of `parse_config`."""
+        # with a network of one's own, what is of a preset has no place in [space]
+        own = self.model is not None
+        without = SpaceConfig.model_fields.keys() - _OF_ANY_NETWORK if own else ()
+        comments = {"space": _SPACE_OF_ONES_OWN} if own else {}
         sections = [
-            format_section(name, _entries(section), comment=_summary_line(type(section)))
-            for name, section in self
-            if name != "budgets"
+            format_section(name, _entries(section, without=without), comment=comments.get(name, _summary(section)))
+            for name, section in self._sections()
         ]
         budgets = [
-            format_section(
-                "[budgets]", (e for e in _entries(b) if e.value is not None), comment=_summary_line(BudgetConfig)
-            )
+            format_section("[budgets]", (e for e in _entries(b) if e.value is not None), comment=_summary(b))
             for b in self.budgets
         ]
         heading = "# A run of hwnas. Start it, or go on with it: hwnas run THIS_FILE\n"
         return "\n".join([heading, *sections, *(budgets or [_NO_BUDGETS])])
+
+    def _sections(self) -> Iterator[tuple[str, BaseModel]]:
+        """Those that are written, by name, and those within them after them."""
+        for name, section in self:
+            if isinstance(section, BaseModel):
+                yield name, section
+                yield from ((f"{name}.{key}", below) for key, below in section if isinstance(below, ConfigSection))
+
+    def _document(self) -> dict[str, Any]:
+        """Everything that is set, as a file would have it; a preset only if it was named."""
+        found = self.model_dump(exclude_none=True)
+        if "preset" not in self.space.model_fields_set:
+            del found["space"]["preset"]
+        return found
 
     def replaced(self, values: Mapping[str, object]) -> Config:
         """The configuration with some values changed. Of a part it makes a run of its own: change the whole instead.
@@ -244,7 +277,7 @@ class Config(ConfigSection):
             ConfigError: an unknown key or a value that is not allowed.
         """
         # by way of the document: `model_copy` would check no value, and a key without one must be as if absent
-        document = self.model_dump(exclude_none=True)
+        document = self._document()
         for path, value in values.items():
             section, _, key = path.partition(".")
             if path == "budgets":
@@ -252,11 +285,13 @@ class Config(ConfigSection):
                 continue
             if not key:
                 raise ConfigError(f"{path!r} does not name a value; give SECTION.KEY, for example train.steps")
-            document.setdefault(section, {})
+            place = document.setdefault(section, {})
+            if section == "model" and key.startswith("elastic."):
+                place, key = place.setdefault("elastic", {}), key.removeprefix("elastic.")
             if value is None:
-                document[section].pop(key, None)
+                place.pop(key, None)
             else:
-                document[section][key] = value
+                place[key] = value
         return _validate(document, where="the given values")
 
     def with_limits(self, limits: Limits) -> Config:
@@ -265,8 +300,8 @@ class Config(ConfigSection):
         Raises:
             ConfigError: an unknown limit, or one that is not above zero.
         """
-        document = self.model_dump(exclude_none=True, exclude={"budgets"})
-        document["limits"] = dict(limits)
+        document = {**self._document(), "limits": dict(limits)}
+        del document["budgets"]
         return _validate(document, where="the given limits")
 
 
@@ -279,19 +314,19 @@ def _join(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:
     return LimitsConfig.model_validate(general | mine)
 
 
-def _summary_line(section: type[BaseModel]) -> str:
-    return (section.__doc__ or "").strip().partition("\n")[0]
+def _summary(section: BaseModel) -> str:
+    return (type(section).__doc__ or "").strip().partition("\n")[0]
 
 
-def _entries(section: BaseModel) -> Iterable[Entry]:
+def _entries(section: BaseModel, *, without: Iterable[str] = ()) -> Iterator[Entry]:
+    """The keys of a section, but for the sections within it."""
+    values = section.model_dump(exclude_none=True)
     for name, field in type(section).model_fields.items():
+        if name in without or isinstance(getattr(section, name), ConfigSection):
+            continue
         example = str(field.examples[0]) if field.examples else ""
-        value = getattr(section, name)
-        if isinstance(value, Between):
-            value = value.to_json()
-        elif name == "others":
-            value = {d: limits_to_json(limits.given()) for d, limits in value.items()} or None
-        yield Entry(key=name, value=value, comment=field.description or "", example=example)
+        value = values.get(name)
+        yield Entry(key=name, value=None if value == {} else value, comment=field.description or "", example=example)
 
 
 def load_config(path: Path | str) -> Config:

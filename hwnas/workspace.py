@@ -205,6 +205,11 @@ class Workspace:
             ConfigError: there is no such space, or it does not take what the configuration asks of it.
             SpaceError: it does not fit the images, or a restriction names an option it does not have.
         """
+        if self.config.model is not None:
+            raise ConfigError(
+                "[model] names a network of your own, and no space was made of it yet; adapt the network first: "
+                "`hwnas adapt`"
+            )
         c = self.config.space
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}

@@ -17,7 +17,9 @@ from hwnas.config import (
     Config,
     DataConfig,
     DeviceConfig,
+    ElasticConfig,
     LimitsConfig,
+    ModelConfig,
     OutputConfig,
     SpaceConfig,
     TrainConfig,
@@ -25,13 +27,17 @@ from hwnas.config import (
     parse_config,
 )
 from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.given_inputs import InputShape, parse_inputs
 from hwnas.precisions import KNOWN
+
+MODEL = {"source": "python:nets:make", "input": [3, 224, 224]}
 
 
 def sections() -> Iterator[tuple[str, BaseModel]]:
-    for name, section in Config():
+    for name, section in Config(model=ModelConfig.model_validate(MODEL)):
         if isinstance(section, BaseModel):  # [[budgets]] are tables, none by default
             yield name, section
+            yield from ((f"{name}.{key}", below) for key, below in section if isinstance(below, BaseModel))
 
 
 def refused(text: str) -> str:
@@ -56,7 +62,7 @@ def test_an_unknown_key_names_the_nearest_and_the_known() -> None:
 
 
 def test_an_unknown_section_names_the_nearest_and_the_known() -> None:
-    assert "unknown section 'trian', did you mean 'train'? known: data, space" in refused("[trian]\nx = 1")
+    assert "unknown section 'trian', did you mean 'train'? known: data, model, space" in refused("[trian]\nx = 1")
 
 
 def test_every_error_of_a_file_is_reported_at_once() -> None:
@@ -240,19 +246,166 @@ def test_an_accuracy_is_limited_from_below() -> None:
     assert parse_config("[limits]\naccuracy = 0.9").limits.absolute() == {"accuracy": Between(at_least=0.9)}
 
 
-def test_every_key_is_written_with_a_comment() -> None:
-    text, _, _ = Config().to_toml().partition("# [[budgets]]")
+@pytest.mark.parametrize("model", [None, ModelConfig.model_validate(MODEL)])
+def test_every_key_is_written_with_a_comment(model: ModelConfig | None) -> None:
+    text, _, _ = Config(model=model).to_toml().partition("# [[budgets]]")
     lines = [line for line in text.splitlines() if " = " in line]
     assert all("  # " in line for line in lines)
-    assert len(lines) == sum(len(type(section).model_fields) for _, section in sections())
+    counts = {name: len(type(section).model_fields) for name, section in sections()}
+    if model is None:
+        del counts["model"], counts["model.elastic"]
+    else:
+        # the section within it is no key; of [space] what is not of a preset is left
+        counts["model"], counts["space"] = counts["model"] - 1, 3
+    assert len(lines) == sum(counts.values())
 
 
 def test_every_example_is_a_value_that_is_allowed() -> None:
+    beside = {"model.mean": {"std": [1.0, 1.0, 1.0]}, "model.std": {"mean": [0.5, 0.5, 0.5]}}
     for name, section in sections():
         for key, field in type(section).model_fields.items():
             for example in field.examples or ():
-                document = {name: tomllib.loads(f"{key} = {example}")}
+                given = tomllib.loads(f"{key} = {example}")
+                if name == "model.elastic":
+                    document = {"model": {**MODEL, "elastic": given}}
+                elif name == "model":
+                    document = {"model": {**MODEL, **given, **beside.get(f"{name}.{key}", {})}}
+                else:
+                    document = {name: given}
                 Config.model_validate(document)
+
+
+# ---------------------------------------------------------------- a network of one's own
+
+MODEL_TOML = """
+[model]
+source = "python:my_package.models:make"
+weights = "trained.safetensors"
+input = [3, 224, 224]
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+[model.elastic]
+width = [0.5, 1.0]
+resolutions = [160, 192, 224]
+fixed = ["head"]
+"""
+
+
+def test_without_a_network_of_ones_own_there_is_no_such_section() -> None:
+    assert Config().model is None
+    assert "[model" not in Config().to_toml()
+
+
+def test_a_network_of_ones_own_is_read_and_written() -> None:
+    config = parse_config(MODEL_TOML)
+    assert config.model == ModelConfig(
+        source="python:my_package.models:make",
+        weights="trained.safetensors",
+        input=(InputShape((3, 224, 224)),),
+        task="classification",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        elastic=ElasticConfig(width=(0.5, 1.0), residual=(1.0,), resolutions=(160, 192, 224), fixed=("head",)),
+    )
+    text = config.to_toml()
+    assert "input = [3, 224, 224] " in text
+    assert "preset =" not in text
+    assert parse_config(text) == config
+
+
+@pytest.mark.parametrize(
+    ("written", "inputs"),
+    [
+        ("[3, 32, 32]", "3x32x32"),
+        ("[[3, 32, 32]]", "3x32x32"),
+        ("[[3, 32, 32], [16]]", "3x32x32,16"),
+        ('"3x32x32,16"', "3x32x32,16"),
+        ('"128:int64"', "128:int64"),
+        ('["128:int64", [4]]', "128:int64,4"),
+    ],
+)
+def test_inputs_are_lists_or_texts_and_survive_the_way_to_toml_and_back(written: str, inputs: str) -> None:
+    config = parse_config(f"[model]\nsource = 'python:a:b'\ninput = {written}")
+    assert config.model is not None
+    assert config.model.input == parse_inputs(inputs)
+    assert parse_config(config.to_toml()) == config
+    assert config.replaced({"train.steps": 7}).model == config.model
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("input = []", "model.input is [], but should be the sizes of one sample: [3, 224, 224]; of several"),
+        ("input = 224", "model.input is 224, but should be the sizes of one sample"),
+        ("input = [3, 2.5]", "model.input: has [3, 2.5], but sizes are whole numbers"),
+        ("input = [3, true]", "model.input: has [3, True], but sizes are whole numbers"),
+        ("input = [[3, 4], 5]", "sizes are whole numbers"),
+        ("input = ['3,4']", "sizes are whole numbers"),
+        ("input = [3, 0, 4]", "model.input: an input cannot have the shape (3, 0, 4)"),
+        ("input = '3x'", "model.input: the input '3x' is not of the form"),
+        ("source = 'resnet18'", "model.source is 'resnet18', but should be python:module:function"),
+        ("task = 'detection'", "model.task is 'detection', but should be one of classification"),
+        ("weights = ''", "model.weights is '', but should not be blank"),
+        ("mean = [0.5, 0.5, 0.5]", "model: give mean and std, or neither"),
+        ("mean = [0.5]\nstd = [0.5]", "model: mean has 1 values, and the input 3 channels"),
+        ("mean = [103.9, 0, 0]\nstd = [1, 1, 1]", "model.mean.0 is 103.9, but should be less than or equal to 1"),
+        ("std = [0, 1, 1]", "model.std.0 is 0, but should be greater than 0"),
+        (
+            "input = [16]\nmean = [0.5]\nstd = [0.5]",
+            "mean, std and elastic.resolutions are of images, and the input is 16",
+        ),
+        ("input = [3, 32, 24]\nelastic.resolutions = [32]", "are sides of square images, and the input is 3x32x24"),
+        ("elastic.width = [0.5]", "model.elastic.width is [0.5], but should end with 1.0: the largest network is"),
+        ("elastic.width = []", "model.elastic.width is [], but should not be empty"),
+        ("elastic.width = [0.5, 0.5, 1.0]", "model.elastic.width is [0.5, 0.5, 1.0], but should ascend"),
+        ("elastic.width = [0.0, 1.0]", "model.elastic.width.0 is 0.0, but should be greater than 0"),
+        ("elastic.residual = [1.0, 1.5]", "model.elastic.residual.1 is 1.5, but should be less than or equal to 1"),
+        ("elastic.residual = [nan, 1.0]", "model.elastic.residual.0 is nan, but should be"),
+        ("elastic.width = ['0.5', 1.0]", "model.elastic.width.0 is '0.5', but should be a number"),
+        ("elastic.resolutions = [32, 16]", "model.elastic.resolutions is [32, 16], but should ascend"),
+        ("elastic.resolutions = [0]", "model.elastic.resolutions.0 is 0, but should be greater than or equal to 1"),
+        ("elastic.depth = 1", "model.elastic.depth is 1, but should be a boolean"),
+        ("elastic.multiple_of = 0", "model.elastic.multiple_of is 0, but should be greater than or equal to 1"),
+        ("elastic.fixed = ['']", "model.elastic.fixed.0 is '', but should not be blank"),
+        ("elastic.widht = [1.0]", "unknown key 'model.elastic.widht', did you mean 'width'? known: width, residual, "),
+        ("elastic = 3", "model.elastic is 3, but is a section: write [model.elastic] and its keys below"),
+    ],
+)
+def test_a_wrong_value_of_the_network_is_shown_with_what_is_allowed(text: str, expected: str) -> None:
+    given = {line.partition(" ")[0] for line in text.splitlines()}
+    needed = {"source": "source = 'python:a:b'", "input": "input = [3, 32, 32]"}
+    assert expected in refused("\n".join(["[model]", text, *(v for k, v in needed.items() if k not in given)]))
+
+
+def test_what_a_network_of_ones_own_needs_is_asked_for_with_an_example() -> None:
+    message = refused("[model]\nweights = 'a.pth'")
+    assert 'model.source is missing; give for example source = "python:my_nets:make"' in message
+    assert "model.input is missing; give for example input = [3, 224, 224]" in message
+
+
+@pytest.mark.parametrize(
+    "key", ["preset = 'mobilenet-tiny'", "width_mults = [1.0]", "se = true", "activation = 'relu'"]
+)
+def test_what_is_of_a_preset_does_not_go_with_a_network_of_ones_own(key: str) -> None:
+    message = refused(f"{MODEL_TOML}\n[space]\n{key}")
+    assert (
+        f"space.{key.partition(' ')[0]} is of a preset, and with [model] the networks are parts of your own" in message
+    )
+
+
+def test_what_is_of_any_network_goes_with_one_of_ones_own() -> None:
+    config = parse_config(f"{MODEL_TOML}\n[space]\nprecisions = ['int8']\nresolutions = [160]\nkernel_sizes = [3]")
+    assert parse_config(config.to_toml()) == config
+
+
+def test_values_of_the_network_and_of_what_is_elastic_can_be_replaced() -> None:
+    config = Config().replaced({"model.source": "python:a:b", "model.input": "3x32x32", "model.elastic.depth": False})
+    assert config.model == ModelConfig(
+        source="python:a:b", input=parse_inputs("3x32x32"), elastic=ElasticConfig(depth=False)
+    )
+    assert config.replaced({"model.elastic.depth": None}).model == ModelConfig(
+        source="python:a:b", input=parse_inputs("3x32x32")
+    )
 
 
 # ---------------------------------------------------------------- several devices, several budgets

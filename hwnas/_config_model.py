@@ -1,0 +1,151 @@
+"""The sections `[model]` and `[model.elastic]` of a configuration: a user's own network, and what may be smaller.
+
+Knows values and their rules; not the network, nor how a file is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import core_schema
+
+from hwnas._config_sections import is_function
+from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, optional
+from hwnas.given_inputs import InputShape, parse_inputs
+
+TASKS = ("classification",)
+
+
+class _Inputs:
+    """How inputs are read and written: a list of sizes, a list of such lists, or a text as `parse_inputs` reads it."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._read, serialization=core_schema.plain_serializer_function_ser_schema(cls._written)
+        )
+
+    @classmethod
+    def _read(cls, value: object) -> tuple[InputShape, ...]:
+        if isinstance(value, str):
+            return parse_inputs(value)
+        if isinstance(value, list | tuple) and value:
+            several = not any(isinstance(n, int) for n in value)
+            return tuple(cls._one(each) for each in (value if several else [value]))
+        raise ValueError(
+            f"is {value!r}, but should be the sizes of one sample: [3, 224, 224]; of several inputs "
+            '[[3, 224, 224], [16]], or "3x224x224,16"; of ids of tokens "128:int64"'
+        )
+
+    @staticmethod
+    def _one(value: object) -> InputShape:
+        if isinstance(value, InputShape):
+            return value
+        if isinstance(value, str) and "," not in value:
+            return parse_inputs(value)[0]
+        if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
+            raise ValueError(f"has {value!r}, but sizes are whole numbers: [3, 224, 224]")
+        return InputShape(tuple(value))
+
+    @staticmethod
+    def _written(inputs: tuple[InputShape, ...]) -> Any:
+        each = [list(x.shape) if x.dtype == "float32" else str(x) for x in inputs]
+        return each if len(each) > 1 else each[0]
+
+
+def _shares(value: tuple[float, ...]) -> tuple[float, ...]:
+    """Shares of the given network's channels, from few to all.
+
+    Raises:
+        ValueError: one is above 1, they do not ascend, or all of them is not among them.
+    """
+    _ascending(value)
+    if value[-1] != 1:
+        raise ValueError(f"is {list(value)}, but should end with 1.0: the largest network is the given one")
+    return value
+
+
+def _ascending(value: tuple[float, ...]) -> tuple[float, ...]:
+    if any(a >= b for a, b in itertools.pairwise(value)):
+        raise ValueError(f"is {list(value)}, but should ascend, each value once")
+    return value
+
+
+def _function(value: str) -> str:
+    if not is_function(value):
+        raise ValueError(f"is {value!r}, but should be python:module:function")
+    return value
+
+
+def _task(value: str) -> str:
+    if value not in TASKS:
+        raise ValueError(f"is {value!r}, but should be one of {', '.join(TASKS)}")
+    return value
+
+
+Inputs = Annotated[tuple[InputShape, ...], _Inputs()]
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
+OfChannel = Annotated[float, Field(ge=0, le=1)]
+
+
+class ElasticConfig(ConfigSection):
+    """What of the network may be smaller; `hwnas adapt` tells what can."""
+
+    width: Annotated[Shares, AfterValidator(_shares)] = Field(
+        default=(0.25, 0.5, 0.75, 1.0), description="shares of the channels and heads inside blocks"
+    )
+    residual: Annotated[Shares, AfterValidator(_shares)] = Field(
+        default=(1.0,), description="shares of the channels that blocks hand on to each other"
+    )
+    depth: bool = Field(default=True, description="residual branches may be left out")
+    kernel: bool = Field(default=True, description="convolutions larger than 3 may become smaller")
+    resolutions: Annotated[tuple[Count, ...], AfterValidator(_ascending)] | None = listed(
+        "input sides in pixels, ascending; that of the input if left out", example="[160, 192, 224]"
+    )
+    fixed: tuple[Text, ...] = Field(
+        default=(), strict=False, description='names of modules that stay as they are: ["head"]'
+    )
+    multiple_of: Count = Field(default=8, description="widths are multiples of it where the given ones are")
+
+
+class ModelConfig(ConfigSection):
+    """A network of your own, instead of a preset of [space]."""
+
+    source: Annotated[Text, AfterValidator(_function)] = Field(
+        description="a function without arguments that gives a torch.nn.Module", examples=['"python:my_nets:make"']
+    )
+    weights: Text | None = optional(
+        "its file of weights, .safetensors or .pth; those that the function gives if left out",
+        example='"trained.safetensors"',
+    )
+    input: Inputs = Field(
+        description='one sample; of several inputs [[3, 224, 224], [16]], of ids of tokens "128:int64"',
+        examples=["[3, 224, 224]", "[[3, 224, 224], [16]]", '"128:int64"'],
+    )
+    task: Annotated[Text, AfterValidator(_task)] = Field(default=TASKS[0], description=f"one of {', '.join(TASKS)}")
+    mean: tuple[OfChannel, ...] | None = listed(
+        "of each channel, of pixels from 0 to 1, as the network was trained; the data's own if left out",
+        example="[0.485, 0.456, 0.406]",
+    )
+    std: tuple[Positive, ...] | None = listed("likewise; give both or neither", example="[0.229, 0.224, 0.225]")
+    elastic: ElasticConfig = ElasticConfig()
+
+    @model_validator(mode="after")
+    def _of_images(self) -> Self:
+        shape = self.input[0].shape
+        is_image = len(self.input) == 1 and len(shape) == 3
+        if not is_image and (self.mean or self.std or self.elastic.resolutions):
+            raise ValueError(
+                "mean, std and elastic.resolutions are of images, and the input is "
+                f"{','.join(map(str, self.input))}; an image is [channels, height, width]"
+            )
+        if self.elastic.resolutions and shape[1] != shape[2]:
+            raise ValueError(f"elastic.resolutions are sides of square images, and the input is {self.input[0]}")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give mean and std, or neither")
+        for name, of_channels in (("mean", self.mean), ("std", self.std)):
+            if of_channels is not None and len(of_channels) != shape[0]:
+                raise ValueError(f"{name} has {len(of_channels)} values, and the input {shape[0]} channels")
+        return self
