@@ -56,11 +56,13 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
     "space_types": {  # classes, by the name they have in files
+        "adapted": ("hwnas.spaces.adapted.space:AdaptedSpace", ""),
         "categorical": ("hwnas.spaces.categorical:CategoricalSpace", ""),
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
         "resnet": ("hwnas.spaces.resnet:ResNetSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
+        "adapted": ("hwnas.spaces.adapted.kind:ADAPTED", ""),
         "conv": ("hwnas.spaces.parts:CONV", ""),
         "mbconv": ("hwnas.spaces.mobilenet_kinds:MBCONV", ""),
         "head": ("hwnas.spaces.mobilenet_kinds:HEAD", ""),

@@ -169,7 +169,7 @@ class OpGraph:
             value = self.by_name[name]
             numbers[name] = len(numbers)
             lines.append([value.shape, value.dtype, value.batched])
-        for op in self._asked_for():
+        for op in self.asked_for():
             # numbered by name: a weight that two operators share is told from two weights of one shape
             held = [(role, weights.setdefault(w.name, len(weights)), w.shape, w.dtype) for role, w in op.weights]
             lines.append([op.kind, [numbers[n] for n in op.inputs], held, op.attributes, len(op.outputs)])
@@ -178,10 +178,11 @@ class OpGraph:
                 lines.append([value.shape, value.dtype, value.batched])
         return [SCHEMA, lines, [numbers[n] for n in self.outputs]]
 
-    def _asked_for(self) -> Iterator[Op]:
-        """The operators that outputs need, each after those it reads from; depth first, without recursion."""
+    def asked_for(self) -> Iterator[Op]:
+        """The operators that outputs need, each after those it reads from; the same order for equal digests."""
         done: set[str] = set()
-        # (operator, whether what it reads has been yielded); reversed, because a stack gives back its last entry first
+        # Depth first, without recursion: (operator, whether what it reads has been yielded). Reversed, because a stack
+        # gives back its last entry first.
         stack = [(self.producers[n], False) for n in reversed(self.outputs) if n in self.producers]
         while stack:
             op, ready = stack.pop()

@@ -15,6 +15,8 @@ from hwnas.supernet.subnetwork import SubNetwork
 def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     """Set every BatchNorm's running mean and variance to their average over the batches, in place.
 
+    Those of a network whose statistics hold already stay (`SubNetwork.statistics_hold`).
+
     Args:
         network: an extracted network; left in evaluation mode.
         batches: (N, C, H, W) preprocessed training images, without augmentation; resized to the network's input.
@@ -22,6 +24,8 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     Raises:
         ValueError: there is no batch.
     """
+    if network.statistics_hold:
+        return network.eval()
     # of images, of sequences and of plain features: a kind of block may normalise behind a linear layer
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]

@@ -33,7 +33,13 @@ class BlockModule(OpGraphModule):
 
 
 class BlockSequence(nn.Module):
-    """Modules of blocks, each with its `block`, run in order. `(N, C, H, W) -> (N, classes)`."""
+    """Modules of blocks, each with its `block`, run in order. `(N, C, H, W) -> (N, classes)`.
+
+    Attributes:
+        statistics_hold: whether its BatchNorm statistics are its own already, as of a network that was given trained.
+    """
+
+    statistics_hold = False
 
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -56,3 +62,10 @@ class SubNetwork(BlockSequence):
 
     def __init__(self, blocks: Iterable[Block]) -> None:
         super().__init__(map(BlockModule, blocks))
+
+    @classmethod
+    def of(cls, modules: Iterable[BlockModule]) -> SubNetwork:
+        """A network of modules that are there already."""
+        network = cls(())
+        network.blocks.extend(modules)
+        return network

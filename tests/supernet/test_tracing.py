@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hwnas.errors import GraphError
 from hwnas.graph import OpGraph, macs, parameters, unknown_operators
 from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.quantization import fold_batchnorm
 from hwnas.supernet.tracing import trace
 
 from .networks import NETWORKS, Residual, Shared, SqueezeExcite, network
@@ -465,3 +466,27 @@ def test_a_module_that_cannot_be_copied_is_refused() -> None:
     module.notes = (n for n in range(3))  # type: ignore[assignment]
     with pytest.raises(GraphError, match=r"Shared cannot be copied .*; a module is traced as a copy"):
         trace(module, torch.zeros(1, 7, dtype=torch.int64))
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """A layer that holds its activation too, as timm's do."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(
+            F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps)
+        )
+
+
+def test_a_normalisation_that_holds_its_activation_is_the_operator_of_its_path() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), NormAndActivation(4))
+    graph = trace(module, torch.randn(2, 3, 5, 5))
+    assert [(op.name, op.kind) for op in graph.ops] == [("0", "conv2d"), ("1", "batch_norm"), ("1.act", "relu")]
+    made, x = built(graph, module).eval(), torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(made(x), module.eval()(x))
+    folded = fold_batchnorm(made)
+    torch.testing.assert_close(folded(x), module(x))
+    assert [op.kind for op in folded.op_graph.ops] == ["conv2d", "relu"]

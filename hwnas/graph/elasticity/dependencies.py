@@ -108,9 +108,16 @@ class Dependencies:
 
     # ------------------------------------------------------------ sizes
 
-    def shape(self, name: str, kept: IntArray, *, is_weight: bool = False) -> Shape:
-        """Of a value or weight, in a network that keeps so many units."""
-        tensor = self._weight_shapes[name] if is_weight else self.graph.by_name[name].shape
+    def shape(self, name: str, kept: IntArray, *, is_weight: bool = False, of: Shape | None = None) -> Shape:
+        """Of a value or weight, in a network that keeps so many units.
+
+        Args:
+            name: of the value or weight.
+            kept: (dims,) as `kept` gives.
+            is_weight: which of the two.
+            of: its shape where that is not the graph's, as a smaller kernel's: axes of no dimension stay as they are.
+        """
+        tensor = of or (self._weight_shapes[name] if is_weight else self.graph.by_name[name].shape)
         return tuple(self._size(Axis(name, i, is_weight), n, kept) for i, n in enumerate(tensor))
 
     def place(self, name: str, axis: int, index: int, kept: IntArray) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hwnas.errors import GraphError
 from hwnas.graph.elasticity.branches import Branch
 from hwnas.graph.elasticity.cuts import segments, varying
 from hwnas.graph.elasticity.naming import containers, group_names, multiplies
@@ -77,6 +78,27 @@ def regions(graph: OpGraph, *, fits: Callable[[Sequence[Op]], bool]) -> tuple[Re
         together = _with_constants(graph, [op for piece in run for op in piece.ops])
         parted = len(run) > 1 and not fits(together)
         found += [_with_constants(graph, piece.ops) for piece in run] if parted else [together]
+    return _chain(graph, found)
+
+
+def chain_of(graph: OpGraph, names: Sequence[Sequence[str]]) -> tuple[Region, ...]:
+    """The chain whose regions hold these operators: as `regions` gave it, told by names.
+
+    Args:
+        graph: the same, or one of other positions with the same operators.
+        names: of each region's operators.
+
+    Raises:
+        GraphError: an operator is not in the graph.
+    """
+    by_name = {op.name: op for op in graph.ops}
+    unknown = [name for group in names for name in group if name not in by_name]
+    if unknown:
+        raise GraphError(f"the network has no operator {unknown[0]!r}")
+    return _chain(graph, [_with_constants(graph, [by_name[name] for name in group]) for group in names])
+
+
+def _chain(graph: OpGraph, found: Sequence[Ops]) -> tuple[Region, ...]:
     # the last region gives the outputs, also those that follow from weights alone
     ends = [graph.producers[name] for name in graph.outputs if name in graph.producers]
     groups = [ops for ops in (*found[:-1], _with_constants(graph, (*found[-1], *ends))) if ops]

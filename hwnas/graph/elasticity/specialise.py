@@ -46,7 +46,7 @@ class _Here:
         self.kept = kept
 
     def weight(self, weight: Weight) -> Weight:
-        shape = self.dependencies.shape(weight.name, self.kept, is_weight=True)
+        shape = self.dependencies.shape(weight.name, self.kept, is_weight=True, of=weight.shape)
         return weight if shape == weight.shape else replace(weight, shape=shape)
 
     def value(self, value: Value) -> Value:

@@ -69,6 +69,10 @@ class Recorder:
             return self._unique(f"{path}.{kind}" if path else kind)
         own = {name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
         if any(True for _ in module.children()) or not path:
+            # a layer that also holds its activation is the operator all the same that has all of its tensors
+            if path and own and {*own, "num_batches_tracked"} == {*weights, "num_batches_tracked"} and self._fresh:
+                self._fresh = False
+                return self._unique(path)
             return self._unique(f"{path}.{kind}" if path else kind)
         if self._fresh and (weights or not own):
             self._fresh = False

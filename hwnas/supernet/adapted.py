@@ -1,0 +1,262 @@
+"""A given network as a supernet: its own weights, of which each smaller network takes a part.
+
+Weights are kept whole, under the given network's names and in its order. A smaller network keeps the units that an
+order of importance puts first, wherever they stand, and keeps them in the given order; so the largest one is the given
+network to the bit, and another order moves no weight. Smaller kernels are the centre of the larger one times a learned
+matrix, which begins as the identity (Cai et al., 2020, "Once-for-All", section 3.3).
+
+Statistics of batch normalisation are the given network's as long as no weight was trained; afterwards they belong to
+one sub-network, as in any supernet. Knows graphs and the space; never devices, tables or the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hwnas.data.tensors import resize
+from hwnas.errors import SpaceError
+from hwnas.precisions import is_conversion
+from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.kernels import KernelTransforms
+from hwnas.supernet.subnetwork import BlockModule, SubNetwork
+
+if TYPE_CHECKING:
+    from hwnas.graph import Weight
+    from hwnas.spaces.adapted import AdaptedSpace
+    from hwnas.spaces.adapted.space import Variant
+    from hwnas.supernet.elastic import NamedBlocks
+    from hwnas.types import Block, IntArray
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sliced:
+    """How a weight of a smaller network is taken.
+
+    Attributes:
+        name: of the weight.
+        kernel: its size, 0 where it is the weight's own.
+        positions: for each axis those that are kept; None: all.
+    """
+
+    name: str
+    kernel: int
+    positions: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Skeleton:
+    """A module without storage, and what it needs of the weights in a forward pass."""
+
+    module: nn.Module
+    weights: tuple[_Sliced, ...]
+    statistics: tuple[str, ...]
+
+
+class AdaptedSupernet(nn.Module):
+    """All networks of a space of a given one.
+
+    Args:
+        space: of the given network.
+        numbers: its parameters and buffers, by the names of its graph; copied. None: numbers that torch begins with.
+
+    Attributes:
+        space_name: of the space.
+        is_given: whether the weights are still those of the given network, whose statistics hold for them.
+
+    Raises:
+        SpaceError: a weight is missing, or has another shape.
+    """
+
+    def __init__(self, space: AdaptedSpace, numbers: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.space_name = space.name
+        self.is_given = numbers is not None
+        self._space = space
+        graph = space.network.largest.graph
+        found = _checked(graph.weights(), _initial(space) if numbers is None else numbers)
+        self._trained = {w.name: w.trained for w in graph.weights()}
+        # names of parameters may not contain dots
+        self.weights = nn.ParameterDict(
+            {_key(w.name): nn.Parameter(found[w.name].clone()) for w in graph.weights() if w.trained}
+        )
+        self.fixed = nn.Module()
+        for w in graph.weights():
+            if not w.trained:
+                self.fixed.register_buffer(_key(w.name), found[w.name].clone())
+        self.kernels = KernelTransforms({k.name: k.sizes for k in space.spec.kernels})
+        self.orders = nn.Module()
+        for i, dim in enumerate(space.network.dependencies.dims):
+            self.orders.register_buffer(str(i), torch.arange(dim.size))
+        self._skeletons: dict[tuple[str, Block], _Skeleton] = {}
+
+    # ------------------------------------------------------------ which units stay
+
+    def order(self, dim: int) -> IntArray:
+        """(units,) of a dimension of the given network: its units, the most important first."""
+        return np.asarray(getattr(self.orders, str(dim)).cpu().numpy())
+
+    def set_order_(self, dim: int, order: IntArray) -> None:
+        """Let smaller networks keep other units of a dimension.
+
+        Args:
+            dim: its number among `Dependencies.dims`.
+            order: (units,) a permutation, the most important first.
+
+        Raises:
+            ValueError: it is no permutation of the units.
+        """
+        size = self._space.network.dependencies.dims[dim].size
+        if sorted(order.tolist()) != list(range(size)):
+            raise ValueError(f"an order of {size} units must name each of them once")
+        getattr(self.orders, str(dim)).copy_(torch.from_numpy(np.ascontiguousarray(order)))
+        self._skeletons.clear()
+
+    def _units(self, variant: Variant) -> list[IntArray | None]:
+        dims = self._space.network.dependencies.dims
+        return [
+            None if n == dim.size else np.sort(self.order(i)[:n])
+            for i, (dim, n) in enumerate(zip(dims, variant.kept.tolist(), strict=True))
+        ]
+
+    # ------------------------------------------------------------ sub-networks
+
+    def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
+        """Run one sub-network.
+
+        Args:
+            x: (N, ...) inputs; images (N, C, H, W) of any resolution, which are resized to the sub-network's.
+            blocks: its named blocks, from `space.named_blocks(encoding)`.
+        """
+        x = _fitting(x, blocks[0][1].in_shape)
+        for name, block in blocks:
+            if is_conversion(block.kind):
+                continue
+            skeleton = self._skeleton(name, block)
+            # skeletons are no sub-modules of this one, so its mode does not reach them by itself
+            if skeleton.module.training != self.training:
+                skeleton.module.train(self.training)
+            weights = {s.name: self._slice(s) for s in skeleton.weights}
+            for statistic in skeleton.statistics:  # of layers that are no module: written to, and nobody's
+                weights[statistic] = weights[statistic].clone()
+            x = functional_call(skeleton.module, weights, (x,), strict=True)
+        return x
+
+    @torch.no_grad()
+    def extract(self, blocks: NamedBlocks) -> SubNetwork:
+        """A copy of one sub-network as a module of its own in evaluation mode.
+
+        Its statistics of batch normalisation are the given network's; `SubNetwork.statistics_hold` says whether these
+        are its own.
+
+        Raises:
+            SpaceError: the blocks do not belong to this supernet.
+        """
+        modules = []
+        whole = self.is_given
+        dims = self._space.network.dependencies.full()
+        for name, block in blocks:
+            if is_conversion(block.kind):
+                modules.append(BlockModule(block))
+                continue
+            variant = self._space.variant(name, block)
+            whole = whole and not variant.kernels and bool((variant.kept == dims).all())
+            module = BlockModule(block, graph=variant.graph)
+            state = module.state_dict()
+            for sliced in self._sliced(variant, variant.graph.weights()):
+                state[sliced.name].copy_(self._slice(sliced))
+            modules.append(module)
+        present = sum(not is_conversion(block.kind) for _, block in blocks)
+        network = SubNetwork.of(modules)
+        network.statistics_hold = whole and present == len(self._space.slots)
+        return network.eval()
+
+    # ------------------------------------------------------------ weights
+
+    def _skeleton(self, name: str, block: Block) -> _Skeleton:
+        key = (name, block)
+        if key not in self._skeletons:
+            variant = self._space.variant(name, block)
+            with torch.device("meta"):
+                module = OpGraphModule(variant.graph)
+            for m in module.modules():
+                # statistics would be one sub-network's; without them it normalises by the batch in either mode
+                if isinstance(m, nn.modules.batchnorm._BatchNorm):
+                    m.track_running_stats = False
+                    m.running_mean = m.running_var = m.num_batches_tracked = None
+            asked = {*dict(module.named_parameters()), *dict(module.named_buffers())}
+            needed = [w for w in variant.graph.weights() if w.name in asked]
+            statistics = tuple(w.name for w in needed if w.name.endswith(_STATISTICS))
+            self._skeletons[key] = _Skeleton(module, self._sliced(variant, needed), statistics)
+        return self._skeletons[key]
+
+    def _sliced(self, variant: Variant, weights: Sequence[Weight]) -> tuple[_Sliced, ...]:
+        dependencies = self._space.network.dependencies
+        units = self._units(variant)
+        kernel_of = {
+            w.name: variant.kernels[op.name]
+            for op in variant.graph.ops
+            if op.name in variant.kernels
+            for role, w in op.weights
+            if role == "weight"
+        }
+        found = []
+        for weight in weights:
+            kept = [dependencies.kept_positions(weight.name, axis, units) for axis in range(len(weight.shape))]
+            positions = tuple(None if k is None else torch.from_numpy(k).to(self._device) for k in kept)
+            found.append(_Sliced(weight.name, kernel_of.get(weight.name, 0), positions))
+        return tuple(found)
+
+    def _slice(self, sliced: _Sliced) -> Tensor:
+        """A smaller network's part of a weight; gradients flow back into the whole."""
+        tensor: Tensor = (
+            self.weights[_key(sliced.name)] if self._trained[sliced.name] else getattr(self.fixed, _key(sliced.name))
+        )
+        for axis, positions in enumerate(sliced.positions):
+            if positions is not None:
+                tensor = tensor.index_select(axis, positions)
+        if sliced.kernel:
+            tensor = self.kernels(sliced.name.rpartition(".")[0], tensor, sliced.kernel)
+        return tensor
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.parameters())).device
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _checked(weights: Sequence[Weight], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers of a graph's weights.
+
+    Raises:
+        SpaceError: one is missing, or has another shape.
+    """
+    for w in weights:
+        if w.name not in numbers:
+            raise SpaceError(f"the given network's weight {w.name!r} is missing")
+        if tuple(numbers[w.name].shape) != w.shape:
+            raise SpaceError(
+                f"weight {w.name!r} has the shape {tuple(numbers[w.name].shape)}; the network has {w.shape}"
+            )
+    return {w.name: numbers[w.name].detach() for w in weights}
+
+
+def _initial(space: AdaptedSpace) -> dict[str, Tensor]:
+    """What torch's own layers begin with; statistics of nothing seen."""
+    return dict(OpGraphModule(space.network.largest.graph).state_dict())
+
+
+def _fitting(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images in the size a network takes; other inputs as they are."""
+    return resize(x, shape[1:]) if x.dim() == 4 and x.is_floating_point() else x

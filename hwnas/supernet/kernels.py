@@ -1,0 +1,42 @@
+"""Smaller kernels: the centre of larger ones times a learned matrix (Cai et al., 2020, "Once-for-All", section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class KernelTransforms(nn.Module):
+    """One matrix for each step from a kernel size of a convolution to the next smaller one; at first the identity.
+
+    Args:
+        sizes: name of a convolution -> its kernel sizes, ascending.
+    """
+
+    def __init__(self, sizes: Mapping[str, Sequence[int]]) -> None:
+        super().__init__()
+        self._sizes = {name: tuple(s) for name, s in sizes.items()}
+        self.matrices = nn.ParameterDict(
+            {_key(name, k): nn.Parameter(torch.eye(k * k)) for name, all_ in self._sizes.items() for k in all_[:-1]}
+        )
+
+    def forward(self, name: str, weight: Tensor, kernel_size: int) -> Tensor:
+        """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between.
+
+        Args:
+            name: of the convolution.
+            weight: at its full kernel size.
+            kernel_size: one of the convolution's.
+        """
+        for k in (k for k in self._sizes[name][::-1] if kernel_size <= k < weight.shape[-1]):
+            margin = (weight.shape[-1] - k) // 2
+            centre = weight[:, :, margin : margin + k, margin : margin + k]
+            # (C, c, k, k) -> (C c, k k), each row times one matrix
+            weight = (centre.reshape(-1, k * k) @ self.matrices[_key(name, k)].T).reshape(centre.shape)
+        return weight
+
+
+def _key(name: str, size: int) -> str:
+    return f"{name.replace('.', '/')}/{size}"

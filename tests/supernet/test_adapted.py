@@ -1,0 +1,183 @@
+"""A given network as a supernet: the largest sub-network is the given one, the others are its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hwnas.errors import SpaceError
+from hwnas.spaces.adapted import AdaptedSpace
+from hwnas.spaces.adapted.wishes import Wishes, adapt
+from hwnas.supernet.adapted import AdaptedSupernet
+from hwnas.supernet.recalibration import recalibrate
+from hwnas.supernet.tracing import trace
+from hwnas.types import IntArray
+
+from .networks import NETWORKS, network
+
+
+class Mobile(nn.Module):
+    """A stem, two residual blocks with a kernel of 5, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(),
+                nn.Conv2d(16, 16, 5, 1, 2, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU6(),
+                nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8),
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def given(module: nn.Module) -> nn.Module:
+    """With random numbers everywhere, norms included."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn(p.shape) * 0.2)
+        for path, buffer in module.named_buffers():
+            if "running" in path:
+                buffer.copy_(torch.rand(buffer.shape) + 0.5)
+    return module.eval()
+
+
+def adapted(module: nn.Module, inputs: Tensor, **wishes: object) -> tuple[AdaptedSpace, AdaptedSupernet]:
+    graph = trace(module, inputs)
+    space = adapt("given", [graph], Wishes(**wishes))  # type: ignore[arg-type]
+    numbers = {k: v.detach() for k, v in module.state_dict(keep_vars=True).items()}
+    return space, AdaptedSupernet(space, numbers)
+
+
+@pytest.fixture
+def mobile() -> tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet]:
+    module, x = given(Mobile()), torch.randn(4, 3, 16, 16)
+    return module, x, *adapted(module, x)
+
+
+def of(space: AdaptedSpace, **chosen: object) -> IntArray:
+    """The largest network but for these choices, dots written as two underscores."""
+    return space.encode(space.decode(space.largest()) | {k.replace("__", "."): v for k, v in chosen.items()})  # type: ignore[dict-item]
+
+
+ONE_TO_ONE = [name for name in NETWORKS if name not in ("two-in-two-out",)]
+
+
+@pytest.mark.parametrize("name", ONE_TO_ONE)
+def test_the_largest_sub_network_is_the_given_one_with_equal_weights(name: str) -> None:
+    module, inputs = network(name)
+    module.eval()
+    space, supernet = adapted(module, inputs[0])
+    found = supernet.extract(space.named_blocks(space.largest()))
+    with torch.no_grad():
+        torch.testing.assert_close(found(inputs[0]), module(inputs[0]), rtol=1e-5, atol=1e-5)
+    mine = {name.split(".", 2)[2]: p for name, p in found.named_parameters()}
+    theirs = dict(module.named_parameters())
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(p, theirs[n]) for n, p in mine.items())
+    assert found.statistics_hold
+
+
+@pytest.mark.parametrize("name", ONE_TO_ONE)
+def test_an_extracted_network_computes_what_the_active_one_does(name: str) -> None:
+    module, inputs = network(name)
+    space, supernet = adapted(module, inputs[0], residual=(0.5, 1.0), multiple_of=1)
+    supernet.train()
+    rng = np.random.default_rng(0)
+    for dim, d in enumerate(space.network.dependencies.dims):
+        supernet.set_order_(dim, rng.permutation(d.size))
+    for encoding in space.sample(4, rng):
+        blocks = space.named_blocks(encoding)
+        alone = supernet.extract(blocks).train()
+        torch.manual_seed(0)  # dropout drops the same numbers
+        active = supernet(inputs[0], blocks)
+        torch.manual_seed(0)
+        torch.testing.assert_close(active, alone(inputs[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_the_most_important_units_stay_in_the_given_order(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    module, _, space, supernet = mobile
+    dim = space.network.dependencies.numbers["blocks.0.0"]
+    supernet.set_order_(dim, np.array([9, 2, 14, 5, *(i for i in range(16) if i not in (9, 2, 14, 5))]))
+    small = supernet.extract(space.named_blocks(of(space, blocks__0__0__width=0.25)))
+    whole = dict(module.named_parameters())
+    kept = [2, 5, 9, 14]
+    found = {name.split(".", 2)[2]: p for name, p in small.named_parameters()}
+    assert torch.equal(found["blocks.0.0.weight"], whole["blocks.0.0.weight"][kept])
+    assert torch.equal(found["blocks.0.3.weight"], whole["blocks.0.3.weight"][kept])
+    assert torch.equal(found["blocks.0.6.weight"], whole["blocks.0.6.weight"][:, kept])
+    assert torch.equal(found["blocks.1.0.weight"], whole["blocks.1.0.weight"])
+    with pytest.raises(ValueError, match="must name each of them once"):
+        supernet.set_order_(dim, np.zeros(16, dtype=np.int64))
+
+
+def test_a_smaller_kernel_is_the_centre_at_first(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    module, _, space, supernet = mobile
+    small = supernet.extract(space.named_blocks(of(space, blocks__1__3__kernel_size=3)))
+    found = dict(small.named_parameters())
+    name = next(n for n in found if n.endswith("blocks.1.3.weight"))
+    assert torch.equal(found[name], dict(module.named_parameters())["blocks.1.3.weight"][:, :, 1:-1, 1:-1])
+
+
+def test_gradients_reach_what_a_smaller_network_uses_and_nothing_else(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    _, x, space, supernet = mobile
+    supernet.train()
+    supernet(x, space.named_blocks(of(space, blocks__depth=1, blocks__0__0__width=0.5))).square().sum().backward()
+    grads = {name: p.grad for name, p in supernet.named_parameters()}
+    expand = grads["weights.blocks/0/0/weight"]
+    assert expand is not None
+    assert (expand.abs().sum((1, 2, 3)) > 0).sum() == 8
+    assert grads["weights.blocks/1/0/weight"] is None
+
+
+def test_statistics_hold_for_the_given_network_alone(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    _, x, space, supernet = mobile
+    whole = supernet.extract(space.named_blocks(space.largest()))
+    before = {k: v.clone() for k, v in whole.state_dict().items()}
+    recalibrate(whole, [x])
+    assert all(torch.equal(v, before[k]) for k, v in whole.state_dict().items())
+    assert not supernet.extract(space.named_blocks(of(space, blocks__depth=1))).statistics_hold
+    assert not supernet.extract(space.named_blocks(of(space, blocks__1__3__kernel_size=3))).statistics_hold
+    supernet.is_given = False  # trained
+    assert not supernet.extract(space.named_blocks(space.largest())).statistics_hold
+
+
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    module, x = given(Mobile()), torch.randn(1, 3, 16, 16)
+    space, _ = adapted(module, x)
+    numbers = dict(module.state_dict())
+    del numbers["head.bias"]
+    with pytest.raises(SpaceError, match=r"weight 'head\.bias' is missing"):
+        AdaptedSupernet(space, numbers)
+    numbers["head.bias"] = torch.zeros(7)
+    with pytest.raises(SpaceError, match=r"has the shape \(7,\); the network has \(4,\)"):
+        AdaptedSupernet(space, numbers)
+
+
+def test_images_are_resized_to_the_networks_resolution() -> None:
+    module, x = given(Mobile()), torch.randn(2, 3, 24, 24)
+    graphs = [trace(module, x[..., :n, :n].contiguous()) for n in (16, 24)]
+    space = adapt("two", graphs, Wishes())
+    supernet = AdaptedSupernet(space, dict(module.state_dict())).train()
+    small = space.named_blocks(of(space, resolution=16))
+    assert small[0][1].in_shape == (3, 16, 16)
+    assert supernet(x, small).shape == (2, 4)
