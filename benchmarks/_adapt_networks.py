@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Network:
         make: the module, with the numbers that torch draws.
         shape: of one sample.
         tokens: inputs are whole numbers below this; 0: floats.
+        trained: its numbers stay as they are made.
     """
 
     name: str
@@ -37,11 +39,14 @@ class Network:
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     tokens: int = 0
+    trained: bool = False
 
     def module(self, *, seed: int = 0) -> nn.Module:
         """The module in evaluation mode; no number in it is one that layers begin with."""
         import torch
 
+        if self.trained:
+            return self.make().eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.make()
@@ -136,6 +141,21 @@ def own_networks() -> list[Network]:
         )
         for name, (family, module, kind, shape, options) in _OWN.items()
     ]
+
+
+def trained_networks(resnet8: Path) -> list[Network]:
+    """Those of which weights are at hand.
+
+    Args:
+        resnet8: file of MLPerf Tiny's, see `_tiny_networks.trained_resnet8`.
+    """
+
+    def make() -> nn.Module:
+        from _tiny_networks import trained_resnet8
+
+        return trained_resnet8(resnet8)
+
+    return [Network(name="mlperf_resnet8_trained", family="MLPerf Tiny", make=make, shape=(3, 32, 32), trained=True)]
 
 
 # ---------------------------------------------------------------- timm's

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from _adapt_networks import Network, chosen, own_networks, timm_networks
+from _adapt_networks import Network, chosen, own_networks, timm_networks, trained_networks
 from _common import Benchmark, Figure, script
 from _timm import HOW, find_timm
 
-from hwnas.errors import GraphError
+from hwnas.errors import ConfigError, GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,16 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="TEXT", default="", help="networks whose names or families hold this text")
     parser.add_argument("--timm", type=Path, metavar="FOLDER", help="that timm was installed into; see _timm.py")
+    parser.add_argument(
+        "--resnet8", type=Path, metavar="FILE", help="weights of MLPerf Tiny's ResNet8, to try it trained"
+    )
     bench = Benchmark("adapt_zoo", parser, argv)
     networks = own_networks()
+    if bench.options.resnet8 is not None:
+        networks += trained_networks(bench.options.resnet8)
     if bench.smoke:
         networks = [n for n in networks if n.name in SMOKE]
     elif (timm := find_timm(bench.options.timm)) is not None:
         networks += timm_networks(timm)
     else:
         bench.console.note(f"timm is not at hand: only networks written here are tried ({HOW})")
+    networks = chosen(networks, bench.options.only)
+    if not networks:
+        raise ConfigError(f"no network here has {bench.options.only!r} in its name or family")
     rows = []
-    for network in chosen(networks, bench.options.only):
+    for network in networks:
         rows.append(tried(network))
         bench.console.note(f"{network.name}: {rows[-1].get('failure', rows[-1])}")
     return bench.publish(figures(rows), details={"networks": rows, "tolerance": TOLERANCE})
@@ -126,8 +134,8 @@ def figures(rows: Sequence[dict[str, Any]]) -> list[Figure]:
         Figure(name="equal_as_graphs", value=len(equal), at_least=len(rows)),
         Figure(name="equal_to_the_bit", value=sum(row["max_abs_diff"] == 0.0 for row in equal)),
         Figure(name="failures", value=sum("failure" in row for row in rows)),
-        Figure(name="trace_s_median", value=median(times), at_most=5),
-        Figure(name="trace_s_max", value=max(times)),
+        Figure(name="trace_s_median", value=median(times) if times else None, at_most=5),
+        Figure(name="trace_s_max", value=max(times, default=None)),
     ]
 
 

@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from hwnas._arguments import changes
@@ -346,3 +348,33 @@ def test_the_house_is_counted_from_its_source_alone(on_path: None, tmp_path: Pat
     assert (found["most_parameters"], found["most_options_of_a_command"]) == (2, 3)
     assert (found["files_naming_a_kind_of_block"], found["files_spelling_a_precision"]) == (1, 1)
     assert found["comments_per_100_lines"] == pytest.approx(100 / 13, abs=0.01)
+
+
+# ---------------------------------------------------------------- networks to adapt
+
+
+@pytest.mark.parametrize("name", ["mlperf_resnet8", "mlperf_autoencoder", "decoder_tied"])
+def test_no_number_of_a_network_is_one_that_layers_begin_with(name: str, on_path: None) -> None:
+    (network,) = (n for n in importlib.import_module("_adapt_networks").own_networks() if n.name == name)
+    module, again = network.module(), network.module()
+    numbers = [t for key, t in module.state_dict().items() if not key.endswith("num_batches_tracked")]
+    assert all(t.std() > 0 for t in numbers)
+    assert all(torch.equal(t, again.state_dict()[key]) for key, t in module.state_dict().items())
+    with torch.no_grad():
+        assert module(network.inputs(2)).isfinite().all()
+
+
+def test_a_trained_network_keeps_its_numbers(on_path: None, tmp_path: Path) -> None:
+    made = importlib.import_module("_tiny_networks").ResNet8()
+    stored = {key: t for key, t in made.state_dict().items() if not key.endswith("num_batches_tracked")}
+    save_file(stored, tmp_path / "resnet8.safetensors")
+    (network,) = importlib.import_module("_adapt_networks").trained_networks(tmp_path / "resnet8.safetensors")
+    assert all(torch.equal(network.module().state_dict()[key], t) for key, t in stored.items())
+    save_file({"stem.weight": torch.zeros(1)}, tmp_path / "resnet8.safetensors")
+    with pytest.raises(ConfigError, match="is not MLPerf Tiny's ResNet8"):
+        network.module()
+
+
+def test_a_folder_without_timm_is_told_with_how_to_get_it(on_path: None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no timm; put it there: pip install .*--timm FOLDER"):
+        importlib.import_module("adapt_zoo").main(["--timm", str(tmp_path), "--only", "nothing"])
