@@ -97,7 +97,8 @@ class GraphBuilder:
         # weights first: an embedding reads int64 and gives what its table holds. Else the first input's type
         dtypes = [*(w.dtype for w in ordered.values()), *(r.dtype for r in inputs)]
         batched = any(r.batched for r in inputs)  # one input that differs from sample to sample makes the output differ
-        values = [(shape, dtypes[0] if dtypes else "float32", batched) for shape in shapes]
+        dtypes.append(str(complete.get("dtype", "float32")))
+        values = [(shape, dtypes[0], batched) for shape in shapes]
         return self.append(kind, *inputs, name=name, weights=ordered, attributes=rule.given(complete), values=values)
 
     def append(

@@ -266,6 +266,10 @@ def _expand(call: Call) -> tuple[Shape, ...]:
     return (tuple(call["shape"]),)
 
 
+def _constant(call: Call) -> tuple[Shape, ...]:
+    return (tuple(call["shape"]),)
+
+
 def _held(call: Call) -> tuple[Shape, ...]:
     return (call.weights["weight"],)
 
@@ -378,6 +382,8 @@ _OPERATORS = (
     Operator(kind="pad", infer=_pad, required=("amounts",), defaults={"mode": "constant", "value": 0.0}),
     Operator(kind="resize", infer=_resize, required=("size",), defaults={"mode": "nearest", "align_corners": False}),
     Operator(kind="weight", infer=_held, defaults={}, roles=("weight",)),  # a weight as a value of its own
+    # a tensor of no input and no weight: `numbers` are its bytes, little-endian, as base64
+    Operator(kind="constant", infer=_constant, defaults={}, required=("shape", "dtype", "numbers")),
     Operator(kind="quantize", infer=_same, defaults={}, required=("precision",)),
     Operator(kind="dequantize", infer=_same, defaults={}, required=("precision",)),
 )

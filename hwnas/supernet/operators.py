@@ -8,9 +8,11 @@ graphs count from the sample are one further here. This module knows operators, 
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -125,6 +127,29 @@ def _avg_pool(call: Call) -> nn.Module:
     )
 
 
+class ConstantTensor(nn.Module):
+    """The same tensor whatever comes in; it goes where the module goes, and is not stored with it.
+
+    Args:
+        numbers: without a batch axis.
+    """
+
+    numbers: Tensor
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.numbers[None]  # (...) -> (1, ...), as every tensor has a batch axis
+
+
+def _constant(call: Call) -> nn.Module:
+    numbers = np.frombuffer(base64.b64decode(call["numbers"]), np.dtype(call["dtype"]).newbyteorder("<"))
+    native = numbers.astype(call["dtype"]).reshape(call["shape"])  # a copy, which may be written to
+    return ConstantTensor(torch.from_numpy(native))
+
+
 MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
     "conv2d": _convolution,
     "conv1d": _convolution,
@@ -148,6 +173,7 @@ MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
     "leaky_relu": lambda call: nn.LeakyReLU(call["negative_slope"]),
     "elu": lambda call: nn.ELU(call["alpha"]),
     "softmax": lambda call: nn.Softmax(call["axis"] + 1),
+    "constant": _constant,
     "dropout": _dropout,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,

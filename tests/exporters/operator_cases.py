@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -71,6 +73,12 @@ def _unbound(g: GraphBuilder, x: Ref) -> Ref:
     return g.op("add", *g.ops("unbind", rows, name="op", axis=0), name="sum")
 
 
+def _constant(g: GraphBuilder, x: Ref) -> Ref:
+    numbers = base64.b64encode(np.array([1.0, -0.5, 0.25, 2.0], "<f4").tobytes()).decode()
+    table = g.op("constant", name="table", shape=(4, 1, 1), dtype="float32", numbers=numbers)
+    return g.op("mul", x, table, name="op")
+
+
 # in float32 and in int8
 BOTH: dict[str, Build] = {
     "conv2d": _conv(stride=(2, 1), padding=(0, 1)),
@@ -129,6 +137,8 @@ FLOAT: dict[str, Build] = {
     "matmul": _rows,
     "unbind": _unbound,
 }
+
+ONNX: dict[str, Build] = {"constant": _constant}  # in both, but not in every format
 
 
 def graph_of(build: Build) -> OpGraph:

@@ -9,7 +9,9 @@ import torch
 
 from hwnas.exporters.onnx import OnnxExporter
 
-from .operator_cases import BOTH, images, module_of, quantized
+from .operator_cases import BOTH, ONNX, images, module_of, quantized
+
+CASES = {**BOTH, **ONNX}
 
 ROUNDED_TWICE = ("relu", "relu6")  # alone, behind a rounding: ONNX Runtime makes one of both
 
@@ -19,17 +21,17 @@ def _run(path, x: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", CASES)
 def test_float_operators_compute_what_torch_does(name, tmp_path):
-    module, x, path = module_of(BOTH[name]), images(2), tmp_path / "file.onnx"
+    module, x, path = module_of(CASES[name]), images(2), tmp_path / "file.onnx"
     OnnxExporter().export(module, x, path, precision="fp32")
     torch.testing.assert_close(_run(path, x), module(x).detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in BOTH if name not in ROUNDED_TWICE])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ROUNDED_TWICE])
 def test_int8_operators_compute_what_torch_does(name, tmp_path):
     # weights of 7 bits: some processors saturate on those of 8
-    model, x, path = quantized(BOTH[name], precision="int8-w7"), images(4), tmp_path / "file.onnx"
+    model, x, path = quantized(CASES[name], precision="int8-w7"), images(4), tmp_path / "file.onnx"
     OnnxExporter().export(model, x, path, precision="int8")
     quantizer = model.output_quantizer or model.blocks[0].quantize
     steps = (_run(path, x) - model(x).detach()).abs() / quantizer.scale

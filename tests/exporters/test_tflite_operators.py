@@ -17,11 +17,12 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.graph import OPERATORS
 from hwnas.measure.interface import from_artefact, to_artefact
 
-from .operator_cases import BOTH, FLOAT, Build, images, module_of, operator, quantized
+from .operator_cases import BOTH, FLOAT, ONNX, Build, images, module_of, operator, quantized
 
 CPU = load_device("cpu-litert")
 UNWRITTEN: dict[str, tuple[Build, str]] = {
     "mish": (operator("mish"), r"operator op \(mish\) cannot be written as TFLite: there is no rule"),
+    "constant": (ONNX["constant"], "no rule"),
     "max_pool2d": (operator("max_pool2d", kernel_size=(2, 2), dilation=(2, 2)), "dilation"),
     "max_pool2d in ceil mode": (operator("max_pool2d", kernel_size=(4, 4), stride=(4, 4), ceil_mode=True), "in torch"),
     "slice": (operator("slice", axis=1, start=0, stop=6, step=2), "every 2th"),

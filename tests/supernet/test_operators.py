@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -41,6 +43,14 @@ def _taken() -> OpGraph:
     g = GraphBuilder()
     rows = g.op("weight", name="r", weights={"weight": Weight(name="rows", shape=(2, 3), dtype="int64", trained=False)})
     return g.build(g.op("take", g.input(IMAGE), rows, name="op", axis=1))
+
+
+def _added() -> OpGraph:
+    """A constant, added to an image."""
+    g = GraphBuilder()
+    numbers = base64.b64encode(np.array([[1.0], [-np.inf], [0.25], [3.0]], "<f4").tobytes()).decode()
+    table = g.op("constant", name="table", shape=(4, 1), dtype="float32", numbers=numbers)
+    return g.build(g.op("add", g.input(IMAGE), g.op("reshape", table, name="r", shape=(4, 1, 1)), name="op"))
 
 
 NORM = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (4,))
@@ -137,6 +147,7 @@ CASES: dict[str, tuple[OpGraph, Compute]] = {
     "unbind": (_one("unbind", (3, 4), axis=0), lambda m, x: x.unbind(1)),
     "select": (_on_image("select", axis=2, index=-1), lambda m, x: x[..., -1]),
     "slice": (_on_image("slice", axis=1, start=1, stop=6, step=2), lambda m, x: x[:, :, 1:6:2]),
+    "constant": (_added(), lambda m, x: x + torch.tensor([1.0, -torch.inf, 0.25, 3.0])[:, None, None]),
     "take": (_taken(), lambda m, x: x[:, :, m.rows]),
     "reshape": (_on_image("reshape", shape=(2, 2, 36)), lambda m, x: x.reshape(-1, 2, 2, 36)),
     "permute": (_on_image("permute", order=(1, 2, 0)), lambda m, x: x.permute(0, 2, 3, 1)),

@@ -197,6 +197,13 @@ class Function(nn.Module):
         return self.function(*(x, self.table, self.rows)[: self.function.__code__.co_argcount])
 
 
+def _ramp() -> Tensor:
+    table = torch.zeros(4, 4)
+    table[1:3] += 2
+    table.view(2, 8).add_(1)
+    return table
+
+
 _COLUMN = ["weight", "select", "reshape", "reshape"]
 CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "hardtanh": (lambda x: F.hardtanh(x, 0, 6), ["relu6"]),
@@ -283,6 +290,22 @@ CASES: dict[str, tuple[Callable[..., Any], list[str]]] = {
         ["weight", "permute", "weight", "take", "slice", "mul"],
     ),
     "positions by number": (lambda x, t, r: x.transpose(0, 1)[r].transpose(0, 1), ["weight", "take"]),
+    "a table of waves": (lambda x: x + (torch.arange(4) / 10).sin(), ["constant", "add"]),
+    "rows by a range": (
+        lambda x, t: x * t[torch.arange(5).flip(0)][1:, 0],
+        ["constant", "embedding", "slice", "select", "mul"],
+    ),
+    "a tensor written out": (lambda x: x * torch.tensor([[1.0], [2.0], [0.5], [4.0]]), ["constant", "mul"]),
+    "ones like it": (lambda x: x + torch.ones_like(x).cumsum(2), ["constant", "expand", "add"]),
+    "places for each sample": (
+        lambda x: x + x.new_zeros(x.shape[0], 1, 4, 4).add(1).cumsum(-1).expand(-1, 6, -1, -1),
+        ["constant", "expand", "add"],
+    ),
+    "a table written in place": (lambda x: x + _ramp(), ["constant", "add"]),
+    "a mask": (
+        lambda x: F.scaled_dot_product_attention(x, x, x, torch.full((4, 4), -torch.inf).triu(1)),
+        ["constant", "attention"],
+    ),
     "channels dropped": (lambda x: F.dropout2d(x, 0.0), []),
 }
 
@@ -303,6 +326,47 @@ def test_a_norm_of_nothing_has_a_gradient() -> None:
     x = torch.zeros(2, 4, requires_grad=True)
     OpGraphModule(graph)(x).sum().backward()
     assert torch.equal(x.grad, torch.zeros(2, 4))
+
+
+def test_a_convolution_of_what_all_samples_share_is_one_of_a_sample() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = nn.Conv2d(2, 6, 3, padding="same")
+
+        def forward(self, x: Tensor) -> Tensor:
+            table = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"))[None]
+            return x + self.project(table / 4)
+
+    module, x = Positions(), torch.randn(3, 6, 4, 4)
+    graph = trace(module, x)
+    assert kinds(graph) == ["constant", "reshape", "conv2d", "reshape", "reshape", "add"]
+    assert torch.equal(built(graph, module)(x), module(x))
+
+
+class Ramp(nn.Module):
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.table = slope * torch.arange(4.0)  # no buffer: no state dict has it
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.table
+        self.table.add_(0)
+        return y * self.table
+
+
+def test_a_tensor_that_differs_between_samples_is_refused() -> None:
+    with pytest.raises(GraphError, match="a tensor that the module makes differs between the samples"):
+        trace(Function(lambda x: x * x.new_ones(x.shape[0], 6, 4, 4).cumsum(0)), torch.zeros(1, 6, 4, 4))
+
+
+def test_a_tensor_that_a_module_keeps_without_a_name_is_in_its_graph() -> None:
+    module, x = Ramp(0.5), torch.randn(2, 4)
+    graph = trace(module, x)
+    assert kinds(graph) == ["constant", "add", "constant", "mul"]
+    assert not list(graph.weights())
+    assert torch.equal(OpGraphModule(OpGraph.from_json(graph.to_json()))(x), module(x))
+    assert graph.digest() != trace(Ramp(0.25), x).digest()
 
 
 def test_in_place_on_another_name_of_the_tensor_is_seen() -> None:
@@ -343,6 +407,7 @@ def test_an_operator_without_a_rule_stays_under_its_name() -> None:
         (lambda x: F.conv3d(x[:, None], torch.ones(1, 1, 1, 1, 1)), "aten.conv3d"),
         (lambda x: x * x.new_empty(x.shape).bernoulli_(0.5), "aten.bernoulli"),
         (lambda x: x * x.shape[0], "aten.mul"),  # by the size of the batch
+        (lambda x: x * torch.arange(x.shape[0])[:, None, None, None], "aten.arange"),  # by the number of the sample
     ],
 )
 def test_forms_without_a_rule_are_told_by_name(function: Callable[..., Any], kind: str) -> None:

@@ -296,6 +296,10 @@ def _held(s: Site) -> None:
         s.join(s.w("weight", axis), s.y(axis))
 
 
+def _constant(s: Site) -> None:
+    s.pin("it is a table that the network's code makes", *(s.y(axis) for axis in range(len(s.outputs[0]))))
+
+
 _ELEMENTWISE = (
     *("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "identity", "mish", "gelu", "leaky_relu"),
     *("elu", "clamp", "dropout", "power", "sqrt", "exp", "affine", "quantize", "dequantize"),
@@ -326,4 +330,5 @@ RULES: dict[str, Rule] = {
     "expand": _binary,
     "pad": _pad,
     "weight": _held,
+    "constant": _constant,
 }

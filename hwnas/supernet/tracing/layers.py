@@ -17,15 +17,17 @@ _SMALLEST_SQUARE = 1e-30  # nothing beside any number whose square a float32 hol
 
 @rule("conv1d", "conv2d")
 def convolution(c: TracedCall) -> Result:
-    """One axis of positions, or two; padding as numbers, `same` or `valid`."""
-    x, weight = c.plain(), c.weight("weight")
+    """One axis of positions, or two; padding as numbers, `same` or `valid`; also of what all samples share."""
+    weight = c.weight("weight")
     assert weight is not None
     count = len(weight.shape) - 2
+    shared = c.x.layout is None and c.x.shape[:1] == (1,)
+    x = c.x if shared else c.plain()
     if len(x.shape) != count + 2:
         raise NoRule
     bias, added = _bias(c)
     dilation = c.numbers("dilation", count)
-    ref, padding = _padded(c, x.ref, weight.shape[2:], dilation)
+    ref, padding = _padded(c, c.reshape(x.ref, x.shape[1:]), weight.shape[2:], dilation)
     ref = c.emit(
         c.name,
         ref,
@@ -35,7 +37,8 @@ def convolution(c: TracedCall) -> Result:
         dilation=dilation,
         groups=c["groups"],
     )
-    return c.same(_add_bias(c, ref, added, (-1, *(1,) * count)))
+    ref = _add_bias(c, ref, added, (-1, *(1,) * count))
+    return c.same(c.reshape(ref, (1, *ref.shape)) if shared else ref)
 
 
 def _padded(c: TracedCall, x: Ref, kernel: Shape, dilation: Shape) -> tuple[Ref, Shape]:

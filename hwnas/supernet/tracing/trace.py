@@ -20,6 +20,7 @@ from hwnas.errors import GraphError
 from hwnas.graph import OpGraph, Weight
 from hwnas.graph.types import Attribute
 from hwnas.supernet.tracing import layers, numbers, shapes  # noqa: F401 - their rules
+from hwnas.supernet.tracing.constants import Constant, as_value, computed, held_constant
 from hwnas.supernet.tracing.export import checked_inputs, copied, exported, telling_size
 from hwnas.supernet.tracing.layouts import (
     NoRule,
@@ -112,6 +113,8 @@ class _Walk:
         self.known: dict[fx.Node, Any] = {}
         self._roots: dict[fx.Node, fx.Node] = {}  # of those that share their numbers: the one that made them
         self._same: dict[fx.Node, fx.Node] = {}  # of those that are one tensor under several names: the first
+        # by their identity and by how often they were written; kept, so that no other gets one of these identities
+        self._constants: dict[tuple[int, int], tuple[Constant, Traced]] = {}
         self._entered: dict[fx.Node, Sequence[object]] = {}  # parts whose steps were taken -> what they give
 
     def graph(self) -> OpGraph:
@@ -158,7 +161,7 @@ class _Walk:
         """Two nodes are one tensor."""
         self._same[node], self._roots[node] = self._same.get(other, other), self._roots.get(other, other)
 
-    def _given(self, node: fx.Node, spec: Any) -> Traced | Weight | None:
+    def _given(self, node: fx.Node, spec: Any) -> Traced | Weight | Constant | None:
         """An input of the network, or one of its tensors."""
         if spec.kind == InputKind.USER_INPUT:
             value = node.meta["val"]
@@ -169,9 +172,10 @@ class _Walk:
         if not isinstance(tensor, Tensor):
             return None
         module, _, name = target.rpartition(".")
-        if spec.kind != InputKind.CONSTANT_TENSOR:  # the module's own, by which those that are shared are known
-            tensor = getattr(self.recorder.module.get_submodule(module), name)
-        return self.recorder.weight(target, tensor)
+        if spec.kind == InputKind.CONSTANT_TENSOR:
+            return held_constant(tensor)
+        # the module's own, by which those that are shared are known
+        return self.recorder.weight(target, getattr(self.recorder.module.get_submodule(module), name))
 
     def _outputs(self, node: fx.Node) -> list[object]:
         specs = self.program.graph_signature.output_specs
@@ -191,6 +195,8 @@ class _Walk:
             raise GraphError(f"output {index} of the module cannot be told: {value.reason}")
         if isinstance(value, Weight):
             return self.recorder.held(value)
+        if isinstance(value, Constant):
+            return self._as_value(value)
         if not isinstance(value, Traced):
             raise GraphError(f"output {index} of the module is no tensor; return tensors alone")
         return value
@@ -213,7 +219,7 @@ class _Walk:
             given = self._entered[first][node.args[1]]  # type: ignore[index]
             if isinstance(given, fx.Node):
                 self._is(node, given)
-        elif first is not None and _in_place(node):
+        elif first is not None and _in_place(node) and not isinstance(result, Constant):
             self._written_(node, first, result)
         elif first is not None and name in _VIEWS:
             self._roots[node] = self._roots.get(first, first)
@@ -226,8 +232,11 @@ class _Walk:
             if isinstance(parts, list) and isinstance(index, int):
                 return parts[index]
             return Untold(f"{node.name!r} is part of what is no tensor")
-        arguments = self._arguments(node)
         values = _values(node)
+        constant = computed(node, self.known, samples=self.recorder.samples) if values else None
+        if constant is not None:
+            return constant
+        arguments = self._arguments(node)
         if not values:
             return None  # assertions, and what export notes for itself
         rule = RULES.get(name)
@@ -311,7 +320,17 @@ class _Walk:
         value = self.known[node]
         if isinstance(value, Untold):
             raise _Unreadable(value)
-        return value
+        return self._as_value(value) if isinstance(value, Constant) else value
+
+    def _as_value(self, constant: Constant) -> Traced:
+        """A constant in the graph, once as long as its numbers stay what they are."""
+        version = id(constant.tensor), constant.tensor._version
+        if version not in self._constants:
+            try:
+                self._constants[version] = constant, as_value(self.recorder, constant)
+            except NoRule:
+                raise _Unreadable(Untold("a tensor that the module makes differs between the samples")) from None
+        return self._constants[version][1]
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         """By the names of torch's schema, defaults included."""
