@@ -16,7 +16,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from _common import Benchmark, Figure, script
@@ -46,13 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--presets", nargs="+", default=list(_SECONDS), help="(mobilenet-tiny mobilenet-v3-large)")
     parser.add_argument("--seed", type=int, default=0, help="of the sets (0)")
     parser.add_argument("--minutes", type=float, default=120.0, help="for each preset; the sets until then count (120)")
+    parser.add_argument("--only", metavar="I,J", help="numbers of sets, as the details have them (all)")
     bench = Benchmark("search_limits", parser, argv)
     o = bench.options
     presets, sets = (("test-tiny",), 8) if bench.smoke else (o.presets, o.sets)
+    numbers = range(sets) if o.only is None else [int(i) for i in o.only.split(",")]
     figures: list[Figure] = []
+    noted: list[Noted] = []
     for preset in presets:
-        figures += Trial(preset).run(sets, seed=o.seed, seconds=60 * o.minutes)
-    return bench.publish(figures, details={"presets": list(presets), "sets": sets, "seed": o.seed})
+        trial = Trial(preset)
+        figures += trial.run(numbers, seed=o.seed, seconds=60 * o.minutes)
+        noted += trial.noted
+    details = {"presets": list(presets), "sets": list(numbers), "seed": o.seed, "noted": [asdict(x) for x in noted]}
+    return bench.publish(figures, details=details)
 
 
 @dataclass
@@ -78,6 +84,27 @@ class Counts:
     unconfirmed: int = 0
     told: int = 0
     together: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """A set that was answered wrongly, late or not at all.
+
+    Attributes:
+        preset: of the set.
+        number: of the set; with the seed it makes the same limits again.
+        limits: as they are written.
+        contradicted: what was claimed and is not so.
+        seconds: of CPU, for the answer.
+        answer: the text of the refusal, if it was one.
+    """
+
+    preset: str
+    number: int
+    limits: list[str]
+    contradicted: list[str]
+    seconds: float
+    answer: str
 
 
 class Trial:
@@ -114,21 +141,22 @@ class Trial:
         self.lowest = {m: bounds[m][0] * model.upper_ratio for m, model in self.models.items()}
         self.highest = {m: high for m, (_, high) in bounds.items()}
         self.counts = Counts()
+        self.noted: list[Noted] = []
         self._program = Program(self.blocks, self.of_block)
 
-    def run(self, sets: int, *, seed: int, seconds: float) -> list[Figure]:
-        """Decide so many sets of limits, or those that the time is enough for; what came out."""
+    def run(self, numbers: Sequence[int], *, seed: int, seconds: float) -> list[Figure]:
+        """Decide the sets of limits with these numbers, or those that the time is enough for; what came out."""
         import numpy as np
         from cost_speed import one_core
 
-        rng = np.random.default_rng(seed)
         took: list[float] = []
         wall: list[float] = []
         until = time.monotonic() + seconds
         with one_core():
-            for i in range(sets):
+            for i in numbers:
                 if time.monotonic() > until:
                     break
+                rng = np.random.default_rng([seed, i])  # the same set whichever others are drawn
                 limits = self._around_a_network(rng) if i % 2 else self._near_the_ends(rng)
                 for _ in range(_TIGHTENINGS):
                     began, began_wall = time.process_time(), time.monotonic()
@@ -140,7 +168,9 @@ class Trial:
                     limits = self._tightened(limits)
                 took.append(spent[0])
                 wall.append(spent[1])
-                self._judge(limits, witness, error, is_possible=bool(i % 2))
+                wrong = self._judge(limits, witness, error, is_possible=bool(i % 2))
+                if wrong or (error is None and witness is None) or spent[0] > _SECONDS.get(self.preset, 1.0):
+                    self._note(i, limits, error, wrong=wrong, seconds=spent[0])
         c, name = self.counts, self.preset.replace("-", "_")
         return [
             Figure(name=f"{name}_sets", value=len(took)),
@@ -217,55 +247,82 @@ class Trial:
 
     def _judge(
         self, limits: Sequence[Limit], witness: IntArray | None, error: InfeasibleError | None, *, is_possible: bool
-    ) -> None:
+    ) -> list[str]:
+        """What is wrong with an answer."""
         c = self.counts
         if error is None:
             c.undecided += witness is None
             c.feasible += witness is not None
-            if witness is not None:
-                self._judge_network(limits, witness)
-            return
+            return [] if witness is None else self._judge_network(limits, witness)
         c.infeasible += 1
-        if is_possible or not all(self._is_right(limits, error)):
-            c.wrong += 1
+        wrong = ["said impossible, but it is possible"] if is_possible else self._contradicted(limits, error)
+        c.wrong += bool(wrong)
+        return wrong
 
-    def _judge_network(self, limits: Sequence[Limit], network: IntArray) -> None:
-        if not self._keeps(network, limits):
-            self.counts.over += 1
-            self.counts.wrong += 1
+    def _judge_network(self, limits: Sequence[Limit], network: IntArray) -> list[str]:
+        if self._keeps(network, limits):
+            return []
+        self.counts.over += 1
+        self.counts.wrong += 1
+        return ["the network breaks a limit"]
 
-    def _is_right(self, limits: Sequence[Limit], error: InfeasibleError) -> list[bool]:
-        """What is claimed of limits that conflict, one after another."""
+    def _note(
+        self, number: int, limits: Sequence[Limit], error: InfeasibleError | None, *, wrong: list[str], seconds: float
+    ) -> None:
+        noted = Noted(
+            preset=self.preset,
+            number=number,
+            limits=[f"{x.metric} {'>=' if x.floor else '<='} {x.value!r}" for x in limits],
+            contradicted=wrong,
+            seconds=seconds,
+            answer=str(error or ""),
+        )
+        print(noted, flush=True)
+        self.noted.append(noted)
+
+    def _contradicted(self, limits: Sequence[Limit], error: InfeasibleError) -> list[str]:
+        """What is claimed of limits that conflict and is not so."""
         from hwnas.limits import Limit
 
-        c = self.counts
         asked = [Limit(metric=x.metric, value=x.limit, floor=x.floor) for x in error.conflict]
-        found = [bool(asked), set(asked) <= set(limits), self._is_impossible(asked)]
+        if not asked:
+            return ["no limit is named"]
+        found = []
+        if not set(asked) <= set(limits):
+            found.append("a named limit was not asked")
+        if not self._is_impossible(asked):
+            found.append("the named limits are possible")
         alone = [x for x in asked if self._is_impossible([x], certain=True)]
-        if alone:  # each by itself
-            found.append(len(alone) == len(asked))
-        elif len(asked) > 1:
-            # each can be spared: shown by the network that is named, or by the program
-            found += [not self._is_impossible([y for y in asked if y != x], certain=True) for x in asked]
+        if alone and len(alone) < len(asked):
+            found.append("a limit is named beside one that is impossible by itself")
+        if not alone and len(asked) > 1:
+            for x in asked:
+                if self._is_impossible([y for y in asked if y != x], certain=True):
+                    found.append(f"{x} can be spared")
         for x, limit in zip(error.conflict, asked, strict=True):
             others = [y for y in limits if y != limit]
-            if x.reachable is None:
-                found.append(not others or self._is_impossible(others))
-                continue
-            c.told += 1
-            found.append(self._is_nearest(x, limit, others))
-        if error.together:
-            c.together += 1
-            loosened = {(x.metric, x.floor): x.reachable for x in error.together}
-            now = [
-                Limit(metric=x.metric, value=loosened.get((x.metric, x.floor)) or x.value, floor=x.floor)
-                for x in limits
-            ]
-            again, refused = self._decided(now)
-            found.append(refused is None and again is not None and self._keeps(again, now))
-        return found
+            if x.reachable is not None:
+                self.counts.told += 1
+                found += self._wrong_nearest(x, limit, others)
+            elif others and not self._is_impossible(others):
+                found.append(f"{limit}: no nearest value, but the others can be kept")
+        return found + self._wrong_together(limits, error)
 
-    def _is_nearest(self, relaxation: Relaxation, limit: Limit, others: Sequence[Limit]) -> bool:
+    def _wrong_together(self, limits: Sequence[Limit], error: InfeasibleError) -> list[str]:
+        from hwnas.limits import Limit
+
+        if not error.together:
+            return []
+        self.counts.together += 1
+        loosened = {(x.metric, x.floor): x.reachable for x in error.together}
+        now = [
+            Limit(metric=x.metric, value=loosened.get((x.metric, x.floor)) or x.value, floor=x.floor) for x in limits
+        ]
+        again, refused = self._decided(now)
+        is_kept = refused is None and again is not None and self._keeps(again, now)
+        return [] if is_kept else ["loosened together they are not kept"]
+
+    def _wrong_nearest(self, relaxation: Relaxation, limit: Limit, others: Sequence[Limit]) -> list[str]:
         from hwnas.limits import Limit
 
         assert relaxation.architecture is not None
@@ -274,11 +331,14 @@ class Trial:
         counts = self._counting(network, limit)
         share = _BEYOND if limit.floor else -_BEYOND
         closer = Limit(metric=limit.metric, value=relaxation.reachable * (1 + share), floor=limit.floor)
-        return (
-            abs(counts / relaxation.reachable - 1) < 1e-12  # blocks added up in another order
-            and self._keeps(network, others)
-            and self._is_impossible([*others, closer])
-        )
+        found = []
+        if abs(counts / relaxation.reachable - 1) >= 1e-12:  # blocks added up in another order
+            found.append(f"{limit}: the nearest value is not what its network costs")
+        if not self._keeps(network, others):
+            found.append(f"{limit}: the network of the nearest value breaks the others")
+        if not self._is_impossible([*others, closer]):
+            found.append(f"{limit}: a nearer value is possible than {relaxation.reachable!r}")
+        return found
 
     def _is_impossible(self, limits: Sequence[Limit], *, certain: bool = False) -> bool:
         """Whether the integer program finds nothing; where it cannot tell, that is counted, and believed unless
