@@ -88,7 +88,7 @@ class TrainConfig(ConfigSection):
     n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=2, description="random networks a step, besides the largest and the smallest"
     )
-    steps: Count | None = optional("how long: give steps or epochs", example="2000")
+    steps: Natural | None = optional("how long: give steps or epochs; 0: a given network as it is", example="2000")
     epochs: Annotated[float, Field(gt=0, le=1e6)] | None = optional(
         "passes over the training images", example=f"{_DEFAULT_EPOCHS:g}"
     )

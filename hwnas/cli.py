@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwnas._adapt_command import adapt
 from hwnas._arguments import DebugFlag, JsonFlag, LimitOption, changes, given, numbers, read_architecture
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking, stdout_for_result
@@ -340,6 +341,7 @@ def verify(
 # ---------------------------------------------------------------- questions
 
 
+app.command()(adapt)
 app.command()(query)
 app.command()(serve)
 

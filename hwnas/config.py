@@ -98,6 +98,10 @@ class Config(ConfigSection):
     @model_validator(mode="after")
     def _one_source_of_networks(self) -> Self:
         if self.model is None:
+            if self.train.steps == 0:
+                raise ValueError(
+                    "train.steps is 0, which is for a network that is given trained ([model]); a preset needs 1 or more"
+                )
             return self
         given = {key for key in self.space.model_fields_set if getattr(self.space, key) is not None}
         if of_preset := sorted(given - _OF_ANY_NETWORK):

@@ -19,6 +19,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, cast
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import user_path
+from hwnas.adapted_run import AdaptedRun
 from hwnas.computing import Computing
 from hwnas.config import CONFIG_FILE, Config, device_name
 from hwnas.data import Data, augment_batch, load_data
@@ -38,12 +40,13 @@ from hwnas.files import write_whole
 from hwnas.locking import locked
 from hwnas.named_spaces import check_trainable, make_space
 from hwnas.precisions import asked_as, is_quantized
+from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
     from hwnas.supernet.batches import BatchStream
-    from hwnas.supernet.elastic import Supernet
+    from hwnas.supernet.kinds import AnySupernet
 
 _EVALUATION_BATCH = 250
 _OF_NO_DEVICE = ("data", "training_space", "supernet")  # parts that are the same for every device of a run
@@ -149,8 +152,8 @@ class Workspace:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the supernet is kept."""
-        return self.folder / "checkpoint.safetensors"
+        """Where the supernet's weights are kept: of a given network that is not trained, its own."""
+        return self.folder / "checkpoint.safetensors" if self.is_trained else self.adapted.weights
 
     @property
     def tables(self) -> Path:
@@ -188,14 +191,17 @@ class Workspace:
         Raises:
             DataError: they cannot be used.
         """
-        c = self.config.data
-        return load_data(
+        c, model = self.config.data, self.config.model
+        found = load_data(
             c.source,
             seed=c.seed,
             validation_fraction=c.validation_fraction,
             test_fraction=c.test_fraction,
             tell=self._tell,
         )
+        if model is None or model.mean is None or model.std is None:
+            return found
+        return dataclasses.replace(found, mean=model.mean, std=model.std)  # as the given network sees its images
 
     @cached_property
     def training_space(self) -> Space:
@@ -205,19 +211,32 @@ class Workspace:
             ConfigError: there is no such space, or it does not take what the configuration asks of it.
             SpaceError: it does not fit the images, or a restriction names an option it does not have.
         """
-        if self.config.model is not None:
-            raise ConfigError(
-                "[model] names a network of your own, and no space was made of it yet; adapt the network first: "
-                "`hwnas adapt`"
-            )
         c = self.config.space
+        sizes = {"in_channels": self.data.in_channels, "n_classes": self.data.n_classes}
+        if self.config.model is not None:
+            check_trainable(self.adapted_space, **sizes)
+            return self.adapted_space.restrict(resolutions=c.resolutions)
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
-        sizes = {"in_channels": self.data.in_channels, "n_classes": self.data.n_classes}
         space = make_space(c.preset, style=style, tell=self._tell, **sizes)
         check_trainable(space, **sizes)
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
+
+    @property
+    def adapted(self) -> AdaptedRun:
+        """What the run keeps of a network of one's own."""
+        return AdaptedRun(folder=self.folder)
+
+    @cached_property
+    def adapted_space(self) -> AdaptedSpace:
+        """The space that was made of the network which [model] names.
+
+        Raises:
+            ConfigError: none was made here, or of another network.
+        """
+        assert self.config.model is not None
+        return self.adapted.space(self.config.model)
 
     @cached_property
     def space(self) -> Space:
@@ -271,8 +290,6 @@ class Workspace:
         Raises:
             UnknownNameError, ConfigError: it is not described, or its description is wrong.
         """
-        import dataclasses
-
         c = self.config.device
         load = registry.load_object("hwnas.devices:load_device", needed_for="[device]")
         (name,) = c.all  # a run for several devices is worked on by its parts
@@ -309,17 +326,18 @@ class Workspace:
         )
 
     @cached_property
-    def supernet(self) -> Supernet:
-        """The trained supernet, with its averaged weights.
+    def supernet(self) -> AnySupernet:
+        """The trained supernet, with its averaged weights; that of a given network where nothing is trained.
 
         Raises:
             CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
         """
         from hwnas.errors import CheckpointError
         from hwnas.supernet.checkpoint import load_newest
-        from hwnas.supernet.elastic import Supernet
         from hwnas.supernet.training import load_averaged
 
+        if not self.is_trained:
+            return self.new_supernet().eval()
         damaged: list[str] = []
         found = load_newest(self.checkpoint, warn=damaged.append)
         if found is None:
@@ -339,12 +357,32 @@ class Workspace:
                 f"{told}{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
                 "go on with `hwnas train` first"
             )
-        return load_averaged(Supernet(self.training_space), found)
+        return load_averaged(self.new_supernet(), found)
+
+    def new_supernet(self) -> AnySupernet:
+        """A supernet before its first step: of a given network's weights, or of such as torch begins with.
+
+        Raises:
+            CheckpointError: the given network's weights cannot be read.
+        """
+        from hwnas.supernet.elastic import Supernet
+
+        space = self.training_space
+        if self.config.model is None:
+            return Supernet(space)
+        assert isinstance(space, AdaptedSpace)
+        return self.adapted.supernet(space, whole=self.adapted_space)
 
     @property
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have been trained on to be used here."""
-        return {"space": self.training_space.fingerprint(), "data": self.data.fingerprint}
+        found = {"space": self.training_space.fingerprint(), "data": self.data.fingerprint}
+        return found if self.config.model is None else {**found, "weights": self.adapted.weights_digest()}
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether smaller networks are trained; those of a given network may be taken as they are."""
+        return self.config.model is None or self.config.train.steps != 0
 
     def stream(self, part: str, *, batch_size: int = _EVALUATION_BATCH, augmented: bool = False) -> BatchStream:
         """Batches of `train`, `validation` or `test`."""

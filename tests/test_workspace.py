@@ -32,7 +32,7 @@ def test_the_exporter_writes_what_the_runtime_reads(tmp_path: Path) -> None:
 def test_a_network_of_ones_own_is_not_passed_over_for_a_preset(tmp_path: Path) -> None:
     model = {"model.source": "python:nets:make", "model.input": [3, 32, 32]}
     config = tiny_config(tmp_path).replaced({"space.preset": None, "space.width_mults": None, **model})
-    with pytest.raises(ConfigError, match="adapt the network first: `hwnas adapt`"):
+    with pytest.raises(ConfigError, match="adapt it first: `hwnas adapt`"):
         pipeline.train(config, console=ReadConsole())
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hwnas.supernet.batches import BatchStream
-    from hwnas.supernet.elastic import NamedBlocks, Supernet
+    from hwnas.supernet.elastic import NamedBlocks
+    from hwnas.supernet.kinds import AnySupernet
     from hwnas.supernet.subnetwork import SubNetwork
 
 
@@ -70,7 +71,7 @@ class SubnetEvaluator:
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: AnySupernet,
         *,
         train: BatchStream,
         validation: BatchStream,

@@ -6,6 +6,7 @@ programs.
 """
 
 from hwnas.pipeline._deployment_summary import ExportResult
+from hwnas.pipeline.adapting import AdaptResult, adapt
 from hwnas.pipeline.deploying import export, export_network
 from hwnas.pipeline.most import MostResult, most_within
 from hwnas.pipeline.profiling import ProfileResult, profile
@@ -17,6 +18,7 @@ from hwnas.pipeline.training import TrainResult, train
 from hwnas.pipeline.verifying import VerifyResult, verify
 
 __all__ = [
+    "AdaptResult",
     "ExactResult",
     "ExportResult",
     "MostResult",
@@ -26,6 +28,7 @@ __all__ = [
     "SearchResult",
     "TrainResult",
     "VerifyResult",
+    "adapt",
     "export",
     "export_network",
     "most_within",

@@ -12,6 +12,7 @@ from hwnas._places import quoted
 from hwnas.config import Config
 from hwnas.limits import round_up
 from hwnas.pipeline._deployment_summary import ExportResult
+from hwnas.pipeline.adapting import adapt
 from hwnas.pipeline.costs import reachable_limits
 from hwnas.pipeline.deploying import export
 from hwnas.pipeline.memory import refuse_too_large
@@ -63,6 +64,9 @@ def run_all(config: Config, *, console: Console) -> RunResult:
         HwnasError: a stage failed; the ones before it are kept.
     """
     work = Workspace(config.single)
+    if config.model is not None and not work.adapted.exists:
+        console.note("-- adapt")
+        console.table(adapt(config, console=console).shown)
     refuse_other_run(work)
     refuse_too_large(work)
     seconds: dict[str, float] = {}

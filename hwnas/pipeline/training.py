@@ -79,6 +79,8 @@ def train(config: Config, *, console: Console) -> TrainResult:
     if first_process:
         tell_data(data, console)
     # before the lock and the folder: nothing is left behind by a wish that cannot be met
+    if not work.is_trained:
+        return _as_given(work, console=console)
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
@@ -112,6 +114,15 @@ def train(config: Config, *, console: Console) -> TrainResult:
     )
 
 
+def _as_given(work: Workspace, *, console: Console) -> TrainResult:
+    """The weights of a given network are taken as they are (train.steps = 0)."""
+    begin(work, console=console)
+    record = data_record(work.data, source=work.config.data.source)
+    write_json(work.folder / DATA_FILE, seal_document(record))
+    console.note("nothing is trained (train.steps = 0): smaller networks are parts of the given one as it is")
+    return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
+
+
 def _loss(value: float | None) -> str | None:
     """With as many decimals as the progress has."""
     return None if value is None else f"{value:.3f}"
@@ -125,6 +136,8 @@ def refuse_other_run(work: Workspace) -> None:
     Raises:
         CheckpointError: the folder holds the checkpoint of another run, or a damaged one.
     """
+    if not work.is_trained:
+        return
     # looked for by name first: torch is not imported for a folder without a checkpoint
     if not work.folder.is_dir() or not any(work.folder.glob(f"{work.checkpoint.stem}*")):
         return
@@ -163,7 +176,6 @@ def _settings(work: Workspace) -> TrainSettings:
 def _make_trainer(work: Workspace) -> Trainer:
     import torch
 
-    from hwnas.supernet.elastic import Supernet
     from hwnas.supernet.processes import start_distributed
     from hwnas.supernet.training import Keeping, Trainer
 
@@ -174,7 +186,9 @@ def _make_trainer(work: Workspace) -> Trainer:
     # the caller's random state stays: initial weights depend on the seed alone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
-        supernet = Supernet(space)
+        supernet = work.new_supernet()
+    # a copy: the supernet's own weights change
+    teacher = supernet.extract(space.named_blocks(space.largest())) if work.config.model is not None else None
     return Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),
@@ -182,5 +196,6 @@ def _make_trainer(work: Workspace) -> Trainer:
         named_blocks=space.named_blocks,
         settings=_settings(work),
         keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
+        teacher=teacher,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -102,7 +102,13 @@ class AdaptedSupernet(nn.Module):
 
     def order(self, dim: int) -> IntArray:
         """(units,) of a dimension of the given network: its units, the most important first."""
-        return np.asarray(getattr(self.orders, str(dim)).cpu().numpy())
+        return np.asarray(self.order_tensor(dim).cpu().numpy())
+
+    def order_tensor(self, dim: int) -> Tensor:
+        """The same as a tensor, for files."""
+        tensor = getattr(self.orders, str(dim))
+        assert isinstance(tensor, Tensor)
+        return tensor
 
     def set_order_(self, dim: int, order: IntArray) -> None:
         """Let smaller networks keep other units of a dimension.
@@ -126,6 +132,13 @@ class AdaptedSupernet(nn.Module):
             None if n == dim.size else np.sort(self.order(i)[:n])
             for i, (dim, n) in enumerate(zip(dims, variant.kept.tolist(), strict=True))
         ]
+
+    def numbers(self) -> dict[str, Tensor]:
+        """All weights by the given network's names, not copied; kernels' matrices are not among them."""
+        return {
+            name: (self.weights[_key(name)].detach() if trained else getattr(self.fixed, _key(name)))
+            for name, trained in self._trained.items()
+        }
 
     # ------------------------------------------------------------ sub-networks
 

@@ -189,6 +189,10 @@ class Supernet(nn.Module):
     Args:
         space: a space of blocks whose kinds are registered.
 
+    Attributes:
+        space_name: of the space.
+        is_given: whether its weights are those of a network that was given trained: never.
+
     Raises:
         SpaceError: the space has no slots, or a slot mixes kinds of blocks.
     """
@@ -196,6 +200,7 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space_name = space.name
+        self.is_given = False
         self.slots = nn.ModuleDict()
         for index, slot in enumerate(space.slots):
             variants = [b for b in slot_blocks(space, index) if b is not None and not _only_converts(b)]

@@ -20,12 +20,15 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from hwnas.data.tensors import resize
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
-from hwnas.supernet.elastic import NamedBlocks, Supernet
+from hwnas.supernet.elastic import NamedBlocks
+from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.schedules import cosine_rate, follow
+from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
 
@@ -101,18 +104,20 @@ class Trainer:
         named_blocks: encoding -> named blocks, of the space the supernet was built from.
         settings: how to train.
         keeping: where the run is kept and goes on; None keeps nothing.
+        teacher: a network that was given trained, frozen: all networks learn from it, the largest from labels as well.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
     """
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: AnySupernet,
         stream: BatchStream,
         *,
         strategy: TrainingStrategy,
         named_blocks: Callable[[IntArray], NamedBlocks],
         settings: TrainSettings,
         keeping: Keeping | None = None,
+        teacher: SubNetwork | None = None,
         device: str = "cpu",
     ) -> None:
         self.stream = stream
@@ -126,6 +131,8 @@ class Trainer:
         self._identity = run_identity(settings, identity, batch_size=stream.batch_size, n_samples=stream.n)
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
+        self.supernet.is_given = False
+        self._teacher = teacher.to(self._device).requires_grad_(False).eval() if teacher is not None else None
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._parameters = dict(self.supernet.named_parameters())
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
@@ -200,16 +207,17 @@ class Trainer:
         self.supernet.train()
         outputs: list[Tensor] = []
         losses: list[Tensor] = []
+        given = self._taught(images)
         for target in targets:
             last = len(losses) == len(targets) - 1
             with self._reducing(last):
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
                     logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding))
                 logits = logits.float()  # (N, classes); bfloat16 would leave the softmax 8 significant bits
-                if target.teacher is None:
-                    loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-                else:
-                    loss = soft_cross_entropy(logits, outputs[target.teacher])
+                loss = self._loss(logits, labels, teacher=None if target.teacher is None else outputs[target.teacher])
+                if given is not None:
+                    taught = soft_cross_entropy(logits, given)
+                    loss = (loss + taught) / 2 if target.teacher is None else taught
                 outputs.append(logits.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
@@ -222,6 +230,20 @@ class Trainer:
         self._scheduler.step()
         self._average(step)
         return [float(x) for x in losses]
+
+    def _loss(self, logits: Tensor, labels: Tensor, *, teacher: Tensor | None) -> Tensor:
+        if teacher is None:
+            return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        return soft_cross_entropy(logits, teacher)
+
+    @torch.no_grad()
+    def _taught(self, images: Tensor) -> Tensor | None:
+        """(N, classes) what the given network says of the images; None without one."""
+        if self._teacher is None:
+            return None
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits: Tensor = self._teacher(resize(images, self._teacher.in_shape[1:]))
+        return logits.float()
 
     def _reducing(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Let the processes share gradients in a step's last backward pass alone: it sends the sum of all passes."""
@@ -266,7 +288,7 @@ def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
     return -(F.softmax(teacher, 1) * F.log_softmax(logits, 1)).sum(1).mean()
 
 
-def load_averaged(supernet: Supernet, checkpoint: Checkpoint) -> Supernet:
+def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:
     """Put a checkpoint's averaged weights into a supernet of the same space, for evaluation and extraction.
 
     Raises:
@@ -282,6 +304,7 @@ def load_averaged(supernet: Supernet, checkpoint: Checkpoint) -> Supernet:
     with torch.no_grad():
         for k, p in wanted.items():
             p.copy_(checkpoint.tensors[k])
+    supernet.is_given = False
     return supernet.eval()
 
 

@@ -18,7 +18,7 @@ from hwnas.errors import GraphError
 from hwnas.graph import OpGraph, macs, parameters, unknown_operators
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization import fold_batchnorm
-from hwnas.supernet.tracing import trace
+from hwnas.supernet.tracing import trace, trace_with_numbers
 
 from .networks import NETWORKS, Residual, Shared, SqueezeExcite, network
 
@@ -555,3 +555,24 @@ def test_a_normalisation_that_holds_its_activation_is_the_operator_of_its_path()
     folded = fold_batchnorm(made)
     torch.testing.assert_close(folded(x), module(x))
     assert [op.kind for op in folded.op_graph.ops] == ["conv2d", "relu"]
+
+
+class WithConstant(nn.Module):
+    """Forward makes a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * torch.tensor([1.0, 2.0, 3.0])
+
+
+def test_numbers_of_all_weights_come_with_the_graph() -> None:
+    module, x = WithConstant(), torch.randn(2, 3)
+    graph, numbers = trace_with_numbers(module, x)
+    assert {w.name for w in graph.weights()} == set(numbers)
+    assert numbers["layer.weight"].data_ptr() == module.layer.weight.data_ptr()
+    made = OpGraphModule(graph)
+    made.load_state_dict(numbers)
+    torch.testing.assert_close(made(x), module(x))

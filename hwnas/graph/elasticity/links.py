@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from hwnas.graph.costs import call_of
 from hwnas.graph.types import Op, OpGraph
@@ -149,6 +147,9 @@ class Links:
         Returns:
             (positions of all axes,) number of each position's component; and component -> why it is pinned.
         """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         first = np.concatenate([*self._sides[::2], np.empty(0, dtype=np.int64)])
         second = np.concatenate([*self._sides[1::2], np.empty(0, dtype=np.int64)])
         pairs = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(self._size, self._size))

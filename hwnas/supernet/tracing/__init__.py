@@ -6,6 +6,6 @@ its name in torch (`aten.cumsum`): it is told, not refused. This package knows o
 blocks, spaces or what a network is for.
 """
 
-from hwnas.supernet.tracing.trace import trace
+from hwnas.supernet.tracing.trace import trace, trace_with_numbers
 
-__all__ = ["trace"]
+__all__ = ["trace", "trace_with_numbers"]

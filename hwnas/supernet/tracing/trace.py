@@ -92,11 +92,32 @@ def trace(module: nn.Module, example_inputs: Tensor | Sequence[Tensor], *, train
         GraphError: the inputs are not tensors of one batch; the module cannot be exported, as where its control flow
             depends on data; an output mixes samples or is no tensor.
     """
+    return trace_with_numbers(module, example_inputs, training=training)[0]
+
+
+def trace_with_numbers(
+    module: nn.Module, example_inputs: Tensor | Sequence[Tensor], *, training: bool = True
+) -> tuple[OpGraph, dict[str, Tensor]]:
+    """The graph of `trace`, and the numbers of its weights.
+
+    Args:
+        module: see `trace`; likewise the others.
+        example_inputs: see there.
+        training: see there.
+
+    Returns:
+        The graph, and name of a weight -> its tensor: the module's own, not a copy.
+
+    Raises:
+        GraphError: see `trace`.
+    """
     inputs = checked_inputs(example_inputs)
     twin = copied(module).train(training)
     samples = telling_size(twin, inputs)
     program = exported(twin, inputs, samples=samples)
-    return _Walk(Recorder(twin, samples=samples), program).graph()
+    walk = _Walk(Recorder(twin, samples=samples), program)
+    graph = walk.graph()
+    return graph, {w.name: walk.numbers[w.name] for w in graph.weights()}
 
 
 class _Walk:
@@ -111,6 +132,7 @@ class _Walk:
         self.recorder = recorder
         self.program = program
         self.known: dict[fx.Node, Any] = {}
+        self.numbers: dict[str, Tensor] = {}  # of weights, by their names in the graph
         self._roots: dict[fx.Node, fx.Node] = {}  # of those that share their numbers: the one that made them
         self._same: dict[fx.Node, fx.Node] = {}  # of those that are one tensor under several names: the first
         # by their identity and by how often they were written; kept, so that no other gets one of these identities
@@ -175,7 +197,10 @@ class _Walk:
         if spec.kind == InputKind.CONSTANT_TENSOR:
             return held_constant(tensor)
         # the module's own, by which those that are shared are known
-        return self.recorder.weight(target, getattr(self.recorder.module.get_submodule(module), name))
+        own = getattr(self.recorder.module.get_submodule(module), name)
+        weight = self.recorder.weight(target, own)
+        self.numbers[weight.name] = own.detach()
+        return weight
 
     def _outputs(self, node: fx.Node) -> list[object]:
         specs = self.program.graph_signature.output_specs

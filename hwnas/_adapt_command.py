@@ -1,0 +1,102 @@
+"""The command that takes a network of one's own: `hwnas adapt`.
+
+As `hwnas/cli.py`, of which it is a part: one thin function, which knows the pipeline and the configuration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwnas._arguments import DebugFlag, JsonFlag, changes, given
+from hwnas._commands import speaking
+from hwnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hwnas.config import Config
+
+# A given network has its weights already: a few epochs at a rate that does not undo them.
+_FINE_TUNING: dict[str, object] = {"train.epochs": 3.0, "train.learning_rate": 0.01}
+
+
+def adapt(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="python:module:function, a TOML file with [model], or its run.", callback=given
+        ),
+    ],
+    *,
+    input_shape: Annotated[
+        str | None,
+        typer.Option("--input", metavar="SHAPE", help="One sample without the batch: 3x224x224.", callback=given),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="FILE", help=".safetensors, or .pth of tensors.", callback=given)
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="Its images: folder:DIR?size=64, ...", callback=given),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Where it will run.", callback=given)
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FOLDER", help="Where results are kept.", callback=given)
+    ] = None,
+    no_training: Annotated[
+        bool, typer.Option("--no-training", help="Take smaller networks from it as it is, and train none.")
+    ] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value: --set model.elastic.kernel=false.", callback=given
+        ),
+    ] = None,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Make a network of your own elastic: what of it can be smaller, and what cannot and why. Trains nothing."""
+    with speaking(json_output=json_output, debug=debug) as console:
+        options: dict[str, object] = {
+            "model.input": input_shape,
+            "model.weights": weights,
+            "data.source": data,
+            "device.name": device,
+            "output.folder": output,
+            "train.steps": 0 if no_training else None,
+        }
+        config = _configured(network, {k: v for k, v in options.items() if v is not None}, changes(values))
+        from hwnas import pipeline
+
+        console.result(pipeline.adapt(config, console=console))
+
+
+def _configured(network: str, options: dict[str, object], changed: dict[str, object]) -> Config:
+    """The configuration of a run that begins with a network.
+
+    Raises:
+        ConfigError: a value is said twice, or one is missing or wrong.
+    """
+    from hwnas.config import Config, is_function, load_config
+
+    twice = [key for key in options if key in changed]
+    if twice:
+        raise ConfigError(f"{twice[0]} is given by an option and by --set; give one of them")
+    said = {**options, **changed}
+    if not is_function(network):
+        base = load_config(network)
+        if base.model is None:
+            raise ConfigError(
+                f"{network} has no [model] section; name the network's function there, or give "
+                "python:module:function --input 3x224x224"
+            )
+        if "train.steps" in said:
+            said.setdefault("train.epochs", None)
+        return base.replaced(said)
+    name = network.rpartition(":")[2]
+    begun: dict[str, object] = {"model.source": network, "output.folder": f"runs/{name}"}
+    if not {"train.steps", "train.epochs"} & said.keys():
+        begun |= _FINE_TUNING
+    return Config().replaced({**begun, **said})

@@ -1,0 +1,143 @@
+"""What a run keeps of a network of one's own: the space that was made of it, and its weights.
+
+    network.json             the space: the network's graph at each resolution, and what of it is elastic
+    network.safetensors      its weights, and which units of each dimension stay in smaller networks
+
+Later stages need neither the user's code nor another trace. Knows files and the space; torch inside functions only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.config import ModelConfig
+from hwnas.errors import CheckpointError, ConfigError, IntegrityError
+from hwnas.files import read_document, write_document
+from hwnas.spaces import space_from_json
+from hwnas.spaces.adapted import AdaptedSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hwnas.supernet.adapted import AdaptedSupernet
+
+SPACE, WEIGHTS = "network.json", "network.safetensors"
+SCHEMA = 1
+_ORDER = "order."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedRun:
+    """A network of one's own in a run's folder.
+
+    Attributes:
+        folder: of the run.
+    """
+
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a network was adapted here."""
+        return (self.folder / SPACE).is_file()
+
+    @property
+    def weights(self) -> Path:
+        """File of the given network's weights."""
+        return self.folder / WEIGHTS
+
+    def write(self, space: AdaptedSpace, supernet: AdaptedSupernet, *, model: ModelConfig) -> None:
+        """Keep both, the weights first: a space is there once all of it is.
+
+        Args:
+            space: of the network.
+            supernet: with the given weights, and with orders of importance.
+            model: what it was made of.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        from hwnas.supernet.checkpoint import Checkpoint, save_checkpoint
+
+        fingerprint = space.fingerprint()
+        tensors: dict[str, Tensor] = {f"weight.{name}": t for name, t in supernet.numbers().items()}
+        for i, dim in enumerate(space.network.dependencies.dims):
+            tensors[f"{_ORDER}{dim.name}"] = supernet.order_tensor(i)
+        save_checkpoint(self.folder / WEIGHTS, Checkpoint(tensors=tensors, meta={"space": fingerprint, "history": []}))
+        write_document(self.folder / SPACE, {"schema": SCHEMA, "made_of": made_of(model), "space": space.to_json()})
+
+    def space(self, model: ModelConfig) -> AdaptedSpace:
+        """The space that was made of the network.
+
+        Args:
+            model: what it must have been made of.
+
+        Raises:
+            ConfigError: no network was adapted here, it was another one, or the file is damaged.
+        """
+        path = self.folder / SPACE
+        if not path.is_file():
+            raise ConfigError(
+                f"[model] names a network of your own, and there is none in {self.folder} yet; adapt it first: "
+                "`hwnas adapt`"
+            )
+        try:
+            document = read_document(path)
+            before, value = document["made_of"], document["space"]
+        except (OSError, IntegrityError, KeyError) as e:
+            raise ConfigError(f"{path} cannot be read ({e}); adapt the network again with `hwnas adapt`") from e
+        now = made_of(model)
+        changed = [f"{k} was {before.get(k)!r}, now {v!r}" for k, v in now.items() if before.get(k) != v]
+        if changed:
+            raise ConfigError(
+                f"the network in {self.folder} was adapted from another [model] ({'; '.join(changed)}); adapt it again "
+                "with `hwnas adapt`, or name another output folder"
+            )
+        space = space_from_json(value)
+        assert isinstance(space, AdaptedSpace)
+        return space
+
+    def supernet(self, space: AdaptedSpace, *, whole: AdaptedSpace) -> AdaptedSupernet:
+        """A supernet of the given weights.
+
+        Args:
+            space: whose networks are asked for.
+            whole: as it was adapted.
+
+        Raises:
+            CheckpointError: the weights are missing, damaged or of another space.
+        """
+        from hwnas.supernet.adapted import AdaptedSupernet
+        from hwnas.supernet.checkpoint import load_newest
+
+        found = load_newest(self.folder / WEIGHTS)
+        if found is None or found.meta.get("space") != whole.fingerprint():
+            told = "are missing" if found is None else "are of another network than network.json"
+            raise CheckpointError(f"the weights in {self.folder / WEIGHTS} {told}; adapt the network again")
+        weights = {k.removeprefix("weight."): t for k, t in found.tensors.items() if k.startswith("weight.")}
+        supernet = AdaptedSupernet(space, weights)
+        for i, dim in enumerate(space.network.dependencies.dims):
+            supernet.set_order_(i, found.tensors[f"{_ORDER}{dim.name}"].numpy())
+        return supernet
+
+    def weights_digest(self) -> str:
+        """What tells these weights from others.
+
+        Raises:
+            CheckpointError: they are missing.
+        """
+        try:
+            with (self.folder / WEIGHTS).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as e:
+            raise CheckpointError(f"the weights in {self.folder / WEIGHTS} cannot be read: {e.strerror}") from e
+
+
+def made_of(model: ModelConfig) -> Mapping[str, Any]:
+    """What decides which space is made: how its images are normalised does not."""
+    values: dict[str, Any] = model.model_dump(mode="json", exclude={"mean", "std"})
+    return values

@@ -1,0 +1,227 @@
+"""Stage `adapt`: from a network of one's own to a space of smaller ones with its weights, before any training."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwnas._console import Console, format_seconds
+from hwnas._places import quoted
+from hwnas._tables import format_value
+from hwnas.adapted_run import AdaptedRun
+from hwnas.config import Config, ModelConfig
+from hwnas.cost import analytic
+from hwnas.errors import ConfigError, GraphError
+from hwnas.given_inputs import InputShape
+from hwnas.graph import unknown_operators
+from hwnas.quantities import count
+from hwnas.results import Result, Shown
+from hwnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hwnas.graph import OpGraph
+    from hwnas.spaces.adapted import AdaptedSpace
+    from hwnas.types import Block
+
+_MOST_SHOWN = 4  # names of modules in a reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """What of a network keeps its size.
+
+    Attributes:
+        reason: why, as it goes on from "because".
+        modules: paths of the layers whose width it concerns.
+    """
+
+    reason: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptResult(Result):
+    """What can be elastic of a network.
+
+    Attributes:
+        folder: of the run.
+        name: of the network.
+        slots: regions that are timed by themselves.
+        choices: name -> options, precisions left out.
+        networks: how many there are, in all precisions.
+        macs: of the smallest and of the largest network.
+        parameters: likewise.
+        fixed: what keeps its size, and why.
+        unknown: operators that nothing is known of.
+        seconds: it took.
+        trains: whether the run trains the smaller networks.
+    """
+
+    folder: Path
+    name: str
+    slots: tuple[str, ...]
+    choices: Mapping[str, tuple[object, ...]]
+    networks: int
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    fixed: tuple[Fixed, ...]
+    unknown: tuple[str, ...]
+    seconds: float
+    trains: bool
+
+    @property
+    def shown(self) -> Shown:
+        """In a few lines, by what can be chosen."""
+        kinds = Counter(name.rpartition(".")[2] for name in self.choices)
+        rows: list[tuple[str, object]] = [
+            ("regions", f"{len(self.slots)}: {_some(self.slots)}"),
+            ("networks", format_value(self.networks)),
+            ("MACs", _span(self.macs)),
+            ("parameters", _span(self.parameters)),
+        ]
+        words = {"width": "widths", "depth": "depths", "kernel_size": "kernel sizes", "resolution": "resolutions"}
+        for kind, n in kinds.items():
+            named = [f"{name.removesuffix(f'.{kind}')}" for name in self.choices if name.rpartition(".")[2] == kind]
+            rows.append((words.get(kind, kind), f"{n}: {_some(named)}" if kind != "resolution" else self.choices[kind]))
+        rows.append(("time", format_seconds(self.seconds)))
+        notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
+        folder = quoted(str(self.folder))
+        notes.append(f"How fast they are on a device: hwnas profile {folder}")
+        what = "Train, profile, search, export and verify" if self.trains else "Profile, search, export and verify"
+        notes.append(f"{what}: hwnas run {folder}")
+        return Shown(title=f"Elastic: {self.name}", rows=rows, notes=notes)
+
+
+def adapt(config: Config, *, console: Console) -> AdaptResult:
+    """Make the network that [model] names elastic, and keep it in the run's folder.
+
+    Raises:
+        ConfigError: there is no [model], or no such function.
+        ModelError: the function or the weights cannot be used.
+        GraphError: the network cannot be traced.
+        SpaceError: nothing of it can be searched.
+    """
+    from hwnas.supernet.adapted import AdaptedSupernet
+    from hwnas.supernet.given import load_given
+
+    model = config.model
+    if model is None:
+        raise ConfigError("no network is named; give python:module:function with --input, or a [model] section")
+    begun = time.monotonic()
+    work = Workspace(config)
+    module = load_given(model.source, weights=model.weights, tell=console.note)
+    graphs, numbers = _traced(module, model)
+    name = model.source.rpartition(":")[2]
+    space = _space(name, graphs, config)
+    supernet = AdaptedSupernet(space, numbers)
+    with work.alone("adapting"):
+        work.begin()
+        AdaptedRun(folder=work.folder).write(space, supernet, model=model)
+    return AdaptResult(
+        folder=work.folder,
+        name=name,
+        slots=tuple(s.name for s in space.slots),
+        choices={c.name: c.options for c in space.choices if not c.name.endswith(".precision")},
+        networks=space.count(),
+        macs=_ends(space, analytic.macs),
+        parameters=_ends(space, analytic.parameters),
+        fixed=_fixed(space),
+        unknown=unknown_operators(graphs[-1]),
+        seconds=round(time.monotonic() - begun, 1),
+        trains=config.train.steps != 0,
+    )
+
+
+# ---------------------------------------------------------------- graphs
+
+
+def _traced(module: nn.Module, model: ModelConfig) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
+    """The network's graph at each resolution, ascending, and the numbers of its weights.
+
+    Raises:
+        GraphError: it cannot be traced at one of them.
+        ConfigError: it takes several inputs.
+    """
+    from hwnas.supernet.given import example_inputs
+    from hwnas.supernet.tracing import trace_with_numbers
+
+    if len(model.input) > 1:
+        raise ConfigError(
+            f"the network takes {len(model.input)} inputs; networks of one input can be adapted so far "
+            "(hwnas.supernet.tracing.trace reads the others)"
+        )
+    (given,) = model.input
+    found: list[OpGraph] = []
+    numbers: Mapping[str, Tensor] = {}
+    for side in model.elastic.resolutions or (given.shape[-1],):
+        shape = (given.shape[0], side, side) if model.elastic.resolutions else given.shape
+        example = example_inputs((InputShape(shape, given.dtype),))
+        try:
+            graph, numbers = trace_with_numbers(module, example)
+        except GraphError as e:
+            if not model.elastic.resolutions:
+                raise
+            raise GraphError(f"at {side} px: {e}. Leave out this one of model.elastic.resolutions") from e
+        found.append(graph)
+    return found, numbers
+
+
+def _space(name: str, graphs: Sequence[OpGraph], config: Config) -> AdaptedSpace:
+    """What of it is elastic, as the configuration wishes."""
+    from hwnas.spaces.adapted.wishes import Wishes
+    from hwnas.spaces.adapted.wishes import adapt as made_elastic
+
+    assert config.model is not None
+    e = config.model.elastic
+    wishes = Wishes(
+        width=e.width, residual=e.residual, depth=e.depth, kernel=e.kernel, fixed=e.fixed, multiple_of=e.multiple_of
+    )
+    return made_elastic(name, graphs, wishes)
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _ends(space: AdaptedSpace, cost: Callable[[Block], int]) -> tuple[int, int]:
+    """Of the smallest and of the largest network, by what each of its blocks costs at most and at least."""
+    smallest, largest = (
+        sum(cost(block) for _, block in space.named_blocks(encoding))
+        for encoding in (space.smallest(), space.largest())
+    )
+    return smallest, largest
+
+
+def _fixed(space: AdaptedSpace) -> tuple[Fixed, ...]:
+    """Layers whose width is no choice, by why it is none."""
+    dependencies, spec = space.network.dependencies, space.spec
+    elastic = {d for w in spec.widths for d in w.dims if len(w.ratios) > 1}
+    by_reason: dict[str, list[str]] = {}
+    layers = {w.name: op.name for op in space.network.largest.graph.ops for role, w in op.weights if role == "weight"}
+    for dim in dependencies.dims:
+        if dim.name not in elastic:
+            reason = (
+                "blocks hand it on to each other (model.elastic.residual lets it shrink)"
+                if dim.joined
+                else "it was named in model.elastic.fixed, or has too few channels or too little work"
+            )
+            by_reason.setdefault(reason, []).extend(layers[w] for w in dim.made_by if w in layers)
+    for weight, axes in dependencies.pinned.items():
+        if 0 in axes and weight in layers:
+            by_reason.setdefault(axes[0], []).append(layers[weight])
+    return tuple(Fixed(reason=reason, modules=tuple(dict.fromkeys(names))) for reason, names in by_reason.items())
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return f"{format_value(ends[0])} to {format_value(ends[1])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_SHOWN])
+    more = len(names) - _MOST_SHOWN
+    return f"{shown} and {count(more, 'other')}" if more > 0 else shown

@@ -1,0 +1,168 @@
+"""A network of one's own, from its function to a verified file, on the fake device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas import pipeline
+from hwnas.adapted_run import SPACE, WEIGHTS
+from hwnas.config import Config, load_config
+from hwnas.deployment import Manifest
+from hwnas.errors import CheckpointError, ConfigError, SpaceError
+from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
+from tests.runs import ReadConsole
+
+NET = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(x + self.bn2(self.conv2(y)))
+
+class Net(nn.Module):
+    def __init__(self, channels=1, classes=10):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.layer1 = nn.Sequential(Block(8), Block(8))
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.layer1(self.stem(x)).mean((2, 3)))
+
+def make():
+    torch.manual_seed(0)
+    return Net().eval()
+
+def of_colours():
+    return Net(channels=3)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "nets.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def own(folder: Path, **changes: object) -> Config:
+    asked = {"model.source": "python:nets:make", "model.input": [1, 16, 16], "space.preset": None}
+    given = {k.replace("__", "."): v for k, v in changes.items()}
+    return tiny_config(folder / "run").replaced({**asked, **given})
+
+
+def test_what_is_elastic_is_told_and_kept(folder: Path) -> None:
+    console = ReadConsole()
+    result = pipeline.adapt(own(folder), console=console)
+    assert result.slots == ("stem", "layer1.0", "layer1.1", "head")
+    assert result.choices == {
+        "layer1.depth": (0, 1, 2),
+        "layer1.0.conv1.width": (0.25, 0.5, 0.75, 1.0),
+        "layer1.1.conv1.width": (0.25, 0.5, 0.75, 1.0),
+    }
+    assert result.macs[0] < result.macs[1]
+    reasons = {f.reason: f.modules for f in result.fixed}
+    assert reasons["it is the network's output"] == ("head",)
+    assert any("residual" in reason and "stem.0" in modules for reason, modules in reasons.items())
+    text = "\n".join(str(row) for row in result.shown.rows)
+    assert "layer1.0.conv1" in text
+    kept = load_config(str(folder / "run"))
+    assert kept.model is not None
+    assert Workspace(kept).training_space.count() == result.networks
+
+
+def test_a_given_network_goes_the_whole_way_to_a_verified_file(folder: Path) -> None:
+    config = own(folder)
+    pipeline.adapt(config, console=ReadConsole())
+    (folder / "nets.py").unlink()  # nothing later needs the user's code
+    result = pipeline.run_all(config, console=ReadConsole())
+    manifest = Manifest.read(result.deployment)
+    assert manifest.accuracy.n_test > 0
+    assert pipeline.verify(result.deployment, console=ReadConsole()).exit_status == 0
+
+
+def test_without_training_the_largest_network_is_the_given_one(folder: Path) -> None:
+    import torch
+
+    config = own(folder, train__steps=0)
+    pipeline.adapt(config, console=ReadConsole())
+    console = ReadConsole()
+    assert pipeline.train(config, console=console).steps == 0
+    work = Workspace(config)
+    space = work.training_space
+    found = work.supernet.extract(space.named_blocks(space.largest()))
+    import sys
+
+    sys.path.insert(0, str(folder))
+    try:
+        import nets  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(folder))
+    x = torch.randn(3, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), nets.make()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_adapts_its_network_by_itself(folder: Path) -> None:
+    config = own(folder, train__steps=0)
+    pipeline.run_all(config, console=ReadConsole())
+    assert (folder / "run" / SPACE).is_file()
+    assert (folder / "run" / WEIGHTS).is_file()
+
+
+def test_another_model_section_is_refused_until_it_is_adapted_again(folder: Path) -> None:
+    pipeline.adapt(own(folder), console=ReadConsole())
+    other = own(folder, model__elastic__depth=False)
+    with pytest.raises(ConfigError, match=r"adapted from another \[model\] \(elastic was"):
+        _ = Workspace(other).training_space
+    pipeline.adapt(other, console=ReadConsole())
+    assert "layer1.depth" not in {c.name for c in Workspace(other).training_space.choices}
+
+
+def test_weights_of_another_network_are_refused(folder: Path) -> None:
+    pipeline.adapt(own(folder), console=ReadConsole())
+    kept = (folder / "run" / WEIGHTS).read_bytes()
+    pipeline.adapt(own(folder, model__elastic__depth=False), console=ReadConsole())
+    (folder / "run" / WEIGHTS).write_bytes(kept)
+    with pytest.raises(CheckpointError, match="are of another network"):
+        Workspace(own(folder, model__elastic__depth=False)).new_supernet()
+
+
+def test_a_damaged_space_is_refused_with_what_to_do(folder: Path) -> None:
+    pipeline.adapt(own(folder), console=ReadConsole())
+    path = folder / "run" / SPACE
+    path.write_text(path.read_text().replace("conv2d", "conv3d", 1))
+    with pytest.raises(ConfigError, match="adapt the network again with `hwnas adapt`"):
+        _ = Workspace(own(folder)).training_space
+
+
+def test_a_network_of_other_images_is_refused_before_anything_is_trained(folder: Path) -> None:
+    config = own(folder, model__source="python:nets:of_colours", model__input=[3, 16, 16])
+    pipeline.adapt(config, console=ReadConsole())
+    with pytest.raises(SpaceError, match="takes 3 channels"):
+        pipeline.train(config, console=ReadConsole())
+
+
+def test_without_a_model_there_is_nothing_to_adapt(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no network is named"):
+        pipeline.adapt(tiny_config(tmp_path), console=ReadConsole())
+
+
+def test_images_are_normalised_as_the_network_was_trained(folder: Path) -> None:
+    config = own(folder, model__mean=[0.25], model__std=[0.5])
+    data = Workspace(config).data
+    assert (data.mean, data.std) == ((0.25,), (0.5,))
+    batch, _ = next(iter(Workspace(config).stream("train", batch_size=4).unaugmented(4)))
+    raw = data.train.images[:4].astype(np.float32).transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(batch.numpy(), (raw - 0.25) / 0.5, atol=1e-6)
