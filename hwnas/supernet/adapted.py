@@ -11,9 +11,10 @@ one sub-network, as in any supernet. Knows graphs and the space; never devices, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ class AdaptedSupernet(nn.Module):
         numbers: its parameters and buffers, by the names of its graph; copied. None: numbers that torch begins with.
 
     Attributes:
+        space: whose networks it is.
         space_name: of the space.
         is_given: whether the weights are still those of the given network, whose statistics hold for them.
 
@@ -80,7 +82,7 @@ class AdaptedSupernet(nn.Module):
         super().__init__()
         self.space_name = space.name
         self.is_given = numbers is not None
-        self._space = space
+        self.space = space
         graph = space.network.largest.graph
         found = _checked(graph.weights(), _initial(space) if numbers is None else numbers)
         self._trained = {w.name: w.trained for w in graph.weights()}
@@ -97,6 +99,23 @@ class AdaptedSupernet(nn.Module):
         for i, dim in enumerate(space.network.dependencies.dims):
             self.orders.register_buffer(str(i), torch.arange(dim.size))
         self._skeletons: dict[tuple[str, Block], _Skeleton] = {}
+
+    def with_space(self, space: AdaptedSpace) -> Self:
+        """The same weights and orders, shared and not copied, as a supernet of other smaller networks.
+
+        Orders are set before: what either supernet computed with, it remembers.
+
+        Raises:
+            SpaceError: the space is of another network, or its kernels have other sizes.
+        """
+        if space.network is not self.space.network or space.spec.kernels != self.space.spec.kernels:
+            raise SpaceError(
+                f"space {space.name!r} is of another network than {self.space.name!r}, or its kernels are others; "
+                "make a supernet of its own for it"
+            )
+        other = copy.copy(self)
+        other.space, other.space_name, other._skeletons = space, space.name, {}
+        return other
 
     # ------------------------------------------------------------ which units stay
 
@@ -120,14 +139,14 @@ class AdaptedSupernet(nn.Module):
         Raises:
             ValueError: it is no permutation of the units.
         """
-        size = self._space.network.dependencies.dims[dim].size
+        size = self.space.network.dependencies.dims[dim].size
         if sorted(order.tolist()) != list(range(size)):
             raise ValueError(f"an order of {size} units must name each of them once")
         getattr(self.orders, str(dim)).copy_(torch.from_numpy(np.ascontiguousarray(order)))
         self._skeletons.clear()
 
     def _units(self, variant: Variant) -> list[IntArray | None]:
-        dims = self._space.network.dependencies.dims
+        dims = self.space.network.dependencies.dims
         return [
             None if n == dim.size else np.sort(self.order(i)[:n])
             for i, (dim, n) in enumerate(zip(dims, variant.kept.tolist(), strict=True))
@@ -141,6 +160,11 @@ class AdaptedSupernet(nn.Module):
         }
 
     # ------------------------------------------------------------ sub-networks
+
+    def fit(self, x: Tensor) -> Tensor:
+        """(N, ...) inputs as the largest network takes them."""
+        graph = self.space.network.largest.graph
+        return _fitting(x, graph.by_name[graph.inputs[0]].shape)
 
     def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
         """Run one sub-network.
@@ -175,12 +199,12 @@ class AdaptedSupernet(nn.Module):
         """
         modules = []
         whole = self.is_given
-        dims = self._space.network.dependencies.full()
+        dims = self.space.network.dependencies.full()
         for name, block in blocks:
             if is_conversion(block.kind):
                 modules.append(BlockModule(block))
                 continue
-            variant = self._space.variant(name, block)
+            variant = self.space.variant(name, block)
             whole = whole and not variant.kernels and bool((variant.kept == dims).all())
             module = BlockModule(block, graph=variant.graph)
             state = module.state_dict()
@@ -189,7 +213,7 @@ class AdaptedSupernet(nn.Module):
             modules.append(module)
         present = sum(not is_conversion(block.kind) for _, block in blocks)
         network = SubNetwork.of(modules)
-        network.statistics_hold = whole and present == len(self._space.slots)
+        network.statistics_hold = whole and present == len(self.space.slots)
         return network.eval()
 
     # ------------------------------------------------------------ weights
@@ -197,7 +221,7 @@ class AdaptedSupernet(nn.Module):
     def _skeleton(self, name: str, block: Block) -> _Skeleton:
         key = (name, block)
         if key not in self._skeletons:
-            variant = self._space.variant(name, block)
+            variant = self.space.variant(name, block)
             with torch.device("meta"):
                 module = OpGraphModule(variant.graph)
             for m in module.modules():
@@ -212,7 +236,7 @@ class AdaptedSupernet(nn.Module):
         return self._skeletons[key]
 
     def _sliced(self, variant: Variant, weights: Sequence[Weight]) -> tuple[_Sliced, ...]:
-        dependencies = self._space.network.dependencies
+        dependencies = self.space.network.dependencies
         units = self._units(variant)
         kernel_of = {
             w.name: variant.kernels[op.name]

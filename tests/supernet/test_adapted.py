@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,9 +21,9 @@ from .networks import NETWORKS, network
 
 
 class Mobile(nn.Module):
-    """A stem, two residual blocks with a kernel of 5, a head."""
+    """A stem, residual blocks with a kernel of 5, a head."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = 2) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())
         self.blocks = nn.ModuleList(
@@ -30,7 +32,7 @@ class Mobile(nn.Module):
                 nn.Conv2d(16, 16, 5, 1, 2, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU6(),
                 nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8),
             )
-            for _ in range(2)
+            for _ in range(blocks)
         )  # fmt: skip
         self.head = nn.Linear(8, 4)
 
@@ -159,6 +161,22 @@ def test_statistics_hold_for_the_given_network_alone(
     assert not supernet.extract(space.named_blocks(of(space, blocks__1__3__kernel_size=3))).statistics_hold
     supernet.is_given = False  # trained
     assert not supernet.extract(space.named_blocks(space.largest())).statistics_hold
+
+
+def test_other_networks_of_the_same_weights_are_those_of_another_space(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    module, x, space, supernet = mobile
+    depth = replace(space.spec.depths[0], blocks=space.spec.depths[0].blocks[::-1])
+    other = AdaptedSpace("other", space.network, replace(space.spec, depths=(depth,)))
+    view = supernet.with_space(other)
+    assert [p.data_ptr() for p in view.parameters()] == [p.data_ptr() for p in supernet.parameters()]
+    small = view.extract(other.named_blocks(of(other, blocks__depth=1)))
+    assert torch.equal(small.blocks[1].get_parameter("blocks.1.0.weight"), module.get_parameter("blocks.1.0.weight"))
+    first = supernet.extract(space.named_blocks(of(space, blocks__depth=1)))
+    assert torch.equal(first.blocks[1].get_parameter("blocks.0.0.weight"), module.get_parameter("blocks.0.0.weight"))
+    with pytest.raises(SpaceError, match="is of another network"):
+        supernet.with_space(adapted(module, x)[0])
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:

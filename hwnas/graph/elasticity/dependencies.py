@@ -163,6 +163,11 @@ class Dependencies:
                 stays[here] = np.isin(numbers[here], chosen)
         return None if stays.all() else np.flatnonzero(stays)
 
+    def dims_along(self, weight: str, axis: int) -> tuple[int, ...]:
+        """Numbers of the dimensions that lie along a weight's axis, ascending."""
+        found = self._units.get(Axis(weight, axis, is_weight=True))
+        return () if found is None else tuple(np.unique(found[0][found[0] >= 0]).tolist())
+
     def units_along(self, weight: str, axis: int, dim: int) -> IntArray:
         """(n,) for each position of a weight's axis, the number of its unit of one dimension; -1: of none."""
         found = self._units.get(Axis(weight, axis, is_weight=True))
