@@ -69,8 +69,11 @@ def adapt(
         }
         config = _configured(network, {k: v for k, v in options.items() if v is not None}, changes(values))
         from hwnas import pipeline
+        from hwnas.config import is_function
 
-        console.result(pipeline.adapt(config, console=console))
+        # a network that is only named has no images yet, and those of the default are of other classes
+        with_images = data is not None or "data.source" in changes(values) or not is_function(network)
+        console.result(pipeline.adapt(config, console=console, with_images=with_images))
 
 
 def _configured(network: str, options: dict[str, object], changed: dict[str, object]) -> Config:

@@ -18,7 +18,9 @@ from hwnas.cost import analytic
 from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
-from hwnas.quantities import count
+from hwnas.named_spaces import check_trainable
+from hwnas.pipeline._zero_shot import Slice, zero_shot
+from hwnas.quantities import count, percent
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
 
@@ -59,6 +61,7 @@ class AdaptResult(Result):
         parameters: likewise.
         fixed: what keeps its size, and why.
         unknown: operators that nothing is known of.
+        slices: what some of the networks are worth before any training; none where no images were named.
         seconds: it took.
         trains: whether the run trains the smaller networks.
     """
@@ -72,6 +75,7 @@ class AdaptResult(Result):
     parameters: tuple[int, int]
     fixed: tuple[Fixed, ...]
     unknown: tuple[str, ...]
+    slices: tuple[Slice, ...]
     seconds: float
     trains: bool
 
@@ -89,8 +93,17 @@ class AdaptResult(Result):
         for kind, n in kinds.items():
             named = [f"{name.removesuffix(f'.{kind}')}" for name in self.choices if name.rpartition(".")[2] == kind]
             rows.append((words.get(kind, kind), f"{n}: {_some(named)}" if kind != "resolution" else self.choices[kind]))
+        for i, found in enumerate(self.slices):
+            of = (
+                f" of {count(found.images, 'validation image')}"
+                if i == 0
+                else f", {percent(found.macs / self.macs[1])} of the MACs"
+            )
+            rows.append((f"accuracy {found.name}", f"{percent(found.accuracy, decimals=1)}{of}"))
         rows.append(("time", format_seconds(self.seconds)))
         notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
+        if not self.slices:
+            notes.append("What slices of it are worth before any training: name its images with --data")
         folder = quoted(str(self.folder))
         notes.append(f"How fast they are on a device: hwnas profile {folder}")
         what = "Train, profile, search, export and verify" if self.trains else "Profile, search, export and verify"
@@ -98,11 +111,17 @@ class AdaptResult(Result):
         return Shown(title=f"Elastic: {self.name}", rows=rows, notes=notes)
 
 
-def adapt(config: Config, *, console: Console) -> AdaptResult:
+def adapt(config: Config, *, console: Console, with_images: bool = True) -> AdaptResult:
     """Make the network that [model] names elastic, and keep it in the run's folder.
+
+    Args:
+        config: of the run.
+        console: where progress is told.
+        with_images: evaluate slices of it on the run's images; else these are not looked at.
 
     Raises:
         ConfigError: there is no [model], or no such function.
+        DataError: images are named that cannot be used.
         ModelError: the function or the weights cannot be used.
         GraphError: the network cannot be traced.
         SpaceError: nothing of it can be searched.
@@ -119,10 +138,16 @@ def adapt(config: Config, *, console: Console) -> AdaptResult:
     graphs, numbers = _traced(module, model)
     name = model.source.rpartition(":")[2]
     space = _space(name, graphs, config)
+    if with_images:  # before anything is written
+        check_trainable(space, in_channels=work.data.in_channels, n_classes=work.data.n_classes)
     supernet = AdaptedSupernet(space, numbers)
     with work.alone("adapting"):
         work.begin()
         AdaptedRun(folder=work.folder).write(space, supernet, model=model)
+    slices: tuple[Slice, ...] = ()
+    if with_images:
+        with console.progress("accuracy of slices") as progress:
+            slices = zero_shot(work, space, supernet.eval(), progress=progress)
     return AdaptResult(
         folder=work.folder,
         name=name,
@@ -133,6 +158,7 @@ def adapt(config: Config, *, console: Console) -> AdaptResult:
         parameters=_ends(space, analytic.parameters),
         fixed=_fixed(space),
         unknown=unknown_operators(graphs[-1]),
+        slices=slices,
         seconds=round(time.monotonic() - begun, 1),
         trains=config.train.steps != 0,
     )

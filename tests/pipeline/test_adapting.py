@@ -64,7 +64,7 @@ def own(folder: Path, **changes: object) -> Config:
 
 def test_what_is_elastic_is_told_and_kept(folder: Path) -> None:
     console = ReadConsole()
-    result = pipeline.adapt(own(folder), console=console)
+    result = pipeline.adapt(own(folder), console=console, with_images=False)
     assert result.slots == ("stem", "layer1.0", "layer1.1", "head")
     assert result.choices == {
         "layer1.depth": (0, 1, 2),
@@ -84,7 +84,7 @@ def test_what_is_elastic_is_told_and_kept(folder: Path) -> None:
 
 def test_a_given_network_goes_the_whole_way_to_a_verified_file(folder: Path) -> None:
     config = own(folder)
-    pipeline.adapt(config, console=ReadConsole())
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
     (folder / "nets.py").unlink()  # nothing later needs the user's code
     result = pipeline.run_all(config, console=ReadConsole())
     manifest = Manifest.read(result.deployment)
@@ -96,7 +96,7 @@ def test_without_training_the_largest_network_is_the_given_one(folder: Path) -> 
     import torch
 
     config = own(folder, train__steps=0)
-    pipeline.adapt(config, console=ReadConsole())
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
     console = ReadConsole()
     assert pipeline.train(config, console=console).steps == 0
     work = Workspace(config)
@@ -122,25 +122,25 @@ def test_a_run_adapts_its_network_by_itself(folder: Path) -> None:
 
 
 def test_another_model_section_is_refused_until_it_is_adapted_again(folder: Path) -> None:
-    pipeline.adapt(own(folder), console=ReadConsole())
+    pipeline.adapt(own(folder), console=ReadConsole(), with_images=False)
     other = own(folder, model__elastic__depth=False)
     with pytest.raises(ConfigError, match=r"adapted from another \[model\] \(elastic was"):
         _ = Workspace(other).training_space
-    pipeline.adapt(other, console=ReadConsole())
+    pipeline.adapt(other, console=ReadConsole(), with_images=False)
     assert "layer1.depth" not in {c.name for c in Workspace(other).training_space.choices}
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
-    pipeline.adapt(own(folder), console=ReadConsole())
+    pipeline.adapt(own(folder), console=ReadConsole(), with_images=False)
     kept = (folder / "run" / WEIGHTS).read_bytes()
-    pipeline.adapt(own(folder, model__elastic__depth=False), console=ReadConsole())
+    pipeline.adapt(own(folder, model__elastic__depth=False), console=ReadConsole(), with_images=False)
     (folder / "run" / WEIGHTS).write_bytes(kept)
     with pytest.raises(CheckpointError, match="are of another network"):
         Workspace(own(folder, model__elastic__depth=False)).new_supernet()
 
 
 def test_a_damaged_space_is_refused_with_what_to_do(folder: Path) -> None:
-    pipeline.adapt(own(folder), console=ReadConsole())
+    pipeline.adapt(own(folder), console=ReadConsole(), with_images=False)
     path = folder / "run" / SPACE
     path.write_text(path.read_text().replace("conv2d", "conv3d", 1))
     with pytest.raises(ConfigError, match="adapt the network again with `hwnas adapt`"):
@@ -149,7 +149,7 @@ def test_a_damaged_space_is_refused_with_what_to_do(folder: Path) -> None:
 
 def test_a_network_of_other_images_is_refused_before_anything_is_trained(folder: Path) -> None:
     config = own(folder, model__source="python:nets:of_colours", model__input=[3, 16, 16])
-    pipeline.adapt(config, console=ReadConsole())
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
     with pytest.raises(SpaceError, match="takes 3 channels"):
         pipeline.train(config, console=ReadConsole())
 
