@@ -19,6 +19,7 @@ from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
 from hwnas.named_spaces import check_trainable
+from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._zero_shot import Slice, zero_shot
 from hwnas.quantities import count, percent
 from hwnas.results import Result, Shown
@@ -140,14 +141,20 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
         check_trainable(space, in_channels=work.data.in_channels, n_classes=work.data.n_classes)
-    supernet = AdaptedSupernet(space, numbers)
+    supernet = AdaptedSupernet(space, numbers).eval()
+    if with_images:
+        console.note("ranking channels, heads and blocks by what the network makes of its images")
+        supernet = ranked(work, supernet)
+        space = supernet.space
+    else:
+        rank_by_weights_(supernet)
     with work.alone("adapting"):
         work.begin()
         AdaptedRun(folder=work.folder).write(space, supernet, model=model)
     slices: tuple[Slice, ...] = ()
     if with_images:
         with console.progress("accuracy of slices") as progress:
-            slices = zero_shot(work, space, supernet.eval(), progress=progress)
+            slices = zero_shot(work, space, supernet, progress=progress)
     return AdaptResult(
         folder=work.folder,
         name=name,
