@@ -60,16 +60,24 @@ class GivenNetwork:
     Args:
         graphs: of the same network for each resolution, the largest last; operators and weights have the same names.
         parts: names of the operators of each region.
+        known: dependencies of the last graph, where they are known.
 
     Raises:
         SpaceError: the graphs are not of one network, or regions are not of it; or it has several inputs or outputs.
     """
 
-    def __init__(self, graphs: Sequence[OpGraph], *, parts: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self, graphs: Sequence[OpGraph], *, parts: Sequence[Sequence[str]], known: Dependencies | None = None
+    ) -> None:
         self.parts = tuple(tuple(p) for p in parts)
         try:
             self.views = tuple(
-                View(graph=g, dependencies=Dependencies.of(g), regions=chain_of(g, self.parts)) for g in graphs
+                View(
+                    graph=g,
+                    dependencies=known if known is not None and known.graph is g else Dependencies.of(g),
+                    regions=chain_of(g, self.parts),
+                )
+                for g in graphs
             )
         except GraphError as e:
             raise SpaceError(f"the given network cannot be read: {e}") from e

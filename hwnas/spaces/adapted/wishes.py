@@ -71,7 +71,7 @@ def adapt(name: str, graphs: Sequence[OpGraph], wishes: Wishes) -> AdaptedSpace:
     if missing:
         raise SpaceError(f"the network has no module {missing[0]!r}, which was to stay fixed")
     found = _Finder(largest, wishes)
-    network = GivenNetwork(graphs, parts=found.parts)
+    network = GivenNetwork(graphs, parts=found.parts, known=found.dependencies)
     spec = AdaptedSpec(
         resolutions=tuple(_side(g) for g in graphs),
         widths=found.widths(network),
