@@ -39,6 +39,16 @@ def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
     return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
+def fit(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """A batch as a network takes it: images in its size, anything else as it is.
+
+    Args:
+        x: (N, C, H, W) images, or (N, ...) of another kind.
+        shape: of one of the network's own inputs.
+    """
+    return resize(x, shape[1:]) if x.dim() == 4 and len(shape) == 3 and x.is_floating_point() else x
+
+
 def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear, with a low-pass filter as wide as the reduction; half-pixel centres.
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hwnas.data.tensors import resize
+from hwnas.data.tensors import fit
 from hwnas.errors import SpaceError
 from hwnas.precisions import is_conversion
 from hwnas.supernet.graph_module import OpGraphModule
@@ -164,7 +164,7 @@ class AdaptedSupernet(nn.Module):
     def fit(self, x: Tensor) -> Tensor:
         """(N, ...) inputs as the largest network takes them."""
         graph = self.space.network.largest.graph
-        return _fitting(x, graph.by_name[graph.inputs[0]].shape)
+        return fit(x, graph.by_name[graph.inputs[0]].shape)
 
     def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
         """Run one sub-network.
@@ -173,7 +173,7 @@ class AdaptedSupernet(nn.Module):
             x: (N, ...) inputs; images (N, C, H, W) of any resolution, which are resized to the sub-network's.
             blocks: its named blocks, from `space.named_blocks(encoding)`.
         """
-        x = _fitting(x, blocks[0][1].in_shape)
+        x = fit(x, blocks[0][1].in_shape)
         for name, block in blocks:
             if is_conversion(block.kind):
                 continue
@@ -292,8 +292,3 @@ def _checked(weights: Sequence[Weight], numbers: Mapping[str, Tensor]) -> dict[s
 def _initial(space: AdaptedSpace) -> dict[str, Tensor]:
     """What torch's own layers begin with; statistics of nothing seen."""
     return dict(OpGraphModule(space.network.largest.graph).state_dict())
-
-
-def _fitting(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Images in the size a network takes; other inputs as they are."""
-    return resize(x, shape[1:]) if x.dim() == 4 and x.is_floating_point() else x

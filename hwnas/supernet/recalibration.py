@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hwnas.data.tensors import resize
+from hwnas.data.tensors import fit
 from hwnas.supernet.subnetwork import SubNetwork
 
 
@@ -19,7 +19,7 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
 
     Args:
         network: an extracted network; left in evaluation mode.
-        batches: (N, C, H, W) preprocessed training images, without augmentation; resized to the network's input.
+        batches: (N, ...) preprocessed training data, not augmented; images are resized to the network's input.
 
     Raises:
         ValueError: there is no batch.
@@ -36,7 +36,7 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
         m.train()
     seen = 0
     for x in batches:
-        network(resize(x, network.in_shape[1:]))
+        network(fit(x, network.in_shape))
         seen += 1
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum

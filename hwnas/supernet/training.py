@@ -20,7 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from hwnas.data.tensors import resize
+from hwnas.data.tensors import fit
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
@@ -242,7 +242,7 @@ class Trainer:
         if self._teacher is None:
             return None
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits: Tensor = self._teacher(resize(images, self._teacher.in_shape[1:]))
+            logits: Tensor = self._teacher(fit(images, self._teacher.in_shape))
         return logits.float()
 
     def _reducing(self, last: bool) -> contextlib.AbstractContextManager[None]:

@@ -43,15 +43,23 @@ class Mobile(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def given(module: nn.Module) -> nn.Module:
-    """With random numbers everywhere, norms included."""
+def given() -> nn.Module:
+    """A network with random numbers everywhere, norms included, whose activations are alive."""
     torch.manual_seed(0)
+    module = Mobile()
     with torch.no_grad():
         for p in module.parameters():
             p.add_(torch.randn(p.shape) * 0.2)
         for path, buffer in module.named_buffers():
-            if "running" in path:
+            if path.endswith("mean"):
+                buffer.copy_(torch.randn(buffer.shape) * 0.1)
+            elif path.endswith("var"):
                 buffer.copy_(torch.rand(buffer.shape) + 0.5)
+        for m in module.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.bias.add_(1.0)
+        x = module.stem(torch.randn(4, 3, 16, 16))
+        assert (module.eval().blocks[0][:6](x) > 0).flatten(2).any(2).any(0).all(), "a channel is dead"
     return module.eval()
 
 
@@ -64,7 +72,7 @@ def adapted(module: nn.Module, inputs: Tensor, **wishes: object) -> tuple[Adapte
 
 @pytest.fixture
 def mobile() -> tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet]:
-    module, x = given(Mobile()), torch.randn(4, 3, 16, 16)
+    module, x = given(), torch.randn(4, 3, 16, 16)
     return module, x, *adapted(module, x)
 
 
@@ -180,7 +188,7 @@ def test_other_networks_of_the_same_weights_are_those_of_another_space(
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:
-    module, x = given(Mobile()), torch.randn(1, 3, 16, 16)
+    module, x = given(), torch.randn(1, 3, 16, 16)
     space, _ = adapted(module, x)
     numbers = dict(module.state_dict())
     del numbers["head.bias"]
@@ -192,7 +200,7 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
 
 
 def test_images_are_resized_to_the_networks_resolution() -> None:
-    module, x = given(Mobile()), torch.randn(2, 3, 24, 24)
+    module, x = given(), torch.randn(2, 3, 24, 24)
     graphs = [trace(module, x[..., :n, :n].contiguous()) for n in (16, 24)]
     space = adapt("two", graphs, Wishes())
     supernet = AdaptedSupernet(space, dict(module.state_dict())).train()

@@ -576,3 +576,9 @@ def test_numbers_of_all_weights_come_with_the_graph() -> None:
     made = OpGraphModule(graph)
     made.load_state_dict(numbers)
     torch.testing.assert_close(made(x), module(x))
+
+
+def test_a_normalisation_with_a_cumulative_average_is_traced() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=None))
+    assert kinds(trace(module, torch.randn(2, 3, 5, 5))) == ["conv2d", "batch_norm"]
+    assert module[1].momentum is None  # the user's own stays

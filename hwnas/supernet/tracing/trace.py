@@ -113,6 +113,10 @@ def trace_with_numbers(
     """
     inputs = checked_inputs(example_inputs)
     twin = copied(module).train(training)
+    for part in twin.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.momentum is None:
+            # a cumulative average reads how many batches there were, which a graph cannot; torch's default in its place
+            part.momentum = 0.1
     samples = telling_size(twin, inputs)
     program = exported(twin, inputs, samples=samples)
     walk = _Walk(Recorder(twin, samples=samples), program)
