@@ -84,6 +84,7 @@ class GivenNetwork:
         for view in self.views:
             _check_alike(view, self.largest)
         self._made: dict[tuple[int, int, Part], OpGraph | None] = {}
+        self._left: dict[tuple[int, int, tuple[str, ...]], tuple[OpGraph, set[int]]] = {}
 
     @property
     def largest(self) -> View:
@@ -103,15 +104,7 @@ class GivenNetwork:
     @cached_property
     def dims_in(self) -> tuple[tuple[int, ...], ...]:
         """For each region the numbers of the dimensions that its shapes depend on."""
-        found = []
-        for region in self.largest.regions:
-            touched: set[int] = set()
-            for value in region.graph.values:
-                touched |= self.dependencies.dims_of(value.name)
-            for weight in region.graph.weights():
-                touched |= self.dependencies.dims_of(weight.name, is_weight=True)
-            found.append(tuple(sorted(touched)))
-        return tuple(found)
+        return tuple(tuple(sorted(self._dims_of(region.graph))) for region in self.largest.regions)
 
     def graph_of(self, region: int, view: int, part: Part) -> OpGraph | None:
         """What a region computes, under the given network's own names; None where nothing is left to compute."""
@@ -122,17 +115,36 @@ class GivenNetwork:
 
     def _graph_of(self, region: int, view: int, part: Part) -> OpGraph | None:
         at = self.views[view]
-        graph = at.regions[region].graph
-        if part.left_out:
-            by_name = {b.name: b for b in self.branches}
-            graph = leave_out(graph, [by_name[name] for name in part.left_out])
-            if self._is_idle(graph, at):
-                return None
-            there = {op.name for op in graph.ops}
-            kernels = {name: size for name, size in part.kernels if name in there}
-        else:
-            kernels = dict(part.kernels)
-        return specialise(with_kernels(graph, kernels), at.dependencies, self.kept(region, part))
+        graph, _ = self._without(region, view, part.left_out)
+        if part.left_out and self._is_idle(graph, at):
+            return None
+        return specialise(with_kernels(graph, dict(part.kernels)), at.dependencies, self.kept(region, part))
+
+    def settled(self, region: int, view: int, part: Part) -> Part:
+        """The same, without what is said of operators that are left out: so parts that compute alike are equal."""
+        if not part.left_out:
+            return part
+        graph, dims = self._without(region, view, part.left_out)
+        ops = {op.name for op in graph.ops}
+        sizes = self.dependencies.dims
+        kept = tuple(n if d in dims else sizes[d].size for d, n in zip(self.dims_in[region], part.kept, strict=True))
+        return Part(kept=kept, left_out=part.left_out, kernels=tuple(k for k in part.kernels if k[0] in ops))
+
+    def _without(self, region: int, view: int, left_out: tuple[str, ...]) -> tuple[OpGraph, set[int]]:
+        """What is left of a region without branches, and the dimensions that it depends on."""
+        key = (region, view, left_out)
+        if key not in self._left:
+            by_name = {b.name: b for b in self.branches} if left_out else {}
+            graph = self.views[view].regions[region].graph
+            graph = leave_out(graph, [by_name[n] for n in left_out]) if left_out else graph
+            self._left[key] = graph, self._dims_of(graph)
+        return self._left[key]
+
+    def _dims_of(self, graph: OpGraph) -> set[int]:
+        """Numbers of the dimensions that shapes in it depend on."""
+        of_values = (self.dependencies.dims_of(v.name) for v in graph.values)
+        of_weights = (self.dependencies.dims_of(w.name, is_weight=True) for w in graph.weights())
+        return set().union(*of_values, *of_weights)
 
     def kept(self, region: int, part: Part) -> IntArray:
         """(dims,) units of each dimension of the network; those that are not in the region keep all."""

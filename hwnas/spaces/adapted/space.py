@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from hwnas.errors import SpaceError
 from hwnas.graph import Op, OpGraph
+from hwnas.precisions import EXACT, is_quantized
 from hwnas.spaces._serialize import check_keys
 from hwnas.spaces.adapted.kind import block_of
 from hwnas.spaces.adapted.network import GivenNetwork, Part
@@ -78,7 +79,7 @@ class AdaptedSpace(Space):
         graph = self.network.graph_of(slot, view, part)
         if graph is None:
             return None
-        precision = str(chosen.get(f"{self.slots[slot].name}.precision", self.precisions[-1]))
+        precision = str(chosen.get(f"{self.slots[slot].name}.precision", self._layout.precisions_of(slot)[-1]))
         number = 0
         while True:
             block = block_of(graph, precision=precision, variant=number)
@@ -135,7 +136,8 @@ class AdaptedSpace(Space):
                 kernels.append((kernel.name, size))
         resolution = chosen.get("resolution", spec.resolutions[-1])
         view = self.network_view(int(resolution))
-        return Part(kept=tuple(units.values()), left_out=tuple(left_out), kernels=tuple(kernels)), view
+        part = Part(kept=tuple(units.values()), left_out=tuple(left_out), kernels=tuple(kernels))
+        return self.network.settled(slot, view, part), view
 
     def network_view(self, resolution: int) -> int:
         """Number of the given network's view at a resolution."""
@@ -287,6 +289,14 @@ class _Layout:
                     return True
         return False
 
+    def precisions_of(self, slot: int) -> tuple[str, ...]:
+        """What a region may be computed in: floats alone where it takes whole numbers, which have no scale."""
+        graph = self._network.largest.regions[slot].graph
+        precisions = self._spec.precisions
+        if graph.by_name[graph.inputs[0]].dtype.startswith("float"):
+            return precisions
+        return tuple(p for p in precisions if not is_quantized(p)) or (EXACT,)
+
     def _make_choices(self) -> tuple[Choice, ...]:
         spec = self._spec
         choices: dict[str, Choice] = {}
@@ -310,7 +320,7 @@ class _Layout:
                 add(f"{width.name}.width", width.ratios)
             for kernel in self.kernels_in[i]:
                 add(f"{kernel.name}.kernel_size", kernel.sizes)
-            add(f"{region.name}.precision", spec.precisions)
+            add(f"{region.name}.precision", self.precisions_of(i))
         return tuple(choices.values())
 
     def _make_slots(self) -> tuple[Slot, ...]:

@@ -1,6 +1,6 @@
 """Graphs of small given networks, built by hand."""
 
-from hwnas.graph import GraphBuilder, OpGraph, Ref
+from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
 
 
 def conv_bn(g: GraphBuilder, x: Ref, channels: int, name: str, *, act: bool = True, **more: int) -> Ref:
@@ -41,3 +41,14 @@ def dense(layers: int = 5) -> OpGraph:
     for i in range(layers):
         x = g.op("concat", x, conv_bn(g, x, 8, f"block.{i}", kernel_size=3), name=f"cat{i}", axis=0)
     return g.build(g.linear(g.op("mean", x, name="pool", axes=(1, 2)), 4, name="head"))
+
+
+def text(tokens: int = 6, *, width: int = 16) -> OpGraph:
+    """Embedded tokens through two residual blocks."""
+    g = GraphBuilder()
+    ids = g.input((tokens,), dtype="int64")
+    x = g.op("embedding", ids, name="table", weights={"weight": Weight(name="table.weight", shape=(10, width))})
+    for i in range(2):
+        y = g.op("relu", g.linear(x, 32, name=f"blocks.{i}.up"), name=f"blocks.{i}.act")
+        x = g.op("add", x, g.linear(y, width, name=f"blocks.{i}.down"), name=f"blocks.{i}.sum")
+    return g.build(g.linear(g.op("mean", x, name="pool", axes=(0,)), 4, name="head"))

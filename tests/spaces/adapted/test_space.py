@@ -14,7 +14,7 @@ from hwnas.spaces.adapted.wishes import MOST_VARIANTS, Wishes, adapt, units_for
 from hwnas.spaces.kinds import block_graph
 from hwnas.testing import space_suite
 
-from .graphs import dense, mobile, plain
+from .graphs import dense, mobile, plain, text
 
 SPACES = {
     "mobile": adapt("mobile", [mobile()], Wishes()),
@@ -22,6 +22,7 @@ SPACES = {
     "one precision": adapt("fp32", [mobile()], Wishes(precisions=("fp32",), kernel=False)),
     "plain": adapt("plain", [plain()], Wishes()),
     "dense": adapt("dense", [dense()], Wishes()),
+    "text": adapt("text", [text()], Wishes()),
 }
 
 
@@ -159,3 +160,15 @@ def test_a_damaged_definition_is_refused() -> None:
     value["network"]["graphs"][0]["ops"][0].pop("kind")
     with pytest.raises(SpaceError, match="not an operator graph"):
         space_from_json(value)
+
+
+def test_what_takes_tokens_stays_in_floats() -> None:
+    space = SPACES["text"]
+    for found in (space, space.restrict(precisions=("int8",))):
+        blocks = found.named_blocks(found.largest())
+        (first, block), *_ = blocks
+        assert first == found.slots[0].name
+        assert block.precision == "fp32"
+        assert f"{first}.precision" not in [c.name for c in found.choices]
+    assert [name for name, _ in blocks[1:3]] == [f"conversion.{found.slots[1].name}", found.slots[1].name]
+    assert blocks[2][1].precision == "int8"
