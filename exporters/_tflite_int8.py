@@ -29,6 +29,7 @@ from ._tflite_context import Writing, array, as_stored
 from ._tflite_graph import Graph, QuantizationParameters, Value
 
 OFFSET = 128  # a uint8 less this is the int8
+_WEIGHTED = ("conv2d", "linear")
 Compute = Callable[[QuantizationParameters], Value]  # the result's parameters -> the result
 
 
@@ -85,7 +86,7 @@ def _item(it: _Item) -> tuple[Value, ...]:
             return _tflite_moves.RULES[op.kind](it.w, op, it.x)
         return (_in_float(it)(_scale_of(it.x[0])),)
     layer = it.region.layer(it.item)
-    if layer is not None:
+    if layer is not None and op.kind in _WEIGHTED:
         return (_rounded(it, result, lambda q: _weighted(it, layer, q)),)
     if not it.item.computes:
         return (_rounded(it, result, lambda q: _requantized(it.w.graph, it.x[0], name=it.name, quantization=q)),)

@@ -68,6 +68,15 @@ def _embedded(g: GraphBuilder, x: Ref) -> Ref:
     )
 
 
+def _over_time(g: GraphBuilder, x: Ref) -> Ref:
+    """The image's rows as a sequence, through convolutions of every step alone and of neighbours in groups."""
+    y = g.op("reshape", x, name="flat", shape=(4, 36))
+    for name, shape, groups, padding in (("mix", (8, 4, 1), 1, 0), ("op", (8, 1, 5), 8, 2)):
+        held = {"weight": Weight(name=f"{name}.weight", shape=shape), "bias": Weight(name=f"{name}.bias", shape=(8,))}
+        y = g.op("conv1d", y, name=name, weights=held, groups=groups, padding=(padding,))
+    return y
+
+
 def _unbound(g: GraphBuilder, x: Ref) -> Ref:
     rows = g.op("reshape", x, name="flat", shape=(2, 72))
     return g.op("add", *g.ops("unbind", rows, name="op", axis=0), name="sum")
@@ -138,7 +147,7 @@ FLOAT: dict[str, Build] = {
     "unbind": _unbound,
 }
 
-ONNX: dict[str, Build] = {"constant": _constant}  # in both, but not in every format
+ONNX: dict[str, Build] = {"constant": _constant, "conv1d": _over_time}  # in both, but not in every format
 
 
 def graph_of(build: Build) -> OpGraph:

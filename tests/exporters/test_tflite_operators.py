@@ -23,6 +23,7 @@ CPU = load_device("cpu-litert")
 UNWRITTEN: dict[str, tuple[Build, str]] = {
     "mish": (operator("mish"), r"operator op \(mish\) cannot be written as TFLite: there is no rule"),
     "constant": (ONNX["constant"], "no rule"),
+    "conv1d": (ONNX["conv1d"], r"\(conv1d\) cannot be written as TFLite: there is no rule"),
     "max_pool2d": (operator("max_pool2d", kernel_size=(2, 2), dilation=(2, 2)), "dilation"),
     "max_pool2d in ceil mode": (operator("max_pool2d", kernel_size=(4, 4), stride=(4, 4), ceil_mode=True), "in torch"),
     "slice": (operator("slice", axis=1, start=0, stop=6, step=2), "every 2th"),
@@ -67,6 +68,11 @@ def test_what_tflite_cannot_say_is_refused_by_name(name, tmp_path):
     build, message = UNWRITTEN[name]
     with pytest.raises(ExportError, match=message):
         LiteRtExporter().export(module_of(build), images(1), tmp_path / "file", precision="fp32")
+
+
+def test_integers_of_an_operator_without_a_rule_are_refused_by_name_too(tmp_path):
+    with pytest.raises(ExportError, match=r"\(conv1d\) cannot be written as TFLite"):
+        LiteRtExporter().export(quantized(ONNX["conv1d"]), images(1), tmp_path / "file", precision="int8")
 
 
 def test_operators_without_an_integer_form_are_told_with_their_places():

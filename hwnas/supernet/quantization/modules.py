@@ -354,6 +354,18 @@ class QuantizedConv2d(QuantizedWeights):
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class QuantizedConv1d(QuantizedWeights):
+    """A convolution along one axis with int8 weights. Its result is not quantized yet."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__(conv.weight, conv.bias)
+        self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.fake_quantized_parameters()
+        return F.conv1d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
 class QuantizedLinear(QuantizedWeights):
     """A linear layer with int8 weights. Its result is not quantized yet."""
 

@@ -13,6 +13,7 @@ from torch import nn
 from hwnas.graph.operators import Call
 from hwnas.supernet.quantization.modules import (
     InputQuantizer,
+    QuantizedConv1d,
     QuantizedConv2d,
     QuantizedHardswish,
     QuantizedLinear,
@@ -22,7 +23,11 @@ from hwnas.supernet.quantization.modules import (
     UnitQuantizer,
 )
 
-WEIGHTED: Mapping[str, Callable[..., QuantizedWeights]] = {"conv2d": QuantizedConv2d, "linear": QuantizedLinear}
+WEIGHTED: Mapping[str, Callable[..., QuantizedWeights]] = {
+    "conv2d": QuantizedConv2d,
+    "conv1d": QuantizedConv1d,
+    "linear": QuantizedLinear,
+}
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {  # they take a result before it is rounded, where they can
     "relu": lambda: Quantizer(lower=0.0),
