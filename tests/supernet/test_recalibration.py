@@ -6,7 +6,7 @@ from torch import nn
 
 from hwnas.graph import GraphBuilder
 from hwnas.supernet.recalibration import recalibrate
-from hwnas.supernet.subnetwork import BlockModule, BlockSequence
+from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
 from hwnas.types import Block
 
 
@@ -49,3 +49,13 @@ def test_recalibration_leaves_evaluation_mode_and_momentum(space, supernet) -> N
 def test_no_batch_is_an_error(space, supernet) -> None:
     with pytest.raises(ValueError, match="at least one batch"):
         recalibrate(supernet.extract(space.named_blocks(space.smallest())), [])
+
+
+def test_what_is_no_image_is_not_resized() -> None:
+    g = GraphBuilder()
+    sound = g.input((3, 20))
+    block = Block(kind="own", in_shape=(3, 20), out_shape=(3, 20), precision="fp32")
+    network = SubNetwork.of([BlockModule(block, graph=g.build(g.batch_norm(sound, name="bn")))])
+    x = torch.randn(16, 3, 20) + 2
+    found = recalibrate(network, [x])(x)
+    torch.testing.assert_close(found.mean((0, 2)), torch.zeros(3), atol=1e-5, rtol=0)
