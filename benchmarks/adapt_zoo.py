@@ -1,142 +1,157 @@
-"""Networks that nobody wrote for hwnas, as operator graphs: which are traced, and whether the graph is the network.
+"""Networks that nobody wrote for hwnas: which can be made elastic, and whether what is made of them is right.
 
     python benchmarks/adapt_zoo.py --timm FOLDER
 
 timm's architectures over all families (`_timm.py` says how to get them), and networks for segmentation, detection,
-text, sound and MLPerf Tiny written here in plain torch. Each gets other numbers than layers begin with, is traced, and
-its graph runs as a module on the network's own weights, found by their names, beside the network itself. What fails
-stands in the result with the reason.
+text, sound and MLPerf Tiny written here in plain torch. Each gets other numbers than layers begin with. Then it is
+traced, and its graph runs beside it; a space and a supernet are made of it, whose largest network must be the given
+one; random sub-networks run, are extracted and written to files, which a runtime must compute as torch does, in fp32
+and in int8 (calibrated on noise: it is the arithmetic that is compared, not an accuracy). What fails stands in the
+result with the step and the reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from _adapt_networks import Network, chosen, own_networks, timm_networks, trained_networks
+from _adapt_sweep import EQUAL, FORMATS, FP32, INT8_SHARE, INT8_STEPS, Sweep, Target
 from _common import Benchmark, Figure, script
 from _timm import HOW, find_timm
 
-from hwnas.errors import ConfigError, GraphError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from hwnas.graph import OpGraph
+from hwnas.errors import ConfigError
 
 SMOKE = ("mlperf_resnet8", "text_encoder")
-TOLERANCE = 1e-5  # of an output, relative to the largest if that is above 1
-_SAMPLES = 3  # another number than the network is traced with
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="TEXT", default="", help="networks whose names or families hold this text")
+    parser.add_argument("--families", metavar="NAME", nargs="+", default=[], help="only these, as they are written")
     parser.add_argument("--timm", type=Path, metavar="FOLDER", help="that timm was installed into; see _timm.py")
     parser.add_argument(
         "--resnet8", type=Path, metavar="FILE", help="weights of MLPerf Tiny's ResNet8, to try it trained"
     )
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["onnxruntime"], help="runtimes to try")
+    parser.add_argument("--subnetworks", type=int, metavar="N", default=5, help="random ones of each network (5)")
+    parser.add_argument("--limit-s", type=float, metavar="SECONDS", default=300.0, help="for each network (300)")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="rows that are there already, and grow")
     bench = Benchmark("adapt_zoo", parser, argv)
+    subnetworks = 1 if bench.smoke else bench.options.subnetworks
+    targets = [Target.of(name) for name in bench.options.formats]
+    settings = {"formats": list(bench.options.formats), "subnetworks": subnetworks}
+    rows, kept = [], _Kept(bench.options.kept, settings)
+    for network in _networks(bench):
+        row = kept.rows.get(network.name)
+        if row is None:
+            row = Sweep(network, targets, subnetworks=subnetworks).run(limit_s=bench.options.limit_s)
+            kept.add(row)
+        rows.append(row)
+        told = "; ".join(f"{f['stage']}: {f['reason']}" for f in row["failures"])
+        bench.console.note(f"{network.name}: {row['seconds']} s; {told or 'all is well'}")
+    allowed = {"equal": EQUAL, "fp32": FP32, "int8_steps": INT8_STEPS, "int8_share": INT8_SHARE}
+    details = {**settings, "allowed": allowed, "stages": stages(rows), "networks": rows}
+    return bench.publish(figures(rows, bench.options.formats), details=details)
+
+
+def _networks(bench: Benchmark) -> list[Network]:
+    """What is tried.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    options = bench.options
     networks = own_networks()
-    if bench.options.resnet8 is not None:
-        networks += trained_networks(bench.options.resnet8)
+    if options.resnet8 is not None:
+        networks += trained_networks(options.resnet8)
     if bench.smoke:
         networks = [n for n in networks if n.name in SMOKE]
-    elif (timm := find_timm(bench.options.timm)) is not None:
+    elif (timm := find_timm(options.timm)) is not None:
         networks += timm_networks(timm)
     else:
         bench.console.note(f"timm is not at hand: only networks written here are tried ({HOW})")
-    networks = chosen(networks, bench.options.only)
+    networks = chosen(networks, options.only)
+    known = sorted({n.family for n in networks})
+    if unknown := [f for f in options.families if f not in known]:
+        raise ConfigError(f"there is no family {unknown[0]!r} among the networks; there are: {', '.join(known)}")
+    networks = [n for n in networks if not options.families or n.family in options.families]
     if not networks:
-        raise ConfigError(f"no network here has {bench.options.only!r} in its name or family")
-    rows = []
-    for network in networks:
-        rows.append(tried(network))
-        bench.console.note(f"{network.name}: {rows[-1].get('failure', rows[-1])}")
-    return bench.publish(figures(rows), details={"networks": rows, "tolerance": TOLERANCE})
+        raise ConfigError(f"no network here has {options.only!r} in its name or family")
+    return networks
 
 
-def tried(network: Network) -> dict[str, Any]:
-    """One network: what was found, and under `failure` why it came no further."""
-    import torch
-
-    from hwnas.graph import unknown_operators
-
-    row: dict[str, Any] = {"name": network.name, "family": network.family, "shape": list(network.shape)}
-    row |= {"traced": False, "equal": False}
-    module = network.module()
-    row["parameters"] = sum(p.numel() for p in module.parameters())
-    began = time.perf_counter()
-    try:
-        graph, row["as_it_trains"] = traced(network, module)
-    except GraphError as e:
-        return {**row, "failure": str(e)}
-    row |= {"trace_s": round(time.perf_counter() - began, 2), "operators": len(graph.ops)}
-    if unknown := unknown_operators(graph):
-        return {**row, "unknown": list(unknown), "failure": f"operators without a rule: {', '.join(unknown)}"}
-    row["traced"] = True
-    if lost := sorted({w.name for w in graph.weights()} - set(named(module))):
-        return {**row, "failure": f"numbers that the network does not hold under a name: {', '.join(lost)}"}
-    with torch.no_grad():
-        row["largest_output"], row["max_abs_diff"] = compared(network, module, graph)
-    row["equal"] = row["max_abs_diff"] <= TOLERANCE * max(1.0, row["largest_output"])
-    return row if row["equal"] else {**row, "failure": f"an output differs by {row['max_abs_diff']:.2g}"}
-
-
-def traced(network: Network, module: nn.Module) -> tuple[OpGraph, bool]:
-    """The graph, and whether it is that of the module as it trains: some give further outputs meanwhile.
+class _Kept:
+    """Rows in a file, one a line, behind a first line that says how they came about.
 
     Raises:
-        GraphError: it cannot be traced either way.
+        ConfigError: it holds rows of a sweep with other options.
     """
-    from hwnas.supernet.tracing import trace
 
-    try:
-        return trace(module, network.inputs(1)), True
-    except GraphError:
-        return trace(module, network.inputs(1), training=False), False
+    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        if path is None:
+            return
+        if not path.exists():
+            self._append(settings)
+            return
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        if json.loads(first) != settings:
+            raise ConfigError(f"{path} holds rows of a sweep with {first}; give another file, or the same options")
+        for line in lines:
+            row = json.loads(line)
+            self.rows[row["name"]] = row
 
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep one more."""
+        if self._path is not None:
+            self._append(row)
 
-def compared(network: Network, module: nn.Module, graph: OpGraph) -> tuple[float, float]:
-    """The largest output of a network in magnitude, and by how much its graph's differ, with the same weights."""
-    from torch.utils._pytree import tree_leaves
-
-    from hwnas.supernet.graph_module import OpGraphModule
-
-    made = OpGraphModule(graph)
-    own = named(module)
-    # a count of batches that only a module of the graph has decides nothing
-    made.load_state_dict({name: own[name] for name in made.state_dict() if name in own}, strict=False)
-    x = network.inputs(_SAMPLES, seed=2)
-    expected, found = tree_leaves(module(x)), tree_leaves(made.eval()(x))
-    pairs = list(zip(expected, found, strict=True))
-    return max(float(a.abs().max()) for a, _ in pairs), max(float((a - b).abs().max()) for a, b in pairs)
-
-
-def named(module: nn.Module) -> dict[str, Tensor]:
-    """A module's numbers under all of their names, those that are not stored with it among them."""
-    return {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
+    def _append(self, value: Mapping[str, Any]) -> None:
+        assert self._path is not None
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(value)}\n")
 
 
-def figures(rows: Sequence[dict[str, Any]]) -> list[Figure]:
+def stages(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Step -> how many networks failed there."""
+    return dict(Counter(stage for row in rows for stage in {f["stage"] for f in row["failures"]}))
+
+
+def figures(rows: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[Figure]:
     """What the rows show."""
     times = [row["trace_s"] for row in rows if "trace_s" in row]
+    elastic = [row for row in rows if row["elastic"]]
     equal = [row for row in rows if row["equal"]]
-    return [
+    found = [
         Figure(name="networks", value=len(rows)),
         Figure(name="families", value=len({row["family"] for row in rows})),
         Figure(name="traced", value=sum(row["traced"] for row in rows), at_least=40),
         Figure(name="equal_as_graphs", value=len(equal), at_least=len(rows)),
         Figure(name="equal_to_the_bit", value=sum(row["max_abs_diff"] == 0.0 for row in equal)),
-        Figure(name="failures", value=sum("failure" in row for row in rows)),
-        Figure(name="trace_s_median", value=median(times) if times else None, at_most=5),
-        Figure(name="trace_s_max", value=max(times, default=None)),
+        Figure(name="elastic", value=len(elastic), at_least=40),
+        Figure(name="largest_equal", value=sum(row["largest_equal"] for row in rows), at_least=len(elastic)),
+        Figure(name="trace_s_median", value=median(times) if times else None),
+        Figure(
+            name="elastic_s_median", value=median(row["elastic_s"] for row in elastic) if elastic else None, at_most=5
+        ),
+        Figure(name="elastic_s_max", value=max((row["elastic_s"] for row in elastic), default=None)),
     ]
+    asked = {"onnxruntime": {"fp32": 36, "int8": 32}}  # how many networks are to be verified
+    for name in formats:
+        for precision in ("fp32", "int8"):
+            tried = [row["verified"][name][precision] for row in elastic if precision in row["verified"][name]]
+            if tried:
+                least = asked.get(name, {}).get(precision)
+                found.append(Figure(name=f"verified_{name}_{precision}", value=sum(tried), at_least=least))
+    return [*found, Figure(name="networks_with_failures", value=sum(bool(row["failures"]) for row in rows))]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 from hwnas._arguments import changes
 from hwnas.cli import app
 from hwnas.config import Config, load_config
-from hwnas.errors import ConfigError, HwnasError
+from hwnas.errors import ConfigError, HwnasError, SpaceError
 from tests.once import made_once
 from tests.runs import FinishedRun
 
@@ -378,3 +379,54 @@ def test_a_trained_network_keeps_its_numbers(on_path: None, tmp_path: Path) -> N
 def test_a_folder_without_timm_is_told_with_how_to_get_it(on_path: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no timm; put it there: pip install .*--timm FOLDER"):
         importlib.import_module("adapt_zoo").main(["--timm", str(tmp_path), "--only", "nothing"])
+
+
+def test_a_sweep_of_networks_tells_every_step_that_failed_and_goes_on(on_path: None) -> None:
+    networks, sweep = importlib.import_module("_adapt_networks"), importlib.import_module("_adapt_sweep")
+
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.cumsum(1)
+
+    odd = networks.Network(name="odd", family="own", make=Odd, shape=(3,))
+    row = sweep.Sweep(odd, [], subnetworks=1).run(limit_s=60)
+    assert not row["traced"]
+    assert [(f["stage"], f["reason"]) for f in row["failures"]] == [("trace", "operators without a rule: aten.cumsum")]
+    two = networks.Network(name="two", family="own", make=_TwoOutputs, shape=(3,))
+    row = sweep.Sweep(two, [], subnetworks=1).run(limit_s=60)
+    assert row["traced"]
+    assert row["equal"]
+    assert not row["elastic"]
+    assert "one input and output only so far" in row["failures"][0]["reason"]
+
+
+class _TwoOutputs(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.layer(x), x
+
+
+def test_a_sweep_of_networks_is_held_to_its_limits(on_path: None) -> None:
+    sweep = importlib.import_module("_adapt_sweep")
+    sweep._hold({"relative_difference": 1e-5}, "fp32")
+    with pytest.raises(SpaceError, match=r"differ by 1\.0e-03 of the largest"):
+        sweep._hold({"relative_difference": 1e-3}, "fp32")
+    for steps, share in ((4.0, 9.0), (30.0, 0.2)):
+        sweep._hold({"steps": steps, "share": share, "identical": 0.5}, "int8")
+    with pytest.raises(SpaceError, match=r"differ by 5\.0 steps and by 0\.30 of what int8 changes"):
+        sweep._hold({"steps": 5.0, "share": 0.3, "identical": 0.5}, "int8")
+    with pytest.raises(SpaceError, match="outputs differ by nan"):
+        sweep._hold({"relative_difference": math.nan}, "fp32")
+    with pytest.raises(sweep.TimeUpError), sweep.time_limit(0.01):
+        time.sleep(5)
+
+
+def test_rows_of_a_sweep_are_kept_and_not_mixed_with_others(on_path: None, tmp_path: Path) -> None:
+    program, path = importlib.import_module("adapt_zoo"), tmp_path / "rows.jsonl"
+    program._Kept(path, {"subnetworks": 1}).add({"name": "a", "seconds": 2})
+    assert program._Kept(path, {"subnetworks": 1}).rows == {"a": {"name": "a", "seconds": 2}}
+    with pytest.raises(ConfigError, match="give another file, or the same options"):
+        program._Kept(path, {"subnetworks": 5})
