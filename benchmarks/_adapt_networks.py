@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TOKENS, LENGTH = 100, 24  # of texts
+_PATCHES = 4  # along each side of an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +56,22 @@ class Network:
         return module.eval()
 
     def inputs(self, samples: int, *, seed: int = 1) -> Tensor:
-        """(samples, *shape) of noise, or of token ids."""
+        """(samples, *shape): token ids, noise, or images that differ from each other: noise over large patches.
+
+        Plain noise would be alike to networks that average over it, and what follows would normalise rounding.
+        """
         import torch
+        from torch.nn.functional import interpolate
 
         generator = torch.Generator().manual_seed(seed)
         shape = (samples, *self.shape)
         if self.tokens:
             return torch.randint(self.tokens, shape, generator=generator)
-        return torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator)
+        if len(self.shape) < 3:
+            return noise
+        patches = torch.randn((*shape[:2], _PATCHES, _PATCHES), generator=generator)
+        return interpolate(patches, self.shape[1:], mode="bilinear") + 0.25 * noise
 
 
 def _draw_(module: nn.Module) -> None:

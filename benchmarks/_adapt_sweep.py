@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _adapt_networks import Network
+from _adapt_targets import Target, hold, measured, share
 
-from hwnas import registry
 from hwnas.errors import GraphError, SpaceError
-from hwnas.precisions import EXACT, INTEGERS, computed_in, is_quantized
-from hwnas.types import Array, Device, Exporter, IntArray, Runtime
+from hwnas.precisions import EXACT, INTEGERS, is_quantized
+from hwnas.types import IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,68 +34,10 @@ if TYPE_CHECKING:
     NamedBlocks = Sequence[tuple[str, Block]]
 
 EQUAL = 1e-5  # of an output, relative to the largest if that is above 1: the same numbers by the same operators
-FP32 = 1e-4  # of an output, relative to the largest: the same operators by other code
-INT8_STEPS = 4  # of the scale of the outputs: what exporters are held to
-# of what int8 changes: many layers with weights that nobody trained enlarge a number that two programs round to
-# different sides as much as they enlarge all other rounding; wrong arithmetic is off by as much as int8 is, or more
-INT8_SHARE = 0.25
 _SAMPLES = 3  # another number than the network is traced with
 _TRIED = 8  # samples that sub-networks are calibrated and tried on, the same: no range is left
 _LONGEST_REASON = 300
 _DIGITS = re.compile(r"[0-9.e+-]+")
-
-# name on the command line -> description of the device whose runtime reads the files
-FORMATS: Mapping[str, str] = {
-    "onnxruntime": "cpu",
-    "litert": "cpu-litert",
-    "openvino": "cpu-openvino",
-    "vela": "ethos-u55-128",
-}
-COMPILED_ONLY = ("vela",)  # its estimates need no run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What files are made for.
-
-    Attributes:
-        name: one of FORMATS.
-        exporter: of the files.
-        runtime: that reads them.
-        device: its description.
-        computed: `fp32` and `int8` -> the name of what it computes them in here.
-    """
-
-    name: str
-    exporter: Exporter
-    runtime: Runtime
-    device: Device
-    computed: Mapping[str, str]
-
-    @classmethod
-    def of(cls, name: str) -> Target:
-        """The target of one of FORMATS.
-
-        Raises:
-            MissingPackageError: its runtime is not installed.
-        """
-        from hwnas.devices import load_device
-
-        device = load_device(FORMATS[name])
-        runtime: Runtime = registry.load("runtimes", device.runtime)()
-        format = next(f for f in registry.names("exporters") if f in runtime.formats)
-        return cls(
-            name=name,
-            exporter=registry.load("exporters", format)(),
-            runtime=runtime,
-            device=device,
-            computed=computed_in(runtime, device, runtime.context(device)),
-        )
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Those of `fp32` and `int8` that the device has."""
-        return tuple(p for p in (EXACT, INTEGERS) if p in self.device.precisions)
 
 
 class TimeUpError(BaseException):
@@ -172,12 +112,13 @@ class Sweep:
 
         module = self.network.module()
         self.row["parameters"] = sum(p.numel() for p in module.parameters())
-        graph = self._trace(module)
-        if graph is None:
+        found = self._trace(module)
+        if found is None:
             return
+        graph, numbers = found
         with self._stage("graph"), torch.no_grad():
-            self._compare_graph(module, graph)
-        made = self._make_elastic(module, graph)
+            self._compare_graph(module, graph, numbers)
+        made = self._make_elastic(graph, numbers)
         if made is None:
             return
         space, supernet = made
@@ -196,12 +137,12 @@ class Sweep:
 
     # ------------------------------------------------------------ graph and space
 
-    def _trace(self, module: nn.Module) -> OpGraph | None:
+    def _trace(self, module: nn.Module) -> tuple[OpGraph, dict[str, Tensor]] | None:
         from hwnas.graph import unknown_operators
 
         began = time.perf_counter()
         try:
-            graph, self.row["as_it_trains"] = traced(self.network, module)
+            graph, numbers, self.row["as_it_trains"] = traced(self.network, module)
         except GraphError as e:
             self._failed("trace", str(e))
             return None
@@ -210,17 +151,17 @@ class Sweep:
             self._failed("trace", f"operators without a rule: {', '.join(unknown)}")
             return None
         self.row["traced"] = True
-        return graph
+        return graph, numbers
 
-    def _compare_graph(self, module: nn.Module, graph: OpGraph) -> None:
-        if lost := sorted({w.name for w in graph.weights()} - set(named(module))):
-            raise GraphError(f"numbers that the network does not hold under a name: {', '.join(lost)}")
-        self.row["largest_output"], self.row["max_abs_diff"] = compared(self.network, module, graph)
+    def _compare_graph(self, module: nn.Module, graph: OpGraph, numbers: Mapping[str, Tensor]) -> None:
+        self.row["largest_output"], self.row["max_abs_diff"] = compared(self.network, module, graph, numbers)
         self.row["equal"] = self.row["max_abs_diff"] <= EQUAL * max(1.0, self.row["largest_output"])
         if not self.row["equal"]:
             raise GraphError(f"an output differs by {self.row['max_abs_diff']:.2g}")
 
-    def _make_elastic(self, module: nn.Module, graph: OpGraph) -> tuple[AdaptedSpace, AdaptedSupernet] | None:
+    def _make_elastic(
+        self, graph: OpGraph, numbers: Mapping[str, Tensor]
+    ) -> tuple[AdaptedSpace, AdaptedSupernet] | None:
         from hwnas.graph.costs import macs
         from hwnas.spaces.adapted.wishes import Wishes, adapt
         from hwnas.spaces.kinds import block_graph
@@ -231,7 +172,7 @@ class Sweep:
                 raise SpaceError("traced; one input and output only so far")
             began = time.perf_counter()
             space = adapt(self.network.name, [graph], Wishes())
-            supernet = AdaptedSupernet(space, named(module))
+            supernet = AdaptedSupernet(space, numbers)
             seconds = time.perf_counter() - began
             work = [
                 sum(macs(block_graph(b)) for _, b in space.named_blocks(e)) for e in (space.smallest(), space.largest())
@@ -257,7 +198,7 @@ class Sweep:
         difference = relative(found(x), expected)
         if not difference <= EQUAL:
             raise SpaceError(f"the largest network's outputs differ by {difference:.2g} of the largest one")
-        own = named(module)
+        own = module.state_dict()  # under all names of those that have several
         for path, parameter in found.named_parameters():
             name = path.split(".", 2)[2]
             if not torch.equal(parameter, own[name]):
@@ -308,58 +249,47 @@ class Sweep:
             SpaceError: they differ.
         """
         x = self.network.inputs(_TRIED, seed=3)
-        with tempfile.TemporaryDirectory(prefix="hwnas-zoo-") as folder:
-            path = Path(folder, f"network.{target.exporter.format}")
-            artefact = target.exporter.export(model, x[:1], path, precision=target.computed[precision])
-            with target.runtime.load(artefact, target.device) as session:
-                outputs = None
-                if target.name not in COMPILED_ONLY:
-                    outputs = through(session, artefact, x)
-        run: dict[str, Any] = {"target": target.name, "as": precision, "file_bytes": artefact.size_bytes}
+        size, outputs = target.outputs(model, x, precision)
+        run: dict[str, Any] = {"target": target.name, "as": precision, "file_bytes": size}
         self.row["runs"].append(run)
         if outputs is not None:
-            run |= measured(outputs, model(x).numpy(), model)
+            expected = model(x).numpy()
+            run |= measured(outputs, expected, model)
             if model is not floats:
-                run["share"] = share(outputs, model(x).numpy(), floats(x).numpy())
-            _hold(run, precision)
+                run["share"] = share(outputs, expected, floats(x).numpy())
+            hold(run, precision)
 
 
 # ---------------------------------------------------------------- helpers
 
 
-def traced(network: Network, module: nn.Module) -> tuple[OpGraph, bool]:
-    """The graph, and whether it is that of the module as it trains: some give further outputs meanwhile.
+def traced(network: Network, module: nn.Module) -> tuple[OpGraph, dict[str, Tensor], bool]:
+    """The graph, its numbers, and whether it is that of the module as it trains: some give more outputs meanwhile.
 
     Raises:
         GraphError: it cannot be traced either way.
     """
-    from hwnas.supernet.tracing import trace
+    from hwnas.supernet.tracing import trace_with_numbers
 
     try:
-        return trace(module, network.inputs(1)), True
+        return *trace_with_numbers(module, network.inputs(1)), True
     except GraphError:
-        return trace(module, network.inputs(1), training=False), False
+        return *trace_with_numbers(module, network.inputs(1), training=False), False
 
 
-def compared(network: Network, module: nn.Module, graph: OpGraph) -> tuple[float, float]:
-    """The largest output of a network in magnitude, and by how much its graph's differ, with the same weights."""
+def compared(network: Network, module: nn.Module, graph: OpGraph, numbers: Mapping[str, Tensor]) -> tuple[float, float]:
+    """The largest output of a network in magnitude, and by how much its graph's differ, with the same numbers."""
     from torch.utils._pytree import tree_leaves
 
     from hwnas.supernet.graph_module import OpGraphModule
 
     made = OpGraphModule(graph)
-    own = named(module)
     # a count of batches that only a module of the graph has decides nothing
-    made.load_state_dict({name: own[name] for name in made.state_dict() if name in own}, strict=False)
+    made.load_state_dict({name: numbers[name] for name in made.state_dict() if name in numbers}, strict=False)
     x = network.inputs(_SAMPLES, seed=2)
     expected, found = tree_leaves(module(x)), tree_leaves(made.eval()(x))
     pairs = list(zip(expected, found, strict=True))
     return max(float(a.abs().max()) for a, _ in pairs), max(float((a - b).abs().max()) for a, b in pairs)
-
-
-def named(module: nn.Module) -> dict[str, Tensor]:
-    """A module's numbers under all of their names, those that are not stored with it among them."""
-    return {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
 
 
 def with_precision(space: AdaptedSpace, encoding: IntArray, precision: str) -> NamedBlocks:
@@ -414,48 +344,3 @@ def shipped_int8(
 
     named = [(n, replace(b, precision=computed) if is_quantized(b.precision) else b) for n, b in blocks]
     return quantize(recalibrate(supernet.extract(named), [x]), [x], symmetric=quantization == "symmetric")
-
-
-def through(session: Any, artefact: Any, x: Tensor) -> Array:
-    """What a file gives for these inputs, one after the other, as float32."""
-    from hwnas.measure.interface import from_artefact, to_artefact
-
-    samples = [sample[None] for sample in x.numpy()]
-    given = [to_artefact(s, artefact.input) for s in samples] if x.is_floating_point() else samples  # token ids
-    return np.concatenate([from_artefact(session.run([one])[0], artefact.output) for one in given])
-
-
-def measured(found: Array, expected: Array, model: nn.Module) -> dict[str, float]:
-    """How far a runtime's outputs are from torch's: absolutely, relative to the largest, in steps of their scale."""
-    difference = np.abs(found - expected)
-    quantizer = getattr(model, "output_quantizer", None)
-    step = float(quantizer.scale) if quantizer is not None else float(np.ptp(expected)) / 255
-    return {
-        "largest_output": float(np.abs(expected).max()),
-        "relative_difference": float(difference.max() / np.abs(expected).max()),
-        "steps": float(difference.max() / step),
-        # differences are whole steps, but for the rounding of the floats they are given in
-        "identical": float((difference < 0.01 * step).mean()),
-    }
-
-
-def share(found: Array, expected: Array, floats: Array) -> float:
-    """Root of the mean square by which a runtime is off, over that by which int8 is off from fp32."""
-    off = float(np.sqrt(np.mean((found - expected) ** 2)))
-    return off / max(float(np.sqrt(np.mean((expected - floats) ** 2))), 1e-12)
-
-
-def _hold(run: Mapping[str, Any], precision: str) -> None:
-    """Hold what was measured against what is allowed.
-
-    Raises:
-        SpaceError: it is more.
-    """
-    if not is_quantized(precision):
-        if not run["relative_difference"] <= FP32:
-            raise SpaceError(f"outputs differ by {run['relative_difference']:.1e} of the largest")
-    elif not (run["steps"] <= INT8_STEPS + 0.01 or run["share"] <= INT8_SHARE):
-        raise SpaceError(
-            f"outputs differ by {run['steps']:.1f} steps and by {run['share']:.2f} of what int8 changes; "
-            f"{run['identical']:.0%} are identical"
-        )

@@ -21,7 +21,8 @@ from statistics import median
 from typing import Any
 
 from _adapt_networks import Network, chosen, own_networks, timm_networks, trained_networks
-from _adapt_sweep import EQUAL, FORMATS, FP32, INT8_SHARE, INT8_STEPS, Sweep, Target
+from _adapt_sweep import EQUAL, Sweep
+from _adapt_targets import FORMATS, FP32, INT8_SHARE, INT8_STEPS, Target
 from _common import Benchmark, Figure, script
 from _timm import HOW, find_timm
 

@@ -410,16 +410,16 @@ class _TwoOutputs(torch.nn.Module):
 
 
 def test_a_sweep_of_networks_is_held_to_its_limits(on_path: None) -> None:
-    sweep = importlib.import_module("_adapt_sweep")
-    sweep._hold({"relative_difference": 1e-5}, "fp32")
+    sweep, targets = importlib.import_module("_adapt_sweep"), importlib.import_module("_adapt_targets")
+    targets.hold({"relative_difference": 1e-5}, "fp32")
     with pytest.raises(SpaceError, match=r"differ by 1\.0e-03 of the largest"):
-        sweep._hold({"relative_difference": 1e-3}, "fp32")
+        targets.hold({"relative_difference": 1e-3}, "fp32")
     for steps, share in ((4.0, 9.0), (30.0, 0.2)):
-        sweep._hold({"steps": steps, "share": share, "identical": 0.5}, "int8")
+        targets.hold({"steps": steps, "share": share, "identical": 0.5}, "int8")
     with pytest.raises(SpaceError, match=r"differ by 5\.0 steps and by 0\.30 of what int8 changes"):
-        sweep._hold({"steps": 5.0, "share": 0.3, "identical": 0.5}, "int8")
+        targets.hold({"steps": 5.0, "share": 0.3, "identical": 0.5}, "int8")
     with pytest.raises(SpaceError, match="outputs differ by nan"):
-        sweep._hold({"relative_difference": math.nan}, "fp32")
+        targets.hold({"relative_difference": math.nan}, "fp32")
     with pytest.raises(sweep.TimeUpError), sweep.time_limit(0.01):
         time.sleep(5)
 

@@ -1,0 +1,144 @@
+"""Runtimes that networks are tried on, and how near their outputs must be to torch's.
+
+Knows files and arrays of outputs; never where a network comes from.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwnas import registry
+from hwnas.errors import SpaceError
+from hwnas.precisions import EXACT, INTEGERS, computed_in, is_quantized
+from hwnas.types import Array, Device, Exporter, Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FP32 = 1e-4  # of an output, relative to the largest: the same operators by other code
+INT8_STEPS = 4  # of the scale of the outputs: what exporters are held to
+# of what int8 changes: many layers with weights that nobody trained enlarge a number that two programs round to
+# different sides as much as they enlarge all other rounding; wrong arithmetic is off by as much as int8 is, or more
+INT8_SHARE = 0.25
+
+# name on the command line -> description of the device whose runtime reads the files
+FORMATS: Mapping[str, str] = {
+    "onnxruntime": "cpu",
+    "litert": "cpu-litert",
+    "openvino": "cpu-openvino",
+    "vela": "ethos-u55-128",
+}
+COMPILED_ONLY = ("vela",)  # its estimates need no run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What files are made for.
+
+    Attributes:
+        name: one of FORMATS.
+        exporter: of the files.
+        runtime: that reads them.
+        device: its description.
+        computed: `fp32` and `int8` -> the name of what it computes them in here.
+    """
+
+    name: str
+    exporter: Exporter
+    runtime: Runtime
+    device: Device
+    computed: Mapping[str, str]
+
+    @classmethod
+    def of(cls, name: str) -> Target:
+        """The target of one of FORMATS.
+
+        Raises:
+            MissingPackageError: its runtime is not installed.
+        """
+        from hwnas.devices import load_device
+
+        device = load_device(FORMATS[name])
+        runtime: Runtime = registry.load("runtimes", device.runtime)()
+        format = next(f for f in registry.names("exporters") if f in runtime.formats)
+        return cls(
+            name=name,
+            exporter=registry.load("exporters", format)(),
+            runtime=runtime,
+            device=device,
+            computed=computed_in(runtime, device, runtime.context(device)),
+        )
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those of `fp32` and `int8` that the device has."""
+        return tuple(p for p in (EXACT, INTEGERS) if p in self.device.precisions)
+
+    def outputs(self, model: nn.Module, x: Tensor, precision: str) -> tuple[int, Array | None]:
+        """Write a network and run the file.
+
+        Args:
+            model: as it is deployed.
+            x: samples.
+            precision: `fp32` or `int8`.
+
+        Returns:
+            Bytes of the file, and what it gives; None where it is compiled and not run.
+        """
+        with tempfile.TemporaryDirectory(prefix="hwnas-zoo-") as folder:
+            path = Path(folder, f"network.{self.exporter.format}")
+            artefact = self.exporter.export(model, x[:1], path, precision=self.computed[precision])
+            with self.runtime.load(artefact, self.device) as session:
+                found = None if self.name in COMPILED_ONLY else through(session, artefact, x)
+            return artefact.size_bytes, found
+
+
+def through(session: Any, artefact: Any, x: Tensor) -> Array:
+    """What a file gives for these inputs, one after the other, as float32."""
+    from hwnas.measure.interface import from_artefact, to_artefact
+
+    samples = [sample[None] for sample in x.numpy()]
+    given = [to_artefact(s, artefact.input) for s in samples] if x.is_floating_point() else samples  # token ids
+    return np.concatenate([from_artefact(session.run([one])[0], artefact.output) for one in given])
+
+
+def measured(found: Array, expected: Array, model: nn.Module) -> dict[str, float]:
+    """How far a runtime's outputs are from torch's: absolutely, relative to the largest, in steps of their scale."""
+    difference = np.abs(found - expected)
+    quantizer = getattr(model, "output_quantizer", None)
+    step = float(quantizer.scale) if quantizer is not None else float(np.ptp(expected)) / 255
+    return {
+        "largest_output": float(np.abs(expected).max()),
+        "relative_difference": float(difference.max() / np.abs(expected).max()),
+        "steps": float(difference.max() / step),
+        # differences are whole steps, but for the rounding of the floats they are given in
+        "identical": float((difference < 0.01 * step).mean()),
+    }
+
+
+def share(found: Array, expected: Array, floats: Array) -> float:
+    """Root of the mean square by which a runtime is off, over that by which int8 is off from fp32."""
+    off = float(np.sqrt(np.mean((found - expected) ** 2)))
+    return off / max(float(np.sqrt(np.mean((expected - floats) ** 2))), 1e-12)
+
+
+def hold(run: Mapping[str, Any], precision: str) -> None:
+    """Hold what was measured against what is allowed.
+
+    Raises:
+        SpaceError: it is more.
+    """
+    if not is_quantized(precision):
+        if not run["relative_difference"] <= FP32:
+            raise SpaceError(f"outputs differ by {run['relative_difference']:.1e} of the largest")
+    elif not (run["steps"] <= INT8_STEPS + 0.01 or run["share"] <= INT8_SHARE):
+        raise SpaceError(
+            f"outputs differ by {run['steps']:.1f} steps and by {run['share']:.2f} of what int8 changes; "
+            f"{run['identical']:.0%} are identical"
+        )
