@@ -100,16 +100,15 @@ class SubnetEvaluator:
 
     def quantize(self, network: SubNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when none is quantized."""
-        from hwnas.data.tensors import resize
+        from hwnas.data.tensors import fit
         from hwnas.supernet.quantization import quantize
 
         blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]
         # nothing to calibrate, which costs a pass over the images
         if not any(is_quantized(b.precision) for b in blocks):
             return network
-        size = network.in_shape[1:]
         # at the network's own resolution: ranges of activations differ with it
-        return quantize(network, [resize(x, size) for x in self._calibration], symmetric=self.symmetric)
+        return quantize(network, [fit(x, network.in_shape) for x in self._calibration], symmetric=self.symmetric)
 
     def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:
         """Top-1 of any network on the validation images, in [0, 1]."""
