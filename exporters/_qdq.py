@@ -48,6 +48,24 @@ def _quantize(node: NodeProto, x: Array, scale: Array, zero_point: Array) -> Arr
     return clipped
 
 
+def _filled(node: NodeProto, shape: Array) -> Array:
+    given = next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
+    return np.full(shape, given[0], dtype=given.dtype)
+
+
+def _sliced(node: NodeProto, x: Array, starts: Array, ends: Array, axes: Array, steps: Array) -> Array:
+    parts = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(*(a.tolist() for a in (starts, ends, axes, steps)), strict=True):
+        # an end far below 0 means "through the first", which numpy says by None
+        parts[axis] = slice(start, None if step < 0 and end < -x.shape[axis] else end, step)
+    return x[tuple(parts)]
+
+
+def _transposed(node: NodeProto, x: Array) -> Array:
+    return x.transpose(next((list(a.ints) for a in node.attribute if a.name == "perm"), None))
+
+
+# the second half is what torch writes to turn amounts of padding around
 _FOLDABLE: dict[str, Callable[..., Array]] = {
     "Identity": lambda node, x: x,
     "Cast": lambda node, x: x.astype(helper.tensor_dtype_to_np_dtype(_attribute(node, "to", 0))),
@@ -56,6 +74,11 @@ _FOLDABLE: dict[str, Callable[..., Array]] = {
     "Div": lambda node, a, b: a / b,
     "Min": lambda node, a, b: np.minimum(a, b),
     QUANTIZE: _quantize,
+    "ConstantOfShape": _filled,
+    "Concat": lambda node, *x: np.concatenate(x, axis=_attribute(node, "axis", 0)),
+    "Reshape": lambda node, x, shape: x.reshape(shape),
+    "Slice": _sliced,
+    "Transpose": _transposed,
 }
 
 

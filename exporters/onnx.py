@@ -104,7 +104,26 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
             module.training = mode
     proto = onnx.load_from_string(buffer.getvalue())
     _qdq.tidy(proto.graph)
+    _tell_shape_(proto.graph.output[0], model, example, dynamic_batch=dynamic_batch)
     return proto
+
+
+def _tell_shape_(result: onnx.ValueInfoProto, model: nn.Module, example: Tensor, *, dynamic_batch: bool) -> None:
+    """Say the shape of an output that torch did not find out, as behind a quantized padding."""
+    import torch
+
+    dims = result.type.tensor_type.shape.dim
+    if all(dim.HasField("dim_value") for dim in dims[1:]):
+        return
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        with torch.no_grad():
+            shape = model.eval()(example).shape
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    for dim, n in list(zip(dims, shape, strict=True))[dynamic_batch:]:
+        dim.dim_value = n
 
 
 def _write(proto: onnx.ModelProto, path: Path, *, format: str, precision: str) -> Artefact:

@@ -16,7 +16,9 @@ from torch import nn
 from hwnas.errors import ExportError
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.files import sha256_file
+from hwnas.graph import GraphBuilder
 from hwnas.measure.interface import from_artefact, to_artefact
+from hwnas.spaces.adapted.kind import block_of
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.quantization.modules import QuantizedWeights
 from hwnas.supernet.subnetwork import SubNetwork
@@ -360,3 +362,19 @@ def test_a_file_of_a_precision_by_tensor_means_what_torch_computes(path):
     steps = np.abs(found - model(sample_images(16, seed=2)).detach().numpy()) / float(model.output_quantizer.scale)
     assert steps.max() <= 4.01
     assert (steps < 0.01).mean() >= 0.95
+
+
+def test_amounts_of_padding_are_constants_and_the_output_behind_them_has_a_shape(path):
+    g = GraphBuilder()
+    padded = g.op("pad", g.input((3, 8, 8)), name="pad", amounts=(0, 0, 0, 1, 0, 1))  # as TensorFlow pads a stride of 2
+    block = block_of(
+        g.build(g.op("relu", g.conv2d(padded, 4, kernel_size=3, stride=2, name="conv"), name="act")), precision="int8"
+    )
+    untrained_block(block).write(OnnxExporter(), path)
+    graph = onnx.load(path).graph
+    assert not {n.op_type for n in graph.node} & {"ConstantOfShape", "Concat", "Reshape", "Slice", "Cast"}
+    (pad,) = (n for n in graph.node if n.op_type == "Pad")
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    assert held[pad.input[1]].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    dims = [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim]
+    assert dims == [1, *block.out_shape[1:], block.out_shape[0]]  # integers leave as NHWC
