@@ -60,6 +60,7 @@ class Together:
         self.impossible = tuple(
             limit for limit, (value, _) in self._best.items() if value is not None and not limit.is_kept_by(value)
         )
+        self._refuted: list[frozenset[Limit]] = []  # sets of limits that no network keeps together
         self._known = [network for _, network in self._best.values() if network is not None]
 
     # ------------------------------------------------------------ one network for all
@@ -97,7 +98,7 @@ class Together:
         Raises:
             UndecidedError: neither was found out.
         """
-        if any(limit in self.impossible for limit in limits):
+        if any(limit in self.impossible for limit in limits) or any(some <= set(limits) for some in self._refuted):
             return None
         mine = self._on_tables(limits)
         if not mine:
@@ -112,6 +113,7 @@ class Together:
         if found is not None:
             self._known.append(self._canonical(found))
             return self._known[-1]
+        self._refuted.append(frozenset(mine))
         return None
 
     def _decided(self, limits: Sequence[Limit]) -> IntArray | None:
