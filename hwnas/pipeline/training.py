@@ -187,15 +187,15 @@ def _make_trainer(work: Workspace) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         supernet = work.new_supernet()
-    # a copy: the supernet's own weights change
-    teacher = supernet.extract(space.named_blocks(space.largest())) if work.config.model is not None else None
-    return Trainer(
+    trainer = Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),
         strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
         named_blocks=space.named_blocks,
         settings=_settings(work),
         keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
-        teacher=teacher,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
+    if work.config.model is not None:
+        trainer.learn_from(supernet.extract(space.named_blocks(space.largest())))  # a copy: the supernet's own change
+    return trainer

@@ -104,7 +104,6 @@ class Trainer:
         named_blocks: encoding -> named blocks, of the space the supernet was built from.
         settings: how to train.
         keeping: where the run is kept and goes on; None keeps nothing.
-        teacher: a network that was given trained, frozen: all networks learn from it, the largest from labels as well.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
     """
 
@@ -117,7 +116,6 @@ class Trainer:
         named_blocks: Callable[[IntArray], NamedBlocks],
         settings: TrainSettings,
         keeping: Keeping | None = None,
-        teacher: SubNetwork | None = None,
         device: str = "cpu",
     ) -> None:
         self.stream = stream
@@ -132,7 +130,7 @@ class Trainer:
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
         self.supernet.is_given = False
-        self._teacher = teacher.to(self._device).requires_grad_(False).eval() if teacher is not None else None
+        self._teacher: SubNetwork | None = None
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._parameters = dict(self.supernet.named_parameters())
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
@@ -148,6 +146,14 @@ class Trainer:
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
         self._parallel = parallel(self.supernet) if self._world > 1 else None
+
+    def learn_from(self, teacher: SubNetwork) -> None:
+        """Let all networks learn from one that was given trained and stays as it is, the largest from labels as well.
+
+        Args:
+            teacher: of the same outputs; frozen in place.
+        """
+        self._teacher = teacher.to(self._device).requires_grad_(False).eval()
 
     def resume(self, *, warn: Callable[[str], None] | None = None) -> int:
         """Load the newest checkpoint, if there is one; returns the step to go on from.

@@ -9,12 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hwnas.data.arrays import ArrayDataset
 from hwnas.errors import SpaceError
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.spaces.adapted.wishes import Wishes, adapt
 from hwnas.supernet.adapted import AdaptedSupernet
+from hwnas.supernet.batches import BatchStream
+from hwnas.supernet.block_order import disagreement
 from hwnas.supernet.recalibration import recalibrate
+from hwnas.supernet.strategies import SandwichRule
 from hwnas.supernet.tracing import trace
+from hwnas.supernet.training import Trainer, TrainSettings
 from hwnas.types import IntArray
 
 from .networks import NETWORKS, network
@@ -207,3 +212,36 @@ def test_images_are_resized_to_the_networks_resolution() -> None:
     small = space.named_blocks(of(space, resolution=16))
     assert small[0][1].in_shape == (3, 16, 16)
     assert supernet(x, small).shape == (2, 4)
+
+
+def test_all_networks_learn_from_the_given_one(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    """A smaller network's answers come nearer to the given network's, which stays as it is, whatever the labels say."""
+    _, _, space, supernet = mobile
+    teacher = supernet.extract(space.named_blocks(space.largest()))
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
+    data = ArrayDataset(images=images, labels=np.zeros(64, dtype=np.int64))
+    stream = BatchStream(data, batch_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+    trainer = Trainer(
+        supernet,
+        stream,
+        strategy=SandwichRule(space, n_random=0),
+        named_blocks=space.named_blocks,
+        settings=TrainSettings(steps=30, learning_rate=0.02, label_smoothing=0.0),
+    )
+    trainer.learn_from(teacher)
+    x = next(iter(stream.unaugmented(64)))[0]
+    small = space.named_blocks(space.smallest())
+
+    def apart() -> float:
+        with torch.no_grad():
+            return disagreement(teacher(x), recalibrate(supernet.extract(small), [x])(x))
+
+    begun = apart()
+    trainer.run()
+    assert apart() < 0.7 * begun
+    assert not supernet.is_given
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
