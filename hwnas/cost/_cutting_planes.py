@@ -27,11 +27,17 @@ def most(bound: Bound, caps: FloatArray) -> float:
 
 
 def weighted_sums(
-    layers: Layers, caps: FloatArray, *, largest: FloatArray, until: float, objective: int | None = None
+    layers: Layers,
+    caps: FloatArray,
+    *,
+    largest: FloatArray,
+    until: float,
+    objective: int | None = None,
+    is_proof: bool = True,
 ) -> tuple[list[Bound], IntArray | None]:
     """The last and best of the weighted sums, and (D,) a network within the limits if one was met on the way.
 
-    Without an objective the first such network ends it, as does a proof that there is none.
+    Without an objective the first such network ends it.
 
     Args:
         layers: the costs.
@@ -39,6 +45,7 @@ def weighted_sums(
         largest: (M,) what no network exceeds.
         until: when to give up, by `time.monotonic`.
         objective: the metric in which the network is to be the least of those met; its own limit need not be kept.
+        is_proof: that there is no network within the limits is all that is asked, and ends it.
 
     Raises:
         UndecidedError: it is too late.
@@ -59,7 +66,7 @@ def weighted_sums(
         weights[limited] = shares / room
         bound = layers.bound(weights, caps)
         bounds.append(bound)
-        if bound.total > most(bound, caps) and (objective is None or math.isinf(bound.total)):
+        if bound.total > most(bound, caps) and (is_proof or math.isinf(bound.total)):
             break
         assignment = layers.minimizer(bound, caps)
         values = layers.values(assignment)

@@ -179,7 +179,9 @@ class Exact:
         near = _Near(bounds=[], least=least, most=float(caps[j]), best=None)
         narrowed = caps.copy()
         for _ in range(_TIGHTENINGS):
-            bounds, met = self._weighted_sums(part, narrowed, objective=j)
+            # nothing better than what is known: that is proof enough
+            is_proof = bool(narrowed[j] == caps[j])
+            bounds, met = self._weighted_sums(part, narrowed, objective=j, is_proof=is_proof)
             near.bounds += bounds
             if met is not None and part.values(met)[j] <= near.most:
                 near.best, near.most = met, _below(part.values(met)[j])
@@ -211,15 +213,19 @@ class Exact:
                 share, widest = (share, _wider(widest)) if was_too_many else (share / _GROWTH**2, widest)
                 was_too_many = not was_too_many
             narrowed[j] = min(narrowed[j], near.most)
-            bounds += self._weighted_sums(part, narrowed, objective=j)[0]
+            if part.sums[j]:  # those for a lower peak do not hold for a higher one
+                bounds += self._weighted_sums(part, narrowed, objective=j)[0]
         return near.best
 
     # ------------------------------------------------------------ common
 
     def _weighted_sums(
-        self, part: Layers, caps: FloatArray, *, objective: int | None = None
+        self, part: Layers, caps: FloatArray, *, objective: int | None = None, is_proof: bool = False
     ) -> tuple[list[Bound], IntArray | None]:
-        return weighted_sums(part, caps, largest=self._largest, until=self._until, objective=objective)
+        is_proof = is_proof or objective is None
+        return weighted_sums(
+            part, caps, largest=self._largest, until=self._until, objective=objective, is_proof=is_proof
+        )
 
     def _within(
         self, part: Layers, caps: FloatArray, bounds: Sequence[Bound], *, objective: int | None, widest: int

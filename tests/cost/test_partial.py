@@ -15,7 +15,7 @@ VALUES: FloatArray = np.array([[c.combined(x) for c in COSTS] for x in ALL])
 
 
 def found_within(caps: FloatArray, *, objective: int | None, widest: int) -> Found:
-    bounds, _ = weighted_sums(LAYERS, caps, largest=VALUES.max(axis=0), until=math.inf, objective=0)
+    bounds, _ = weighted_sums(LAYERS, caps, largest=VALUES.max(axis=0), until=math.inf, objective=0, is_proof=False)
     return within(LAYERS, caps, bounds, objective=objective, widest=widest, until=math.inf)
 
 
@@ -43,7 +43,7 @@ def test_where_too_many_are_left_what_is_found_keeps_the_limits_and_is_not_said_
 
 def test_those_followed_first_have_most_room_left_by_the_bound_that_leaves_least() -> None:
     caps = np.quantile(VALUES, 0.6, axis=0)
-    bounds, _ = weighted_sums(LAYERS, caps, largest=VALUES.max(axis=0), until=math.inf, objective=0)
+    bounds, _ = weighted_sums(LAYERS, caps, largest=VALUES.max(axis=0), until=math.inf, objective=0, is_proof=False)
     growth = _Growth(LAYERS, caps, bounds, objective=None)
     start = LAYERS.start[None, growth.tracked]
     _, option, _, _, excess = growth.step(0, np.zeros(1, dtype=np.int64), start, slice(0, 1))
