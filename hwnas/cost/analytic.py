@@ -21,7 +21,9 @@ from hwnas.types import Block
 _NODE_BYTES = 130  # one ONNX node or initialiser: its names, operator and attributes
 _FLOAT_BYTES = 4  # in a file, whatever a runtime computes in
 _SCALE_BYTES, _ZERO_POINT_BYTES, _BIAS_BYTES = 4, 1, 4
-_WEIGHTED = ("conv1d", "conv2d", "linear")  # what is quantized with a scale for each output channel
+# what is quantized with a scale for each output channel -> the axis of these in its weight
+_WEIGHTED = {"conv1d": 0, "conv2d": 0, "conv_transpose2d": 1, "linear": 0}
+_FOLDABLE = ("conv1d", "conv2d", "linear")  # what takes up a normalisation behind it
 _KEPT = 4096  # costs of a large space's distinct blocks
 
 
@@ -184,18 +186,25 @@ def _stored(graph: OpGraph) -> _Stored:
         fresh = {role: w for role, w in op.weights if w.name not in seen}
         seen.update(w.name for w in fresh.values())
         # an operator whose weight was counted before shares it: only what is new adds to the file
-        if op.kind in _WEIGHTED and "weight" in fresh:
+        if _is_quantized_by_channel(op) and "weight" in fresh:
             shape = fresh["weight"].shape
             counts["layers"] += 1
             counts["weights"] += math.prod(shape)
-            counts["channels"] += shape[0]
+            channels = shape[_WEIGHTED[op.kind]]
+            counts["channels"] += channels
             # folding normalisation into a layer without a bias gives it one
-            counts["biases"] += shape[0] if "bias" in fresh or _is_normalised(graph, op) else 0
+            folds = op.kind in _FOLDABLE and _is_normalised(graph, op)
+            counts["biases"] += channels if "bias" in fresh or folds else 0
         elif fresh and not _is_folded(graph, op):
             counts["others"] += 1
             counts["tensors"] += len(fresh)
             counts["loose"] += sum(math.prod(w.shape) for w in fresh.values())
     return _Stored(**counts)
+
+
+def _is_quantized_by_channel(op: Op) -> bool:
+    """In groups a transposed convolution has its output channels on two axes of the weight: it stays in float."""
+    return op.kind in _WEIGHTED and (op.kind != "conv_transpose2d" or dict(op.attributes).get("groups", 1) == 1)
 
 
 def _is_normalised(graph: OpGraph, op: Op) -> bool:
@@ -207,4 +216,4 @@ def _is_normalised(graph: OpGraph, op: Op) -> bool:
 
 def _is_folded(graph: OpGraph, op: Op) -> bool:
     source = graph.producers.get(op.inputs[0]) if op.kind in NORMALISATIONS else None
-    return source is not None and source.kind in _WEIGHTED and _is_normalised(graph, source)
+    return source is not None and source.kind in _FOLDABLE and _is_normalised(graph, source)

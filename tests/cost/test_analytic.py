@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hwnas.cost.analytic import macs, parameters, peak_memory_bytes, size_bytes, training_bytes
 from hwnas.errors import SpaceError
-from hwnas.graph import GraphBuilder, OpGraph
+from hwnas.graph import GraphBuilder, OpGraph, Weight
 from hwnas.spaces.kinds import BlockKind, attributes_of
 from hwnas.types import Block
 
@@ -95,6 +95,22 @@ def test_normalisation_without_a_layer_before_it_is_stored_as_floats(monkeypatch
     normalisation = 4 * 4 * 8 + 130 * 5  # four numbers a channel; a node and four initialisers
     assert size_bytes(floats) == normalisation + 4 * 48 + 130 * 4
     assert size_bytes(integers) == normalisation + 48 + 5 * 6 + 130 * 12
+
+
+def test_a_transposed_convolution_is_stored_as_integers_by_output_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(block: Block, attributes: object) -> OpGraph:
+        g = GraphBuilder()
+        held = {"weight": Weight(name="up.weight", shape=(8, 6, 2, 2)), "bias": Weight(name="up.bias", shape=(6,))}
+        return g.build(g.op("conv_transpose2d", g.input(block.in_shape), name="up", weights=held, stride=(2, 2)))
+
+    own = BlockKind(name="up", build=build)
+    monkeypatch.setattr("hwnas.spaces.kinds.kind_of", lambda block: own)
+    floats, integers = (
+        size_bytes(Block(kind="up", in_shape=(8, 4, 4), out_shape=(6, 8, 8), precision=p)) for p in ("fp32", "int8")
+    )
+    assert floats == 4 * (8 * 6 * 4 + 6) + 130 * 4
+    # a byte a weight; five of scale and zero point and eight of the bias a channel; nodes and initialisers
+    assert integers == 8 * 6 * 4 + 5 * 6 + 8 * 6 + 130 * 12
 
 
 @given(block=blocks())

@@ -77,6 +77,15 @@ def _over_time(g: GraphBuilder, x: Ref) -> Ref:
     return y
 
 
+def _transposed(*, groups: int = 1, bias: bool = True) -> Build:
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        weight = Weight(name="op.weight", shape=(x.shape[0], 6 // groups, 2, 2))
+        held = {"weight": weight} | ({"bias": Weight(name="op.bias", shape=(6,))} if bias else {})
+        return g.op("conv_transpose2d", x, name="op", weights=held, groups=groups, stride=(2, 2))
+
+    return build
+
+
 def _unbound(g: GraphBuilder, x: Ref) -> Ref:
     rows = g.op("reshape", x, name="flat", shape=(2, 72))
     return g.op("add", *g.ops("unbind", rows, name="op", axis=0), name="sum")
@@ -147,7 +156,13 @@ FLOAT: dict[str, Build] = {
     "unbind": _unbound,
 }
 
-ONNX: dict[str, Build] = {"constant": _constant, "conv1d": _over_time}  # in both, but not in every format
+ONNX: dict[str, Build] = {
+    "constant": _constant,
+    "conv1d": _over_time,
+    "conv_transpose2d": _transposed(),
+    "conv_transpose2d of groups": _transposed(groups=2),
+    "conv_transpose2d without a bias": _transposed(bias=False),
+}  # in both, but not in every format
 
 
 def graph_of(build: Build) -> OpGraph:

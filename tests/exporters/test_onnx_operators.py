@@ -51,3 +51,8 @@ def test_integers_lie_on_both_sides_of_what_only_moves_them(tmp_path):
         "QuantizeLinear",
         "DequantizeLinear",
     ]
+
+
+def test_transposed_convolutions_have_integer_weights_of_one_group_alone():
+    assert quantized(ONNX["conv_transpose2d"]).left_in_float == ()
+    assert quantized(ONNX["conv_transpose2d of groups"]).left_in_float == ("conv_transpose2d ('op') of 1",)

@@ -25,7 +25,7 @@ from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from tests.agreement import sqnr_db
-from tests.exporters.operator_cases import BOTH, images, module_of, quantized
+from tests.exporters.operator_cases import BOTH, ONNX, images, module_of, quantized
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
 
@@ -92,7 +92,10 @@ def test_without_rounding_the_weights_are_those_that_were_trained():
     assert all(p.abs().sum() > 0 for p in before.parameters())
 
 
-@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
+CONVOLUTIONS = {name: build for name, build in ONNX.items() if name.startswith("conv")}
+
+
+@pytest.mark.parametrize("build", {**BOTH, **CONVOLUTIONS}.values(), ids={**BOTH, **CONVOLUTIONS})
 def test_without_rounding_every_operator_computes_in_floats_again(build):
     torch.testing.assert_close(
         without_rounding(quantized(build))(images()), module_of(build)(images()), atol=1e-5, rtol=1e-5

@@ -87,5 +87,7 @@ def _without(graph: OpGraph, pairs: list[tuple[Op, Op]]) -> OpGraph:
 def with_bias(layer: Op) -> Op:
     """A convolution or linear layer with a bias, be it the one it has."""
     weights = dict(layer.weights)
-    weights.setdefault("bias", Weight(name=f"{layer.name}.bias", shape=weights["weight"].shape[:1]))
+    axis = 1 if layer.kind == "conv_transpose2d" else 0  # of the output channels, of one group
+    shape = (weights["weight"].shape[axis],)
+    weights.setdefault("bias", Weight(name=f"{layer.name}.bias", shape=shape))
     return replace(layer, weights=tuple(weights.items()))

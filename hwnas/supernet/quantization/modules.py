@@ -270,6 +270,7 @@ class QuantizedWeights(nn.Module):
     has scale `input_scale * weight_scale`, as integer operators want it.
     """
 
+    axis = 0  # of the weight: its output channels
     weight: nn.Parameter
     bias: nn.Parameter
     input_scale: Tensor
@@ -278,7 +279,7 @@ class QuantizedWeights(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        channels = weight.shape[0]
+        channels = weight.shape[self.axis]
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(weight.new_zeros(channels) if bias is None else bias.detach().clone())
         self.register_buffer("input_scale", torch.tensor(1.0))
@@ -296,7 +297,7 @@ class QuantizedWeights(nn.Module):
         """
         match format.per:
             case "channel":
-                shape = self.weight.shape[:1]
+                shape = torch.Size((self.weight.shape[self.axis],))
             case "tensor":
                 shape = torch.Size(())
             case _:
@@ -314,7 +315,7 @@ class QuantizedWeights(nn.Module):
     @torch.no_grad()
     def update_weight_scale_(self) -> None:
         """Fit the scales to the weights as they are."""
-        largest = self.weight.abs().flatten(1).amax(1)  # (C,)
+        largest = self.weight.abs().transpose(0, self.axis).flatten(1).amax(1)  # (C,)
         scale = largest / self.format.quant_max
         if self.scheme.everywhere:  # wide enough for the bias to fit an int32, even in a channel without weights
             scale = torch.maximum(scale, self.bias.abs() / (self.input_scale * _BIAS_LIMIT))
@@ -333,7 +334,7 @@ class QuantizedWeights(nn.Module):
             self.update_weight_scale_()
         of_weight = (self.weight, self.weight_scale, self.weight_zero)
         if self.weight_scale.dim():
-            weight = torch.fake_quantize_per_channel_affine(*of_weight, 0, -128, 127)
+            weight = torch.fake_quantize_per_channel_affine(*of_weight, self.axis, -128, 127)
         else:
             weight = torch.fake_quantize_per_tensor_affine(*of_weight, -128, 127)
         if not self.scheme.everywhere:
@@ -364,6 +365,22 @@ class QuantizedConv1d(QuantizedWeights):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.fake_quantized_parameters()
         return F.conv1d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class QuantizedConvTranspose2d(QuantizedWeights):
+    """A transposed convolution of one group with int8 weights. Its result is not quantized yet."""
+
+    axis = 1
+
+    def __init__(self, conv: nn.ConvTranspose2d) -> None:
+        super().__init__(conv.weight, conv.bias)
+        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.output_padding = conv.output_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.fake_quantized_parameters()
+        spread = (self.stride, self.padding, self.output_padding, 1, self.dilation)
+        return F.conv_transpose2d(x, weight, bias, *spread)
 
 
 class QuantizedLinear(QuantizedWeights):

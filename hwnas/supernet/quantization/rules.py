@@ -15,17 +15,19 @@ from hwnas.supernet.quantization.modules import (
     InputQuantizer,
     QuantizedConv1d,
     QuantizedConv2d,
+    QuantizedConvTranspose2d,
     QuantizedHardswish,
     QuantizedLinear,
     QuantizedSiLU,
-    QuantizedWeights,
     Quantizer,
     UnitQuantizer,
 )
 
-WEIGHTED: Mapping[str, Callable[..., QuantizedWeights]] = {
+WEIGHTED: Mapping[str, Callable[..., nn.Module]] = {
     "conv2d": QuantizedConv2d,
     "conv1d": QuantizedConv1d,
+    # in groups its output channels lie on two axes of the weight: left in float
+    "conv_transpose2d": lambda conv: QuantizedConvTranspose2d(conv) if conv.groups == 1 else conv,
     "linear": QuantizedLinear,
 }
 
