@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--subnetworks", type=int, metavar="N", default=5, help="random ones of each network (5)")
     parser.add_argument("--limit-s", type=float, metavar="SECONDS", default=300.0, help="for each network (300)")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="rows that are there already, and grow")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="a table by family in Markdown")
     bench = Benchmark("adapt_zoo", parser, argv)
     subnetworks = 1 if bench.smoke else bench.options.subnetworks
     targets = [Target.of(name) for name in bench.options.formats]
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row)
         told = "; ".join(f"{f['stage']}: {f['reason']}" for f in row["failures"])
         bench.console.note(f"{network.name}: {row['seconds']} s; {told or 'all is well'}")
+    if bench.options.table is not None:
+        bench.options.table.write_text("\n".join(table(rows, bench.options.formats)) + "\n", encoding="utf-8")
     allowed = {"equal": EQUAL, "fp32": FP32, "int8_steps": INT8_STEPS, "int8_share": INT8_SHARE}
     details = {**settings, "allowed": allowed, "stages": stages(rows), "networks": rows}
     return bench.publish(figures(rows, bench.options.formats), details=details)
@@ -124,6 +128,23 @@ class _Kept:
 def stages(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Step -> how many networks failed there."""
     return dict(Counter(stage for row in rows for stage in {f["stage"] for f in row["failures"]}))
+
+
+def table(rows: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[str]:
+    """Lines of Markdown, one a family: how many networks came how far."""
+    columns = [(name, p) for name in formats for p in rows[0]["verified"][name]]
+    head = ["family", "networks", "elastic", *(f"{name} {p}" for name, p in columns), "smaller networks", "seconds"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for family in dict.fromkeys(row["family"] for row in rows):
+        members = [row for row in rows if row["family"] == family]
+        elastic = [row for row in members if row["elastic"]]
+        counts = [sum(row["verified"][name][p] for row in members) for name, p in columns]
+        powers = sorted(int(math.log10(row["networks"])) for row in elastic)
+        span = dict.fromkeys([powers[0], powers[-1]] if powers else [])
+        seconds = f"{median(row['elastic_s'] for row in elastic):.1f}" if elastic else ""
+        cells = [family, len(members), len(elastic), *counts, " to ".join(f"10^{n}" for n in span), seconds]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
 
 
 def figures(rows: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[Figure]:

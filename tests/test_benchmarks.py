@@ -430,3 +430,15 @@ def test_rows_of_a_sweep_are_kept_and_not_mixed_with_others(on_path: None, tmp_p
     assert program._Kept(path, {"subnetworks": 1}).rows == {"a": {"name": "a", "seconds": 2}}
     with pytest.raises(ConfigError, match="give another file, or the same options"):
         program._Kept(path, {"subnetworks": 5})
+
+
+def test_a_sweep_of_networks_becomes_a_table_by_family(on_path: None) -> None:
+    program = importlib.import_module("adapt_zoo")
+    whole = {"family": "A", "elastic": True, "elastic_s": 2.0, "networks": 2e6}
+    rows = [
+        {**whole, "verified": {"onnxruntime": {"fp32": True, "int8": True}}},
+        {**whole, "networks": 1e18, "verified": {"onnxruntime": {"fp32": True, "int8": False}}},
+        {"family": "B", "elastic": False, "verified": {"onnxruntime": {"fp32": False, "int8": False}}},
+    ]
+    _, _, *found = program.table(rows, ["onnxruntime"])
+    assert found == ["| A | 2 | 2 | 2 | 1 | 10^6 to 10^18 | 2.0 |", "| B | 1 | 0 | 0 | 0 |  |  |"]

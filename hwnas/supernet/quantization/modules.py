@@ -374,6 +374,7 @@ class QuantizedConvTranspose2d(QuantizedWeights):
 
     def __init__(self, conv: nn.ConvTranspose2d) -> None:
         super().__init__(conv.weight, conv.bias)
+        assert isinstance(conv.padding, tuple)  # it has no padding by name
         self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
         self.output_padding = conv.output_padding
 
