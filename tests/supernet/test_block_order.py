@@ -14,12 +14,12 @@ from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.supernet.block_order import disagreement, rank_blocks
 from hwnas.supernet.subnetwork import SubNetwork
 
-from .test_adapted import Mobile, adapted, given, of
+from .test_adapted import adapted, given, of
 
 
 def weak(blocks: int, strengths: Iterable[float]) -> nn.Module:
     """Blocks whose branches add this much of what they would."""
-    module = given(Mobile(blocks))
+    module = given(blocks)
     with torch.no_grad():
         for block, strength in zip(module.blocks, strengths, strict=True):  # type: ignore[call-overload]
             block[-1].weight *= strength
@@ -58,7 +58,7 @@ def test_the_block_that_adds_least_goes_first() -> None:
 
 def test_what_is_left_is_judged_anew_after_each_block_that_goes() -> None:
     """Two blocks that undo each other: the first that goes makes the other as bad as can be."""
-    module, x = given(Mobile(3)), torch.randn(4, 3, 16, 16)
+    module, x = given(3), torch.randn(4, 3, 16, 16)
     space, supernet = adapted(module, x)
     names = ["blocks.0", "blocks.1", "blocks.2"]
     badness = {(): 0.0, (0,): 3.0, (1,): 1.0, (2,): 2.0, (0, 1): 4.0, (1, 2): 9.0, (0, 1, 2): 9.0}
@@ -97,7 +97,7 @@ def test_blocks_that_always_stay_are_not_ordered() -> None:
 
 def test_a_network_that_cannot_be_judged_is_named() -> None:
     x = torch.randn(2, 3, 16, 16)
-    _, supernet = adapted(given(Mobile()), x)
+    _, supernet = adapted(given(), x)
     with pytest.raises(ValueError, match=r"without blocks\.0 is not a number"):
         rank_blocks(supernet, lambda _: math.nan)
 
