@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _adapt_networks import Network
-from _adapt_targets import Target, hold, measured, share
+from _adapt_targets import Target, error_ratio, hold, measured
 
 from hwnas.errors import GraphError, SpaceError
 from hwnas.precisions import EXACT, INTEGERS, is_quantized
@@ -140,13 +140,14 @@ class Sweep:
     def _trace(self, module: nn.Module) -> tuple[OpGraph, dict[str, Tensor]] | None:
         from hwnas.graph import unknown_operators
 
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         try:
             graph, numbers, self.row["as_it_trains"] = traced(self.network, module)
         except GraphError as e:
             self._failed("trace", str(e))
             return None
         self.row |= {"trace_s": round(time.perf_counter() - began, 2), "operators": len(graph.ops)}
+        self.row["trace_cpu_s"] = round(time.process_time() - began_cpu, 2)
         if unknown := unknown_operators(graph):
             self._failed("trace", f"operators without a rule: {', '.join(unknown)}")
             return None
@@ -170,16 +171,17 @@ class Sweep:
         with self._stage("elastic"):
             if len(graph.inputs) != 1 or len(graph.outputs) != 1:
                 raise SpaceError("traced; one input and output only so far")
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             space = adapt(self.network.name, [graph], Wishes())
             supernet = AdaptedSupernet(space, numbers)
-            seconds = time.perf_counter() - began
+            seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
             work = [
                 sum(macs(block_graph(b)) for _, b in space.named_blocks(e)) for e in (space.smallest(), space.largest())
             ]
             self.row |= {
                 "elastic": True,
                 "elastic_s": round(self.row["trace_s"] + seconds, 2),
+                "elastic_cpu_s": round(self.row["trace_cpu_s"] + cpu, 2),
                 "slots": len(space.slots),
                 "choices": len(space.choices),
                 "networks": float(space.count()),
@@ -256,7 +258,7 @@ class Sweep:
             expected = model(x).numpy()
             run |= measured(outputs, expected, model)
             if model is not floats:
-                run["share"] = share(outputs, expected, floats(x).numpy())
+                run["error_ratio"] = error_ratio(outputs, expected, floats(x).numpy())
             hold(run, precision)
 
 

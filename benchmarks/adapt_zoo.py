@@ -23,7 +23,7 @@ from typing import Any
 
 from _adapt_networks import Network, chosen, own_networks, timm_networks, trained_networks
 from _adapt_sweep import EQUAL, Sweep
-from _adapt_targets import FORMATS, FP32, INT8_SHARE, INT8_STEPS, Target
+from _adapt_targets import FORMATS, FP32, INT8_ERROR, INT8_STEPS, Target
 from _common import Benchmark, Figure, script
 from _timm import HOW, find_timm
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench.console.note(f"{network.name}: {row['seconds']} s; {told or 'all is well'}")
     if bench.options.table is not None:
         bench.options.table.write_text("\n".join(table(rows, bench.options.formats)) + "\n", encoding="utf-8")
-    allowed = {"equal": EQUAL, "fp32": FP32, "int8_steps": INT8_STEPS, "int8_share": INT8_SHARE}
+    allowed = {"equal": EQUAL, "fp32": FP32, "int8_steps": INT8_STEPS, "int8_error": INT8_ERROR}
     details = {**settings, "allowed": allowed, "stages": stages(rows), "networks": rows}
     return bench.publish(figures(rows, bench.options.formats), details=details)
 
@@ -164,6 +164,7 @@ def figures(rows: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[F
         Figure(
             name="elastic_s_median", value=median(row["elastic_s"] for row in elastic) if elastic else None, at_most=5
         ),
+        Figure(name="elastic_cpu_s_median", value=median(row["elastic_cpu_s"] for row in elastic) if elastic else None),
         Figure(name="elastic_s_max", value=max((row["elastic_s"] for row in elastic), default=None)),
     ]
     asked = {"onnxruntime": {"fp32": 36, "int8": 32}}  # how many networks are to be verified

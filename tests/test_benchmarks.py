@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -414,10 +415,13 @@ def test_a_sweep_of_networks_is_held_to_its_limits(on_path: None) -> None:
     targets.hold({"relative_difference": 1e-5}, "fp32")
     with pytest.raises(SpaceError, match=r"differ by 1\.0e-03 of the largest"):
         targets.hold({"relative_difference": 1e-3}, "fp32")
-    for steps, share in ((4.0, 9.0), (30.0, 0.2)):
-        targets.hold({"steps": steps, "share": share, "identical": 0.5}, "int8")
-    with pytest.raises(SpaceError, match=r"differ by 5\.0 steps and by 0\.30 of what int8 changes"):
-        targets.hold({"steps": 5.0, "share": 0.3, "identical": 0.5}, "int8")
+    for steps, ratio in ((4.0, 9.0), (30.0, 1.2)):
+        targets.hold({"steps": steps, "error_ratio": ratio, "identical": 0.5}, "int8")
+    with pytest.raises(SpaceError, match=r"differ by 5\.0 steps, and their error is 1\.30 times torch's"):
+        targets.hold({"steps": 5.0, "error_ratio": 1.3, "identical": 0.5}, "int8")
+    exact, near = np.zeros(4), np.array([1.0, -1.0, 1.0, -1.0])
+    assert targets.error_ratio(near[::-1], near, exact) == 1.0
+    assert targets.error_ratio(3 * near, near, exact) == 3.0
     with pytest.raises(SpaceError, match="outputs differ by nan"):
         targets.hold({"relative_difference": math.nan}, "fp32")
     with pytest.raises(sweep.TimeUpError), sweep.time_limit(0.01):
