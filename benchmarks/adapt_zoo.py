@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     subnetworks = 1 if bench.smoke else bench.options.subnetworks
     targets = [Target.of(name) for name in bench.options.formats]
     settings = {"formats": list(bench.options.formats), "subnetworks": subnetworks}
-    rows, kept = [], _Kept(bench.options.kept, settings)
+    rows, kept = [], _Kept(bench.options.kept, {"formats": settings["formats"]})
     for network in _networks(bench):
-        row = kept.rows.get(network.name)
+        row = kept.row(network.name, subnetworks=subnetworks)
         if row is None:
             row = Sweep(network, targets, subnetworks=subnetworks).run(limit_s=bench.options.limit_s)
             kept.add(row)
@@ -93,7 +93,7 @@ def _networks(bench: Benchmark) -> list[Network]:
 
 
 class _Kept:
-    """Rows in a file, one a line, behind a first line that says how they came about.
+    """Rows in a file, one a line, behind a first line that says how they came about; of one network the last counts.
 
     Raises:
         ConfigError: it holds rows of a sweep with other options.
@@ -101,7 +101,7 @@ class _Kept:
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
         self._path = path
-        self.rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
         if path is None:
             return
         if not path.exists():
@@ -112,7 +112,12 @@ class _Kept:
             raise ConfigError(f"{path} holds rows of a sweep with {first}; give another file, or the same options")
         for line in lines:
             row = json.loads(line)
-            self.rows[row["name"]] = row
+            self._rows[row["name"]] = row
+
+    def row(self, name: str, *, subnetworks: int) -> dict[str, Any] | None:
+        """What is known of a network, if at least so many of its sub-networks were tried, or none can be."""
+        row = self._rows.get(name)
+        return row if row is not None and (row["subnetworks"] >= subnetworks or not row["elastic"]) else None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep one more."""

@@ -430,10 +430,16 @@ def test_a_sweep_of_networks_is_held_to_its_limits(on_path: None) -> None:
 
 def test_rows_of_a_sweep_are_kept_and_not_mixed_with_others(on_path: None, tmp_path: Path) -> None:
     program, path = importlib.import_module("adapt_zoo"), tmp_path / "rows.jsonl"
-    program._Kept(path, {"subnetworks": 1}).add({"name": "a", "seconds": 2})
-    assert program._Kept(path, {"subnetworks": 1}).rows == {"a": {"name": "a", "seconds": 2}}
+    rows = [{"name": name, "subnetworks": n, "elastic": n > 0} for name, n in (("a", 1), ("b", 0), ("a", 2))]
+    for row in rows:
+        program._Kept(path, {"formats": ["x"]}).add(row)
+    kept = program._Kept(path, {"formats": ["x"]})
+    assert kept.row("a", subnetworks=2) == rows[2]  # the last
+    assert kept.row("a", subnetworks=5) is None
+    assert kept.row("b", subnetworks=5) == rows[1]  # nothing to try
+    assert kept.row("c", subnetworks=1) is None
     with pytest.raises(ConfigError, match="give another file, or the same options"):
-        program._Kept(path, {"subnetworks": 5})
+        program._Kept(path, {"formats": ["y"]})
 
 
 def test_a_sweep_of_networks_becomes_a_table_by_family(on_path: None) -> None:
