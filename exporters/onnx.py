@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,33 +81,41 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
 
     axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
     buffer = io.BytesIO()
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # torch announces this exporter's successor on every call; it takes ten times as long
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.filterwarnings("ignore", category=TracerWarning)
-            warnings.filterwarnings("ignore", message="Constant folding")  # (of its own paddings: nothing is lost)
-            torch.onnx.export(
-                model,
-                (example,),
-                buffer,  # type: ignore[arg-type]
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[names[0]],
-                output_names=[names[1]],
-                dynamic_axes=axes,
-            )
-    except Exception as e:  # torch raises nearly anything here
-        raise ExportError(f"{_culprit(model, example)} cannot be written as ONNX: {e}") from e
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _predicting(model):
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                # torch announces this exporter's successor on every call; it takes ten times as long
+                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.filterwarnings("ignore", category=TracerWarning)
+                warnings.filterwarnings("ignore", message="Constant folding")  # (of its own paddings: nothing is lost)
+                torch.onnx.export(
+                    model,
+                    (example,),
+                    buffer,  # type: ignore[arg-type]
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=[names[0]],
+                    output_names=[names[1]],
+                    dynamic_axes=axes,
+                )
+        except Exception as e:  # torch raises nearly anything here
+            raise ExportError(f"{_culprit(model, example)} cannot be written as ONNX: {e}") from e
     proto = onnx.load_from_string(buffer.getvalue())
     _qdq.tidy(proto.graph)
     _tell_shape_(proto.graph.output[0], model, example, dynamic_batch=dynamic_batch)
     return proto
+
+
+@contextmanager
+def _predicting(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each part is left in the mode it had."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _tell_shape_(result: onnx.ValueInfoProto, model: nn.Module, example: Tensor, *, dynamic_batch: bool) -> None:
@@ -115,13 +125,8 @@ def _tell_shape_(result: onnx.ValueInfoProto, model: nn.Module, example: Tensor,
     dims = result.type.tensor_type.shape.dim
     if all(dim.HasField("dim_value") for dim in dims[1:]):
         return
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        with torch.no_grad():
-            shape = model.eval()(example).shape
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _predicting(model), torch.no_grad():
+        shape = model(example).shape
     for dim, n in list(zip(dims, shape, strict=True))[dynamic_batch:]:
         dim.dim_value = n
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas._arguments import DebugFlag, JsonFlag, changes, given
+from hwnas._arguments import DebugFlag, JsonFlag, OutputOption, SetOption, changes, given
 from hwnas._commands import speaking
 from hwnas.errors import ConfigError
 
@@ -42,18 +42,11 @@ def adapt(
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="Where it will run.", callback=given)
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="FOLDER", help="Where results are kept.", callback=given)
-    ] = None,
+    output: OutputOption = None,
     no_training: Annotated[
         bool, typer.Option("--no-training", help="Take smaller networks from it as it is, and train none.")
     ] = False,
-    values: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a value: --set model.elastic.kernel=false.", callback=given
-        ),
-    ] = None,
+    values: SetOption = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:

@@ -34,6 +34,15 @@ def given(value: Any) -> Any:
     return value
 
 
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a value: --set train.steps=2000. May be repeated.", callback=given
+    ),
+]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", metavar="FOLDER", help="Where results are kept.", callback=given)
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas._adapt_command import adapt
-from hwnas._arguments import DebugFlag, JsonFlag, LimitOption, changes, given, numbers, read_architecture
+from hwnas._arguments import (
+    DebugFlag,
+    JsonFlag,
+    LimitOption,
+    OutputOption,
+    SetOption,
+    changes,
+    given,
+    numbers,
+    read_architecture,
+)
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking, stdout_for_result
 from hwnas._device_commands import devices_app
@@ -44,15 +54,6 @@ ConfigArgument = Annotated[
     typer.Argument(
         metavar="[CONFIG]", help="A TOML file or the folder of a run; without it: the digits.", callback=given
     ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a value: --set train.steps=2000. May be repeated.", callback=given
-    ),
-]
-OutputOption = Annotated[
-    str | None, typer.Option("--output", metavar="FOLDER", help="Where results are kept.", callback=given)
 ]
 DeviceOption = Annotated[
     str | None,

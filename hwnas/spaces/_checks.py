@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -91,6 +91,26 @@ def member(what: str, value: object, *, of: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise SpaceError(f"{what} is {value!r}; allowed: {', '.join(allowed)}")
     return value
+
+
+def among(what: str, values: Iterable[T], *, known: Sequence[T], space: str) -> tuple[T, ...]:
+    """Options of a space's dimension that are to be kept, in the order they are given in.
+
+    Args:
+        what: the dimension's name, for errors.
+        values: one or more, all different.
+        known: all options of the dimension.
+        space: name of the space.
+
+    Raises:
+        SpaceError: as `options`, or one that the space does not have.
+    """
+    wanted: tuple[T, ...] = options(what, values, each=lambda _, option: cast("T", option))
+    wrong = [o for o in wanted if o not in known]
+    if wrong:
+        allowed = ", ".join(map(str, known)) or "none"
+        raise SpaceError(f"space {space!r} has no {wrong[0]!r} among its {what}; allowed: {allowed}")
+    return wanted
 
 
 def options(what: str, values: Iterable[object], *, each: Callable[[str, object], T]) -> tuple[T, ...]:

@@ -112,13 +112,7 @@ class StagedSpace(Space):
         for what, options in kept.items():
             if options is None:
                 continue
-            changes[what] = check.options(what, options, each=lambda _, option: option)
-            allowed = getattr(self, what)
-            wrong = [o for o in changes[what] if o not in allowed]
-            if wrong:
-                raise SpaceError(
-                    f"space {self.name!r} has no {wrong[0]!r} among its {what}; allowed: {', '.join(map(str, allowed))}"
-                )
+            changes[what] = check.among(what, options, known=getattr(self, what), space=self.name)
         return self._changed(changes)
 
     def computed_in(self, names: Mapping[str, str]) -> Self:
@@ -137,13 +131,8 @@ class StagedSpace(Space):
 
     def _stages_with(self, kernel_sizes: Sequence[int]) -> list[StageSpec]:
         """The stages with fewer kernel sizes."""
-        wanted = check.options("kernel_sizes", kernel_sizes, each=lambda _, option: option)
         known = sorted({k for stage in self.stages for k in stage.kernel_sizes})
-        wrong = [k for k in wanted if k not in known]
-        if wrong:
-            raise SpaceError(
-                f"space {self.name!r} has no {wrong[0]!r} among its kernel_sizes; allowed: {', '.join(map(str, known))}"
-            )
+        wanted = check.among("kernel_sizes", kernel_sizes, known=known, space=self.name)
         kept = []
         for i, stage in enumerate(self.stages):
             sizes = [k for k in stage.kernel_sizes if k in wanted]

@@ -26,6 +26,7 @@ from hwnas.errors import SpaceError
 from hwnas.precisions import is_conversion
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.kernels import KernelTransforms
+from hwnas.supernet.recalibration import forget_statistics_
 from hwnas.supernet.subnetwork import BlockModule, SubNetwork
 
 if TYPE_CHECKING:
@@ -224,11 +225,7 @@ class AdaptedSupernet(nn.Module):
             variant = self.space.variant(name, block)
             with torch.device("meta"):
                 module = OpGraphModule(variant.graph)
-            for m in module.modules():
-                # statistics would be one sub-network's; without them it normalises by the batch in either mode
-                if isinstance(m, nn.modules.batchnorm._BatchNorm):
-                    m.track_running_stats = False
-                    m.running_mean = m.running_var = m.num_batches_tracked = None
+            forget_statistics_(module)
             asked = {*dict(module.named_parameters()), *dict(module.named_buffers())}
             needed = [w for w in variant.graph.weights() if w.name in asked]
             statistics = tuple(w.name for w in needed if w.name.endswith(_STATISTICS))

@@ -25,6 +25,8 @@ from hwnas.precisions import is_conversion
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
 from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.kernels import shrink_kernel
+from hwnas.supernet.recalibration import forget_statistics_
 from hwnas.supernet.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -78,7 +80,6 @@ class ElasticBlock(nn.Module):
         self.transforms = nn.ParameterDict(  # one for all convolutions of the slot
             {str(k): nn.Parameter(torch.eye(k * k)) for k in sizes[:-1]}  # onto k x k, from the next larger
         )
-        self._kernel_sizes = sizes[::-1]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -111,11 +112,7 @@ class ElasticBlock(nn.Module):
             if graph.ops not in self._skeletons:
                 with torch.device("meta"):
                     module = OpGraphModule(graph)
-                for m in module.modules():
-                    # statistics would be one sub-network's; without them it normalises by the batch in either mode
-                    if isinstance(m, nn.modules.batchnorm._BatchNorm):
-                        m.track_running_stats = False
-                        m.running_mean = m.running_var = m.num_batches_tracked = None
+                forget_statistics_(module)
                 self._skeletons[graph.ops] = _Skeleton(module=module, shapes=tuple(_parameters(graph)))
             self._by_block[block] = self._skeletons[graph.ops]
         return self._by_block[block]
@@ -127,21 +124,17 @@ class ElasticBlock(nn.Module):
             shared = self.weights[name.replace(".", "/")]
             if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
                 # output channels are cut first, to transform only those asked for: each kernel is on its own in it
-                shared = self._shrink_kernel(shared[: shape[0]], shape[-1])
+                shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=self._matrices)
             for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
                     shared = shared.narrow(dim, 0, size)
             found[name] = shared
         return found
 
-    def _shrink_kernel(self, weight: Tensor, kernel_size: int) -> Tensor:
-        """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between."""
-        for k in (k for k in self._kernel_sizes if kernel_size <= k < weight.shape[-1]):
-            margin = (weight.shape[-1] - k) // 2
-            centre = weight[:, :, margin : margin + k, margin : margin + k]
-            # (C, c, k, k) -> (C c, k k), each row times one matrix
-            weight = (centre.reshape(-1, k * k) @ self.transforms[str(k)].T).reshape(centre.shape)
-        return weight
+    @property
+    def _matrices(self) -> dict[int, Tensor]:
+        """Kernel size -> the matrix that leads to it."""
+        return {int(k): matrix for k, matrix in self.transforms.items()}
 
     def forward(self, x: Tensor, block: Block) -> Tensor:
         """Run one variant on the shared weights."""

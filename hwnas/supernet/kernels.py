@@ -23,19 +23,31 @@ class KernelTransforms(nn.Module):
         )
 
     def forward(self, name: str, weight: Tensor, kernel_size: int) -> Tensor:
-        """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between.
+        """(C, c, K, K) -> (C, c, k, k), see `shrink_kernel`.
 
         Args:
             name: of the convolution.
             weight: at its full kernel size.
             kernel_size: one of the convolution's.
         """
-        for k in (k for k in self._sizes[name][::-1] if kernel_size <= k < weight.shape[-1]):
-            margin = (weight.shape[-1] - k) // 2
-            centre = weight[:, :, margin : margin + k, margin : margin + k]
-            # (C, c, k, k) -> (C c, k k), each row times one matrix
-            weight = (centre.reshape(-1, k * k) @ self.matrices[_key(name, k)].T).reshape(centre.shape)
-        return weight
+        matrices = {k: self.matrices[_key(name, k)] for k in self._sizes[name][:-1]}
+        return shrink_kernel(weight, kernel_size, matrices=matrices)
+
+
+def shrink_kernel(weight: Tensor, kernel_size: int, *, matrices: Mapping[int, Tensor]) -> Tensor:
+    """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between.
+
+    Args:
+        weight: of a convolution.
+        kernel_size: k.
+        matrices: kernel size -> (k k, k k) what the centre of the next larger kernel is multiplied with.
+    """
+    for k in sorted((k for k in matrices if kernel_size <= k < weight.shape[-1]), reverse=True):
+        margin = (weight.shape[-1] - k) // 2
+        centre = weight[:, :, margin : margin + k, margin : margin + k]
+        # (C, c, k, k) -> (C c, k k), each row times one matrix
+        weight = (centre.reshape(-1, k * k) @ matrices[k].T).reshape(centre.shape)
+    return weight
 
 
 def _key(name: str, size: int) -> str:

@@ -11,6 +11,14 @@ from hwnas.data.tensors import fit
 from hwnas.supernet.subnetwork import SubNetwork
 
 
+def forget_statistics_(module: nn.Module) -> None:
+    """Let every BatchNorm of a module normalise by the batch it sees, in either mode: statistics are one network's."""
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.track_running_stats = False
+            m.running_mean = m.running_var = m.num_batches_tracked = None
+
+
 @torch.no_grad()
 def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     """Set every BatchNorm's running mean and variance to their average over the batches, in place.

@@ -220,10 +220,7 @@ class Trainer:
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
                     logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding))
                 logits = logits.float()  # (N, classes); bfloat16 would leave the softmax 8 significant bits
-                loss = self._loss(logits, labels, teacher=None if target.teacher is None else outputs[target.teacher])
-                if given is not None:
-                    taught = soft_cross_entropy(logits, given)
-                    loss = (loss + taught) / 2 if target.teacher is None else taught
+                loss = self._loss(logits, labels, pupil_of=target.teacher, outputs=outputs, given=given)
                 outputs.append(logits.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
@@ -237,10 +234,14 @@ class Trainer:
         self._average(step)
         return [float(x) for x in losses]
 
-    def _loss(self, logits: Tensor, labels: Tensor, *, teacher: Tensor | None) -> Tensor:
-        if teacher is None:
-            return F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-        return soft_cross_entropy(logits, teacher)
+    def _loss(
+        self, logits: Tensor, labels: Tensor, *, pupil_of: int | None, outputs: Sequence[Tensor], given: Tensor | None
+    ) -> Tensor:
+        """Of one network: by the labels, by what the given network says, or by an earlier network of the step."""
+        if pupil_of is not None:
+            return soft_cross_entropy(logits, outputs[pupil_of] if given is None else given)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        return loss if given is None else (loss + soft_cross_entropy(logits, given)) / 2
 
     @torch.no_grad()
     def _taught(self, images: Tensor) -> Tensor | None:

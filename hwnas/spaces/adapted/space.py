@@ -13,6 +13,7 @@ from typing import Any, Self
 from hwnas.errors import SpaceError
 from hwnas.graph import Op, OpGraph
 from hwnas.precisions import EXACT, is_quantized
+from hwnas.spaces import _checks as check
 from hwnas.spaces._serialize import check_keys
 from hwnas.spaces.adapted.kind import block_of
 from hwnas.spaces.adapted.network import GivenNetwork, Part
@@ -112,13 +113,7 @@ class AdaptedSpace(Space):
     def _part(self, slot: int, chosen: Mapping[str, Option]) -> tuple[Part, int]:
         """What the options mean for a slot, and at which resolution."""
         layout, spec = self._layout, self.spec
-        units = dict(
-            zip(
-                self.network.dims_in[slot],
-                (self.network.dependencies.dims[d].size for d in self.network.dims_in[slot]),
-                strict=True,
-            )
-        )
+        units = {d: self.network.dependencies.dims[d].size for d in self.network.dims_in[slot]}
         for width in layout.widths_in[slot]:
             option = width.ratios.index(chosen.get(f"{width.name}.width", width.ratios[-1]))
             for dim, n in zip(width.dims, width.units[option], strict=True):
@@ -171,13 +166,15 @@ class AdaptedSpace(Space):
             )
         spec = self.spec
         if precisions is not None:
-            spec = replace(spec, precisions=_among("precisions", precisions, self.precisions, space=self.name))
+            kept = check.among("precisions", precisions, known=self.precisions, space=self.name)
+            spec = replace(spec, precisions=kept)
         if resolutions is not None:
-            spec = replace(spec, resolutions=_among("resolutions", resolutions, self.resolutions, space=self.name))
+            sides = check.among("resolutions", resolutions, known=self.resolutions, space=self.name)
+            spec = replace(spec, resolutions=tuple(sorted(sides)))
         if kernel_sizes is not None:
             known = sorted({size for k in spec.kernels for size in k.sizes})
-            wanted = _among("kernel_sizes", kernel_sizes, known, space=self.name)
-            left = [(k, tuple(s for s in k.sizes if s in wanted)) for k in spec.kernels]
+            sizes_kept = check.among("kernel_sizes", kernel_sizes, known=known, space=self.name)
+            left = [(k, tuple(s for s in k.sizes if s in sizes_kept)) for k in spec.kernels]
             spec = replace(spec, kernels=tuple(replace(k, sizes=sizes or k.sizes[-1:]) for k, sizes in left))
         return type(self)(self.name, self.network, spec)
 
@@ -206,14 +203,6 @@ class AdaptedSpace(Space):
 def _identity(block: Block) -> str:
     """What tells a block's weights apart in its slot: precision does not."""
     return ",".join(f"{k}={v}" for k, v in block.attributes) + f"|{block.in_shape}"
-
-
-def _among(what: str, wanted: Sequence[Any], known: Sequence[Any], *, space: str) -> tuple[Any, ...]:
-    wrong = [w for w in wanted if w not in known]
-    if wrong or not wanted:
-        problem = f"has no {wrong[0]!r} among its {what}" if wrong else f"needs at least one of its {what}"
-        raise SpaceError(f"space {space!r} {problem}; allowed: {', '.join(map(str, known)) or 'none'}")
-    return tuple(k for k in known if k in wanted)
 
 
 class _Layout:
