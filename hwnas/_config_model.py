@@ -102,7 +102,7 @@ class ElasticConfig(ConfigSection):
     depth: bool = Field(default=True, description="residual branches may be left out")
     kernel: bool = Field(default=True, description="convolutions larger than 3 may become smaller")
     resolutions: Annotated[tuple[Count, ...], AfterValidator(_ascending)] | None = listed(
-        "input sides in pixels, ascending; that of the input if left out", example="[160, 192, 224]"
+        "input sides in pixels, ascending, that of the input last; it alone if left out", example="[160, 192, 224]"
     )
     fixed: tuple[Text, ...] = Field(
         default=(), strict=False, description='names of modules that stay as they are: ["head"]'
@@ -143,6 +143,11 @@ class ModelConfig(ConfigSection):
             )
         if self.elastic.resolutions and shape[1] != shape[2]:
             raise ValueError(f"elastic.resolutions are sides of square images, and the input is {self.input[0]}")
+        if self.elastic.resolutions and self.elastic.resolutions[-1] != shape[1]:
+            raise ValueError(
+                f"elastic.resolutions ends with {self.elastic.resolutions[-1]}, and the input is {self.input[0]}; the "
+                "largest network is the given one, so the last must be the input's side"
+            )
         if (self.mean is None) != (self.std is None):
             raise ValueError("give mean and std, or neither")
         for name, of_channels in (("mean", self.mean), ("std", self.std)):

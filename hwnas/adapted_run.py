@@ -8,15 +8,15 @@ Later stages need neither the user's code nor another trace. Knows files and the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwnas._places import user_path
 from hwnas.config import ModelConfig
 from hwnas.errors import CheckpointError, ConfigError, IntegrityError
-from hwnas.files import read_document, write_document
+from hwnas.files import read_document, sha256_file, write_document
 from hwnas.spaces import space_from_json
 from hwnas.spaces.adapted import AdaptedSpace
 
@@ -67,8 +67,14 @@ class AdaptedRun:
         tensors: dict[str, Tensor] = {f"weight.{name}": t for name, t in supernet.numbers().items()}
         for i, dim in enumerate(space.network.dependencies.dims):
             tensors[f"{_ORDER}{dim.name}"] = supernet.order_tensor(i)
-        save_checkpoint(self.folder / WEIGHTS, Checkpoint(tensors=tensors, meta={"space": fingerprint, "history": []}))
-        write_document(self.folder / SPACE, {"schema": SCHEMA, "made_of": made_of(model), "space": space.to_json()})
+        save_checkpoint(self.weights, Checkpoint(tensors=tensors, meta={"space": fingerprint, "history": []}))
+        document = {
+            "schema": SCHEMA,
+            "made_of": made_of(model),
+            "weights_sha256": _sha256(model),
+            "space": space.to_json(),
+        }
+        write_document(self.folder / SPACE, document)
 
     def space(self, model: ModelConfig) -> AdaptedSpace:
         """The space that was made of the network.
@@ -87,8 +93,10 @@ class AdaptedRun:
             )
         try:
             document = read_document(path)
-            before, value = document["made_of"], document["space"]
-        except (OSError, IntegrityError, KeyError) as e:
+            if document["schema"] != SCHEMA:
+                raise IntegrityError(f"schema {document['schema']!r}; this version reads {SCHEMA}")
+            before, value, weights = dict(document["made_of"]), document["space"], document["weights_sha256"]
+        except (OSError, IntegrityError, KeyError, TypeError, ValueError) as e:
             raise ConfigError(f"{path} cannot be read ({e}); adapt the network again with `hwnas adapt`") from e
         now = made_of(model)
         changed = [f"{k} was {before.get(k)!r}, now {v!r}" for k, v in now.items() if before.get(k) != v]
@@ -97,8 +105,14 @@ class AdaptedRun:
                 f"the network in {self.folder} was adapted from another [model] ({'; '.join(changed)}); adapt it again "
                 "with `hwnas adapt`, or name another output folder"
             )
+        if (content := _sha256(model)) is not None and content != weights:  # where it is still there
+            raise ConfigError(
+                f"{model.weights} is another file than when the network in {self.folder} was adapted; adapt it again "
+                "with `hwnas adapt`, or name another output folder"
+            )
         space = space_from_json(value)
-        assert isinstance(space, AdaptedSpace)
+        if not isinstance(space, AdaptedSpace):
+            raise ConfigError(f"{path} holds no space of a given network; adapt the network again with `hwnas adapt`")
         return space
 
     def supernet(self, space: AdaptedSpace, *, whole: AdaptedSpace) -> AdaptedSupernet:
@@ -114,14 +128,17 @@ class AdaptedRun:
         from hwnas.supernet.adapted import AdaptedSupernet
         from hwnas.supernet.checkpoint import load_newest
 
-        found = load_newest(self.folder / WEIGHTS)
+        found = load_newest(self.weights)
         if found is None or found.meta.get("space") != whole.fingerprint():
             told = "are missing" if found is None else "are of another network than network.json"
-            raise CheckpointError(f"the weights in {self.folder / WEIGHTS} {told}; adapt the network again")
+            raise CheckpointError(f"the weights in {self.weights} {told}; adapt the network again")
         weights = {k.removeprefix("weight."): t for k, t in found.tensors.items() if k.startswith("weight.")}
         supernet = AdaptedSupernet(space, weights)
-        for i, dim in enumerate(space.network.dependencies.dims):
-            supernet.set_order_(i, found.tensors[f"{_ORDER}{dim.name}"].numpy())
+        try:
+            for i, dim in enumerate(space.network.dependencies.dims):
+                supernet.set_order_(i, found.tensors[f"{_ORDER}{dim.name}"].numpy())
+        except (KeyError, ValueError) as e:
+            raise CheckpointError(f"{self.weights} says no order of units ({e}); adapt the network again") from e
         return supernet
 
     def weights_digest(self) -> str:
@@ -131,13 +148,22 @@ class AdaptedRun:
             CheckpointError: they are missing.
         """
         try:
-            with (self.folder / WEIGHTS).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256_file(self.weights)
         except OSError as e:
-            raise CheckpointError(f"the weights in {self.folder / WEIGHTS} cannot be read: {e.strerror}") from e
+            raise CheckpointError(f"the weights in {self.weights} cannot be read: {e.strerror}") from e
 
 
 def made_of(model: ModelConfig) -> Mapping[str, Any]:
     """What decides which space is made: how its images are normalised does not."""
     values: dict[str, Any] = model.model_dump(mode="json", exclude={"mean", "std"})
     return values
+
+
+def _sha256(model: ModelConfig) -> str | None:
+    """Of the user's file of weights; None where none is named, or it is gone: a run can do without."""
+    if model.weights is None:
+        return None
+    try:
+        return sha256_file(user_path(model.weights))
+    except OSError:
+        return None

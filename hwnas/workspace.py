@@ -37,6 +37,7 @@ from hwnas.config import CONFIG_FILE, Config, device_name
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
 from hwnas.files import write_whole
+from hwnas.integrity import digest
 from hwnas.locking import locked
 from hwnas.named_spaces import check_trainable, make_space
 from hwnas.precisions import asked_as, is_quantized
@@ -49,7 +50,12 @@ if TYPE_CHECKING:
     from hwnas.supernet.kinds import AnySupernet
 
 _EVALUATION_BATCH = 250
-_OF_NO_DEVICE = ("data", "training_space", "supernet")  # parts that are the same for every device of a run
+_OF_NO_DEVICE = (
+    "data",
+    "adapted_space",
+    "training_space",
+    "supernet",
+)  # parts that are the same for every device of a run
 
 
 class Workspace:
@@ -201,7 +207,9 @@ class Workspace:
         )
         if model is None or model.mean is None or model.std is None:
             return found
-        return dataclasses.replace(found, mean=model.mean, std=model.std)  # as the given network sees its images
+        # as the given network sees its images; to it others are other data, of other accuracies
+        seen = digest([found.fingerprint, list(model.mean), list(model.std)])
+        return dataclasses.replace(found, mean=model.mean, std=model.std, fingerprint=seen)
 
     @cached_property
     def training_space(self) -> Space:
@@ -368,9 +376,12 @@ class Workspace:
         from hwnas.supernet.elastic import Supernet
 
         space = self.training_space
-        if self.config.model is None:
+        if not isinstance(space, AdaptedSpace):
             return Supernet(space)
-        assert isinstance(space, AdaptedSpace)
+        if self.config.model is None:  # of a definition, without weights
+            from hwnas.supernet.adapted import AdaptedSupernet
+
+            return AdaptedSupernet(space)
         return self.adapted.supernet(space, whole=self.adapted_space)
 
     @property

@@ -362,6 +362,7 @@ def test_inputs_are_lists_or_texts_and_survive_the_way_to_toml_and_back(written:
         ("elastic.residual = [1.0, 1.5]", "model.elastic.residual.1 is 1.5, but should be less than or equal to 1"),
         ("elastic.residual = [nan, 1.0]", "model.elastic.residual.0 is nan, but should be"),
         ("elastic.width = ['0.5', 1.0]", "model.elastic.width.0 is '0.5', but should be a number"),
+        ("elastic.resolutions = [16, 24]", "elastic.resolutions ends with 24, and the input is 3x32x32"),
         ("elastic.resolutions = [32, 16]", "model.elastic.resolutions is [32, 16], but should ascend"),
         ("elastic.resolutions = [0]", "model.elastic.resolutions.0 is 0, but should be greater than or equal to 1"),
         ("elastic.depth = 1", "model.elastic.depth is 1, but should be a boolean"),

@@ -13,7 +13,7 @@ from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas._tables import format_value
 from hwnas.adapted_run import AdaptedRun
-from hwnas.config import Config, ModelConfig
+from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config
 from hwnas.cost import analytic
 from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
@@ -93,7 +93,8 @@ class AdaptResult(Result):
         words = {"width": "widths", "depth": "depths", "kernel_size": "kernel sizes", "resolution": "resolutions"}
         for kind, n in kinds.items():
             named = [f"{name.removesuffix(f'.{kind}')}" for name in self.choices if name.rpartition(".")[2] == kind]
-            rows.append((words.get(kind, kind), f"{n}: {_some(named)}" if kind != "resolution" else self.choices[kind]))
+            sides = f"{n}: {_some(named)}" if kind != "resolution" else ", ".join(map(str, self.choices[kind]))
+            rows.append((words.get(kind, kind), sides))
         for i, found in enumerate(self.slices):
             of = (
                 f" of {count(found.images, 'validation image')}"
@@ -103,7 +104,12 @@ class AdaptResult(Result):
             rows.append((f"accuracy {found.name}", f"{percent(found.accuracy, decimals=1)}{of}"))
         rows.append(("time", format_seconds(self.seconds)))
         notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
-        if not self.slices:
+        if self.slices:
+            notes.append(
+                "Data without validation images of their own lend some of the training images: a network that was "
+                "trained on these scores higher there than on images it never saw"
+            )
+        else:
             notes.append("What slices of it are worth before any training: name its images with --data")
         folder = quoted(str(self.folder))
         notes.append(f"How fast they are on a device: hwnas profile {folder}")
@@ -135,12 +141,18 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         raise ConfigError("no network is named; give python:module:function with --input, or a [model] section")
     begun = time.monotonic()
     work = Workspace(config)
+    _refuse_other_run(work)  # before minutes may go into it
     module = load_given(model.source, weights=model.weights, tell=console.note)
     graphs, numbers = _traced(module, model)
     name = model.source.rpartition(":")[2]
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
         check_trainable(space, in_channels=work.data.in_channels, n_classes=work.data.n_classes)
+    frozen = sum(not p.requires_grad for p in module.parameters())
+    if frozen and work.is_trained:
+        console.note(
+            f"{count(frozen, 'parameter')} of the network were frozen; smaller networks are trained as a whole"
+        )
     supernet = AdaptedSupernet(space, numbers).eval()
     if with_images:
         console.note("ranking channels, heads and blocks by what the network makes of its images")
@@ -149,6 +161,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
     else:
         rank_by_weights_(supernet)
     with work.alone("adapting"):
+        _refuse_other_run(work)
         work.begin()
         AdaptedRun(folder=work.folder).write(space, supernet, model=model)
     slices: tuple[Slice, ...] = ()
@@ -167,8 +180,24 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         unknown=unknown_operators(graphs[-1]),
         slices=slices,
         seconds=round(time.monotonic() - begun, 1),
-        trains=config.train.steps != 0,
+        trains=work.is_trained,
     )
+
+
+def _refuse_other_run(work: Workspace) -> None:
+    """Hold that nothing of another run is written over: its configuration, or the network its supernet is of.
+
+    Raises:
+        ConfigError: the folder holds such.
+    """
+    if any(work.folder.glob("checkpoint*.safetensors")):
+        raise ConfigError(
+            f"{work.folder} holds a trained supernet, which is of the network as it is there; name another output "
+            "folder, or delete its checkpoint files"
+        )
+    kept = work.folder / CONFIG_FILE
+    if kept.is_file() and not work.adapted.exists and load_config(str(work.folder)).model is None:
+        raise ConfigError(f"{work.folder} holds a run without a network of its own; name another output folder")
 
 
 # ---------------------------------------------------------------- graphs
@@ -222,7 +251,7 @@ def _space(name: str, graphs: Sequence[OpGraph], config: Config) -> AdaptedSpace
 
 
 def _ends(space: AdaptedSpace, cost: Callable[[Block], int]) -> tuple[int, int]:
-    """Of the smallest and of the largest network, by what each of its blocks costs at most and at least."""
+    """What the blocks of the smallest and of the largest network cost together."""
     smallest, largest = (
         sum(cost(block) for _, block in space.named_blocks(encoding))
         for encoding in (space.smallest(), space.largest())

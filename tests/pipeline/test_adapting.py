@@ -12,7 +12,9 @@ from hwnas.adapted_run import SPACE, WEIGHTS
 from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, ConfigError, SpaceError
+from hwnas.files import read_document, write_document
 from hwnas.testing.run import tiny_config
+from hwnas.testing.spaces import tiny_space
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
 
@@ -166,3 +168,72 @@ def test_images_are_normalised_as_the_network_was_trained(folder: Path) -> None:
     batch, _ = next(iter(Workspace(config).stream("train", batch_size=4).unaugmented(4)))
     raw = data.train.images[:4].astype(np.float32).transpose(0, 3, 1, 2) / 255
     np.testing.assert_allclose(batch.numpy(), (raw - 0.25) / 0.5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- what is not vouched for
+
+
+def test_weights_that_changed_since_are_refused(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    namespace: dict[str, object] = {"__name__": "nets"}
+    exec(NET, namespace)
+    network = namespace["make"]()  # type: ignore[operator]
+    save_file(network.state_dict(), folder / "w.safetensors")
+    config = own(folder, model__weights="w.safetensors")
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    _ = Workspace(config).training_space
+    network.head.bias.data += 1
+    save_file(network.state_dict(), folder / "w.safetensors")
+    with pytest.raises(ConfigError, match="another file than when the network"):
+        _ = Workspace(config).training_space
+    (folder / "w.safetensors").unlink()  # a run can do without
+    _ = Workspace(config).training_space
+
+
+def test_images_that_are_normalised_otherwise_are_other_data(folder: Path) -> None:
+    before = Workspace(own(folder, model__mean=[0.25], model__std=[0.5])).data.fingerprint
+    assert Workspace(own(folder, model__mean=[0.25], model__std=[0.25])).data.fingerprint != before
+    assert Workspace(own(folder)).data.fingerprint != before
+
+
+def test_a_folder_with_a_trained_supernet_is_not_adapted_into(folder: Path) -> None:
+    config = own(folder)
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    pipeline.train(config, console=ReadConsole())
+    kept = {p.name: p.read_bytes() for p in (folder / "run").glob("network.*")}
+    with pytest.raises(ConfigError, match="holds a trained supernet"):
+        pipeline.adapt(own(folder, model__elastic__depth=False), console=ReadConsole(), with_images=False)
+    assert {p.name: p.read_bytes() for p in (folder / "run").glob("network.*")} == kept
+
+
+def test_a_run_of_a_preset_is_not_adapted_into(folder: Path) -> None:
+    Workspace(tiny_config(folder / "run")).begin()
+    before = (folder / "run" / "config.toml").read_bytes()
+    with pytest.raises(ConfigError, match="without a network of its own"):
+        pipeline.adapt(own(folder), console=ReadConsole(), with_images=False)
+    assert (folder / "run" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 99}, "schema 99; this version reads 1"),
+        ({"space": tiny_space().to_json()}, "holds no space of a given network"),
+        ({"made_of": 7}, "cannot be read"),
+    ],
+)
+def test_another_kind_of_document_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
+    config = own(folder)
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    path = folder / "run" / SPACE
+    write_document(path, {**read_document(path), **change})
+    with pytest.raises(ConfigError, match=message):
+        _ = Workspace(config).training_space
+
+
+def test_that_frozen_parts_are_trained_is_told(folder: Path) -> None:
+    (folder / "nets.py").write_text(NET.replace("return Net().eval()", "return Net().eval().requires_grad_(False)"))
+    console = ReadConsole()
+    pipeline.adapt(own(folder), console=console, with_images=False)
+    assert "frozen" in console.said

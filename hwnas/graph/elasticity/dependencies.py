@@ -22,8 +22,6 @@ from hwnas.graph.elasticity.links import Axis, Shape
 from hwnas.graph.types import Op, OpGraph
 from hwnas.types import IntArray
 
-Place = tuple[int, int]  # number of an axis, and of the run of its positions between two borders
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dim:
@@ -35,7 +33,7 @@ class Dim:
         made_by: weights whose leading axis it is part of: the layers that make it.
         read_by: weights along whose other axes it lies: the layers that read it.
         of_one: positions of one unit along each axis of `made_by`, at most: 1 for channels, more for heads and groups.
-        joined: whether tensors of several layers are added or multiplied in it: a residual stream.
+        joined: whether tensors of several layers are added in it: a residual stream.
     """
 
     name: str

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.errors import GraphError
 from hwnas.graph.costs import call_of
 from hwnas.graph.types import Op, OpGraph
 from hwnas.types import IntArray
 
 Shape = tuple[int, ...]
+_MOST_POSITIONS = 1 << 26  # a large transformer has a million
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class Links:
     Args:
         graph: any.
 
+    Raises:
+        GraphError: its tensors are larger than any network's.
+
     Attributes:
         axes: all of them; positions of axis i are numbered from `starts[i]` to `starts[i + 1]`.
         starts: see there.
@@ -73,7 +78,13 @@ class Links:
         tensors = [(v.name, v.shape, False) for v in graph.values]
         tensors += [(w.name, w.shape, True) for w in graph.weights()]
         self.axes = [Axis(name, i, w) for name, shape, w in tensors for i in range(len(shape))]
-        self.starts = np.concatenate([[0], np.cumsum([n for _, shape, _ in tensors for n in shape])]).astype(np.int64)
+        sizes = [n for _, shape, _ in tensors for n in shape]
+        if sum(sizes) > _MOST_POSITIONS:  # a file may be anybody's
+            raise GraphError(
+                f"the graph's tensors have {sum(sizes):,} positions along their axes; at most "
+                f"{_MOST_POSITIONS:,} are told apart"
+            )
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.borders: dict[int, set[int]] = {}
         self._number = {axis: i for i, axis in enumerate(self.axes)}
         self._sides: list[IntArray] = []  # pairs of positions: first sides and second sides in turn

@@ -187,7 +187,10 @@ class GivenNetwork:
             raise SpaceError(f"the graph of the given network cannot be read: {e}") from e
         if not graphs:
             raise SpaceError("a given network has no graph")
-        return cls(graphs, parts=value["parts"])
+        parts = value["parts"]
+        if not isinstance(parts, list) or not all(isinstance(p, list) for p in parts):
+            raise SpaceError("the regions of a given network are lists of names of operators")
+        return cls(graphs, parts=parts)
 
 
 def _check_alike(view: View, largest: View) -> None:

@@ -262,3 +262,10 @@ def test_nothing_is_smaller_where_all_is_kept_and_sizes_are_as_asked_for_where_n
         assert next(w for w in made.weights() if w.name == weight).shape[0] == units[dim.name]
     for op in made.ops:
         assert operator(op.kind).infer(call_of(made, op)) == tuple(v.shape for v in made.output_values(op))
+
+
+def test_a_graph_of_anybodys_takes_no_memory_without_end() -> None:
+    g = GraphBuilder()
+    graph = g.build(g.op("relu", g.input((1 << 40,)), name="act"))
+    with pytest.raises(GraphError, match="positions along their axes"):
+        Dependencies.of(graph)
