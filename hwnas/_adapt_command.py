@@ -24,7 +24,9 @@ def adapt(
     network: Annotated[
         str,
         typer.Argument(
-            metavar="NETWORK", help="python:module:function, a TOML file with [model], or its run.", callback=given
+            metavar="NETWORK",
+            help="python:module:function, onnx:FILE, a TOML file with [model], or its run.",
+            callback=given,
         ),
     ],
     *,
@@ -62,10 +64,10 @@ def adapt(
         }
         config = _configured(network, {k: v for k, v in options.items() if v is not None}, changes(values))
         from hwnas import pipeline
-        from hwnas.config import is_function
+        from hwnas.config import is_source
 
         # a network that is only named has no images yet, and those of the default are of other classes
-        with_images = data is not None or "data.source" in changes(values) or not is_function(network)
+        with_images = data is not None or "data.source" in changes(values) or not is_source(network)
         console.result(pipeline.adapt(config, console=console, with_images=with_images))
 
 
@@ -75,24 +77,23 @@ def _configured(network: str, options: dict[str, object], changed: dict[str, obj
     Raises:
         ConfigError: a value is said twice, or one is missing or wrong.
     """
-    from hwnas.config import Config, is_function, load_config
+    from hwnas.config import Config, is_source, load_config, model_name
 
     twice = [key for key in options if key in changed]
     if twice:
         raise ConfigError(f"{twice[0]} is given by an option and by --set; give one of them")
     said = {**options, **changed}
-    if not is_function(network):
+    if not is_source(network):
         base = load_config(network)
         if base.model is None:
             raise ConfigError(
                 f"{network} has no [model] section; name the network's function there, or give "
-                "python:module:function --input 3x224x224"
+                "python:module:function --input 3x224x224, or onnx:FILE"
             )
         if "train.steps" in said:
             said.setdefault("train.epochs", None)
         return base.replaced(said)
-    name = network.rpartition(":")[2]
-    begun: dict[str, object] = {"model.source": network, "output.folder": f"runs/{name}"}
+    begun: dict[str, object] = {"model.source": network, "output.folder": f"runs/{model_name(network)}"}
     if not {"train.steps", "train.epochs"} & said.keys():
         begun |= _FINE_TUNING
     return Config().replaced({**begun, **said})

@@ -6,6 +6,8 @@ Knows values and their rules; not the network, nor how a file is read.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
@@ -16,6 +18,22 @@ from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, o
 from hwnas.given_inputs import InputShape, parse_inputs
 
 TASKS = ("classification",)
+
+
+def is_onnx(name: str) -> bool:
+    """Whether a network's name means an ONNX file: `onnx:net.onnx`."""
+    return name.startswith("onnx:")
+
+
+def is_source(name: str) -> bool:
+    """Whether a name means a network by itself: a function, or an ONNX file."""
+    return is_function(name) or is_onnx(name)
+
+
+def model_name(source: str) -> str:
+    """What a network is called: as its function, or as its file."""
+    name = source.partition(":")[2]
+    return Path(name).stem if is_onnx(source) else name.rpartition(":")[2]
 
 
 class _Inputs:
@@ -73,9 +91,9 @@ def _ascending(value: tuple[float, ...]) -> tuple[float, ...]:
     return value
 
 
-def _function(value: str) -> str:
-    if not is_function(value):
-        raise ValueError(f"is {value!r}, but should be python:module:function")
+def _source(value: str) -> str:
+    if not is_source(value):
+        raise ValueError(f"is {value!r}, but should be python:module:function or onnx:FILE")
     return value
 
 
@@ -113,15 +131,17 @@ class ElasticConfig(ConfigSection):
 class ModelConfig(ConfigSection):
     """A network of your own, instead of a preset of [space]."""
 
-    source: Annotated[Text, AfterValidator(_function)] = Field(
-        description="a function without arguments that gives a torch.nn.Module", examples=['"python:my_nets:make"']
+    source: Annotated[Text, AfterValidator(_source)] = Field(
+        description="a function without arguments that gives a torch.nn.Module, or an ONNX file",
+        examples=['"python:my_nets:make"', '"onnx:net.onnx"'],
     )
     weights: Text | None = optional(
-        "its file of weights, .safetensors or .pth; those that the function gives if left out",
+        "its file of weights, .safetensors or .pth; those that the function gives, or the ONNX file has, if left out",
         example='"trained.safetensors"',
     )
-    input: Inputs = Field(
-        description='one sample; of several inputs [[3, 224, 224], [16]], of ids of tokens "128:int64"',
+    input: Inputs | None = Field(
+        description="one sample, as an ONNX file says it if left out; of several inputs [[3, 224, 224], [16]], of ids "
+        'of tokens "128:int64"',
         examples=["[3, 224, 224]", "[[3, 224, 224], [16]]", '"128:int64"'],
     )
     task: Annotated[Text, AfterValidator(_task)] = Field(default=TASKS[0], description=f"one of {', '.join(TASKS)}")
@@ -132,25 +152,53 @@ class ModelConfig(ConfigSection):
     std: tuple[Positive, ...] | None = listed("likewise; give both or neither", example="[0.229, 0.224, 0.225]")
     elastic: ElasticConfig = ElasticConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _input_of_file(cls, values: Any) -> Any:
+        """Only an ONNX file says itself what it takes."""
+        says = isinstance(values, Mapping) and is_onnx(str(values.get("source", "")))
+        return {"input": None, **values} if says else values
+
+    @model_validator(mode="after")
+    def _weights_of_file(self) -> Self:
+        if is_onnx(self.source) and self.weights is not None:
+            raise ValueError(
+                f"weights is {self.weights!r}, and the weights of an ONNX file are in it; leave out weights, or give "
+                "the network as python:module:function"
+            )
+        return self
+
     @model_validator(mode="after")
     def _of_images(self) -> Self:
-        shape = self.input[0].shape
-        is_image = len(self.input) == 1 and len(shape) == 3
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give mean and std, or neither")
+        if self.input is not None:  # else the file says it, when the network is adapted
+            self.check_input(self.input)
+        return self
+
+    def check_input(self, inputs: tuple[InputShape, ...]) -> None:
+        """Hold what is said of images to the network's input.
+
+        Args:
+            inputs: one sample of each.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+        shape = inputs[0].shape
+        is_image = len(inputs) == 1 and len(shape) == 3
         if not is_image and (self.mean or self.std or self.elastic.resolutions):
             raise ValueError(
                 "mean, std and elastic.resolutions are of images, and the input is "
-                f"{','.join(map(str, self.input))}; an image is [channels, height, width]"
+                f"{','.join(map(str, inputs))}; an image is [channels, height, width]"
             )
         if self.elastic.resolutions and shape[1] != shape[2]:
-            raise ValueError(f"elastic.resolutions are sides of square images, and the input is {self.input[0]}")
+            raise ValueError(f"elastic.resolutions are sides of square images, and the input is {inputs[0]}")
         if self.elastic.resolutions and self.elastic.resolutions[-1] != shape[1]:
             raise ValueError(
-                f"elastic.resolutions ends with {self.elastic.resolutions[-1]}, and the input is {self.input[0]}; the "
+                f"elastic.resolutions ends with {self.elastic.resolutions[-1]}, and the input is {inputs[0]}; the "
                 "largest network is the given one, so the last must be the input's side"
             )
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("give mean and std, or neither")
         for name, of_channels in (("mean", self.mean), ("std", self.std)):
             if of_channels is not None and len(of_channels) != shape[0]:
                 raise ValueError(f"{name} has {len(of_channels)} values, and the input {shape[0]} channels")
-        return self

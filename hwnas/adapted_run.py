@@ -8,13 +8,14 @@ Later stages need neither the user's code nor another trace. Knows files and the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas._places import user_path
-from hwnas.config import ModelConfig
+from hwnas.config import ModelConfig, is_onnx
 from hwnas.errors import CheckpointError, ConfigError, IntegrityError
 from hwnas.files import read_document, sha256_file, write_document
 from hwnas.spaces import space_from_json
@@ -107,8 +108,8 @@ class AdaptedRun:
             )
         if (content := _sha256(model)) is not None and content != weights:  # where it is still there
             raise ConfigError(
-                f"{model.weights} is another file than when the network in {self.folder} was adapted; adapt it again "
-                "with `hwnas adapt`, or name another output folder"
+                f"{model.weights or model.source} is another file than when the network in {self.folder} was adapted; "
+                "adapt it again with `hwnas adapt`, or name another output folder"
             )
         space = space_from_json(value)
         if not isinstance(space, AdaptedSpace):
@@ -161,9 +162,21 @@ def made_of(model: ModelConfig) -> Mapping[str, Any]:
 
 def _sha256(model: ModelConfig) -> str | None:
     """Of the user's file of weights; None where none is named, or it is gone: a run can do without."""
+    if is_onnx(model.source):
+        return _sha256_onnx(model.source.removeprefix("onnx:"))
     if model.weights is None:
         return None
     try:
         return sha256_file(user_path(model.weights))
     except OSError:
         return None
+
+
+def _sha256_onnx(path: str) -> str | None:
+    """Of an ONNX file and the tensors beside it; None where it is gone."""
+    from hwnas.supernet.importing import onnx_files
+
+    if not user_path(path).is_file():
+        return None
+    digests = [sha256_file(file) if file.is_file() else "missing" for file in onnx_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from hwnas import registry
 from hwnas._config_errors import in_our_words
-from hwnas._config_model import ElasticConfig, ModelConfig
+from hwnas._config_model import ElasticConfig, ModelConfig, is_onnx, is_source, model_name
 from hwnas._config_sections import (
     BudgetConfig,
     DataConfig,
@@ -56,7 +56,10 @@ __all__ = [
     "device_name",
     "is_definition",
     "is_function",
+    "is_onnx",
+    "is_source",
     "load_config",
+    "model_name",
     "parse_config",
 ]
 

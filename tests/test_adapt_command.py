@@ -58,6 +58,8 @@ def test_a_run_can_be_adapted_again_with_other_wishes() -> None:
         (("adapt", "python:nets:make", "--input", "banana"), "banana"),
         (("adapt", "python:nets:make", "--input", "1x16x16", "--set", "model.input=[1, 8, 8]"), "given by an option"),
         (("adapt", "nets.toml"), "nets.toml"),
+        (("adapt", "onnx:net.onnx"), "net.onnx cannot be read: No such file"),
+        (("adapt", "onnx:net.onnx", "--weights", "w.pth"), "the weights of an ONNX file are in it"),
         (("adapt", "python:nets:make", "--input", "3x16x16"), "cannot be traced"),
         (("adapt", "python:nets:of_colours", "--input", "3x16x16", "--data", "digits"), "takes 3 channels"),
     ],

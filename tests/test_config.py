@@ -343,7 +343,11 @@ def test_inputs_are_lists_or_texts_and_survive_the_way_to_toml_and_back(written:
         ("input = ['3,4']", "sizes are whole numbers"),
         ("input = [3, 0, 4]", "model.input: an input cannot have the shape (3, 0, 4)"),
         ("input = '3x'", "model.input: the input '3x' is not of the form"),
-        ("source = 'resnet18'", "model.source is 'resnet18', but should be python:module:function"),
+        ("source = 'resnet18'", "model.source is 'resnet18', but should be python:module:function or onnx:FILE"),
+        (
+            "weights = 'a.pth'\nsource = 'onnx:net.onnx'",
+            "weights is 'a.pth', and the weights of an ONNX file are in it",
+        ),
         ("task = 'detection'", "model.task is 'detection', but should be one of classification"),
         ("weights = ''", "model.weights is '', but should not be blank"),
         ("mean = [0.5, 0.5, 0.5]", "model: give mean and std, or neither"),
@@ -382,6 +386,13 @@ def test_what_a_network_of_ones_own_needs_is_asked_for_with_an_example() -> None
     message = refused("[model]\nweights = 'a.pth'")
     assert 'model.source is missing; give for example source = "python:my_nets:make"' in message
     assert "model.input is missing; give for example input = [3, 224, 224]" in message
+
+
+def test_an_onnx_file_says_itself_what_it_takes() -> None:
+    config = parse_config('[model]\nsource = "onnx:net.onnx"\nmean = [0.5]\nstd = [0.5]')
+    assert config.model is not None
+    assert config.model.input is None
+    assert parse_config(config.to_toml()) == config
 
 
 @pytest.mark.parametrize(

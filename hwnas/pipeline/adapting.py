@@ -13,7 +13,7 @@ from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas._tables import format_value
 from hwnas.adapted_run import AdaptedRun
-from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config
+from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config, model_name
 from hwnas.cost import analytic
 from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
@@ -138,13 +138,15 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
 
     model = config.model
     if model is None:
-        raise ConfigError("no network is named; give python:module:function with --input, or a [model] section")
+        raise ConfigError(
+            "no network is named; give python:module:function with --input, onnx:FILE, or a [model] section"
+        )
     begun = time.monotonic()
     work = Workspace(config)
     _refuse_other_run(work)  # before minutes may go into it
-    module = load_given(model.source, weights=model.weights, tell=console.note)
-    graphs, numbers = _traced(module, model)
-    name = model.source.rpartition(":")[2]
+    module = load_given(model.source, weights=model.weights, inputs=model.input, tell=console.note)
+    graphs, numbers = _traced(module, model, inputs=_inputs(module, model))
+    name = model_name(model.source)
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
         check_trainable(space, in_channels=work.data.in_channels, n_classes=work.data.n_classes)
@@ -203,7 +205,26 @@ def _refuse_other_run(work: Workspace) -> None:
 # ---------------------------------------------------------------- graphs
 
 
-def _traced(module: nn.Module, model: ModelConfig) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
+def _inputs(module: nn.Module, model: ModelConfig) -> tuple[InputShape, ...]:
+    """What the network takes; that of an ONNX file computes what the file does, or is refused."""
+    from hwnas.pipeline._imported import check_imported
+    from hwnas.supernet.importing import OnnxNetwork
+
+    if not isinstance(module, OnnxNetwork):
+        assert model.input is not None  # only a file says it itself
+        return model.input
+    check_imported(module, model.source.removeprefix("onnx:"))
+    inputs = model.input or module.inputs
+    try:
+        model.check_input(inputs)
+    except ValueError as e:
+        raise ConfigError(f"[model]: {e}") from e
+    return inputs
+
+
+def _traced(
+    module: nn.Module, model: ModelConfig, *, inputs: Sequence[InputShape]
+) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
     """The network's graph at each resolution, ascending, and the numbers of its weights.
 
     Raises:
@@ -213,12 +234,12 @@ def _traced(module: nn.Module, model: ModelConfig) -> tuple[list[OpGraph], Mappi
     from hwnas.supernet.given import example_inputs
     from hwnas.supernet.tracing import trace_with_numbers
 
-    if len(model.input) > 1:
+    if len(inputs) > 1:
         raise ConfigError(
-            f"the network takes {len(model.input)} inputs; networks of one input can be adapted so far "
+            f"the network takes {len(inputs)} inputs; networks of one input can be adapted so far "
             "(hwnas.supernet.tracing.trace reads the others)"
         )
-    (given,) = model.input
+    (given,) = inputs
     found: list[OpGraph] = []
     numbers: Mapping[str, Tensor] = {}
     for side in model.elastic.resolutions or (given.shape[-1],):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
-from hwnas.config import is_function
+from hwnas.config import is_function, is_onnx
 from hwnas.errors import ConfigError, GraphError, ModelError
 from hwnas.foreign import as_written, shown
 from hwnas.given_inputs import InputShape
@@ -43,25 +43,36 @@ _NOT_YET_QUANTIZED = {"QuantStub", "DeQuantStub", "QuantWrapper", "FloatFunction
 _SHOWN = 3  # names in a message
 
 
-def load_given(source: str, *, weights: str | Path | None = None, tell: Tell | None = None) -> nn.Module:
-    """The network that a user's function gives, with the weights of a file.
+def load_given(
+    source: str,
+    *,
+    weights: str | Path | None = None,
+    inputs: Sequence[InputShape] | None = None,
+    tell: Tell | None = None,
+) -> nn.Module:
+    """The network of an ONNX file, or that a user's function gives, with the weights of a file.
 
     Args:
-        source: `python:module:function`; it is called without arguments.
+        source: `python:module:function`, which is called without arguments; or `onnx:FILE`.
         weights: `.safetensors`, or `.pth`, `.pt`, `.bin` of tensors alone; None: those that the function gives.
+        inputs: what an ONNX file takes, where it leaves that open; functions are not asked.
         tell: is told what will be run, before it is, and what was done to network and weights.
 
     Returns:
         See `plain`.
 
     Raises:
-        ConfigError: the source names no function, or there is none.
+        ConfigError: the source names no function and no file, or there is none; or an ONNX file's input is not known.
         ModelError: the function fails, must not be called or gives no network that can be taken; or the weights
             cannot be read or do not fit.
     """
     tell = tell or (lambda _: None)
+    if is_onnx(source):
+        if weights is not None:
+            raise ConfigError("weights are given, and those of an ONNX file are in it; leave them out")
+        return _of_file(source.removeprefix("onnx:"), inputs, tell=tell)
     if not is_function(source):
-        raise ConfigError(f"the model {as_written(source)} is not of the form python:module:function")
+        raise ConfigError(f"the model {as_written(source)} is not of the form python:module:function or onnx:FILE")
     target = source.removeprefix("python:")
     saved = None if weights is None else read_weights(weights)  # before minutes may go into making the network
     found = find_function(target, GIVES_A_MODEL)
@@ -80,6 +91,15 @@ def load_given(source: str, *, weights: str | Path | None = None, tell: Tell | N
     bake_(module, tell=tell)
     _refuse_no_numbers(module)
     return module.eval()
+
+
+def _of_file(path: str, inputs: Sequence[InputShape] | None, *, tell: Tell) -> nn.Module:
+    """The network of an ONNX file."""
+    from hwnas.supernet.importing import load_onnx
+
+    module = load_onnx(path, inputs=inputs, tell=tell)
+    _refuse_no_numbers(module)
+    return module
 
 
 def plain(module: nn.Module, *, tell: Tell | None = None) -> nn.Module:

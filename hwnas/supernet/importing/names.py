@@ -1,0 +1,80 @@
+"""What nodes of a file are called as modules: as the network they were exported from has them, where the file tells.
+
+`/layer1/layer1.0/conv1/Conv` and the weight `layer1.0.conv1.weight` are both of `layer1.0.conv1`. Knows texts alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from hwnas.supernet.importing.nodes import Node
+
+_WEIGHT = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.weight")  # torch's name of a weight
+_TAKEN = frozenset({"forward", "training", "train", "eval", "type", "half", "float", "double", "apply", "children"})
+
+
+def step_paths(nodes: Sequence[Node], *, layers: frozenset[str]) -> list[str]:
+    """A path for each node, unique; no path lies within another.
+
+    Args:
+        nodes: of a network.
+        layers: operators that hold weights: a module's path is theirs rather than that of what else is done in it.
+    """
+    found = [_places(node, layers=layers) for node in nodes]
+    modules = [module for module, _ in found]
+    held = {".".join(m.split(".")[:n]) for m in modules for n in range(1, m.count(".") + 1)}
+    held |= {m for m, times in Counter(modules).items() if times > 1 and not _one_layer(m, nodes, modules, layers)}
+    made = []
+    taken: set[str] = set(held)
+    for node, (module, operator) in zip(nodes, found, strict=True):
+        alone = module and module not in held
+        path = module if alone and (node.kind in layers or modules.count(module) == 1) else ""
+        path = path or (f"{module}_{operator}" if alone else f"{module}.{operator}" if module else operator)
+        made.append(_unique(path, taken))
+    return made
+
+
+def _one_layer(module: str, nodes: Sequence[Node], modules: Sequence[str], layers: frozenset[str]) -> bool:
+    """Whether one of the nodes of a module is a layer: the module is that, and others stand beside it."""
+    return sum(m == module and n.kind in layers for n, m in zip(nodes, modules, strict=True)) == 1
+
+
+def _places(node: Node, *, layers: frozenset[str]) -> tuple[str, str]:
+    """The module a node lies in, and what it is called there."""
+    *parts, operator = [p for p in node.name.split("/") if p] or [node.kind]
+    operator = _word(re.sub(r"^node_", "", operator)).lower()
+    weight = node.input(1).removesuffix(".transposed")
+    if node.kind in layers and _WEIGHT.fullmatch(weight):
+        return _path(weight.rpartition(".")[0].split(".")), operator
+    if node.scope:
+        return _path(node.scope.split(".")), node.kind.lower()
+    steps: list[str] = []
+    for part in parts:
+        if steps and part.startswith(f"{steps[-1]}."):  # torch's: a part within a list has the list's name before it
+            steps[-1] = part
+        else:
+            steps.append(part)
+    if steps[:1] == ["StatefulPartitionedCall"]:  # TensorFlow's
+        steps = steps[1:]
+    return _path([word for step in steps for word in step.split(".")]), operator
+
+
+def _path(words: Sequence[str]) -> str:
+    return ".".join(_word(w) for w in words if w)
+
+
+def _word(text: str) -> str:
+    """What may be the name of a module."""
+    word = re.sub(r"\W", "_", text) or "_"
+    return f"{word}_" if word in _TAKEN else word
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    made, n = name, 0
+    while made in taken:
+        n += 1
+        made = f"{name}_{n}"
+    taken.add(made)
+    return made
