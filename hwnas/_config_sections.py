@@ -303,6 +303,9 @@ class BudgetConfig(LimitsConfig):
 class DeployConfig(ConfigSection):
     """How the chosen network becomes a file."""
 
+    train_steps: Natural = Field(
+        default=0, description="of the chosen network alone, in floats, at train.learning_rate; before fine-tuning"
+    )
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
     finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")
     candidates: Count = Field(default=5, description="networks tried at most until one keeps its limits when measured")

@@ -94,9 +94,13 @@ class SubnetEvaluator:
 
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """The fp32 sub-network, recalibrated."""
+        return self.recalibrate(self.supernet.extract(blocks))
+
+    def recalibrate(self, network: SubNetwork) -> SubNetwork:
+        """An extracted network with statistics of BatchNorm of its own, in place."""
         from hwnas.supernet.recalibration import recalibrate
 
-        return recalibrate(self.supernet.extract(blocks), self._recalibration)
+        return recalibrate(network, self._recalibration)
 
     def quantize(self, network: SubNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when none is quantized."""

@@ -91,6 +91,10 @@ class Candidate:
             return self.subnetwork
         return without_rounding(self.network) if isinstance(self.network, QuantizedNetwork) else self.network
 
+    def with_trained(self, subnetwork: SubNetwork, evaluator: SubnetEvaluator) -> Candidate:
+        """The same with other weights in floats, calibrated anew."""
+        return dataclasses.replace(self, subnetwork=subnetwork, network=evaluator.quantize(subnetwork))
+
     def with_finetuned(self, network: nn.Module) -> Candidate:
         """The same with weights of its own."""
         return dataclasses.replace(self, network=network, finetuned=True)

@@ -27,11 +27,11 @@ from hwnas.pipeline._deployment_summary import ExportResult
 from hwnas.pipeline._last_used import tell_changes
 from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
+from hwnas.pipeline._tuning import tuned
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
 from hwnas.pipeline.evaluated import study_with
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.workers import make_evaluator
-from hwnas.quantities import percent
 from hwnas.query import Answer, answer_for, query
 from hwnas.scratch import scratch
 from hwnas.search import Study, load_study
@@ -170,7 +170,7 @@ def _attempt(
         measured, misses = bench.measure(candidate, candidate.write(bench.work.exporter, Path(folder)))
     if misses:
         return Rejection(answer=answer, reason=_reason(misses, measured, answer))
-    candidate = _finetune(bench.work, evaluator, candidate, console=console)
+    candidate = tuned(bench.work, evaluator, candidate, console=console)
     deployments = bench.work.folder / "deployments"
     final = deployment_folder(deployments, device=bench.work.device.name, limits=bench.limits)
     with new_folder(final) as folder:
@@ -212,35 +212,3 @@ def _reason(misses: Sequence[str], measured: Measured, answer: Answer) -> str:
     """Which limits are missed, and what speaks against the measurement that says so."""
     doubts = doubt_texts(measured.latency_ms, predicted_ms=answer.values.get("latency_ms"))
     return "; ".join([*misses, *doubts])
-
-
-def _finetune(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
-    """Quantization-aware fine-tuning, kept unless it does harm on the validation images."""
-    import copy
-
-    from hwnas.accuracy import standard_error
-    from hwnas.supernet.finetuning import finetune
-
-    c = work.config.deploy
-    if not c.finetune_steps:
-        return candidate
-    before = evaluator.accuracy(candidate.network, resolution=candidate.resolution)
-    with console.progress("fine-tune") as progress:
-        tuned = finetune(
-            # the calibrated one must stay: it is kept where tuning does harm
-            copy.deepcopy(candidate.network),
-            work.stream("train", batch_size=work.config.train.batch_size, augmented=True),
-            resolution=candidate.resolution,
-            steps=c.finetune_steps,
-            learning_rate=c.finetune_learning_rate,
-            teacher=evaluator.extract(work.space.named_blocks(work.space.largest())),
-            progress=progress,
-        )
-    after = evaluator.accuracy(tuned, resolution=candidate.resolution)
-    console.note(
-        f"  validation accuracy {percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} fine-tuned"
-    )
-    # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
-    # standard error of so many images the difference tells nothing
-    noise = standard_error(before, evaluator.n_validation)
-    return candidate.with_finetuned(tuned) if after >= before - noise else candidate

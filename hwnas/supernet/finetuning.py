@@ -1,4 +1,4 @@
-"""A short training of one network on its own: quantization-aware fine-tuning after extraction.
+"""A short training of one network on its own after extraction: in floats, and quantization-aware.
 
 Knows modules and batches; must never know spaces, devices or search.
 """
@@ -6,9 +6,10 @@ Knows modules and batches; must never know spaces, devices or search.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.data.tensors import resize
@@ -44,8 +45,100 @@ def finetune(
     """
     network.eval()  # with the statistics it will ship with; gradients flow all the same
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True)
-    scheduler = follow(optimizer, lambda step: cosine_rate(step, peak=learning_rate, steps=steps))
+    descent = _Descent(
+        parameters,
+        torch.optim.SGD(parameters, momentum=0.9, nesterov=True),
+        rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps),
+        max_norm=1.0,
+    )
+    _train(network, stream, descent, resolution=resolution, steps=steps, teacher=teacher, progress=progress)
+    return network.eval()
+
+
+def train_alone(
+    network: SubNetwork,
+    stream: BatchStream,
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    teacher: SubNetwork | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> SubNetwork:
+    """Train an extracted network in place, in floats and with its BatchNorm alive, as a network is trained.
+
+    What a supernet's weights are a compromise about, one network's are not. While BatchNorm normalises, a step does
+    not depend on the scale of weights; folded into them, as fine-tuning for integers has it, it does.
+
+    Args:
+        network: left in evaluation mode, with statistics of BatchNorm anew (from the last images it was trained on).
+        stream: training batches; steps count from 0.
+        steps: optimiser steps, of SGD with Nesterov momentum 0.9; the rate rises for a twentieth of them, then falls.
+        learning_rate: at its peak.
+        weight_decay: on weights, not on biases and norms.
+        teacher: as of `finetune`.
+        progress: told of each step.
+
+    Raises:
+        DivergenceError: a loss is not finite.
+    """
+    network.train()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    warmup = max(1, steps // 20)
+    descent = _Descent(
+        parameters,
+        torch.optim.SGD([g for g in groups if g["params"]], momentum=0.9, nesterov=True),
+        rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps, warmup=warmup),
+        max_norm=5.0,
+    )
+    resolution = network.in_shape[1:]
+    _train(network, stream, descent, resolution=resolution, steps=steps, teacher=teacher, progress=progress)
+    network.statistics_hold = False  # they were those of other weights
+    return network.eval()
+
+
+class _Descent:
+    """An optimiser that follows its schedule, with gradients of a limited norm."""
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        *,
+        rate: Callable[[int], float],
+        max_norm: float,
+    ) -> None:
+        self._parameters, self._optimizer, self._max_norm = parameters, optimizer, max_norm
+        self._scheduler = follow(optimizer, rate)
+
+    def step(self, loss: Tensor) -> None:
+        """One step down a loss."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
+        self._optimizer.step()
+        self._scheduler.step()
+
+
+def _train(
+    network: nn.Module,
+    stream: BatchStream,
+    descent: _Descent,
+    *,
+    resolution: tuple[int, ...],
+    steps: int,
+    teacher: SubNetwork | None,
+    progress: ProgressCallback,
+) -> None:
+    """Go down the loss of labels and teacher; the network stays in the mode it is in.
+
+    Raises:
+        DivergenceError: a loss is not finite.
+    """
     for step, (images, labels) in enumerate(stream.batches(0, steps)):
         logits = network(resize(images, resolution))
         loss = F.cross_entropy(logits, labels)
@@ -55,10 +148,5 @@ def finetune(
             loss = 0.5 * loss + 0.5 * soft_cross_entropy(logits, soft)
         if not math.isfinite(loss.item()):
             raise DivergenceError(step, loss.item(), None)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        scheduler.step()
+        descent.step(loss)
         progress(step + 1, steps, f"loss {loss.item():.3f}")
-    return network.eval()

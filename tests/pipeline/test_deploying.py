@@ -263,16 +263,23 @@ def test_an_fp32_network_is_deployed_too(config: Config) -> None:
 
 # on 100 images the standard error of 0.5 is 0.05
 @pytest.mark.parametrize(("after", "kept"), [(0.6, True), (0.46, True), (0.44, False)])
-def test_fine_tuning_is_kept_unless_it_does_harm_on_validation_images(
-    after: float, kept: bool, config: Config, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("steps", "told"), [("train_steps", "trained"), ("finetune_steps", "fine-tuned")])
+def test_what_is_trained_by_itself_is_kept_unless_it_does_harm_on_validation_images(
+    after: float,
+    kept: bool,
+    steps: str,
+    told: str,
+    config: Config,
+    finished: FinishedRun,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = iter([0.5, after])
     monkeypatch.setattr(SubnetEvaluator, "accuracy", lambda *_, resolution: next(found, 0.5))
     console = ReadConsole()
-    tuning = config.replaced({"deploy.finetune_steps": 1, "deploy.finetune_learning_rate": 0.1})
+    tuning = config.replaced({f"deploy.{steps}": 1, "deploy.finetune_learning_rate": 0.1})
     result = pipeline.export(tuning, console=console)
     said = console.said.replace("\u00a0", " ")
-    assert f"validation accuracy 50.00 % calibrated, {100 * after:.2f} % fine-tuned" in said
+    assert f"validation accuracy 50.00 % calibrated, {100 * after:.2f} % {told}" in said
     calibrated = finished.document["manifest"]["artefact"]["sha256"]
     assert (result.manifest.artefact.sha256 != calibrated) is kept
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hwnas.errors import DivergenceError
-from hwnas.supernet.finetuning import finetune
+from hwnas.supernet.finetuning import finetune, train_alone
 from hwnas.supernet.subnetwork import SubNetwork
 from tests.supernet.test_training import make_stream
 
@@ -36,3 +36,47 @@ def test_the_learning_rate_is_the_one_asked_for(space) -> None:
 def test_a_loss_that_is_not_finite_stops_it(space) -> None:
     with pytest.raises(DivergenceError):
         tuned(space, steps=20, learning_rate=1e30)
+
+
+# ---------------------------------------------------------------- in floats
+
+
+def trained(space, *, steps: int = 3, teacher: SubNetwork | None = None) -> SubNetwork:
+    torch.manual_seed(0)
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    return train_alone(network, make_stream(), steps=steps, learning_rate=0.05, teacher=teacher)
+
+
+def norms_of(network: torch.nn.Module) -> list[torch.nn.BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_training_again_gives_the_same_bits(space) -> None:
+    again = [dict(trained(space).state_dict()) for _ in range(2)]
+    assert all(torch.equal(again[0][k], again[1][k]) for k in again[0])
+
+
+def test_normalisation_is_alive_while_it_trains_and_rests_afterwards(space) -> None:
+    network = trained(space)
+    assert norms_of(network)
+    assert all(int(m.num_batches_tracked) == 3 for m in norms_of(network))
+    assert not any(m.training for m in network.modules())
+
+
+def test_statistics_of_a_given_network_hold_no_longer_once_it_was_trained(space) -> None:
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    network.statistics_hold = True
+    assert not train_alone(network, make_stream(), steps=1, learning_rate=0.05).statistics_hold
+
+
+def test_what_a_teacher_says_counts(space) -> None:
+    teacher = SubNetwork(b for _, b in space.named_blocks(space.largest())).eval()
+    alone, taught = trained(space), trained(space, teacher=teacher)
+    assert not all(torch.equal(a, b) for a, b in zip(alone.parameters(), taught.parameters(), strict=True))
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_training_stops_at_a_loss_that_is_not_finite(space) -> None:
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    with pytest.raises(DivergenceError):
+        train_alone(network, make_stream(), steps=20, learning_rate=1e30)

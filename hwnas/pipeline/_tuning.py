@@ -1,0 +1,104 @@
+"""The chosen network trained by itself before it ships, in floats and for integers; kept unless that does harm."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from hwnas._console import Console
+from hwnas.pipeline._candidate import Candidate
+from hwnas.quantities import percent
+from hwnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwnas.accuracy import SubnetEvaluator
+    from hwnas.supernet.batches import BatchStream
+    from hwnas.supernet.subnetwork import SubNetwork
+
+
+def tuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
+    """The candidate after `deploy.train_steps` and `deploy.finetune_steps`.
+
+    Args:
+        work: of the run.
+        evaluator: of its sub-networks.
+        candidate: as it was extracted.
+        console: where progress is told.
+
+    Raises:
+        DivergenceError: a loss is not finite.
+    """
+    c = work.config.deploy
+    if c.train_steps:
+        candidate = _trained(work, evaluator, candidate, console=console)
+    if c.finetune_steps:
+        candidate = _finetuned(work, evaluator, candidate, console=console)
+    return candidate
+
+
+def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
+    """In floats, with its BatchNorm alive."""
+    from hwnas.supernet.finetuning import train_alone
+
+    c = work.config.train
+    with console.progress("train it alone") as progress:
+        network = train_alone(
+            copy.deepcopy(candidate.subnetwork),
+            _images(work),
+            steps=work.config.deploy.train_steps,
+            learning_rate=c.learning_rate,
+            weight_decay=c.weight_decay,
+            teacher=_teacher(work, evaluator),
+            progress=progress,
+        )
+    found = candidate.with_trained(evaluator.recalibrate(network), evaluator)
+    better = _does_no_harm(evaluator, candidate, found.network, what="trained", console=console)
+    return found if better else candidate
+
+
+def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
+    """Quantization-aware."""
+    from hwnas.supernet.finetuning import finetune
+
+    c = work.config.deploy
+    with console.progress("fine-tune") as progress:
+        network = finetune(
+            # the calibrated one must stay: it is kept where tuning does harm
+            copy.deepcopy(candidate.network),
+            _images(work),
+            resolution=candidate.resolution,
+            steps=c.finetune_steps,
+            learning_rate=c.finetune_learning_rate,
+            teacher=_teacher(work, evaluator),
+            progress=progress,
+        )
+    better = _does_no_harm(evaluator, candidate, network, what="fine-tuned", console=console)
+    return candidate.with_finetuned(network) if better else candidate
+
+
+def _images(work: Workspace) -> BatchStream:
+    return work.stream("train", batch_size=work.config.train.batch_size, augmented=True)
+
+
+def _teacher(work: Workspace, evaluator: SubnetEvaluator) -> SubNetwork:
+    """What it learns from: the network that was given, or the largest one of the supernet."""
+    blocks = work.space.named_blocks(work.space.largest())
+    if work.config.model is None:
+        return evaluator.extract(blocks)
+    return work.new_supernet().eval().extract(blocks)
+
+
+def _does_no_harm(
+    evaluator: SubnetEvaluator, candidate: Candidate, network: nn.Module, *, what: str, console: Console
+) -> bool:
+    """Whether a network is as accurate on validation images as it was, within what these can tell."""
+    from hwnas.accuracy import standard_error
+
+    before = evaluator.accuracy(candidate.network, resolution=candidate.resolution)
+    after = evaluator.accuracy(network, resolution=candidate.resolution)
+    console.note(f"  validation accuracy {percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} {what}")
+    # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
+    # standard error of so many images the difference tells nothing
+    return after >= before - standard_error(before, evaluator.n_validation)
