@@ -63,7 +63,7 @@ def _as_in_file(x: Tensor, network: OnnxNetwork) -> Array:
 
 
 def _numbers(output: Tensor, network: OnnxNetwork) -> Array:
-    numbers: Array = (output.softmax(-1) if network.probabilities else output).numpy()
+    numbers: Array = (output if network.softmax_axis is None else output.softmax(network.softmax_axis)).numpy()
     return numbers
 
 

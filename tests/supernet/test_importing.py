@@ -17,6 +17,7 @@ from torch import nn
 from hwnas.errors import ConfigError, ModelError
 from hwnas.given_inputs import parse_inputs
 from hwnas.graph import OpGraph, unknown_operators
+from hwnas.graph.elasticity.dependencies import Dependencies
 from hwnas.supernet.given import example_inputs, load_given
 from hwnas.supernet.importing import OnnxNetwork, load_onnx, onnx_files
 from hwnas.supernet.tracing import trace
@@ -245,7 +246,7 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any], tuple[str, ...]]] = {
         "p = Softmax<axis=-1>(s)\n y = MatMul(p, x)",
         18,
         {"a": normal(8, 8), "b": normal(8, 8, seed=1)},
-        ("linear", "linear", "permute", "matmul", "softmax", "matmul"),
+        ("linear", "linear", "attention"),
     ),
 }
 
@@ -299,6 +300,39 @@ def test_modules_have_the_names_that_they_had_in_torch(exported: Callable[..., P
     assert named["layer1.conv"] == "conv2d"
     assert named["head"] == "linear"
     assert {"head.weight", "stem.0.bias", "layer1.conv.weight"} <= {w.name for w in graph.weights()}
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.proj, self.head = (nn.Linear(*n) for n in ((10, 24), (24, 72), (24, 24), (24, 4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        q, k, v = self.qkv(x).reshape(-1, 5, 3, 3, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 5, 24)
+        made: torch.Tensor = self.head((x + self.proj(mixed)).mean(1))
+        return made
+
+
+def test_heads_of_attention_are_found_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(Attention().eval(), (torch.randn(1, 5, 10),), str(path), dynamo=False, opset_version=17)
+    graph = traced(same_as_onnxruntime(path))
+    (attention,) = [op for op in graph.ops if op.kind == "attention"]
+    assert dict(attention.attributes) == {}  # torch's own scale
+    assert "qkv" in [dim.name for dim in Dependencies.of(graph).dims]
+
+
+def test_attention_as_the_newer_exporter_writes_it_is_found_again(tmp_path: Path) -> None:
+    body = (
+        "q = Mul(x, s)\n f = Reshape(x, flat)\n t = Transpose<perm=[0,2,1]>(f)\n r = Reshape(t, back)\n k = Mul(r, s)\n"
+        "p = MatMul(q, k)\n a = Softmax<axis=-1>(p)\n y = MatMul(a, x)"
+    )
+    numbers = {"s": 8**-0.25, "flat": np.array([-1, 5, 8]), "back": np.array([1, 2, 8, 5])}
+    path = written(tmp_path / "net.onnx", body, given="float[1, 2, 5, 8] x", **numbers)
+    assert [op.kind for op in traced(same_as_onnxruntime(path)).ops] == ["attention"]
 
 
 def test_a_normalisation_that_is_still_one_is_trained_and_recalibrated(exported: Callable[..., Path]) -> None:
@@ -355,7 +389,7 @@ def test_the_softmax_that_a_classifier_ends_with_is_left_out(tmp_path: Path) -> 
     path = written(tmp_path / "net.onnx", body, given="float[N, 8] x", w=normal(8, 3))
     told: list[str] = []
     network = load_onnx(path, tell=told.append)
-    assert network.probabilities
+    assert network.softmax_axis == -1
     assert "softmax" in told[0]
     assert [op.kind for op in traced(network).ops] == ["linear"]
 

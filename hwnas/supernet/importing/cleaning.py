@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from hwnas.given_inputs import InputShape
+from hwnas.supernet.importing.attention import fuse_attention
 from hwnas.supernet.importing.folding import fold
 from hwnas.supernet.importing.nodes import Node, OnnxGraph, ordered
 from hwnas.supernet.importing.patterns import fuse
@@ -34,6 +35,7 @@ def clean(graph: OnnxGraph) -> bool:
         _slopes(graph, node)
     graph.prune()
     fuse(graph)
+    fuse_attention(graph)
     return _channels_first(graph)
 
 

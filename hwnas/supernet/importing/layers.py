@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hwnas.supernet.importing.attention import KIND
 from hwnas.supernet.importing.rules import Call, Result, Unsupported, rule
+
+_CLOSE = 1e-5  # relative: scales are computed in float32, by roots of roots
 
 # ---------------------------------------------------------------- convolutions, linear layers, products
 
@@ -63,6 +66,20 @@ def gemm(c: Call) -> Result:
 def matmul(c: Call) -> Result:
     """Of the last two axes."""
     return torch.matmul(c.x, c.tensor(1))
+
+
+@rule(KIND)
+def attention(c: Call) -> Result:
+    """With its scale as torch has it where it is that; a mask is added to the scores."""
+    query, key, value, order = c.x, c.tensor(1), c.tensor(2), c.attribute("order", [])
+    key = key.permute(order) if order else key
+    scale = 1.0
+    for i, power in enumerate(c.attribute("powers", []), start=4):
+        number = c.known(i)
+        assert number is not None
+        scale *= float(number.reshape(-1)[0]) ** power
+    usual = math.isclose(scale, query.shape[-1] ** -0.5, rel_tol=_CLOSE)
+    return F.scaled_dot_product_attention(query, key, value, c.optional(3), scale=None if usual else scale)
 
 
 # ---------------------------------------------------------------- normalisations

@@ -36,14 +36,14 @@ def load_onnx(
         ModelError: the file cannot be read, is quantized, or holds what has no rule.
     """
     graph = read_onnx(path)
-    probabilities = _without_softmax(graph)
+    axis = _without_softmax(graph)
     channels_last = clean(graph)
     if channels_last:
         tell("model: the file takes its image with the channels last; here it takes them first, as all networks do")
-    if probabilities:
+    if axis is not None:
         tell("model: the file ends with a softmax; it is taken without, for training and search begin with logits")
     graph.shapes = _inputs(graph, inputs)
-    network = OnnxNetwork(graph, channels_last=channels_last, probabilities=probabilities).eval()
+    network = OnnxNetwork(graph, channels_last=channels_last, softmax_axis=axis).eval()
     examples = [torch.zeros(1, *s.shape, dtype=getattr(torch, s.dtype)) for s in network.inputs]
     try:
         network.record_(*examples)
@@ -55,14 +55,17 @@ def load_onnx(
     return network
 
 
-def _without_softmax(graph: OnnxGraph) -> bool:
-    """Leave out the softmax that a classifier ends with; whether there was one."""
+def _without_softmax(graph: OnnxGraph) -> int | None:
+    """Leave out the softmax that a classifier ends with; its axis if there was one."""
     made = graph.producers().get(graph.outputs[0])
     if len(graph.outputs) != 1 or made is None or made.kind != "Softmax":
-        return False
+        return None
+    axis = int(made.attributes.get("axis", -1 if graph.opset >= 13 else 1))
+    if axis not in {-1, 1}:
+        return None
     graph.nodes.remove(made)
     graph.outputs = (made.inputs[0],)
-    return True
+    return axis
 
 
 def _inputs(graph: OnnxGraph, said: Sequence[InputShape] | None) -> tuple[InputShape, ...]:

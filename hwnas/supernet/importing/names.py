@@ -45,20 +45,27 @@ def _places(node: Node, *, layers: frozenset[str]) -> tuple[str, str]:
     """The module a node lies in, and what it is called there."""
     *parts, operator = [p for p in node.name.split("/") if p] or [node.kind]
     operator = _word(re.sub(r"^node_", "", operator)).lower()
-    weight = node.input(1).removesuffix(".transposed")
-    if node.kind in layers and _WEIGHT.fullmatch(weight):
-        return _path(weight.rpartition(".")[0].split(".")), operator
     if node.scope:
         return _path(node.scope.split(".")), node.kind.lower()
+    module = _path([word for step in _steps(parts) for word in step.split(".")])
+    weight = node.input(1).removesuffix(".transposed")
+    if node.kind in layers and _WEIGHT.fullmatch(weight):
+        holder = _path(weight.rpartition(".")[0].split("."))
+        # a weight that several layers share has the name of the first of them; where it agrees it knows more
+        if not module or f".{holder}".endswith(f".{module}"):
+            return holder, operator
+    return module, operator
+
+
+def _steps(parts: Sequence[str]) -> list[str]:
+    """Parts of a node's name, each of which leads on from those before."""
     steps: list[str] = []
     for part in parts:
         if steps and part.startswith(f"{steps[-1]}."):  # torch's: a part within a list has the list's name before it
             steps[-1] = part
         else:
             steps.append(part)
-    if steps[:1] == ["StatefulPartitionedCall"]:  # TensorFlow's
-        steps = steps[1:]
-    return _path([word for step in steps for word in step.split(".")]), operator
+    return steps[1:] if steps[:1] == ["StatefulPartitionedCall"] else steps  # TensorFlow's
 
 
 def _path(words: Sequence[str]) -> str:

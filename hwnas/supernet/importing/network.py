@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from hwnas.errors import ModelError
 from hwnas.given_inputs import InputShape
 from hwnas.supernet.importing import arithmetic, layers, moves  # noqa: F401 - their rules
+from hwnas.supernet.importing.attention import KIND
 from hwnas.supernet.importing.folding import SIZES, evaluate, of_sizes
 from hwnas.supernet.importing.names import step_paths
 from hwnas.supernet.importing.nodes import Node, OnnxGraph
 from hwnas.supernet.importing.rules import ROLES, RULES, STATISTICS, Call, Operand, Unsupported
 from hwnas.types import Array
 
+_OURS = frozenset({"Linear", "Silu", "Relu6", "Mish", KIND})  # which no file has
 _LARGEST = 1e30  # beyond it a number is a mask's, not a weight
 _LAYERS = frozenset(
     {"Conv", "ConvTranspose", "Linear", "BatchNormalization", "LayerNormalization", "GroupNormalization", "PRelu"}
@@ -89,7 +91,7 @@ class OnnxNetwork(nn.Module):
     Args:
         graph: cleaned.
         channels_last: whether the file takes its image as (height, width, channels).
-        probabilities: whether the file ends with a softmax, which this module leaves out.
+        softmax_axis: of the softmax that the file ends with, which this module leaves out; None: there is none.
 
     Attributes:
         inputs: of one sample, in the order in which forward takes them.
@@ -99,11 +101,11 @@ class OnnxNetwork(nn.Module):
         ModelError: operators have no rule.
     """
 
-    def __init__(self, graph: OnnxGraph, *, channels_last: bool = False, probabilities: bool = False) -> None:
+    def __init__(self, graph: OnnxGraph, *, channels_last: bool = False, softmax_axis: int | None = None) -> None:
         super().__init__()
         self.inputs: tuple[InputShape, ...] = tuple(s for s in graph.shapes if s is not None)
         self.outputs = graph.outputs
-        self.channels_last, self.probabilities = channels_last, probabilities
+        self.channels_last, self.softmax_axis = channels_last, softmax_axis
         self._graph = graph
         self._sizes = of_sizes(graph)
         steps = [n for n in graph.nodes if not self._sizes.issuperset(n.outputs)]
@@ -260,5 +262,5 @@ def _refuse_unknown(nodes: Sequence[Node]) -> None:
         told = (f"{kind} ({len(of)}, first {of[0].name or of[0].outputs[0]})" for kind, of in unknown.items())
         raise ModelError(
             f"{sum(map(len, unknown.values()))} operators of the ONNX file are of kinds that are not read: "
-            f"{', '.join(told)}; known: {', '.join(sorted(RULES.keys() - {'Linear', 'Silu', 'Relu6'}))}"
+            f"{', '.join(told)}; known: {', '.join(sorted(RULES.keys() - _OURS))}"
         )

@@ -135,11 +135,9 @@ def _layer_norm(m: Matcher, node: Node) -> Node | None:
     if found is None or not m.graph.is_scalar(found["eps"]):
         return None
     mean: Node = found["mean"]
-    axes = mean.attributes.get("axes") or [
-        int(n) for n in m.graph.constants.get(mean.input(1), np.zeros(0)).reshape(-1)
-    ]
+    axes = _numbers(m.graph, mean, 1, "axes")
     weights = [m.graph.constants[found[role]] for role in ("weight", "bias")]
-    if list(axes) != [-1] or any(w.ndim != 1 for w in weights):
+    if axes != [-1] or any(w.ndim != 1 for w in weights):
         return None
     attributes = {"axis": -1, "epsilon": m.graph.scalar(found["eps"])}
     return _instead(node, "LayerNormalization", [found["x"], found["weight"], found["bias"]], attributes)
@@ -183,6 +181,38 @@ def _with_bias(m: Matcher, node: Node) -> Node | None:
     return None
 
 
+def _picked(m: Matcher, node: Node) -> Node | None:
+    """One position of an axis, cut out as a part of size 1 that is squeezed then."""
+    below = m.producers.get(node.input(0)) if node.kind == "Squeeze" else None
+    axes = _numbers(m.graph, node, 1, "axes")
+    if below is None or axes is None or len(axes) != 1:
+        return None
+    if below.kind == "Split":
+        sizes = _numbers(m.graph, below, 1, "split") or [1] * below.attributes.get("num_outputs", 0)
+        axis, position = below.attributes.get("axis", 0), below.outputs.index(node.input(0))
+        whole = all(n == 1 for n in sizes)
+    elif below.kind == "Slice":
+        starts, ends, along, steps = (_numbers(m.graph, below, i, key) for i, key in enumerate(_SLICE, start=1))
+        if starts is None or along is None or len(along) != 1:
+            return None
+        axis, position, whole = along[0], starts[0], ends == [starts[0] + 1] and steps in (None, [1]) and starts[0] >= 0
+    else:
+        return None
+    if not whole or axis != axes[0]:
+        return None
+    index = f"{node.outputs[0]}.position"
+    m.graph.constants[index] = np.array(position)
+    return _instead(node, "Gather", [below.input(0), index], {"axis": axis})
+
+
+def _numbers(graph: OnnxGraph, node: Node, i: int, attribute: str) -> list[int] | None:
+    """A constant input, or the attribute that older versions have for it."""
+    if name := node.input(i):
+        return [int(n) for n in graph.constants[name].reshape(-1)] if name in graph.constants else None
+    given = node.attributes.get(attribute)
+    return None if given is None else list(given)
+
+
 def _transposed(graph: OnnxGraph, name: str) -> str:
     made = f"{name}.transposed"
     graph.constants[made] = np.ascontiguousarray(graph.constants[name].T)
@@ -198,9 +228,11 @@ def _vector(graph: OnnxGraph, name: str, *, of: str) -> list[str]:
     return [made if graph.constants[name].shape != (rows,) else name]
 
 
+_SLICE = ("starts", "ends", "axes", "steps")
+
 # ---------------------------------------------------------------- the whole graph
 
-_REWRITES: Sequence[Callable[[Matcher, Node], Node | None]] = (_layer_norm, _activation, _linear, _with_bias)
+_REWRITES: Sequence[Callable[[Matcher, Node], Node | None]] = (_layer_norm, _activation, _linear, _with_bias, _picked)
 
 
 def fuse(graph: OnnxGraph) -> None:
