@@ -64,7 +64,7 @@ class Graph:
         self._tensors: list[schema.TensorT] = []
         self._operators: list[schema.OperatorT] = []
         self._codes: dict[tuple[int, int], int] = {}
-        self._buffers: list[_AlignedBuffer] = [_AlignedBuffer()]  # the first must be empty
+        self._buffers: list[AlignedBuffer] = [AlignedBuffer()]  # the first must be empty
         self._constants: dict[tuple[object, ...], Value] = {}
         self._inputs: dict[str, Value] = {}
 
@@ -79,7 +79,7 @@ class Graph:
         data = np.ascontiguousarray(data)
         key = (data.tobytes(), data.shape, data.dtype, quantization)
         if key not in self._constants:
-            self._buffers.append(_AlignedBuffer(data.tobytes()))
+            self._buffers.append(AlignedBuffer(data.tobytes()))
             self._constants[key] = self._tensor(
                 name, data.shape, data.dtype, quantization, buffer=len(self._buffers) - 1
             )
@@ -162,7 +162,7 @@ class Graph:
         return Value(index=len(self._tensors) - 1, shape=shape, dtype=dtype, quantization=quantization)
 
 
-class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """A buffer whose content begins at a multiple of 16 bytes, which the generated `Pack` does not see to."""
 
     def __init__(self, content: bytes = b"") -> None:

@@ -76,6 +76,23 @@ def devices_audit(
         console.result(audit(name, space=space or "", output=output or "", again=again, console=console))
 
 
+def audit_file(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .tflite file.", callback=given)],
+    *,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="DEVICE", help="Time its operators there: cpu-litert, ...", callback=given),
+    ] = None,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """What a .tflite file is made of, and where its time goes on a device."""
+    with speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.audit import audit_file as looked_into
+
+        console.result(looked_into(file, device=device or "", console=console))
+
+
 def _text(description: str, *, flag: str = "", metavar: str | None = None) -> Any:
     """An option that takes a text, or several where its type says so."""
     names = (flag,) if flag else ()

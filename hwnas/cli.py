@@ -26,7 +26,7 @@ from hwnas._arguments import (
 )
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking, stdout_for_result
-from hwnas._device_commands import devices_app
+from hwnas._device_commands import audit_file, devices_app
 from hwnas._places import user_path
 from hwnas._question_commands import query, serve
 from hwnas.errors import ConfigError
@@ -351,6 +351,7 @@ app.command()(serve)
 
 
 app.add_typer(devices_app, name="devices")
+app.command("audit")(audit_file)
 
 
 @app.command()
