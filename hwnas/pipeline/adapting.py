@@ -145,7 +145,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
     work = Workspace(config)
     _refuse_other_run(work)  # before minutes may go into it
     module = load_given(model.source, weights=model.weights, inputs=model.input, tell=console.note)
-    graphs, numbers = _traced(module, model, inputs=_inputs(module, model))
+    graphs, numbers = _traced(module, model, inputs=_inputs(module, model), tell=console.note)
     name = model_name(model.source)
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
@@ -223,32 +223,59 @@ def _inputs(module: nn.Module, model: ModelConfig) -> tuple[InputShape, ...]:
 
 
 def _traced(
-    module: nn.Module, model: ModelConfig, *, inputs: Sequence[InputShape]
+    module: nn.Module, model: ModelConfig, *, inputs: Sequence[InputShape], tell: Callable[[str], None]
 ) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
     """The network's graph at each resolution, ascending, and the numbers of its weights.
+
+    As it trains; if that cannot be read (random numbers, outputs that are only for training), as it predicts, told.
 
     Raises:
         GraphError: it cannot be traced at one of them.
         ConfigError: it takes several inputs.
     """
-    from hwnas.supernet.given import example_inputs
-    from hwnas.supernet.tracing import trace_with_numbers
-
     if len(inputs) > 1:
         raise ConfigError(
             f"the network takes {len(inputs)} inputs; networks of one input can be adapted so far "
             "(hwnas.supernet.tracing.trace reads the others)"
         )
     (given,) = inputs
+    sides = model.elastic.resolutions
+    try:
+        found = _graphs(module, given, sides, training=True)
+        why = _unreadable(found[0][-1])
+    except GraphError as e:
+        why = str(e)
+    if why is not None:
+        found = _graphs(module, given, sides, training=False)
+        tell(
+            f"the network cannot be taken as it trains: {why}. It is taken as it predicts, so smaller ones are trained "
+            "without its dropout and stochastic depth"
+        )
+    return found
+
+
+def _unreadable(graph: OpGraph) -> str | None:
+    """Why a graph is not what is shipped."""
+    if unknown := unknown_operators(graph):
+        return f"its operator {unknown[0]} is not known"
+    return f"it has {len(graph.outputs)} outputs then" if len(graph.outputs) > 1 else None
+
+
+def _graphs(
+    module: nn.Module, given: InputShape, sides: Sequence[int] | None, *, training: bool
+) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
+    from hwnas.supernet.given import example_inputs
+    from hwnas.supernet.tracing import trace_with_numbers
+
     found: list[OpGraph] = []
     numbers: Mapping[str, Tensor] = {}
-    for side in model.elastic.resolutions or (given.shape[-1],):
-        shape = (given.shape[0], side, side) if model.elastic.resolutions else given.shape
+    for side in sides or (given.shape[-1],):
+        shape = (given.shape[0], side, side) if sides else given.shape
         example = example_inputs((InputShape(shape, given.dtype),))
         try:
-            graph, numbers = trace_with_numbers(module, example)
+            graph, numbers = trace_with_numbers(module, example, training=training)
         except GraphError as e:
-            if not model.elastic.resolutions:
+            if not sides:
                 raise
             raise GraphError(f"at {side} px: {e}. Leave out this one of model.elastic.resolutions") from e
         found.append(graph)

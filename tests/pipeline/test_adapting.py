@@ -48,6 +48,27 @@ def make():
 
 def of_colours():
     return Net(channels=3)
+
+class Deep(Net):
+    def forward(self, x):
+        x = self.stem(x)
+        if self.training:  # stochastic depth as many write it
+            x = x * torch.floor(0.8 + torch.rand(x.shape[0], 1, 1, 1))
+        return self.head(self.layer1(x).mean((2, 3)))
+
+class Auxiliary(Net):
+    def forward(self, x):
+        x = self.layer1(self.stem(x))
+        y = self.head(x.mean((2, 3)))
+        return (y, self.head(x.amax((2, 3)))) if self.training else y
+
+def deep():
+    torch.manual_seed(0)
+    return Deep()
+
+def auxiliary():
+    torch.manual_seed(0)
+    return Auxiliary()
 """
 
 
@@ -114,6 +135,17 @@ def test_without_training_the_largest_network_is_the_given_one(folder: Path) -> 
     x = torch.randn(3, 1, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(found(x), nets.make()(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["deep", "auxiliary"])
+def test_a_network_that_cannot_be_read_as_it_trains_is_taken_as_it_predicts(folder: Path, name: str) -> None:
+    console = ReadConsole()
+    result = pipeline.adapt(own(folder, model__source=f"python:nets:{name}"), console=console, with_images=False)
+    assert "taken as it predicts" in console.said
+    console = ReadConsole()
+    plain = own(folder, output__folder=str(folder / "plain"))
+    assert pipeline.adapt(plain, console=console, with_images=False).networks == result.networks
+    assert "taken as it predicts" not in console.said
 
 
 def test_a_run_adapts_its_network_by_itself(folder: Path) -> None:
