@@ -322,7 +322,7 @@ def _fixed(space: AdaptedSpace) -> tuple[Fixed, ...]:
             )
             by_reason.setdefault(reason, []).extend(layers[w] for w in dim.made_by if w in layers)
     for weight, axes in dependencies.pinned.items():
-        if 0 in axes and weight in layers:
+        if axes.get(0) and weight in layers:  # what has no reason has one position, as a class token
             by_reason.setdefault(axes[0], []).append(layers[weight])
     return tuple(Fixed(reason=reason, modules=tuple(dict.fromkeys(names))) for reason, names in by_reason.items())
 

@@ -107,6 +107,17 @@ def test_what_is_said_of_images_is_held_to_the_files_input(folder: Path) -> None
         pipeline.adapt(of_file(folder, model__elastic__resolutions=[16, 24]), console=ReadConsole())
 
 
+def test_what_has_a_single_position_is_not_told_as_fixed(folder: Path) -> None:
+    body = (
+        "e = MatMul(x, w)\n t = Concat<axis=1>(token, e)\n h = MatMul(t, v)\n r = Relu(h)\n b = MatMul(r, u)\n"
+        "s = Add(t, b)\n m = ReduceMean<axes=[1], keepdims=0>(s)\n y = MatMul(m, head)"
+    )
+    weights = {"token": normal(1, 1, 16), "w": normal(8, 16), "v": normal(16, 32), "u": normal(32, 16)}
+    written(folder / "small.onnx", body, given="float[1, 5, 8] x", opset=17, head=normal(16, 10), **weights)
+    result = pipeline.adapt(of_file(folder), console=ReadConsole(), with_images=False)
+    assert all(f.reason for f in result.fixed)
+
+
 def test_a_file_with_channels_last_and_probabilities_is_compared_as_it_is(folder: Path) -> None:
     body = (
         "t = Transpose<perm=[0,3,1,2]>(x)\n c = Conv<pads=[1,1,1,1]>(t, w)\n r = Relu(c)\n d = Conv(r, v)\n"
