@@ -41,6 +41,15 @@ def adapt(
         str | None,
         typer.Option("--data", metavar="SOURCE", help="Its images: folder:DIR?size=64, ...", callback=given),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="WHOSE",
+            help="network: of images without labels that fit, what it answers itself.",
+            callback=given,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="Where it will run.", callback=given)
     ] = None,
@@ -58,6 +67,7 @@ def adapt(
             "model.input": input_shape,
             "model.weights": weights,
             "data.source": data,
+            "data.labels": labels,
             "device.name": device,
             "output.folder": output,
             "train.steps": 0 if no_training else None,

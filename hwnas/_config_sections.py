@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,7 +29,7 @@ from hwnas._config_values import (
     listed,
     optional,
 )
-from hwnas.allowed import Allowed, Between
+from hwnas.allowed import EVALUATED, Allowed, Between
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
@@ -56,6 +56,10 @@ class DataConfig(ConfigSection):
 
     source: Text = Field(
         default="digits", description="digits, idx:FOLDER, npz:FILE, folder:DIR?size=64, python:module:function"
+    )
+    labels: Literal["source", "network"] = Field(
+        default="source",
+        description="network: what the given network answers, for images whose labels do not fit it or that have none",
     )
     seed: Seed = Field(default=0, description="decides which images are set aside")
     validation_fraction: Share = Field(
@@ -212,6 +216,7 @@ class LimitsConfig(ConfigSection):
     memory_bytes: Sides | None = optional("arena or SRAM, where the device tells", example="200e3")
     energy_mj: Sides | None = optional("of one run, where the device has a meter or stated power", example="1.5")
     accuracy: Sides | None = optional("at least this share of the validation images", example="0.9")
+    agreement: Sides | None = optional('likewise, where data.labels is "network"', example="0.95")
     others: dict[str, OtherDeviceLimits] = Field(
         default_factory=dict,
         description="the same network on other devices, by name or path",
@@ -255,7 +260,7 @@ class LimitsConfig(ConfigSection):
             raise ValueError("give latency_ms or latency_fraction, not both")
         return self
 
-    @field_validator("accuracy")
+    @field_validator(*EVALUATED)
     @classmethod
     def _a_share_of_images(cls, value: Allowed | None) -> Allowed | None:
         """A number that was meant as per cent is refused."""
@@ -280,8 +285,9 @@ class LimitsConfig(ConfigSection):
             device, dot, metric = key.rpartition(".")
             found[f"{device_name(device)}.{metric}" if dot else key] = value
         found.pop("latency_fraction", None)
-        if (least := found.get("accuracy")) is not None and not isinstance(least, Between):
-            found["accuracy"] = Between(at_least=least)
+        for metric in EVALUATED:
+            if (least := found.get(metric)) is not None and not isinstance(least, Between):
+                found[metric] = Between(at_least=least)
         return found
 
 

@@ -22,7 +22,10 @@ def query(
     ],
     *,
     limit: LimitOption = None,
-    metric: Annotated[str, typer.Option(help="What to be best in.", callback=given)] = "accuracy",
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What to be best in; what networks were evaluated for if left out.", callback=given),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many networks.")] = 1,
     tolerance: Annotated[
         float | None,
@@ -59,7 +62,7 @@ def query(
             answer_budget(
                 user_path(study),
                 limits=parse_limits(limit),
-                metric=metric,
+                metric=metric or "",
                 top=top,
                 device=device or "",
                 tolerance=tolerance,

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from hwnas.errors import ConfigError
 
+ACCURACY, AGREEMENT = "accuracy", "agreement"
+EVALUATED = (ACCURACY, AGREEMENT)  # shares of images: networks answer as their labels say, or as the given network does
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Between:

@@ -88,7 +88,7 @@ def best_networks(
     Args:
         study: the folder of a run, or a study's file.
         limits: see `hwnas.query.query`.
-        metric: what to be best in.
+        metric: what to be best in; empty: what the study's networks were evaluated for.
         top: how many networks at most.
         device: which of the devices, in a run for several; without it, the only one that was searched for.
         tolerance: see `hwnas.query.query`.
@@ -99,6 +99,7 @@ def best_networks(
         StudyError: the study cannot be read, or has no such metric.
     """
     opened = load_study(study_file(study, device))
+    metric = metric or opened.ranked_by
     answers = query(opened, limits=limits, metric=metric, top=top, tolerance=tolerance)
     return QueryResult(
         metric=metric,

@@ -224,7 +224,7 @@ def search(
             return
         from hwnas import pipeline
 
-        if most in (None, "accuracy"):
+        if most in (None, asked.ranked_by):
             _end(pipeline.search_exact(asked, console=console), console=console)
         else:
             _end(pipeline.most_within(asked, most=most, console=console), console=console)

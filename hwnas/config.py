@@ -34,7 +34,7 @@ from hwnas._config_sections import (
 from hwnas._config_values import ConfigSection
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
-from hwnas.allowed import Limits
+from hwnas.allowed import ACCURACY, AGREEMENT, EVALUATED, Limits
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -113,6 +113,24 @@ class Config(ConfigSection):
                 "one of the two. What may be smaller is said in [model.elastic]"
             )
         return self
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        if self.data.labels == "network" and self.model is None:
+            raise ValueError('data.labels is "network", which is for a network that is given trained ([model])')
+        (other,) = {*EVALUATED} - {self.ranked_by}
+        for where, limits in (("limits", self.limits), *(("budgets", b) for b in self.budgets)):
+            if getattr(limits, other) is not None:
+                raise ValueError(
+                    f"{where} has {other}, but with data.labels = {self.data.labels!r} networks are evaluated for "
+                    f"their {self.ranked_by}; give {self.ranked_by} instead"
+                )
+        return self
+
+    @property
+    def ranked_by(self) -> str:
+        """What networks are evaluated for: accuracy, or where a network's answers are the labels, agreement with it."""
+        return AGREEMENT if self.data.labels == "network" else ACCURACY
 
     # ------------------------------------------------------------ several devices, several budgets
 

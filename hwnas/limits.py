@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 
-from hwnas.allowed import Allowed, Between, Limits
+from hwnas.allowed import EVALUATED, Allowed, Between, Limits
 from hwnas.errors import ConfigError
 from hwnas.types import BoolArray, Direction, FloatArray
 
@@ -73,7 +73,7 @@ class Limit:
         return _rounded(value, ROUND_FLOOR if self.floor else ROUND_CEILING)
 
 
-USUAL: Mapping[str, Direction] = {"accuracy": Direction.MAXIMIZE}
+USUAL: Mapping[str, Direction] = dict.fromkeys(EVALUATED, Direction.MAXIMIZE)
 """Directions of the metrics of a run of ours; all others are minimised."""
 
 

@@ -14,6 +14,7 @@ from hwnas.errors import ConfigError, IntegrityError, SpaceError
 from hwnas.foreign import ForeignFileError, read_foreign, shown
 from hwnas.integrity import parse_json
 from hwnas.spaces import Space, space_from_json
+from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.user_functions import Purpose, call_function, find_function
 
 _LARGEST_DEFINITION = 1 << 20  # bytes
@@ -63,8 +64,13 @@ def make_space(
     return space
 
 
-def check_trainable(space: Space, *, in_channels: int, n_classes: int) -> None:
+def check_trainable(space: Space, *, in_channels: int, n_classes: int | None) -> None:
     """Hold that networks of a space can be trained on the images.
+
+    Args:
+        space: of the networks.
+        in_channels: of the images.
+        n_classes: likewise; None: of as many as the networks tell apart.
 
     Raises:
         SpaceError: it has no blocks or precisions, or is of other channels or classes.
@@ -77,10 +83,14 @@ def check_trainable(space: Space, *, in_channels: int, n_classes: int) -> None:
         )
     blocks = [block for _, block in space.named_blocks(space.largest())]
     takes, gives = blocks[0].in_shape[0], blocks[-1].out_shape
-    if (takes, gives) != (in_channels, (n_classes,)):
+    fits = len(gives) == 1 if n_classes is None else gives == (n_classes,)
+    if takes != in_channels or not fits:
+        classes = "no classes, so one answer each is wanted" if n_classes is None else f"{n_classes} classes"
+        own = isinstance(space, AdaptedSpace) and takes == in_channels and len(gives) == 1
+        hint = '. To take the network\'s own answers as labels instead: [data] labels = "network"' if own else ""
         raise SpaceError(
             f"space {space.name!r} takes {takes} channels and gives {'x'.join(map(str, gives))} outputs; the images "
-            f"have {in_channels} channels and {n_classes} classes"
+            f"have {in_channels} channels and {classes}{hint}"
         )
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from hwnas.allowed import Allowed
+from hwnas.allowed import EVALUATED, Allowed
 from hwnas.limits import Limit, as_limits
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
@@ -19,7 +19,12 @@ _SUFFIXES = {"_ms": "ms", "_mj": "mJ", "_s": "s", "_bytes": "B"}
 _SMALL = {"ms": "µs", "mJ": "µJ"}  # a thousandth of it
 _SMALL_BELOW = 0.1
 _COUNTS = ("macs", "parameters", "params", "flops")
-_NAMES = {"macs": "MACs", "params": "parameters", "flops": "FLOPs"}
+_NAMES = {
+    "macs": "MACs",
+    "params": "parameters",
+    "flops": "FLOPs",
+    "agreement": "agreement with the given network",
+}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _WORDS = ((1e9, "billion"), (1e6, "million"))
 _EXACT_UNITS = {  # as they end a quantity -> how much of the metric's own unit each is
@@ -182,7 +187,7 @@ def printable(text: str) -> str:
 
 
 def _unit(metric: str) -> str:
-    if metric.startswith(("accuracy", "top1")):
+    if metric.startswith((*EVALUATED, "top1")):
         return "%"
     return next((unit for suffix, unit in _SUFFIXES.items() if metric.endswith(suffix)), "")
 

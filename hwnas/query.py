@@ -77,7 +77,7 @@ def query(
     study: Study | Path | str,
     *,
     limits: Limits,
-    metric: str = "accuracy",
+    metric: str = "",
     top: int = 1,
     tolerance: float | None = None,
 ) -> list[Answer]:
@@ -91,7 +91,7 @@ def query(
         study: a study or the path of its file.
         limits: metric -> `<= value`, or `>= value` for a metric that the study maximises, or `Between`; any metrics of
             the study, whether it searched with a limit on them or not. Kept by upper bounds where stored.
-        metric: what to be best in; one of the study's directions.
+        metric: what to be best in; one of the study's directions. Empty: what its networks were evaluated for.
         top: how many answers at most.
         tolerance: how much worse in the metric is as good; None: one standard error, where the study tells it;
             0: only equal values are.
@@ -109,6 +109,7 @@ def query(
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise ConfigError(f"the tolerance is {tolerance}; it is how much worse a value may be, 0 or more")
     study = _open(study)
+    metric = metric or study.ranked_by
     check_known([metric], study.directions)
     rows = np.flatnonzero(study.keeps(limits) & ~np.isnan(study.values[metric]))
     if not len(rows):
@@ -148,16 +149,15 @@ def trade_off(study: Study | Path | str, metric: str, cost: str) -> list[Answer]
     return [_answer(study, pick, metric=metric, limits={}, tolerance=0.0) for pick in alone]
 
 
-def answer_for(study: Study, number: int, *, metric: str = "accuracy") -> Answer:
+def answer_for(study: Study, number: int) -> Answer:
     """What a study knows of one of its networks, compared with no other.
 
     Args:
         study: has a trial of this number.
         number: of the trial.
-        metric: it is looked at by.
     """
     (row,) = np.flatnonzero(study.numbers == number).tolist()
-    answer = _answer(study, Pick(row=row, best=row), metric=metric, limits={}, tolerance=0.0)
+    answer = _answer(study, Pick(row=row, best=row), metric=study.ranked_by, limits={}, tolerance=0.0)
     return replace(answer, preference=replace(answer.preference, asked_for=True))
 
 

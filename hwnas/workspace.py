@@ -4,6 +4,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
 
     config.toml                 the configuration
     last_used.json              what it said when the run was last used, and how long the tables were
+    network_labels.json         what a given network answers, where its answers are the labels
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its drift anchor
@@ -36,10 +37,11 @@ from hwnas.computing import Computing
 from hwnas.config import CONFIG_FILE, Config, device_name
 from hwnas.data import Data, augment_batch, load_data
 from hwnas.errors import ConfigError
-from hwnas.files import write_whole
+from hwnas.files import sha256_file, write_whole
 from hwnas.integrity import digest
 from hwnas.locking import locked
 from hwnas.named_spaces import check_trainable, make_space
+from hwnas.network_labels import labelled_by_network
 from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.types import Device, Exporter, Runtime
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH = 250
 _OF_NO_DEVICE = (
+    "images",
     "data",
     "adapted_space",
     "training_space",
@@ -192,7 +195,19 @@ class Workspace:
 
     @cached_property
     def data(self) -> Data:
-        """The images, checked and split.
+        """The images with the labels that networks are evaluated by.
+
+        Raises:
+            DataError: the images cannot be used.
+            ConfigError, CheckpointError: their labels are the given network's answers, and there is none yet.
+        """
+        if self.config.data.labels == "source":
+            return self.images
+        return labelled_by_network(self.images, self.adapted, self.adapted_space)
+
+    @cached_property
+    def images(self) -> Data:
+        """The images, checked and split, with the labels that their source has; none where the network gives them.
 
         Raises:
             DataError: they cannot be used.
@@ -203,6 +218,7 @@ class Workspace:
             seed=c.seed,
             validation_fraction=c.validation_fraction,
             test_fraction=c.test_fraction,
+            labelled=c.labels == "source",
             tell=self._tell,
         )
         if model is None or model.mean is None or model.std is None:
@@ -220,16 +236,26 @@ class Workspace:
             SpaceError: it does not fit the images, or a restriction names an option it does not have.
         """
         c = self.config.space
-        sizes = {"in_channels": self.data.in_channels, "n_classes": self.data.n_classes}
         if self.config.model is not None:
-            check_trainable(self.adapted_space, **sizes)
+            self.check_fits(self.adapted_space)
             return self.adapted_space.restrict(resolutions=c.resolutions)
+        sizes = {"in_channels": self.images.in_channels, "n_classes": self.images.n_classes}
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
         space = make_space(c.preset, style=style, tell=self._tell, **sizes)
-        check_trainable(space, **sizes)
+        self.check_fits(space)
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
+
+    def check_fits(self, space: Space) -> None:
+        """Hold that networks of a space can be evaluated on the images.
+
+        Raises:
+            SpaceError: they cannot.
+        """
+        images = self.images
+        n_classes = images.n_classes if self.config.data.labels == "source" else None
+        check_trainable(space, in_channels=images.in_channels, n_classes=n_classes)
 
     @property
     def adapted(self) -> AdaptedRun:
@@ -390,6 +416,12 @@ class Workspace:
         found = {"space": self.training_space.fingerprint(), "data": self.data.fingerprint}
         return found if self.config.model is None else {**found, "weights": self.adapted.weights_digest()}
 
+    def weights_and_data(self) -> str:
+        """What tells accuracies of this run's sub-networks from those of other weights or images."""
+        weights = sha256_file(self.checkpoint) if self.checkpoint.exists() else ""
+        # that of a trained supernet tells the data by itself
+        return weights if self.is_trained else digest([weights, self.data.fingerprint])
+
     @property
     def is_trained(self) -> bool:
         """Whether smaller networks are trained; those of a given network may be taken as they are."""
@@ -399,7 +431,7 @@ class Workspace:
         """Batches of `train`, `validation` or `test`."""
         from hwnas.supernet.batches import BatchStream
 
-        data = self.data
+        data = self.images if part == "train" else self.data  # training images have what labels their source has
         return BatchStream(
             getattr(data, part),
             batch_size=batch_size,

@@ -272,6 +272,8 @@ def test_every_example_is_a_value_that_is_allowed() -> None:
                     document = {"model": {**MODEL, **given, **beside.get(f"{name}.{key}", {})}}
                 else:
                     document = {name: given}
+                if key == "agreement":  # with a given network
+                    document |= {"model": MODEL, "data": {"labels": "network"}}
                 Config.model_validate(document)
 
 

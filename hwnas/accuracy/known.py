@@ -39,7 +39,7 @@ class Conditions:
     """All that decides a sub-network's accuracy besides its blocks.
 
     Attributes:
-        checkpoint_sha256: of the supernet's file, which also tells the data.
+        checkpoint_sha256: of the supernet's file, which also tells the data; of a given network's weights and the data.
         quantization: of int8 activations, as `Runtime.quantization`.
         validation_samples: images accuracy is measured on; None: all.
         recalibration_samples: training images for BatchNorm statistics.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas._console import Console
-from hwnas.allowed import Limits
+from hwnas.allowed import ACCURACY, EVALUATED, Limits
 from hwnas.answers import QueryResult, answer_values, best_networks, study_of
 from hwnas.config import CONFIG_FILE, load_config
 from hwnas.errors import ConfigError
@@ -68,12 +68,13 @@ class BudgetResult(QueryResult):
 
 def predicted_text(answer: Answer) -> str:
     """`Predicted 91.2 % ± 0.4 points, not evaluated: latency 0.0188 ms, size 98 kB.`"""
-    accuracy, error = answer.values["accuracy"], answer.standard_errors["accuracy"]
+    metric = answer.preference.metric
+    value, error = answer.values[metric], answer.standard_errors[metric]
     costs = ", ".join(
         f"{metric_name(m)} {quantity(m, answer.values[m])}" for m in ("latency_ms", "size_bytes") if m in answer.values
     )
     return (
-        f"Predicted {percent(accuracy, decimals=2)} ± {difference('accuracy', error)}, not evaluated"
+        f"Predicted {percent(value, decimals=2)} ± {difference(metric, error)}, not evaluated"
         f"{f': {costs}' if costs else ''}."
     )
 
@@ -82,7 +83,7 @@ def measured_text(measured: MeasuredNetwork, name: str) -> str:
     """`Measured, trial 5: accuracy 91.2 % ± 0.4 points, latency 0.0188 ms, size 98 kB: keeps the limits.`"""
     values = [
         f"{metric_name(m)} {quantity(m, value)}"
-        + (f" ± {difference(m, measured.standard_error)}" if m == "accuracy" else "")
+        + (f" ± {difference(m, measured.standard_error)}" if m in EVALUATED else "")
         for m, value in measured.values.items()
     ]
     verdict = f"misses {', '.join(measured.misses)}" if measured.misses else "keeps the limits"
@@ -94,7 +95,7 @@ def answer_budget(
     folder: Path,
     *,
     limits: Limits,
-    metric: str = "accuracy",
+    metric: str = "",
     top: int = 1,
     device: str = "",
     tolerance: float | None = None,
@@ -107,7 +108,7 @@ def answer_budget(
     Args:
         folder: of a run, or a study's file.
         limits: see `hwnas.query.query`.
-        metric: what to be best in.
+        metric: what to be best in; empty: what networks were evaluated for.
         top: how many evaluated networks at most.
         device: any that is profiled for the run's space; without it, the only one that was searched for.
         tolerance: see `hwnas.query.query`.
@@ -136,9 +137,8 @@ def answer_budget(
     config = load_config(folder)
     networks = networks_of(config, device, n_predicted=N_PREDICTED if n_predicted else 0)
     offers = networks.ask(limits, metric=metric, top=top, n_predicted=n_predicted, tolerance=tolerance)
-    notes = [
-        f"Costs are those of {networks.device}; accuracies are of the search for {_listed(networks.searched_for)}."
-    ]
+    found_in = "accuracies are" if networks.metric == ACCURACY else f"{metric_name(networks.metric)} is"
+    notes = [f"Costs are those of {networks.device}; {found_in} of the search for {_listed(networks.searched_for)}."]
     if networks.left_out:
         notes.append(f"{count(networks.left_out, 'network')} of it cannot be had there.")
     if offers.infeasible is not None:
@@ -150,7 +150,7 @@ def answer_budget(
         named = [*offers.evaluated, *offers.predicted]
         found = measure_networks(config.part_for(device), named, limits=limits, console=console or Console())
     return BudgetResult(
-        metric=metric,
+        metric=metric or networks.metric,
         limits=limits,
         asked=as_limits(limits, networks.evaluated.directions),
         answers=offers.evaluated,

@@ -19,7 +19,6 @@ from hwnas.types import SearchSpace
 if TYPE_CHECKING:
     from hwnas.search import Study
 
-METRIC = "accuracy"  # what is predicted
 _PAID = ("latency_ms", "size_bytes")  # in what an answer is cheaper than another, the first that differs
 
 
@@ -62,11 +61,16 @@ class DeviceNetworks:
     searched_for: tuple[str, ...] = ()
     left_out: int = 0
 
+    @property
+    def metric(self) -> str:
+        """What networks were evaluated for: accuracy, or agreement with a given network."""
+        return self.evaluated.ranked_by
+
     def ask(
         self,
         limits: Limits,
         *,
-        metric: str = METRIC,
+        metric: str = "",
         top: int = 1,
         n_predicted: int = 1,
         tolerance: float | None = None,
@@ -75,22 +79,23 @@ class DeviceNetworks:
 
         Args:
             limits: metric -> limit.
-            metric: what to be best in.
+            metric: what to be best in; empty: what networks were evaluated for.
             top: how many evaluated networks at most.
-            n_predicted: how many predicted ones at most. Only of an accuracy there are any.
+            n_predicted: how many predicted ones at most. Only of what networks were evaluated for there are any.
             tolerance: how much worse a cheaper network may be.
 
         Raises:
             InfeasibleError: no network at all keeps the limits; tells what the nearest that was evaluated would need.
             StudyError, ConfigError: see `hwnas.query.query`.
         """
+        metric = metric or self.metric
         infeasible, evaluated = None, []
         try:
             evaluated = query(self.evaluated, limits=limits, metric=metric, top=top, tolerance=tolerance)
         except InfeasibleError as e:
             infeasible = e
         predicted = []
-        if self.predicted is not None and n_predicted and metric == METRIC:
+        if self.predicted is not None and n_predicted and metric == self.metric:
             predicted = self._predicted(limits, evaluated[:1], most=n_predicted, tolerance=tolerance)
         if infeasible is not None and not predicted:
             raise infeasible
@@ -104,18 +109,18 @@ class DeviceNetworks:
         # what a prediction may be off by is no noise of the images: as good is what would be for a measured accuracy
         noise = tolerance or 0.0
         if tolerance is None:
-            errors = self.evaluated.standard_errors.get(METRIC, np.zeros(1))
+            errors = self.evaluated.standard_errors.get(self.metric, np.zeros(1))
             noise = answer[0].preference.tolerance if answer else float(np.nan_to_num(np.nanmedian(errors)))
         # asked first: to say why nothing keeps them takes longer than the answer, and nobody reads it
         if not self.predicted.keeps(limits).any():
             return []
-        found = query(self.predicted, limits=limits, metric=METRIC, top=most, tolerance=noise)
+        found = query(self.predicted, limits=limits, metric=self.metric, top=most, tolerance=noise)
         return [other for other in found if not answer or _is_worth_more(other, answer[0], noise=noise)]
 
 
 def _is_worth_more(other: Answer, answer: Answer, *, noise: float) -> bool:
     """Whether a prediction is beyond the noise of what was measured, or as good and cheaper than what is answered."""
-    gain = other.values[METRIC] - answer.preference.best_value
+    gain = other.values[answer.preference.metric] - answer.preference.best_value
     if gain > noise:
         return True
     cost = next((m for m in _PAID if m in answer.values and other.values[m] != answer.values[m]), "")

@@ -15,7 +15,7 @@ import numpy as np
 
 from hwnas._console import Console
 from hwnas._places import quoted
-from hwnas.catalogue.networks import METRIC, Catalogue, DeviceNetworks
+from hwnas.catalogue.networks import Catalogue, DeviceNetworks
 from hwnas.catalogue.pool import promising
 from hwnas.catalogue.predicting import FEATURES, AccuracyPredictor
 from hwnas.catalogue.predictor_file import load_predictor
@@ -198,14 +198,15 @@ def _as_study(known: KnownDevice, predicted: tuple[IntArray, FloatArray, FloatAr
     encodings, mean, std, n_networks = predicted
     estimates = {metric: model.estimate(encodings) for metric, model in known.costs.models.items()}
     study = known.evaluated.study
+    metric = study.ranked_by
     return dataclasses.replace(
         study,
         name="predicted",
         numbers=np.arange(len(encodings)),
         encodings=encodings,
-        values={METRIC: mean, **{metric: estimate.value for metric, estimate in estimates.items()}},
+        values={metric: mean, **{m: estimate.value for m, estimate in estimates.items()}},
         upper={metric: estimate.upper for metric, estimate in estimates.items()},
-        standard_errors={METRIC: std},
+        standard_errors={metric: std},
         feasible=np.ones(len(encodings), dtype=bool),
-        sources={**study.sources, METRIC: f"predicted from {count(n_networks, 'evaluated network')}"},
+        sources={**study.sources, metric: f"predicted from {count(n_networks, 'evaluated network')}"},
     )

@@ -93,7 +93,7 @@ class AccuracyPredictor:
 
 def networks_that_predict(study: Study, *, seed: int) -> tuple[IntArray, FloatArray]:
     """Encodings (N, D) and accuracies (N,) of the networks of a study that a predictor is fitted to."""
-    accuracy = study.values["accuracy"]
+    accuracy = study.values[study.ranked_by]
     rows = np.flatnonzero(np.isfinite(accuracy))
     if len(rows) > _MOST:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST, replace=False))

@@ -20,6 +20,7 @@ from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+UNLABELLED = -1  # the label of an image whose class is not known, as in scikit-learn
 _PIECE = 1 << 20  # values looked at in one go
 
 
@@ -29,7 +30,7 @@ class ArrayDataset:
 
     Attributes:
         images: (N, H, W, C) in 0..255.
-        labels: (N,) class indices.
+        labels: (N,) class indices; `UNLABELLED` throughout where none are known.
         files: what the images were read from, one each; None: they were given as arrays.
     """
 
@@ -88,7 +89,8 @@ class RawData:
 
     Attributes:
         name: short, for tables and manifests.
-        train: images and labels; `checks.check_images` says which arrays are understood.
+        train: images and labels; `checks.check_images` says which arrays are understood. Labels are None where there
+            are none; then they are so in every part.
         validation: None: a share of `train` is set aside.
         test: None: a share of `train` is set aside.
         class_names: in the order of the labels; None: the labels' numbers.
@@ -102,9 +104,9 @@ class RawData:
     """
 
     name: str
-    train: tuple[npt.ArrayLike, npt.ArrayLike]
-    validation: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
-    test: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
+    train: tuple[npt.ArrayLike, npt.ArrayLike | None]
+    validation: tuple[npt.ArrayLike, npt.ArrayLike | None] | None = None
+    test: tuple[npt.ArrayLike, npt.ArrayLike | None] | None = None
     class_names: tuple[str, ...] | None = None
     augment: Augment = Augment()  # noqa: RUF009 - frozen
     decoding: DecodingRule | None = None
@@ -124,7 +126,7 @@ class Data:
         train: what weights learn from.
         validation: what the search ranks networks by.
         test: read once, for the report.
-        class_names: in the order of the labels.
+        class_names: in the order of the labels; empty where none are known.
         mean: per channel, of the training images scaled to [0, 1].
         std: likewise, at least 1/255.
         augment: what may be done to training images without changing their class.

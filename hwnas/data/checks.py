@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.data import naming
-from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array
+from hwnas.data.arrays import UNLABELLED, ArrayDataset, Data, Int64Array, RawData, UInt8Array
 from hwnas.data.augment import Augment
 from hwnas.errors import DataError
 from hwnas.foreign import shown
@@ -142,12 +142,12 @@ def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Arr
 
 
 def check_part(
-    part: tuple[npt.ArrayLike, npt.ArrayLike], *, which: str, files: tuple[Path, ...] | None = None
+    part: tuple[npt.ArrayLike, npt.ArrayLike | None], *, which: str, files: tuple[Path, ...] | None = None
 ) -> ArrayDataset:
     """One part of a data set, its images and labels checked each on its own.
 
     Args:
-        part: images and labels.
+        part: images and labels; None: they have none.
         which: "training", "validation" or "test": named in errors.
         files: what the images were read from, if from any.
 
@@ -155,8 +155,15 @@ def check_part(
         DataError: see `check_images` and `check_labels`.
     """
     images = check_images(part[0], what=f"{which} images")
+    if part[1] is None:
+        return unlabelled(ArrayDataset(images=images, labels=np.zeros(len(images), np.int64), files=files))
     labels = check_labels(part[1], n_images=len(images), what=f"{which} labels")
     return ArrayDataset(images=images, labels=labels, files=files)
+
+
+def unlabelled(part: ArrayDataset) -> ArrayDataset:
+    """The images of a part without what is known of their classes."""
+    return replace(part, labels=np.full(len(part), UNLABELLED, np.int64))
 
 
 def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> tuple[str, ...]:

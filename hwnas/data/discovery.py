@@ -18,6 +18,7 @@ from hwnas.data.tree import Folder, Odd, read_tree
 from hwnas.errors import DataError
 from hwnas.foreign import shown
 
+NO_CLASS = ""
 # for messages; options and files have the short names
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -29,11 +30,13 @@ class FolderOptions:
     Attributes:
         folders: part of PARTS -> its folder, as a path below the root; empty: found by their names.
         no_parts: every sub-folder is a class, whatever its name and whatever is in it.
+        no_classes: images are taken wherever they lie; folders are no classes.
         skip_unreadable: leave out images that cannot be read instead of refusing the whole.
     """
 
     folders: Mapping[str, str] = field(default_factory=dict)
     no_parts: bool = False
+    no_classes: bool = False
     skip_unreadable: bool = False
 
 
@@ -42,7 +45,7 @@ class Discovery:
     """The images of a folder, by part and class.
 
     Attributes:
-        files: part of PARTS -> class -> its images, both sorted.
+        files: part of PARTS -> class -> its images, both sorted; without classes all of them under `NO_CLASS`.
         left_out: what is not used, and why.
         notes: what was taken for what, where it is not obvious.
         warnings: what may be a mistake.
@@ -82,7 +85,12 @@ class _Discoverer:
 
     def discover(self, root: Folder) -> Discovery:
         # what the user said comes before anything that is found out
-        parts = self._named_parts(root) if self._options.folders else self._parts(root)
+        if self._options.folders:
+            parts = self._named_parts(root)
+        else:
+            parts = {"train": root} if self._options.no_classes else self._parts(root)
+        if self._options.no_classes:
+            return self._unsorted(parts)
         classes = {part: self._classes(folder, part=part) for part, folder in parts.items()}
         # the training part decides the classes and their order, which is that of the labels
         names = tuple(classes["train"])
@@ -93,6 +101,18 @@ class _Discoverer:
         # after all folders were seen, so that one message counts them all
         self._refuse_unreadable()
         self._tell_names(parts, names)
+        self._found.left_out.extend(self._unused.values())
+        return self._found
+
+    def _unsorted(self, parts: Mapping[str, Folder]) -> Discovery:
+        """All images of each part, whatever folder below it they lie in."""
+        for part, folder in parts.items():
+            if not folder.total:
+                raise DataError(f"there is no image in {shown(folder.path)}; give images (PNG, JPEG, WebP, ...)")
+            self._found.files[part] = {NO_CLASS: self._images(folder, part=part, name=NO_CLASS)}
+        self._refuse_unreadable()
+        self._nested = 0  # of no class, so nothing to tell
+        self._tell_names(parts, ())
         self._found.left_out.extend(self._unused.values())
         return self._found
 
@@ -209,7 +229,11 @@ class _Discoverer:
             folder = folder.holding[0]
             self._found.notes.append(f"the {_WORDS[part]} images are read from {shown(folder.path)}")
         if not folder.folders:
-            raise DataError(f"{shown(folder.path)} has no sub-folder; give one folder a class, with its images in it")
+            raise DataError(
+                f"{shown(folder.path)} has no sub-folder; give one folder a class, with its images in it. For a "
+                f'network of your own whose answers are the labels ([data] labels = "network"): '
+                f"{self._source}?classes=none"
+            )
         nested = [inner for inner in folder.holding if not inner.own]
         if nested and not self._options.folders and not self._options.no_parts:
             raise DataError(

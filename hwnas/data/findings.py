@@ -22,7 +22,7 @@ def doubts(parts: Mapping[str, ArrayDataset], *, class_names: Sequence[str]) -> 
 
     Args:
         parts: "training", "validation" and "test", in this order.
-        class_names: in the order of the labels.
+        class_names: in the order of the labels; empty where the images have none.
     """
     yield from _brightness(parts)
     yield from _duplicates(parts, class_names)
@@ -54,10 +54,11 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
             same = np.isin(here, digests[before]) & new
             new &= ~same
             if n := int(same.sum()):
-                name = class_names[int(parts[which].labels[int(np.argmax(same))])]
+                label = int(parts[which].labels[int(np.argmax(same))])
+                first = f" (the first is of class {class_names[label]})" if class_names else ""
                 yield (
-                    f"{n:,} of the {len(here):,} {which} images are exactly the same as {before} images (the first "
-                    f"is of class {name}); what is measured on them is too good"
+                    f"{n:,} of the {len(here):,} {which} images are exactly the same as {before} images{first}; what "
+                    "is measured on them is too good"
                 )
         seen.append(which)
     images = np.concatenate(list(digests.values()))

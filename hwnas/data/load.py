@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hwnas import registry
 from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array, channel_statistics, fingerprint
 from hwnas.data.augment import policy
-from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words
+from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words, unlabelled
 from hwnas.data.findings import doubts
 from hwnas.data.python_source import GIVES_DATA
 from hwnas.data.splits import partition, stratified_split
@@ -70,6 +70,7 @@ def load_data(
     seed: int,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
+    labelled: bool = True,
     tell: Callable[[str], None] | None = None,
 ) -> Data:
     """Load, check and split a data set.
@@ -80,6 +81,7 @@ def load_data(
         seed: decides which images are set aside.
         validation_fraction: share of the training images set aside when the source has no validation set.
         test_fraction: share of all images set aside, before that, when the source has no test set.
+        labelled: False: labels that the images may have are left aside, and they need not have any.
         tell: is told what will be run, before it is.
 
     Raises:
@@ -100,9 +102,18 @@ def load_data(
     except SystemExit as e:
         raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
     if isinstance(found, RawData):
+        if not labelled:
+            found = _without_labels(found)
         data = split(found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
+        if labelled and not data.class_names:
+            raise DataError(
+                f"the images of {spec!r} have no labels, so nothing can be learned from them by itself; for a network "
+                'of your own take its answers instead: [data] labels = "network"'
+            )
     elif isinstance(found, Data):
         data = check_ready(found)
+        if not labelled:
+            data = _ready_without_labels(data)
     else:
         raise DataError(f"data source {spec!r} gave a {type(found).__name__}, not RawData or Data")
     return data if augment is None else replace(data, augment=augment)
@@ -117,12 +128,17 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
     given = {"validation": raw.validation, "test": raw.test}
     # each part on its own first, so that an error names the part
     train = check_part(raw.train, which="training", files=raw.files.get("train"))
-    names = check_classes(train, class_names=raw.class_names)
+    is_labelled = raw.train[1] is not None
+    names = check_classes(train, class_names=raw.class_names) if is_labelled else ()
+    # images without labels are set aside as those of one class
+    groups, group_names = (train.labels, names) if is_labelled else (np.zeros(len(train), np.int64), ("images",))
     check_words(raw)
     parts: dict[str, ArrayDataset] = {}
     for which, part in given.items():
         if part is not None:
             parts[which] = check_part(part, which=which, files=raw.files.get("val" if which == "validation" else which))
+            if (part[1] is not None) != is_labelled:
+                raise DataError(f"{which} images have {'no ' * is_labelled}labels, other than the training images")
             check_against(parts[which], train, n_classes=len(names), which=which)
     rng = np.random.default_rng(seed)
     # positions, not copies: images are moved once, when all parts are known
@@ -131,7 +147,7 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
     # test first: it must not depend on how much is set aside for validation
     for which, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if which not in parts:
-            keep, aside = stratified_split(train.labels[stay], fraction, rng=rng, class_names=names, purpose=which)
+            keep, aside = stratified_split(groups[stay], fraction, rng=rng, class_names=group_names, purpose=which)
             rows[which], stay = stay[aside], stay[keep]
     if rows:
         own = raw.handed_over or _is_copy(train.images, raw.train[0])
@@ -154,6 +170,21 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
         left_out=raw.left_out,
         notes=raw.notes,
         warnings=(*raw.warnings, *doubts(in_order, class_names=names)),
+    )
+
+
+def _without_labels(raw: RawData) -> RawData:
+    """What a source found, its labels left aside."""
+    validation = None if raw.validation is None else (raw.validation[0], None)
+    test = None if raw.test is None else (raw.test[0], None)
+    return replace(raw, class_names=None, train=(raw.train[0], None), validation=validation, test=test)
+
+
+def _ready_without_labels(data: Data) -> Data:
+    parts = tuple(map(unlabelled, (data.train, data.validation, data.test)))
+    train, validation, test = parts
+    return replace(
+        data, train=train, validation=validation, test=test, class_names=(), fingerprint=fingerprint(parts, ())
     )
 
 

@@ -108,21 +108,25 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
             by default those of the training images.
         train, val, test: which folder is which part, where the names do not say it.
         parts: `none` says that every sub-folder is a class, whatever it is called.
+        classes: `none` says that folders are no classes: every image below is taken, and has no label.
         unreadable: `skip` leaves out images that cannot be read, which are refused otherwise.
 
     Raises:
         DataError: no class, an unreadable image, images of several sizes and no `size`, ...
     """
-    known = ("size", "channels", "ground", "range", *PARTS, "parts", "unreadable")
+    known = ("size", "channels", "ground", "range", *PARTS, "parts", "classes", "unreadable")
     _no_options(options, source="folder", known=known)
     path = existing(argument, source="folder", folder=True)
     stated = FolderOptions(
         folders={part: options[part] for part in PARTS if part in options},
         no_parts=_word(options, "parts", allowed=("none",)) is not None,
+        no_classes=_word(options, "classes", allowed=("none",)) is not None,
         skip_unreadable=_word(options, "unreadable", allowed=("skip",)) is not None,
     )
     if stated.folders and stated.no_parts:
         raise DataError(f"the option parts=none contradicts {', '.join(stated.folders)}; give one or the other")
+    if stated.no_classes and stated.no_parts:
+        raise DataError("the option parts=none says that folders are classes, and classes=none that they are not")
     reading = ReadingOptions(
         size=_integer(options, "size", allowed=range(4, 4097)),
         channels=_integer(options, "channels", allowed=(1, 3)),
@@ -130,12 +134,13 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
         value_range=_span(options, "range"),
     )
     found = read_image_folder(path, options=stated, reading=reading)
+    parts = {p: (images, None if stated.no_classes else labels) for p, (images, labels) in found.parts.items()}
     return RawData(
         name=shown(path.resolve().name),
-        train=found.parts["train"],
-        validation=found.parts.get("val"),
-        test=found.parts.get("test"),
-        class_names=found.class_names,
+        train=parts["train"],
+        validation=parts.get("val"),
+        test=parts.get("test"),
+        class_names=None if stated.no_classes else found.class_names,
         augment=POLICIES["natural"],
         decoding=found.rule,
         files=found.files,

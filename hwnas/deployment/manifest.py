@@ -133,11 +133,15 @@ class PrecisionSpeedup(Section):
 
 
 class Accuracy(Section):
-    """Top-1 shares in [0, 1]; the test set is read once, after everything is decided.
+    """Shares in [0, 1] of images that are answered as their labels say; the test set is read once, after everything is
+    decided.
 
     Attributes:
-        by_class: of the test images, through the runtime; None in a manifest of schema 1 alone.
+        metric: `accuracy`; `agreement` where labels are what the given network answers.
+        by_class: of the test images, through the runtime; None where labels are answers, and in a manifest of schema 1.
     """
+
+    metric: Literal["accuracy", "agreement"] = "accuracy"
 
     validation_torch: float
     validation_fp32: float

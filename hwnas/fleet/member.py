@@ -257,6 +257,7 @@ class Member:
             deployment=f"deployments/{result.deployment.name}",
             precision=manifest.precision,
             trial=int(manifest.provenance["trial"]),
+            metric=manifest.accuracy.metric,
             accuracy=manifest.accuracy.test_runtime,
             n_test=manifest.accuracy.n_test,
             validation_accuracy=manifest.accuracy.validation_torch,

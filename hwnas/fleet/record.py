@@ -113,13 +113,14 @@ class FleetRecord:
         inputs = FleetInputs(
             space=self.config.space.preset,
             folder=str(self._work.folder),
+            metric=self.config.ranked_by,
             devices=self.devices,
             rows=self.rows,
             fronts=fronts,
         )
         written = {"fleet.html": render_fleet(inputs).encode()}
         if fronts:
-            written |= _drawn(fronts, self.rows)
+            written |= _drawn(fronts, self.rows, metric=self.config.ranked_by)
         for name, content in written.items():
             write_whole(self._work.folder / name, content)
         return {name: str(self._work.folder / name) for name in written}
@@ -130,13 +131,14 @@ class FleetRecord:
             study = load_study(Workspace(self.config.part(name)).study)
         except StudyError:
             return None
-        rows = front_rows(study, metric="accuracy", cost="latency_ms", limits={})
+        metric = study.ranked_by
+        rows = front_rows(study, metric=metric, cost="latency_ms", limits={})
         if not rows:
             return None
         return DeviceFront(
             device=device.name,
             latency_ms=np.asarray(study.values["latency_ms"][rows]),
-            accuracy=np.asarray(study.values["accuracy"][rows]),
+            accuracy=np.asarray(study.values[metric][rows]),
         )
 
     # ------------------------------------------------------------ the file
@@ -168,10 +170,10 @@ def _key(device: str, budget: Limits) -> _Key:
     return device, tuple(sorted(budget.items()))
 
 
-def _drawn(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow]) -> dict[str, bytes]:
+def _drawn(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow], *, metric: str) -> dict[str, bytes]:
     import matplotlib
 
-    figure = fleet_figure(fronts, rows)
+    figure = fleet_figure(fronts, rows, metric=metric)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)
     # random ids otherwise: the same figure would be another file each time

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas._console import format_seconds
+from hwnas.allowed import ACCURACY, AGREEMENT
 from hwnas.limits import ceiling
 from hwnas.pipeline import ReportResult, SearchResult
 from hwnas.pipeline.evaluating import EvaluationCounts
-from hwnas.quantities import compared, percent, quantity
+from hwnas.quantities import compared, metric_name, percent, quantity
 from hwnas.report.fleet import FleetRow, budget_text, budget_values
 from hwnas.results import Result, Shown
+
+_PLURAL = {ACCURACY: "accuracies", AGREEMENT: "agreements"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +92,10 @@ class FleetSearch(Result):
     @property
     def shown(self) -> Shown:
         """A row for each device, and how to ask its study."""
+        metric = next((study.metric for study in self.studies.values()), ACCURACY)
         return Shown(
             title="Searches",
-            columns=["device", "networks", "in the front", "accuracy (validation)", "accuracies reused"],
+            columns=["device", "networks", "in the front", f"{metric} (validation)", f"{_PLURAL[metric]} reused"],
             rows=[_searched(name, self.studies.get(name)) for name in self.devices],
             notes=[*self.errors, *(f"Ask it: {study.question(name)}" for name, study in self.studies.items())],
         )
@@ -100,7 +104,7 @@ class FleetSearch(Result):
 def _searched(device: str, study: SearchResult | None) -> tuple[object, ...]:
     if study is None:
         return device, None, None, None, "failed"
-    best = max((t.values["accuracy"] for t in study.front), default=None)
+    best = max((t.values[study.metric] for t in study.front), default=None)
     n = study.evaluations
     return device, study.n_trials, len(study.front), best, f"{n.reused} of {n.asked}" if n.asked else None
 
@@ -162,14 +166,20 @@ class FleetResult(Result):
     def shown(self) -> Shown:
         """A row for each device and budget, and every problem once."""
         deployed, n = [row for row in self.rows if row.deployment], self.evaluations
+        metric = next((row.metric for row in deployed), ACCURACY)
         return Shown(
             title=f"Fleet: {len(deployed)} of {len(self.rows)} budgets have a deployment",
-            columns=["device", "budget", "accuracy", "latency / limit", "size", "speed-up", "result"],
+            columns=["device", "budget", metric, "latency / limit", "size", "speed-up", "result"],
             rows=[_shown(row) for row in self.rows],
             notes=[
                 *_problems(self.rows),
-                "Accuracy: on the test images, through the runtime. Speed-up: against the same network in fp32.",
-                *([f"Accuracies measured: {n.measured}, known from other searches: {n.reused}."] if n.asked else []),
+                f"{metric_name(metric).capitalize()}: on the test images, through the runtime. Speed-up: against the "
+                "same network in fp32.",
+                *(
+                    [f"{_PLURAL[metric].capitalize()} measured: {n.measured}, known from other searches: {n.reused}."]
+                    if n.asked
+                    else []
+                ),
                 f"Report: {self.files['fleet.html']}",
                 *([] if self.seconds is None else [f"It took {format_seconds(self.seconds)}."]),
             ],

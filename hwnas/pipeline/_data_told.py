@@ -34,7 +34,7 @@ def tell_data(data: Data, console: Console) -> None:
 
 
 def data_record(data: Data, *, source: str) -> dict[str, Any]:
-    """The same for programs.
+    """The same for programs; of images without labels it counts all of a part as `images`.
 
     Args:
         data: what was loaded.
@@ -46,7 +46,7 @@ def data_record(data: Data, *, source: str) -> dict[str, Any]:
         "name": data.name,
         "source": source,
         "fingerprint": data.fingerprint,
-        "counts": {part: dict(zip(data.class_names, n, strict=True)) for part, n in counts.items()},
+        "counts": {part: dict(zip(data.class_names or ("images",), n, strict=True)) for part, n in counts.items()},
         "left_out": [
             {
                 "part": item.part,
@@ -65,6 +65,8 @@ def data_record(data: Data, *, source: str) -> dict[str, Any]:
 
 def _counts(data: Data) -> dict[str, list[int]]:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    if not data.class_names:
+        return {name: [len(part)] for name, part in parts.items()}
     return {name: np.bincount(part.labels, minlength=data.n_classes).tolist() for name, part in parts.items()}
 
 

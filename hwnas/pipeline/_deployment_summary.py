@@ -45,7 +45,7 @@ class ExportResult(Result):
             title=f"Deployed: {folder}",
             rows=[
                 (
-                    "test accuracy through the runtime",
+                    f"test {metric_name(accuracy.metric)} through the runtime",
                     f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}",
                 ),
                 (

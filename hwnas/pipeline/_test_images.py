@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwnas.allowed import ACCURACY
 from hwnas.data import ArrayDataset, Data, Preprocessing
 from hwnas.deployment import Accuracy, ByClass, Parity, Samples
 from hwnas.deployment.mistakes import worst_mistakes
@@ -84,13 +85,17 @@ def test_candidate(
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
     steps = _preprocessing(work.data, resolution=candidate.resolution)
     test, class_names = work.data.test, work.data.class_names
-    by_class = ByClass.of(labels, found.argmax(1), class_names=class_names)
+    # answers of a network are no classes that somebody wants to be found
+    is_labelled = work.config.ranked_by == ACCURACY
+    by_class = ByClass.of(labels, found.argmax(1), class_names=class_names) if is_labelled else None
     samples = Samples(
         raw=_raw(test, agreed),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
         # `test_samples` takes the first images
-        mistakes=worst_mistakes(test.images[: len(labels)], labels, found, by_class=by_class, class_names=class_names),
+        mistakes=()
+        if by_class is None
+        else worst_mistakes(test.images[: len(labels)], labels, found, by_class=by_class, class_names=class_names),
     )
     if problems := samples.preprocessing_problems(steps):
         raise VerificationError(
@@ -98,6 +103,7 @@ def test_candidate(
             "change meanwhile?"
         )
     accuracy = Accuracy(
+        metric="accuracy" if is_labelled else "agreement",
         validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
         validation_fp32=evaluator.accuracy(candidate.subnetwork, resolution=candidate.resolution),
         test_torch=float((expected.argmax(1) == labels).mean()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwnas._console import Console
 from hwnas.pipeline._candidate import Candidate
-from hwnas.quantities import percent
+from hwnas.quantities import metric_name, percent
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
             progress=progress,
         )
     found = candidate.with_trained(evaluator.recalibrate(network), evaluator)
-    better = _does_no_harm(evaluator, candidate, found.network, what="trained", console=console)
+    better = _does_no_harm(
+        evaluator, candidate, found.network, what="trained", metric=work.config.ranked_by, console=console
+    )
     return found if better else candidate
 
 
@@ -74,7 +76,9 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             teacher=_teacher(work, evaluator),
             progress=progress,
         )
-    better = _does_no_harm(evaluator, candidate, network, what="fine-tuned", console=console)
+    better = _does_no_harm(
+        evaluator, candidate, network, what="fine-tuned", metric=work.config.ranked_by, console=console
+    )
     return candidate.with_finetuned(network) if better else candidate
 
 
@@ -91,14 +95,21 @@ def _teacher(work: Workspace, evaluator: SubnetEvaluator) -> SubNetwork:
 
 
 def _does_no_harm(
-    evaluator: SubnetEvaluator, candidate: Candidate, network: nn.Module, *, what: str, console: Console
+    evaluator: SubnetEvaluator,
+    candidate: Candidate,
+    network: nn.Module,
+    *,
+    what: str,
+    metric: str,
+    console: Console,
 ) -> bool:
-    """Whether a network is as accurate on validation images as it was, within what these can tell."""
+    """Whether a network is as good on validation images as it was, within what these can tell."""
     from hwnas.accuracy import standard_error
 
     before = evaluator.accuracy(candidate.network, resolution=candidate.resolution)
     after = evaluator.accuracy(network, resolution=candidate.resolution)
-    console.note(f"  validation accuracy {percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} {what}")
+    told = f"{percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} {what}"
+    console.note(f"  validation {metric_name(metric)} {told}")
     # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
     # standard error of so many images the difference tells nothing
     return after >= before - standard_error(before, evaluator.n_validation)

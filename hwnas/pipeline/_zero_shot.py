@@ -25,15 +25,21 @@ class Slice:
 
     Attributes:
         name: for people.
-        accuracy: top-1 on validation images, in [0, 1], in floats.
+        metric: `accuracy`; `agreement` where the labels are what the given network answers.
+        accuracy: that, on validation images, in [0, 1], in floats.
         macs: of it.
         images: how many.
     """
 
     name: str
+    metric: str
     accuracy: float
     macs: int
     images: int
+
+    def to_json(self) -> dict[str, object]:
+        """For programs, under the metric's own name."""
+        return {"name": self.name, self.metric: self.accuracy, "macs": self.macs, "images": self.images}
 
 
 def zero_shot(
@@ -66,6 +72,7 @@ def zero_shot(
         found.append(
             Slice(
                 name=name,
+                metric=work.config.ranked_by,
                 accuracy=evaluator(blocks),
                 macs=sum(analytic.macs(b) for _, b in blocks),
                 images=evaluator.n_validation,

@@ -13,15 +13,15 @@ from hwnas._console import Console, format_seconds
 from hwnas._places import quoted
 from hwnas._tables import format_value
 from hwnas.adapted_run import AdaptedRun
+from hwnas.allowed import AGREEMENT
 from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config, model_name
 from hwnas.cost import analytic
 from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
-from hwnas.named_spaces import check_trainable
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._zero_shot import Slice, zero_shot
-from hwnas.quantities import count, percent
+from hwnas.quantities import count, metric_name, percent
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
 
@@ -101,10 +101,15 @@ class AdaptResult(Result):
                 if i == 0
                 else f", {percent(found.macs / self.macs[1])} of the MACs"
             )
-            rows.append((f"accuracy {found.name}", f"{percent(found.accuracy, decimals=1)}{of}"))
+            rows.append((f"{metric_name(found.metric)}, {found.name}", f"{percent(found.accuracy, decimals=1)}{of}"))
         rows.append(("time", format_seconds(self.seconds)))
         notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
-        if self.slices:
+        if self.slices and self.slices[0].metric == AGREEMENT:
+            notes.append(
+                "The labels are what the network itself answers: agreement is the share of images that are answered as "
+                "it does, whether it is right or not"
+            )
+        elif self.slices:
             notes.append(
                 "Data without validation images of their own lend some of the training images: a network that was "
                 "trained on these scores higher there than on images it never saw"
@@ -149,7 +154,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
     name = model_name(model.source)
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
-        check_trainable(space, in_channels=work.data.in_channels, n_classes=work.data.n_classes)
+        work.check_fits(space)
     frozen = sum(not p.requires_grad for p in module.parameters())
     if frozen and work.is_trained:
         console.note(
@@ -168,7 +173,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         AdaptedRun(folder=work.folder).write(space, supernet, model=model)
     slices: tuple[Slice, ...] = ()
     if with_images:
-        with console.progress("accuracy of slices") as progress:
+        with console.progress(f"{config.ranked_by} of slices") as progress:
             slices = zero_shot(work, space, supernet, progress=progress)
     return AdaptResult(
         folder=work.folder,

@@ -34,7 +34,6 @@ from hwnas.types import Block, Device, IntArray, Option, SearchSpace
 from hwnas.workspace import Workspace
 
 OF_DEVICE = ("latency_ms", "size_bytes", "memory_bytes", "energy_mj")  # metrics that differ between devices
-EVALUATED = "accuracy"  # the metric that no table tells
 MIXED = "mixed"  # the table of whole networks whose blocks differ in precision
 
 
@@ -290,7 +289,7 @@ def absolute_limits(work: Workspace, costs: Costs) -> dict[str, Allowed]:
         if limit.metric == "energy_mj" and costs.energy is None:
             raise no_energy_error(costs.device, limit)
     for metric in limits:
-        if metric not in costs.models and metric != EVALUATED:
+        if metric not in costs.models and metric != work.config.ranked_by:
             raise ConfigError(
                 f"nothing tells {metric} on device {work.device.name!r}, so its limit cannot be kept; known there: "
                 f"{', '.join(costs.models)}"

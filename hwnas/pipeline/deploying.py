@@ -60,9 +60,7 @@ def export(config: Config, *, console: Console, costs: Costs | None = None) -> E
     costs = costs or load_costs(work)
     limits = absolute_limits(work, costs)
     study = load_study(work.study)
-    answers = query(
-        study, limits=limits, metric="accuracy", top=config.deploy.candidates, tolerance=config.deploy.tolerance
-    )
+    answers = query(study, limits=limits, top=config.deploy.candidates, tolerance=config.deploy.tolerance)
     limit_threads(config.train.threads)
     setting = _Setting(work=work, costs=costs, limits=limits, study=study, evaluator=make_evaluator(work))
     return _first_that_holds(setting, answers, console=console)

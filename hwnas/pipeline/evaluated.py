@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +29,6 @@ from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
-
-DIRECTIONS: Mapping[str, Direction] = {"accuracy": Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +170,8 @@ def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Network]:
         )
     quantize_alike = origin.runtime.quantization == work.runtime.quantization
     same = quantize_alike and origin.space.fingerprint() == work.space.fingerprint()
-    errors = study.standard_errors.get("accuracy")
+    metric = study.ranked_by
+    errors = study.standard_errors.get(metric)
     for row in range(len(study)):
         encoding: IntArray | None = study.encodings[row].astype(np.int64)
         if not same:
@@ -185,32 +184,33 @@ def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Network]:
             yield _Network(
                 encoding=encoding,
                 number=int(study.numbers[row]),
-                accuracy=float(study.values["accuracy"][row]),
+                accuracy=float(study.values[metric][row]),
                 standard_error=float("nan") if errors is None else float(errors[row]),
             )
 
 
 def _costed(work: Workspace, costs: Costs, found: _Gathered) -> Study:
-    networks, sources = found.networks, {study.sources.get("accuracy", "") for study in found.studies}
+    metric = work.config.ranked_by
+    networks, sources = found.networks, {study.sources.get(metric, "") for study in found.studies}
     encodings = np.stack([n.encoding for n in networks])
     estimates = {metric: model.estimate(encodings) for metric, model in costs.models.items()}
     return Study(
         name=found.studies[0].name,
         space_name=work.space.name,
         choices=tuple(work.space.choices),
-        directions=DIRECTIONS,
+        directions={metric: Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE},
         limits={},
         numbers=np.array([n.number for n in networks], dtype=np.int64),
         encodings=encodings,
         values={
-            "accuracy": np.array([n.accuracy for n in networks]),
+            metric: np.array([n.accuracy for n in networks]),
             **{metric: estimate.value for metric, estimate in estimates.items()},
         },
         upper={metric: estimate.upper for metric, estimate in estimates.items()},
-        standard_errors={"accuracy": np.array([n.standard_error for n in networks])},
+        standard_errors={metric: np.array([n.standard_error for n in networks])},
         feasible=np.ones(len(networks), dtype=bool),
         sources={
-            "accuracy": sources.pop() if len(sources) == 1 else "measured",
+            metric: sources.pop() if len(sources) == 1 else "measured",
             **{metric: source_of_cost(metric, costs) for metric in estimates},
         },
     )

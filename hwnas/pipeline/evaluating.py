@@ -16,7 +16,6 @@ from hwnas import __version__
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
 from hwnas.allowed import Limits
 from hwnas.cost import feasible_encodings
-from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
 from hwnas.precisions import offered_as
@@ -71,7 +70,7 @@ class Evaluations:
         """
         c = work.config.search
         conditions = Conditions(
-            checkpoint_sha256=sha256_file(work.checkpoint),
+            checkpoint_sha256=work.weights_and_data(),
             quantization=work.runtime.quantization,
             validation_samples=c.validation_samples,
             recalibration_samples=c.recalibration_samples,
@@ -161,11 +160,12 @@ class Reusing:
 
     Args:
         evaluations: known and to be kept.
-        executor: measures; its `values` have `accuracy`.
+        executor: measures; its `values` have what the run ranks networks by.
     """
 
     def __init__(self, evaluations: Evaluations, executor: Executor) -> None:
         self._evaluations, self._executor = evaluations, executor
+        self._metric = evaluations.work.config.ranked_by
         self._found: list[Outcome] = []
         self._asked: dict[int, Mapping[str, Option]] = {}
 
@@ -183,7 +183,7 @@ class Reusing:
         """See `Executor`."""
         found = self._evaluations.find(architecture)
         if found is not None:
-            self._found.append(Outcome(number=number, values={"accuracy": found}))
+            self._found.append(Outcome(number=number, values={self._metric: found}))
             return
         self._asked[number] = architecture
         self._executor.submit(number, architecture)
@@ -198,7 +198,7 @@ class Reusing:
         for outcome in outcomes:
             architecture = self._asked.pop(outcome.number)
             if outcome.error is None:
-                self._evaluations.add(architecture, outcome.values["accuracy"])
+                self._evaluations.add(architecture, outcome.values[self._metric])
         return outcomes
 
     def close(self) -> None:

@@ -63,6 +63,7 @@ def measure_networks(
     from hwnas.accuracy import standard_error
 
     work = Workspace(config.single)
+    metric = config.ranked_by
     costs = load_costs(work)
     limit_threads(config.train.threads)
     evaluator = make_evaluator(work)
@@ -75,7 +76,7 @@ def measure_networks(
             console.note(f"measuring network {i + 1} of {len(answers)}")
             accuracy = evaluations.accuracy(answer.architecture, evaluator)
             # what was predicted of it is known better now
-            known = dataclasses.replace(answer, values={**answer.values, "accuracy": accuracy})
+            known = dataclasses.replace(answer, values={**answer.values, metric: accuracy})
             candidate = Candidate.extract(work.space, evaluator, known)
             with scratch("candidate") as folder:
                 artefact = candidate.write(work.exporter, Path(folder))
@@ -84,7 +85,7 @@ def measure_networks(
             found.append(
                 MeasuredNetwork(
                     values={
-                        "accuracy": accuracy,
+                        metric: accuracy,
                         "latency_ms": measured.latency_ms.minimum,
                         "size_bytes": size,
                         **measured.costs,

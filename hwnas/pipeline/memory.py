@@ -22,7 +22,7 @@ def refuse_too_large(work: Workspace) -> None:
     Raises:
         ConfigError: it is larger than the data set, or than the memory.
     """
-    c, n = work.config.train, len(work.data.train)
+    c, n = work.config.train, len(work.images.train)
     if c.batch_size > max(n, TrainConfig().batch_size):  # fewer images than the default are no mistake
         raise ConfigError(
             f"train.batch_size is {c.batch_size:,}, but there are {n:,} training images; give at most {n}"

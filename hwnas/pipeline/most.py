@@ -20,7 +20,7 @@ from hwnas.cost.elimination import Factor
 from hwnas.cost.exact import UndecidedError
 from hwnas.errors import ConfigError, StudyError, UnknownNameError
 from hwnas.limits import Limit
-from hwnas.pipeline.costs import EVALUATED, Costs, load_costs, reachable_limits
+from hwnas.pipeline.costs import Costs, load_costs, reachable_limits
 from hwnas.quantities import metric_name
 from hwnas.results import Result, Shown
 from hwnas.spaces import Space
@@ -94,7 +94,7 @@ def most_within(config: Config, *, most: str, console: Console) -> MostResult:
         TableError: the device was not profiled yet.
     """
     if most not in SIZES:
-        raise UnknownNameError("quantity in --most", most, ("accuracy", *SIZES))
+        raise UnknownNameError("quantity in --most", most, (config.ranked_by, *SIZES))
     check_one_device(config)
     work = Workspace(config.single, tell=console.warn)
     costs = load_costs(work)
@@ -162,8 +162,8 @@ def _entropy_model(space: Space, costs: Costs) -> SlotCost:
 
 def _notes(work: Workspace, limits: Limits) -> list[str]:
     notes = []
-    if EVALUATED in limits:
-        notes.append("The limit on accuracy was left aside: nothing was evaluated")
+    if work.config.ranked_by in limits:
+        notes.append(f"The limit on {metric_name(work.config.ranked_by)} was left aside: nothing was evaluated")
     folder = quoted(work.folder)
     notes.append(
         f"With --json it tells its choices; as `architecture` of a file, `hwnas export {folder} --architecture FILE` "

@@ -17,7 +17,7 @@ import numpy as np
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted
-from hwnas.allowed import Limits, limits_to_json
+from hwnas.allowed import ACCURACY, Limits, limits_to_json
 from hwnas.config import Config
 from hwnas.deployment import guessing_note
 from hwnas.errors import StudyError
@@ -33,11 +33,10 @@ from hwnas.quantities import allowed_text, difference, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
-from hwnas.types import IntArray, Option, ProgressCallback, ignore_progress
+from hwnas.types import Direction, IntArray, Option, ProgressCallback, ignore_progress
 from hwnas.workspace import Workspace
 
 _SHOWN_LOSSES = 3
-DIRECTIONS = {"accuracy": "maximize", "latency_ms": "minimize"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +63,7 @@ class SearchResult(Result):
     Attributes:
         folder: of the run.
         study: file of the study.
+        metric: what networks were evaluated for: accuracy, or agreement with the given network.
         limits: metric -> value, in absolute numbers.
         n_trials: networks in the study.
         evaluations: how many accuracies were measured by this call, and how many known from earlier ones.
@@ -75,6 +75,7 @@ class SearchResult(Result):
 
     folder: Path
     study: Path
+    metric: str
     limits: Limits
     n_trials: int
     evaluations: EvaluationCounts
@@ -90,8 +91,10 @@ class SearchResult(Result):
         some = front if len(front) <= 8 else [front[round(i * (len(front) - 1) / 7)] for i in range(8)]
         return Shown(
             title=f"Front: {len(front)} of {self.n_trials} networks, {_listed(self.limits)}",
-            columns=["trial", "accuracy (validation)", "latency_ms (estimated)", "size_bytes"],
-            rows=[(t.trial, t.values["accuracy"], t.values["latency_ms"], round(t.values["size_bytes"])) for t in some],
+            columns=["trial", f"{self.metric} (validation)", "latency_ms (estimated)", "size_bytes"],
+            rows=[
+                (t.trial, t.values[self.metric], t.values["latency_ms"], round(t.values["size_bytes"])) for t in some
+            ],
             notes=[f"Ask it: {self.question()}", *self.notes],
         )
 
@@ -183,7 +186,7 @@ def prepare(config: Config, *, console: Console, costs: Costs | None = None) -> 
     _ = work.supernet
     evaluations = Evaluations.of(work)
     for damage in evaluations.known.repaired:
-        console.warn(f"{damage}; it is put aside, and the accuracies in it are measured again")
+        console.warn(f"{damage}; it is put aside, and the networks in it are evaluated again")
     name = study_name(work, costs, limits)
     if lost := lost_trials(work, name):
         where = "the journal" if config.search.storage is None else "the database"
@@ -196,8 +199,9 @@ def evaluate_networks(
 ) -> Study:
     """Go on with the run's study until it has so many trials, and keep it; it calls how they came about `sampler`."""
     work = prepared.work
+    directions = {work.config.ranked_by: Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE}
     problem = Problem(
-        work.space, DIRECTIONS, n_trials=n_trials, limits=prepared.limits, closed_form=prepared.costs.models
+        work.space, directions, n_trials=n_trials, limits=prepared.limits, closed_form=prepared.costs.models
     )
     with workers(work) as executor:
         study = run_search(
@@ -261,6 +265,7 @@ def _result(study: Study, prepared: Prepared, plan: SensitivityPlan, *, seconds:
     return SearchResult(
         folder=work.folder,
         study=work.study,
+        metric=study.ranked_by,
         limits=prepared.limits,
         n_trials=len(study),
         evaluations=prepared.evaluations.counts,
@@ -269,7 +274,10 @@ def _result(study: Study, prepared: Prepared, plan: SensitivityPlan, *, seconds:
             for t in sorted(study.front(), key=lambda t: t.values["latency_ms"])
         ),
         sensitivities=sensitivities,
-        notes=(*_notes(study, prepared.evaluations), *_precision_notes(sensitivities, plan)),
+        notes=(
+            *_notes(study, prepared.evaluations),
+            *_precision_notes(sensitivities, plan, metric=study.ranked_by),
+        ),
         seconds=seconds,
     )
 
@@ -278,12 +286,12 @@ def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:
     """The study with where its values come from, and how exact the measured ones are."""
     from hwnas.accuracy import standard_error
 
-    measured = f"measured on {n_validation:,} validation images"
-    errors = [standard_error(a, n_validation) for a in study.values["accuracy"].tolist()]
+    metric, measured = study.ranked_by, f"measured on {n_validation:,} validation images"
+    errors = [standard_error(a, n_validation) for a in study.values[metric].tolist()]
     return dataclasses.replace(
         study,
-        sources={m: measured if m == "accuracy" else source_of_cost(m, costs) for m in study.values},
-        standard_errors={"accuracy": np.array(errors, dtype=float)},
+        sources={m: measured if m == metric else source_of_cost(m, costs) for m in study.values},
+        standard_errors={metric: np.array(errors, dtype=float)},
     )
 
 
@@ -320,18 +328,12 @@ def study_name(work: Workspace, costs: Costs, limits: Limits) -> str:
     what = {
         "limits": limits_to_json(limits),
         "tables": dict(costs.hashes),
-        "checkpoint": _stamp(work.checkpoint),
+        "checkpoint": work.weights_and_data(),
         "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
         "sampler": [c.sampler, c.seed, c.population_size, work.space.fingerprint()],
     }
     # 64 bits of the hash: names are compared within one run
     return "search-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stamp(checkpoint: Path) -> str:
-    from hwnas.files import sha256_file
-
-    return sha256_file(checkpoint) if checkpoint.exists() else ""
 
 
 def _listed(limits: Limits) -> str:
@@ -342,34 +344,36 @@ def _notes(study: Study, evaluations: Evaluations) -> list[str]:
     notes = [study.note] if study.note else []
     if evaluations.reused:
         asked = evaluations.reused + evaluations.measured
-        notes.append(f"{evaluations.reused} of {asked} accuracies were known from earlier searches")
+        what = "accuracies" if study.ranked_by == ACCURACY else "networks"
+        notes.append(f"{evaluations.reused} of {asked} {what} were known from earlier searches")
     if study.failed:
         notes.append(f"{len(study.failed)} networks could not be evaluated; the first: {study.failed[0].reason}")
     return [*notes, *_guessing(study, evaluations.work)]
 
 
-def _precision_notes(sensitivities: Sequence[Sensitivity], plan: SensitivityPlan) -> list[str]:
-    """Where precision costs most accuracy, or why nobody measured it."""
+def _precision_notes(sensitivities: Sequence[Sensitivity], plan: SensitivityPlan, *, metric: str) -> list[str]:
+    """Where precision costs most of what networks are evaluated for, or why nobody measured it."""
     if plan.why_not:
         return [f"What each region loses in each precision was not measured: {plan.why_not}"]
     if not sensitivities:
         return []
     told = ", ".join(
-        f"{s.choice.removesuffix('.precision')} in {s.precision} {difference('accuracy', s.loss)}"
+        f"{s.choice.removesuffix('.precision')} in {s.precision} {difference(metric, s.loss)}"
         for s in sensitivities[:_SHOWN_LOSSES]
     )
-    return [f"Accuracy lost by single regions, the most of {len(sensitivities)} that were measured: {told}"]
+    name = metric_name(metric).capitalize()
+    return [f"{name} lost by single regions, the most of {len(sensitivities)} that were measured: {told}"]
 
 
 def _guessing(study: Study, work: Workspace) -> list[str]:
     """That even the best network is no better than naming the largest class, where it is so."""
     # the images that accuracies were measured on, no others
     labels = work.data.validation.labels[: work.config.search.validation_samples]
-    if not len(study):
+    if not len(study) or study.ranked_by != ACCURACY:  # an answer is no class that images have more of
         return []
     sizes = np.bincount(labels)
     note = guessing_note(
-        float(np.nanmax(study.values["accuracy"])),
+        float(np.nanmax(study.values[ACCURACY])),
         majority=work.data.class_names[int(sizes.argmax())],
         share=float(sizes.max() / len(labels)),
         n=len(labels),

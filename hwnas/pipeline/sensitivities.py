@@ -67,7 +67,7 @@ class SensitivityPlan:
 
     def read(self, study: Study) -> tuple[Sensitivity, ...]:
         """What a study tells, the largest loss first; nothing of networks that it has not."""
-        accuracies = dict(zip(map(_key, study.encodings), study.values["accuracy"].tolist(), strict=True))
+        accuracies = dict(zip(map(_key, study.encodings), study.values[study.ranked_by].tolist(), strict=True))
         if self.exact is None or _key(self.exact) not in accuracies:
             return ()
         exact = accuracies[_key(self.exact)]

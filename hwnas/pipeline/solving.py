@@ -25,6 +25,7 @@ from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.most import check_one_device
 from hwnas.pipeline.searching import Prepared, evaluate_networks, prepare
 from hwnas.pipeline.workers import n_validation
+from hwnas.quantities import metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Sampling, Study, Trial, read_study
 from hwnas.types import IntArray, Option
@@ -87,6 +88,7 @@ class ExactResult(Result):
     Attributes:
         folder: of the run.
         study: file of the study, which has it.
+        metric: what networks were evaluated for: accuracy, or agreement with the given network.
         limits: metric -> value, in absolute numbers.
         trial: its number in the study.
         architecture: choice name -> option.
@@ -103,6 +105,7 @@ class ExactResult(Result):
 
     folder: Path
     study: Path
+    metric: str
     limits: Limits
     trial: int
     architecture: Mapping[str, Option]
@@ -119,13 +122,13 @@ class ExactResult(Result):
     @property
     def shown(self) -> Shown:
         """What was predicted and what was measured."""
-        v = self.metrics
+        v, name = self.metrics, metric_name(self.metric)
         return Shown(
             title="The best network within the limits, of a linear model",
             rows=[
                 ("trial", self.trial),
-                ("accuracy (predicted)", f"{self.predicted:.4f} ± {self.predicted_error:.4f}"),
-                ("accuracy (validation)", f"{v['accuracy']:.4f} ± {self.accuracy_error:.4f}"),
+                (f"{name} (predicted)", f"{self.predicted:.4f} ± {self.predicted_error:.4f}"),
+                (f"{name} (validation)", f"{v[self.metric]:.4f} ± {self.accuracy_error:.4f}"),
                 ("latency_ms (estimated)", v["latency_ms"]),
                 ("size_bytes", round(v["size_bytes"])),
                 ("no other is predicted better by more than", f"{self.gap:.2g}"),
@@ -224,7 +227,8 @@ def _result(
     from hwnas.accuracy import standard_error
 
     trial = _trial(study, solution.encoding, prepared.work.space.decode(solution.encoding))
-    accuracy = trial.values["accuracy"]
+    metric = study.ranked_by
+    accuracy = trial.values[metric]
     notes = []
     if quality.rank_correlation < _POOR:
         notes.append(
@@ -233,10 +237,10 @@ def _result(
         )
     if not trial.feasible:  # of limits on what is evaluated nobody knew before
         notes.append("It breaks a limit on what is measured")
-    best = max((t for t in study.trials if t.feasible), key=lambda t: t.values["accuracy"], default=trial)
-    if best.values["accuracy"] > accuracy:
+    best = max((t for t in study.trials if t.feasible), key=lambda t: t.values[metric], default=trial)
+    if best.values[metric] > accuracy:
         notes.append(
-            f"Trial {best.number} of the study was measured to be better: {best.values['accuracy']:.4f}, also within "
+            f"Trial {best.number} of the study was measured to be better: {best.values[metric]:.4f}, also within "
             "the limits"
         )
     notes.append(f"It is a trial of the study like any other: hwnas query {quoted(prepared.work.folder)}")
@@ -244,6 +248,7 @@ def _result(
     return ExactResult(
         folder=prepared.work.folder,
         study=prepared.work.study,
+        metric=metric,
         limits=prepared.limits,
         trial=trial.number,
         architecture=trial.architecture,

@@ -73,7 +73,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
     from hwnas.supernet.processes import stop_distributed
 
     work = Workspace(config)
-    data, space = work.data, work.training_space  # before torch: what is wrong with them shows at once
+    data, space = work.images, work.training_space  # before torch: what is wrong with them shows at once
     # under torchrun the processes work together, and the first one alone writes
     first_process = os.environ.get("RANK", "0") == "0"
     if first_process:
@@ -117,7 +117,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
 def _as_given(work: Workspace, *, console: Console) -> TrainResult:
     """The weights of a given network are taken as they are (train.steps = 0)."""
     begin(work, console=console)
-    record = data_record(work.data, source=work.config.data.source)
+    record = data_record(work.images, source=work.config.data.source)
     write_json(work.folder / DATA_FILE, seal_document(record))
     console.note("nothing is trained (train.steps = 0): smaller networks are parts of the given one as it is")
     return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
@@ -146,7 +146,7 @@ def refuse_other_run(work: Workspace) -> None:
 
     found = load_newest(work.checkpoint)
     if found is not None:
-        c, n = work.config.train, len(work.data.train)
+        c, n = work.config.train, len(work.images.train)
         # as the trainer makes it, so that both refuse the same
         wanted = run_identity(_settings(work), _identity(work), batch_size=c.batch_size, n_samples=n)
         refuse_other_identity(work.checkpoint, found.meta["identity"], wanted)
@@ -162,7 +162,7 @@ def _settings(work: Workspace) -> TrainSettings:
 
     c = work.config.train
     return TrainSettings(
-        steps=c.total_steps(len(work.data.train)),
+        steps=c.total_steps(len(work.images.train)),
         learning_rate=c.learning_rate,
         warmup_fraction=c.warmup_fraction,
         weight_decay=c.weight_decay,

@@ -81,13 +81,13 @@ def n_validation(work: Workspace) -> int:
 
 
 class _Evaluate:
-    """Architecture -> accuracy, of a run's networks."""
+    """Architecture -> accuracy, or agreement, of a run's networks."""
 
     def __init__(self, work: Workspace) -> None:
-        self._space, self._evaluator = work.space, make_evaluator(work)
+        self._metric, self._space, self._evaluator = work.config.ranked_by, work.space, make_evaluator(work)
 
     def __call__(self, architecture: Mapping[str, Option]) -> dict[str, float]:
-        return {"accuracy": self._evaluator(self._space.named_blocks(self._space.encode(architecture)))}
+        return {self._metric: self._evaluator(self._space.named_blocks(self._space.encode(architecture)))}
 
 
 def _evaluate_elsewhere(config: Config, *, threads: int, place: str) -> _Evaluate:

@@ -37,7 +37,7 @@ def front_figure(
     *,
     trial: int | None = None,
     limits: Limits = NO_LIMITS,
-    metric: str = "accuracy",
+    metric: str = "",
     cost: str = "latency_ms",
     title: str = "",
 ) -> Figure:
@@ -47,13 +47,14 @@ def front_figure(
         study: has values of both metrics.
         trial: number of the chosen trial; its line reaches to its upper bound.
         limits: metric -> limit. A network that breaks one, by its upper bound if it has one, is drawn hollow.
-        metric: on the vertical axis.
+        metric: on the vertical axis; empty: what the study's networks were evaluated for.
         cost: on the horizontal axis.
         title: above the figure; none if empty.
 
     Raises:
         StudyError: the study lacks a metric or the trial, or has no network with both values.
     """
+    metric = metric or study.ranked_by
     for name in (metric, cost, *limits):
         if name not in study.values:
             raise StudyError(f"the study has no metric {name!r}; known: {', '.join(sorted(study.values)) or 'none'}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.allowed import Limits
+from hwnas.allowed import ACCURACY, Limits
 from hwnas.limits import USUAL, as_limits, ceiling, round_up
 from hwnas.quantities import (
     count,
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ACCURACY, LATENCY, SIZE = "accuracy", "latency_ms", "size_bytes"
+LATENCY, SIZE = "latency_ms", "size_bytes"
 # shape and colour both tell a device: one of them must be enough
 _MARKERS = "os^vPX<>"
+_ACCURACY_LABEL = "accuracy on validation images (%)"
 _NARROWEST = 1.85  # of a latency axis: its end over its start, so that two numbers stand on it
 _TICKS = {False: (1.0, 2.0, 5.0), True: (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)}  # within half a decade
 
@@ -51,7 +52,8 @@ class FleetRow:
         deployment: its folder, relative to the run's; empty if there is none.
         precision: of the deployed file.
         trial: of the deployed network in the device's study.
-        accuracy: on the test images through the runtime, in [0, 1].
+        metric: `accuracy`; `agreement` where the given network's answers are the labels.
+        accuracy: that, on the test images through the runtime, in [0, 1].
         n_test: how many these are.
         validation_accuracy: of the deployed network in torch, in [0, 1]: what the fronts are drawn by.
         latency_ms: of the deployed file.
@@ -70,6 +72,7 @@ class FleetRow:
     deployment: str = ""
     precision: str = ""
     trial: int | None = None
+    metric: str = ACCURACY
     accuracy: float | None = None
     n_test: int = 0
     validation_accuracy: float | None = None
@@ -127,10 +130,11 @@ class DeviceFront:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FleetInputs:
-    """Everything the page shows; `folder` is what the reader calls the run's folder."""
+    """Everything the page shows; `folder` is what the reader calls the run's folder, `metric` as in its rows."""
 
     space: str
     folder: str
+    metric: str = ACCURACY
     devices: Sequence[FleetDevice]
     rows: Sequence[FleetRow]
     fronts: Sequence[DeviceFront]
@@ -165,12 +169,13 @@ def share_text(share: float) -> str:
 # ---------------------------------------------------------------- the picture
 
 
-def fleet_figure(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow]) -> Figure:
+def fleet_figure(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow], *, metric: str = ACCURACY) -> Figure:
     """The fronts of all devices over a logarithmic latency, one colour each, and what was deployed.
 
     Args:
         fronts: at least one with a network.
         rows: those with a deployment are marked, at their measured latency.
+        metric: what networks were evaluated for.
     """
     from matplotlib.lines import Line2D
 
@@ -190,7 +195,10 @@ def fleet_figure(fronts: Sequence[DeviceFront], rows: Sequence[FleetRow]) -> Fig
             hollow: dict[str, Any] = {"mfc": "none", "mec": LIGHT["ink"], "mew": 1.0, "ms": 7.0}
             handles.append(Line2D([], [], ls="", marker="D", label="deployed", **hollow))
         _log_latency(axes)
-        axes.set(xlabel="latency (ms)", ylabel="accuracy on validation images (%)")
+        axes.set(
+            xlabel="latency (ms)",
+            ylabel=f"{metric_name(metric)}, validation images (%)" if metric != ACCURACY else _ACCURACY_LABEL,
+        )
         figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
@@ -222,6 +230,8 @@ def _context(inputs: FleetInputs) -> dict[str, Any]:
     return {
         "space": printable(inputs.space),
         "question": printable(_question(inputs)),
+        "is_accuracy": inputs.metric == ACCURACY,
+        "score": metric_name(inputs.metric).capitalize(),
         "light": dict(LIGHT),
         "dark": dict(DARK),
         "n_devices": count(len(inputs.devices), "device"),
@@ -276,15 +286,20 @@ def _picture(inputs: FleetInputs) -> dict[str, str] | None:
     if not inputs.fronts:
         return None
     best = max(inputs.fronts, key=lambda f: float(np.max(f.accuracy)))
-    label = "Accuracy over latency: " + "; ".join(
+    name, best_in = metric_name(inputs.metric), "The most accurate network found"
+    if inputs.metric != ACCURACY:
+        best_in = f"The network found with the most {name}"
+    label = f"{name.capitalize()} over latency: " + "; ".join(
         f"{f.device} from {quantity(LATENCY, float(f.latency_ms[0]))} to {quantity(LATENCY, float(f.latency_ms[-1]))}"
         for f in inputs.fronts
     )
     caption = (
-        "Networks that no other beats, by latency on each device (estimated) and accuracy on the validation images "
-        f"(measured). Diamonds are what was deployed, at the latency of the file. The most accurate network found, "
+        f"Networks that no other beats, by latency on each device (estimated) and {name} on the validation images "
+        f"(measured). Diamonds are what was deployed, at the latency of the file. {best_in}, "
         f"with {percent(float(np.max(best.accuracy)))}, is of {printable(best.device)}."
     )
     # inline: the page loads nothing
-    svg = inline_svg(fleet_figure(inputs.fronts, inputs.rows), name="fronts", label=printable(label))
+    svg = inline_svg(
+        fleet_figure(inputs.fronts, inputs.rows, metric=inputs.metric), name="fronts", label=printable(label)
+    )
     return {"svg": svg, "caption": caption}

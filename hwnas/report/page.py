@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.allowed import Limits
+from hwnas.allowed import AGREEMENT, Limits
 from hwnas.files import write_whole
 from hwnas.limits import ceiling
 from hwnas.precisions import is_conversion
@@ -24,7 +24,7 @@ from hwnas.report.palette import DARK, LIGHT
 from hwnas.report.svg import inline_svg
 from hwnas.types import Block
 
-METRIC, COST = "accuracy", "latency_ms"
+COST = "latency_ms"
 _FRONT_ROWS = 20  # in the table under the figure
 
 
@@ -73,10 +73,12 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "latency_limit": "" if (most := ceiling(m.limits, COST)) is None else quantity(COST, most),
         "size": quantity("size_bytes", m.artefact.size_bytes),
         "test": percent(m.accuracy.test_runtime),
+        "score": metric_name(m.accuracy.metric),
+        "is_agreement": m.accuracy.metric == AGREEMENT,
         "measurement": _measurement(inputs),
         "latency_warnings": m.latency_warnings(),
         "accuracies": tables.accuracies(m),
-        "loss_points": _points(m.accuracy.test_fp32 - m.accuracy.test_runtime),
+        "loss_points": _points(m.accuracy.test_fp32 - m.accuracy.test_runtime, metric=m.accuracy.metric),
         "parity": tables.parity(m),
         "by_class": m.accuracy.by_class,
         "class_warnings": m.accuracy.by_class.warnings() if m.accuracy.by_class is not None else [],
@@ -122,11 +124,13 @@ def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
     ]
 
 
-def _points(loss: float) -> str:
-    """A loss of accuracy in percentage points."""
+def _points(loss: float, *, metric: str) -> str:
+    """A loss in percentage points, before the name of what it is compared with."""
+    is_agreement = metric == AGREEMENT
     if abs(loss) < 0.0005:  # shown as 0.0 points
-        return "as accurate as"
-    return f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'} accurate than"
+        return "agrees with it as much as" if is_agreement else "is as accurate as"
+    points = f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'}"
+    return f"agrees with it {points} than" if is_agreement else f"is {points} accurate than"
 
 
 def _limits(inputs: ReportInputs) -> Limits:
@@ -135,26 +139,26 @@ def _limits(inputs: ReportInputs) -> Limits:
 
 
 def _drawable(inputs: ReportInputs) -> bool:
-    values = inputs.study.values
-    return METRIC in values and COST in values and bool(np.isfinite(values[METRIC] + values[COST]).any())
+    values, metric = inputs.study.values, inputs.study.ranked_by
+    return metric in values and COST in values and bool(np.isfinite(values[metric] + values[COST]).any())
 
 
 def _front(inputs: ReportInputs) -> Picture | None:
     if not _drawable(inputs):
         return None
     study, limits = inputs.study, _limits(inputs)
-    figure = figures.front_figure(study, trial=inputs.trial, limits=limits, metric=METRIC, cost=COST)
-    front = figures.front_rows(study, metric=METRIC, cost=COST, limits=limits)
+    metric = study.ranked_by
+    figure = figures.front_figure(study, trial=inputs.trial, limits=limits, cost=COST)
+    front = figures.front_rows(study, metric=metric, cost=COST, limits=limits)
     kept = f", {int(study.keeps(limits).sum())} within the limits" if limits else ""
     failed = f" {len(study.failed)} more could not be evaluated." if study.failed else ""
-    sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (METRIC, COST)]
+    sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (metric, COST)]
     caption = (
         f"{count(len(study), 'network')} evaluated on validation data{kept}; {len(front)} that no other beats in both. "
         f"{_chosen(inputs, front)}; its line ends at its upper bound.{failed} {' '.join(sources)}"
     )
-    label = (
-        f"Scatter of {METRIC} against latency of {count(len(study), 'network')}; {len(front)} of them form the front."
-    )
+    n = count(len(study), "network")
+    label = f"Scatter of {metric_name(metric)} against latency of {n}; {len(front)} of them form the front."
     title = "What else there was"
     return Picture(title=title, svg=inline_svg(figure, name="front", label=label), caption=caption)
 
@@ -179,7 +183,8 @@ def _front_table(inputs: ReportInputs) -> tables.TextTable:
     if not _drawable(inputs):
         return tables.TextTable(headers=(), rows=())
     study = inputs.study
-    rows = figures.front_rows(study, metric=METRIC, cost=COST, limits=_limits(inputs))
+    metric = study.ranked_by
+    rows = figures.front_rows(study, metric=metric, cost=COST, limits=_limits(inputs))
     if len(rows) > _FRONT_ROWS:
         # evenly along the front, both ends in: the fastest and the most accurate are asked for most
         places = np.unique(np.linspace(0, len(rows) - 1, _FRONT_ROWS).round().astype(int))
@@ -190,11 +195,11 @@ def _front_table(inputs: ReportInputs) -> tables.TextTable:
         # back in order of cost
         rows = sorted([*rows, *chosen], key=lambda r: float(study.values[COST][r]))
     upper = study.upper.get(COST)
-    headers = ("Trial", "Accuracy", "Latency", *(("Upper bound",) if upper is not None else ()))
+    headers = ("Trial", metric_name(metric).capitalize(), "Latency", *(("Upper bound",) if upper is not None else ()))
     cells = []
     for r in rows:
         number = f"{study.numbers[r]}{' (chosen)' if study.numbers[r] == inputs.trial else ''}"
-        values = [quantity(METRIC, study.values[METRIC][r]), quantity(COST, study.values[COST][r])]
+        values = [quantity(metric, study.values[metric][r]), quantity(COST, study.values[COST][r])]
         cells.append((number, *values, *((quantity(COST, upper[r]),) if upper is not None else ())))
     return tables.TextTable(headers=headers, rows=tuple(cells))
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hwnas.allowed import EVALUATED
 from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, Measured, Parity, TensorInfo
 from hwnas.limits import as_limits
@@ -95,7 +96,7 @@ def _promise(inputs: ReportInputs, metric: str) -> Promise:
         found="" if found is None else quantity(metric, found),
         how=how,
         # accuracy is predicted on validation images and found on test images: their difference is no error
-        error=_error(predicted, found) if not metric.startswith("accuracy") else "",
+        error=_error(predicted, found) if metric not in EVALUATED else "",
         kept=all(kept) if kept else None,
     )
 
@@ -111,7 +112,7 @@ def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
         return manifest.measured.latency_ms.minimum, f"measured, minimum, {manifest.measured.latency_ms.n} rounds"
     if metric == "size_bytes":
         return float(manifest.artefact.size_bytes), "measured, the file"
-    if metric == "accuracy":
+    if metric == manifest.accuracy.metric:
         return manifest.accuracy.test_runtime, f"measured, {manifest.runtime} on {manifest.accuracy.n_test} test images"
     return None, ""
 

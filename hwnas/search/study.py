@@ -95,6 +95,18 @@ class Study:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def ranked_by(self) -> str:
+        """What its networks were evaluated for: the first metric of which more is better, or the first of all.
+
+        Raises:
+            StudyError: it has no direction.
+        """
+        gains = [m for m, direction in self.directions.items() if direction is Direction.MAXIMIZE]
+        if not self.directions:
+            raise StudyError(f"study {self.name!r} has no direction, so no network of it is the best")
+        return gains[0] if gains else next(iter(self.directions))
+
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
         """All complete trials, in order."""

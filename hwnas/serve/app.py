@@ -69,7 +69,7 @@ class Question(_Asked):
 
     device: str
     limits: AskedLimits = Field(default_factory=dict)
-    metric: str = "accuracy"
+    metric: str = ""  # what networks were evaluated for
     top: Annotated[int, Field(ge=1, le=_MOST_ANSWERS)] = 1
     predicted: Annotated[int, Field(ge=0, le=_MOST_ANSWERS, description="networks not evaluated to name")] = 1
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

@@ -1,4 +1,4 @@
-// Accuracy against one cost: what was evaluated, the fronts, the limit and the chosen network. Knows numbers only.
+// Accuracy, or what else networks were evaluated for, against one cost: what was evaluated, the fronts, the limit and the chosen network. Knows numbers only.
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 460, HEIGHT = 300, LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 40;
@@ -38,7 +38,7 @@ function band(points, x, y) {
 
 // svg: emptied and drawn anew; document: of /api/front; limit: on the cost, or null; chosen: {cost, accuracy, interval}
 export function drawChart(svg, document_, { limit, chosen }) {
-  const front = document_.front.map((p) => [p.cost, p.accuracy]);
+  const front = document_.front.map((p) => [p.cost, p[document_.metric]]);
   const shown = [...front, ...document_.predicted, ...(chosen ? [[chosen.cost, chosen.accuracy]] : [])];
   const worst = Math.min(...shown.map((p) => p[1])), best = Math.max(...shown.map((p) => p[1]));
   const room = Math.max(0.005, 0.12 * (best - worst));
@@ -61,7 +61,7 @@ export function drawChart(svg, document_, { limit, chosen }) {
     parts.push(element("text", { x: LEFT - 6, y: Number(y(t / 100)) + 4, "text-anchor": "end" }, tickText(t, shares[1] - shares[0] || 1)));
   }
   parts.push(element("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, label));
-  parts.push(element("text", { x: 12, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(TOP + HEIGHT - BOTTOM) / 2})` }, "accuracy (%)"));
+  parts.push(element("text", { x: 12, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(TOP + HEIGHT - BOTTOM) / 2})` }, `${document_.metric_name} (%)`));
   const dots = (points, r) => points.filter((p) => p[1] >= low && p[1] <= high).map(([c, a]) => element("circle", { cx: x(c), cy: y(a), r }));
   plot.push(element("g", { class: "evaluated" }, ...dots(document_.evaluated, 2)));
   if (document_.predicted.length) {

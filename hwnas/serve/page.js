@@ -167,9 +167,9 @@ function showChosen(infeasible) {
     $("why").textContent = infeasible ? infeasible.message : "";
     $("values").replaceChildren();
   } else {
-    const { latency_ms: latency, size_bytes: size, accuracy } = option.texts;
+    const { latency_ms: latency, size_bytes: size, [state.device.ranked_by.metric]: gained } = option.texts;
     const tag = option.evaluated ? [] : [" ", made("span", { class: "tag" }, "predicted, not evaluated")];
-    verdict.replaceChildren(made("b", {}, accuracy.value), " accuracy", ...tag, ", ", made("b", {}, latency.value), size ? ", " : "", made("b", {}, size ? size.value : ""));
+    verdict.replaceChildren(made("b", {}, gained.value), ` ${gained.name}`, ...tag, ", ", made("b", {}, latency.value), size ? ", " : "", made("b", {}, size ? size.value : ""));
     $("why").textContent = [infeasible && state.chosen === 0 ? `Of the evaluated networks: ${infeasible.message}.` : "", option.why, option.note || ""].filter(Boolean).join(" ");
     const rows = Object.entries(option.texts).map(([metric, t]) => [t.name, valueParts(metric, t, option)]);
     pairs($("values"), rows);
@@ -181,7 +181,7 @@ function showChosen(infeasible) {
 }
 
 function valueParts(metric, texts, option) {
-  if (metric === "accuracy") return [texts.value, " ", made("span", { class: "source" }, option.interval_text ? `95 % interval ${option.interval_text}; ${texts.source}` : option.label.split(", ").slice(1).join(", "))];
+  if (metric === state.device.ranked_by.metric) return [texts.value, " ", made("span", { class: "source" }, option.interval_text ? `95 % interval ${option.interval_text}; ${texts.source}` : option.label.split(", ").slice(1).join(", "))];
   return [texts.value, " ", made("span", { class: "source" }, [texts.upper && `at most ${texts.upper}`, texts.source].filter(Boolean).join(", "))];
 }
 
@@ -208,7 +208,7 @@ async function showNetwork(option) {
 function draw() {
   if (!state.front) return;
   const cost = state.front.cost, option = state.options[state.chosen];
-  const chosen = option && { cost: option.values[cost], accuracy: option.values.accuracy, interval: option.interval };
+  const chosen = option && { cost: option.values[cost], accuracy: option.values[state.front.metric], interval: option.interval };
   drawChart($("chart"), state.front, { limit: state.limits[cost] ?? null, chosen });
   const keys = [["trial", `${state.device.evaluated} evaluated`], ["int8", "their front"]];
   if (state.front.predicted.length) keys.push(["fp32", "predicted front with 95 % intervals"]);

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hwnas.search import Study
     from hwnas.types import Option
 
-METRIC = "accuracy"
 SLIDERS = ("latency_ms", "size_bytes", "energy_mj", "memory_bytes", "peak_memory_bytes", "macs")
 _MOST_DOTS = 1500
 _NORMAL_95 = 1.959964
@@ -44,7 +43,11 @@ def device_json(networks: DeviceNetworks) -> dict[str, Any]:
         "predicted": 0 if networks.predicted is None else len(networks.predicted),
         "searched_for": list(networks.searched_for),
         "left_out": networks.left_out,
-        "accuracy_source": study.sources.get(METRIC, ""),
+        "ranked_by": {
+            "metric": networks.metric,
+            "name": metric_name(networks.metric),
+            "source": study.sources.get(networks.metric, ""),
+        },
         "metrics": [_range_json(networks, metric) for metric in SLIDERS if metric in study.values],
     }
 
@@ -72,15 +75,18 @@ def front_json(networks: DeviceNetworks, cost: str) -> dict[str, Any]:
         ConfigError: nothing tells this cost there; lists what is told.
     """
     study = networks.evaluated
-    if cost not in study.values or cost == METRIC:
-        known = ", ".join(m for m in study.values if m != METRIC)
+    metric = study.ranked_by
+    if cost not in study.values or cost == metric:
+        known = ", ".join(m for m in study.values if m != metric)
         raise ConfigError(f"nothing tells {cost!r} on {networks.device}; known there: {known}")
-    rows = study.front_rows(METRIC, cost, rows=np.arange(len(study)))
+    rows = study.front_rows(metric, cost, rows=np.arange(len(study)))
     shown = np.arange(len(study))
     if len(shown) > _MOST_DOTS:
         shown = np.linspace(0, len(study) - 1, _MOST_DOTS).round().astype(int)
     scale = scale_of(cost, float(np.nanmax(study.values[cost])))
     document = {
+        "metric": metric,
+        "metric_name": metric_name(metric),
         "cost": cost,
         "axis": {"label": scale.label, "factor": scale.factor},
         "evaluated": _points(study, cost, shown),
@@ -88,9 +94,9 @@ def front_json(networks: DeviceNetworks, cost: str) -> dict[str, Any]:
             {
                 "number": int(study.numbers[i]),
                 "cost": float(study.values[cost][i]),
-                "accuracy": float(study.values[METRIC][i]),
+                metric: float(study.values[metric][i]),
                 "cost_text": quantity(cost, float(study.values[cost][i])),
-                "accuracy_text": percent(float(study.values[METRIC][i]), decimals=2),
+                f"{metric}_text": percent(float(study.values[metric][i]), decimals=2),
             }
             for i in rows
         ],
@@ -103,19 +109,20 @@ def front_json(networks: DeviceNetworks, cost: str) -> dict[str, Any]:
 
 def _points(study: Study, cost: str, rows: Any) -> list[list[float]]:
     """[cost, accuracy] of some networks."""
-    points: list[list[float]] = np.stack([study.values[cost][rows], study.values[METRIC][rows]], axis=1).tolist()
+    of = study.values[cost][rows], study.values[study.ranked_by][rows]
+    points: list[list[float]] = np.stack(of, axis=1).tolist()
     return points
 
 
 def _predicted_front(study: Study, cost: str) -> list[list[float]]:
     """[cost, accuracy, standard error] along the front of what is predicted."""
-    accuracy, costs = study.values[METRIC], study.values[cost]
+    accuracy, costs = study.values[study.ranked_by], study.values[cost]
     rows = np.flatnonzero(non_dominated(np.stack([costs, -accuracy], axis=1)))
     rows = rows[np.argsort(costs[rows], kind="stable")]
     if len(rows) > _MOST_DOTS // 4:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, _MOST_DOTS // 4).round().astype(int))]
     points: list[list[float]] = np.stack(
-        [costs[rows], accuracy[rows], study.standard_errors[METRIC][rows]], axis=1
+        [costs[rows], accuracy[rows], study.standard_errors[study.ranked_by][rows]], axis=1
     ).tolist()
     return points
 
@@ -157,27 +164,29 @@ def infeasible_json(error: InfeasibleError) -> dict[str, Any]:
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
     why = preference_text(answer)
-    error = answer.standard_errors.get(METRIC)
+    metric = answer.preference.metric
+    error = answer.standard_errors.get(metric)
     return {
         **_network_json(answer),
         "trial": answer.number,
         "preference": dataclasses.asdict(answer.preference),
         "why": f"{why[0].upper()}{why[1:]}.",
         "note": missing_error_text(answer),
-        "label": f"{percent(answer.values[METRIC], decimals=2)}"
-        + (f" ± {difference(METRIC, error)}" if error is not None else "")
-        + f", {answer.sources.get(METRIC, 'measured')}",
+        "label": f"{percent(answer.values[metric], decimals=2)}"
+        + (f" ± {difference(metric, error)}" if error is not None else "")
+        + f", {answer.sources.get(metric, 'measured')}",
     }
 
 
 def _predicted_json(answer: Answer) -> dict[str, Any]:
-    mean, error = answer.values[METRIC], answer.standard_errors[METRIC]
+    metric = answer.preference.metric
+    mean, error = answer.values[metric], answer.standard_errors[metric]
     low, high = max(0.0, mean - _NORMAL_95 * error), min(1.0, mean + _NORMAL_95 * error)
     return {
         **_network_json(answer),
         "interval": [low, high],
         "why": predicted_text(answer),
-        "label": f"predicted {percent(mean, decimals=2)} ± {difference(METRIC, error)}, not evaluated",
+        "label": f"predicted {percent(mean, decimals=2)} ± {difference(metric, error)}, not evaluated",
         "interval_text": f"{percent(low, decimals=2)} to {percent(high, decimals=2)}",
     }
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from hwnas.data.arrays import UNLABELLED, ArrayDataset
 from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
 
@@ -72,6 +73,9 @@ class BatchStream:
             (H, W, C) uint8 arrays, or (C, H, W) tensors, uint8 or float in [0, 1]; labels are ints.
         mean, std: per channel, on the [0, 1] scale.
         augment: applied to (N, C, H, W) floats in [0, 1] before normalisation.
+
+    Attributes:
+        is_labelled: whether the classes of the images are known.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class BatchStream:
         self.augment = augment
         self.mean, self.std = mean, std
         self._fetch = _Fetch(dataset)
+        self.is_labelled = not isinstance(dataset, ArrayDataset) or bool((dataset.labels != UNLABELLED).all())
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches of the steps from `first` to before `last`: (N, C, H, W) normalised float32, (N,) int64."""

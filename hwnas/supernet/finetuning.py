@@ -38,7 +38,7 @@ def finetune(
         stream: training batches; steps count from 0.
         resolution: (H, W) the network takes; the teacher sees the same images at its own.
         teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015), best the supernet's
-            largest network; None: labels only.
+            largest network; None: labels only. Of images without labels its targets are all.
 
     Raises:
         DivergenceError: a loss is not finite.
@@ -141,11 +141,12 @@ def _train(
     """
     for step, (images, labels) in enumerate(stream.batches(0, steps)):
         logits = network(resize(images, resolution))
-        loss = F.cross_entropy(logits, labels)
+        losses = [F.cross_entropy(logits, labels)] if stream.is_labelled else []
         if teacher is not None:
             with torch.no_grad():
                 soft = teacher(resize(images, teacher.in_shape[1:]))
-            loss = 0.5 * loss + 0.5 * soft_cross_entropy(logits, soft)
+            losses.append(soft_cross_entropy(logits, soft))
+        loss = torch.stack(losses).mean()
         if not math.isfinite(loss.item()):
             raise DivergenceError(step, loss.item(), None)
         descent.step(loss)

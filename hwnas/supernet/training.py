@@ -148,7 +148,9 @@ class Trainer:
         self._parallel = parallel(self.supernet) if self._world > 1 else None
 
     def learn_from(self, teacher: SubNetwork) -> None:
-        """Let all networks learn from one that was given trained and stays as it is, the largest from labels as well.
+        """Let all networks learn from one that was given trained and stays as it is.
+
+        The largest learns from labels as well, where the images have some.
 
         Args:
             teacher: of the same outputs; frozen in place.
@@ -240,6 +242,8 @@ class Trainer:
         """Of one network: by the labels, by what the given network says, or by an earlier network of the step."""
         if pupil_of is not None:
             return soft_cross_entropy(logits, outputs[pupil_of] if given is None else given)
+        if given is not None and not self.stream.is_labelled:
+            return soft_cross_entropy(logits, given)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         return loss if given is None else (loss + soft_cross_entropy(logits, given)) / 2
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hwnas.data import Data, load_data
-from hwnas.data.discovery import Discovery, FolderOptions, discover
+from hwnas.data.discovery import NO_CLASS, Discovery, FolderOptions, discover
 from hwnas.errors import DataError
 
 
@@ -405,3 +405,38 @@ def test_ink_on_alpha_and_flat_images_become_the_same(tmp_path: Path) -> None:
     assert any("8 images are transparent in places: laid on a white ground" in note for note in data.notes)
     with pytest.raises(DataError, match=r"8 images show nothing on a black ground.*ground=white"):
         write(tmp_path, {}, ground="black")
+
+
+# ---------------------------------------------------------------- folders that are no classes
+
+
+def test_without_classes_every_image_below_is_taken(tmp_path: Path) -> None:
+    plant(tmp_path, "2024", "2025/more")
+    (tmp_path / "here.png").touch()
+    found_there = found(tmp_path, no_classes=True)
+    assert counts(found_there) == {"train": {NO_CLASS: 13}}
+    assert not any("sub-folders of their class" in note for note in found_there.notes)
+
+
+def test_without_classes_parts_are_those_that_are_named(tmp_path: Path) -> None:
+    plant(tmp_path, "train", "final")
+    (tmp_path / "final" / "flat.png").touch()
+    named = found(tmp_path, no_classes=True, folders={"train": "train", "test": "final"})
+    assert counts(named) == {"train": {NO_CLASS: 6}, "test": {NO_CLASS: 7}}
+    assert counts(found(tmp_path, no_classes=True)) == {"train": {NO_CLASS: 13}}  # no name is guessed from
+
+
+def test_a_folder_without_an_image_is_refused_without_classes_too(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "there is no image in" in refused(tmp_path, no_classes=True)
+
+
+def test_a_flat_folder_is_told_how_to_do_without_classes(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert "folder:photos?classes=none" in refused(tmp_path)
+
+
+def test_folders_cannot_be_classes_and_none(tmp_path: Path) -> None:
+    plant(tmp_path)
+    with pytest.raises(DataError, match="parts=none says that folders are classes, and classes=none"):
+        load_data(f"folder:{tmp_path}?parts=none&classes=none", seed=0)

@@ -23,7 +23,7 @@ def test_slices_are_told_where_images_are_named(folder: Path) -> None:  # noqa: 
     assert by_name["the smallest"].macs == result.macs[0]
     assert by_name["half of the blocks"].macs < by_name["as it is"].macs
     assert all(0 <= s.accuracy <= 1 and s.images >= 100 for s in result.slices)
-    assert "accuracy as it is" in str(result.shown.rows)
+    assert "accuracy, as it is" in str(result.shown.rows)
 
 
 def test_images_of_other_classes_are_refused(folder: Path) -> None:  # noqa: F811

@@ -198,3 +198,11 @@ def test_the_picture_on_the_page_is_well_formed() -> None:
     html = render_fleet(inputs())
     svg = html[html.index("<svg") : html.index("</svg>") + len("</svg>")]
     assert "cpu" in ET.fromstring(svg).attrib["aria-label"]
+
+
+def test_a_fleet_by_a_given_networks_answers_speaks_of_agreement_alone() -> None:
+    row = dataclasses.replace(KEPT, metric="agreement")
+    html = render_fleet(inputs(rows=(row, UNREACHABLE), metric="agreement"))
+    assert "accura" not in html.lower()
+    assert "Agreement with the given network is measured on the test images" in html
+    assert "agreement with the given network on the validation images" in html
