@@ -135,10 +135,10 @@ def test_a_preset_has_no_network_to_ask(folder: Path) -> None:
 
 
 def test_a_limit_on_accuracy_asks_for_agreement_instead(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="limits has accuracy, .* give agreement instead"):
+    with pytest.raises(ConfigError, match=r"limits has accuracy, .* give agreement instead"):
         asked(folder, limits__accuracy=0.9)
     assert asked(folder, limits__agreement=0.9).limits.absolute()["agreement"].at_least == 0.9  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match="limits has agreement, .* give accuracy instead"):
+    with pytest.raises(ConfigError, match=r"limits has agreement, .* give accuracy instead"):
         tiny_config(folder / "run", {"limits.agreement": 0.9})
 
 

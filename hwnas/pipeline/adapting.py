@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,13 @@ from hwnas.adapted_run import AdaptedRun
 from hwnas.allowed import AGREEMENT
 from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config, model_name
 from hwnas.cost import analytic
-from hwnas.errors import ConfigError, GraphError
+from hwnas.errors import ConfigError, GraphError, TableError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._zero_shot import Slice, zero_shot
-from hwnas.quantities import count, metric_name, percent
+from hwnas.pipeline.costs import load_costs
+from hwnas.quantities import count, metric_name, percent, quantity
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
 
@@ -60,6 +62,8 @@ class AdaptResult(Result):
         networks: how many there are, in all precisions.
         macs: of the smallest and of the largest network.
         parameters: likewise.
+        latencies_ms: device -> of the fastest and the slowest network there, estimated by its tables; of the run's
+            devices those that are profiled for the space.
         fixed: what keeps its size, and why.
         unknown: operators that nothing is known of.
         slices: what some of the networks are worth before any training; none where no images were named.
@@ -74,6 +78,7 @@ class AdaptResult(Result):
     networks: int
     macs: tuple[int, int]
     parameters: tuple[int, int]
+    latencies_ms: Mapping[str, tuple[float, float]]
     fixed: tuple[Fixed, ...]
     unknown: tuple[str, ...]
     slices: tuple[Slice, ...]
@@ -90,6 +95,9 @@ class AdaptResult(Result):
             ("MACs", _span(self.macs)),
             ("parameters", _span(self.parameters)),
         ]
+        for device, ends in self.latencies_ms.items():
+            low, high = (quantity("latency_ms", ms) for ms in ends)
+            rows.append((f"latency on {device}", f"{low} to {high} (estimated)"))
         words = {"width": "widths", "depth": "depths", "kernel_size": "kernel sizes", "resolution": "resolutions"}
         for kind, n in kinds.items():
             named = [f"{name.removesuffix(f'.{kind}')}" for name in self.choices if name.rpartition(".")[2] == kind]
@@ -117,7 +125,8 @@ class AdaptResult(Result):
         else:
             notes.append("What slices of it are worth before any training: name its images with --data")
         folder = quoted(str(self.folder))
-        notes.append(f"How fast they are on a device: hwnas profile {folder}")
+        if not self.latencies_ms:
+            notes.append(f"How fast they are on a device: not profiled yet; hwnas profile {folder}")
         what = "Train, profile, search, export and verify" if self.trains else "Profile, search, export and verify"
         notes.append(f"{what}: hwnas run {folder}")
         return Shown(title=f"Elastic: {self.name}", rows=rows, notes=notes)
@@ -182,6 +191,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         choices={c.name: c.options for c in space.choices if not c.name.endswith(".precision")},
         networks=space.count(),
         macs=_ends(space, analytic.macs),
+        latencies_ms=dict(_latencies(config, space)),
         parameters=_ends(space, analytic.parameters),
         fixed=_fixed(space),
         unknown=unknown_operators(graphs[-1]),
@@ -310,6 +320,18 @@ def _ends(space: AdaptedSpace, cost: Callable[[Block], int]) -> tuple[int, int]:
         for encoding in (space.smallest(), space.largest())
     )
     return smallest, largest
+
+
+def _latencies(config: Config, space: AdaptedSpace) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Each of the run's devices that is profiled for the space, with what its fastest and slowest network take."""
+    for name in config.device.all:
+        work = Workspace(config.part(name, limits={}))  # none that name another device, which need not be profiled
+        if not work.tables.is_dir():
+            continue
+        # tables tell without images, which need not be there yet
+        work.training_space = space.restrict(resolutions=config.space.resolutions)
+        with contextlib.suppress(TableError):  # they are of other networks, or not complete: as if there were none
+            yield work.device.name, load_costs(work).models["latency_ms"].bounds()
 
 
 def _fixed(space: AdaptedSpace) -> tuple[Fixed, ...]:

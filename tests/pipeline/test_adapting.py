@@ -105,6 +105,27 @@ def test_what_is_elastic_is_told_and_kept(folder: Path) -> None:
     assert Workspace(kept).training_space.count() == result.networks
 
 
+def test_on_a_profiled_device_the_latencies_of_fastest_and_slowest_are_told(folder: Path) -> None:
+    config = own(folder, space__precisions=["fp32"])
+    before = pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    assert not before.latencies_ms
+    assert any("not profiled yet; hwnas profile" in note for note in before.shown.notes)
+    bounds = pipeline.profile(config, console=ReadConsole()).latency_ms_bounds
+    again = pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    assert again.latencies_ms == {"fake": bounds}
+    assert 0 < bounds[0] < bounds[1]
+    assert "latency on fake" in [name for name, _ in again.shown.rows]
+    assert not any("hwnas profile" in note for note in again.shown.notes)
+
+
+def test_tables_of_other_networks_tell_no_latency(folder: Path) -> None:
+    config = own(folder, space__precisions=["fp32"], model__elastic__width=[0.25, 0.75, 1.0])
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    pipeline.profile(config, console=ReadConsole())
+    wider = config.replaced({"model.elastic.width": [0.25, 0.5, 0.75, 1.0]})
+    assert not pipeline.adapt(wider, console=ReadConsole(), with_images=False).latencies_ms
+
+
 def test_a_given_network_goes_the_whole_way_to_a_verified_file(folder: Path) -> None:
     config = own(folder)
     pipeline.adapt(config, console=ReadConsole(), with_images=False)
