@@ -104,6 +104,10 @@ class TrainConfig(ConfigSection):
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=3e-5, description="on weights, not on biases and norms")
     label_smoothing: ShareFrom0 = Field(default=0.1, description="0: none")
     ema_decay: ShareFrom0 = Field(default=0.999, description="of the averaged weights that are kept; 0: no average")
+    batch_norm: Literal["recalibrated", "frozen"] = Field(
+        default="recalibrated",
+        description="statistics of each network: of training images it is shown; frozen: those of the given network",
+    )
     seed: Seed = Field(default=0, description="of weights, order and augmentation")
     threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")

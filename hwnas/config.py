@@ -105,6 +105,11 @@ class Config(ConfigSection):
                 raise ValueError(
                     "train.steps is 0, which is for a network that is given trained ([model]); a preset needs 1 or more"
                 )
+            if self.train.batch_norm == "frozen":
+                raise ValueError(
+                    'train.batch_norm is "frozen", which is for a network that is given trained ([model]); a preset '
+                    "has no statistics before it is trained"
+                )
             return self
         given = {key for key in self.space.model_fields_set if getattr(self.space, key) is not None}
         if of_preset := sorted(given - _OF_ANY_NETWORK):

@@ -368,7 +368,7 @@ class Workspace:
         """
         from hwnas.errors import CheckpointError
         from hwnas.supernet.checkpoint import load_newest
-        from hwnas.supernet.training import load_averaged
+        from hwnas.supernet.training import EARLIER, load_averaged
 
         if not self.is_trained:
             return self.new_supernet().eval()
@@ -376,7 +376,7 @@ class Workspace:
         found = load_newest(self.checkpoint, warn=damaged.append)
         if found is None:
             raise CheckpointError(f"there is no trained supernet in {self.folder}; train one with `hwnas train`")
-        identity = found.meta["identity"]
+        identity = {**EARLIER, **found.meta["identity"]}
         # before it is loaded: weights of another space may have fitting shapes
         for what, now in self.identity.items():
             if identity.get(what) != now:
@@ -408,19 +408,26 @@ class Workspace:
             from hwnas.supernet.adapted import AdaptedSupernet
 
             return AdaptedSupernet(space)
-        return self.adapted.supernet(space, whole=self.adapted_space)
+        supernet = self.adapted.supernet(space, whole=self.adapted_space)
+        if self.config.train.batch_norm == "frozen":
+            supernet.freeze_statistics_()
+        return supernet
 
     @property
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have been trained on to be used here."""
-        found = {"space": self.training_space.fingerprint(), "data": self.data.fingerprint}
+        found = {
+            "space": self.training_space.fingerprint(),
+            "data": self.data.fingerprint,
+            "batch_norm": self.config.train.batch_norm,
+        }
         return found if self.config.model is None else {**found, "weights": self.adapted.weights_digest()}
 
     def weights_and_data(self) -> str:
-        """What tells accuracies of this run's sub-networks from those of other weights or images."""
+        """What tells accuracies of this run's sub-networks from those of other weights, statistics or images."""
         weights = sha256_file(self.checkpoint) if self.checkpoint.exists() else ""
         # that of a trained supernet tells the data by itself
-        return weights if self.is_trained else digest([weights, self.data.fingerprint])
+        return weights if self.is_trained else digest([weights, self.data.fingerprint, self.config.train.batch_norm])
 
     @property
     def is_trained(self) -> bool:

@@ -76,6 +76,10 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[train]\nsteps = '5'", "train.steps is '5', but should be a whole number"),
         ("[train]\nsteps = 2.5", "train.steps is 2.5, but should be a whole number"),
         ("[train]\nsteps = 0", "train.steps is 0, which is for a network that is given trained"),
+        (
+            "[train]\nbatch_norm = 'frozen'",
+            'train.batch_norm is "frozen", which is for a network that is given trained',
+        ),
         ("[train]\nlearning_rate = nan", "should be a finite number"),
         ("[train]\nsteps = 1\nepochs = 1", "train: give steps or epochs, not both"),
         (

@@ -170,6 +170,8 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
             f"{count(frozen, 'parameter')} of the network were frozen; smaller networks are trained as a whole"
         )
     supernet = AdaptedSupernet(space, numbers).eval()
+    if config.train.batch_norm == "frozen":
+        supernet.freeze_statistics_()
     if with_images:
         console.note("ranking channels, heads and blocks by what the network makes of its images")
         supernet = ranked(work, supernet)

@@ -6,7 +6,8 @@ network to the bit, and another order moves no weight. Smaller kernels are the c
 matrix, which begins as the identity (Cai et al., 2020, "Once-for-All", section 3.3).
 
 Statistics of batch normalisation are the given network's as long as no weight was trained; afterwards they belong to
-one sub-network, as in any supernet. Knows graphs and the space; never devices, tables or the search.
+one sub-network, as in any supernet, unless they are frozen: then every sub-network has its part of the given network's,
+in training too. Knows graphs and the space; never devices, tables or the search.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hwnas.errors import SpaceError
 from hwnas.precisions import is_conversion
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.kernels import KernelTransforms
-from hwnas.supernet.recalibration import forget_statistics_
+from hwnas.supernet.recalibration import count_no_batches_, forget_statistics_, keep_statistics_
 from hwnas.supernet.subnetwork import BlockModule, SubNetwork
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class AdaptedSupernet(nn.Module):
         space: whose networks it is.
         space_name: of the space.
         is_given: whether the weights are still those of the given network, whose statistics hold for them.
+        has_frozen_statistics: whether the given network's statistics of batch normalisation are those of all networks.
 
     Raises:
         SpaceError: a weight is missing, or has another shape.
@@ -83,6 +85,7 @@ class AdaptedSupernet(nn.Module):
         super().__init__()
         self.space_name = space.name
         self.is_given = numbers is not None
+        self.has_frozen_statistics = False
         self.space = space
         graph = space.network.largest.graph
         found = _checked(graph.weights(), _initial(space) if numbers is None else numbers)
@@ -153,6 +156,11 @@ class AdaptedSupernet(nn.Module):
             for i, (dim, n) in enumerate(zip(dims, variant.kept.tolist(), strict=True))
         ]
 
+    def freeze_statistics_(self) -> None:
+        """Let every sub-network normalise by its part of the given network's statistics, in training and afterwards."""
+        self.has_frozen_statistics = True
+        self._skeletons.clear()
+
     def numbers(self) -> dict[str, Tensor]:
         """All weights by the given network's names, not copied; kernels' matrices are not among them."""
         return {
@@ -182,6 +190,8 @@ class AdaptedSupernet(nn.Module):
             # skeletons are no sub-modules of this one, so its mode does not reach them by itself
             if skeleton.module.training != self.training:
                 skeleton.module.train(self.training)
+                if self.has_frozen_statistics:
+                    keep_statistics_(skeleton.module)
             weights = {s.name: self._slice(s) for s in skeleton.weights}
             for statistic in skeleton.statistics:  # of layers that are no module: written to, and nobody's
                 weights[statistic] = weights[statistic].clone()
@@ -193,7 +203,7 @@ class AdaptedSupernet(nn.Module):
         """A copy of one sub-network as a module of its own in evaluation mode.
 
         Its statistics of batch normalisation are the given network's; `SubNetwork.statistics_hold` says whether these
-        are its own.
+        are its own: always where they are frozen.
 
         Raises:
             SpaceError: the blocks do not belong to this supernet.
@@ -214,7 +224,8 @@ class AdaptedSupernet(nn.Module):
             modules.append(module)
         present = sum(not is_conversion(block.kind) for _, block in blocks)
         network = SubNetwork.of(modules)
-        network.statistics_hold = whole and present == len(self.space.slots)
+        network.has_frozen_statistics = self.has_frozen_statistics
+        network.statistics_hold = self.has_frozen_statistics or (whole and present == len(self.space.slots))
         return network.eval()
 
     # ------------------------------------------------------------ weights
@@ -225,10 +236,15 @@ class AdaptedSupernet(nn.Module):
             variant = self.space.variant(name, block)
             with torch.device("meta"):
                 module = OpGraphModule(variant.graph)
-            forget_statistics_(module)
+            if self.has_frozen_statistics:
+                keep_statistics_(module)
+                count_no_batches_(module)
+            else:
+                forget_statistics_(module)
             asked = {*dict(module.named_parameters()), *dict(module.named_buffers())}
             needed = [w for w in variant.graph.weights() if w.name in asked]
-            statistics = tuple(w.name for w in needed if w.name.endswith(_STATISTICS))
+            written = () if self.has_frozen_statistics else needed
+            statistics = tuple(w.name for w in written if w.name.endswith(_STATISTICS))
             self._skeletons[key] = _Skeleton(module, self._sliced(variant, needed), statistics)
         return self._skeletons[key]
 

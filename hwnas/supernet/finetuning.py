@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hwnas.data.tensors import resize
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
+from hwnas.supernet.recalibration import keep_statistics_
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.supernet.training import soft_cross_entropy
@@ -65,13 +66,14 @@ def train_alone(
     teacher: SubNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> SubNetwork:
-    """Train an extracted network in place, in floats and with its BatchNorm alive, as a network is trained.
+    """Train an extracted network in place, in floats and with its BatchNorm alive, unless that is frozen.
 
     What a supernet's weights are a compromise about, one network's are not. While BatchNorm normalises, a step does
     not depend on the scale of weights; folded into them, as fine-tuning for integers has it, it does.
 
     Args:
-        network: left in evaluation mode, with statistics of BatchNorm anew (from the last images it was trained on).
+        network: left in evaluation mode, with statistics of BatchNorm anew (from the last images it was trained on), or
+            as they were if they are frozen.
         stream: training batches; steps count from 0.
         steps: optimiser steps, of SGD with Nesterov momentum 0.9; the rate rises for a twentieth of them, then falls.
         learning_rate: at its peak.
@@ -83,6 +85,8 @@ def train_alone(
         DivergenceError: a loss is not finite.
     """
     network.train()
+    if network.has_frozen_statistics:
+        keep_statistics_(network)
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
@@ -97,7 +101,7 @@ def train_alone(
     )
     resolution = network.in_shape[1:]
     _train(network, stream, descent, resolution=resolution, steps=steps, teacher=teacher, progress=progress)
-    network.statistics_hold = False  # they were those of other weights
+    network.statistics_hold = network.has_frozen_statistics  # else they were those of other weights
     return network.eval()
 
 

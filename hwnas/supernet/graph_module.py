@@ -76,6 +76,10 @@ class Part(nn.Module):
         outputs = tuple(values[name] for name in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def takes(self, kind: str) -> bool:
+        """Whether it computes operators of a kind itself, without a module of their own."""
+        return any(step.kind == kind for step in self._steps)
+
     def _take(self, step: Step, values: Mapping[str, Tensor]) -> Any:
         given = [values[name] for name in step.inputs]
         if step.path:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.data.tensors import fit
+from hwnas.supernet.graph_module import Part
 from hwnas.supernet.subnetwork import SubNetwork
 
 
@@ -17,6 +18,22 @@ def forget_statistics_(module: nn.Module) -> None:
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.track_running_stats = False
             m.running_mean = m.running_var = m.num_batches_tracked = None
+
+
+def keep_statistics_(module: nn.Module) -> None:
+    """Let every BatchNorm of a module normalise by the statistics that it has, until the module's mode is set again."""
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.training = False
+        elif isinstance(m, Part) and m.takes("batch_norm"):  # norms without a module of their own follow its mode
+            m.training = False  # its children have modes of their own
+
+
+def count_no_batches_(module: nn.Module) -> None:
+    """Take from every BatchNorm of a module its count of batches, which no sub-network has a share of."""
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.num_batches_tracked = None
 
 
 @torch.no_grad()

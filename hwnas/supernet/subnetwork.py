@@ -37,9 +37,11 @@ class BlockSequence(nn.Module):
 
     Attributes:
         statistics_hold: whether its BatchNorm statistics are its own already, as of a network that was given trained.
+        has_frozen_statistics: whether they stay what they are whatever happens to its weights.
     """
 
     statistics_hold = False
+    has_frozen_statistics = False
 
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()

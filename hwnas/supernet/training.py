@@ -31,6 +31,8 @@ from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
+EARLIER: Mapping[str, Any] = {"batch_norm": "recalibrated"}  # what checkpoints are of that do not say it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -346,7 +348,7 @@ def refuse_other_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[
     Raises:
         CheckpointError: they differ; says in what, and what to do.
     """
-    before, now = _flat(found), _flat(wanted)
+    before, now = {**EARLIER, **_flat(found)}, _flat(wanted)
     differences = [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if k in before and before[k] != v]
     if differences:
         raise CheckpointError(

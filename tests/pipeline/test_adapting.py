@@ -290,3 +290,28 @@ def test_that_frozen_parts_are_trained_is_told(folder: Path) -> None:
     console = ReadConsole()
     pipeline.adapt(own(folder), console=console, with_images=False)
     assert "frozen" in console.said
+
+
+def test_a_run_of_frozen_statistics_recalibrates_no_network_and_is_none_of_the_other_kind(folder: Path) -> None:
+    config = own(folder, train__batch_norm="frozen", train__steps=2)
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    given = Workspace(config).adapted.supernet(Workspace(config).adapted_space, whole=Workspace(config).adapted_space)
+    pipeline.train(config, console=ReadConsole())
+    space, supernet = Workspace(config).training_space, Workspace(config).supernet
+    smallest = supernet.extract(space.named_blocks(space.smallest()))
+    assert smallest.statistics_hold
+    its = {k.split(".", 2)[2]: v for k, v in smallest.state_dict().items()}
+    assert its["stem.1.running_mean"].tolist() == given.numbers()["stem.1.running_mean"].tolist()
+    assert its["stem.0.weight"].tolist() != given.numbers()["stem.0.weight"].tolist()
+    other = own(folder, train__steps=2)
+    with pytest.raises(CheckpointError, match="was trained with another batch_norm"):
+        _ = Workspace(other).supernet
+    with pytest.raises(CheckpointError, match="batch_norm was 'frozen', now 'recalibrated'"):
+        pipeline.train(other, console=ReadConsole())
+
+
+def test_slices_with_frozen_statistics_are_other_networks_to_evaluations(folder: Path) -> None:
+    config = own(folder, train__steps=0)
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    frozen = own(folder, train__steps=0, train__batch_norm="frozen")
+    assert Workspace(config).weights_and_data() != Workspace(frozen).weights_and_data()

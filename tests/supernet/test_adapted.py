@@ -16,7 +16,7 @@ from hwnas.spaces.adapted.wishes import Wishes, adapt
 from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.block_order import disagreement
-from hwnas.supernet.recalibration import recalibrate
+from hwnas.supernet.recalibration import keep_statistics_, recalibrate
 from hwnas.supernet.strategies import SandwichRule
 from hwnas.supernet.tracing import trace
 from hwnas.supernet.training import Trainer, TrainSettings
@@ -245,3 +245,68 @@ def test_all_networks_learn_from_the_given_one(
     assert apart() < 0.7 * begun
     assert not supernet.is_given
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+
+
+# ---------------------------------------------------------------- frozen statistics
+
+
+@pytest.mark.parametrize("name", ONE_TO_ONE)
+def test_with_frozen_statistics_every_network_has_its_part_of_the_given_ones(name: str) -> None:
+    module, inputs = network(name)
+    for buffer_name, buffer in module.named_buffers():
+        if buffer_name.endswith("running_mean"):
+            buffer.copy_(torch.randn(buffer.shape) * 0.1)
+        elif buffer_name.endswith("running_var"):
+            buffer.copy_(torch.rand(buffer.shape) + 0.5)
+    space, supernet = adapted(module, inputs[0], residual=(0.5, 1.0), multiple_of=1)
+    supernet.freeze_statistics_()
+    rng = np.random.default_rng(0)
+    for dim, d in enumerate(space.network.dependencies.dims):
+        supernet.set_order_(dim, rng.permutation(d.size))
+    before = {k: v.clone() for k, v in supernet.numbers().items()}
+    for encoding in space.sample(3, rng):
+        blocks = space.named_blocks(encoding)
+        alone = supernet.extract(blocks)
+        assert alone.statistics_hold
+        state = {k: v.clone() for k, v in alone.state_dict().items()}
+        recalibrate(alone, [inputs[0] * 3.0])
+        assert all(torch.equal(v, state[k]) for k, v in alone.state_dict().items())
+        for mode in (True, False, True):
+            torch.manual_seed(0)  # dropout drops the same numbers
+            active = supernet.train(mode)(inputs[0], blocks)
+            torch.manual_seed(0)
+            keep_statistics_(alone.train(mode))
+            torch.testing.assert_close(active, alone(inputs[0]), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in supernet.numbers().items())
+
+
+def test_frozen_statistics_do_not_depend_on_the_batch(
+    mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
+) -> None:
+    _, x, space, supernet = mobile
+    blocks = space.named_blocks(space.smallest())
+    by_batch = supernet.train()(x, blocks)[:1]
+    assert not torch.allclose(by_batch, supernet(x[:1], blocks))
+    supernet.freeze_statistics_()
+    torch.testing.assert_close(supernet(x, blocks)[:1], supernet(x[:1], blocks))
+
+
+def test_training_with_frozen_statistics_moves_weights_and_no_statistics() -> None:
+    module, x = given(), torch.randn(16, 3, 16, 16)
+    space, supernet = adapted(module, x[:1])
+    supernet.freeze_statistics_()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
+    samples = ArrayDataset(images=pixels, labels=np.arange(16) % 4)
+    stream = BatchStream(samples, batch_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    before = {k: v.clone() for k, v in supernet.numbers().items()}
+    Trainer(
+        supernet,
+        stream,
+        strategy=SandwichRule(space, n_random=1),
+        named_blocks=space.named_blocks,
+        settings=TrainSettings(steps=2, learning_rate=0.01),
+    ).run()
+    moved = {k for k, v in supernet.numbers().items() if not torch.equal(v, before[k])}
+    assert "stem.0.weight" in moved
+    assert not [k for k in moved if k.endswith(("running_mean", "running_var"))]
+    assert supernet.extract(space.named_blocks(space.smallest())).statistics_hold

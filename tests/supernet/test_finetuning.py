@@ -69,6 +69,15 @@ def test_statistics_of_a_given_network_hold_no_longer_once_it_was_trained(space)
     assert not train_alone(network, make_stream(), steps=1, learning_rate=0.05).statistics_hold
 
 
+def test_frozen_statistics_stay_when_a_network_is_trained(space) -> None:
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    network.has_frozen_statistics = network.statistics_hold = True
+    before = [m.running_mean.clone() for m in norms_of(network)]
+    assert train_alone(network, make_stream(), steps=2, learning_rate=0.05).statistics_hold
+    assert all(torch.equal(m.running_mean, b) for m, b in zip(norms_of(network), before, strict=True))
+    assert not any(m.training for m in network.modules())
+
+
 def test_what_a_teacher_says_counts(space) -> None:
     teacher = SubNetwork(b for _, b in space.named_blocks(space.largest())).eval()
     alone, taught = trained(space), trained(space, teacher=teacher)
