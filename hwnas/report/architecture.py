@@ -14,7 +14,7 @@ from itertools import groupby
 from hwnas.graph.summary import Summary
 from hwnas.precisions import DEQUANTIZE, QUANTIZE
 from hwnas.report.palette import block_role
-from hwnas.spaces.kinds import block_summary
+from hwnas.spaces.kinds import block_summary, is_region
 from hwnas.types import Block
 
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
@@ -30,7 +30,7 @@ class BlockView:
 
     Attributes:
         slot: its position.
-        title: `mbconv 5×5`.
+        title: `mbconv 5×5`; of a region of a given network `layer1.0 5×5`.
         channels: `16→96→24`: in, hidden, out.
         notes: what else distinguishes it: stride, squeeze-and-excitation, activation; of an unknown kind its
             attributes.
@@ -95,15 +95,16 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
     of = _summary(block)
     notes = [f"stride {of.stride}"] if of.stride != 1 else []
     notes += [f"SE {channels}" for channels in of.gates]
+    name = slot if slot and is_region(block) else block.kind
     # without a graph its attributes are all that can be told
-    if of is _UNKNOWN:
+    if of is _UNKNOWN and not is_region(block):
         notes += [f"{name} {value}" for name, value in block.attributes]
     if not same_activation:
         notes += _activations(block)
     profile = _profile(block)
     return BlockView(
         slot=slot,
-        title=f"{block.kind} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else block.kind,
+        title=f"{name} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else name,
         channels=str(profile[0]) if block.kind in _CONVERSIONS else "\u2009→\u2009".join(map(str, profile)),
         notes=tuple(notes),
         precision=_CONVERSIONS.get(block.kind, "{}").format(block.precision),

@@ -97,7 +97,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "choices": tables.facts(m.architecture),
         "rejected": tables.rejected(m),
         "speedup": tables.speedup(m),
-        "slow_blocks": tables.slow_blocks(m),
+        "slow_blocks": tables.slow_blocks(m, inputs.shares),
         "latency_source": m.measured.source,
         "steps": tables.steps(m),
         "batch": "N" if m.artefact.batch == "any" else m.artefact.batch or 1,

@@ -15,8 +15,8 @@ from hwnas.deployment import Manifest, Measured, Parity, TensorInfo
 from hwnas.limits import as_limits
 from hwnas.precisions import EXACT, is_quantized
 from hwnas.quantities import UPPER, digits, limit_text, metric_name, percent, quantity, wilson_interval
-from hwnas.report.inputs import PredictionPoint, ReportInputs
-from hwnas.spaces.kinds import block_summary
+from hwnas.report.inputs import BlockShare, PredictionPoint, ReportInputs
+from hwnas.spaces.kinds import block_summary, is_region
 from hwnas.types import Block
 
 _ESTIMATED = "estimated"
@@ -241,9 +241,17 @@ def speedup(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     )
 
 
-def slow_blocks(manifest: Manifest) -> TextTable:
-    """The quantized blocks of a small speed-up, the most expensive first; no rows where the network's is enough."""
+def slow_blocks(manifest: Manifest, shares: Sequence[BlockShare]) -> TextTable:
+    """The quantized blocks of a small speed-up, the most expensive first; no rows where the network's is enough.
+
+    Args:
+        manifest: of the deployment.
+        shares: of its blocks, by which regions of a given network are called.
+    """
     comparison = manifest.precision_speedup
+    slots: dict[str, list[str]] = {}
+    for share in shares:
+        slots.setdefault(share.block.key, []).append(share.slot)
     rows = []
     for slow in comparison.slow_blocks if comparison is not None else ():
         block = Block.from_key(slow.block)
@@ -251,7 +259,7 @@ def slow_blocks(manifest: Manifest) -> TextTable:
         kernel = str(of.kernel_size) if of is not None and of.kernel_size else ""
         rows.append(
             (
-                block.kind,
+                ", ".join(slots[slow.block]) if is_region(block) and slow.block in slots else block.kind,
                 f"{kernel} × {kernel}" if kernel else "",
                 " × ".join(map(str, block.in_shape)),
                 " × ".join(map(str, block.out_shape)),

@@ -70,6 +70,8 @@ class BlockKind:
             which the graph stays what it was: keys leave out what is at its default, so tables stay valid.
         variations: by which an audit finds out what a device does badly; they decide all required attributes. Blocks
             with them give the shape they take. None: the kind is not audited.
+        is_region: its blocks are parts of a given network: what one is called is its slot's name, and its attributes
+            say nothing to people.
     """
 
     name: str
@@ -77,6 +79,7 @@ class BlockKind:
     required: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = field(default_factory=dict)
     variations: tuple[Variation, ...] = ()
+    is_region: bool = False
 
     def example(self, shape: tuple[int, ...], *, precision: str, options: Mapping[str, Option]) -> Block:
         """A block that gives the shape it takes.
@@ -155,6 +158,14 @@ def kind_of(block: Block) -> BlockKind:
         raise SpaceError(f"block {block.key!r}: {e}") from e
     assert isinstance(kind, BlockKind)
     return kind
+
+
+def is_region(block: Block) -> bool:
+    """Whether a block is a part of a given network, which its slot's name tells from others; see `BlockKind`."""
+    try:
+        return kind_of(block).is_region
+    except SpaceError:  # of a package that is not installed here
+        return False
 
 
 def attributes_of(block: Block) -> dict[str, Option]:

@@ -89,3 +89,21 @@ def test_an_activation_is_common_only_if_all_blocks_have_it() -> None:
 
 def test_no_blocks_are_no_rows() -> None:
     assert levels([]) == ()
+
+
+def region(digest: str = "g0123456789abcdef") -> Block:
+    return Block(
+        kind="adapted",
+        in_shape=(8, 8, 8),
+        out_shape=(8, 8, 8),
+        precision="int8",
+        attributes=(("graph", digest), ("variant", 2)),
+    )
+
+
+def test_a_region_of_a_given_network_is_called_by_its_name() -> None:
+    (level,) = levels([("layer1.0", region()), ("layer1.1", region())])
+    assert [b.title for b in level.blocks] == ["layer1.0", "layer1.1"]
+    assert level.blocks[0].notes == ()  # a digest says nothing to people
+    (nameless,) = levels([("", region())])
+    assert nameless.blocks[0].title == "adapted"

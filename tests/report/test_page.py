@@ -11,7 +11,9 @@ import pytest
 from hwnas.allowed import Between
 from hwnas.errors import StudyError
 from hwnas.report import render_report, write_report
+from hwnas.report.inputs import BlockShare
 from hwnas.spaces.presets import mobilenet_v3_large
+from hwnas.types import Block
 
 from . import made_up
 
@@ -299,6 +301,16 @@ def test_the_blocks_that_stop_a_precision_are_named() -> None:
     assert "0.400 ms, 1.10 times as fast" in text
     assert "What stops int8" in text
     assert "mbconv 7 × 7 8 × 8 × 8 8 × 4 × 4 2 × 0.200 ms 0.100 ms 0.50 ×" in text
+
+
+def test_regions_of_a_given_network_that_stop_a_precision_are_called_by_their_names() -> None:
+    key = "adapted|in=8x8x8|out=8x4x4|graph=g0123456789abcdef|int8"
+    slow = {"block": key, "count": 2, "latency_ms": 0.2, "float_latency_ms": 0.1}
+    gain = {"float_latency_ms": 0.44, "latency_ms": 0.4, "speedup": 1.1, "slow_blocks": [slow]}
+    shares = [BlockShare(slot=s, block=Block.from_key(key), latency_ms=0.2) for s in ("layer1.0", "layer1.1")]
+    text = words(manifest=made_up.manifest(precision_gain=gain), shares=shares)
+    assert "layer1.0, layer1.1 8 × 8 × 8 8 × 4 × 4 2 × 0.200 ms" in text
+    assert "adapted 8 × 8" not in text
 
 
 def test_a_precision_that_gains_enough_is_stopped_by_nothing() -> None:

@@ -46,4 +46,4 @@ def _build(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     return _GRAPHS[digest]
 
 
-ADAPTED = BlockKind(name=NAME, build=_build, required=("graph",), defaults={"variant": 0})
+ADAPTED = BlockKind(name=NAME, build=_build, required=("graph",), defaults={"variant": 0}, is_region=True)
