@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
-from hwnas._config_sections import is_function
+from hwnas._config_sections import DataConfig, TrainConfig, is_function
 from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, optional
 from hwnas.given_inputs import InputShape, parse_inputs
 
@@ -202,3 +202,19 @@ class ModelConfig(ConfigSection):
         for name, of_channels in (("mean", self.mean), ("std", self.std)):
             if of_channels is not None and len(of_channels) != shape[0]:
                 raise ValueError(f"{name} has {len(of_channels)} values, and the input {shape[0]} channels")
+
+
+def refuse_without_network(data: DataConfig, train: TrainConfig) -> None:
+    """Hold that nothing is asked for that a network must be given for.
+
+    Raises:
+        ValueError: something is.
+    """
+    for key, value, is_asked, why_not in (
+        ("train.steps", train.steps, train.steps == 0, "a preset needs 1 or more"),
+        ("train.batch_norm", train.batch_norm, train.batch_norm == "frozen", "a preset has no statistics to keep"),
+        ("train.feature_weight", train.feature_weight, train.feature_weight > 0, "a preset has no teacher"),
+        ("data.labels", data.labels, data.labels == "network", "a preset has no answers before it is trained"),
+    ):
+        if is_asked:
+            raise ValueError(f"{key} is {value!r}, which is for a network that is given trained ([model]); {why_not}")

@@ -29,7 +29,7 @@ from hwnas._config_values import (
     listed,
     optional,
 )
-from hwnas.allowed import EVALUATED, Allowed, Between
+from hwnas.allowed import ACCURACY, AGREEMENT, EVALUATED, Allowed, Between
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
@@ -67,6 +67,11 @@ class DataConfig(ConfigSection):
     )
     test_fraction: Share = Field(default=0.2, description="of all images, if the source has no test set")
 
+    @property
+    def ranked_by(self) -> str:
+        """What networks are evaluated for on these images."""
+        return AGREEMENT if self.labels == "network" else ACCURACY
+
 
 class SpaceConfig(ConfigSection):
     """The networks to choose from; what is left out stays as the preset has it."""
@@ -103,6 +108,9 @@ class TrainConfig(ConfigSection):
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=3e-5, description="on weights, not on biases and norms")
     label_smoothing: ShareFrom0 = Field(default=0.1, description="0: none")
+    feature_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="of what a given network's regions hand on, beside its answers; 0: answers alone"
+    )
     ema_decay: ShareFrom0 = Field(default=0.999, description="of the averaged weights that are kept; 0: no average")
     batch_norm: Literal["recalibrated", "frozen"] = Field(
         default="recalibrated",
@@ -272,6 +280,19 @@ class LimitsConfig(ConfigSection):
         if any(side > 1 for side in sides):
             raise ValueError(f"is {value}, but should be a share of 1: 0.9 means 90 %")
         return value
+
+    def refuse_other_than(self, metric: str, *, where: str) -> None:
+        """Hold that of accuracy and agreement only what networks are evaluated for is limited.
+
+        Raises:
+            ValueError: the other one is.
+        """
+        (other,) = {*EVALUATED} - {metric}
+        if getattr(self, other) is not None:
+            raise ValueError(
+                f"{where} has {other}, but by data.labels networks are evaluated for their {metric}; give {metric} "
+                "instead"
+            )
 
     def given(self) -> dict[str, Allowed]:
         """Key -> what was said, as in the file."""

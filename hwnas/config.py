@@ -15,7 +15,14 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 
 from hwnas import registry
 from hwnas._config_errors import in_our_words
-from hwnas._config_model import ElasticConfig, ModelConfig, is_onnx, is_source, model_name
+from hwnas._config_model import (
+    ElasticConfig,
+    ModelConfig,
+    is_onnx,
+    is_source,
+    model_name,
+    refuse_without_network,
+)
 from hwnas._config_sections import (
     BudgetConfig,
     DataConfig,
@@ -34,7 +41,7 @@ from hwnas._config_sections import (
 from hwnas._config_values import ConfigSection
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
-from hwnas.allowed import ACCURACY, AGREEMENT, EVALUATED, Limits
+from hwnas.allowed import Limits
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -91,7 +98,9 @@ class Config(ConfigSection):
     _whole: Config | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _budgets_fit(self) -> Self:
+    def _limits_fit(self) -> Self:
+        for where, limits in (("limits", self.limits), *(("budgets", b) for b in self.budgets)):
+            limits.refuse_other_than(self.data.ranked_by, where=where)
         known = [device_name(n) for n in self.device.all]
         for budget in self.budgets:
             if budget.device is not None and device_name(budget.device) not in known:
@@ -101,15 +110,7 @@ class Config(ConfigSection):
     @model_validator(mode="after")
     def _one_source_of_networks(self) -> Self:
         if self.model is None:
-            if self.train.steps == 0:
-                raise ValueError(
-                    "train.steps is 0, which is for a network that is given trained ([model]); a preset needs 1 or more"
-                )
-            if self.train.batch_norm == "frozen":
-                raise ValueError(
-                    'train.batch_norm is "frozen", which is for a network that is given trained ([model]); a preset '
-                    "has no statistics before it is trained"
-                )
+            refuse_without_network(self.data, self.train)
             return self
         given = {key for key in self.space.model_fields_set if getattr(self.space, key) is not None}
         if of_preset := sorted(given - _OF_ANY_NETWORK):
@@ -119,23 +120,10 @@ class Config(ConfigSection):
             )
         return self
 
-    @model_validator(mode="after")
-    def _labels_fit(self) -> Self:
-        if self.data.labels == "network" and self.model is None:
-            raise ValueError('data.labels is "network", which is for a network that is given trained ([model])')
-        (other,) = {*EVALUATED} - {self.ranked_by}
-        for where, limits in (("limits", self.limits), *(("budgets", b) for b in self.budgets)):
-            if getattr(limits, other) is not None:
-                raise ValueError(
-                    f"{where} has {other}, but with data.labels = {self.data.labels!r} networks are evaluated for "
-                    f"their {self.ranked_by}; give {self.ranked_by} instead"
-                )
-        return self
-
     @property
     def ranked_by(self) -> str:
         """What networks are evaluated for: accuracy, or where a network's answers are the labels, agreement with it."""
-        return AGREEMENT if self.data.labels == "network" else ACCURACY
+        return self.data.ranked_by
 
     # ------------------------------------------------------------ several devices, several budgets
 

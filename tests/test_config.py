@@ -78,7 +78,11 @@ def test_every_error_of_a_file_is_reported_at_once() -> None:
         ("[train]\nsteps = 0", "train.steps is 0, which is for a network that is given trained"),
         (
             "[train]\nbatch_norm = 'frozen'",
-            'train.batch_norm is "frozen", which is for a network that is given trained',
+            "train.batch_norm is 'frozen', which is for a network that is given trained",
+        ),
+        (
+            "[train]\nfeature_weight = 0.5",
+            "train.feature_weight is 0.5, which is for a network that is given trained",
         ),
         ("[train]\nlearning_rate = nan", "should be a finite number"),
         ("[train]\nsteps = 1\nepochs = 1", "train: give steps or epochs, not both"),

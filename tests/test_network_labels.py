@@ -130,7 +130,7 @@ def test_other_images_have_other_known_accuracies_without_training_too(folder: P
 
 
 def test_a_preset_has_no_network_to_ask(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r'data.labels is "network", which is for a network that is given trained'):
+    with pytest.raises(ConfigError, match=r"data\.labels is 'network', which is for a network that is given trained"):
         tiny_config(folder / "run", {"data.labels": "network"})
 
 

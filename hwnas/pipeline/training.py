@@ -168,6 +168,7 @@ def _settings(work: Workspace) -> TrainSettings:
         weight_decay=c.weight_decay,
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
+        feature_weight=c.feature_weight,
         seed=c.seed,
         checkpoint_every_s=c.checkpoint_every_s,
     )
@@ -176,6 +177,7 @@ def _settings(work: Workspace) -> TrainSettings:
 def _make_trainer(work: Workspace) -> Trainer:
     import torch
 
+    from hwnas.supernet.distillation import Teacher
     from hwnas.supernet.processes import start_distributed
     from hwnas.supernet.training import Keeping, Trainer
 
@@ -197,5 +199,7 @@ def _make_trainer(work: Workspace) -> Trainer:
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     if work.config.model is not None:
-        trainer.learn_from(supernet.extract(space.named_blocks(space.largest())))  # a copy: the supernet's own change
+        blocks = space.named_blocks(space.largest())
+        given = supernet.extract(blocks)  # a copy: the supernet's own change
+        trainer.learn_from(Teacher(given, slots=[name for name, _ in blocks]))
     return trainer

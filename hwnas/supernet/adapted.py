@@ -175,17 +175,22 @@ class AdaptedSupernet(nn.Module):
         graph = self.space.network.largest.graph
         return fit(x, graph.by_name[graph.inputs[0]].shape)
 
-    def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
+    def forward(self, x: Tensor, blocks: NamedBlocks, *, handed_on: dict[str, Tensor] | None = None) -> Tensor:
         """Run one sub-network.
 
         Args:
             x: (N, ...) inputs; images (N, C, H, W) of any resolution, which are resized to the sub-network's.
             blocks: its named blocks, from `space.named_blocks(encoding)`.
+            handed_on: is filled with what each slot after the first is given, by the slot's name.
         """
         x = fit(x, blocks[0][1].in_shape)
+        first = True
         for name, block in blocks:
             if is_conversion(block.kind):
                 continue
+            if handed_on is not None and not first:
+                handed_on[name] = x
+            first = False
             skeleton = self._skeleton(name, block)
             # skeletons are no sub-modules of this one, so its mode does not reach them by itself
             if skeleton.module.training != self.training:

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from hwnas.data.tensors import resize
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
+from hwnas.supernet.distillation import soft_cross_entropy
 from hwnas.supernet.recalibration import keep_statistics_
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.subnetwork import SubNetwork
-from hwnas.supernet.training import soft_cross_entropy
 from hwnas.types import ProgressCallback, ignore_progress
 
 

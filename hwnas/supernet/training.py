@@ -20,18 +20,17 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from hwnas.data.tensors import fit
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
+from hwnas.supernet.distillation import Taught, Teacher, feature_loss, soft_cross_entropy
 from hwnas.supernet.elastic import NamedBlocks
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.schedules import cosine_rate, follow
-from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
-EARLIER: Mapping[str, Any] = {"batch_norm": "recalibrated"}  # what checkpoints are of that do not say it
+EARLIER: Mapping[str, Any] = {"batch_norm": "recalibrated", "feature_weight": 0.0}  # of checkpoints that do not say it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +45,8 @@ class TrainSettings:
             norm.
         label_smoothing: for the networks that learn from labels.
         ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
+        feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
+            `hwnas.supernet.distillation`.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
         seed: of the sub-networks that each step draws; order and augmentation have the stream's.
         checkpoint_every_s: seconds between checkpoints.
@@ -57,6 +58,7 @@ class TrainSettings:
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
     ema_decay: float = 0.999
+    feature_weight: float = 0.0
     max_grad_norm: float = 5.0
     seed: int = 0
     checkpoint_every_s: float = 60.0
@@ -67,6 +69,7 @@ class TrainSettings:
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "feature_weight": (self.feature_weight >= 0, "at least 0"),
             "ema_decay": (0 <= self.ema_decay < 1, "in [0, 1)"),
         }
         for name, (ok, allowed) in rules.items():
@@ -132,7 +135,7 @@ class Trainer:
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
         self.supernet.is_given = False
-        self._teacher: SubNetwork | None = None
+        self._teacher: Teacher | None = None
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._parameters = dict(self.supernet.named_parameters())
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
@@ -149,15 +152,15 @@ class Trainer:
         self._world, self._rank = process_count(), process_rank()
         self._parallel = parallel(self.supernet) if self._world > 1 else None
 
-    def learn_from(self, teacher: SubNetwork) -> None:
+    def learn_from(self, teacher: Teacher) -> None:
         """Let all networks learn from one that was given trained and stays as it is.
 
         The largest learns from labels as well, where the images have some.
 
         Args:
-            teacher: of the same outputs; frozen in place.
+            teacher: of the same outputs.
         """
-        self._teacher = teacher.to(self._device).requires_grad_(False).eval()
+        self._teacher = teacher.to(self._device)
 
     def resume(self, *, warn: Callable[[str], None] | None = None) -> int:
         """Load the newest checkpoint, if there is one; returns the step to go on from.
@@ -221,10 +224,15 @@ class Trainer:
         for target in targets:
             last = len(losses) == len(targets) - 1
             with self._reducing(last):
+                handed_on: dict[str, Tensor] = {}
+                asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                    logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding))
+                    logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding), **asked)
                 logits = logits.float()  # (N, classes); bfloat16 would leave the softmax 8 significant bits
-                loss = self._loss(logits, labels, pupil_of=target.teacher, outputs=outputs, given=given)
+                soft = None if given is None else given.logits
+                loss = self._loss(logits, labels, pupil_of=target.teacher, outputs=outputs, given=soft)
+                if given is not None and given.handed_on:
+                    loss = loss + self.settings.feature_weight * feature_loss(handed_on, given.handed_on)
                 outputs.append(logits.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
@@ -249,14 +257,12 @@ class Trainer:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         return loss if given is None else (loss + soft_cross_entropy(logits, given)) / 2
 
-    @torch.no_grad()
-    def _taught(self, images: Tensor) -> Tensor | None:
-        """(N, classes) what the given network says of the images; None without one."""
+    def _taught(self, images: Tensor) -> Taught | None:
+        """What the given network makes of the images; None without one."""
         if self._teacher is None:
             return None
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits: Tensor = self._teacher(fit(images, self._teacher.in_shape))
-        return logits.float()
+            return self._teacher.of(images, with_features=self.settings.feature_weight > 0)
 
     def _reducing(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Let the processes share gradients in a step's last backward pass alone: it sends the sum of all passes."""
@@ -294,11 +300,6 @@ class Trainer:
                 tensors[f"momentum.{name}"] = buffer
         meta = {"step": self.step, "steps": self.settings.steps, "identity": self._identity, "history": self.history}
         save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
-
-
-def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Distillation loss: cross-entropy of (N, classes) logits with the teacher's softmax."""
-    return -(F.softmax(teacher, 1) * F.log_softmax(logits, 1)).sum(1).mean()
 
 
 def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:

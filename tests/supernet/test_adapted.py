@@ -16,6 +16,7 @@ from hwnas.spaces.adapted.wishes import Wishes, adapt
 from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.block_order import disagreement
+from hwnas.supernet.distillation import Teacher
 from hwnas.supernet.recalibration import keep_statistics_, recalibrate
 from hwnas.supernet.strategies import SandwichRule
 from hwnas.supernet.tracing import trace
@@ -232,7 +233,7 @@ def test_all_networks_learn_from_the_given_one(
         named_blocks=space.named_blocks,
         settings=TrainSettings(steps=30, learning_rate=0.02, label_smoothing=0.0),
     )
-    trainer.learn_from(teacher)
+    trainer.learn_from(Teacher(teacher, slots=[s.name for s in space.slots]))
     x = next(iter(stream.unaugmented(64)))[0]
     small = space.named_blocks(space.smallest())
 
