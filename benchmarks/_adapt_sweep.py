@@ -266,17 +266,21 @@ class Sweep:
 
 
 def traced(network: Network, module: nn.Module) -> tuple[OpGraph, dict[str, Tensor], bool]:
-    """The graph, its numbers, and whether it is that of the module as it trains: some give more outputs meanwhile.
+    """The graph, its numbers, and whether it is that of the module as it trains: some do then what no graph can.
 
     Raises:
         GraphError: it cannot be traced either way.
     """
+    from hwnas.graph import unknown_operators
     from hwnas.supernet.tracing import trace_with_numbers
 
     try:
-        return *trace_with_numbers(module, network.inputs(1)), True
+        graph, numbers = trace_with_numbers(module, network.inputs(1))
+        if not unknown_operators(graph):
+            return graph, numbers, True
     except GraphError:
-        return *trace_with_numbers(module, network.inputs(1), training=False), False
+        pass
+    return *trace_with_numbers(module, network.inputs(1), training=False), False
 
 
 def compared(network: Network, module: nn.Module, graph: OpGraph, numbers: Mapping[str, Tensor]) -> tuple[float, float]:
