@@ -391,7 +391,15 @@ class Workspace:
                 f"{told}{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
                 "go on with `hwnas train` first"
             )
-        return load_averaged(self.new_supernet(), found)
+        supernet = load_averaged(self.new_supernet(), found)
+        if self.config.model is not None:
+            from hwnas.supernet.adapted import AdaptedSupernet
+
+            given = self.new_supernet()
+            assert isinstance(supernet, AdaptedSupernet)
+            assert isinstance(given, AdaptedSupernet)
+            supernet.remember_given(given.eval())
+        return supernet
 
     def new_supernet(self) -> AnySupernet:
         """A supernet before its first step: of a given network's weights, or of such as torch begins with.

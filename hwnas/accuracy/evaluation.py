@@ -93,8 +93,18 @@ class SubnetEvaluator:
         return sum(len(y) for _, y in self._validation)
 
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
-        """The fp32 sub-network, recalibrated."""
-        return self.recalibrate(self.supernet.extract(blocks))
+        """The fp32 sub-network, recalibrated.
+
+        Of the whole of a given network there are two, as it was given and as it was trained: the better one on the
+        validation images.
+        """
+        found = self.recalibrate(self.supernet.extract(blocks))
+        given = self.supernet.extract_given(blocks)
+        if given is None:
+            return found
+        given, resolution = self.recalibrate(given), found.in_shape[1:]
+        better = self.accuracy(given, resolution=resolution) >= self.accuracy(found, resolution=resolution)
+        return given if better else found
 
     def recalibrate(self, network: SubNetwork) -> SubNetwork:
         """An extracted network with statistics of BatchNorm of its own, in place."""

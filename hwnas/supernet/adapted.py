@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -103,6 +103,7 @@ class AdaptedSupernet(nn.Module):
         for i, dim in enumerate(space.network.dependencies.dims):
             self.orders.register_buffer(str(i), torch.arange(dim.size))
         self._skeletons: dict[tuple[str, Block], _Skeleton] = {}
+        self._given: tuple[AdaptedSupernet] | None = None
 
     def with_space(self, space: AdaptedSpace) -> Self:
         """The same weights and orders, shared and not copied, as a supernet of other smaller networks.
@@ -232,6 +233,26 @@ class AdaptedSupernet(nn.Module):
         network.has_frozen_statistics = self.has_frozen_statistics
         network.statistics_hold = self.has_frozen_statistics or (whole and present == len(self.space.slots))
         return network.eval()
+
+    def remember_given(self, given: AdaptedSupernet) -> None:
+        """Keep the supernet of the same space as it was before any training, for `extract_given`."""
+        self._given = (given,)  # in a tuple: its weights are none of this one's
+
+    def extract_given(self, blocks: NamedBlocks) -> SubNetwork | None:
+        """The given network with its own weights, if these are its blocks; None if they are of a smaller one.
+
+        Training makes the largest network's weights a compromise with the smaller ones', while what was given stays.
+        """
+        if self._given is None or self._is_smaller(blocks):
+            return None
+        return self._given[0].extract(blocks)
+
+    def _is_smaller(self, blocks: NamedBlocks) -> bool:
+        """Whether anything of the given network is missing, its resolution included."""
+        largest = dict(self.space.named_blocks(self.space.largest()))
+        own = [(name, block) for name, block in blocks if not is_conversion(block.kind)]
+        whole = len(own) == len(self.space.slots)
+        return not whole or any(replace(b, precision=largest[n].precision) != largest[n] for n, b in own)
 
     # ------------------------------------------------------------ weights
 

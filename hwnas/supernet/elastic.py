@@ -230,6 +230,9 @@ class Supernet(nn.Module):
         return slot
 
     @torch.no_grad()
+    def extract_given(self, blocks: NamedBlocks) -> None:
+        """No network was given: all weights are trained here; see `AdaptedSupernet.extract_given`."""
+
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """A copy of one sub-network as a module of its own in evaluation mode, its BatchNorm statistics still unset.
 

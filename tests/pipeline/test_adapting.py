@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from hwnas import pipeline
 from hwnas.adapted_run import SPACE, WEIGHTS
@@ -13,6 +15,8 @@ from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, ConfigError, SpaceError
 from hwnas.files import read_document, write_document
+from hwnas.pipeline.workers import make_evaluator
+from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.testing.run import tiny_config
 from hwnas.testing.spaces import tiny_space
 from hwnas.workspace import Workspace
@@ -167,6 +171,31 @@ def test_a_network_that_cannot_be_read_as_it_trains_is_taken_as_it_predicts(fold
     plain = own(folder, output__folder=str(folder / "plain"))
     assert pipeline.adapt(plain, console=console, with_images=False).networks == result.networks
     assert "taken as it predicts" not in console.said
+
+
+@pytest.mark.parametrize("worse", ["trained", "given"])
+def test_the_whole_network_is_the_better_of_what_was_given_and_what_was_trained(folder: Path, worse: str) -> None:
+    config = own(folder)
+    pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    pipeline.train(config, console=ReadConsole())
+    work = Workspace(config)
+    supernet, given = work.supernet, work.new_supernet()
+    blocks = work.space.named_blocks(work.space.largest())
+    smaller = work.space.named_blocks(work.space.smallest())
+    evaluator = make_evaluator(work)
+    assert isinstance(supernet, AdaptedSupernet)
+    found = {"given": given.eval().extract(blocks), "trained": evaluator.recalibrate(supernet.extract(blocks))}
+    scores = {name: float(name != worse) for name in found}
+
+    def accuracy(network: nn.Module, *, resolution: tuple[int, ...]) -> float:
+        first = next(network.parameters())
+        return next(scores[n] for n, f in found.items() if torch.equal(first, next(f.parameters())))
+
+    evaluator.accuracy = accuracy  # type: ignore[method-assign]
+    taken = next(evaluator.extract(blocks).parameters())
+    assert not torch.equal(next(found["given"].parameters()), next(found["trained"].parameters()))
+    assert torch.equal(taken, next(found["trained" if worse == "given" else "given"].parameters()))
+    assert supernet.extract_given(smaller) is None
 
 
 def test_a_run_adapts_its_network_by_itself(folder: Path) -> None:
