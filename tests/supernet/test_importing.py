@@ -200,6 +200,13 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any], tuple[str, ...]]] = {
         ("slice",),
     ),
     "a dropout with its mask": (IMAGE, "d, m = Dropout(x)\n y = Relu(d)", 12, {}, ("relu",)),
+    "a view with strides": (
+        FIXED,
+        "m = ReduceMean<axes=[-1,-2]>(x)\n f = Reshape(m, flat)\n y = Gather(f, rows)",
+        17,
+        {"flat": np.array([-1]), "rows": np.arange(4).reshape(1, 4, 1, 1)},
+        ("mean",),
+    ),
     "a position": (TOKENS, "y = Gather<axis=1>(x, i)", 18, {"i": np.array(0)}, ("select",)),
     "padding": (IMAGE, "y = Pad<mode='reflect'>(x, p)", 18, {"p": np.array([0, 0, 1, 0, 0, 0, 2, 0])}, ("pad",)),
     "an image twice as large": (

@@ -205,6 +205,19 @@ def _picked(m: Matcher, node: Node) -> Node | None:
     return _instead(node, "Gather", [below.input(0), index], {"axis": axis})
 
 
+def _strided(m: Matcher, node: Node) -> Node | None:
+    """All numbers in their order: what torch's newer exporter makes of a view with strides, behind a pool above all."""
+    below = m.producers.get(node.input(0)) if node.kind == "Gather" else None
+    rows = m.graph.constants.get(node.input(1))
+    if below is None or rows is None or below.kind != "Reshape" or _numbers(m.graph, below, 1, "shape") != [-1]:
+        return None
+    if node.attributes.get("axis", 0) != 0 or not np.array_equal(rows.reshape(-1), np.arange(rows.size)):
+        return None
+    shape = f"{node.outputs[0]}.shape"
+    m.graph.constants[shape] = np.array(rows.shape)
+    return _instead(node, "Reshape", [below.input(0), shape], {})
+
+
 def _numbers(graph: OnnxGraph, node: Node, i: int, attribute: str) -> list[int] | None:
     """A constant input, or the attribute that older versions have for it."""
     if name := node.input(i):
@@ -232,7 +245,14 @@ _SLICE = ("starts", "ends", "axes", "steps")
 
 # ---------------------------------------------------------------- the whole graph
 
-_REWRITES: Sequence[Callable[[Matcher, Node], Node | None]] = (_layer_norm, _activation, _linear, _with_bias, _picked)
+_REWRITES: Sequence[Callable[[Matcher, Node], Node | None]] = (
+    _layer_norm,
+    _activation,
+    _linear,
+    _with_bias,
+    _picked,
+    _strided,
+)
 
 
 def fuse(graph: OnnxGraph) -> None:
