@@ -200,6 +200,23 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any], tuple[str, ...]]] = {
         ("slice",),
     ),
     "a dropout with its mask": (IMAGE, "d, m = Dropout(x)\n y = Relu(d)", 12, {}, ("relu",)),
+    "of groups, by instances": (
+        FIXED,
+        "g = Reshape(x, s)\n n = InstanceNormalization(g, o, z)\n r = Reshape(n, back)\n m = Mul(r, w)\n y = Add(m, b)",
+        17,
+        {
+            **{"s": np.array([0, 2, -1]), "back": np.array([1, 4, 6, 6]), "o": np.ones(2), "z": np.zeros(2)},
+            **{"w": normal(4, 1, 1), "b": normal(1, 1, 1)},
+        },
+        ("group_norm",),
+    ),
+    "sizes that are kept": (
+        FIXED,
+        "f = Reshape(x, s)\n y = Relu(f)",
+        17,
+        {"s": np.array([0, 0, -1])},
+        ("reshape", "relu"),
+    ),
     "a view with strides": (
         FIXED,
         "m = ReduceMean<axes=[-1,-2]>(x)\n f = Reshape(m, flat)\n y = Gather(f, rows)",

@@ -18,9 +18,9 @@ def reshape(c: Call) -> Result:
     """To a shape that is written for one sample, or computed for as many as there are."""
     target = c.numbers(1, "shape")
     assert target is not None
-    if not c.attribute("allowzero", 0):
-        target = [c.x.shape[i] if n == 0 else n for i, n in enumerate(target)]
-    if c.first is not None and c.samples != 1:
+    kept = [] if c.attribute("allowzero", 0) else [i for i, n in enumerate(target) if n == 0]
+    target = [c.x.shape[i] if i in kept else n for i, n in enumerate(target)]
+    if c.first is not None and c.samples != 1 and all(c.x.shape[i] == c.first[i] for i in kept):
         target = _for_samples(target, list(c.x.shape), c.first, samples=c.samples)
     return c.x.reshape(target)
 

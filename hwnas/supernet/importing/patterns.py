@@ -143,6 +143,28 @@ def _layer_norm(m: Matcher, node: Node) -> Node | None:
     return _instead(node, "LayerNormalization", [found["x"], found["weight"], found["bias"]], attributes)
 
 
+_GROUPS = ("InstanceNormalization@norm", ("Reshape", "x", Const("groups")), Const("one"), Const("zero"))
+_GROUP_NORM = ("Add", ("Mul", ("Reshape", _GROUPS, "shape"), Const("weight")), Const("bias"))
+
+
+def _group_norm(m: Matcher, node: Node) -> Node | None:
+    """Over groups of channels, as torch's older exporter writes it: by instances, of which each is a group."""
+    found = m.match(node.outputs[0], _GROUP_NORM) if node.kind == "Add" else None
+    if found is None:
+        return None
+    groups, one, zero, weight, bias = (m.graph.constants[found[k]] for k in ("groups", "one", "zero", "weight", "bias"))
+    per_channel = all(a.ndim > 1 and a.size == a.shape[-3 if a.ndim > 2 else 0] for a in (weight, bias))
+    if groups.shape != (3,) or groups[0] != 0 or groups[2] != -1 or (one != 1).any() or zero.any() or not per_channel:
+        return None
+    channels = max(weight.size, bias.size)  # a network without one of them has a single 1, or 0
+    flat = [f"{found[role]}.of_{channels}" for role in ("weight", "bias")]
+    for name, numbers in zip(flat, (weight, bias), strict=True):
+        m.graph.constants[name] = np.ascontiguousarray(np.broadcast_to(numbers.reshape(-1), (channels,)))
+    norm: Node = found["norm"]
+    attributes = {"num_groups": int(groups[1]), "epsilon": norm.attributes.get("epsilon", 1e-5)}
+    return _instead(norm, "GroupNormalization", [found["x"], *flat], attributes, outputs=node.outputs)
+
+
 def _linear(m: Matcher, node: Node) -> Node | None:
     """A Gemm of a constant, or a product with a constant matrix, as the layer that torch has for it."""
     graph = m.graph
@@ -236,7 +258,8 @@ def _vector(graph: OnnxGraph, name: str, *, of: str) -> list[str]:
     """A bias with one number for each row of a weight."""
     if not name:
         return []
-    rows, made = graph.constants[of].shape[0], f"{name}.flat"
+    rows = graph.constants[of].shape[0]
+    made = f"{name}.of_{rows}"
     graph.constants[made] = np.ascontiguousarray(np.broadcast_to(graph.constants[name].reshape(-1), (rows,)))
     return [made if graph.constants[name].shape != (rows,) else name]
 
@@ -247,6 +270,7 @@ _SLICE = ("starts", "ends", "axes", "steps")
 
 _REWRITES: Sequence[Callable[[Matcher, Node], Node | None]] = (
     _layer_norm,
+    _group_norm,
     _activation,
     _linear,
     _with_bias,
@@ -267,7 +291,14 @@ def fuse(graph: OnnxGraph) -> None:
         graph.prune()
 
 
-def _instead(node: Node, kind: str, inputs: list[str], attributes: dict[str, Any]) -> Node:
+def _instead(
+    node: Node, kind: str, inputs: list[str], attributes: dict[str, Any], *, outputs: Sequence[str] = ()
+) -> Node:
     return Node(
-        kind=kind, name=node.name, scope=node.scope, inputs=inputs, outputs=node.outputs[:1], attributes=attributes
+        kind=kind,
+        name=node.name,
+        scope=node.scope,
+        inputs=inputs,
+        outputs=list(outputs or node.outputs[:1]),
+        attributes=attributes,
     )
