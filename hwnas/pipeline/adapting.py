@@ -158,6 +158,8 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
     begun = time.monotonic()
     work = Workspace(config)
     _refuse_other_run(work)  # before minutes may go into it
+    if with_images:
+        _ = work.images  # what is wrong with them shows before the network is looked at
     module = load_given(model.source, weights=model.weights, inputs=model.input, tell=console.note)
     graphs, numbers = _traced(module, model, inputs=_inputs(module, model), tell=console.note)
     name = model_name(model.source)

@@ -13,7 +13,7 @@ from hwnas import pipeline
 from hwnas.adapted_run import SPACE, WEIGHTS
 from hwnas.config import Config, load_config
 from hwnas.deployment import Manifest
-from hwnas.errors import CheckpointError, ConfigError, SpaceError
+from hwnas.errors import CheckpointError, ConfigError, DataError, SpaceError
 from hwnas.files import read_document, write_document
 from hwnas.pipeline.workers import make_evaluator
 from hwnas.supernet.adapted import AdaptedSupernet
@@ -236,6 +236,14 @@ def test_a_network_of_other_images_is_refused_before_anything_is_trained(folder:
     pipeline.adapt(config, console=ReadConsole(), with_images=False)
     with pytest.raises(SpaceError, match="takes 3 channels"):
         pipeline.train(config, console=ReadConsole())
+
+
+def test_images_that_are_not_there_are_told_before_the_network_is_looked_at(folder: Path) -> None:
+    console = ReadConsole()
+    with pytest.raises(DataError):
+        pipeline.adapt(own(folder, data__source="folder:nowhere?size=16"), console=console)
+    assert "is run" not in console.said
+    assert not (folder / "run").exists()
 
 
 def test_without_a_model_there_is_nothing_to_adapt(tmp_path: Path) -> None:
