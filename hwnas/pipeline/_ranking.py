@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from hwnas.cost import analytic
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     from hwnas.supernet.adapted import AdaptedSupernet
     from hwnas.supernet.subnetwork import SubNetwork
 
-_IMAGES = 512  # by which units are ranked
+_LARGEST_MACS = 1e11  # spent on the network's images, each time: some seconds of a core
+_FEWEST, _MOST = 64, 512  # images by which units are ranked
 _BATCH = 64  # all that layers read of so many images is in memory at once
-_FOR_BLOCKS = 4  # batches by which blocks are ranked: each block costs a network or two
+_LARGEST_MACS_BLOCKS = 3e11  # each block that is left out costs a network or two
+_FEWEST_BLOCKS, _MOST_BLOCKS = 32, 256  # images by which blocks are ranked
 
 
 def rank_by_weights_(supernet: AdaptedSupernet) -> None:
@@ -39,11 +40,15 @@ def ranked(work: Workspace, supernet: AdaptedSupernet) -> AdaptedSupernet:
     from hwnas.supernet.importance import rank_
     from hwnas.supernet.recalibration import recalibrate
 
-    stream = work.stream("train", batch_size=_BATCH)
-    batches: list[Tensor] = [x for x, _ in stream.unaugmented(_IMAGES)]
-    rank_(supernet, "measured", batches=batches)
     space = supernet.space
-    few = list(islice(batches, _FOR_BLOCKS))
+    macs = max(1, sum(analytic.macs(b) for _, b in space.named_blocks(space.largest())))
+    stream = work.stream("train", batch_size=_BATCH)
+    n = _between(_LARGEST_MACS / macs, _FEWEST, _MOST)
+    rank_(supernet, "measured", batches=[x for x, _ in stream.unaugmented(n)])
+    # at most: one block after another leaves, and before each all that are left are tried (`rank_blocks`)
+    evaluations = sum(len(d.blocks) * (len(d.blocks) + 1) // 2 for d in space.spec.depths)
+    n = _between(_LARGEST_MACS_BLOCKS / (2 * macs * max(1, evaluations)), _FEWEST_BLOCKS, _MOST_BLOCKS)
+    few = [x for x, _ in stream.unaugmented(n)]
     with torch.no_grad():
         given = supernet.extract(space.named_blocks(space.largest()))
         right = torch.cat([given(supernet.fit(x)) for x in few])
@@ -55,3 +60,7 @@ def ranked(work: Workspace, supernet: AdaptedSupernet) -> AdaptedSupernet:
 
     spec = rank_blocks(supernet, misses)
     return supernet if spec == space.spec else supernet.with_space(AdaptedSpace(space.name, space.network, spec))
+
+
+def _between(images: float, least: int, most: int) -> int:
+    return int(min(most, max(least, images)))
