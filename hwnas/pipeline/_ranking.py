@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from hwnas.supernet.adapted import AdaptedSupernet
     from hwnas.supernet.subnetwork import SubNetwork
 
-_LARGEST_MACS = 1e11  # spent on the network's images, each time: some seconds of a core
+_LARGEST_MACS = 5e10  # spent on the network's images, each time: some seconds of a core
 _FEWEST, _MOST = 64, 512  # images by which units are ranked
 _BATCH = 64  # all that layers read of so many images is in memory at once
-_LARGEST_MACS_BLOCKS = 3e11  # each block that is left out costs a network or two
-_FEWEST_BLOCKS, _MOST_BLOCKS = 32, 256  # images by which blocks are ranked
+_LARGEST_MACS_BLOCKS = 1e11  # each block that is left out costs a network or two
+_FEWEST_BLOCKS, _MOST_BLOCKS = 16, 256  # images by which blocks are ranked
 
 
 def rank_by_weights_(supernet: AdaptedSupernet) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hwnas.supernet.kinds import AnySupernet
     from hwnas.types import IntArray, Option
 
-_LARGEST_MACS = 3e11  # spent on a network's images, so that one takes some ten seconds of two cores
+_LARGEST_MACS = 1e11  # spent on a network's images, so that one takes some ten seconds of a core
 _FEWEST, _MOST = 100, 1000  # images
 
 
@@ -61,7 +61,7 @@ def zero_shot(
         supernet,
         train=work.stream("train"),
         validation=work.stream("validation"),
-        recalibration_samples=min(images, 256),
+        recalibration_samples=min(images, 128),
         calibration_samples=1,
         validation_samples=images,
     )
