@@ -386,6 +386,22 @@ def test_nodes_without_names_are_called_after_their_operators(tmp_path: Path) ->
     assert [op.name for op in traced(load_onnx(path, tell=nothing)).ops] == ["conv", "relu", "relu_1"]
 
 
+def test_parts_and_weights_called_as_what_modules_have_already_are_called_otherwise(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "net.onnx",
+        "c = Conv(x, w)\n d = Mul(c, tok_first)\n y = Relu(d)",
+        w=normal(6, 4, 3, 3),
+        tok_first=normal(6, 1, 1),
+    )
+    model = onnx.load(path)
+    for node, name in zip(model.graph.node, ("/inputs/Conv", "/cpu/sources/Mul", "/outputs/Relu"), strict=True):
+        node.name = name
+    onnx.save_model(model, path)
+    graph = traced(same_as_onnxruntime(path))
+    assert {"inputs_", "outputs_"} <= {op.name for op in graph.ops}
+    assert {w.name for w in graph.weights()} == {"inputs_.weight", "cpu_.sources_.value"}
+
+
 def test_matrices_that_are_shared_are_tied_and_vectors_are_not(tmp_path: Path) -> None:
     body = "c = Conv<pads=[1,1,1,1]>(x, w, b)\n y = Conv<pads=[1,1,1,1]>(c, w, b)"
     network = same_as_onnxruntime(written(tmp_path / "net.onnx", body, w=normal(4, 4, 3, 3), b=np.zeros(4)))

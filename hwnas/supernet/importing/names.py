@@ -12,27 +12,28 @@ from collections.abc import Sequence
 from hwnas.supernet.importing.nodes import Node
 
 _WEIGHT = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.weight")  # torch's name of a weight
-_TAKEN = frozenset({"forward", "training", "train", "eval", "type", "half", "float", "double", "apply", "children"})
 
 
-def step_paths(nodes: Sequence[Node], *, layers: frozenset[str]) -> list[str]:
+def step_paths(nodes: Sequence[Node], *, layers: frozenset[str], taken: frozenset[str]) -> list[str]:
     """A path for each node, unique; no path lies within another.
 
     Args:
         nodes: of a network.
         layers: operators that hold weights: a module's path is theirs rather than that of what else is done in it.
+        taken: what modules have already, so that no part of theirs can be called so.
     """
-    found = [_places(node, layers=layers) for node in nodes]
+    places = [_places(node, layers=layers) for node in nodes]
+    found = [(_escaped(module, taken), _escaped(operator, taken)) for module, operator in places]
     modules = [module for module, _ in found]
     held = {".".join(m.split(".")[:n]) for m in modules for n in range(1, m.count(".") + 1)}
     held |= {m for m, times in Counter(modules).items() if times > 1 and not _one_layer(m, nodes, modules, layers)}
     made = []
-    taken: set[str] = set(held)
+    used: set[str] = set(held)
     for node, (module, operator) in zip(nodes, found, strict=True):
         alone = module and module not in held
         path = module if alone and (node.kind in layers or modules.count(module) == 1) else ""
         path = path or (f"{module}_{operator}" if alone else f"{module}.{operator}" if module else operator)
-        made.append(_unique(path, taken))
+        made.append(_unique(path, used))
     return made
 
 
@@ -73,15 +74,19 @@ def _path(words: Sequence[str]) -> str:
 
 
 def _word(text: str) -> str:
-    """What may be the name of a module."""
-    word = re.sub(r"\W", "_", text) or "_"
-    return f"{word}_" if word in _TAKEN else word
+    """What may be part of an identifier."""
+    return re.sub(r"\W", "_", text) or "_"
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def _escaped(path: str, taken: frozenset[str]) -> str:
+    """A path of words that no module has already."""
+    return ".".join(f"{word}_" if word in taken else word for word in path.split("."))
+
+
+def _unique(name: str, used: set[str]) -> str:
     made, n = name, 0
-    while made in taken:
+    while made in used:
         n += 1
         made = f"{name}_{n}"
-    taken.add(made)
+    used.add(made)
     return made

@@ -29,6 +29,11 @@ _LAYERS = frozenset(
     {"Conv", "ConvTranspose", "Linear", "BatchNormalization", "LayerNormalization", "GroupNormalization", "PRelu"}
     | {"InstanceNormalization"}
 )
+# attributes of any module, and of those below: torch refuses parts and weights that are called so
+_TAKEN = frozenset(dir(nn.Module())) | {
+    *("inputs", "outputs", "channels_last", "softmax_axis", "record_", "_graph", "_sizes", "_plan"),
+    *("node", "sources", "opset", "first"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class OnnxNetwork(nn.Module):
         self._sizes = of_sizes(graph)
         steps = [n for n in graph.nodes if not self._sizes.issuperset(n.outputs)]
         _refuse_unknown(steps)
-        paths = step_paths(steps, layers=_LAYERS)
+        paths = step_paths(steps, layers=_LAYERS, taken=_TAKEN)
         of_steps = {node.outputs[0]: path for node, path in zip(steps, paths, strict=True)}
         self._plan = [(node, of_steps.get(node.outputs[0], "")) for node in graph.nodes]
         held: dict[tuple[str, bool], Tensor] = {}
@@ -224,7 +229,7 @@ def _tensor(numbers: Array, *, trained: bool) -> Tensor:
 def _last(name: str) -> str:
     """What a tensor is called in its module: `gamma` of `blocks.0.gamma`."""
     word = name.rpartition(".")[2]
-    return word if "." in name and word.isidentifier() and not hasattr(nn.Module, word) else "value"
+    return word if "." in name and word.isidentifier() and word not in _TAKEN else "value"
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:
