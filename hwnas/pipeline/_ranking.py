@@ -9,7 +9,6 @@ from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-
     from hwnas.supernet.adapted import AdaptedSupernet
     from hwnas.supernet.subnetwork import SubNetwork
 
