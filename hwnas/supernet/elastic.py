@@ -229,10 +229,10 @@ class Supernet(nn.Module):
         assert isinstance(slot, ElasticBlock)
         return slot
 
-    @torch.no_grad()
     def extract_given(self, blocks: NamedBlocks) -> None:
         """No network was given: all weights are trained here; see `AdaptedSupernet.extract_given`."""
 
+    @torch.no_grad()
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """A copy of one sub-network as a module of its own in evaluation mode, its BatchNorm statistics still unset.
 
