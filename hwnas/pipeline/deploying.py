@@ -29,12 +29,12 @@ from hwnas.pipeline._manifest import Proven, describe
 from hwnas.pipeline._test_images import WrongOutputsError, test_candidate
 from hwnas.pipeline._tuning import tuned
 from hwnas.pipeline.costs import Costs, absolute_limits, load_costs
-from hwnas.pipeline.evaluated import study_with
+from hwnas.pipeline.evaluated import last_study, study_with
 from hwnas.pipeline.reporting import write_deployment_report
 from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import Answer, answer_for, query
 from hwnas.scratch import scratch
-from hwnas.search import Study, load_study
+from hwnas.search import Study
 from hwnas.types import Option
 from hwnas.workspace import Workspace, limit_threads
 
@@ -53,13 +53,13 @@ def export(config: Config, *, console: Console, costs: Costs | None = None) -> E
     Raises:
         InfeasibleError: no network of the study keeps the limits, or none of the candidates did when measured.
         VerificationError: the runtime computes something else than torch of every candidate that keeps the limits.
-        StudyError: there is no finished study.
+        StudyError: see `last_study`.
         TableContextError: the device's tables were measured on another machine or runtime.
     """
     work = _opened(config, console)
     costs = costs or load_costs(work)
     limits = absolute_limits(work, costs)
-    study = load_study(work.study)
+    study = last_study(work)
     answers = query(study, limits=limits, top=config.deploy.candidates, tolerance=config.deploy.tolerance)
     limit_threads(config.train.threads)
     setting = _Setting(work=work, costs=costs, limits=limits, study=study, evaluator=make_evaluator(work))

@@ -23,6 +23,7 @@ from hwnas.pipeline.costs import Costs, source_of_cost
 from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.networks import in_full, in_space
 from hwnas.precisions import is_quantized
+from hwnas.quantities import metric_name
 from hwnas.search import Study, load_study, save_study
 from hwnas.types import Direction, IntArray
 from hwnas.workspace import Workspace
@@ -45,6 +46,22 @@ class Evaluated:
     study: Study
     devices: tuple[str, ...]
     left_out: int
+
+
+def last_study(work: Workspace) -> Study:
+    """The study of the run's last search on the device.
+
+    Raises:
+        StudyError: there is none, it is damaged, or its networks were evaluated for something else than the run's are.
+    """
+    study = load_study(work.study)
+    if study.ranked_by != work.config.ranked_by:
+        raise StudyError(
+            f"{work.study} knows {metric_name(study.ranked_by)} of its networks, and this run, where [data] labels is "
+            f"{work.config.data.labels!r}, asks for {metric_name(work.config.ranked_by)}; search again with "
+            f"`hwnas search {quoted(work.folder)}`"
+        )
+    return study
 
 
 def evaluated_on(work: Workspace, costs: Costs) -> Evaluated:
@@ -83,7 +100,7 @@ def study_with(work: Workspace, costs: Costs, encoding: IntArray, *, evaluator: 
     found = _gathered(work)
     known = next((n for n in found.networks if n.encoding.tobytes() == encoding.tobytes()), None)
     if known is not None and found.devices == (work.device.name,):
-        return load_study(work.study), known.number
+        return last_study(work), known.number
     if known is None:
         accuracy = Evaluations.of(work).accuracy(work.space.decode(encoding), evaluator)
         known = _Network(
@@ -158,7 +175,7 @@ def _studies(work: Workspace) -> Iterator[tuple[Workspace, Study]]:
     for origin in sorted(origins, key=lambda o: o.device.name != work.device.name):
         if origin.study.is_file() and origin.study not in seen:
             seen.add(origin.study)
-            yield origin, load_study(origin.study)
+            yield origin, last_study(origin)
 
 
 def _on(work: Workspace, origin: Workspace, study: Study) -> Iterator[_Network]:

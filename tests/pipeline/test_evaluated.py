@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.errors import StudyError
 from hwnas.pipeline.costs import Costs, load_costs
@@ -17,9 +18,10 @@ from hwnas.precisions import is_quantized
 from hwnas.query import query
 from hwnas.search import Study, load_study, save_study
 from hwnas.testing.fake import FakeRuntime
-from hwnas.types import Option
+from hwnas.types import Direction, Option
 from hwnas.workspace import Workspace
 from tests.catalogue.later import profiled_later
+from tests.runs import ReadConsole
 
 
 def on(config: Config, device: str) -> tuple[Workspace, Costs, Evaluated]:
@@ -98,6 +100,22 @@ def test_a_study_of_another_space_is_refused(config: Config) -> None:
     save_study(dataclasses.replace(study, choices=renamed), path)
     with pytest.raises(StudyError, match=r"not of the space.*`hwnas search`"):
         on(config, "fake")
+
+
+def test_a_study_of_other_labels_is_refused(config: Config) -> None:
+    study, path = own_study(config), Workspace(config).study
+    values, errors = dict(study.values), dict(study.standard_errors)
+    values["agreement"], errors["agreement"] = values.pop("accuracy"), errors.pop("accuracy")
+    directions = {"agreement": Direction.MAXIMIZE, "latency_ms": Direction.MINIMIZE}
+    sources = {"agreement": study.sources["accuracy"]}
+    save_study(
+        dataclasses.replace(study, values=values, standard_errors=errors, directions=directions, sources=sources), path
+    )
+    told = r"knows agreement with the given network .* labels is 'source', asks for accuracy; .*`hwnas search"
+    with pytest.raises(StudyError, match=told):
+        on(config, "fake")
+    with pytest.raises(StudyError, match=told):
+        pipeline.export(config, console=ReadConsole())
 
 
 def test_what_no_device_changes_is_loaded_once(config: Config) -> None:
