@@ -35,7 +35,7 @@ def check_imported(network: OnnxNetwork, path: str | Path) -> None:
         path: of the file.
 
     Raises:
-        ModelError: the outputs differ.
+        ModelError: the outputs differ, or it does not run on several samples.
         MeasurementError: ONNX Runtime does not run the file.
     """
     import torch
@@ -44,8 +44,15 @@ def check_imported(network: OnnxNetwork, path: str | Path) -> None:
 
     path = user_path(path)
     given = example_inputs(network.inputs, _SAMPLES)
-    with torch.no_grad():
-        made = network(*given)
+    where = f"the ONNX file {shown(path)}"
+    try:
+        with torch.no_grad():
+            made = network(*given)
+    except RuntimeError as e:
+        raise ModelError(
+            f"{where} cannot be taken: it is written for one sample, and not every operator can be run on several "
+            f"({str(e).splitlines()[0]}). Export it with an open batch axis"
+        ) from e
     ours = [made] if isinstance(made, torch.Tensor) else list(made)
     artefact = Artefact(
         path=path, format="onnx", precision="fp32", sha256=sha256_file(path), size_bytes=path.stat().st_size
@@ -54,7 +61,7 @@ def check_imported(network: OnnxNetwork, path: str | Path) -> None:
         for i in range(_SAMPLES):
             theirs = worker.run(artefact, [_as_in_file(x[i : i + 1], network) for x in given])
             for name, our, their in zip(network.outputs, ours, theirs, strict=True):
-                _compare(name, _numbers(our[i : i + 1], network), their, where=f"the ONNX file {shown(path)}")
+                _compare(name, _numbers(our[i : i + 1], network), their, where=where)
 
 
 def _as_in_file(x: Tensor, network: OnnxNetwork) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -100,6 +101,15 @@ def test_what_does_not_compute_as_the_file_does_is_refused(folder: Path, monkeyp
     with pytest.raises(ModelError, match=r"its output .* is off by .* from ONNX Runtime's"):
         pipeline.adapt(of_file(folder), console=ReadConsole(), with_images=False)
     assert not (folder / "run").exists()
+
+
+def test_a_file_that_runs_on_one_sample_alone_is_refused(folder: Path) -> None:
+    body = "r = Reshape(x, rows)\n a = Gemm(r, w, each)\n s = Reshape(a, row)\n y = MatMul(s, head)"
+    weights = {"w": normal(8, 16), "each": normal(5, 16), "head": normal(80, 10)}
+    shapes = {"rows": np.array([5, 8]), "row": np.array([1, 80])}
+    written(folder / "small.onnx", body, given="float[1, 5, 8] x", **weights, **shapes)
+    with pytest.raises(ModelError, match=r"is written for one sample, .*\. Export it with an open batch axis"):
+        pipeline.adapt(of_file(folder), console=ReadConsole(), with_images=False)
 
 
 def test_what_is_said_of_images_is_held_to_the_files_input(folder: Path) -> None:

@@ -173,6 +173,8 @@ def _linear(m: Matcher, node: Node) -> Node | None:
         plain = not node.attributes.get("transA") and node.attributes.get("alpha", 1.0) == 1.0
         if weight is None or not plain or (node.input(2) and (bias is None or node.attributes.get("beta", 1.0) != 1.0)):
             return None
+        if bias is not None and bias.size not in {1, weight.shape[0 if node.attributes.get("transB") else 1]}:
+            return None  # one for each row
         name = node.input(1) if node.attributes.get("transB") else _transposed(graph, node.input(1))
         return _instead(node, "Linear", [node.input(0), name, *_vector(graph, node.input(2), of=name)], {})
     if node.kind != "MatMul" or graph.constants.get(node.input(1), np.zeros(0)).ndim != 2:
