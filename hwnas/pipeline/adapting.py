@@ -265,7 +265,10 @@ def _traced(
     except GraphError as e:
         why = str(e)
     if why is not None:
-        found = _graphs(module, given, sides, training=False)
+        predicting = _graphs(module, given, sides, training=False)
+        if _unreadable(predicting[0][-1]) is not None:
+            return predicting  # what is the matter is not how it trains; told by those who cannot go on with it
+        found = predicting
         tell(
             f"the network cannot be taken as it trains: {why}. It is taken as it predicts, so smaller ones are trained "
             "without its dropout and stochastic depth"

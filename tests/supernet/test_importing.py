@@ -192,6 +192,13 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any], tuple[str, ...]]] = {
         {"sizes": np.array([1, 3])},
         ("split", "relu", "concat"),
     ),
+    "equal parts of an older file": (
+        IMAGE,
+        "a, b = Split<axis=1>(x)\n r = Relu(a)\n y = Concat<axis=1>(b, r)",
+        13,
+        {},
+        ("split", "relu", "concat"),
+    ),
     "a range": (
         IMAGE,
         "y = Slice(x, s, e, a, t)",

@@ -120,9 +120,7 @@ def split(c: Call) -> Result:
     axis = c.attribute("axis", 0)
     sizes = c.numbers(1, "split")
     if sizes is None:
-        count = c.attribute("num_outputs", 0)
-        if not count:
-            raise Unsupported("it says neither sizes nor how many parts")
+        count = c.attribute("num_outputs", c.outputs)  # opset 18 has the attribute
         size = -(-c.x.shape[axis] // count)
         sizes = [size] * (count - 1) + [c.x.shape[axis] - size * (count - 1)]
     return list(torch.split(c.x, sizes, axis))

@@ -83,6 +83,7 @@ class Step(nn.Module):
             training=self.training,
             first=self.first,
             samples=samples,
+            outputs=len(self.node.outputs),
         )
         try:
             return RULES[self.node.kind](call)

@@ -36,6 +36,7 @@ class Call:
         training: whether the network is in training.
         first: shape of the first operand for one sample of the file's own size; None while that is recorded.
         samples: in the batch.
+        outputs: that the operator has.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Call:
     training: bool = False
     first: tuple[int, ...] | None = None
     samples: int = 1
+    outputs: int = 1
 
     @property
     def x(self) -> Tensor:
