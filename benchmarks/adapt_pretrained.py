@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import _pretrained
 from _common import Benchmark, Figure, script
 
 from hwnas.errors import MeasurementError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from hwnas.spaces.adapted import AdaptedSpace
 
+NETWORKS = ("lite0", "mobilenet_v2")  # functions of `_pretrained.py`
 _SHAPE = (3, 224, 224)
 _SAMPLES = 4
 _LEAST_NETWORKS = 1e9
@@ -35,7 +35,7 @@ _EQUAL = 1e-5  # of outputs, relative to the largest
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", choices=_pretrained.NAMES, default=list(_pretrained.NAMES))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--device", default="cpu", help="see `hwnas devices` (cpu)")
     bench = Benchmark("adapt_pretrained", parser, argv)
     names = ["mlperf_resnet8"] if bench.smoke else bench.options.networks
@@ -61,7 +61,7 @@ class Subject:
     """One network.
 
     Args:
-        name: of `_pretrained.NAMES`.
+        name: one of NETWORKS.
         smoke: a small one without trained weights in its place.
     """
 
@@ -71,6 +71,8 @@ class Subject:
 
     def module(self) -> nn.Module:
         """The network with its weights, as `hwnas adapt` takes it."""
+        import _pretrained
+
         from hwnas.supernet.given import load_given
 
         if self.smoke:
