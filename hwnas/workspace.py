@@ -434,8 +434,11 @@ class Workspace:
     def weights_and_data(self) -> str:
         """What tells accuracies of this run's sub-networks from those of other weights, statistics or images."""
         weights = sha256_file(self.checkpoint) if self.checkpoint.exists() else ""
-        # that of a trained supernet tells the data by itself
-        return weights if self.is_trained else digest([weights, self.data.fingerprint, self.config.train.batch_norm])
+        if not self.is_trained:
+            return digest([weights, self.data.fingerprint, self.config.train.batch_norm])
+        # that of a trained supernet tells the data by itself. Of a given network, accuracies from before the better of
+        # what was given and what was trained counted are of the trained one alone
+        return weights if self.config.model is None else digest([weights, "the better of two"])
 
     @property
     def is_trained(self) -> bool:

@@ -27,6 +27,16 @@ def common_path(names: Iterable[str]) -> str:
     return ".".join(shared or [])
 
 
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, or the first of `name_1`, `name_2` and so on that is not taken; it is then."""
+    found, n = name, 0
+    while found in taken:
+        n += 1
+        found = f"{name}_{n}"
+    taken.add(found)
+    return found
+
+
 def common_name(first: str, second: str) -> str:
     """What two operators that become one are called: the path their names share, or the name of the first.
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from hwnas.graph.operators import OPERATORS
-from hwnas.graph.patterns import common_path
+from hwnas.graph.patterns import common_path, unique_name
 from hwnas.graph.types import Op, OpGraph
 
 
@@ -34,7 +34,7 @@ def group_names(graph: OpGraph, groups: Sequence[Sequence[Op]]) -> tuple[str, ..
     """
     held = _layers_in(graph.ops)
     taken: set[str] = set()
-    return tuple(_unique(_path(group, held), taken) for group in groups)
+    return tuple(unique_name(_path(group, held), taken) for group in groups)
 
 
 def _layers_in(ops: Sequence[Op]) -> Counter[str]:
@@ -58,12 +58,3 @@ def _path(group: Sequence[Op], held: Counter[str]) -> str:
             break
         path = parent
     return path
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    found, n = name, 0
-    while found in taken:
-        n += 1
-        found = f"{name}_{n}"
-    taken.add(found)
-    return found

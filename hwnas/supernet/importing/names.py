@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from hwnas.graph.patterns import unique_name
 from hwnas.supernet.importing.nodes import Node
 
 _WEIGHT = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.weight")  # torch's name of a weight
@@ -33,7 +34,7 @@ def step_paths(nodes: Sequence[Node], *, layers: frozenset[str], taken: frozense
         alone = module and module not in held
         path = module if alone and (node.kind in layers or modules.count(module) == 1) else ""
         path = path or (f"{module}_{operator}" if alone else f"{module}.{operator}" if module else operator)
-        made.append(_unique(path, used))
+        made.append(unique_name(path, used))
     return made
 
 
@@ -81,12 +82,3 @@ def _word(text: str) -> str:
 def _escaped(path: str, taken: frozenset[str]) -> str:
     """A path of words that no module has already."""
     return ".".join(f"{word}_" if word in taken else word for word in path.split("."))
-
-
-def _unique(name: str, used: set[str]) -> str:
-    made, n = name, 0
-    while made in used:
-        n += 1
-        made = f"{name}_{n}"
-    used.add(made)
-    return made

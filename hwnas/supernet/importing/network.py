@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import ModelError
 from hwnas.given_inputs import InputShape
+from hwnas.graph.patterns import unique_name
 from hwnas.supernet.importing import arithmetic, layers, moves  # noqa: F401 - their rules
 from hwnas.supernet.importing.attention import KIND
 from hwnas.supernet.importing.folding import SIZES, evaluate, of_sizes
@@ -195,6 +196,7 @@ def _step(node: Node, graph: OnnxGraph, held: dict[tuple[str, bool], Tensor]) ->
     """
     sources: list[Source] = []
     own: dict[str, Tensor] = {}
+    places: set[str] = set()
     for i, name in enumerate(node.inputs):
         numbers, role = graph.constants.get(name), ROLES[node.kind].get(i)
         if not name:
@@ -204,7 +206,7 @@ def _step(node: Node, graph: OnnxGraph, held: dict[tuple[str, bool], Tensor]) ->
         elif role is None or (role == "value" and numbers.size == 1):
             sources.append(Source(numbers=numbers))
         else:
-            place = _free(_last(name) if role == "value" else role, own)
+            place = unique_name(_last(name) if role == "value" else role, places)
             statistic = role in STATISTICS
             if numbers.ndim < 2 or (name, statistic) not in held:
                 held[name, statistic] = _tensor(numbers, trained=not statistic)
@@ -231,10 +233,6 @@ def _last(name: str) -> str:
     """What a tensor is called in its module: `gamma` of `blocks.0.gamma`."""
     word = name.rpartition(".")[2]
     return word if "." in name and word.isidentifier() and word not in _TAKEN else "value"
-
-
-def _free(name: str, taken: Mapping[str, object]) -> str:
-    return name if name not in taken else f"{name}_{len(taken)}"
 
 
 def _size(node: Node, x: Operand) -> list[Array]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from hwnas.errors import GraphError
 from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
+from hwnas.graph.patterns import unique_name
 from hwnas.graph.types import Attribute
 from hwnas.supernet.tracing.layouts import NoRule, Placed, SamplesMixed, Shape, TensorLayout, Traced
 
@@ -80,12 +81,7 @@ class Recorder:
         return self._unique(f"{path}_{kind}")
 
     def _unique(self, name: str) -> str:
-        found, n = name, 0
-        while found in self._taken:
-            n += 1
-            found = f"{name}_{n}"
-        self._taken.add(found)
-        return found
+        return unique_name(name, self._taken)
 
     # ------------------------------------------------------------ operators
 
