@@ -171,6 +171,11 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         console.note(
             f"{count(frozen, 'parameter')} of the network were frozen; smaller networks are trained as a whole"
         )
+    if config.train.batch_norm != "frozen" and (shared := _shared_norms(graphs[-1])):
+        console.warn(
+            f"{_some(shared)} normalises by batches in several places; smaller networks get statistics of their own at "
+            'the first of them only, and keep the given ones at the others: train.batch_norm = "frozen" keeps all'
+        )
     supernet = AdaptedSupernet(space, numbers).eval()
     if config.train.batch_norm == "frozen":
         supernet.freeze_statistics_()
@@ -281,6 +286,12 @@ def _unreadable(graph: OpGraph) -> str | None:
     if unknown := unknown_operators(graph):
         return f"its operator {unknown[0]} is not known"
     return f"it has {len(graph.outputs)} outputs then" if len(graph.outputs) > 1 else None
+
+
+def _shared_norms(graph: OpGraph) -> tuple[str, ...]:
+    """Paths of batch normalisations that are called in several places; only the first call is a module in a graph."""
+    calls = Counter(w.name.rpartition(".")[0] for op in graph.ops for role, w in op.weights if role == "running_mean")
+    return tuple(name for name, n in calls.items() if n > 1)
 
 
 def _graphs(

@@ -66,6 +66,15 @@ class Auxiliary(Net):
         y = self.head(x.mean((2, 3)))
         return (y, self.head(x.amax((2, 3)))) if self.training else y
 
+class Shared(Net):
+    def forward(self, x):
+        norm = self.stem[1]
+        return self.head(self.layer1(norm(torch.tanh(self.stem(x)))).mean((2, 3)))
+
+def shared():
+    torch.manual_seed(0)
+    return Shared()
+
 def deep():
     torch.manual_seed(0)
     return Deep()
@@ -196,6 +205,16 @@ def test_the_whole_network_is_the_better_of_what_was_given_and_what_was_trained(
     assert not torch.equal(next(found["given"].parameters()), next(found["trained"].parameters()))
     assert torch.equal(taken, next(found["trained" if worse == "given" else "given"].parameters()))
     assert supernet.extract_given(smaller) is None
+
+
+def test_a_normalisation_that_is_called_twice_is_told_unless_statistics_are_frozen(folder: Path) -> None:
+    said = []
+    for statistics in ("recalibrated", "frozen"):
+        console = ReadConsole()
+        config = own(folder, model__source="python:nets:shared", train__batch_norm=statistics)
+        pipeline.adapt(config.replaced({"output.folder": str(folder / statistics)}), console=console, with_images=False)
+        said.append("stem.1 normalises by batches in several places" in console.said)
+    assert said == [True, False]
 
 
 def test_a_run_adapts_its_network_by_itself(folder: Path) -> None:
