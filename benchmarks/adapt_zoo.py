@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for network in _networks(bench):
         row = kept.row(network.name, subnetworks=subnetworks)
         if row is None:
-            row = Sweep(network, targets, subnetworks=subnetworks).run(limit_s=bench.options.limit_s)
+            row = finite(Sweep(network, targets, subnetworks=subnetworks).run(limit_s=bench.options.limit_s))
             kept.add(row)
         rows.append(row)
         told = "; ".join(f"{f['stage']}: {f['reason']}" for f in row["failures"])
@@ -117,7 +117,7 @@ class _Kept:
         if json.loads(first) != settings:
             raise ConfigError(f"{path} holds rows of a sweep with {first}; give another file, or the same options")
         for line in lines:
-            row = json.loads(line)
+            row = finite(json.loads(line))
             self._rows[row["name"]] = row
 
     def row(self, name: str, *, subnetworks: int) -> dict[str, Any] | None:
@@ -134,6 +134,15 @@ class _Kept:
         assert self._path is not None
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(value)}\n")
+
+
+def finite(value: Any) -> Any:
+    """JSON values with None for numbers that JSON has no word for: those that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def stages(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -160,7 +169,8 @@ def table(rows: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[str
 
 def within_steps(run: Mapping[str, Any]) -> bool:
     """Whether no int8 output is more than INT8_STEPS steps of its scale from torch's; not known of compiled files."""
-    return bool(run.get("steps", math.inf) <= INT8_STEPS + 0.01)
+    steps = run.get("steps")  # None where an output is no number
+    return steps is not None and bool(steps <= INT8_STEPS + 0.01)
 
 
 def identical(run: Mapping[str, Any]) -> bool:

@@ -442,6 +442,21 @@ def test_rows_of_a_sweep_are_kept_and_not_mixed_with_others(on_path: None, tmp_p
         program._Kept(path, {"formats": ["y"]})
 
 
+def test_rows_of_a_sweep_whose_outputs_are_no_numbers_can_be_written_and_counted(on_path: None, tmp_path: Path) -> None:
+    program, path = importlib.import_module("adapt_zoo"), tmp_path / "rows.jsonl"
+    run = {"target": "onnxruntime", "as": "int8", "steps": math.nan, "identical": 0.0, "error_ratio": math.inf}
+    row = {"name": "a", "family": "A", "traced": True, "equal": True, "elastic": True, "largest_equal": False}
+    row |= {"max_abs_diff": math.nan, "elastic_s": 1.0, "elastic_cpu_s": 1.0, "failures": [], "subnetworks": 1}
+    row |= {"verified": {"onnxruntime": {"fp32": False, "int8": False}}, "runs": [run]}
+    program._Kept(path, {}).add(row)  # as rows were kept before
+    found = program._Kept(path, {}).row("a", subnetworks=1)
+    assert found == program.finite(row)
+    assert json.loads(json.dumps(found, allow_nan=False))["runs"] == [{**run, "steps": None, "error_ratio": None}]
+    counted = {figure.name: figure.value for figure in program.figures([found], ["onnxruntime"])}
+    assert counted["equal_to_the_bit"] == 0
+    assert counted["strictly_onnxruntime_int8_steps"] == counted["strictly_onnxruntime_int8_identical"] == 0
+
+
 def test_a_sweep_of_networks_becomes_a_table_by_family(on_path: None) -> None:
     program = importlib.import_module("adapt_zoo")
     whole = {"family": "A", "elastic": True, "elastic_s": 2.0, "networks": 2e6}
