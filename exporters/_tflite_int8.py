@@ -80,7 +80,7 @@ class _Item:
 def _item(it: _Item) -> tuple[Value, ...]:
     op, result = it.item.op, it.region.result(it.item)
     if result is None:
-        if op.kind == "dequantize":
+        if op.kind == "dequantize" or not it.x:  # (whole numbers that come from nowhere have no scale)
             return _tflite_float.compute(it.w, op, it.x)
         if op.kind in _tflite_moves.RULES:
             return _tflite_moves.RULES[op.kind](it.w, op, it.x)

@@ -70,9 +70,10 @@ def test_what_tflite_cannot_say_is_refused_by_name(name, tmp_path):
         LiteRtExporter().export(module_of(build), images(1), tmp_path / "file", precision="fp32")
 
 
-def test_integers_of_an_operator_without_a_rule_are_refused_by_name_too(tmp_path):
-    with pytest.raises(ExportError, match=r"\(conv1d\) cannot be written as TFLite"):
-        LiteRtExporter().export(quantized(ONNX["conv1d"]), images(1), tmp_path / "file", precision="int8")
+@pytest.mark.parametrize(("name", "kind"), [("conv1d", "conv1d"), ("take", "constant")])
+def test_integers_of_an_operator_without_a_rule_are_refused_by_name_too(name, kind, tmp_path):
+    with pytest.raises(ExportError, match=rf"\({kind}\) cannot be written as TFLite"):
+        LiteRtExporter().export(quantized(ONNX[name]), images(1), tmp_path / "file", precision="int8")
 
 
 def test_operators_without_an_integer_form_are_told_with_their_places():

@@ -110,6 +110,15 @@ def test_without_rounding_a_layer_has_the_bias_that_it_got_when_it_was_quantized
     torch.testing.assert_close(without_rounding(network)(images()), before(images()) + 1)
 
 
+def test_whole_numbers_have_no_scale():
+    network = quantized(ONNX["take"])
+    assert [name for name, m in network.named_modules() if isinstance(m, Quantizer)] == [
+        "blocks.0.quantize",
+        "blocks.1.op",
+    ]
+    assert network.left_in_float == ("take ('op') of 1",)
+
+
 # ---------------------------------------------------------------- quantizers
 
 

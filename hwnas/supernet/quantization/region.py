@@ -37,7 +37,8 @@ class QuantizedOp:
         op: the operator.
         activation: what became part of it.
         computes: whether there is something to compute before rounding; False for an activation on its own.
-        result: path of what rounds its result; "" where the scale of the first input holds on.
+        result: path of what rounds its result; "" where the scale of the first input holds on, or there is none: of
+            whole numbers, which are positions, tokens or masks.
     """
 
     op: Op
@@ -79,13 +80,17 @@ class QuantizedRegion(GraphInterpreter):
     def _plan_op(self, op: Op, float_module: OpGraphModule) -> QuantizedOp:
         if op.kind in ACTIVATIONS:
             return QuantizedOp(op=op, computes=False, result=op.name)
-        if keeps_scale(op.kind):
+        if keeps_scale(op.kind) or not self._gives_floats(op):
             return QuantizedOp(op=op)
         activation = follower(self.op_graph, op, ACTIVATIONS)
         if activation is not None:
             return QuantizedOp(op=op, activation=activation, result=activation.name)
         has_module = op.kind in WEIGHTED or _module_of(float_module, op) is not None
         return QuantizedOp(op=op, result=f"{op.name}_quantizer" if has_module else op.name)
+
+    def _gives_floats(self, op: Op) -> bool:
+        """Whether there is anything to round."""
+        return all(value.dtype.startswith("float") for value in self.op_graph.output_values(op))
 
     def _steps_of_(self, item: QuantizedOp, float_module: OpGraphModule) -> list[tuple[str, Step]]:
         op, steps = item.op, []
@@ -148,6 +153,8 @@ class QuantizedRegion(GraphInterpreter):
         """
         made_by = {name: q for name, q in zip(self.op_graph.inputs, sources, strict=True) if q is not None}
         for item in self.plan:
+            if not self._gives_floats(item.op):
+                continue
             layer, result = self.layer(item), self.result(item)
             if layer is not None:
                 layer.connect(made_by[item.op.inputs[0]])
@@ -163,8 +170,11 @@ class QuantizedRegion(GraphInterpreter):
         return tuple(
             f"{item.op.kind} ({item.op.name!r})"
             for item in self.plan
-            if not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
-            or (item.op.kind in WEIGHTED and self.layer(item) is None)
+            if self._gives_floats(item.op)
+            and (
+                not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
+                or (item.op.kind in WEIGHTED and self.layer(item) is None)
+            )
         )
 
 
