@@ -57,11 +57,12 @@ class _Sliced:
 
 @dataclass(frozen=True, slots=True)
 class _Skeleton:
-    """A module without storage, and what it needs of the weights in a forward pass."""
+    """A module without storage, and what it needs in a forward pass: of the weights, and numbers of its graph's own."""
 
     module: nn.Module
     weights: tuple[_Sliced, ...]
     statistics: tuple[str, ...]
+    constants: Mapping[str, Tensor]
 
 
 class AdaptedSupernet(nn.Module):
@@ -201,7 +202,7 @@ class AdaptedSupernet(nn.Module):
             weights = {s.name: self._slice(s) for s in skeleton.weights}
             for statistic in skeleton.statistics:  # of layers that are no module: written to, and nobody's
                 weights[statistic] = weights[statistic].clone()
-            x = functional_call(skeleton.module, weights, (x,), strict=True)
+            x = functional_call(skeleton.module, {**weights, **skeleton.constants}, (x,), strict=True)
         return x
 
     @torch.no_grad()
@@ -271,7 +272,9 @@ class AdaptedSupernet(nn.Module):
             needed = [w for w in variant.graph.weights() if w.name in asked]
             written = () if self.has_frozen_statistics else needed
             statistics = tuple(w.name for w in written if w.name.endswith(_STATISTICS))
-            self._skeletons[key] = _Skeleton(module, self._sliced(variant, needed), statistics)
+            of_graph = {w.name for w in needed}
+            constants = {n: b.to(self._device) for n, b in module.named_buffers() if n not in of_graph}
+            self._skeletons[key] = _Skeleton(module, self._sliced(variant, needed), statistics, constants)
         return self._skeletons[key]
 
     def _sliced(self, variant: Variant, weights: Sequence[Weight]) -> tuple[_Sliced, ...]:

@@ -197,6 +197,22 @@ class Shared(nn.Module):
         return self.out(self.act(self.mix(x)))
 
 
+class Waves(nn.Module):
+    """Positions as waves, made anew in each call, which are projected and added to the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix, self.head = conv(3, 8), conv(8, 8), nn.Linear(8, 5)
+        self.positions = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        columns = torch.arange(x.shape[3]) / x.shape[3]
+        waves = torch.stack([wave(n * columns) for n in (1, 4) for wave in (torch.sin, torch.cos)])[:, None]
+        x = x + self.positions(waves.expand(x.shape[0], 4, *x.shape[2:]))
+        return self.head(self.mix(x).mean((2, 3)))
+
+
 class SequenceFirst(nn.Module):
     """torch's own attention, which wants the samples second and folds heads into them."""
 
@@ -220,6 +236,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[tuple[int, ...], ...]]] = {
     "two-in-two-out": (TwoInTwoOut, ((3, 6, 6), (6,))),
     "series": (Series, ((6, 20),)),
     "shared": (Shared, ((7,),)),
+    "waves": (Waves, ((3, 7, 7),)),
     "sequence-first": (SequenceFirst, ((5, 8),)),
 }
 

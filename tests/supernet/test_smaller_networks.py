@@ -75,6 +75,7 @@ UNITS = {
     "u-net": {"down.0": 4, "deep.0": 6, "deeper.0": 6, "up": 4},
     "two-in-two-out": {"image.0": 4, "numbers": 4},
     "shared": {"mix": 8},
+    "waves": {"stem.0": 8, "mix.0": 8},
     "sequence-first": {"layer.self_attn": 2, "layer.linear1": 16},
 }
 
