@@ -46,11 +46,14 @@ class _Sliced:
 
     Attributes:
         name: of the weight.
-        kernel: its size, 0 where it is the weight's own.
+        convolution: whose kernel is smaller than the weight's own, "" where none is. Convolutions of several places may
+            share a weight; each makes a smaller kernel of it by itself.
+        kernel: its size.
         positions: for each axis those that are kept; None: all.
     """
 
     name: str
+    convolution: str
     kernel: int
     positions: tuple[Tensor | None, ...]
 
@@ -281,7 +284,7 @@ class AdaptedSupernet(nn.Module):
         dependencies = self.space.network.dependencies
         units = self._units(variant)
         kernel_of = {
-            w.name: variant.kernels[op.name]
+            w.name: (op.name, variant.kernels[op.name])
             for op in variant.graph.ops
             if op.name in variant.kernels
             for role, w in op.weights
@@ -291,7 +294,7 @@ class AdaptedSupernet(nn.Module):
         for weight in weights:
             kept = [dependencies.kept_positions(weight.name, axis, units) for axis in range(len(weight.shape))]
             positions = tuple(None if k is None else torch.from_numpy(k).to(self._device) for k in kept)
-            found.append(_Sliced(weight.name, kernel_of.get(weight.name, 0), positions))
+            found.append(_Sliced(weight.name, *kernel_of.get(weight.name, ("", 0)), positions))
         return tuple(found)
 
     def _slice(self, sliced: _Sliced) -> Tensor:
@@ -303,7 +306,7 @@ class AdaptedSupernet(nn.Module):
             if positions is not None:
                 tensor = tensor.index_select(axis, positions)
         if sliced.kernel:
-            tensor = self.kernels(sliced.name.rpartition(".")[0], tensor, sliced.kernel)
+            tensor = self.kernels(sliced.convolution, tensor, sliced.kernel)
         return tensor
 
     @property

@@ -213,6 +213,23 @@ class Waves(nn.Module):
         return self.head(self.mix(x).mean((2, 3)))
 
 
+class OneKernel(nn.Module):
+    """A large kernel that several blocks share, one of them twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        around = nn.Conv2d(8, 8, 5, 1, 2, groups=8)
+        self.stem, self.head = conv(3, 8), nn.Linear(8, 5)
+        self.blocks = nn.ModuleList(nn.ModuleDict({"around": around, "mix": conv(8, 8, 1)}) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for i, block in enumerate(self.blocks):
+            y = block["around"](x)
+            x = x + block["mix"](block["around"](y.relu()) if i == 0 else y)
+        return self.head(x.mean((2, 3)))
+
+
 class SequenceFirst(nn.Module):
     """torch's own attention, which wants the samples second and folds heads into them."""
 
@@ -237,6 +254,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[tuple[int, ...], ...]]] = {
     "series": (Series, ((6, 20),)),
     "shared": (Shared, ((7,),)),
     "waves": (Waves, ((3, 7, 7),)),
+    "one-kernel": (OneKernel, ((3, 7, 7),)),
     "sequence-first": (SequenceFirst, ((5, 8),)),
 }
 

@@ -150,6 +150,22 @@ def test_a_smaller_kernel_is_the_centre_at_first(
     assert torch.equal(found[name], dict(module.named_parameters())["blocks.1.3.weight"][:, :, 1:-1, 1:-1])
 
 
+def test_convolutions_that_share_a_weight_shrink_it_each_by_itself() -> None:
+    """Of the block that calls it twice the kernel stays."""
+    module, inputs = network("one-kernel")
+    space, supernet = adapted(module.eval(), inputs[0])
+    assert [k.name for k in space.spec.kernels] == ["blocks.1.around", "blocks.2.around"]
+    supernet.kernels.matrices["blocks/2/around/3"].data.mul_(2)
+    found = supernet.extract(
+        space.named_blocks(of(space, blocks__1__around__kernel_size=3, blocks__2__around__kernel_size=3))
+    )
+    weights = {name.split(".")[1]: p for name, p in found.named_parameters() if name.endswith("around.weight")}
+    whole = module.blocks[0]["around"].weight  # type: ignore[index, union-attr]
+    torch.testing.assert_close(weights["1"], whole)
+    torch.testing.assert_close(weights["2"], whole[:, :, 1:4, 1:4])
+    torch.testing.assert_close(weights["3"], 2 * whole[:, :, 1:4, 1:4])
+
+
 def test_gradients_reach_what_a_smaller_network_uses_and_nothing_else(
     mobile: tuple[nn.Module, Tensor, AdaptedSpace, AdaptedSupernet],
 ) -> None:

@@ -76,6 +76,7 @@ UNITS = {
     "two-in-two-out": {"image.0": 4, "numbers": 4},
     "shared": {"mix": 8},
     "waves": {"stem.0": 8, "mix.0": 8},
+    "one-kernel": {"stem.0": 8},
     "sequence-first": {"layer.self_attn": 2, "layer.linear1": 16},
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -135,9 +136,15 @@ class _Finder:
         return self.wishes.kernel and len(kernel_sizes(op)) > 1 and not self.wishes.is_fixed(op.name)
 
     def kernels(self, network: GivenNetwork) -> tuple[Kernel, ...]:
-        """Of all but the first region, whose kernel meets images and not features."""
-        later = [op for region in network.largest.regions[1:] for op in region.graph.ops]
-        named = {op.name: op for op in later if self._has_kernels(op)}
+        """Of all but the first region, whose kernel meets images and not features.
+
+        Those that share their weight with another of their region keep it as it is: it is one weight there.
+        """
+        named: dict[str, Op] = {}
+        for region in network.largest.regions[1:]:
+            uses = Counter(w.name for op in region.graph.ops for _, w in op.weights)
+            alone = [op for op in region.graph.ops if all(uses[w.name] == 1 for _, w in op.weights)]
+            named |= {op.name: op for op in alone if self._has_kernels(op)}
         return tuple(Kernel(name=op.name, sizes=kernel_sizes(op)) for op in named.values())
 
     # ------------------------------------------------------------ widths
