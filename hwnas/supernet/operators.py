@@ -127,6 +127,43 @@ def _avg_pool(call: Call) -> nn.Module:
     )
 
 
+class UnequalPool(nn.AdaptiveAvgPool2d):
+    """Means over windows of which some have other sizes than others, or positions in common.
+
+    ONNX has no operator for them: in its files they are products with a matrix of shares along each axis.
+
+    Args:
+        size: of the images, height and width.
+        output_size: windows along each axis.
+    """
+
+    def __init__(self, size: Sequence[int], output_size: Sequence[int]) -> None:
+        super().__init__(tuple(output_size))
+        self._shares = [_shares(n, windows) for n, windows in zip(size, output_size, strict=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        rows, columns = (shares.to(x.device) for shares in self._shares)
+        return torch.matmul(torch.matmul(rows, x), columns.T)  # (N, C, H, W) -> (N, C, H', W) -> (N, C, H', W')
+
+
+def _shares(n: int, windows: int) -> Tensor:
+    """(windows, n) of each position in each mean, as torch lays its windows."""
+    found = torch.zeros(windows, n, device="cpu")  # (where modules without storage are made, it has one)
+    for i in range(windows):
+        start, stop = i * n // windows, -(-(i + 1) * n // windows)
+        found[i, start:stop] = 1 / (stop - start)
+    return found
+
+
+def _adaptive_avg_pool(call: Call) -> nn.Module:
+    size, windows = call.x[-2:], call["output_size"]
+    if all(n % k == 0 for n, k in zip(size, windows, strict=True)):
+        return nn.AdaptiveAvgPool2d(windows)
+    return UnequalPool(size, windows)
+
+
 class ConstantTensor(nn.Module):
     """The same tensor whatever comes in; it goes where the module goes, and is not stored with it.
 
@@ -177,7 +214,7 @@ MODULES: Mapping[str, Callable[[Call], nn.Module]] = {
     "dropout": _dropout,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": lambda call: nn.AdaptiveAvgPool2d(call["output_size"]),
+    "adaptive_avg_pool2d": _adaptive_avg_pool,
     "adaptive_max_pool2d": lambda call: nn.AdaptiveMaxPool2d(call["output_size"]),
 }
 

@@ -167,6 +167,8 @@ FLOAT: dict[str, Build] = {
 ONNX: dict[str, Build] = {
     "constant": _constant,
     "take": _taken,
+    "adaptive_avg_pool2d of unequal parts": operator("adaptive_avg_pool2d", output_size=(4, 3)),
+    "adaptive_avg_pool2d of more parts than pixels": operator("adaptive_avg_pool2d", output_size=(7, 7)),
     "conv1d": _over_time,
     "conv_transpose2d": _transposed(),
     "conv_transpose2d of groups": _transposed(groups=2),
