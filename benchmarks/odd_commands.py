@@ -344,14 +344,15 @@ def checking_only() -> Iterator[None]:
     from hwnas import fleet, pipeline
     from hwnas.audit import auditing
     from hwnas.pipeline.memory import refuse_too_large
-    from hwnas.workspace import Workspace, limit_threads
+    from hwnas.torch_process import prepare_torch
+    from hwnas.workspace import Workspace
 
     def stage(config: Any, *, console: Any) -> Outcome:
         parts = [config.part(name) for name in config.device.all]
         for part in parts:
             work = Workspace(part)
             _ = work.device, work.training_space, work.space
-        limit_threads(config.train.threads)
+        prepare_torch(config.train.threads)
         refuse_too_large(Workspace(config))
         with Workspace(config).alone("training"):
             Workspace(config).begin()

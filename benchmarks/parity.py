@@ -89,10 +89,11 @@ def compare(
         console: shows the progress.
     """
     from hwnas.measure import Worker
-    from hwnas.workspace import Workspace, limit_threads
+    from hwnas.torch_process import prepare_torch
+    from hwnas.workspace import Workspace
 
     work = Workspace(config)
-    limit_threads(config.train.threads)
+    prepare_torch(config.train.threads)
     networks = (_trained if trained else _random)(work, n, seed)
     test = list(work.stream("test").unaugmented(samples))
     rows = []

@@ -183,9 +183,9 @@ def compare(subject: Subject, batch: int, *, rounds: int, threads: int | None) -
     import numpy as np
 
     from hwnas.supernet.strategies import SandwichRule
-    from hwnas.workspace import limit_threads
+    from hwnas.torch_process import prepare_torch
 
-    limit_threads(threads)
+    prepare_torch(threads)
     rng = np.random.default_rng(0)
     space, supernet, images, labels = made(subject, batch)
     rule = SandwichRule(space, n_random=2)

@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
     from hwnas.supernet.batches import BatchStream
     from hwnas.supernet.kinds import AnySupernet
 
-_EVALUATION_BATCH = 250
+_EVALUATION_BATCH = 250  # images at most
+_EVALUATION_VALUES = 4_000_000  # of a batch, at most: tensors within a network are many times as large
+_LEAST_BATCH = 32  # statistics of normalisation are means over batches, which must not be small
 _OF_NO_DEVICE = (
     "images",
     "data",
@@ -445,36 +448,25 @@ class Workspace:
         """Whether smaller networks are trained; those of a given network may be taken as they are."""
         return self.config.model is None or self.config.train.steps != 0
 
-    def stream(self, part: str, *, batch_size: int = _EVALUATION_BATCH, augmented: bool = False) -> BatchStream:
-        """Batches of `train`, `validation` or `test`."""
+    def stream(self, part: str, *, batch_size: int | None = None, augmented: bool = False) -> BatchStream:
+        """Batches of `train`, `validation` or `test`; of a size to evaluate networks by, if none is given."""
         from hwnas.supernet.batches import BatchStream
 
         data = self.images if part == "train" else self.data  # training images have what labels their source has
         return BatchStream(
             getattr(data, part),
-            batch_size=batch_size,
+            batch_size=batch_size or self._evaluation_batch,
             mean=data.mean,
             std=data.std,
             seed=self.config.train.seed,
             augment=(lambda x, g: augment_batch(x, data.augment, generator=g)) if augmented else None,
         )
 
-
-def limit_threads(threads: int | None) -> None:
-    """Let torch use so many threads in this process; None leaves them.
-
-    Raises:
-        ConfigError: the machine has fewer cores.
-    """
-    if threads is None:
-        return
-    import torch
-
-    available = os.cpu_count() or 1
-    if threads > available:
-        raise ConfigError(f"train.threads is {threads}, but this machine has {available} cores")
-    # sets this process alone: workers of runtimes have their device's number
-    torch.set_num_threads(threads)
+    @property
+    def _evaluation_batch(self) -> int:
+        images = self.images
+        values = images.in_channels * math.prod(images.native_size)
+        return max(_LEAST_BATCH, min(_EVALUATION_BATCH, _EVALUATION_VALUES // values))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from hwnas import pipeline, registry
 from hwnas.config import Config, load_config
 from hwnas.errors import CheckpointError, ConfigError, SpaceError
 from hwnas.testing.run import tiny_config
-from hwnas.workspace import Workspace, limit_threads
+from hwnas.workspace import Workspace
 from tests.runs import ReadConsole, contents
 
 
@@ -88,11 +88,6 @@ def test_a_style_the_space_does_not_have_is_refused(tmp_path: Path) -> None:
 def test_an_option_the_space_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="9"):
         _ = Workspace(tiny_config(tmp_path, {"space.resolutions": [9]})).space
-
-
-def test_more_threads_than_cores_are_wrong_input() -> None:
-    with pytest.raises(ConfigError, match="this machine has"):
-        limit_threads((os.cpu_count() or 1) + 1)
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import Answer, answer_for, query
 from hwnas.scratch import scratch
 from hwnas.search import Study
+from hwnas.torch_process import prepare_torch
 from hwnas.types import Option
-from hwnas.workspace import Workspace, limit_threads
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
@@ -61,7 +62,7 @@ def export(config: Config, *, console: Console, costs: Costs | None = None) -> E
     limits = absolute_limits(work, costs)
     study = last_study(work)
     answers = query(study, limits=limits, top=config.deploy.candidates, tolerance=config.deploy.tolerance)
-    limit_threads(config.train.threads)
+    prepare_torch(config.train.threads)
     setting = _Setting(work=work, costs=costs, limits=limits, study=study, evaluator=make_evaluator(work))
     return _first_that_holds(setting, answers, console=console)
 
@@ -87,7 +88,7 @@ def export_network(config: Config, architecture: Mapping[str, Option], *, consol
     work = _opened(config, console)
     costs = load_costs(work)
     limits = absolute_limits(work, costs)
-    limit_threads(config.train.threads)
+    prepare_torch(config.train.threads)
     # before anything is loaded: what is no network is told at once
     encoding = work.space.encode(architecture)
     evaluator = make_evaluator(work)

@@ -20,7 +20,8 @@ from hwnas.pipeline.evaluating import Evaluations
 from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import Answer
 from hwnas.scratch import scratch
-from hwnas.workspace import Workspace, limit_threads
+from hwnas.torch_process import prepare_torch
+from hwnas.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def measure_networks(
     work = Workspace(config.single)
     metric = config.ranked_by
     costs = load_costs(work)
-    limit_threads(config.train.threads)
+    prepare_torch(config.train.threads)
     evaluator = make_evaluator(work)
     evaluations, found = Evaluations.of(work), []
     with work.alone("exporting"), first_reachable(work.device, tell=console.note) as worker:

@@ -21,7 +21,8 @@ from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
-from hwnas.workspace import Workspace, limit_threads
+from hwnas.torch_process import prepare_torch
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer, TrainSettings
@@ -183,7 +184,7 @@ def _make_trainer(work: Workspace) -> Trainer:
 
     c, space = work.config.train, work.training_space
     strategy = registry.load("strategies", c.strategy)
-    limit_threads(c.threads)
+    prepare_torch(c.threads)
     start_distributed()
     # the caller's random state stays: initial weights depend on the seed alone
     with torch.random.fork_rng(devices=[]):

@@ -16,8 +16,9 @@ from hwnas.config import Config
 from hwnas.data.memory import available_memory
 from hwnas.errors import ConfigError
 from hwnas.search import Executor, InProcess, Processes, RayWorkers
+from hwnas.torch_process import prepare_torch
 from hwnas.types import Option
-from hwnas.workspace import Workspace, limit_threads
+from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
@@ -32,7 +33,7 @@ def workers(work: Workspace) -> Iterator[Executor]:
     """
     import torch
 
-    limit_threads(work.config.train.threads)
+    prepare_torch(work.config.train.threads)
     c = work.config
     if c.search.ray is None and (c.search.workers or 1) == 1:
         yield InProcess(_Evaluate(work))
@@ -108,6 +109,6 @@ def _evaluate_elsewhere(config: Config, *, threads: int, place: str) -> _Evaluat
             f"worker {socket.gethostname()} has no folder {place} ({e.strerror}); machines of a cluster need the run's "
             "folder at the same place, as on a network drive"
         ) from e
-    limit_threads(threads)
+    prepare_torch(threads)
     # what there is to say of the data is said by whoever started the workers
     return _Evaluate(Workspace(config, tell=lambda text: None))
