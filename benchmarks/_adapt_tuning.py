@@ -1,4 +1,4 @@
-"""A module as it would ship: trained as our sub-networks are, in int8, as a file, with its accuracy on the runtime.
+"""A module as it would ship: trained as our sub-networks are, in int8, as a file, with its accuracy and latency there.
 
 What other tools leave of a network goes through the same training, quantization and exporter as ours, so that only
 what was taken away differs. Knows modules and a run's workspace; never which tool made a module.
@@ -6,17 +6,20 @@ what was taken away differs. Knows modules and a run's workspace; never which to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from hwnas.errors import MeasurementError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
 
+    from hwnas.config import Config
     from hwnas.measure import Worker
     from hwnas.supernet.subnetwork import SubNetwork
     from hwnas.types import Artefact
@@ -109,3 +112,50 @@ class Tuning:
         parts = np.array_split(images, max(1, len(images) // 2000))
         found = np.concatenate([worker.predict(artefact, part) for part in parts])
         return float((found.argmax(1) == labels).mean())
+
+
+def own_latency_ms(config: Config, artefact: Artefact) -> float:
+    """Latency of a file in the state of the machine that a run's int8 table is of, in which its limits are meant."""
+    from hwnas.measure import Worker
+    from hwnas.pipeline._candidate import Bench
+    from hwnas.pipeline.costs import load_costs
+    from hwnas.pipeline.verdict import reach_verdict
+    from hwnas.workspace import Workspace
+
+    work = Workspace(config)
+    with Worker(work.device) as worker:
+        work.found_on(worker.context())
+        bench = Bench(work=work, worker=worker, costs=load_costs(work), limits={}, study="")
+        anchor, anchor_ms = bench.anchor(work.computed["int8"])
+        verdict = reach_verdict(worker, artefact, anchor=anchor, anchor_ms=anchor_ms, predicted_ms=None)
+    return verdict.statistic.minimum
+
+
+def latency_shares(worker: Worker, artefacts: Mapping[str, Artefact], *, anchor: Artefact) -> dict[str, float]:
+    """Latencies as shares of the anchor's, all timed in the same rounds.
+
+    Raises:
+        MeasurementError: a file does not run.
+    """
+    from hwnas.pipeline.verdict import VERDICT
+    from hwnas.types import MeasurementFailure
+
+    found = worker.measure(artefacts, anchor=anchor, anchor_ms=1.0, settings=VERDICT)
+    shares = {}
+    for key, result in found.items():
+        if isinstance(result, MeasurementFailure):
+            raise MeasurementError(f"{key} could not be measured: {result.reason}")
+        shares[key] = result.minimum
+    return shares
+
+
+def read_file(path: Path) -> Artefact:
+    """A file that was written before; in int8, unless its name ends with fp32."""
+    from hwnas.measure import artefact_from_file
+
+    precision = "fp32" if path.stem.endswith("fp32") else "int8"
+    return artefact_from_file(path, format=path.suffix[1:], precision=precision)
+
+
+def silent(done: int, total: int, note: str) -> None:
+    """Progress of what takes a second."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from _timm import VARIABLE, find_timm
 from torch import nn
 
@@ -32,6 +33,19 @@ def lite0() -> nn.Module:
     network: nn.Module = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name(
         "efficientnet-lite0"
     )
+    return network
+
+
+def lite0_10(*, pretrained: bool = False) -> nn.Module:
+    """EfficientNet-Lite0 for ten classes of somebody's own.
+
+    Args:
+        pretrained: with ImageNet's weights, but for the classifier.
+    """
+    network = lite0()
+    if pretrained:
+        network.load_state_dict(torch.load(weights("lite0"), weights_only=True))
+    network._fc = nn.Linear(network._fc.in_features, 10)
     return network
 
 

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _adapt_tuning import Tuning
+from _adapt_tuning import Tuning, latency_shares, own_latency_ms, read_file, silent
 from _common import SMOKE, Benchmark, Figure, script
 
 from hwnas.config import Config
-from hwnas.errors import ConfigError, HwnasError, MeasurementError
+from hwnas.errors import ConfigError, HwnasError
 
 if TYPE_CHECKING:
     from _adapt_peers import Prune
@@ -178,11 +178,12 @@ class Comparison:
     def run(self) -> tuple[Sequence[Made], Mapping[str, float]]:
         """Make what is not there yet, then time all of it: networks, and key -> milliseconds."""
         from hwnas.measure import Worker
-        from hwnas.workspace import Workspace, limit_threads
+        from hwnas.torch_process import prepare_torch
+        from hwnas.workspace import Workspace
 
         methods = ["hwnas"] if self.bench.smoke else self.options.methods
         seeds = [0] if self.bench.smoke else self.options.seeds
-        limit_threads(self.config.train.threads)
+        prepare_torch(self.config.train.threads)
         first = self._config(seeds[0])
         self._adapt(first)
         work = Workspace(first)
@@ -206,7 +207,7 @@ class Comparison:
         tuning = Tuning(work, network)
         for precision in ("fp32", "int8"):
             if f"given-0-{precision}" not in self.made:
-                found = tuning.tuned(network, steps=0, progress=_silent, precision=precision)
+                found = tuning.tuned(network, steps=0, progress=silent, precision=precision)
                 artefact = tuning.write(found, self._file(work, f"given-0-{precision}"), precision=precision)
                 self._keep("given", 0, precision, artefact, tuning.test_accuracy(worker, artefact), {})
         return tuning
@@ -243,7 +244,7 @@ class Comparison:
         pipeline.train(config, console=console)
         pipeline.profile(config, console=console)
         pipeline.search(config, console=console)
-        largest = self._largest_ms(config, given)
+        largest = own_latency_ms(config, given)
         shares = {**{_named(b): b for b in BUDGETS}, **self._of_fp32(worker)}
         for budget, share in shares.items():
             if budget not in budgets or f"hwnas-{seed}-{budget}" in self.made:
@@ -258,30 +259,14 @@ class Comparison:
             manifest = result.manifest
             path = self._file(Workspace(config), f"hwnas-{seed}-{budget}")
             shutil.copy(result.deployment / manifest.artefact.path, path)
-            artefact = _read(path)
+            artefact = read_file(path)
             self._keep("hwnas", seed, budget, artefact, manifest.accuracy.test_runtime, dict(manifest.architecture))
 
     def _of_fp32(self, worker: Worker) -> dict[str, float]:
         """Shares of the int8 latency that the given network's fp32 latency is, and half of it."""
         int8, fp32 = (self._artefact(f"given-0-{p}") for p in ("int8", "fp32"))
-        ratio = _measured(worker, {"fp32": fp32}, anchor=int8)["fp32"]
+        ratio = latency_shares(worker, {"fp32": fp32}, anchor=int8)["fp32"]
         return {"own": ratio, "half": ratio / 2}
-
-    def _largest_ms(self, config: Config, given: Artefact) -> float:
-        """The given network's int8 latency in the state of the machine that its table is of."""
-        from hwnas.measure import Worker
-        from hwnas.pipeline._candidate import Bench
-        from hwnas.pipeline.costs import load_costs
-        from hwnas.pipeline.verdict import reach_verdict
-        from hwnas.workspace import Workspace
-
-        work = Workspace(config)
-        with Worker(work.device) as worker:
-            _found_on(work, worker)
-            bench = Bench(work=work, worker=worker, costs=load_costs(work), limits={}, study="")
-            anchor, anchor_ms = bench.anchor(work.computed["int8"])
-            verdict = reach_verdict(worker, given, anchor=anchor, anchor_ms=anchor_ms, predicted_ms=None)
-        return verdict.statistic.minimum
 
     def _steps(self, epochs: float) -> int:
         if self.bench.smoke:
@@ -330,9 +315,9 @@ class Comparison:
         """Latencies in int8, before any training, as shares of the given network's."""
         artefacts = {}
         for i, (key, module) in enumerate(slices.items()):
-            sliced = tuning.tuned(module, steps=0, progress=_silent)
+            sliced = tuning.tuned(module, steps=0, progress=silent)
             artefacts[key] = tuning.write(sliced, self._file(tuning.work, f"slice-{i}"))
-        return _measured(worker, artefacts, anchor=self._artefact("given-0-int8")) if artefacts else {}
+        return latency_shares(worker, artefacts, anchor=self._artefact("given-0-int8")) if artefacts else {}
 
     def _prunes(self, method: str, tuning: Tuning) -> list[Prune]:
         import _adapt_peers as peers
@@ -354,7 +339,7 @@ class Comparison:
         return self.files / f"{key}.{work.exporter.format}"
 
     def _artefact(self, key: str) -> Artefact:
-        return _read(self.files / self.made[key].file)
+        return read_file(self.files / self.made[key].file)
 
     def _keep(
         self, method: str, seed: int, budget: str, artefact: Artefact, accuracy: float, architecture: Mapping[str, Any]
@@ -377,40 +362,11 @@ class Comparison:
         given = self._artefact("given-0-int8")
         now = worker.measure_anchor(given).minimum
         artefacts = {key: self._artefact(key) for key in self.made}
-        return {key: now * share for key, share in _measured(worker, artefacts, anchor=given).items()}
-
-
-def _measured(worker: Worker, artefacts: Mapping[str, Artefact], *, anchor: Artefact) -> dict[str, float]:
-    """Latencies as shares of the anchor's.
-
-    Raises:
-        MeasurementError: a file does not run.
-    """
-    from hwnas.pipeline.verdict import VERDICT
-    from hwnas.types import MeasurementFailure
-
-    found = worker.measure(artefacts, anchor=anchor, anchor_ms=1.0, settings=VERDICT)
-    shares = {}
-    for key, result in found.items():
-        if isinstance(result, MeasurementFailure):
-            raise MeasurementError(f"{key} could not be measured: {result.reason}")
-        shares[key] = result.minimum
-    return shares
-
-
-def _read(path: Path) -> Artefact:
-    from hwnas.measure import artefact_from_file
-
-    precision = "fp32" if path.stem.endswith("fp32") else "int8"
-    return artefact_from_file(path, format=path.suffix[1:], precision=precision)
+        return {key: now * share for key, share in latency_shares(worker, artefacts, anchor=given).items()}
 
 
 def _named(budget: float) -> str:
     return f"{budget:.0%}".replace("%", "")
-
-
-def _silent(done: int, total: int, note: str) -> None:
-    """Progress of what takes a second."""
 
 
 def _found_on(work: Workspace, worker: Worker) -> Workspace:

@@ -78,7 +78,9 @@ def adapt(
 
         # a network that is only named has no images yet, and those of the default are of other classes
         with_images = data is not None or "data.source" in changes(values) or not is_source(network)
-        console.result(pipeline.adapt(config, console=console, with_images=with_images))
+        # a configuration of somebody's own is as it is
+        said = changes(values).keys() if is_source(network) else None
+        console.result(pipeline.adapt(config, console=console, with_images=with_images, said=said))
 
 
 def _configured(network: str, options: dict[str, object], changed: dict[str, object]) -> Config:

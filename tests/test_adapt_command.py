@@ -69,3 +69,10 @@ def test_wrong_input_is_told(arguments: tuple[str, ...], message: str) -> None:
     assert status == 2, output
     assert message in output
     assert not Path("runs").exists()
+
+
+def test_what_was_said_of_searches_is_kept() -> None:
+    assert said(*TYPED, "--no-training", "--set", "search.n_trials=123")[0] == 0
+    assert load_config("run").search.n_trials == 123
+    assert said(*TYPED[:4], "--output", "other", "--no-training")[0] == 0
+    assert load_config("other").search.n_trials < 123, "slices that nobody trained are soon worth nothing"

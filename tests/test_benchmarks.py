@@ -33,7 +33,7 @@ ON_A_RUN = ("budgets", "new_device", "parity", "runtimes", "zero_cost")
 ON_A_DEPLOYMENT = ("attacks",)
 # `quickstart` starts a process for its command by the same function; here more commands would load torch again, and its
 # imports take longer than what is tried
-IN_THIS_PROCESS = ("budgets", "new_device")
+IN_THIS_PROCESS = ("adapt_first_file", "budgets", "new_device")
 ON_A_TABLE = ("fashion_mnist", "preprocessing", "quickstart", "runtimes")  # they profile, but not to see how
 MINUTES = ("emulated_board",)  # an emulated processor has no smaller run; tests/emulated tries the same board in parts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,12 @@ from hwnas.errors import ConfigError, GraphError, TableError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
+from hwnas.pipeline._sizing import sized_by
 from hwnas.pipeline._zero_shot import Slice, zero_shot
 from hwnas.pipeline.costs import load_costs
 from hwnas.quantities import count, metric_name, percent, quantity
 from hwnas.results import Result, Shown
+from hwnas.torch_process import prepare_torch
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -132,13 +134,17 @@ class AdaptResult(Result):
         return Shown(title=f"Elastic: {self.name}", rows=rows, notes=notes)
 
 
-def adapt(config: Config, *, console: Console, with_images: bool = True) -> AdaptResult:
+def adapt(
+    config: Config, *, console: Console, with_images: bool = True, said: Collection[str] | None = None
+) -> AdaptResult:
     """Make the network that [model] names elastic, and keep it in the run's folder.
 
     Args:
         config: of the run.
         console: where progress is told.
         with_images: evaluate slices of it on the run's images; else these are not looked at.
+        said: keys of the configuration that somebody chose; how much later stages spend on a network follows from its
+            work, but for these (see `sized_by`). None: all stays as it is.
 
     Raises:
         ConfigError: there is no [model], or no such function.
@@ -156,6 +162,7 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
             "no network is named; give python:module:function with --input, onnx:FILE, or a [model] section"
         )
     begun = time.monotonic()
+    prepare_torch(config.train.threads)
     work = Workspace(config)
     _refuse_other_run(work)  # before minutes may go into it
     if with_images:
@@ -185,6 +192,8 @@ def adapt(config: Config, *, console: Console, with_images: bool = True) -> Adap
         space = supernet.space
     else:
         rank_by_weights_(supernet)
+    if said is not None:
+        work.config = sized_by(config, space, said=said, tell=console.note)
     with work.alone("adapting"):
         _refuse_other_run(work)
         work.begin()
