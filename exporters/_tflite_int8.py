@@ -79,8 +79,10 @@ class _Item:
 
 def _item(it: _Item) -> tuple[Value, ...]:
     op, result = it.item.op, it.region.result(it.item)
+    if not it.item.has_scale:
+        return _tflite_float.compute(it.w, op, _floats(it))
     if result is None:
-        if op.kind == "dequantize" or not it.x:  # (whole numbers that come from nowhere have no scale)
+        if op.kind == "dequantize":
             return _tflite_float.compute(it.w, op, it.x)
         if op.kind in _tflite_moves.RULES:
             return _tflite_moves.RULES[op.kind](it.w, op, it.x)
@@ -172,12 +174,20 @@ def _requantized(graph: Graph, x: Value, *, name: str, quantization: Quantizatio
     return x if x.quantization == quantization else ops.quantize(graph, x, name=name, quantization=quantization)
 
 
+def _floats(it: _Item) -> list[Value]:
+    """What an operator reads, dequantized where it is quantized."""
+    stored = (it.stored(i) for i in range(len(it.x)))
+    return [
+        x if x.quantization is None else ops.dequantize(it.w.graph, x, name=f"{it.name}.float{i}")
+        for i, x in enumerate(stored)
+    ]
+
+
 def _in_float(it: _Item) -> Compute:
     """An operator that TFLite has not in int8."""
 
     def compute(quantization: QuantizationParameters) -> Value:
-        floats = [ops.dequantize(it.w.graph, it.stored(i), name=f"{it.name}.float{i}") for i in range(len(it.x))]
-        (y,) = _tflite_float.compute(it.w, it.item.op, floats)
+        (y,) = _tflite_float.compute(it.w, it.item.op, _floats(it))
         return ops.quantize(it.w.graph, y, name=f"{it.name}.int8", quantization=quantization)
 
     return compute

@@ -105,6 +105,25 @@ def _taken(g: GraphBuilder, x: Ref) -> Ref:
     return g.op("take", x, places, name="op", axis=0)
 
 
+def _normalised(g: GraphBuilder, x: Ref) -> Ref:
+    total = g.op("sum", g.op("power", x, name="squares", exponent=2.0), name="total", axes=(0,), keepdim=True)
+    return g.op("div", x, g.op("sqrt", total, name="norm"), name="op")
+
+
+def _attended(g: GraphBuilder, x: Ref) -> Ref:
+    """Attention that is linear in its keys (Katharopoulos et al., 2020)."""
+    rows = g.op("permute", g.op("reshape", x, name="flat", shape=(4, 36)), name="rows", order=(1, 0))
+    query, key = (g.op("relu", g.linear(rows, 4, name=n), name=f"{n}_act") for n in ("query", "key"))
+    value = g.op("pad", g.linear(rows, 4, name="value"), name="ones", amounts=(0, 0, 0, 1), value=1.0)
+    sums = g.op("matmul", g.op("permute", key, name="turned", order=(1, 0)), value, name="sums")
+    both = g.op("matmul", query, sums, name="both")
+    above, below = (
+        g.op("slice", both, name=n, axis=1, start=a, stop=a + s) for n, a, s in (("above", 0, 4), ("below", 4, 1))
+    )
+    quotient = g.op("div", above, g.op("affine", below, name="shifted", shift=1e-5), name="quotient")
+    return g.linear(quotient, 4, name="op")
+
+
 # in float32 and in int8
 BOTH: dict[str, Build] = {
     "conv2d": _conv(stride=(2, 1), padding=(0, 1)),
@@ -150,6 +169,7 @@ BOTH: dict[str, Build] = {
     "resize": operator("resize", size=(12, 12)),
     "resize bilinear": operator("resize", size=(9, 5), mode="bilinear"),
     "split": _split,
+    "div by a norm": _normalised,
     "a block of a ResNet": _resnet,
     "a linear layer behind parts": _embedded,
 }
@@ -167,6 +187,7 @@ FLOAT: dict[str, Build] = {
 ONNX: dict[str, Build] = {
     "constant": _constant,
     "take": _taken,
+    "linear attention": _attended,
     "adaptive_avg_pool2d of unequal parts": operator("adaptive_avg_pool2d", output_size=(4, 3)),
     "adaptive_avg_pool2d of more parts than pixels": operator("adaptive_avg_pool2d", output_size=(7, 7)),
     "conv1d": _over_time,

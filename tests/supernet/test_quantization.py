@@ -119,6 +119,49 @@ def test_whole_numbers_have_no_scale():
     assert network.left_in_float == ("take ('op') of 1",)
 
 
+def _shares(g, x):
+    rows = g.op("relu", x, name="parts")
+    total = g.op("affine", g.op("sum", rows, name="total", axes=(0,), keepdim=True), name="shifted", shift=1e-5)
+    return g.op("div", rows, total, name="op")
+
+
+def test_what_is_small_beside_others_can_be_divided_by():
+    network, x = quantized(_shares), images(4)
+    x[:, :, 0, 0] = 1e-3
+    assert network(x).isfinite().all()
+    assert network(x).amax() <= 1.01
+
+
+def _moved_divisor(g, x):
+    """A sum, of which a part divides the rest."""
+    parts = g.ops("split", g.op("sum", x, name="total", axes=(1,)), name="parts", axis=0, sizes=(3, 1))
+    return g.op("div", parts[0], g.op("expand", parts[1], name="wide", shape=(3, 6)), name="op")
+
+
+def _divisor_for_a_layer(g, x):
+    total = g.op("sum", x, name="total", axes=(1,))
+    return g.op("div", g.linear(total, 6, name="mix"), total, name="op")
+
+
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [
+        (_shares, {"total", "shifted"}),
+        (_moved_divisor, {"total", "parts", "wide"}),
+        (_divisor_for_a_layer, set()),
+        (ONNX["linear attention"], {"both", "above", "below", "shifted"}),
+        (BOTH["div by a norm"], {"total", "norm"}),
+        (lambda g, x: g.op("div", x, g.conv2d(x, 4, name="conv"), name="op"), set()),
+        (lambda g, x: g.op("power", g.op("exp", x, name="exp"), name="op", exponent=-1.0), {"exp"}),
+        (lambda g, x: g.op("power", g.op("exp", x, name="exp"), name="op", exponent=2.0), set()),
+    ],
+)
+def test_no_scale_rounds_what_leads_to_a_divisor(build, names):
+    network = quantized(build)
+    assert {item.op.name for item in network.blocks[1].plan if not item.has_scale} == names
+    assert all(f"('{name}') of 1" in " ".join(network.left_in_float) for name in names)
+
+
 # ---------------------------------------------------------------- quantizers
 
 

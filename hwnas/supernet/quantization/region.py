@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from hwnas.graph import Op
+from hwnas.graph import Op, OpGraph
 from hwnas.graph.costs import call_of
 from hwnas.graph.patterns import follower
 from hwnas.precisions import DEQUANTIZE, QUANTIZE
 from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule, Step
 from hwnas.supernet.operators import MODULES
+from hwnas.supernet.quantization.divisors import unrounded
 from hwnas.supernet.quantization.modules import InputQuantizer, QuantizedWeights, Quantizer, output_quantizer
 from hwnas.supernet.quantization.rules import (
     ACTIVATIONS,
@@ -37,14 +38,16 @@ class QuantizedOp:
         op: the operator.
         activation: what became part of it.
         computes: whether there is something to compute before rounding; False for an activation on its own.
-        result: path of what rounds its result; "" where the scale of the first input holds on, or there is none: of
-            whole numbers, which are positions, tokens or masks.
+        result: path of what rounds its result; "" where the scale of the first input holds on, or there is none.
+        has_scale: whether its results are on a scale: not whole numbers (positions, tokens, masks), nor what leads to a
+            divisor.
     """
 
     op: Op
     activation: Op | None = None
     computes: bool = True
     result: str = ""
+    has_scale: bool = True
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -66,6 +69,7 @@ class QuantizedRegion(GraphInterpreter):
         super().__init__(float_module.op_graph)
         self.labels = float_module.labels
         self.plan: tuple[QuantizedOp, ...] = ()
+        self._unrounded = unrounded(self.op_graph)
         steps: list[tuple[str, Step]] = []
         fused: set[str] = set()
         for op in self.op_graph.ops:
@@ -80,17 +84,16 @@ class QuantizedRegion(GraphInterpreter):
     def _plan_op(self, op: Op, float_module: OpGraphModule) -> QuantizedOp:
         if op.kind in ACTIVATIONS:
             return QuantizedOp(op=op, computes=False, result=op.name)
-        if keeps_scale(op.kind) or not self._gives_floats(op):
-            return QuantizedOp(op=op)
+        if keeps_scale(op.kind) or not self._has_scale(op):
+            return QuantizedOp(op=op, has_scale=self._has_scale(op))
         activation = follower(self.op_graph, op, ACTIVATIONS)
         if activation is not None:
             return QuantizedOp(op=op, activation=activation, result=activation.name)
         has_module = op.kind in WEIGHTED or _module_of(float_module, op) is not None
         return QuantizedOp(op=op, result=f"{op.name}_quantizer" if has_module else op.name)
 
-    def _gives_floats(self, op: Op) -> bool:
-        """Whether there is anything to round."""
-        return all(value.dtype.startswith("float") for value in self.op_graph.output_values(op))
+    def _has_scale(self, op: Op) -> bool:
+        return _gives_floats(self.op_graph, op) and op.name not in self._unrounded
 
     def _steps_of_(self, item: QuantizedOp, float_module: OpGraphModule) -> list[tuple[str, Step]]:
         op, steps = item.op, []
@@ -153,7 +156,7 @@ class QuantizedRegion(GraphInterpreter):
         """
         made_by = {name: q for name, q in zip(self.op_graph.inputs, sources, strict=True) if q is not None}
         for item in self.plan:
-            if not self._gives_floats(item.op):
+            if not item.has_scale:
                 continue
             layer, result = self.layer(item), self.result(item)
             if layer is not None:
@@ -166,13 +169,14 @@ class QuantizedRegion(GraphInterpreter):
 
     @property
     def left_in_float(self) -> tuple[str, ...]:
-        """Operators without an integer form, with their places."""
+        """Operators without an integer form, or that lead to a divisor, with their places."""
         return tuple(
             f"{item.op.kind} ({item.op.name!r})"
             for item in self.plan
-            if self._gives_floats(item.op)
+            if _gives_floats(self.op_graph, item.op)
             and (
-                not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
+                not item.has_scale
+                or not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
                 or (item.op.kind in WEIGHTED and self.layer(item) is None)
             )
         )
@@ -184,6 +188,10 @@ class QuantizedBlock(QuantizedRegion):
     def __init__(self, float_module: BlockModule) -> None:
         super().__init__(float_module)
         self.block = float_module.block
+
+
+def _gives_floats(graph: OpGraph, op: Op) -> bool:
+    return all(value.dtype.startswith("float") for value in graph.output_values(op))
 
 
 def _module_of(float_module: OpGraphModule, op: Op) -> nn.Module | None:

@@ -45,11 +45,17 @@ _NEW_SCALE = frozenset({"add", "sub", "mul", "concat", "mean", "adaptive_avg_poo
 _SAME_SCALE = frozenset({"avg_pool2d", "max_pool2d", "adaptive_max_pool2d", "max", "permute", "slice", "select"})
 _UNIT_SCALE = frozenset({"sigmoid", "softmax"})
 _KEEPS = frozenset({"reshape", "identity", "dropout", "split", "unbind", "expand", "dequantize"})
+_MOVES = _KEEPS - {"dequantize"} | {"permute", "slice", "select"}
 
 
 def keeps_scale(kind: str) -> bool:
     """Whether the results are the numbers that are read, so that nothing needs to round them."""
     return kind in _KEEPS
+
+
+def moves_numbers(kind: str) -> bool:
+    """Whether the results are numbers that are read, at other places, in floats and in integers alike."""
+    return kind in _MOVES
 
 
 def _moves_on_scale(kind: str, call: Call) -> bool:
