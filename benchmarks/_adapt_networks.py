@@ -10,7 +10,7 @@ Knows modules; never what is done with them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,13 +78,19 @@ def _draw_(module: nn.Module) -> None:
     """Other numbers for what torch, or the network, begins with constants.
 
     Shifts of normalisations lead most numbers past the ReLU behind. Around zero each layer would enlarge what differs
-    by a fifth, and fifty layers the rounding of a number to all there is; layers that were trained do not.
+    by a fifth, and fifty layers the rounding of a number to all there is; layers that were trained do not. Where the
+    normalisation stands behind the activation, the shift is the convolution's before it: with one of its own it would
+    push channels of the next layer to where that one's activation gives nothing, whose variance nothing can be divided
+    by.
     """
     from torch import nn
 
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine:
             part.bias.data.uniform_(1.0, 2.0)
+    for layer, norm in _around_activations(module):
+        layer.data.uniform_(1.0, 2.0)
+        norm.data.uniform_(-0.1, 0.1)
     for parameter in module.parameters():
         data = parameter.data
         if data.numel() < 2 or float(data.std()) > 0:  # of a single number nobody can tell
@@ -93,6 +99,21 @@ def _draw_(module: nn.Module) -> None:
             data.normal_(0.0, 0.05)
         else:  # scales, those of layers (1e-6) among them
             data.uniform_(0.5, 1.5)
+
+
+def _around_activations(module: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """Shifts of a convolution and of the normalisation behind its activation, in a row of a `Sequential`."""
+    from torch import nn
+
+    activations = nn.ReLU | nn.ReLU6 | nn.GELU | nn.SiLU | nn.Hardswish
+    for sequence in module.modules():
+        parts = list(sequence) if isinstance(sequence, nn.Sequential) else []
+        for layer, act, norm in zip(parts, parts[1:], parts[2:], strict=False):
+            in_a_row = (
+                isinstance(layer, nn.Conv2d) and isinstance(act, activations) and isinstance(norm, nn.BatchNorm2d)
+            )
+            if in_a_row and layer.bias is not None and norm.affine:
+                yield layer.bias, norm.bias
 
 
 def _settle_(module: nn.Module, inputs: Tensor) -> None:

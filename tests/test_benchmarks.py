@@ -366,6 +366,19 @@ def test_no_number_of_a_network_is_one_that_layers_begin_with(name: str, on_path
         assert module(network.inputs(2)).isfinite().all()
 
 
+def test_where_norms_stand_behind_activations_no_channel_of_the_next_layer_is_dead(on_path: None) -> None:
+    def make() -> torch.nn.Module:
+        rows = [(torch.nn.Conv2d(32, 32, 1), torch.nn.GELU(), torch.nn.BatchNorm2d(32)) for _ in range(24)]
+        return torch.nn.Sequential(*(part for row in rows for part in row))
+
+    network = importlib.import_module("_adapt_networks").Network(name="x", family="own", make=make, shape=(32, 9, 9))
+    module = network.module()
+    variances = [float(m.running_var.min()) for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert min(variances) > 0.01
+    with torch.no_grad():
+        assert float(module(network.inputs(3, seed=2)).abs().max()) < 20
+
+
 def test_a_trained_network_keeps_its_numbers(on_path: None, tmp_path: Path) -> None:
     made = importlib.import_module("_tiny_networks").ResNet8()
     stored = {key: t for key, t in made.state_dict().items() if not key.endswith("num_batches_tracked")}
