@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from _common import ROOT, SMOKE, Benchmark, Figure, hwnas, script
+from _photographs import as_files
 
 from hwnas.errors import HwnasError
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="hwnas-first-file-") as temporary:
         folder = Path(temporary)
         side = 32 if bench.smoke else _SIDE
-        _photographs(folder / "photos", n=60 if bench.smoke else options.photos, side=side)
+        as_files(folder / "photos", 60 if bench.smoke else options.photos, side=side)
         network, more = _network(options.network, smoke=bench.smoke)
         began, cpu = time.monotonic(), _cpu_s()
         adapted = _ran(
@@ -92,22 +92,6 @@ def _ran(*arguments: str) -> dict[str, Any]:
     if status:
         raise HwnasError(f"hwnas {arguments[0]} ended with status {status}; its messages are above")
     return result
-
-
-def _photographs(folder: Path, *, n: int, side: int) -> None:
-    """Crops of the photographs that scikit-learn brings, as files."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    photographs = load_sample_images().images
-    for i in range(n):
-        photograph = photographs[i % len(photographs)]
-        size = int(rng.integers(side, min(photograph.shape[:2])))
-        top, left = (int(rng.integers(0, most - size + 1)) for most in photograph.shape[:2])
-        crop = Image.fromarray(photograph[top : top + size, left : left + size]).resize((side, side))
-        crop.save(folder / f"{i:04}.jpg", quality=92)
 
 
 def _cpu_s() -> float:

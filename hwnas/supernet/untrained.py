@@ -136,7 +136,7 @@ def _deployable(network: SubNetwork, *, precision: str, rng: np.random.Generator
         return fold_batchnorm(network)
     images = torch.from_numpy(rng.standard_normal((1, *network.in_shape)).astype(np.float32))
     with _one_thread():  # sums in another order would give other ranges, and so another file
-        return quantize(network, [images], symmetric=symmetric)
+        return quantize(network, [images], symmetric=symmetric, correct_biases=False)
 
 
 @contextmanager

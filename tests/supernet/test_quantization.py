@@ -491,7 +491,7 @@ def test_in_the_symmetric_scheme_what_no_weights_meet_is_float():
 
 def test_in_the_symmetric_scheme_biases_are_float():
     layer = next(m for m in _symmetric().modules() if isinstance(m, QuantizedWeights))
-    assert torch.equal(layer.fake_quantized_parameters()[1], layer.bias)
+    assert torch.equal(layer.fake_quantized_parameters()[1], layer.bias + layer.bias_shift)
 
 
 def test_a_large_bias_does_not_widen_the_weights_grid_of_the_symmetric_scheme():
@@ -567,3 +567,61 @@ def test_a_block_in_float_stays_exact_and_an_int8_block_loses_little():
         ratios.append(sqnr_db(x, found))
     assert min(ratios[:2]) > 100  # only BatchNorm was folded
     assert all(20 < r < 80 for r in ratios[2:])
+
+
+# ---------------------------------------------------------------- biases
+
+
+def _edges(channels=8):
+    """Depthwise weights that nearly cancel out, of inputs far from zero: what rounding them does is a shift."""
+    network = _network("iiii")
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                module.weight -= module.weight.mean((2, 3), keepdim=True)
+                module.weight += 0.003
+    return network
+
+
+def _means_of_layers(module, x):
+    """Name of a layer -> (C,) mean of its outputs."""
+    seen = {}
+
+    def see(name):
+        def hook(layer, inputs, output):
+            seen[name] = output.transpose(0, 1).flatten(1).mean(1)
+
+        return hook
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, QuantizedWeights | nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(see(name))
+    with torch.no_grad():
+        module(x)
+    return seen
+
+
+def test_means_of_layers_are_those_of_full_precision_again():
+    network, x = _network("iiii"), sample_images(64) + 1.0
+    wanted = _means_of_layers(fold_batchnorm(network), x)
+    without, corrected = (
+        torch.cat([(mean - wanted[name]).abs() for name, mean in _means_of_layers(found, x).items()]).mean()
+        for found in (quantize(network, [x], correct_biases=c) for c in (False, True))
+    )
+    assert corrected < 0.3 * without
+
+
+def test_corrected_biases_bring_outputs_nearer_to_floats():
+    network, x = _edges(), sample_images(64) + 1.0
+    wanted = network(x)
+    without, corrected = (quantize(network, [x], correct_biases=c)(x) for c in (False, True))
+    assert sqnr_db(wanted, corrected) > sqnr_db(wanted, without) + 1
+
+
+def test_a_mean_of_few_values_corrects_nothing():
+    network, x = _network("iiii"), sample_images(1)
+    classifiers = [
+        [m for m in quantize(network, [x], correct_biases=c).modules() if isinstance(m, QuantizedLinear)][-1]
+        for c in (False, True)
+    ]
+    torch.testing.assert_close(classifiers[1].bias, classifiers[0].bias)

@@ -1,7 +1,7 @@
 """From a network to a quantized one: which blocks change, and what their scales are.
 
-Calibration is one forward pass in full precision for each batch. This module knows networks and
-tensors, not data sets, files or runtimes.
+Calibration is one forward pass in full precision for each batch, and one in integers for the first. This module knows
+networks and tensors, not data sets, files or runtimes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import DataError, SpaceError
 from hwnas.precisions import is_quantized, precision
+from hwnas.supernet.quantization.bias_correction import BiasCorrection
 from hwnas.supernet.quantization.folding import fold_batchnorm
 from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
@@ -63,11 +64,13 @@ def quantize(
     *,
     max_batches: int = 4,
     symmetric: bool = False,
+    correct_biases: bool = True,
 ) -> QuantizedNetwork:
     """A quantized copy of a network, in eval mode, with scales from calibration batches.
 
     Batch normalisation is folded; blocks of a quantized precision become fake-quantized modules, with weights in the
-    format the precision has; other blocks stay as they are. The network is not changed.
+    format the precision has; other blocks stay as they are. What rounding adds to the means of layers goes out of
+    their biases again (bias_correction.py). The network is not changed.
 
     Args:
         network: trained, its BatchNorm statistics up to date.
@@ -75,6 +78,7 @@ def quantize(
         max_batches: batches used at most; the rest is not even read.
         symmetric: activations in int8 with zero point 0, and only those that weights meet or that a block passes on;
             float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
+        correct_biases: by the first batch, which costs another pass; of no use to who only wants to time the network.
 
     Raises:
         SpaceError: an int8 block gets a float tensor, or a float block a quantized one, because a conversion is
@@ -94,7 +98,7 @@ def quantize(
                 module.take_format_(precision(block.precision).weights)
             if isinstance(module, QuantizedWeights | Quantizer):
                 module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
-    _calibrate_(quantized, islice(calibration, max_batches))
+    _calibrate_(quantized, islice(calibration, max_batches), correct_biases=correct_biases)
     return quantized
 
 
@@ -116,14 +120,18 @@ def _check_conversions(network: QuantizedNetwork) -> None:
 
 
 @torch.no_grad()
-def _calibrate_(network: QuantizedNetwork, calibration: Iterable[Tensor]) -> None:
+def _calibrate_(network: QuantizedNetwork, calibration: Iterable[Tensor], *, correct_biases: bool) -> None:
     _set_observing_(network, True)
-    batches = 0
+    biases, first = BiasCorrection(network), None
     for batch in calibration:
-        network(batch)
-        batches += 1
+        if first is None:
+            first = batch
+            with biases.seeing():
+                network(batch)
+        else:
+            network(batch)
     _set_observing_(network, False)
-    if not batches:
+    if first is None:
         raise DataError("calibration has no batches; give at least one batch of images")
     for name, module in network.named_modules():
         if isinstance(module, Quantizer):
@@ -132,6 +140,9 @@ def _calibrate_(network: QuantizedNetwork, calibration: Iterable[Tensor]) -> Non
             except DataError as e:
                 raise DataError(f"{name}: {e}") from e
     _connect_(network)
+    if correct_biases:
+        with biases.correcting_():
+            network(first)
 
 
 def _set_observing_(network: nn.Module, on: bool) -> None:

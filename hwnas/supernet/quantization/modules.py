@@ -268,11 +268,15 @@ class QuantizedWeights(nn.Module):
 
     The weights' scales follow the weights, whatever changes them; the activations' scales stay. An int32 bias
     has scale `input_scale * weight_scale`, as integer operators want it.
+
+    Attributes:
+        bias_shift: (C,) what makes up for the rounding, and goes into the bias that ships (bias_correction.py).
     """
 
     axis = 0  # of the weight: its output channels
     weight: nn.Parameter
     bias: nn.Parameter
+    bias_shift: Tensor
     input_scale: Tensor
     weight_scale: Tensor
     weight_zero: Tensor
@@ -282,6 +286,7 @@ class QuantizedWeights(nn.Module):
         channels = weight.shape[self.axis]
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(weight.new_zeros(channels) if bias is None else bias.detach().clone())
+        self.register_buffer("bias_shift", torch.zeros(channels))
         self.register_buffer("input_scale", torch.tensor(1.0))
         self.register_buffer("weight_scale", torch.ones(channels))
         self.register_buffer("weight_zero", torch.zeros(channels, dtype=torch.int32), persistent=False)
@@ -318,7 +323,7 @@ class QuantizedWeights(nn.Module):
         largest = self.weight.abs().transpose(0, self.axis).flatten(1).amax(1)  # (C,)
         scale = largest / self.format.quant_max
         if self.scheme.everywhere:  # wide enough for the bias to fit an int32, even in a channel without weights
-            scale = torch.maximum(scale, self.bias.abs() / (self.input_scale * _BIAS_LIMIT))
+            scale = torch.maximum(scale, (self.bias + self.bias_shift).abs() / (self.input_scale * _BIAS_LIMIT))
         scale.clamp_min_(_SMALLEST_SCALE)
         self.weight_scale.copy_(scale if self.weight_scale.dim() else scale.amax())
 
@@ -337,9 +342,10 @@ class QuantizedWeights(nn.Module):
             weight = torch.fake_quantize_per_channel_affine(*of_weight, self.axis, -128, 127)
         else:
             weight = torch.fake_quantize_per_tensor_affine(*of_weight, -128, 127)
+        whole = self.bias + self.bias_shift
         if not self.scheme.everywhere:
-            return weight, self.bias
-        bias: Tensor = _RoundBias.apply(self.bias, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]
+            return weight, whole
+        bias: Tensor = _RoundBias.apply(whole, self.input_scale * self.weight_scale)  # type: ignore[no-untyped-call]
         return weight, bias
 
 
