@@ -161,6 +161,8 @@ class Parity(Section):
         n: number of images.
         step: of the logits: what an integer output can tell apart.
         near_ties: images whose prediction is another, but by a step or two of the two logits: no fault.
+        error_ratio: how far the runtime's integers are from the network in floats, over how far torch's are; None of
+            floats, and in a manifest of an earlier version.
     """
 
     max_abs_diff: float
@@ -168,6 +170,12 @@ class Parity(Section):
     n: int
     step: Annotated[float, Field(ge=0)] = 0.0
     near_ties: Annotated[int, Field(ge=0)] = 0
+    error_ratio: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def others(self) -> float:
+        """Share of predictions that were others than torch's when the deployment was made, beyond near-ties."""
+        return max(0.0, 1 - self.top1_agreement - self.near_ties / self.n)
 
 
 class TensorInfo(Section):

@@ -18,15 +18,20 @@ from hwnas.deployment.samples import RawImage, raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
-from hwnas.pipeline.parity import Comparison, compare, output_step
-from hwnas.precisions import EXACT
+from hwnas.pipeline.parity import Comparison, compare, most_wrong, output_step
+from hwnas.precisions import EXACT, is_quantized
 from hwnas.types import Array, Artefact, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
     from hwnas.accuracy import SubnetEvaluator
 
 N_SAMPLES = 16  # images stored with their outputs
+_BATCH = 64  # images that torch computes at once
 _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
 
 
@@ -54,9 +59,17 @@ class TestResult:
 
 
 def test_candidate(
-    work: Workspace, worker: Worker, candidate: Candidate, artefact: Artefact, *, evaluator: SubnetEvaluator
+    work: Workspace,
+    worker: Worker,
+    candidate: Candidate,
+    artefact: Artefact,
+    *,
+    evaluator: SubnetEvaluator,
+    tell: Callable[[str], None],
 ) -> TestResult:
     """Run the test images through torch and through the runtime.
+
+    `tell` is told where the two round the same network to other predictions.
 
     Raises:
         WrongOutputsError: the runtime computes something else than torch.
@@ -71,16 +84,25 @@ def test_candidate(
     # (N, C, H, W) at the network's own resolution
     images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
     labels = torch.cat([y for _, y in batches]).numpy()
-    with torch.inference_mode():
-        expected: Array = torch.cat([candidate.network(x) for x in torch.split(images, 250)]).numpy()
+    expected = _logits(candidate.network, images)
+    # what both programs round, if it is not what torch's predictions are of
+    floats = _logits(candidate.float_network.eval(), images) if is_quantized(artefact.precision) else None
     inputs: Array = images.numpy()
     # in parts: a request holds all of its images in memory
     parts = np.array_split(inputs, max(1, len(inputs) // 2000))
     found = np.concatenate([worker.predict(artefact, part) for part in parts])
-    compared = compare(found, expected, step=output_step(expected, artefact.output))
+    step = output_step(expected, artefact.output)
+    compared = compare(found, expected, step=step, floats=floats, labels=labels)
     # before accuracies: of a network that computes something else they mean nothing
     if problems := compared.problems(exact=artefact.precision == EXACT):
         raise WrongOutputsError(f"{work.device.runtime} does not compute what torch does: {problems[0]}")
+    others = compared.disagreements - compared.near_ties
+    if artefact.precision != EXACT and others > most_wrong(compared.n):
+        tell(
+            f"{others} of {compared.n} predictions are others than those of torch's integers: over many layers it adds "
+            "up which side a number on the edge is rounded to. The runtime's integers are as near to the network in "
+            f"floats ({compared.error_ratio:.2f} times torch's error) and as often right"
+        )
     # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
     agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
     steps = _preprocessing(work.data, resolution=candidate.resolution)
@@ -120,6 +142,15 @@ def test_candidate(
     )
 
 
+def _logits(network: nn.Module, images: Tensor) -> Array:
+    """(N, classes) of a module."""
+    import torch
+
+    with torch.inference_mode():
+        logits: Array = torch.cat([network(x) for x in torch.split(images, _BATCH)]).numpy()
+    return logits
+
+
 def _raw(test: ArrayDataset, rows: IntArray) -> tuple[RawImage, ...]:
     """Some test images as they were found."""
     files = None if test.files is None else [test.files[i] for i in rows]
@@ -134,6 +165,7 @@ def _parity(compared: Comparison) -> Parity:
         n=compared.n,
         step=compared.step,
         near_ties=compared.near_ties,
+        error_ratio=compared.error_ratio,
     )
 
 

@@ -179,7 +179,9 @@ def _attempt(
         if misses:
             return Rejection(answer=answer, reason=_reason(misses, measured, answer))
         try:
-            tested = test_candidate(bench.work, bench.worker, candidate, artefact, evaluator=evaluator)
+            tested = test_candidate(
+                bench.work, bench.worker, candidate, artefact, evaluator=evaluator, tell=console.note
+            )
         except WrongOutputsError as e:
             return Rejection(answer=answer, reason=str(e), wrong_outputs=True)
         proven = Proven(

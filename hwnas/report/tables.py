@@ -318,6 +318,7 @@ def parity(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     return (
         ("Same class as torch", _agreement(p)),
         ("Largest difference of a logit", digits(p.max_abs_diff)),
+        *([] if p.error_ratio is None else [("Distance from floats, over that of torch", digits(p.error_ratio))]),
     )
 
 

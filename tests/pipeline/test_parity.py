@@ -95,3 +95,50 @@ def test_a_step_is_the_artefacts_own_or_a_level_of_the_range() -> None:
     assert output_step(expected) == pytest.approx(0.1)
     assert output_step(expected, TensorSpec(dtype="int8", scale=0.2)) == 0.2
     assert output_step(expected, TensorSpec(dtype="float32", scale=0.2)) == pytest.approx(0.1)
+
+
+def _rounded(floats: Array, *, seed: int, error: float = 0.4) -> Array:
+    """Logits as far from the floats as integers are after many layers."""
+    return (floats + np.random.default_rng(seed).normal(0, error, floats.shape)).astype(np.float32)
+
+
+def test_another_rounding_of_the_same_network_is_as_good() -> None:
+    floats = np.random.default_rng(0).normal(0, 1, (400, 10)).astype(np.float32)
+    labels = floats.argmax(1)
+    found, expected = _rounded(floats, seed=1), _rounded(floats, seed=2)
+    assert compare(found, expected).problems(exact=False), "nobody knows what the two round"
+    compared = compare(found, expected, floats=floats, labels=labels)
+    assert compared.error_ratio == pytest.approx(1, abs=0.05)
+    assert compared.lost > 20
+    assert compared.gained > 20
+    assert compared.problems(exact=False) == []
+    assert compared.problems(exact=True), "floats are not rounded"
+
+
+def test_a_runtime_that_is_further_from_the_floats_is_wrong() -> None:
+    floats = np.random.default_rng(0).normal(0, 1, (400, 10)).astype(np.float32)
+    found, expected = _rounded(floats, seed=1, error=0.55), _rounded(floats, seed=2)
+    (told,) = compare(found, expected, floats=floats, labels=floats.argmax(1)).problems(exact=False)
+    assert "1.3" in told
+    assert "allowed: 1.25" in told
+
+
+def test_a_runtime_that_is_as_near_but_less_often_right_is_wrong() -> None:
+    rng = np.random.default_rng(0)
+    floats = rng.normal(0, 0.2, (400, 10)).astype(np.float32)
+    labels = rng.integers(0, 10, 400)
+    expected, found = floats.copy(), floats.copy()
+    expected[np.arange(400), labels] += 1.0  # both off by as much
+    found[np.arange(400), (labels + 1) % 10] += 1.0
+    compared = compare(found, expected, floats=floats, labels=labels)
+    assert compared.error_ratio == pytest.approx(1)
+    (told,) = compared.problems(exact=False)
+    assert f"it loses {compared.lost}" in told
+
+
+def test_more_may_be_others_where_more_were_when_it_was_made() -> None:
+    found, expected = with_ties(logits(100), 12, steps=STEPS + 1)
+    compared = compare(found, expected, step=0.05)
+    assert compared.problems(exact=False)
+    assert compared.problems(exact=False, share=0.1) == []
+    assert most_wrong(16, share=1.0) == 16
