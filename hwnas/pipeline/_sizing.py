@@ -21,7 +21,7 @@ _VALIDATION, _VALIDATION_TRAINED = 3e10, 1.2e11  # who trained for hours has min
 _FEWEST = {"search.validation_samples": 100, "search.recalibration_samples": 64, "search.calibration_samples": 32}
 _TRIALS_UNTRAINED = 40  # slices of a network that was not trained for it are soon worth nothing: fronts are short
 _LARGE = 1e8  # MACs, from which whole networks take seconds to be written and timed
-_NETWORKS_LARGE = 16  # that correct sums of blocks: of large networks these are off by little
+_NETWORKS_LARGE = 12  # that correct sums of blocks: of large networks these are off by little
 
 
 def sized_by(

@@ -77,7 +77,6 @@ def test_candidate(
     """
     import torch
 
-    from hwnas.accuracy import top1
     from hwnas.data.tensors import resize
 
     batches = list(work.stream("test").unaugmented(work.config.deploy.test_samples))
@@ -85,8 +84,11 @@ def test_candidate(
     images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
     labels = torch.cat([y for _, y in batches]).numpy()
     expected = _logits(candidate.network, images)
-    # what both programs round, if it is not what torch's predictions are of
-    floats = _logits(candidate.float_network.eval(), images) if is_quantized(artefact.precision) else None
+    of_subnetwork = _logits(candidate.subnetwork, images)
+    floats = None
+    if is_quantized(artefact.precision):  # what both programs round
+        rounded = candidate.float_network.eval()
+        floats = of_subnetwork if rounded is candidate.subnetwork else _logits(rounded, images)
     inputs: Array = images.numpy()
     # in parts: a request holds all of its images in memory
     parts = np.array_split(inputs, max(1, len(inputs) // 2000))
@@ -129,7 +131,7 @@ def test_candidate(
         validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
         validation_fp32=evaluator.accuracy(candidate.subnetwork, resolution=candidate.resolution),
         test_torch=float((expected.argmax(1) == labels).mean()),
-        test_fp32=top1(candidate.subnetwork, batches, resolution=candidate.resolution),
+        test_fp32=float((of_subnetwork.argmax(1) == labels).mean()),
         test_runtime=float((found.argmax(1) == labels).mean()),
         n_test=len(labels),
         by_class=by_class,
