@@ -173,7 +173,7 @@ class Trial:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-                progress(step + 1, steps, f"loss {float(loss):.3f}")
+                progress(step + 1, steps, f"loss {loss.item():.3f}")
         save_file({k: v.contiguous() for k, v in network.eval().state_dict().items()}, self.weights)
 
     def _module(self) -> nn.Module:

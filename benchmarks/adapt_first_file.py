@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="hwnas-first-file-") as temporary:
         folder = Path(temporary)
-        side = 32 if bench.smoke else _SIDE
-        as_files(folder / "photos", 60 if bench.smoke else options.photos, side=side)
+        side = 16 if bench.smoke else _SIDE
+        as_files(folder / "photos", 40 if bench.smoke else options.photos, side=side)
         network, more = _network(options.network, smoke=bench.smoke)
         began, cpu = time.monotonic(), _cpu_s()
         adapted = _ran(
@@ -75,7 +75,12 @@ def _network(name: str, *, smoke: bool) -> tuple[list[str], list[str]]:
     """What of the command names the network, and what else is said."""
     if smoke:
         kept = {k: v for k, v in SMOKE.items() if k.partition(".")[0] in ("profile", "search", "deploy")}
-        kept |= {"space.precisions": ["int8"], "model.elastic.residual": [1.0], "model.elastic.width": [0.5, 1.0]}
+        kept |= {
+            "space.precisions": ["int8"],
+            "model.elastic.residual": [1.0],
+            "model.elastic.width": [0.5, 1.0],
+            "model.elastic.depth": False,
+        }
         changes = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
         return ["python:_tiny_networks:ResNet8"], ["--device", "fake", *changes]
     import _pretrained

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from _common import SMOKE, Benchmark, Figure, script
 
 from hwnas._console import Console
-from hwnas.config import Config
+from hwnas.config import Config, load_config
 from hwnas.errors import HwnasError, MeasurementError
 from hwnas.types import Artefact, Block, MeasurementFailure, Statistic
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", metavar="PRESET", help="whose networks (mobilenet-tiny)")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="of a network of one's own, profiled anew")
     parser.add_argument("--device", action="append", help="see `hwnas devices` (cpu); may be repeated")
     parser.add_argument("--tables", metavar="FOLDER", help="of latency tables; what they lack is measured and added")
     parser.add_argument("--networks", type=int, default=50, help="of each precision (50)")
@@ -55,14 +57,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.space:
                 values["space.preset"] = options.space
                 smoke |= {"space.preset": options.space, "space.resolutions": None}
-            config = Config().replaced({**(smoke if bench.smoke else values), "output.folder": temporary})
+            if options.run is None:
+                config = Config().replaced({**(smoke if bench.smoke else values), "output.folder": temporary})
+            else:
+                config = _adapted(options.run, Path(temporary), device=device, tables=options.tables)
             n = 4 if bench.smoke else options.networks
             found = compare(config, n, seed=options.seed, console=bench.console)
         results[device] = found
         for precision, result in found.items():
             targets = (options.mean_error, options.within_10)
             figures += _figures(f"{device}_{precision}", result, targets=targets)
+        figures.append(Figure(name=f"{device}_profile_s", value=round(next(iter(found.values()))["profile_s"], 1)))
     return bench.publish(figures, details=results)
+
+
+def _adapted(run: Path, folder: Path, *, device: str, tables: str | None) -> Config:
+    """The configuration of a run of a network of one's own, in a folder of its own.
+
+    Raises:
+        HwnasError: the run is of none.
+    """
+    config = load_config(str(run))
+    if config.model is None:
+        raise HwnasError(f"{run} has no network of one's own; name a preset with --space")
+    for path in run.glob("network.*"):
+        shutil.copy(path, folder)
+    return config.replaced({"device.name": device, "profile.tables": tables, "output.folder": str(folder)})
 
 
 def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str, dict[str, Any]]:
@@ -79,7 +99,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
     from hwnas.pipeline.costs import load_costs
     from hwnas.workspace import Workspace
 
-    pipeline.profile(config, console=console)
+    profiled = pipeline.profile(config, console=console)
     work = Workspace(config)
     costs = load_costs(work)
     offered = {p: work.computed.get(p, p) for p in PRECISIONS if work.computed.get(p, p) in work.space.precisions}
@@ -99,7 +119,12 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
                 measured[p].append(found)
                 drifts[p].append(phases)
     return {
-        name: {"computed_in": p, "drift_over_tables": drifts[p], **_compared(costs, networks[p], measured[p])}
+        name: {
+            "computed_in": p,
+            "profile_s": profiled.seconds,
+            "drift_over_tables": drifts[p],
+            **_compared(costs, networks[p], measured[p]),
+        }
         for name, p in offered.items()
     }
 
