@@ -75,12 +75,7 @@ def _network(name: str, *, smoke: bool) -> tuple[list[str], list[str]]:
     """What of the command names the network, and what else is said."""
     if smoke:
         kept = {k: v for k, v in SMOKE.items() if k.partition(".")[0] in ("profile", "search", "deploy")}
-        kept |= {
-            "space.precisions": ["int8"],
-            "model.elastic.residual": [1.0],
-            "model.elastic.width": [0.5, 1.0],
-            "model.elastic.depth": False,
-        }
+        kept |= {"space.precisions": ["int8"], "model.elastic.residual": [1.0], "model.elastic.width": [0.5, 1.0]}
         changes = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
         return ["python:_tiny_networks:ResNet8"], ["--device", "fake", *changes]
     import _pretrained
