@@ -15,13 +15,13 @@ from hwnas._places import quoted
 from hwnas._tables import format_value
 from hwnas.adapted_run import AdaptedRun
 from hwnas.allowed import AGREEMENT
-from hwnas.config import CONFIG_FILE, Config, ModelConfig, load_config, model_name
+from hwnas.config import CONFIG_FILE, Config, load_config, model_name
 from hwnas.cost import analytic
-from hwnas.errors import ConfigError, GraphError, TableError
-from hwnas.given_inputs import InputShape
+from hwnas.errors import ConfigError, TableError
 from hwnas.graph import unknown_operators
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._sizing import sized_by
+from hwnas.pipeline._traced import inputs_of, shared_norms, traced
 from hwnas.pipeline._zero_shot import Slice, zero_shot
 from hwnas.pipeline.costs import load_costs
 from hwnas.quantities import count, metric_name, percent, quantity
@@ -30,10 +30,11 @@ from hwnas.torch_process import prepare_torch
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from hwnas.graph import OpGraph
     from hwnas.spaces.adapted import AdaptedSpace
+    from hwnas.supernet.adapted import AdaptedSupernet
     from hwnas.types import Block
 
 _MOST_SHOWN = 4  # names of modules in a reason
@@ -168,30 +169,14 @@ def adapt(
     if with_images:
         _ = work.images  # what is wrong with them shows before the network is looked at
     module = load_given(model.source, weights=model.weights, inputs=model.input, tell=console.note)
-    graphs, numbers = _traced(module, model, inputs=_inputs(module, model), tell=console.note)
+    graphs, numbers = traced(module, model, inputs=inputs_of(module, model), tell=console.note)
     name = model_name(model.source)
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
         work.check_fits(space)
-    frozen = sum(not p.requires_grad for p in module.parameters())
-    if frozen and work.is_trained:
-        console.note(
-            f"{count(frozen, 'parameter')} of the network were frozen; smaller networks are trained as a whole"
-        )
-    if config.train.batch_norm != "frozen" and (shared := _shared_norms(graphs[-1])):
-        console.warn(
-            f"{_some(shared)} normalises by batches in several places; smaller networks get statistics of their own at "
-            'the first of them only, and keep the given ones at the others: train.batch_norm = "frozen" keeps all'
-        )
-    supernet = AdaptedSupernet(space, numbers).eval()
-    if config.train.batch_norm == "frozen":
-        supernet.freeze_statistics_()
-    if with_images:
-        console.note("ranking channels, heads and blocks by what the network makes of its images")
-        supernet = ranked(work, supernet)
-        space = supernet.space
-    else:
-        rank_by_weights_(supernet)
+    _tell_of(module, graphs[-1], work=work, console=console)
+    supernet = _ranked(work, AdaptedSupernet(space, numbers).eval(), console=console, with_images=with_images)
+    space = supernet.space
     if said is not None:
         work.config = sized_by(config, space, said=said, tell=console.note)
     with work.alone("adapting"):
@@ -235,93 +220,29 @@ def _refuse_other_run(work: Workspace) -> None:
         raise ConfigError(f"{work.folder} holds a run without a network of its own; name another output folder")
 
 
-# ---------------------------------------------------------------- graphs
-
-
-def _inputs(module: nn.Module, model: ModelConfig) -> tuple[InputShape, ...]:
-    """What the network takes; that of an ONNX file computes what the file does, or is refused."""
-    from hwnas.pipeline._imported import check_imported
-    from hwnas.supernet.importing import OnnxNetwork
-
-    if not isinstance(module, OnnxNetwork):
-        assert model.input is not None  # only a file says it itself
-        return model.input
-    check_imported(module, model.source.removeprefix("onnx:"))
-    inputs = model.input or module.inputs
-    try:
-        model.check_input(inputs)
-    except ValueError as e:
-        raise ConfigError(f"[model]: {e}") from e
-    return inputs
-
-
-def _traced(
-    module: nn.Module, model: ModelConfig, *, inputs: Sequence[InputShape], tell: Callable[[str], None]
-) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
-    """The network's graph at each resolution, ascending, and the numbers of its weights.
-
-    As it trains; if that cannot be read (random numbers, outputs that are only for training), as it predicts, told.
-
-    Raises:
-        GraphError: it cannot be traced at one of them.
-        ConfigError: it takes several inputs.
-    """
-    if len(inputs) > 1:
-        raise ConfigError(
-            f"the network takes {len(inputs)} inputs; networks of one input can be adapted so far "
-            "(hwnas.supernet.tracing.trace reads the others)"
+def _tell_of(module: nn.Module, graph: OpGraph, *, work: Workspace, console: Console) -> None:
+    """What of a network is not kept as it is, or cannot be."""
+    frozen = sum(not p.requires_grad for p in module.parameters())
+    if frozen and work.is_trained:
+        console.note(
+            f"{count(frozen, 'parameter')} of the network were frozen; smaller networks are trained as a whole"
         )
-    (given,) = inputs
-    sides = model.elastic.resolutions
-    try:
-        found = _graphs(module, given, sides, training=True)
-        why = _unreadable(found[0][-1])
-    except GraphError as e:
-        why = str(e)
-    if why is not None:
-        predicting = _graphs(module, given, sides, training=False)
-        if _unreadable(predicting[0][-1]) is not None:
-            return predicting  # what is the matter is not how it trains; told by those who cannot go on with it
-        found = predicting
-        tell(
-            f"the network cannot be taken as it trains: {why}. It is taken as it predicts, so smaller ones are trained "
-            "without its dropout and stochastic depth"
+    if work.config.train.batch_norm != "frozen" and (shared := shared_norms(graph)):
+        console.warn(
+            f"{_some(shared)} normalises by batches in several places; smaller networks get statistics of their own at "
+            'the first of them only, and keep the given ones at the others: train.batch_norm = "frozen" keeps all'
         )
-    return found
 
 
-def _unreadable(graph: OpGraph) -> str | None:
-    """Why a graph is not what is shipped."""
-    if unknown := unknown_operators(graph):
-        return f"its operator {unknown[0]} is not known"
-    return f"it has {len(graph.outputs)} outputs then" if len(graph.outputs) > 1 else None
-
-
-def _shared_norms(graph: OpGraph) -> tuple[str, ...]:
-    """Paths of batch normalisations that are called in several places; only the first call is a module in a graph."""
-    calls = Counter(w.name.rpartition(".")[0] for op in graph.ops for role, w in op.weights if role == "running_mean")
-    return tuple(name for name, n in calls.items() if n > 1)
-
-
-def _graphs(
-    module: nn.Module, given: InputShape, sides: Sequence[int] | None, *, training: bool
-) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
-    from hwnas.supernet.given import example_inputs
-    from hwnas.supernet.tracing import trace_with_numbers
-
-    found: list[OpGraph] = []
-    numbers: Mapping[str, Tensor] = {}
-    for side in sides or (given.shape[-1],):
-        shape = (given.shape[0], side, side) if sides else given.shape
-        example = example_inputs((InputShape(shape, given.dtype),))
-        try:
-            graph, numbers = trace_with_numbers(module, example, training=training)
-        except GraphError as e:
-            if not sides:
-                raise
-            raise GraphError(f"at {side} px: {e}. Leave out this one of model.elastic.resolutions") from e
-        found.append(graph)
-    return found, numbers
+def _ranked(work: Workspace, supernet: AdaptedSupernet, *, console: Console, with_images: bool) -> AdaptedSupernet:
+    """The supernet with units and blocks in the order in which they would be missed."""
+    if work.config.train.batch_norm == "frozen":
+        supernet.freeze_statistics_()
+    if with_images:
+        console.note("ranking channels, heads and blocks by what the network makes of its images")
+        return ranked(work, supernet)
+    rank_by_weights_(supernet)
+    return supernet
 
 
 def _space(name: str, graphs: Sequence[OpGraph], config: Config) -> AdaptedSpace:

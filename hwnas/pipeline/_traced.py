@@ -1,0 +1,106 @@
+"""A given network as graphs, one at each resolution: as it trains where that can be read, else as it predicts.
+
+Knows modules, files of networks and graphs; never what is made elastic of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hwnas.config import ModelConfig
+from hwnas.errors import ConfigError, GraphError
+from hwnas.given_inputs import InputShape
+from hwnas.graph import unknown_operators
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hwnas.graph import OpGraph
+
+
+def inputs_of(module: nn.Module, model: ModelConfig) -> tuple[InputShape, ...]:
+    """What the network takes; that of an ONNX file computes what the file does, or is refused."""
+    from hwnas.pipeline._imported import check_imported
+    from hwnas.supernet.importing import OnnxNetwork
+
+    if not isinstance(module, OnnxNetwork):
+        assert model.input is not None  # only a file says it itself
+        return model.input
+    check_imported(module, model.source.removeprefix("onnx:"))
+    inputs = model.input or module.inputs
+    try:
+        model.check_input(inputs)
+    except ValueError as e:
+        raise ConfigError(f"[model]: {e}") from e
+    return inputs
+
+
+def traced(
+    module: nn.Module, model: ModelConfig, *, inputs: Sequence[InputShape], tell: Callable[[str], None]
+) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
+    """The network's graph at each resolution, ascending, and the numbers of its weights.
+
+    As it trains; if that cannot be read (random numbers, outputs that are only for training), as it predicts, told.
+
+    Raises:
+        GraphError: it cannot be traced at one of them.
+        ConfigError: it takes several inputs.
+    """
+    if len(inputs) > 1:
+        raise ConfigError(
+            f"the network takes {len(inputs)} inputs; networks of one input can be adapted so far "
+            "(hwnas.supernet.tracing.trace reads the others)"
+        )
+    (given,) = inputs
+    sides = model.elastic.resolutions
+    try:
+        found = _graphs(module, given, sides, training=True)
+        why = _unreadable(found[0][-1])
+    except GraphError as e:
+        why = str(e)
+    if why is not None:
+        predicting = _graphs(module, given, sides, training=False)
+        if _unreadable(predicting[0][-1]) is not None:
+            return predicting  # what is the matter is not how it trains; told by those who cannot go on with it
+        found = predicting
+        tell(
+            f"the network cannot be taken as it trains: {why}. It is taken as it predicts, so smaller ones are trained "
+            "without its dropout and stochastic depth"
+        )
+    return found
+
+
+def _unreadable(graph: OpGraph) -> str | None:
+    """Why a graph is not what is shipped."""
+    if unknown := unknown_operators(graph):
+        return f"its operator {unknown[0]} is not known"
+    return f"it has {len(graph.outputs)} outputs then" if len(graph.outputs) > 1 else None
+
+
+def shared_norms(graph: OpGraph) -> tuple[str, ...]:
+    """Paths of batch normalisations that are called in several places; only the first call is a module in a graph."""
+    calls = Counter(w.name.rpartition(".")[0] for op in graph.ops for role, w in op.weights if role == "running_mean")
+    return tuple(name for name, n in calls.items() if n > 1)
+
+
+def _graphs(
+    module: nn.Module, given: InputShape, sides: Sequence[int] | None, *, training: bool
+) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
+    from hwnas.supernet.given import example_inputs
+    from hwnas.supernet.tracing import trace_with_numbers
+
+    found: list[OpGraph] = []
+    numbers: Mapping[str, Tensor] = {}
+    for side in sides or (given.shape[-1],):
+        shape = (given.shape[0], side, side) if sides else given.shape
+        example = example_inputs((InputShape(shape, given.dtype),))
+        try:
+            graph, numbers = trace_with_numbers(module, example, training=training)
+        except GraphError as e:
+            if not sides:
+                raise
+            raise GraphError(f"at {side} px: {e}. Leave out this one of model.elastic.resolutions") from e
+        found.append(graph)
+    return found, numbers
