@@ -369,40 +369,9 @@ class Workspace:
         Raises:
             CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
         """
-        from hwnas.errors import CheckpointError
-        from hwnas.supernet.checkpoint import load_newest
-        from hwnas.supernet.training import EARLIER, load_averaged
+        from hwnas.run_supernet import trained_supernet
 
-        if not self.is_trained:
-            return self.new_supernet().eval()
-        damaged: list[str] = []
-        found = load_newest(self.checkpoint, warn=damaged.append)
-        if found is None:
-            raise CheckpointError(f"there is no trained supernet in {self.folder}; train one with `hwnas train`")
-        identity = {**EARLIER, **found.meta["identity"]}
-        # before it is loaded: weights of another space may have fitting shapes
-        for what, now in self.identity.items():
-            if identity.get(what) != now:
-                raise CheckpointError(
-                    f"{self.checkpoint} was trained with another {what}; use its own configuration, "
-                    "or name another output folder"
-                )
-        # half-trained weights rank networks wrongly, and every search would keep the ranks
-        if found.meta["step"] < found.meta["steps"]:
-            told = f"{damaged[0]}. " if damaged else ""
-            raise CheckpointError(
-                f"{told}{self.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
-                "go on with `hwnas train` first"
-            )
-        supernet = load_averaged(self.new_supernet(), found)
-        if self.config.model is not None:
-            from hwnas.supernet.adapted import AdaptedSupernet
-
-            given = self.new_supernet()
-            assert isinstance(supernet, AdaptedSupernet)
-            assert isinstance(given, AdaptedSupernet)
-            supernet.remember_given(given.eval())
-        return supernet
+        return trained_supernet(self)
 
     def new_supernet(self) -> AnySupernet:
         """A supernet before its first step: of a given network's weights, or of such as torch begins with.
@@ -410,19 +379,9 @@ class Workspace:
         Raises:
             CheckpointError: the given network's weights cannot be read.
         """
-        from hwnas.supernet.elastic import Supernet
+        from hwnas.run_supernet import new_supernet
 
-        space = self.training_space
-        if not isinstance(space, AdaptedSpace):
-            return Supernet(space)
-        if self.config.model is None:  # of a definition, without weights
-            from hwnas.supernet.adapted import AdaptedSupernet
-
-            return AdaptedSupernet(space)
-        supernet = self.adapted.supernet(space, whole=self.adapted_space)
-        if self.config.train.batch_norm == "frozen":
-            supernet.freeze_statistics_()
-        return supernet
+        return new_supernet(self)
 
     @property
     def identity(self) -> dict[str, str]:

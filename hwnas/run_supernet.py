@@ -1,0 +1,74 @@
+"""The supernet of a run: before its first step, and trained. Knows a run's parts; never a device, costs or search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwnas.errors import CheckpointError
+from hwnas.spaces.adapted import AdaptedSpace
+
+if TYPE_CHECKING:
+    from hwnas.supernet.kinds import AnySupernet
+    from hwnas.workspace import Workspace
+
+
+def trained_supernet(work: Workspace) -> AnySupernet:
+    """The one in the run's checkpoint, with its averaged weights; that of a given network where nothing is trained.
+
+    Raises:
+        CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
+    """
+    from hwnas.supernet.checkpoint import load_newest
+    from hwnas.supernet.training import EARLIER, load_averaged
+
+    if not work.is_trained:
+        return work.new_supernet().eval()
+    damaged: list[str] = []
+    found = load_newest(work.checkpoint, warn=damaged.append)
+    if found is None:
+        raise CheckpointError(f"there is no trained supernet in {work.folder}; train one with `hwnas train`")
+    identity = {**EARLIER, **found.meta["identity"]}
+    # before it is loaded: weights of another space may have fitting shapes
+    for what, now in work.identity.items():
+        if identity.get(what) != now:
+            raise CheckpointError(
+                f"{work.checkpoint} was trained with another {what}; use its own configuration, "
+                "or name another output folder"
+            )
+    # half-trained weights rank networks wrongly, and every search would keep the ranks
+    if found.meta["step"] < found.meta["steps"]:
+        told = f"{damaged[0]}. " if damaged else ""
+        raise CheckpointError(
+            f"{told}{work.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
+            "go on with `hwnas train` first"
+        )
+    supernet = load_averaged(work.new_supernet(), found)
+    if work.config.model is not None:
+        from hwnas.supernet.adapted import AdaptedSupernet
+
+        given = work.new_supernet()
+        assert isinstance(supernet, AdaptedSupernet)
+        assert isinstance(given, AdaptedSupernet)
+        supernet.remember_given(given.eval())
+    return supernet
+
+
+def new_supernet(work: Workspace) -> AnySupernet:
+    """One before its first step: of a given network's weights, or of such as torch begins with.
+
+    Raises:
+        CheckpointError: the given network's weights cannot be read.
+    """
+    from hwnas.supernet.elastic import Supernet
+
+    space = work.training_space
+    if not isinstance(space, AdaptedSpace):
+        return Supernet(space)
+    if work.config.model is None:  # of a definition, without weights
+        from hwnas.supernet.adapted import AdaptedSupernet
+
+        return AdaptedSupernet(space)
+    supernet = work.adapted.supernet(space, whole=work.adapted_space)
+    if work.config.train.batch_norm == "frozen":
+        supernet.freeze_statistics_()
+    return supernet
