@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Benchmark("adapt_resnet8", parser, argv)
     with tempfile.TemporaryDirectory(prefix="hwnas-resnet8-") as temporary:
         folder = bench.options.kept or Path(temporary, "kept")
-        config = _smoke(Path(temporary)) if bench.smoke else _configured(bench.options)
+        config = smoke_config(Path(temporary)) if bench.smoke else _configured(bench.options)
         made, times = Comparison(bench, config, folder).run()
     return bench.publish(_figures(made, times), details=_details(made, times))
 
@@ -105,9 +105,7 @@ def _configured(options: argparse.Namespace) -> Config:
     Raises:
         ConfigError: images or weights are not named.
     """
-    if options.data is None or options.weights is None:
-        raise ConfigError("name CIFAR-10 with --data, and the reference network's weights with --weights")
-    return _of(options.data, options.weights).replaced(
+    return configured(options.data, options.weights).replaced(
         {
             "device.name": options.device,
             "train.epochs": options.shared,
@@ -117,7 +115,14 @@ def _configured(options: argparse.Namespace) -> Config:
     )
 
 
-def _of(data: str, weights: str, *, side: int = 32) -> Config:
+def configured(data: str | None, weights: str | None, *, side: int = 32) -> Config:
+    """A run of the reference network.
+
+    Raises:
+        ConfigError: images or weights are not named.
+    """
+    if data is None or weights is None:
+        raise ConfigError("name CIFAR-10 with --data, and the reference network's weights with --weights")
     return Config().replaced(
         {
             "data.source": data,
@@ -140,7 +145,7 @@ def _of(data: str, weights: str, *, side: int = 32) -> Config:
     )
 
 
-def _smoke(folder: Path) -> Config:
+def smoke_config(folder: Path) -> Config:
     """A run of seconds: noise for images, weights that torch begins with, a simulated device."""
     from _tiny_networks import ResNet8
     from safetensors.torch import save_file
@@ -153,7 +158,7 @@ def _smoke(folder: Path) -> Config:
     save_file(ResNet8().state_dict(), folder / "weights.safetensors")
     small = {k: v for k, v in SMOKE.items() if k.partition(".")[0] not in ("data", "space", "limits")}
     elastic = {"model.elastic.width": [0.5, 1.0], "model.elastic.residual": [1.0]}
-    return _of(f"npz:{folder / 'noise.npz'}", str(folder / "weights.safetensors"), side=16).replaced(
+    return configured(f"npz:{folder / 'noise.npz'}", str(folder / "weights.safetensors"), side=16).replaced(
         {**small, **elastic, "train.epochs": None}
     )
 
