@@ -58,12 +58,16 @@ class Tuning:
         import torch
         from _adapt_sweep import with_precision
 
+        from hwnas.graph import unknown_operators
         from hwnas.precisions import is_quantized
         from hwnas.spaces.adapted.wishes import Wishes, adapt
         from hwnas.supernet.adapted import AdaptedSupernet
         from hwnas.supernet.tracing import trace_with_numbers
 
-        graph, numbers = trace_with_numbers(module, torch.zeros(1, *self._shape))
+        example = torch.zeros(1, *self._shape)
+        graph, numbers = trace_with_numbers(module, example)
+        if unknown_operators(graph):  # stochastic depth, as `hwnas adapt` does it
+            graph, numbers = trace_with_numbers(module, example, training=False)
         as_it_is = Wishes(width=(1.0,), residual=(1.0,), depth=False, kernel=False)
         space = adapt("as_it_is", [graph], as_it_is)
         blocks = [
@@ -107,7 +111,9 @@ class Tuning:
         """Of a file on the runtime, on all test images."""
         import torch
 
-        batches = list(self.work.stream("test").unaugmented(None))
+        from hwnas.data.tensors import fit
+
+        batches = [(fit(x, self._shape), y) for x, y in self.work.stream("test").unaugmented(None)]
         images, labels = (torch.cat([b[i] for b in batches]).numpy() for i in (0, 1))
         parts = np.array_split(images, max(1, len(images) // 2000))
         found = np.concatenate([worker.predict(artefact, part) for part in parts])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hwnas.errors import SpaceError
 from hwnas.graph import Op, OpGraph, macs
+from hwnas.graph.costs import op_macs
 from hwnas.graph.elasticity.branches import Branch
 from hwnas.graph.elasticity.dependencies import Dependencies, Dim
 from hwnas.graph.elasticity.kernels import kernel_sizes
@@ -25,6 +26,7 @@ from hwnas.spaces.adapted.space import AdaptedSpace
 from hwnas.spaces.adapted.spec import AdaptedSpec, Depth, Kernel, Width
 
 MOST_VARIANTS = 64  # of a region, at one resolution and in one precision: what a table has to measure
+MOST_WITH_DEPTHS = 1024  # likewise, with the branches inside it that may be left out
 _LEAST_WORK = 0.03  # of a region's multiply-accumulates that a width of its own must be able to save
 _MOST_DEPTHS = 6
 
@@ -73,11 +75,12 @@ def adapt(name: str, graphs: Sequence[OpGraph], wishes: Wishes) -> AdaptedSpace:
         raise SpaceError(f"the network has no module {missing[0]!r}, which was to stay fixed")
     found = _Finder(largest, wishes)
     network = GivenNetwork(graphs, parts=found.parts, known=found.dependencies)
+    widths, kernels = found.widths(network), found.kernels(network)
     spec = AdaptedSpec(
         resolutions=tuple(_side(g) for g in graphs),
-        widths=found.widths(network),
-        depths=found.depths(network) if wishes.depth else (),
-        kernels=found.kernels(network),
+        widths=widths,
+        depths=found.depths(network, widths=widths, kernels=kernels) if wishes.depth else (),
+        kernels=kernels,
         precisions=wishes.precisions,
     )
     return AdaptedSpace(name, network, spec)
@@ -202,10 +205,12 @@ class _Finder:
 
     # ------------------------------------------------------------ depth
 
-    def depths(self, network: GivenNetwork) -> tuple[Depth, ...]:
+    def depths(self, network: GivenNetwork, *, widths: Sequence[Width], kernels: Sequence[Kernel]) -> tuple[Depth, ...]:
         """Runs of blocks that can be left out, the last of each first."""
         blocks = [block for i in range(len(network.parts)) for block in self._blocks(network, i)]
         runs = [list(run) for _, run in itertools.groupby(blocks, key=lambda block: self._stream(block[0]))]
+        for slot in range(len(network.parts)):
+            runs = self._few_enough(runs, network, slot, variants=self._chosen(network, slot, widths, kernels))
         names: set[str] = set()
         return tuple(
             Depth(
@@ -226,6 +231,40 @@ class _Finder:
         inside = [i for i, b in enumerate(network.branches) if names.issuperset(b.ops)]
         outer = [network.branches[i] for i in inside if network.branches[i].inside not in inside]
         return [(b,) for b in outer if not self._any_fixed((b,))]
+
+    def _chosen(self, network: GivenNetwork, slot: int, widths: Sequence[Width], kernels: Sequence[Kernel]) -> int:
+        """Variants of a region by what was chosen of it, all its branches there."""
+        ops = network.largest.regions[slot].graph.ops
+        names, dims = {op.name for op in ops}, {self.dependencies.dims[d].name for d in self._dims_of(ops)}
+        return math.prod(
+            [
+                *(len(w.ratios) for w in widths if not dims.isdisjoint(w.dims)),
+                *(len(k.sizes) for k in kernels if k.name in names),
+            ]
+        )
+
+    def _few_enough(
+        self, runs: list[list[tuple[Branch, ...]]], network: GivenNetwork, slot: int, *, variants: int
+    ) -> list[list[tuple[Branch, ...]]]:
+        """Runs of which a region has few enough variants; the branches inside it that do most work stay choices."""
+        region = network.largest.regions[slot]
+        by_name = {op.name: op for op in region.graph.ops}
+        if droppable(region, network.branches):
+            return runs  # it is there or not: no variants
+        inside = {
+            i: min(len(here) + 1, len(_depth_options(len(run))))
+            for i, run in enumerate(runs)
+            if (here := [block for block in run if all(by_name.keys() >= set(b.ops) for b in block)])
+        }
+
+        def work(i: int) -> int:
+            names = {name for block in runs[i] for b in block for name in b.ops}
+            return sum(op_macs(region.graph, by_name[name]) for name in names if name in by_name)
+
+        kept = sorted(inside, key=work, reverse=True)
+        while kept and variants * math.prod(inside[i] for i in kept) > MOST_WITH_DEPTHS:
+            kept.pop()
+        return [run for i, run in enumerate(runs) if i not in inside or i in kept]
 
     def _any_fixed(self, block: Sequence[Branch]) -> bool:
         return any(self.wishes.is_fixed(name) for b in block for name in b.ops)

@@ -52,3 +52,17 @@ def text(tokens: int = 6, *, width: int = 16) -> OpGraph:
         y = g.op("relu", g.linear(x, 32, name=f"blocks.{i}.up"), name=f"blocks.{i}.act")
         x = g.op("add", x, g.linear(y, width, name=f"blocks.{i}.down"), name=f"blocks.{i}.sum")
     return g.build(g.linear(g.op("mean", x, name="pool", axes=(0,)), 4, name="head"))
+
+
+def many_branches(stages: int = 8) -> OpGraph:
+    """Residual branches of as many streams, and a way around them all: one region."""
+    g = GraphBuilder()
+    first = x = conv_bn(g, g.input((3, 8, 8)), 8, "stem", kernel_size=3)
+    for i in range(stages):
+        x = conv_bn(g, x, 8 * (i + 1), f"stage{i}.lead")
+        for j in range(2):
+            name = f"stage{i}.branch{j}"
+            y = conv_bn(g, conv_bn(g, x, 8, f"{name}.a"), 8 * (i + 1), f"{name}.b", act=False)
+            x = g.op("add", x, y, name=f"{name}.sum")
+    x = g.op("concat", first, x, name="around", axis=0)
+    return g.build(g.linear(g.op("mean", x, name="pool", axes=(1, 2)), 4, name="head"))

@@ -10,11 +10,11 @@ from hwnas.graph import macs, parameters
 from hwnas.graph.renaming import renamed
 from hwnas.spaces import space_from_json
 from hwnas.spaces.adapted.space import AdaptedSpace
-from hwnas.spaces.adapted.wishes import MOST_VARIANTS, Wishes, adapt, units_for
+from hwnas.spaces.adapted.wishes import MOST_VARIANTS, MOST_WITH_DEPTHS, Wishes, adapt, units_for
 from hwnas.spaces.kinds import block_graph
 from hwnas.testing import space_suite
 
-from .graphs import dense, mobile, plain, text
+from .graphs import dense, many_branches, mobile, plain, text
 
 SPACES = {
     "mobile": adapt("mobile", [mobile()], Wishes()),
@@ -114,6 +114,14 @@ def test_a_region_of_many_dimensions_shrinks_as_a_whole() -> None:
     for i, slot in enumerate(space.slots):
         kept = [c for c in slot.depends_on if not space.choices[c].name.endswith("precision")]
         assert math.prod(len(space.choices[c].options) for c in kept) <= MOST_VARIANTS, (i, slot)
+
+
+def test_a_region_of_many_branches_keeps_as_many_choices_as_can_be_timed() -> None:
+    space = adapt("many", [many_branches()], Wishes(width=(0.5, 1.0), precisions=("fp32",)))
+    assert space.spec.depths, "some may be left out"
+    assert len(space.spec.depths) < 8
+    assert len(space.distinct_blocks()) <= MOST_WITH_DEPTHS + len(space.slots)
+    assert len(adapt("few", [many_branches(3)], Wishes(width=(1.0,))).spec.depths) == 3
 
 
 def test_a_module_that_is_to_stay_stays() -> None:
