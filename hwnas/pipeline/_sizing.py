@@ -52,8 +52,8 @@ def sized_by(
     changed = {key: n for key, n in wanted.items() if key not in said and n < _now(config, key)}
     if changed:
         tell(
-            f"one image is {quantity('macs', macs)} of this network, so a run of it has "
-            f"{_listed(changed)}; config.toml says so, and may say otherwise"
+            f"one image costs this network {quantity('macs', macs)} MACs, so config.toml has {_listed(changed)}; "
+            "it may say otherwise"
         )
     return config.replaced(changed) if changed else config
 
@@ -66,10 +66,10 @@ def _now(config: Config, key: str) -> float:
 
 def _listed(changed: Mapping[str, int]) -> str:
     nouns = {
-        "search.validation_samples": "validation image",
-        "search.recalibration_samples": "image for normalisation",
-        "search.calibration_samples": "image for int8 ranges",
-        "search.n_trials": "trial",
-        "profile.n_networks": "timed network",
+        "search.validation_samples": ("validation image", ""),
+        "search.recalibration_samples": ("image", " for normalisation"),
+        "search.calibration_samples": ("image", " for ranges of int8"),
+        "search.n_trials": ("trial", ""),
+        "profile.n_networks": ("timed network", " of each precision"),
     }
-    return ", ".join(count(n, nouns[key]) for key, n in changed.items())
+    return ", ".join(count(n, nouns[key][0]) + nouns[key][1] for key, n in changed.items())
