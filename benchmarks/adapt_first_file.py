@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Figure(name="run_s", value=round(ended - elastic, 1)),
         Figure(name="first_file_s", value=round(ended - began, 1), at_most=_MOST_S),
         Figure(name="adapt_cpu_s", value=round(elastic_cpu - cpu, 1)),
-        Figure(name="first_file_cpu_s", value=round(ended_cpu - cpu, 1), at_most=_MOST_S),
+        Figure(name="first_file_cpu_s", value=round(ended_cpu - cpu, 1)),
         *(Figure(name=f"{stage}_s", value=round(s, 1)) for stage, s in result["seconds"].items()),
         Figure(name="agreement_percent", value=100 * manifest["accuracy"]["test_runtime"]),
         Figure(name="latency_ms", value=manifest["measured"]["latency_ms"]["fastest"]),
