@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 {"train.epochs": options.epochs, "train.threads": options.threads}
             )
         for way in bench.options.ways[:1] if bench.smoke else bench.options.ways:
-            found = _trained(config.replaced({**WAYS[way], "output.folder": str(folder / way)}), bench)
+            place = folder / f"{way}-{bench.options.epochs:g}"
+            found = _trained(config.replaced({**WAYS[way], "output.folder": str(place)}), bench)
             details[way] = found
             accuracies = found["accuracies"]
             figures += [
@@ -83,10 +84,11 @@ def _trained(config: Config, bench: Benchmark) -> dict[str, Any]:
         return known
     if not Path(config.output.folder, "network.json").exists():
         pipeline.adapt(config, console=bench.console)
+    resumed = any(Path(config.output.folder).glob("checkpoint*"))
     began = time.perf_counter()
     trained = pipeline.train(config, console=bench.console)
     seconds = time.perf_counter() - began
-    found = {"accuracies": _accuracies(Workspace(config)), "s_per_step": seconds / trained.steps}
+    found = {"accuracies": _accuracies(Workspace(config)), "s_per_step": None if resumed else seconds / trained.steps}
     kept.write_text(json.dumps(found))
     return found
 
@@ -106,7 +108,12 @@ def _accuracies(work: Workspace) -> dict[str, float]:
     rng = np.random.default_rng(0)
     asked: dict[str, IntArray] = {"largest": space.largest(), "smallest": space.smallest()}
     asked |= {f"random_{i}": e for i, e in enumerate(space.sample(_RANDOM, rng, over="encodings"))}
-    return {name: evaluator(space.named_blocks(encoding)) for name, encoding in asked.items()}
+    found = {}
+    for name, encoding in asked.items():
+        # as it was trained, whatever the given one would reach
+        network = evaluator.recalibrate(work.supernet.extract(space.named_blocks(encoding)))
+        found[name] = evaluator.accuracy(network, resolution=network.in_shape[1:])
+    return found
 
 
 if __name__ == "__main__":

@@ -423,8 +423,10 @@ class Workspace:
 
     @property
     def _evaluation_batch(self) -> int:
-        images = self.images
+        images, model = self.images, self.config.model
         values = images.in_channels * math.prod(images.native_size)
+        if model is not None and model.input is not None:  # images are brought to its size
+            values = max(values, math.prod(model.input[0].shape))
         return max(_LEAST_BATCH, min(_EVALUATION_BATCH, _EVALUATION_VALUES // values))
 
 

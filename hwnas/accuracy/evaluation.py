@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from hwnas.supernet.subnetwork import SubNetwork
 
 
+# told apart in what is kept of accuracies; another with every change of what is measured for the same network
+EVALUATION = "equal batches, corrected biases"
+
+
 def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolution: tuple[int, ...]) -> float:
     """Share of images whose highest logit is their label, in [0, 1].
 
@@ -55,6 +59,16 @@ def standard_error(accuracy: float, n: int) -> float:
     return max(math.sqrt(accuracy * (1 - accuracy) / n), 1 / n)
 
 
+def _equal(batches: list[Tensor]) -> list[Tensor]:
+    """The same samples in as many batches of one size, or of two that differ by one.
+
+    Statistics are means over batches: a last one of few samples would count as much as all others.
+    """
+    import torch
+
+    return list(torch.cat(batches).tensor_split(len(batches))) if len(batches) > 1 else batches
+
+
 class SubnetEvaluator:
     """Accuracy of sub-networks on validation images, each at the precision it ships in.
 
@@ -83,7 +97,7 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.symmetric = symmetric
         # held once: every sub-network sees the same images
-        self._recalibration = [x for x, _ in train.unaugmented(recalibration_samples)]
+        self._recalibration = _equal([x for x, _ in train.unaugmented(recalibration_samples)])
         self._calibration = [x for x, _ in train.unaugmented(calibration_samples)]
         self._validation = list(validation.unaugmented(validation_samples))
 
@@ -122,7 +136,8 @@ class SubnetEvaluator:
         if not any(is_quantized(b.precision) for b in blocks):
             return network
         # at the network's own resolution: ranges of activations differ with it
-        return quantize(network, [fit(x, network.in_shape) for x in self._calibration], symmetric=self.symmetric)
+        batches = [fit(x, network.in_shape) for x in self._calibration]
+        return quantize(network, batches, max_batches=len(batches), symmetric=self.symmetric)
 
     def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:
         """Top-1 of any network on the validation images, in [0, 1]."""

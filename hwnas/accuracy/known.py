@@ -44,7 +44,7 @@ class Conditions:
         validation_samples: images accuracy is measured on; None: all.
         recalibration_samples: training images for BatchNorm statistics.
         calibration_samples: training images for int8 ranges.
-        version: of hwnas, whose quantization this is.
+        version: of hwnas, whose quantization this is, and of how it evaluates.
     """
 
     checkpoint_sha256: str

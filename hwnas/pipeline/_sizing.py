@@ -25,7 +25,12 @@ _NETWORKS_LARGE = 12  # that correct sums of blocks: of large networks these are
 
 
 def sized_by(
-    config: Config, space: AdaptedSpace, *, said: Collection[str], tell: Callable[[str], None] = lambda text: None
+    config: Config,
+    space: AdaptedSpace,
+    *,
+    said: Collection[str],
+    n_validation: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Config:
     """The configuration with numbers of images, trials and timed networks that follow from the given network's work.
 
@@ -35,6 +40,7 @@ def sized_by(
         config: of the run.
         space: of the given network.
         said: keys that somebody chose.
+        n_validation: how many validation images there are; None: nobody knows yet, and all are used.
         tell: told what was changed.
     """
     macs = max(1, sum(analytic.macs(b) for _, b in space.named_blocks(space.largest())))
@@ -49,7 +55,8 @@ def sized_by(
         wanted["search.n_trials"] = _TRIALS_UNTRAINED
     if macs >= _LARGE:
         wanted["profile.n_networks"] = _NETWORKS_LARGE
-    changed = {key: n for key, n in wanted.items() if key not in said and n < _now(config, key)}
+    most = {"search.validation_samples": n_validation or 0}
+    changed = {key: n for key, n in wanted.items() if key not in said and n < _now(config, key, all=most.get(key, 0))}
     if changed:
         tell(
             f"one image costs this network {quantity('macs', macs)} MACs, so config.toml has {_listed(changed)}; "
@@ -58,10 +65,11 @@ def sized_by(
     return config.replaced(changed) if changed else config
 
 
-def _now(config: Config, key: str) -> float:
+def _now(config: Config, key: str, *, all: int) -> int:
+    """What the configuration has; `all` where it has all there are."""
     section, _, name = key.partition(".")
-    value = getattr(getattr(config, section), name)
-    return float("inf") if value is None else float(value)
+    value: int | None = getattr(getattr(config, section), name)
+    return all if value is None else value
 
 
 def _listed(changed: Mapping[str, int]) -> str:

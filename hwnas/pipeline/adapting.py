@@ -178,7 +178,8 @@ def adapt(
     supernet = _ranked(work, AdaptedSupernet(space, numbers).eval(), console=console, with_images=with_images)
     space = supernet.space
     if said is not None:
-        work.config = sized_by(config, space, said=said, tell=console.note)
+        n_validation = len(work.images.validation) if with_images else None
+        work.config = sized_by(config, space, said=said, n_validation=n_validation, tell=console.note)
     with work.alone("adapting"):
         _refuse_other_run(work)
         work.begin()

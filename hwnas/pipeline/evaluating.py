@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwnas import __version__
+from hwnas.accuracy.evaluation import EVALUATION
 from hwnas.accuracy.known import Conditions, KnownAccuracies, KnownNetwork, network_key
 from hwnas.allowed import Limits
 from hwnas.cost import feasible_encodings
@@ -75,7 +76,7 @@ class Evaluations:
             validation_samples=c.validation_samples,
             recalibration_samples=c.recalibration_samples,
             calibration_samples=c.calibration_samples,
-            version=__version__,
+            version=f"{__version__}, {EVALUATION}",
         )
         # one file for all devices: accuracy does not depend on them
         key_of = partial(_key_of, trained=work.training_space, here=work.space)

@@ -17,6 +17,7 @@ import numpy as np
 from hwnas import registry
 from hwnas._console import Console
 from hwnas._places import quoted
+from hwnas.accuracy.evaluation import EVALUATION
 from hwnas.allowed import ACCURACY, Limits, limits_to_json
 from hwnas.config import Config
 from hwnas.deployment import guessing_note
@@ -329,7 +330,7 @@ def study_name(work: Workspace, costs: Costs, limits: Limits) -> str:
         "limits": limits_to_json(limits),
         "tables": dict(costs.hashes),
         "checkpoint": work.weights_and_data(),
-        "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples],
+        "evaluation": [c.validation_samples, c.recalibration_samples, c.calibration_samples, EVALUATION],
         "sampler": [c.sampler, c.seed, c.population_size, work.space.fingerprint()],
     }
     # 64 bits of the hash: names are compared within one run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 
@@ -166,3 +167,30 @@ def test_extraction_recalibrates_on_training_images(
 def test_only_so_many_validation_images_count(supernet: Supernet, stream: BatchStream, space: MobileNetSpace) -> None:
     few = SubnetEvaluator(supernet, train=stream, validation=stream, validation_samples=3)
     assert few(largest(space, "fp32")) in (0, 1 / 3, 2 / 3, 1)
+
+
+def test_statistics_are_means_over_batches_of_equal_size(supernet: Supernet, stream: BatchStream) -> None:
+    """A last one of two images would count as much as all before it."""
+    n = 2 * stream.batch_size + 1
+    evaluator = SubnetEvaluator(supernet, train=stream, validation=stream, recalibration_samples=n)
+    sizes = [len(x) for x in evaluator._recalibration]
+    assert sum(sizes) == n
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_all_calibration_images_are_used(
+    supernet: Supernet, stream: BatchStream, space: MobileNetSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+
+    def count(network: object, batches: list[torch.Tensor], *, max_batches: int, symmetric: bool) -> object:
+        nonlocal seen
+        seen = sum(len(x) for x in batches[:max_batches])
+        return network
+
+    monkeypatch.setattr("hwnas.supernet.quantization.quantize", count)
+    small = copy.copy(stream)
+    small.batch_size = 16
+    evaluator = SubnetEvaluator(supernet, train=small, validation=stream, calibration_samples=150)
+    evaluator.quantize(evaluator.extract(largest(space, "int8")))
+    assert seen == 150

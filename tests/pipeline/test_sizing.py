@@ -29,7 +29,7 @@ def _config(**values: object) -> Config:
 def test_a_network_of_much_work_is_evaluated_on_fewer_images(heavy: AdaptedSpace) -> None:
     told: list[str] = []
     before = _config()
-    search = sized_by(before, heavy, said=(), tell=told.append).search
+    search = sized_by(before, heavy, said=(), n_validation=5000, tell=told.append).search
     assert search.validation_samples is not None
     assert 100 <= search.validation_samples < 1000
     assert 64 <= search.recalibration_samples < before.search.recalibration_samples
@@ -48,18 +48,21 @@ def test_what_was_said_stays(heavy: AdaptedSpace) -> None:
 
 
 def test_untrained_networks_are_searched_briefly(heavy: AdaptedSpace) -> None:
-    trained, untrained = (sized_by(_config(**{"train.steps": n}), heavy, said=()) for n in (100, 0))
+    trained, untrained = (sized_by(_config(**{"train.steps": n}), heavy, said=(), n_validation=5000) for n in (100, 0))
     assert untrained.search.n_trials < trained.search.n_trials
     assert untrained.search.validation_samples == 100
     assert trained.search.validation_samples is not None
     assert trained.search.validation_samples > 100
 
 
+def test_no_more_images_are_asked_for_than_there_are(heavy: AdaptedSpace) -> None:
+    assert sized_by(_config(), heavy, said=(), n_validation=80).search.validation_samples is None
+    assert sized_by(_config(), heavy, said=()).search.validation_samples is None, "nobody knows how many there are"
+
+
 def test_a_small_network_keeps_all_images() -> None:
-    module = given(2)
-    space, _ = adapted(module, torch.zeros(1, 3, 16, 16))
+    space, _ = adapted(given(2), torch.zeros(1, 3, 16, 16))
     told: list[str] = []
     config = _config()
-    sized = sized_by(config, space, said=(), tell=told.append)
-    assert sized.search.recalibration_samples == config.search.recalibration_samples
-    assert sized.profile.n_networks == config.profile.n_networks
+    assert sized_by(config, space, said=(), n_validation=5000, tell=told.append) == config
+    assert told == []

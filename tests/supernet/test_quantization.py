@@ -13,6 +13,7 @@ from torch import nn
 from hwnas.errors import DataError, SpaceError
 from hwnas.precisions import precision
 from hwnas.supernet.quantization import fold_batchnorm, quantize, without_rounding
+from hwnas.supernet.quantization.bias_correction import BiasCorrection
 from hwnas.supernet.quantization.modules import (
     HardswishQuantizer,
     QuantizedConv2d,
@@ -619,9 +620,19 @@ def test_corrected_biases_bring_outputs_nearer_to_floats():
 
 
 def test_a_mean_of_few_values_corrects_nothing():
-    network, x = _network("iiii"), sample_images(1)
-    classifiers = [
-        [m for m in quantize(network, [x], correct_biases=c).modules() if isinstance(m, QuantizedLinear)][-1]
-        for c in (False, True)
-    ]
-    torch.testing.assert_close(classifiers[1].bias, classifiers[0].bias)
+    network = _network("iiii")
+    layers = [m for m in quantize(network, [sample_images(8)]).modules() if isinstance(m, QuantizedWeights)]
+    assert isinstance(layers[-1], QuantizedLinear)
+    assert not layers[-1].bias_shift.any()
+    assert layers[0].bias_shift.any(), "of many values it is worth something"
+
+
+def test_what_rounds_to_no_number_shifts_nothing():
+    quantized_network = quantize(_network("iiii"), [sample_images(16)])
+    correction = BiasCorrection(quantized_network)
+    with torch.no_grad():
+        with correction.seeing():
+            quantized_network(sample_images(16))
+        with correction.correcting_():
+            quantized_network(sample_images(16) * float("nan"))
+    assert all(m.bias_shift.isfinite().all() for m in quantized_network.modules() if isinstance(m, QuantizedWeights))

@@ -50,6 +50,7 @@ class BiasCorrection:
             if wanted is None or output.numel() < _FEWEST * len(wanted):
                 return None
             shift = wanted - _mean(layer, output)
+            shift = torch.where(shift.isfinite(), shift, 0.0)  # of what rounds to no number nothing is learned
             layer.bias_shift.add_(shift)
             return output + shift.view(-1, *(1,) * (output.dim() - 1 - _axis(layer, output)))
 
