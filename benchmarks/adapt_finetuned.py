@@ -97,6 +97,7 @@ class Trial:
             "model.input": [3, side, side],
             "model.mean": _MEAN,
             "model.std": _STD,
+            "model.elastic.resolutions": [side] if smoke else [side * 3 // 4, side * 7 // 8, side],
             "space.precisions": ["int8"],
             "train.epochs": options.shared,
             "train.learning_rate": 0.02,
