@@ -245,6 +245,14 @@ def hwnas(*arguments: str | Path, cwd: Path | None = None) -> tuple[int, dict[st
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
 
 
+def children_cpu_s() -> float:
+    """Processor time, in seconds, of all commands of this program that ended."""
+    import resource  # Windows has none
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @contextlib.contextmanager
 def run_folder(given: Path | None, *, smoke: bool) -> Iterator[Path]:
     """The folder of a finished run: the one that was named, or with `--smoke` and none named a tiny one, made now.

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from _adapt_tuning import Tuning, latency_shares, own_latency_ms, read_file, silent
 from _common import ROOT, SMOKE, Benchmark, Figure, script
+from _resnet8_runs import noise
 
 from hwnas.config import Config
 from hwnas.errors import ConfigError
@@ -91,7 +91,7 @@ class Trial:
             raise ConfigError("name CIFAR-10 with --data")
         side = 16 if smoke else options.side
         values: dict[str, object] = {
-            "data.source": f"npz:{self._noise()}" if smoke else options.data,
+            "data.source": noise(self.folder / "noise.npz") if smoke else options.data,
             "model.source": "python:_tiny_networks:ResNet8" if smoke else "python:_pretrained:lite0_10",
             "model.weights": str(self.weights),
             "model.input": [3, side, side],
@@ -141,13 +141,6 @@ class Trial:
     @property
     def _budgets(self) -> Mapping[str, float]:
         return {"100": 1.0} if self.bench.smoke else BUDGETS
-
-    def _noise(self) -> Path:
-        """Images for a run of seconds."""
-        rng, path = np.random.default_rng(0), self.folder / "noise.npz"
-        images, labels = rng.integers(0, 256, (160, 16, 16, 3), dtype=np.uint8), np.arange(160) % 10
-        np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
-        return path
 
     # ------------------------------------------------------------ the owner
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, SMOKE, Benchmark, Figure, hwnas, script
+from _common import ROOT, SMOKE, Benchmark, Figure, children_cpu_s, hwnas, script
 from _photographs import as_files
 
 from hwnas.errors import HwnasError
@@ -43,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         side = 16 if bench.smoke else _SIDE
         as_files(folder / "photos", 40 if bench.smoke else options.photos, side=side)
         network, more = _network(options.network, smoke=bench.smoke)
-        began, cpu = time.monotonic(), _cpu_s()
+        began, cpu = time.monotonic(), children_cpu_s()
         adapted = _ran(
             *["adapt", *network, "--input", f"3x{side}x{side}", "--labels", "network", "--no-training"],
             *["--data", f"folder:{folder / 'photos'}?size={side}&classes=none", "--output", f"{folder / 'run'}", *more],
         )
-        elastic, elastic_cpu = time.monotonic(), _cpu_s()
+        elastic, elastic_cpu = time.monotonic(), children_cpu_s()
         # a simulated device is no faster in int8
         share = 1.2 if bench.smoke else options.share
         result = _ran("run", f"{folder / 'run'}", "--limit", f"latency_fraction={share}")
-        ended, ended_cpu = time.monotonic(), _cpu_s()
+        ended, ended_cpu = time.monotonic(), children_cpu_s()
     manifest = result["manifest"]
     figures = [
         Figure(name="adapt_s", value=round(elastic - began, 1)),
@@ -93,12 +92,6 @@ def _ran(*arguments: str) -> dict[str, Any]:
     if status:
         raise HwnasError(f"hwnas {arguments[0]} ended with status {status}; its messages are above")
     return result
-
-
-def _cpu_s() -> float:
-    """Processor time of all commands so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

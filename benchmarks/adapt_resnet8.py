@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from _adapt_tuning import Tuning, latency_shares, own_latency_ms, read_file, silent
-from _common import SMOKE, Benchmark, Figure, script
+from _common import Benchmark, Figure, script
+from _resnet8_runs import configured, smoke_config
 
 from hwnas.config import Config
-from hwnas.errors import ConfigError, HwnasError
+from hwnas.errors import HwnasError
 
 if TYPE_CHECKING:
     from _adapt_peers import Prune
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 METHODS = ("hwnas", "magnitude", "taylor", "fastnas")
 BUDGETS = (0.5, 0.3)  # of the given network's int8 latency
-_WIDTHS = (0.5, 0.75, 1.0)
-_SIDES = (16, 20, 24, 28, 32)
 _AHEAD = {0.5: 1.0, 0.3: 2.0}  # points that hwnas is to be ahead of the best other tool
 _MARGIN = 0.03  # what an export keeps below a limit, which other tools need not
 _ACCURACIES = {"own": 0.87, "half": 0.85}  # int8, at the given network's fp32 latency and at half of it
@@ -112,54 +110,6 @@ def _configured(options: argparse.Namespace) -> Config:
             "train.threads": options.threads,
             "search.n_trials": options.trials,
         }
-    )
-
-
-def configured(data: str | None, weights: str | None, *, side: int = 32) -> Config:
-    """A run of the reference network.
-
-    Raises:
-        ConfigError: images or weights are not named.
-    """
-    if data is None or weights is None:
-        raise ConfigError("name CIFAR-10 with --data, and the reference network's weights with --weights")
-    return Config().replaced(
-        {
-            "data.source": data,
-            "model.source": "python:_tiny_networks:ResNet8",
-            "model.weights": weights,
-            "model.input": [3, side, side],
-            "model.mean": [0.0, 0.0, 0.0],  # it takes pixels from 0 to 255
-            "model.std": [1 / 255, 1 / 255, 1 / 255],
-            "model.elastic.width": list(_WIDTHS),
-            "model.elastic.residual": list(_WIDTHS),
-            "model.elastic.resolutions": [s for s in _SIDES if s <= side],
-            "space.precisions": ["int8"],
-            "train.learning_rate": 0.02,
-            "train.label_smoothing": 0.0,
-            "train.ema_decay": 0.99,
-            "profile.n_networks": 12,
-            "search.validation_samples": 1000,
-            "deploy.candidates": 10,
-        }
-    )
-
-
-def smoke_config(folder: Path) -> Config:
-    """A run of seconds: noise for images, weights that torch begins with, a simulated device."""
-    from _tiny_networks import ResNet8
-    from safetensors.torch import save_file
-
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (160, 16, 16, 3), dtype=np.uint8)
-    np.savez(
-        folder / "noise.npz", x_train=images, y_train=np.arange(160) % 10, x_test=images, y_test=np.arange(160) % 10
-    )
-    save_file(ResNet8().state_dict(), folder / "weights.safetensors")
-    small = {k: v for k, v in SMOKE.items() if k.partition(".")[0] not in ("data", "space", "limits")}
-    elastic = {"model.elastic.width": [0.5, 1.0], "model.elastic.residual": [1.0]}
-    return configured(f"npz:{folder / 'noise.npz'}", str(folder / "weights.safetensors"), side=16).replaced(
-        {**small, **elastic, "train.epochs": None}
     )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _common import Benchmark, Figure, script
+from _resnet8_runs import configured, smoke_config
 
 if TYPE_CHECKING:
     from hwnas.config import Config
@@ -45,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="(all)")
     parser.add_argument("--kept", type=Path, metavar="FOLDER", help="where runs are kept, and gone on with")
     bench = Benchmark("adapt_training", parser, argv)
-    from adapt_resnet8 import configured, smoke_config
-
     figures, details = [], {}
     with tempfile.TemporaryDirectory(prefix="hwnas-training-") as temporary:
         folder = bench.options.kept or Path(temporary)

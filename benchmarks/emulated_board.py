@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _common import ROOT, SMOKE, Benchmark, Figure, hwnas, script
+from _common import ROOT, SMOKE, Benchmark, Figure, children_cpu_s, hwnas, script
 
 from hwnas.errors import HwnasError
 
@@ -70,13 +69,13 @@ def _try(folder: Path, description: Path) -> tuple[list[Figure], dict[str, Any]]
 
     config = Config().replaced({**_TINY, "device.name": str(description), "output.folder": str(folder / "run")})
     (folder / "config.toml").write_text(config.to_toml())
-    began = _seconds_here()
+    began = children_cpu_s()
     status, said = hwnas("run", folder / "config.toml")
     if status:
         raise HwnasError(f"hwnas run ended with {status}: {said.get('error', {}).get('message', '')}")
     (deployment,) = (path for path in (folder / "run/deployments").iterdir() if path.is_dir())
     verified, found = hwnas("verify", deployment, "--device", str(description))
-    seconds = _seconds_here() - began
+    seconds = children_cpu_s() - began
     manifest = json.loads((deployment / "manifest.json").read_text())
     outputs = _outputs(deployment, description)
     there = outputs["board"]
@@ -121,12 +120,6 @@ def _outputs(deployment: Path, description: Path) -> dict[str, Array]:
         session = ort.InferenceSession(str(artefact.path), options, providers=["CPUExecutionProvider"])
         (found[name],) = session.run(None, {session.get_inputs()[0].name: samples.inputs})
     return found
-
-
-def _seconds_here() -> float:
-    """Of processor time, of the commands that ended; the board's is the server's."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

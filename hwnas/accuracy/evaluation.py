@@ -59,16 +59,6 @@ def standard_error(accuracy: float, n: int) -> float:
     return max(math.sqrt(accuracy * (1 - accuracy) / n), 1 / n)
 
 
-def _equal(batches: list[Tensor]) -> list[Tensor]:
-    """The same samples in as many batches of one size, or of two that differ by one.
-
-    Statistics are means over batches: a last one of few samples would count as much as all others.
-    """
-    import torch
-
-    return list(torch.cat(batches).tensor_split(len(batches))) if len(batches) > 1 else batches
-
-
 class SubnetEvaluator:
     """Accuracy of sub-networks on validation images, each at the precision it ships in.
 
@@ -97,7 +87,7 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.symmetric = symmetric
         # held once: every sub-network sees the same images
-        self._recalibration = _equal([x for x, _ in train.unaugmented(recalibration_samples)])
+        self._recalibration = [x for x, _ in train.unaugmented(recalibration_samples)]
         self._calibration = [x for x, _ in train.unaugmented(calibration_samples)]
         self._validation = list(validation.unaugmented(validation_samples))
 

@@ -175,7 +175,7 @@ class Parity(Section):
     @property
     def others(self) -> float:
         """Share of predictions that were others than torch's when the deployment was made, beyond near-ties."""
-        return max(0.0, 1 - self.top1_agreement - self.near_ties / self.n)
+        return max(0.0, 1 - self.top1_agreement - self.near_ties / max(1, self.n))
 
 
 class TensorInfo(Section):

@@ -58,8 +58,9 @@ def sized_by(
     most = {"search.validation_samples": n_validation or 0}
     changed = {key: n for key, n in wanted.items() if key not in said and n < _now(config, key, all=most.get(key, 0))}
     if changed:
+        also = "" if trained else ", and nothing is trained"
         tell(
-            f"one image costs this network {quantity('macs', macs)} MACs, so config.toml has {_listed(changed)}; "
+            f"one image costs this network {quantity('macs', macs)} MACs{also}, so config.toml has {_listed(changed)}; "
             "it may say otherwise"
         )
     return config.replaced(changed) if changed else config

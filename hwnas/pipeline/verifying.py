@@ -17,7 +17,7 @@ from hwnas.errors import VerificationError
 from hwnas.limits import as_limits
 from hwnas.measure import Worker, first_reachable
 from hwnas.pipeline._confirmation import device_to_verify_on
-from hwnas.pipeline.parity import WRONG_SHARE, Comparison, compare
+from hwnas.pipeline.parity import ERROR, WRONG_SHARE, Comparison, compare
 from hwnas.pipeline.verdict import Verdict, reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
@@ -222,8 +222,11 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Arte
 
 def _broken_promises(manifest: Manifest, found: _Found, *, exact: bool, samples: Samples) -> list[str]:
     """Of outputs and preprocessing, all of them: one run shall tell everything that is wrong."""
-    # samples are images that both agreed on; where many others were not, another processor may round these otherwise
-    problems = found.compared.problems(exact=exact, share=max(WRONG_SHARE, manifest.parity.others))
+    share, ratio = WRONG_SHARE, manifest.parity.error_ratio
+    if not found.same_context and ratio is not None and ratio <= ERROR:
+        # samples are images that both agreed on; where many others were not, another processor rounds these otherwise
+        share = max(share, manifest.parity.others)
+    problems = found.compared.problems(exact=exact, share=share)
     if manifest.preprocessing is not None:
         problems += samples.preprocessing_problems(manifest.preprocessing)
     return problems

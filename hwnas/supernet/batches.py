@@ -103,24 +103,29 @@ class BatchStream:
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches of the steps from `first` to before `last`: (N, C, H, W) normalised float32, (N,) int64."""
         order = EpochOrder(self.n, seed=self.seed, start=first * self.batch_size, stop=last * self.batch_size)
-        for step, (images, labels) in enumerate(self._load(order), first):
+        parts = BatchSampler(order, self.batch_size, drop_last=False)
+        for step, (images, labels) in enumerate(self._load(parts), first):
             changed = images if self.augment is None else self.augment(images, self._generator(step))
             yield normalise(changed, mean=self.mean, std=self.std), labels
 
     def unaugmented(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `limit` samples (None: all) in order, not augmented, in batches."""
-        for images, labels in self._load(range(self.n if limit is None else min(limit, self.n))):
+        """The first `limit` samples (None: all) in order, not augmented, in batches whose sizes differ by one at most.
+
+        Statistics are means over batches: a last one of few samples would count as much as all others.
+        """
+        n = self.n if limit is None else min(limit, self.n)
+        parts = np.array_split(np.arange(n), -(-n // self.batch_size)) if n else []
+        for images, labels in self._load([part.tolist() for part in parts]):
             yield normalise(images, mean=self.mean, std=self.std), labels
 
     def _generator(self, step: int) -> torch.Generator:
         """Of the random changes to a step's images."""
         return torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
 
-    def _load(self, order: Iterable[int]) -> DataLoader[tuple[Tensor, Tensor]]:
+    def _load(self, batches: Iterable[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
         # A whole batch is one "sample" of the loader, so that arrays are read at once. It has no workers: the threads
         # that train take all cores. It draws a seed for workers nevertheless: from a generator of its own, so that
         # torch's stays as it was.
-        batches = BatchSampler(order, self.batch_size, drop_last=False)
         return DataLoader(self._fetch, sampler=batches, batch_size=None, generator=torch.Generator())
 
 

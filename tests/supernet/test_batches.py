@@ -84,8 +84,10 @@ def test_what_is_no_image_is_told_by_its_shape(image: object) -> None:
         next(stream_of(image).unaugmented())
 
 
-def test_plain_batches_are_all_samples_in_order_the_last_one_shorter() -> None:
-    data = make_images(20)
-    found = list(make_stream(data).unaugmented(18))
-    assert [len(x) for x, _ in found] == [16, 2]
-    assert torch.cat([y for _, y in found]).tolist() == data.labels[:18].tolist()
+@pytest.mark.parametrize(("n", "sizes"), [(18, [9, 9]), (17, [9, 8]), (16, [16]), (50, [13, 13, 12, 12]), (0, [])])
+def test_plain_batches_are_all_samples_in_order_and_of_one_size(n, sizes) -> None:
+    """Statistics are means over batches: a last one of one image would count as much as all others."""
+    data = make_images(60)
+    found = list(make_stream(data).unaugmented(n))  # of 16 at most
+    assert [len(x) for x, _ in found] == sizes
+    assert [label for _, y in found for label in y.tolist()] == data.labels[:n].tolist()

@@ -3,8 +3,8 @@
 Rounded weights move the mean of what a layer gives wherever its inputs have one: most of all in depthwise layers, whose
 few weights do not average it out. The mean that it had in full precision is known from the same images, so the
 difference goes beside the bias, layer after layer, each behind those that were corrected before. In MobileNetV2 with
-ImageNet's weights that is most of what int8 loses (`benchmarks/int8_biases.py`). Knows layers and tensors, not
-networks.
+ImageNet's weights that is 2 dB of the logits' signal to noise (`benchmarks/int8_biases.py`). Knows layers and tensors,
+not networks.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ networks and tensors, not data sets, files or runtimes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -124,11 +125,9 @@ def _calibrate_(network: QuantizedNetwork, calibration: Iterable[Tensor], *, cor
     _set_observing_(network, True)
     biases, first = BiasCorrection(network), None
     for batch in calibration:
-        if first is None:
-            first = batch
-            with biases.seeing():
-                network(batch)
-        else:
+        sees = correct_biases and first is None
+        first = batch if first is None else first
+        with biases.seeing() if sees else nullcontext():
             network(batch)
     _set_observing_(network, False)
     if first is None:
