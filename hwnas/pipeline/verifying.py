@@ -11,7 +11,7 @@ from hwnas._console import Console
 from hwnas.allowed import Limits
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.memory import METRIC as MEMORY
-from hwnas.deployment import Latency, Manifest, Samples, check_files, checked_artefact
+from hwnas.deployment import Latency, Manifest, Parity, Samples, check_files, checked_artefact
 from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.errors import VerificationError
 from hwnas.limits import as_limits
@@ -222,14 +222,22 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Arte
 
 def _broken_promises(manifest: Manifest, found: _Found, *, exact: bool, samples: Samples) -> list[str]:
     """Of outputs and preprocessing, all of them: one run shall tell everything that is wrong."""
-    share, ratio = WRONG_SHARE, manifest.parity.error_ratio
-    if not found.same_context and ratio is not None and ratio <= ERROR:
-        # samples are images that both agreed on; where many others were not, another processor rounds these otherwise
-        share = max(share, manifest.parity.others)
+    share = allowed_share(manifest.parity, same_context=found.same_context)
     problems = found.compared.problems(exact=exact, share=share)
     if manifest.preprocessing is not None:
         problems += samples.preprocessing_problems(manifest.preprocessing)
     return problems
+
+
+def allowed_share(parity: Parity, *, same_context: bool) -> float:
+    """Share of predictions that may be others than torch's, beyond near-ties.
+
+    The samples are images that both agreed on when the deployment was made. Where many others were not, because the
+    runtime rounds the same network otherwise, another processor may round these otherwise too; the same one does not.
+    """
+    ratio = parity.error_ratio
+    rounds_otherwise = not same_context and ratio is not None and ratio <= ERROR
+    return max(WRONG_SHARE, parity.others) if rounds_otherwise else WRONG_SHARE
 
 
 def _warnings(found: _Found, *, precision: str, should_be: str) -> Iterator[str]:

@@ -13,9 +13,10 @@ import pytest
 
 from hwnas import pipeline
 from hwnas.allowed import Between
-from hwnas.deployment import MANIFEST, SAMPLES
+from hwnas.deployment import MANIFEST, SAMPLES, Parity
 from hwnas.errors import ArtefactError, ConfigError, DataError, MeasurementError, VerificationError
-from hwnas.pipeline.verifying import limit_problems, metrics_among
+from hwnas.pipeline.parity import WRONG_SHARE
+from hwnas.pipeline.verifying import allowed_share, limit_problems, metrics_among
 from hwnas.testing.fake import FakeRuntime
 from hwnas.types import Device
 from tests.runs import FinishedRun, ReadConsole, as_of_the_first_schema, hwnas, rewrite_manifest, rewrite_samples
@@ -377,3 +378,19 @@ def test_what_a_runtime_declares_is_a_metric_and_how_an_energy_was_found_is_none
     costs = {"energy_mj": 1.0, "energy_idle_w": 2.0, "memory_bytes": 3.0, "flash_bytes": 4.0}
     assert metrics_among(costs, Telling()) == {"energy_mj": 1.0, "memory_bytes": 3.0, "flash_bytes": 4.0}
     assert metrics_among(costs, FakeRuntime()) == {"energy_mj": 1.0, "memory_bytes": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("same_context", "error_ratio", "share"),
+    [
+        (False, 1.0, 0.13),
+        (True, 1.0, WRONG_SHARE),  # the same processor rounds as it did
+        (False, 1.3, WRONG_SHARE),  # further from the floats than a rounding
+        (False, None, WRONG_SHARE),  # a manifest that does not know
+    ],
+)
+def test_more_predictions_may_be_others_where_another_machine_rounds_the_network(
+    same_context: bool, error_ratio: float | None, share: float
+) -> None:
+    parity = Parity(max_abs_diff=1.0, top1_agreement=0.85, n=100, step=0.1, near_ties=2, error_ratio=error_ratio)
+    assert allowed_share(parity, same_context=same_context) == pytest.approx(share)
