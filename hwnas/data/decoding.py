@@ -227,10 +227,11 @@ def _decode(file: Image, rule: DecodingRule) -> Decoded:
     if _is_deep(file):
         image = pillow.fromarray(_eight_bits(file, rule))
     else:
-        may_be = _may_be_transparent(file)
+        may_be, stored = _may_be_transparent(file), _raw_mode(file)
         # first of all: the steps after it are about the picture as it is seen
         image = ImageOps.exif_transpose(file)
         if may_be:
+            _scale_key_(image, stored)
             image, transparent, hidden = _on_ground(image, GROUNDS[rule.ground])
         elif image.mode == "P":  # palettes first to colours: their indices are no brightness
             image = image.convert("RGB")
@@ -249,6 +250,21 @@ def _centre_square(image: Image) -> Image:
     side = min(image.size)
     left, top = ((extent - side) // 2 for extent in image.size)
     return image.crop((left, top, left + side, top + side))
+
+
+def _scale_key_(image: Image, stored: str) -> None:
+    """Bring a PNG's transparent colour to eight bits, as Pillow has brought the pixels but not the colour itself.
+
+    Args:
+        image: a copy of the file's.
+        stored: how the file stores a pixel, see `_raw_mode`.
+    """
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and ";16" in stored:
+        # colours that share the upper eight bits with it go with it: the lower ones are lost
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif isinstance(key, int) and stored in ("L;2", "L;4"):
+        image.info["transparency"] = key * (255 // ((1 << int(stored[2:])) - 1))
 
 
 def _on_ground(image: Image, value: int) -> tuple[Image, bool, bool]:

@@ -183,21 +183,65 @@ def test_the_header_says_what_will_be_told() -> None:
     assert not look(png(Image.new("RGB", (8, 8)), icc_profile=b"desc sRGB IEC61966-2.1")).profile
 
 
-def deep_colour_png() -> bytes:
-    """8x8 of 16 bits a channel, which Pillow cannot write."""
+def raw_png(row: bytes, *, depth: int, kind: int, key: bytes = b"") -> bytes:
+    """Four equal rows of four pixels in a form that Pillow does not write; `kind` 0 is grey, 2 red, green, blue."""
     import zlib
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    rows = b"".join(b"\0" + struct.pack(">3H", 0x80FF, 0x10FF, 0) * 8 for _ in range(8))
-    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", 4, 4, depth, kind, 0, 0, 0)
+    transparent = chunk(b"tRNS", key) if key else b""
+    pixels = chunk(b"IDAT", zlib.compress((b"\0" + row) * 4))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + transparent + pixels + chunk(b"IEND", b"")
+
+
+def deep_colour_png() -> bytes:
+    """4x4 of 16 bits a channel."""
+    return raw_png(struct.pack(">3H", 0x80FF, 0x10FF, 0) * 4, depth=16, kind=2)
 
 
 def test_colour_of_sixteen_bits_keeps_the_upper_eight_and_is_told() -> None:
     assert decode(deep_colour_png(), COLOUR)[0, 0].tolist() == [0x80, 0x10, 0]
     assert look(deep_colour_png()).deep_colour
+
+
+@pytest.mark.parametrize(
+    ("row", "depth", "key", "seen"),
+    [
+        (b"\x50", 1, 1, [0, 128, 0, 128]),
+        (b"\x1b", 2, 2, [0, 85, 128, 255]),
+        (b"\x0f\x5a", 4, 5, [0, 255, 128, 170]),
+        (b"\x00\x05\x5a\xff", 8, 5, [0, 128, 90, 255]),
+    ],
+)
+def test_a_transparent_grey_of_any_depth_shows_the_ground(row: bytes, depth: int, key: int, seen: list[int]) -> None:
+    content = raw_png(row, depth=depth, kind=0, key=struct.pack(">H", key))
+    assert decode(content, DecodingRule(channels=1, ground="grey"))[0, :, 0].tolist() == seen
+
+
+def test_a_transparent_colour_of_sixteen_bits_shows_the_ground() -> None:
+    colours = struct.pack(">3H", 0x80FF, 0x1011, 0x2022), struct.pack(">3H", 0x1111, 0x2222, 0x3333)
+    content = raw_png(b"".join(colours) * 2, depth=16, kind=2, key=colours[0])
+    assert decode(content, COLOUR)[0, :2].tolist() == [[255, 255, 255], [0x11, 0x22, 0x33]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+def test_all_eight_orientations_are_turned_in_every_format_that_has_them(kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this build of Pillow reads no AVIF")
+    stored = np.kron(np.arange(12, dtype=np.uint8).reshape(3, 4) * 20, np.ones((8, 8), np.uint8))
+    # what Exif 2.3, section 4.6.4, says of rows and columns
+    seen = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.T, 6: stored[::-1].T, 7: stored[::-1, ::-1].T, 8: stored.T[::-1],
+    }  # fmt: skip
+    for orientation, expected in seen.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind in ("JPEG", "MPO", "AVIF") else {}
+        pixels = decode(png(Image.fromarray(stored).convert("RGB"), kind, exif=exif, **options), GREY)[..., 0]
+        np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=8)
 
 
 def test_a_size_cuts_a_centred_square_and_averages() -> None:
