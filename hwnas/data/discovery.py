@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from hwnas.data.arrays import LeftOut
 from hwnas.data.naming import class_name
-from hwnas.data.part_names import PARTS, PartName, part_of
+from hwnas.data.part_names import PARTS, PartName, part_of, says_nothing
 from hwnas.data.tree import Folder, Odd, read_tree
 from hwnas.errors import DataError
 from hwnas.foreign import shown
@@ -127,6 +127,12 @@ class _Discoverer:
         # a name alone is not enough: a class may be called "test"; a part has folders in it
         candidates = [folder for folder in holding if named[folder.name] and folder.holding]
         others = [folder for folder in holding if folder not in candidates]
+        if any(_role(named[folder.name]) == "train" for folder in candidates):
+            # beside a part of classes, what is named like a part is one too: images that nobody has labelled
+            unsorted = [folder for folder in holding if _is_unsorted(folder, named[folder.name])]
+            candidates = [folder for folder in candidates if folder not in unsorted]
+            others = [folder for folder in others if folder not in unsorted]
+            self._tell_unsorted(unsorted)
         if candidates and others:
             raise self._ask(
                 node,
@@ -150,6 +156,14 @@ class _Discoverer:
             )
         self._doubt_flat_parts(node, holding, named)
         return {"train": node}
+
+    def _tell_unsorted(self, folders: Sequence[Folder]) -> None:
+        """Tell of parts without classes, which are left out."""
+        for folder in folders:
+            self._found.warnings.append(
+                f"the folder {shown(folder.name)!r} has no folders of classes, so its {folder.total:,} images have no "
+                "labels: they are left out"
+            )
 
     def _roles(
         self, node: Folder, candidates: Sequence[Folder], named: Mapping[str, PartName | None]
@@ -234,7 +248,7 @@ class _Discoverer:
                 f'network of your own whose answers are the labels ([data] labels = "network"): '
                 f"{self._source}?classes=none"
             )
-        nested = [inner for inner in folder.holding if not inner.own]
+        nested = [inner for inner in folder.holding if not inner.own and not _is_wrapper(inner)]
         if nested and not self._options.folders and not self._options.no_parts:
             raise DataError(
                 f"{shown(folder.path)}: {_list(nested)} hold{'s' * (len(nested) == 1)} folders of images, not images. "
@@ -348,6 +362,29 @@ class _Discoverer:
         for alike in folded.values():
             if len(alike) > 1:
                 self._found.warnings.append(f"the classes {' and '.join(alike)} differ by upper and lower case only")
+
+
+def _role(name: PartName | None) -> str:
+    return name.role if name else ""
+
+
+def _is_unsorted(folder: Folder, name: PartName | None) -> bool:
+    """A part by its name whose images lie in no folder of a class: in it, or in one that says no more than it does."""
+    if name is None or name.role == "train" or not (name.alone or folder.holding):
+        return False
+    if name.role == "unlabelled":
+        return True
+    while len(folder.holding) == 1 and not folder.own:
+        (inner,) = folder.holding
+        if _role(part_of(inner.name)) != name.role and not says_nothing(inner.name):
+            return False
+        folder = inner
+    return not folder.holding
+
+
+def _is_wrapper(folder: Folder) -> bool:
+    """A folder that holds one folder of images, whose name says nothing: `n01443537/images`."""
+    return len(folder.holding) == 1 and bool(folder.holding[0].own) and says_nothing(folder.holding[0].name)
 
 
 def _below(root: Folder, path: str, *, option: str) -> Folder:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 PARTS = ("train", "val", "test")
 
-# `eval` may be validation or test: what else is there decides, or the user.
+# `eval` may be validation or test: what else is there decides, or the user. Images of `unlabelled` are to be answered,
+# not learned from.
 _WORDS: dict[str, tuple[str, ...]] = {
     "train": (
         "train", "training", "trn", "entraînement", "apprentissage", "entrenamiento", "treino", "treinamento",
@@ -25,11 +26,15 @@ _WORDS: dict[str, tuple[str, ...]] = {
         "тестовая", "тестирование", "测试", "測試", "テスト", "試験", "테스트", "시험", "اختبار", "holdout", "heldout",
     ),
     "eval": ("eval", "evaluation", "evaluate", "evaluating", "评估", "評価"),
+    "unlabelled": (
+        "unlabelled", "unlabeled", "unsupervised", "pred", "preds", "predict", "prediction", "predictions",
+    ),
 }  # fmt: skip
 _FILLERS = (
     "set", "sets", "data", "dataset", "datasets", "daten", "datos", "dados", "données", "image", "images", "img",
     "imgs", "bilder", "imágenes", "pic", "pics", "picture", "pictures", "photo", "photos", "foto", "fotos", "split",
-    "part", "fold", "folder", "subset", "samples", "examples", "jpg", "jpeg", "png", "集", "数据", "數據", "データ",
+    "part", "fold", "folder", "dir", "directory", "files", "ds", "subset", "samples", "examples", "jpg", "jpeg",
+    "png", "集", "数据", "數據", "データ",
 )  # fmt: skip
 
 
@@ -53,7 +58,7 @@ class PartName:
     """What a name says about a part.
 
     Attributes:
-        role: "train", "val", "test", or "eval", which may be either of the last two.
+        role: "train", "val", "test"; "eval", which may be either of the last two; "unlabelled".
         alone: the name says nothing else: `test_images`, not `test tube`.
     """
 
@@ -72,3 +77,9 @@ def part_of(name: str) -> PartName | None:
         elif not _ONLY_FILLER.fullmatch(token):
             alone = False
     return PartName(roles.pop(), alone) if len(roles) == 1 else None
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name tells no more of what is in a folder than that it is data: `images`, `dataset 2`."""
+    tokens = re.findall(r"[^\W\d_]+", _plain(name))
+    return bool(tokens) and all(_ONLY_FILLER.fullmatch(token) for token in tokens)

@@ -88,6 +88,59 @@ def test_a_wrapper_inside_each_part_is_opened(tmp_path: Path) -> None:
     assert counts(found(tmp_path)) == {"train": BOTH, "test": BOTH}
 
 
+# ---------------------------------------------------------------- parts whose images nobody has labelled
+
+
+@pytest.mark.parametrize(
+    ("flat", "name", "n"),
+    [
+        ("test", "test", 2),
+        ("Test images", "Test images", 2),
+        ("val/images", "val", 2),
+        ("test/test", "test", 2),
+        ("asl_alphabet_test/asl_alphabet_test", "asl_alphabet_test", 2),
+        ("seg_pred/seg_pred", "seg_pred", 2),
+        ("unlabeled", "unlabeled", 2),
+    ],
+)
+def test_a_part_without_classes_beside_one_with_them_is_left_out_and_told(
+    tmp_path: Path, flat: str, name: str, n: int
+) -> None:
+    plant(tmp_path, "seg_train/seg_train")
+    (tmp_path / flat).mkdir(parents=True)
+    for i in range(n):
+        (tmp_path / flat / f"{i}.jpg").touch()
+    discovery = found(tmp_path)
+    assert counts(discovery) == {"train": BOTH}
+    assert f"the folder {name!r} has no folders of classes, so its {n} images have no labels" in discovery.warnings[0]
+    assert [(o.count, o.image) for o in discovery.left_out] == [(n, True)]
+
+
+def test_a_part_with_classes_is_used_beside_one_without(tmp_path: Path) -> None:
+    plant(tmp_path, "train", "val")
+    plant(tmp_path, classes=("test",))
+    assert counts(found(tmp_path)) == {"train": BOTH, "val": BOTH}
+
+
+def test_images_to_be_predicted_are_not_used_though_they_lie_in_folders(tmp_path: Path) -> None:
+    plant(tmp_path, "train", "test", "predictions")
+    assert counts(found(tmp_path)) == {"train": BOTH, "test": BOTH}
+
+
+def test_without_training_images_in_classes_nothing_is_left_out_by_its_name(tmp_path: Path) -> None:
+    plant(tmp_path, "val")
+    plant(tmp_path, classes=("test",))
+    assert "'val' holds folders, as parts of a data set do, but 'test' stands beside" in refused(tmp_path)
+
+
+def test_a_folder_of_images_in_each_class_is_opened(tmp_path: Path) -> None:
+    for name in "ab":
+        plant(tmp_path / "train" / name, classes=("images",))
+    discovery = found(tmp_path)
+    assert counts(discovery) == {"train": BOTH}
+    assert "6 images lie in sub-folders of their class" in discovery.notes
+
+
 # ---------------------------------------------------------------- what is ambiguous is asked about
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas.data.part_names import part_of
+from hwnas.data.part_names import part_of, says_nothing
 
 TRAIN = (
     "train", "Train", "TRAIN", "training", "Training", "Training set", "training_set", "TrainingSet", "train2017",
     "trainset",
     "01_train", "1. Training", "images_train", "train-images", "trainImages", "train_data", "Trainingsdaten",
     "seg_train",
-    "asl_alphabet_train", "fruits-360_train", "entrenamiento", "Entraînement", "Treinamento", "addestramento",
-    "обучение",
+    "train_dir", "train_ds", "asl_alphabet_train", "fruits-360_train", "entrenamiento", "Entraînement", "Treinamento",
+    "addestramento", "обучение",
     "Тренировочная", "训练集", "訓練データ", "학습",
 )  # fmt: skip
 VALIDATION = (
@@ -29,7 +29,8 @@ TEST = (
 @pytest.mark.parametrize(
     ("name", "role"),
     [*((n, "train") for n in TRAIN), *((n, "val") for n in VALIDATION), *((n, "test") for n in TEST)]
-    + [(n, "eval") for n in ("eval", "Evaluation", "eval_set")],
+    + [(n, "eval") for n in ("eval", "Evaluation", "eval_set")]
+    + [(n, "unlabelled") for n in ("unlabeled", "Unlabelled images", "seg_pred", "predictions")],
 )
 def test_a_part_is_recognised_in_any_usual_spelling(name: str, role: str) -> None:
     found = part_of(name)
@@ -68,3 +69,10 @@ def test_a_name_that_says_more_is_told_from_one_that_does_not(name: str, *, alon
     found = part_of(name)
     assert found is not None
     assert found.alone is alone
+
+
+@pytest.mark.parametrize(
+    ("name", "nothing"), [("images", True), ("JPG files 2", True), ("cat images", False), ("", False)]
+)
+def test_a_name_that_says_nothing_but_data_is_known(name: str, *, nothing: bool) -> None:
+    assert says_nothing(name) is nothing
