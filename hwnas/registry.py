@@ -92,6 +92,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "idx": ("hwnas.data.sources:idx", ""),
         "npz": ("hwnas.data.sources:npz", ""),
         "folder": ("hwnas.data.sources:folder", ""),
+        "datasets": ("hwnas.data.arrow_source:datasets", "arrow"),
         "python": ("hwnas.data.sources:python", ""),
     },
 }

@@ -1,11 +1,12 @@
-"""Read a folder of image files into arrays: looked at once, then decoded by one rule for all of them.
+"""Read stored images into arrays: looked at once, then decoded by one rule for all of them.
 
-What lies where is `discovery`'s, one file's pixels are `decoding`'s. Knows no networks.
+What lies where is `discovery`'s for folders and `arrow_files`'s for tables, one image's pixels are `decoding`'s. Knows
+no networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy.typing as npt
 
 from hwnas.data.arrays import Int64Array, LeftOut, UInt8Array
 from hwnas.data.decoding import DecodingRule, ImageFacts, decode_fully, look, raw_grey
-from hwnas.data.discovery import Discovery, FolderOptions, discover
+from hwnas.data.discovery import FolderOptions, discover
 from hwnas.data.memory import require_memory
+from hwnas.data.stored import ImageFile, Listed
 from hwnas.errors import DataError
 from hwnas.foreign import shown
 
@@ -33,21 +35,23 @@ class ReadingOptions:
         channels: 1 or 3; None: 1 if every image is grey, else 3.
         ground: see `DecodingRule`.
         value_range: see `DecodingRule`; None: that of the training images, if they have more than eight bits of grey.
+        skip_unreadable: leave out images that cannot be read; they are refused otherwise.
     """
 
     size: int | None = None
     channels: int | None = None
     ground: str = "white"
     value_range: tuple[float, float] | None = None
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ImageFolder:
-    """What a folder of images gives.
+class Images:
+    """What a source of stored images gives.
 
     Attributes:
         parts: of `PARTS` -> images (N, H, W, C) and labels (N,).
-        files: of `PARTS` -> what the images were read from.
+        files: of `PARTS` -> what the images were read from; empty where they have no files of their own.
         class_names: in the order of the labels.
         rule: by which files became pixels.
         left_out: what is not used, and why.
@@ -65,15 +69,14 @@ class ImageFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    part: str
-    class_name: str
-    label: int
+class _Looked:
+    """An image that was found, with what its header says."""
+
+    at: Listed
     facts: ImageFacts
 
 
-def read_image_folder(root: Path, *, options: FolderOptions, reading: ReadingOptions) -> ImageFolder:
+def read_image_folder(root: Path, *, options: FolderOptions, reading: ReadingOptions) -> Images:
     """The images of a folder, by parts (`train`, perhaps `val` and `test`) and classes.
 
     Args:
@@ -82,69 +85,107 @@ def read_image_folder(root: Path, *, options: FolderOptions, reading: ReadingOpt
         reading: what the user said about the images.
 
     Raises:
-        DataError: see `discover`; an unreadable image; images of several sizes; 8 bits and more than 8 mixed.
+        DataError: see `discover` and `read_images`.
     """
     source = f"folder:{shown(root)}"
     found = discover(root, source=source, options=options)
-    return _Reader(found, source=source, options=options, reading=reading).read()
+    listed = {
+        # classes are sorted, so a label is the same in every part
+        part: [
+            Listed(ImageFile(path), part, name, label)
+            for label, (name, paths) in enumerate(classes.items())
+            for path in paths
+        ]
+        for part, classes in found.files.items()
+    }
+    images = read_images(listed, class_names=tuple(found.files["train"]), source=source, reading=reading)
+    return replace(
+        images,
+        left_out=(*found.left_out, *images.left_out),
+        notes=(*found.notes, *images.notes),
+        warnings=(*found.warnings, *images.warnings),
+    )
+
+
+def read_images(
+    listed: Mapping[str, Sequence[Listed]], *, class_names: Sequence[str], source: str, reading: ReadingOptions
+) -> Images:
+    """The pixels of images that were found.
+
+    Args:
+        listed: "train", perhaps "val" and "test" -> their images.
+        class_names: in the order of the labels.
+        source: the data source without options, for messages: `folder:photos`.
+        reading: what the user said about the images.
+
+    Raises:
+        DataError: an unreadable image; images of several sizes; 8 bits and more than 8 mixed.
+    """
+    return _Reader(listed, class_names=tuple(class_names), source=source, reading=reading).read()
 
 
 class _Reader:
-    def __init__(self, found: Discovery, *, source: str, options: FolderOptions, reading: ReadingOptions) -> None:
-        self._found = found
+    def __init__(
+        self,
+        listed: Mapping[str, Sequence[Listed]],
+        *,
+        class_names: tuple[str, ...],
+        source: str,
+        reading: ReadingOptions,
+    ) -> None:
+        self._listed = listed
+        self._class_names = class_names
         self._source = source
-        self._skip = options.skip_unreadable
         self._reading = reading
-        self._unreadable: list[LeftOut] = []
+        self._left_out: list[LeftOut] = []
+        self._warnings: list[str] = []
         self._transparent = 0
-        self._used: dict[str, list[Path]] = {part: [] for part in found.files}
+        self._used: dict[str, list[Path]] = {part: [] for part in listed}
 
-    def read(self) -> ImageFolder:
+    def read(self) -> Images:
         # all headers before any pixel: one rule for the whole set needs to know them all
         files = list(self._look())
         rule = self._rule(files)
-        parts = {part: self._decode([f for f in files if f.part == part], rule) for part in self._found.files}
+        parts = {part: self._decode([f for f in files if f.at.part == part], rule) for part in self._listed}
         self._refuse_lost_classes(parts["train"][1])
-        notes = [*self._found.notes, *self._describe_decoding(files, rule)]
-        return ImageFolder(
+        return Images(
             parts=parts,
-            files={part: tuple(paths) for part, paths in self._used.items()},
-            class_names=tuple(self._found.files["train"]),
+            files={part: tuple(paths) for part, paths in self._used.items() if paths},
+            class_names=self._class_names,
             rule=rule,
-            left_out=(*self._found.left_out, *self._unreadable),
-            notes=tuple(notes),
-            warnings=(*self._found.warnings, *self._doubts(files)),
+            left_out=tuple(self._left_out),
+            notes=tuple(self._describe_decoding(files, rule)),
+            warnings=(*self._warnings, *self._doubts(files)),
         )
 
-    def _look(self) -> Iterator[_File]:
-        """Every file with what its header says."""
-        for part, classes in self._found.files.items():
-            # classes are sorted, so a label is the same in every part
-            for label, (name, paths) in enumerate(classes.items()):
-                for path in paths:
-                    try:
-                        yield _File(path, part, name, label, look(path))
-                    except DataError as e:
-                        self._leave_out(e, path, part=part, name=name)
+    def _look(self) -> Iterator[_Looked]:
+        """Every image with what its header says."""
+        for listed in self._listed.values():
+            for at in listed:
+                try:
+                    yield _Looked(at, look(at.image.open()))
+                except DataError as e:
+                    self._leave_out(e, at)
 
-    def _leave_out(self, error: DataError, path: Path, *, part: str, name: str) -> None:
+    def _leave_out(self, error: DataError, at: Listed) -> None:
         """Leave an image out if the user wants that, else let the error go on."""
-        if not self._skip:
+        if not self._reading.skip_unreadable:
             raise error
         reason = "an image that cannot be read"
-        self._unreadable.append(
-            LeftOut(part=part, class_name=name, reason=reason, count=1, example=shown(path), image=True)
+        self._left_out.append(
+            LeftOut(part=at.part, class_name=at.class_name, reason=reason, count=1, example=str(at.image), image=True)
         )
 
     def _refuse_lost_classes(self, labels: Int64Array) -> None:
-        """Hold that every class has a training image that could be read."""
-        for label, name in enumerate(self._found.files["train"]):
+        """Hold that of every class with training images one could be read."""
+        for label in sorted({at.label for at in self._listed["train"]}):
+            name = self._class_names[label]
             if not (labels == label).any():
                 raise DataError(f"not one image of the class {name!r} can be read; convert some of them, or remove it")
 
     # ------------------------------------------------------------ the rule
 
-    def _rule(self, files: Sequence[_File]) -> DecodingRule:
+    def _rule(self, files: Sequence[_Looked]) -> DecodingRule:
         asked = self._reading
         # one colour image makes all of them colour: grey would lose what tells classes apart
         channels = asked.channels or (1 if all(f.facts.grey for f in files) else 3)
@@ -156,22 +197,22 @@ class _Reader:
         plain = next((f for f in files if not f.facts.deep), None)
         if plain is not None:
             raise DataError(
-                f"{len(deep):,} images have more than eight bits of grey (the first: {shown(deep[0].path)}), others "
-                f"eight ({shown(plain.path)}). Say which stored values of the former are black and white: "
+                f"{len(deep):,} images have more than eight bits of grey (the first: {deep[0].at.image}), others "
+                f"eight ({plain.at.image}). Say which stored values of the former are black and white: "
                 f"{self._source}?range=0..65535"
             )
         # of the training images alone: the test set must not decide how it is read
-        return replace(rule, value_range=self._range([f.path for f in deep if f.part == "train"]))
+        return replace(rule, value_range=self._range([f.at for f in deep if f.at.part == "train"]))
 
-    def _range(self, paths: Sequence[Path]) -> tuple[float, float]:
+    def _range(self, images: Sequence[Listed]) -> tuple[float, float]:
         """Lowest and highest stored value of the training images: one range for the whole set."""
         low, high = np.inf, -np.inf
         kept: list[npt.NDArray[Any]] = []
-        for path in paths:
+        for at in images:
             try:
-                raw = raw_grey(path)
+                raw = raw_grey(at.image.open())
             except DataError:
-                if not self._skip:
+                if not self._reading.skip_unreadable:
                     raise
                 continue  # it is left out when it is decoded
             low, high = min(low, float(raw.min())), max(high, float(raw.max()))
@@ -182,7 +223,7 @@ class _Reader:
         # one hot pixel must not use up the range: told, not decided
         inner, outer = np.quantile(np.concatenate(kept), [0.001, 0.999])
         if outer - inner < (high - low) / 8:
-            self._found.warnings.append(
+            self._warnings.append(
                 f"99.8 % of the pixels lie within {inner:g}..{outer:g} of the range {low:g}..{high:g}, so that few "
                 f"grey levels are left to them; is {self._source}?range={inner:g}..{outer:g} meant?"
             )
@@ -190,35 +231,37 @@ class _Reader:
 
     # ------------------------------------------------------------ the pixels
 
-    def _decode(self, files: Sequence[_File], rule: DecodingRule) -> tuple[UInt8Array, Int64Array]:
+    def _decode(self, files: Sequence[_Looked], rule: DecodingRule) -> tuple[UInt8Array, Int64Array]:
         images: UInt8Array | None = None
         labels = np.zeros(len(files), np.int64)
         n = 0
-        hidden: list[Path] = []
-        dark, brightest = [f.path for f in files if f.facts.deep_colour], 0
+        hidden: list[Listed] = []
+        dark, brightest = [f.at for f in files if f.facts.deep_colour], 0
         for file in files:
+            at = file.at
             try:
-                decoded = decode_fully(file.path, rule)
+                decoded = decode_fully(at.image.open(), rule)
             except DataError as e:
-                self._leave_out(e, file.path, part=file.part, name=file.class_name)
+                self._leave_out(e, at)
                 continue
             pixels = decoded.pixels
             if images is None:
                 # known with the first image, and said before hours of decoding end in a MemoryError
                 require_memory(len(files) * pixels.size, what=f"{len(files):,} images of {_size(pixels)}")
                 # (N, H, W, C), filled in place: a list and its stack would take twice the memory
-                images, first = np.empty((len(files), *pixels.shape), np.uint8), file.path
+                images, first = np.empty((len(files), *pixels.shape), np.uint8), at.image
             if pixels.shape != images.shape[1:]:
                 raise DataError(
-                    f"{shown(file.path)} is {_size(pixels)} pixels, but {shown(first)} is {_size(images[0])}; give a "
+                    f"{at.image} is {_size(pixels)} pixels, but {first} is {_size(images[0])}; give a "
                     f"common size: {self._source}?size=64"
                 )
-            images[n], labels[n] = pixels, file.label
+            images[n], labels[n] = pixels, at.label
             n += 1
-            self._used[file.part].append(file.path)
+            if at.image.path is not None:
+                self._used[at.part].append(at.image.path)
             self._transparent += decoded.transparent
             if decoded.hidden:
-                hidden.append(file.path)
+                hidden.append(at)
             if file.facts.deep_colour:
                 brightest = max(brightest, int(pixels.max()))
         if images is None:
@@ -227,19 +270,19 @@ class _Reader:
             others = " or ".join(f"ground={g}" for g in ("white", "grey", "black") if g != rule.ground)
             raise DataError(
                 f"{len(hidden):,} images show nothing on a {rule.ground} ground, though something is drawn in their "
-                f"transparency (the first: {shown(hidden[0])}); lay them on another: {self._source}?{others}"
+                f"transparency (the first: {hidden[0].image}); lay them on another: {self._source}?{others}"
             )
         if dark and brightest < _DARK:
             raise DataError(
                 f"{len(dark):,} images have 16 bits a channel, of which the upper eight are kept, but no pixel is "
-                f"brighter than {brightest} of 255 then (the first: {shown(dark[0])}); save them with 8 bits a channel"
+                f"brighter than {brightest} of 255 then (the first: {dark[0].image}); save them with 8 bits a channel"
             )
         # fewer than N where unreadable ones were left out
         return images[:n], labels[:n]
 
     # ------------------------------------------------------------ what is told
 
-    def _describe_decoding(self, files: Sequence[_File], rule: DecodingRule) -> Iterator[str]:
+    def _describe_decoding(self, files: Sequence[_Looked], rule: DecodingRule) -> Iterator[str]:
         n = {f.name: sum(getattr(file.facts, f.name) for file in files) for f in fields(ImageFacts)}
         if self._transparent:
             yield f"{self._transparent:,} images are transparent in places: laid on a {rule.ground} ground"
@@ -256,12 +299,12 @@ class _Reader:
         if rule.channels == 1 and (colour := len(files) - n["grey"]):
             yield f"{colour:,} images of colours are read as grey"
 
-    def _doubts(self, files: Sequence[_File]) -> Iterator[str]:
+    def _doubts(self, files: Sequence[_Looked]) -> Iterator[str]:
         profiled = [file for file in files if file.facts.profile]
         if profiled:
             yield (
                 f"{len(profiled):,} images have a colour profile other than sRGB, which is not applied (the first: "
-                f"{shown(profiled[0].path)})"
+                f"{profiled[0].at.image})"
             )
 
 

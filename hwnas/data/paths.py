@@ -9,24 +9,24 @@ from hwnas.errors import DataError
 from hwnas.foreign import shown
 
 
-def existing(argument: str, *, source: str, folder: bool) -> Path:
+def existing(argument: str, *, source: str, folder: bool | None) -> Path:
     """The file or folder that a data source's argument names.
 
     Args:
         argument: a path, perhaps with `~`.
         source: the data source's name, for messages.
-        folder: a folder is wanted, not a file.
+        folder: a folder is wanted, not a file; None: either.
 
     Raises:
         DataError: there is none, it is of the other kind, or a pipe or device.
         ConfigError: it cannot be a path, or begins with `~` and the home is not known.
     """
-    what = "folder" if folder else "file"
+    what = {True: "folder", False: "file", None: "file or folder"}[folder]
     if not argument:
         raise DataError(f"the source {source!r} needs a {what}: {source}:PATH")
     path = user_path(argument)
     try:
-        if path.is_dir() if folder else path.is_file():
+        if (folder is not False and path.is_dir()) or (not folder and path.is_file()):
             return path
         state = "does not exist" if not path.exists() else f"is not a {what}"
     except OSError as e:

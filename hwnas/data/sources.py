@@ -5,8 +5,7 @@ Checking and splitting are `load.py`'s. A source must never know torch, networks
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +15,12 @@ from hwnas import registry
 from hwnas.data.array_names import understood
 from hwnas.data.arrays import Data, RawData
 from hwnas.data.augment import POLICIES, Augment, policy
-from hwnas.data.decoding import GROUNDS
 from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
-from hwnas.data.images import ReadingOptions, read_image_folder
+from hwnas.data.images import read_image_folder
 from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
+from hwnas.data.options import READING, check_known, reading_options, word
 from hwnas.data.part_names import PARTS
 from hwnas.data.paths import existing
 from hwnas.data.python_source import GIVES_DATA, arrays_of, as_given
@@ -40,7 +39,7 @@ def digits(argument: str, *, options: Mapping[str, str]) -> RawData:
         MissingPackageError: scikit-learn is not installed.
     """
     # a misspelled option must not be passed over in silence
-    _no_options(options, source="digits")
+    check_known(options, source="digits")
     if argument:
         raise DataError(f"the source 'digits' takes nothing after its name, got {argument!r}")
     # the file that `sklearn.datasets.load_digits` reads; importing the package takes ten times as long
@@ -65,7 +64,7 @@ def idx(argument: str, *, options: Mapping[str, str]) -> RawData:
     Raises:
         DataError: a file is missing, cut short, or not an idx file.
     """
-    _no_options(options, source="idx")
+    check_known(options, source="idx")
     folder = existing(argument, source="idx", folder=True)
     train, test = read_idx_folder(folder)
     # both data sets have the same files, names and shapes: only the folder's name tells them apart
@@ -89,7 +88,7 @@ def npz(argument: str, *, options: Mapping[str, str]) -> RawData:
     Raises:
         DataError: the file is missing or damaged, or an array has no partner.
     """
-    _no_options(options, source="npz")
+    check_known(options, source="npz")
     path = existing(argument, source="npz", folder=False)
     archive = Archive(path)
     understood(archive.names, where=shown(path))  # before anything is read
@@ -114,25 +113,19 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
     Raises:
         DataError: no class, an unreadable image, images of several sizes and no `size`, ...
     """
-    known = ("size", "channels", "ground", "range", *PARTS, "parts", "classes", "unreadable")
-    _no_options(options, source="folder", known=known)
+    check_known(options, source="folder", known=(*READING, *PARTS, "parts", "classes"))
     path = existing(argument, source="folder", folder=True)
+    reading = reading_options(options)
     stated = FolderOptions(
         folders={part: options[part] for part in PARTS if part in options},
-        no_parts=_word(options, "parts", allowed=("none",)) is not None,
-        no_classes=_word(options, "classes", allowed=("none",)) is not None,
-        skip_unreadable=_word(options, "unreadable", allowed=("skip",)) is not None,
+        no_parts=word(options, "parts", allowed=("none",)) is not None,
+        no_classes=word(options, "classes", allowed=("none",)) is not None,
+        skip_unreadable=reading.skip_unreadable,
     )
     if stated.folders and stated.no_parts:
         raise DataError(f"the option parts=none contradicts {', '.join(stated.folders)}; give one or the other")
     if stated.no_classes and stated.no_parts:
         raise DataError("the option parts=none says that folders are classes, and classes=none that they are not")
-    reading = ReadingOptions(
-        size=_integer(options, "size", allowed=range(4, 4097)),
-        channels=_integer(options, "channels", allowed=(1, 3)),
-        ground=_word(options, "ground", allowed=tuple(GROUNDS)) or "white",
-        value_range=_span(options, "range"),
-    )
     found = read_image_folder(path, options=stated, reading=reading)
     parts = {p: (images, None if stated.no_classes else labels) for p, (images, labels) in found.parts.items()}
     return RawData(
@@ -195,46 +188,3 @@ def _augment(given: Any, *, where: str) -> Augment:
         f"{where}: augment is a {type(given).__name__}, but must be a policy's name ({', '.join(POLICIES)}) or a "
         "hwnas.data.Augment"
     )
-
-
-def _no_options(options: Mapping[str, str], *, source: str, known: Iterable[str] = ()) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise DataError(
-            f"the source {source!r} has no option {', '.join(map(repr, unknown))}; known: "
-            f"{', '.join([*known, 'augment'])}"
-        )
-
-
-def _integer(options: Mapping[str, str], name: str, *, allowed: range | tuple[int, ...]) -> int | None:
-    if name not in options:
-        return None
-    text = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else " or ".join(map(str, allowed))
-    try:
-        # -1 below is in no allowed range, so both faults get one message
-        value = int(options[name])
-    except ValueError:
-        value = -1
-    if value not in allowed:
-        raise DataError(f"the option {name} is {options[name]!r}, but must be {text}")
-    return value
-
-
-def _word(options: Mapping[str, str], name: str, *, allowed: tuple[str, ...]) -> str | None:
-    value = options.get(name)
-    if value is not None and value not in allowed:
-        raise DataError(f"the option {name} is {value!r}, but must be {' or '.join(allowed)}")
-    return value
-
-
-def _span(options: Mapping[str, str], name: str) -> tuple[float, float] | None:
-    if name not in options:
-        return None
-    low, dots, high = options[name].partition("..")
-    try:
-        span = (float(low), float(high))
-    except ValueError:
-        span = (math.nan, math.nan)
-    if not dots or not (math.isfinite(span[0]) and math.isfinite(span[1]) and span[0] < span[1]):
-        raise DataError(f"the option {name} is {options[name]!r}, but must be two numbers that grow, as in 0..65535")
-    return span
