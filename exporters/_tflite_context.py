@@ -72,6 +72,11 @@ def stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, *shape)
 
 
+def stored_numbers(numbers: Array) -> Array:
+    """(1, *shape) as torch has it -> as the file does."""
+    return np.ascontiguousarray(numbers.transpose(0, 2, 3, 1)) if numbers.ndim == 4 else numbers
+
+
 def stored_axis(axis: int, rank: int) -> int:
     """An axis of one sample -> of its tensor in the file."""
     return _STORED_AXES[axis] if rank == 3 else axis + 1

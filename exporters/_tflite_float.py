@@ -15,9 +15,10 @@ from hwnas.graph import Op
 from hwnas.graph.patterns import follower
 from hwnas.types import Array
 
-from . import _tflite_moves
+from . import _tflite_attention, _tflite_moves
 from . import _tflite_operators as ops
-from ._tflite_context import Writing, as_stored, integers, stored_axis, stored_shape
+from ._tflite_constants import follows_from_weights, written_constants
+from ._tflite_context import Writing, as_stored, integers, stored_axis
 from ._tflite_graph import Graph, Value
 
 Rule = Callable[..., tuple[Value, ...]]
@@ -31,10 +32,10 @@ def write(w: Writing, inputs: Sequence[Value]) -> tuple[Value, ...]:
         ExportError: one has no rule, or its rule cannot express it; names it.
     """
     graph = w.module.op_graph
-    values = dict(zip(graph.inputs, inputs, strict=True))
+    values = {**dict(zip(graph.inputs, inputs, strict=True)), **written_constants(w)}
     done: set[str] = set()
     for op in graph.ops:
-        if op.name in done:
+        if op.name in done or follows_from_weights(graph, op):
             continue
         act = follower(graph, op, FUSED) if op.kind in FUSES else None
         done.update([act.name] if act else [])
@@ -277,16 +278,11 @@ def concatenated(w: Writing, op: Op, x: Sequence[Value]) -> Value:
 
 def _matmul(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     """Of images' (C, H, W) too, which are heads of attention then: they go channels-first and back."""
-    call = w.call(op)
     sides = [
-        _tflite_moves.channels_first(w, value, shape, name=f"{w.name(op)}.{side}")
-        for value, shape, side in zip(x, call.inputs, ("left", "right"), strict=True)
+        _tflite_moves.matrices(w, value, shape, name=f"{w.name(op)}.{side}")
+        for value, shape, side in zip(x, w.call(op).inputs, ("left", "right"), strict=True)
     ]
-    (result,) = w.module.op_graph.output_values(op)
-    y = ops.matmul(w.graph, *sides, name=w.name(op))
-    if len(result.shape) == 3 and y.shape != stored_shape(result.shape):
-        y = ops.transpose(w.graph, y, (0, 2, 3, 1), name=f"{w.name(op)}.channels_last")
-    return (y,)
+    return (_tflite_moves.from_matrices(w, ops.matmul(w.graph, *sides, name=w.name(op)), name=w.name(op)),)
 
 
 def _dequantize(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
@@ -334,6 +330,7 @@ RULES: Mapping[str, Rule] = {
     "max": _reduction("REDUCE_MAX"),
     "concat": _concat,
     "matmul": _matmul,
+    **_tflite_attention.RULES,
     "quantize": _tflite_moves.RULES["identity"],
     "dequantize": _dequantize,
 }

@@ -67,6 +67,7 @@ class Graph:
         self._buffers: list[AlignedBuffer] = [AlignedBuffer()]  # the first must be empty
         self._constants: dict[tuple[object, ...], Value] = {}
         self._inputs: dict[str, Value] = {}
+        self._moved: dict[int, tuple[Value, tuple[int, ...] | None]] = {}  # see `moved_from`
 
     def input(self, name: str, shape: Sequence[int], *, quantization: QuantizationParameters | None = None) -> Value:
         """A tensor the caller fills: int8 if it has a quantization, else float32."""
@@ -119,8 +120,27 @@ class Graph:
         self._operators.append(operator)
         return output
 
+    def note_move(self, x: Value, source: Value, order: tuple[int, ...] | None) -> None:
+        """Remember that a tensor has another one's numbers: its axes in that order, or under another shape (None)."""
+        self._moved[x.index] = (source, order)
+
+    def moved_from(self, x: Value, *, by_order: bool) -> tuple[Value, tuple[int, ...]]:
+        """What a tensor's numbers were moved from, and by which order of axes; itself if they were not.
+
+        So that moves in a row are one, and those that undo each other none: what nobody reads any more is not written.
+
+        Args:
+            x: the tensor.
+            by_order: whether moves of axes are asked for, or those to another shape.
+        """
+        source, order = self._moved.get(x.index, (x, None))
+        if source is x or (order is not None) != by_order:
+            return x, tuple(range(len(x.shape)))
+        return source, order or ()
+
     def to_bytes(self, outputs: Mapping[str, Value]) -> bytes:
         """The file. Its signature `serving_default` has the inputs' and these outputs' names."""
+        self._drop_unread_operators(outputs.values())
         subgraph = schema.SubGraphT()
         subgraph.name = "main"
         subgraph.tensors, subgraph.operators = self._tensors, self._operators
@@ -138,6 +158,16 @@ class Graph:
         builder = flatbuffers.Builder(1024 + sum(len(b.content) + 2 * _ALIGNMENT for b in self._buffers))
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
         return bytes(builder.Output())
+
+    def _drop_unread_operators(self, outputs: Iterable[Value]) -> None:
+        """Leave out the operators that no output needs; what only they read stays in the list of tensors."""
+        needed = {v.index for v in outputs}
+        kept: list[schema.OperatorT] = []
+        for operator in reversed(self._operators):
+            if needed.intersection(operator.outputs.tolist()):
+                needed.update(operator.inputs.tolist())
+                kept.append(operator)
+        self._operators = kept[::-1]
 
     def _tensor(
         self,

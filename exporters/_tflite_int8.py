@@ -23,8 +23,9 @@ from hwnas.supernet.quantization.modules import (
 )
 from hwnas.supernet.quantization.region import QuantizedOp, QuantizedRegion
 
-from . import _tflite_float, _tflite_moves
+from . import _tflite_attention, _tflite_float, _tflite_moves
 from . import _tflite_operators as ops
+from ._tflite_constants import follows_from_weights, written_constants
 from ._tflite_context import Writing, array, as_stored
 from ._tflite_graph import Graph, QuantizationParameters, Value
 
@@ -52,8 +53,11 @@ def write(w: Writing, inputs: Sequence[Value]) -> tuple[Value, ...]:
     """
     region = w.module
     assert isinstance(region, QuantizedRegion)
-    values = dict(zip(region.op_graph.inputs, inputs, strict=True))
+    constants = written_constants(w, parameters=parameters)
+    values = {**dict(zip(region.op_graph.inputs, inputs, strict=True)), **constants}
     for item in region.plan:
+        if follows_from_weights(region.op_graph, item.op):
+            continue
         results = _item(_Item(w=w, region=region, item=item, x=[values[name] for name in item.op.inputs]))
         values.update(zip(item.outputs, results, strict=True))
     return tuple(values[name] for name in region.op_graph.outputs)
@@ -176,10 +180,13 @@ def _requantized(graph: Graph, x: Value, *, name: str, quantization: Quantizatio
 
 def _floats(it: _Item) -> list[Value]:
     """What an operator reads, dequantized where it is quantized."""
-    stored = (it.stored(i) for i in range(len(it.x)))
+    return _dequantized(it, [it.stored(i) for i in range(len(it.x))])
+
+
+def _dequantized(it: _Item, values: Sequence[Value]) -> list[Value]:
     return [
         x if x.quantization is None else ops.dequantize(it.w.graph, x, name=f"{it.name}.float{i}")
-        for i, x in enumerate(stored)
+        for i, x in enumerate(values)
     ]
 
 
@@ -234,10 +241,12 @@ def _mean_of_image(it: _Item, q: QuantizationParameters) -> Value:
 
 
 def _mean(it: _Item, q: QuantizationParameters) -> Value:
-    call = it.w.call(it.item.op)
-    if len(call.x) == 3 and sorted(a % 3 for a in call["axes"]) == [1, 2]:  # a vector stays (1, 1, 1, C)
-        return ops.mean(it.w.graph, it.x[0], name=it.name, keep_dims=True, quantization=q)
-    return _in_float(it)(q)
+    call, x = it.w.call(it.item.op), it.x[0]
+    if len(call.x) == 2 and call["axes"] == (0,) and not call["keepdim"]:  # of positions, which are rows of an image
+        x = ops.reshape(it.w.graph, x, (1, call.x[0], 1, call.x[1]), name=f"{it.name}.rows")
+    elif len(call.x) != 3 or sorted(a % 3 for a in call["axes"]) != [1, 2]:
+        return _in_float(it)(q)
+    return ops.mean(it.w.graph, x, name=it.name, keep_dims=True, quantization=q)  # a vector stays (1, 1, 1, C)
 
 
 def _average(it: _Item, q: QuantizationParameters) -> Value:
@@ -260,12 +269,24 @@ def _softmax(it: _Item, q: QuantizationParameters) -> Value:
     return ops.softmax(it.w.graph, it.stored(), name=it.name, quantization=q)
 
 
+def _attention(it: _Item, q: QuantizationParameters) -> Value:
+    """In floats between integers, which are what is moved: heads to the front and back."""
+    given = [
+        _tflite_moves.matrices(it.w, x, shape, name=f"{it.name}.input{i}")
+        for i, (x, shape) in enumerate(zip(it.x, it.w.call(it.item.op).inputs, strict=True))
+    ]
+    y = _tflite_attention.attended(it.w, it.item.op, _dequantized(it, given))
+    y = ops.quantize(it.w.graph, y, name=f"{it.name}.int8", quantization=q)
+    return _tflite_moves.from_matrices(it.w, y, name=it.name)
+
+
 RULES: Mapping[str, Callable[[_Item, QuantizationParameters], Value]] = {
     "add": _binary("ADD"),
     "sub": _binary("SUB"),
     "mul": _binary("MUL"),
     "adaptive_avg_pool2d": _mean_of_image,
     "adaptive_max_pool2d": _max_of_windows,
+    "attention": _attention,
     "avg_pool2d": _average,
     "mean": _mean,
     "concat": _concat,

@@ -44,6 +44,17 @@ def channels_first(w: Writing, x: Value, shape: tuple[int, ...], *, name: str) -
     return ops.transpose(w.graph, x, (0, 3, 1, 2), name=f"{name}.channels_first")
 
 
+def matrices(w: Writing, x: Value, shape: tuple[int, ...], *, name: str) -> Value:
+    """A tensor as products of matrices read it, (1, *shape): of (heads, rows, columns) the heads go to the front."""
+    y = channels_first(w, as_stored(w.graph, x, shape, name=f"{name}.stored"), shape, name=name)
+    return y if y.shape == (1, *shape) else ops.reshape(w.graph, y, (1, *shape), name=f"{name}.matrices")
+
+
+def from_matrices(w: Writing, y: Value, *, name: str) -> Value:
+    """The inverse of `matrices`: as the tensor is stored."""
+    return ops.transpose(w.graph, y, (0, 2, 3, 1), name=f"{name}.channels_last") if len(y.shape) == 4 else y
+
+
 def _permute(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
     order: tuple[int, ...] = call["order"]

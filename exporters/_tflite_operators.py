@@ -294,16 +294,25 @@ def dequantize(graph: Graph, x: Value, *, name: str) -> Value:
 
 
 def reshape(graph: Graph, x: Value, shape: Sequence[int], *, name: str) -> Value:
-    """The same numbers under another shape."""
+    """The same numbers under another shape; of what was reshaped before, the first counts."""
+    x, _ = graph.moved_from(x, by_order=False)
+    if x.shape == tuple(shape):
+        return x
     options = schema.ReshapeOptionsT()
     options.newShape = np.array(shape, np.int32)
     target = graph.constant(f"{name}.shape", np.array(shape, np.int32))
-    return graph.operator("RESHAPE", [x, target], name=name, shape=shape, quantization=x.quantization, options=options)
+    y = graph.operator("RESHAPE", [x, target], name=name, shape=shape, quantization=x.quantization, options=options)
+    graph.note_move(y, x, None)
+    return y
 
 
 def transpose(graph: Graph, x: Value, order: Sequence[int], *, name: str) -> Value:
-    """Axes in another order."""
-    return graph.operator(
+    """Axes in another order; two orders in a row are one, or none."""
+    x, before = graph.moved_from(x, by_order=True)
+    order = tuple(before[i] for i in order)
+    if order == tuple(range(len(order))):
+        return x
+    y = graph.operator(
         "TRANSPOSE",
         [x, graph.constant(f"{name}.order", np.array(order, np.int32))],
         name=name,
@@ -312,6 +321,8 @@ def transpose(graph: Graph, x: Value, order: Sequence[int], *, name: str) -> Val
         version=2 if x.quantization else 1,
         options=schema.TransposeOptionsT(),
     )
+    graph.note_move(y, x, order)
+    return y
 
 
 def concatenate(graph: Graph, values: Sequence[Value], *, axis: int, name: str) -> Value:
@@ -382,7 +393,10 @@ def softmax(graph: Graph, x: Value, *, name: str, quantization: QuantizationPara
     )
 
 
-def matmul(graph: Graph, x: Value, y: Value, *, name: str) -> Value:
-    """(..., L, E) x (..., E, S) -> (..., L, S) in float32."""
-    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
-    return graph.operator("BATCH_MATMUL", [x, y], name=name, shape=shape, options=schema.BatchMatMulOptionsT())
+def matmul(graph: Graph, x: Value, y: Value, *, name: str, turned: bool = False) -> Value:
+    """(..., L, E) x (..., E, S) -> (..., L, S) in float32; `turned`: the second is (..., S, E)."""
+    columns = y.shape[-2 if turned else -1]
+    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], columns)
+    options = schema.BatchMatMulOptionsT()
+    options.adjY = turned
+    return graph.operator("BATCH_MATMUL", [x, y], name=name, shape=shape, options=options)

@@ -105,6 +105,41 @@ def _taken(g: GraphBuilder, x: Ref) -> Ref:
     return g.op("take", x, places, name="op", axis=0)
 
 
+def _layer_norm(*, axes: int = 1) -> Build:
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        shape = x.shape[-axes:]
+        weights = {role: Weight(name=f"op.{role}", shape=shape) for role in ("weight", "bias")}
+        return g.op("layer_norm", x, name="op", weights=weights, normalized_shape=shape)
+
+    return build
+
+
+def _attention(*, heads: int = 4, mask: bool = False) -> Build:
+    """Of queries, keys and values that differ: channels are heads, rows are positions."""
+
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        parts = [g.conv2d(x, heads, name=name, kernel_size=3) for name in ("query", "key", "value")]
+        if mask:
+            parts.append(g.op("weight", name="mask", weights={"weight": Weight(name="mask.weight", shape=(1, 6, 6))}))
+        return g.op("attention", *parts, name="op", scale=0.5)
+
+    return build
+
+
+def _places(g: GraphBuilder, x: Ref) -> Ref:
+    """What is learned of each place, for images of another size."""
+    held = g.op("weight", name="places", weights={"weight": Weight(name="places.weight", shape=(4, 9, 9))})
+    return g.op("add", x, g.op("resize", held, name="resized", size=(6, 6), mode="bilinear"), name="op")
+
+
+def _rows_to_heads(g: GraphBuilder, x: Ref) -> Ref:
+    """Moves in a row, some of which undo each other."""
+    rows = g.op("reshape", g.op("permute", x, name="last", order=(1, 2, 0)), name="rows", shape=(36, 4))
+    heads = g.op("permute", g.op("reshape", rows, name="split", shape=(36, 2, 2)), name="heads", order=(1, 0, 2))
+    back = g.op("reshape", g.op("permute", heads, name="back", order=(1, 0, 2)), name="joined", shape=(36, 4))
+    return g.op("relu6", back, name="op")
+
+
 def _normalised(g: GraphBuilder, x: Ref) -> Ref:
     total = g.op("sum", g.op("power", x, name="squares", exponent=2.0), name="total", axes=(0,), keepdim=True)
     return g.op("div", x, g.op("sqrt", total, name="norm"), name="op")
@@ -170,6 +205,14 @@ BOTH: dict[str, Build] = {
     "resize bilinear": operator("resize", size=(9, 5), mode="bilinear"),
     "split": _split,
     "div by a norm": _normalised,
+    "layer_norm": _layer_norm(),
+    "layer_norm of everything": _layer_norm(axes=3),
+    "attention": _attention(),
+    "attention with one head": _attention(heads=1),
+    "attention behind a mask": _attention(mask=True),
+    "constant": _constant,
+    "weight": _places,
+    "permute and reshape": _rows_to_heads,
     "a block of a ResNet": _resnet,
     "a linear layer behind parts": _embedded,
 }
@@ -185,7 +228,6 @@ FLOAT: dict[str, Build] = {
 }
 
 ONNX: dict[str, Build] = {
-    "constant": _constant,
     "take": _taken,
     "linear attention": _attended,
     "adaptive_avg_pool2d of unequal parts": operator("adaptive_avg_pool2d", output_size=(4, 3)),
@@ -209,8 +251,8 @@ def images(count: int = 8) -> torch.Tensor:
 def module_of(build: Build) -> OpGraphModule:
     torch.manual_seed(0)
     module = OpGraphModule(graph_of(build)).eval()
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
+    for name, buffer in module.named_buffers():
+        if "running" in name:  # constants are the graph's own
             buffer.uniform_(0.5, 1.5)
     return module
 

@@ -22,7 +22,7 @@ from .operator_cases import BOTH, FLOAT, ONNX, Build, images, module_of, operato
 CPU = load_device("cpu-litert")
 UNWRITTEN: dict[str, tuple[Build, str]] = {
     "mish": (operator("mish"), r"operator op \(mish\) cannot be written as TFLite: there is no rule"),
-    "constant": (ONNX["constant"], "no rule"),
+    "attention": (lambda g, x: g.op("attention", x, x, x, name="op", causal=True), "causal"),
     "conv1d": (ONNX["conv1d"], r"\(conv1d\) cannot be written as TFLite: there is no rule"),
     "max_pool2d": (operator("max_pool2d", kernel_size=(2, 2), dilation=(2, 2)), "dilation"),
     "max_pool2d in ceil mode": (operator("max_pool2d", kernel_size=(4, 4), stride=(4, 4), ceil_mode=True), "in torch"),
@@ -70,7 +70,7 @@ def test_what_tflite_cannot_say_is_refused_by_name(name, tmp_path):
         LiteRtExporter().export(module_of(build), images(1), tmp_path / "file", precision="fp32")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("conv1d", "conv1d"), ("take", "constant")])
+@pytest.mark.parametrize(("name", "kind"), [("conv1d", "conv1d"), ("take", "take")])
 def test_integers_of_an_operator_without_a_rule_are_refused_by_name_too(name, kind, tmp_path):
     with pytest.raises(ExportError, match=rf"\({kind}\) cannot be written as TFLite"):
         LiteRtExporter().export(quantized(ONNX[name]), images(1), tmp_path / "file", precision="int8")

@@ -89,8 +89,11 @@ class QuantizedRegion(GraphInterpreter):
         activation = follower(self.op_graph, op, ACTIVATIONS)
         if activation is not None:
             return QuantizedOp(op=op, activation=activation, result=activation.name)
-        has_module = op.kind in WEIGHTED or _module_of(float_module, op) is not None
-        return QuantizedOp(op=op, result=f"{op.name}_quantizer" if has_module else op.name)
+        # its own name is that of its module, or of what holds its weights
+        is_taken = _module_of(float_module, op) is not None or any(
+            w.name.startswith(f"{op.name}.") for _, w in op.weights
+        )
+        return QuantizedOp(op=op, result=f"{op.name}_quantizer" if is_taken or op.kind in WEIGHTED else op.name)
 
     def _has_scale(self, op: Op) -> bool:
         return _gives_floats(self.op_graph, op) and op.name not in self._unrounded
