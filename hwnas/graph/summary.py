@@ -1,7 +1,8 @@
 """A graph in a few numbers for people: how channels change along its main path, and what is beside that path.
 
 The main path leads from the output back to the input: through a product along the larger factor (the other is a gate),
-through a sum along the longer branch (the other is a short cut). Knows operators; no kind of block.
+through a sum along the longer branch (the other is a short cut); never to what follows from weights alone. Knows
+operators; no kind of block.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Container
 from dataclasses import dataclass
 
-from hwnas.graph.types import Op, OpGraph
+from hwnas.graph.types import Op, OpGraph, Value
 
 _LAYERS = ("conv1d", "conv2d", "linear")
 _ACTIVATIONS = ("relu", "relu6", "hardswish", "silu", "gelu", "leaky_relu", "elu", "prelu", "mish", "tanh")
@@ -22,6 +23,9 @@ class Summary:
 
     Attributes:
         between: channels of the layers on the main path but the last; a depthwise one behind another does not count.
+        enters: channels that the first layer on the main path reads: of (C, H, W) the first axis, of (positions,
+            features) the last; 0 without a layer.
+        leaves: channels that the last one gives, likewise.
         kernel_size: the largest on the main path; 0 without a convolution that looks at neighbours.
         stride: of the main path as a whole.
         activations: kinds of activations on the main path, each once.
@@ -30,6 +34,8 @@ class Summary:
     """
 
     between: tuple[int, ...]
+    enters: int
+    leaves: int
     kernel_size: int
     stride: int
     activations: tuple[str, ...]
@@ -51,6 +57,8 @@ def summary(graph: OpGraph) -> Summary:
     shortcuts = [name for op, name in side if op.kind == "add"]
     return Summary(
         between=tuple(channels[:-1] if last else channels),
+        enters=_channels_of(layers[0], graph.input_values(layers[0])[0]) if layers else 0,
+        leaves=_channels(graph, layers[-1]) if layers else 0,
         kernel_size=k if (k := max(kernels, default=1)) > 1 else 0,
         stride=int(math.prod(strides)),
         activations=tuple(dict.fromkeys(op.kind for op in path if op.kind in _ACTIVATIONS)),
@@ -75,7 +83,7 @@ def _main_path(graph: OpGraph) -> tuple[list[Op], list[tuple[Op, str]]]:
             break
         # a gate has one number a channel, so its factor is the smaller; of a sum both have one size, and depth decides
         size = {n: math.prod(graph.by_name[n].shape) for n in op.inputs}
-        name = max(op.inputs, key=lambda n: (size[n], depth[n]))
+        name = max(op.inputs, key=lambda n: (graph.by_name[n].batched, size[n], depth[n]))
         side += [(op, n) for n in op.inputs if n != name]
     return path[::-1], side[::-1]
 
@@ -88,8 +96,12 @@ def _stride(op: Op) -> int:
 
 
 def _channels(graph: OpGraph, op: Op) -> int:
-    shape = graph.output_values(op)[0].shape
-    return shape[-1] if op.kind == "linear" else shape[0]  # (..., features), or (C, H, W)
+    return _channels_of(op, graph.output_values(op)[0])
+
+
+def _channels_of(op: Op, value: Value) -> int:
+    """Of what an operator reads or gives."""
+    return value.shape[-1] if op.kind == "linear" else value.shape[0]  # (..., features), or (C, H, W)
 
 
 def is_depthwise(graph: OpGraph, op: Op) -> bool:

@@ -20,7 +20,7 @@ from hwnas.types import Block
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
 _NARROWEST, _WIDEST = 2.0, 47.0  # half heights of one channel and of the most
 _CONVERSIONS = {QUANTIZE: "floats → {}", DEQUANTIZE: "{} → floats"}  # a block knows its integers, not which floats
-_UNKNOWN = Summary(between=(), kernel_size=0, stride=1, activations=(), gates=(), residual=False)
+_UNKNOWN = Summary(between=(), enters=0, leaves=0, kernel_size=0, stride=1, activations=(), gates=(), residual=False)
 _SHORT = {"hardswish": "hswish"}  # as spaces call them
 
 
@@ -54,10 +54,10 @@ class BlockView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Consecutive blocks whose outputs have the same height and width.
+    """Consecutive blocks whose outputs have the same height and width, or as many positions.
 
     Attributes:
-        label: `8 × 8`; `vector` where there is no image any more.
+        label: `8 × 8`, or `64` positions; `vector` where there is but one.
         blocks: in order.
     """
 
@@ -71,15 +71,19 @@ def levels(named_blocks: Sequence[tuple[str, Block]]) -> tuple[Level, ...]:
     Args:
         named_blocks: (slot, block) in network order.
     """
+    profiles = _profiles([b for _, b in named_blocks])
     # one scale for all blocks: heights are compared across rows
-    most = max((c for _, b in named_blocks for c in _profile(b)), default=1)
+    most = max((c for profile in profiles for c in profile), default=1)
     activations = {a for _, b in named_blocks for a in _activations(b)}
     # consecutive ones only, so the order stays that of the network
-    rows = groupby(named_blocks, key=lambda named: named[1].out_shape[1:])
+    drawn = zip(named_blocks, profiles, strict=True)
+    rows = groupby(drawn, key=lambda d: _sides(d[0][1].out_shape, d[1][-1]))
     return tuple(
         Level(
             label=" × ".join(map(str, sides)) or "vector",
-            blocks=tuple(_view(slot, b, most=most, same_activation=len(activations) < 2) for slot, b in row),
+            blocks=tuple(
+                _view(slot, b, profile, most=most, same_activation=len(activations) < 2) for (slot, b), profile in row
+            ),
         )
         for sides, row in rows
     )
@@ -91,7 +95,7 @@ def common_activation(blocks: Sequence[Block]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> BlockView:
+def _view(slot: str, block: Block, profile: tuple[int, ...], *, most: int, same_activation: bool) -> BlockView:
     of = _summary(block)
     notes = [f"stride {of.stride}"] if of.stride != 1 else []
     notes += [f"SE {channels}" for channels in of.gates]
@@ -101,7 +105,6 @@ def _view(slot: str, block: Block, *, most: int, same_activation: bool) -> Block
         notes += [f"{name} {value}" for name, value in block.attributes]
     if not same_activation:
         notes += _activations(block)
-    profile = _profile(block)
     return BlockView(
         slot=slot,
         title=f"{name} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else name,
@@ -120,9 +123,25 @@ def _summary(block: Block) -> Summary:
     return block_summary(block) or _UNKNOWN
 
 
-def _profile(block: Block) -> tuple[int, ...]:
-    """Channels along the block: in, what is between, out."""
-    return (block.in_shape[0], *_summary(block).between, block.out_shape[0])
+def _profiles(blocks: Sequence[Block]) -> list[tuple[int, ...]]:
+    """Channels along each block: in, what is between, out."""
+    found: list[tuple[int, ...]] = []
+    for block in blocks:
+        of = _summary(block)
+        # a block without a layer changes nothing of that: what it takes is what the one before it gave
+        enters = of.enters or (found[-1][-1] if found else 0)
+        ends = [
+            channels if channels in shape else shape[0]
+            for channels, shape in ((enters, block.in_shape), (of.leaves or enters, block.out_shape))
+        ]
+        found.append((ends[0], *of.between, ends[1]))
+    return found
+
+
+def _sides(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """A shape without the axis of its channels: the first of (C, H, W), the last of (positions, features)."""
+    axis = shape.index(channels) if channels in shape else 0
+    return (*shape[:axis], *shape[axis + 1 :])
 
 
 def _activations(block: Block) -> list[str]:
