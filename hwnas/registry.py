@@ -53,6 +53,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
         "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
+        "resnet29": ("hwnas.spaces.resnet:resnet29", ""),
+        "resnet50": ("hwnas.spaces.resnet:resnet50", ""),
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
     "space_types": {  # classes, by the name they have in files
@@ -60,6 +62,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "categorical": ("hwnas.spaces.categorical:CategoricalSpace", ""),
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
         "resnet": ("hwnas.spaces.resnet:ResNetSpace", ""),
+        "resnet-bottleneck": ("hwnas.spaces.resnet:BottleneckSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
         "adapted": ("hwnas.spaces.adapted.kind:ADAPTED", ""),
@@ -67,6 +70,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mbconv": ("hwnas.spaces.mobilenet_kinds:MBCONV", ""),
         "head": ("hwnas.spaces.mobilenet_kinds:HEAD", ""),
         "basic": ("hwnas.spaces.resnet:BASIC", ""),
+        "bottleneck": ("hwnas.spaces.resnet:BOTTLENECK", ""),
+        "deep_stem": ("hwnas.spaces.resnet:DEEP_STEM", ""),
         "classifier": ("hwnas.spaces.resnet:CLASSIFIER", ""),
         "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),
         "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),

@@ -119,7 +119,7 @@ def test_a_width_is_a_multiple_of_its_number_and_not_of_its_double_and_its_neigh
 
 
 def test_the_kinds_are_those_of_a_space_or_all_that_offer_variations() -> None:
-    assert [k.name for k in kinds_with_variations()] == ["basic", "mbconv"]
+    assert [k.name for k in kinds_with_variations()] == ["basic", "bottleneck", "mbconv"]
     assert kinds_with_variations(registry.load("spaces", "resnet20")()) == (BASIC,)
     with pytest.raises(SpaceError, match=r"has the kinds none.*give its BlockKind `variations`"):
         kinds_with_variations(CategoricalSpace({"a": (1, 2)}))
@@ -503,7 +503,9 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
     monkeypatch.setattr("hwnas.audit.cases.WIDTH_SITES", ())
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
     silu = {r[0]: r for r in result.shown.rows if r[1] == "activation silu"}
-    assert {kind: row[-1] for kind, row in silu.items()} == {"basic": "leave out", "mbconv": "leave out"}
+    assert {kind: row[-1] for kind, row in silu.items()} == dict.fromkeys(
+        ("basic", "bottleneck", "mbconv"), "leave out"
+    )
     assert "no Sigmoid here" in json.dumps(result.to_json()["findings"])
 
 
