@@ -55,6 +55,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
         "resnet29": ("hwnas.spaces.resnet:resnet29", ""),
         "resnet50": ("hwnas.spaces.resnet:resnet50", ""),
+        "vit-tiny": ("hwnas.spaces.vision_transformer:vit_tiny", ""),
+        "autoformer-tiny": ("hwnas.spaces.vision_transformer:autoformer_tiny", ""),
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
     "space_types": {  # classes, by the name they have in files
@@ -63,6 +65,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
         "resnet": ("hwnas.spaces.resnet:ResNetSpace", ""),
         "resnet-bottleneck": ("hwnas.spaces.resnet:BottleneckSpace", ""),
+        "vision-transformer": ("hwnas.spaces.vision_transformer:VisionTransformerSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
         "adapted": ("hwnas.spaces.adapted.kind:ADAPTED", ""),
@@ -73,6 +76,11 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "bottleneck": ("hwnas.spaces.resnet:BOTTLENECK", ""),
         "deep_stem": ("hwnas.spaces.resnet:DEEP_STEM", ""),
         "classifier": ("hwnas.spaces.resnet:CLASSIFIER", ""),
+        "patch_embedding": ("hwnas.spaces.vision_transformer_kinds:PATCH_EMBEDDING", ""),
+        "self_attention": ("hwnas.spaces.vision_transformer_kinds:SELF_ATTENTION", ""),
+        "mlp": ("hwnas.spaces.vision_transformer_kinds:MLP", ""),
+        "patch_merging": ("hwnas.spaces.vision_transformer_kinds:PATCH_MERGING", ""),
+        "token_classifier": ("hwnas.spaces.vision_transformer_kinds:TOKEN_CLASSIFIER", ""),
         "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),
         "dequantize": ("hwnas.spaces.kinds:DEQUANTIZE", ""),
     },
