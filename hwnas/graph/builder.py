@@ -179,13 +179,34 @@ class GraphBuilder:
             GraphError: C is no multiple of `groups`, or the kernel does not fit into the padded input.
         """
         shape = (out_channels, x.shape[0] // groups, kernel_size, kernel_size)
+        return self._convolution("conv2d", x, shape, name=name, stride=stride, groups=groups, bias=bias)
+
+    def conv1d(
+        self,
+        x: Ref,
+        out_channels: int,
+        *,
+        name: str,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> Ref:
+        """The same along one axis: (C, L) -> (out, ceil(L / stride)); arguments and errors as of `conv2d`."""
+        shape = (out_channels, x.shape[0] // groups, kernel_size)
+        return self._convolution("conv1d", x, shape, name=name, stride=stride, groups=groups, bias=bias)
+
+    def _convolution(
+        self, kind: str, x: Ref, shape: tuple[int, ...], *, name: str, stride: int, groups: int, bias: bool
+    ) -> Ref:
+        axes = len(shape) - 2
         return self.op(
-            "conv2d",
+            kind,
             x,
             name=name,
-            weights=_weights(name, weight=shape, **({"bias": (out_channels,)} if bias else {})),
-            stride=(stride, stride),
-            padding=(kernel_size // 2,) * 2,
+            weights=_weights(name, weight=shape, **({"bias": shape[:1]} if bias else {})),
+            stride=(stride,) * axes,
+            padding=(shape[-1] // 2,) * axes,
             groups=groups,
         )
 

@@ -27,6 +27,7 @@ class Summary:
             features) the last; 0 without a layer.
         leaves: channels that the last one gives, likewise.
         kernel_size: the largest on the main path; 0 without a convolution that looks at neighbours.
+        axes: along which its convolutions move: 2 over images, 1 over series, 0 without one.
         stride: of the main path as a whole.
         activations: kinds of activations on the main path, each once.
         gates: for each gate, channels of its first layer: of squeeze-and-excitation those it squeezes to.
@@ -37,6 +38,7 @@ class Summary:
     enters: int
     leaves: int
     kernel_size: int
+    axes: int
     stride: int
     activations: tuple[str, ...]
     gates: tuple[int, ...]
@@ -60,6 +62,7 @@ def summary(graph: OpGraph) -> Summary:
         enters=_channels_of(layers[0], graph.input_values(layers[0])[0]) if layers else 0,
         leaves=_channels(graph, layers[-1]) if layers else 0,
         kernel_size=k if (k := max(kernels, default=1)) > 1 else 0,
+        axes=max((len(op.weights[0][1].shape) - 2 for op in layers), default=0),
         stride=int(math.prod(strides)),
         activations=tuple(dict.fromkeys(op.kind for op in path if op.kind in _ACTIVATIONS)),
         gates=tuple(_channels(graph, op) for op in gates if op is not None),

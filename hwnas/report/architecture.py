@@ -20,7 +20,9 @@ from hwnas.types import Block
 _HALF = 50.0  # the outline's viewport is 100 wide and 100 high
 _NARROWEST, _WIDEST = 2.0, 47.0  # half heights of one channel and of the most
 _CONVERSIONS = {QUANTIZE: "floats → {}", DEQUANTIZE: "{} → floats"}  # a block knows its integers, not which floats
-_UNKNOWN = Summary(between=(), enters=0, leaves=0, kernel_size=0, stride=1, activations=(), gates=(), residual=False)
+_UNKNOWN = Summary(
+    between=(), enters=0, leaves=0, kernel_size=0, axes=0, stride=1, activations=(), gates=(), residual=False
+)
 _SHORT = {"hardswish": "hswish"}  # as spaces call them
 
 
@@ -107,7 +109,7 @@ def _view(slot: str, block: Block, profile: tuple[int, ...], *, most: int, same_
         notes += _activations(block)
     return BlockView(
         slot=slot,
-        title=f"{name} {of.kernel_size}×{of.kernel_size}" if of.kernel_size else name,
+        title=f"{name} {'×'.join([str(of.kernel_size)] * of.axes)}" if of.kernel_size else name,
         channels=str(profile[0]) if block.kind in _CONVERSIONS else "\u2009→\u2009".join(map(str, profile)),
         notes=tuple(notes),
         precision=_CONVERSIONS.get(block.kind, "{}").format(block.precision),

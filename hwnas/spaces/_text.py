@@ -36,7 +36,7 @@ def _operator(block: Block) -> str:
         return " ".join([block.kind, *(f"{name} {value}" for name, value in block.attributes)])
     words = [block.kind]
     if of.kernel_size:
-        words.append(f"{of.kernel_size}x{of.kernel_size}")
+        words.append(_shape((of.kernel_size,) * of.axes))
     if of.stride != 1:
         words.append(f"/{of.stride}")
     for word, channels in (("hidden", of.between), ("se", of.gates)):

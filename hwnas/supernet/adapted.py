@@ -102,7 +102,8 @@ class AdaptedSupernet(nn.Module):
         for w in graph.weights():
             if not w.trained:
                 self.fixed.register_buffer(_key(w.name), found[w.name].clone())
-        self.kernels = KernelTransforms({k.name: k.sizes for k in space.spec.kernels})
+        axes = {op.name: len(weight.shape) - 2 for op in graph.ops if (weight := op.weight("weight")) is not None}
+        self.kernels = KernelTransforms({k.name: k.sizes for k in space.spec.kernels}, axes=axes)
         self.orders = nn.Module()
         for i, dim in enumerate(space.network.dependencies.dims):
             self.orders.register_buffer(str(i), torch.arange(dim.size))

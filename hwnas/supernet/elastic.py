@@ -11,6 +11,7 @@ This module knows graphs of blocks, and slots; never a kind of block, devices, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hwnas.data.tensors import resize
+from hwnas.data.tensors import fit
 from hwnas.errors import SpaceError
 from hwnas.precisions import is_conversion
 from hwnas.spaces.kinds import block_graph
@@ -55,7 +56,7 @@ class ElasticBlock(nn.Module):
         variants: every block the slot can be; at least one, all of one kind.
 
     Raises:
-        SpaceError: the kernels of a convolution vary and are not square.
+        SpaceError: the kernels of a convolution vary and are not as long along each axis, or some have more axes.
     """
 
     def __init__(self, variants: Sequence[Block]) -> None:
@@ -76,9 +77,9 @@ class ElasticBlock(nn.Module):
         }
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
-        sizes = sorted({size for kernels in varying.values() for size in kernels})
-        self.transforms = nn.ParameterDict(  # one for all convolutions of the slot
-            {str(k): nn.Parameter(torch.eye(k * k)) for k in sizes[:-1]}  # onto k x k, from the next larger
+        kernels = sorted({kernel for all_ in varying.values() for kernel in all_})
+        self.transforms = nn.ParameterDict(  # one for all convolutions of the slot; onto a kernel, from the next larger
+            {str(kernel[-1]): nn.Parameter(torch.eye(math.prod(kernel))) for kernel in kernels[:-1]}
         )
         self.reset_parameters()
 
@@ -150,11 +151,11 @@ def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
 
 
-def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
-    """Weight of a convolution -> its kernel sizes, where there are several.
+def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:
+    """Weight of a convolution -> its kernels, where there are several: (k,), or (k, k).
 
     Raises:
-        SpaceError: they are not square: of one axis, or of two unequal ones.
+        SpaceError: they are not square, or some have one axis and some have two.
     """
     found: dict[str, set[Kernel]] = {}
     for op in (op for graph in graphs for op in graph.ops if op.kind in _CONVOLUTIONS):
@@ -163,9 +164,14 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[int]]:
         found.setdefault(weight.name, set()).add(weight.shape[2:])
     varying = {name: kernels for name, kernels in found.items() if len(kernels) > 1}
     for name, kernels in varying.items():
-        if any(len(kernel) != 2 or kernel[0] != kernel[1] for kernel in kernels):
+        if any(len(set(kernel)) != 1 for kernel in kernels):
             raise SpaceError(f"the kernels of {name!r} vary and are not square: {sorted(kernels)}; elastic ones are")
-    return {name: {kernel[-1] for kernel in kernels} for name, kernels in varying.items()}
+    if len({len(kernel) for kernels in varying.values() for kernel in kernels}) > 1:
+        raise SpaceError(
+            f"of the convolutions {', '.join(sorted(varying))} some are of series and some of images, and the kernels "
+            "of all of them vary; in one slot they share what makes smaller kernels: let those of one sort vary"
+        )
+    return varying
 
 
 def _only_converts(block: Block) -> bool:
@@ -209,13 +215,13 @@ class Supernet(nn.Module):
         """Run one sub-network.
 
         Args:
-            x: (N, C, H, W) images at any resolution; resized to the sub-network's.
+            x: (N, C, H, W) images at any resolution, resized to the sub-network's; or (N, C, L) series.
             blocks: its named blocks, from `space.named_blocks(encoding)`.
 
         Returns:
             (N, classes) logits.
         """
-        x = resize(x, blocks[0][1].in_shape[1:])  # (N, C, any, any) -> (N, C, H, W)
+        x = fit(x, blocks[0][1].in_shape)  # (N, C, any, any) -> (N, C, H, W)
         for name, block in blocks:
             if not _only_converts(block):
                 x = self._slot(name)(x, block)

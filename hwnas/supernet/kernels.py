@@ -1,4 +1,7 @@
-"""Smaller kernels: the centre of larger ones times a learned matrix (Cai et al., 2020, "Once-for-All", section 3.3)."""
+"""Smaller kernels: the centre of larger ones times a learned matrix (Cai et al., 2020, "Once-for-All", section 3.3).
+
+Kernels are as long along each of their axes: k of a series' convolution, k x k of an image's.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,22 @@ class KernelTransforms(nn.Module):
 
     Args:
         sizes: name of a convolution -> its kernel sizes, ascending.
+        axes: name of a convolution -> the axes of its kernel.
     """
 
-    def __init__(self, sizes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, sizes: Mapping[str, Sequence[int]], *, axes: Mapping[str, int]) -> None:
         super().__init__()
         self._sizes = {name: tuple(s) for name, s in sizes.items()}
         self.matrices = nn.ParameterDict(
-            {_key(name, k): nn.Parameter(torch.eye(k * k)) for name, all_ in self._sizes.items() for k in all_[:-1]}
+            {
+                _key(name, k): nn.Parameter(torch.eye(k ** axes[name]))
+                for name, all_ in self._sizes.items()
+                for k in all_[:-1]
+            }
         )
 
     def forward(self, name: str, weight: Tensor, kernel_size: int) -> Tensor:
-        """(C, c, K, K) -> (C, c, k, k), see `shrink_kernel`.
+        """(C, c, K, ...) -> (C, c, k, ...), see `shrink_kernel`.
 
         Args:
             name: of the convolution.
@@ -35,18 +43,19 @@ class KernelTransforms(nn.Module):
 
 
 def shrink_kernel(weight: Tensor, kernel_size: int, *, matrices: Mapping[int, Tensor]) -> Tensor:
-    """(C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between.
+    """(C, c, K) -> (C, c, k), or (C, c, K, K) -> (C, c, k, k): step by step through the kernel sizes in between.
 
     Args:
         weight: of a convolution.
         kernel_size: k.
-        matrices: kernel size -> (k k, k k) what the centre of the next larger kernel is multiplied with.
+        matrices: kernel size -> (n, n) what the n numbers of the centre of the next larger kernel are multiplied with.
     """
+    axes = weight.dim() - 2
     for k in sorted((k for k in matrices if kernel_size <= k < weight.shape[-1]), reverse=True):
         margin = (weight.shape[-1] - k) // 2
-        centre = weight[:, :, margin : margin + k, margin : margin + k]
+        centre = weight[(slice(None), slice(None), *(slice(margin, margin + k),) * axes)]
         # (C, c, k, k) -> (C c, k k), each row times one matrix
-        weight = (centre.reshape(-1, k * k) @ matrices[k].T).reshape(centre.shape)
+        weight = (centre.reshape(-1, k**axes) @ matrices[k].T).reshape(centre.shape)
     return weight
 
 

@@ -150,6 +150,29 @@ def test_a_smaller_kernel_is_the_centre_at_first(
     assert torch.equal(found[name], dict(module.named_parameters())["blocks.1.3.weight"][:, :, 1:-1, 1:-1])
 
 
+def test_kernels_along_a_series_are_smaller_too() -> None:
+    module = nn.Sequential(
+        nn.Conv1d(3, 8, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv1d(8, 8, 7, padding=6, dilation=2, groups=8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+    x = torch.randn(2, 3, 30)
+    space, supernet = adapted(module, x)
+    assert [(k.name, k.sizes) for k in space.spec.kernels] == [("2", (3, 5, 7))]
+    matrix = supernet.kernels.matrices["2/3"]
+    matrix.data.copy_(torch.randn(3, 3))
+    small = supernet.extract(space.named_blocks(of(space, **{"2__kernel_size": 3})))
+    (found,) = (p for p in small.parameters() if p.shape == (8, 1, 3))
+    torch.testing.assert_close(found, module[2].weight[:, :, 2:5] @ matrix.T)
+    layer = nn.Conv1d(8, 8, 3, padding=2, dilation=2, groups=8)
+    layer.weight, layer.bias = nn.Parameter(found), module[2].bias
+    torch.testing.assert_close(small(x), nn.Sequential(*module[:2], layer, *module[3:])(x))
+
+
 def test_convolutions_that_share_a_weight_shrink_it_each_by_itself() -> None:
     """Of the block that calls it twice the kernel stays."""
     module, inputs = network("one-kernel")

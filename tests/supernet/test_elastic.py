@@ -28,7 +28,7 @@ SHAPE = (4, 6, 6)
 def own_blocks(
     kind: str, build: Callable[[GraphBuilder, Ref, int], Ref], monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> list[Block]:
-    """Variants of one's own kind of block on (4, 6, 6), or (4, 6) where it is of sequences, one for each size."""
+    """Variants of one's own kind of block on (4, 6, 6), one for each size."""
 
     def graph(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
         g = GraphBuilder()
@@ -36,9 +36,8 @@ def own_blocks(
 
     made = BlockKind(name=kind, build=graph, required=("size",))
     monkeypatch.setattr(registry, "_REGISTERED", {"block_kinds": {kind: made}})
-    shape = SHAPE[:2] if kind == "sequence" else SHAPE
     return [
-        Block(kind=kind, in_shape=shape, out_shape=shape, precision="fp32", attributes=(("size", n),)) for n in sizes
+        Block(kind=kind, in_shape=SHAPE, out_shape=SHAPE, precision="fp32", attributes=(("size", n),)) for n in sizes
     ]
 
 
@@ -54,16 +53,24 @@ def test_slopes_and_norms_begin_as_torch_has_them(monkeypatch: pytest.MonkeyPatc
     assert weights["norm/weight"].tolist() == nn.LayerNorm((6, 6)).weight.tolist()
 
 
-@pytest.mark.parametrize("kind", ["sequence", "oblong"])
-def test_kernels_that_vary_and_are_not_square_are_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_vary_and_are_not_square_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def convolution(g: GraphBuilder, x: Ref, size: int) -> Ref:
-        kernel = (size,) if kind == "sequence" else (1, size)
-        weight = Weight(name="conv.weight", shape=(4, 4, *kernel))
-        padding = tuple(k // 2 for k in kernel)
-        return g.op(f"conv{len(kernel)}d", x, name="conv", weights={"weight": weight}, padding=padding)
+        weight = Weight(name="conv.weight", shape=(4, 4, 1, size))
+        return g.op("conv2d", x, name="conv", weights={"weight": weight}, padding=(0, size // 2))
 
-    blocks = own_blocks(kind, convolution, monkeypatch, (3, 5))
+    blocks = own_blocks("oblong", convolution, monkeypatch, (3, 5))
     with pytest.raises(SpaceError, match=r"the kernels of 'conv.weight' vary and are not square"):
+        ElasticBlock(blocks)
+    ElasticBlock(blocks[:1])
+
+
+def test_kernels_of_series_and_of_images_do_not_vary_in_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(g: GraphBuilder, x: Ref, size: int) -> Ref:
+        y = g.op("reshape", g.conv2d(x, 4, kernel_size=size, name="image"), name="flat", shape=(4, 36))
+        return g.op("reshape", g.conv1d(y, 4, kernel_size=size, name="series"), name="back", shape=SHAPE)
+
+    blocks = own_blocks("both", both, monkeypatch, (3, 5))
+    with pytest.raises(SpaceError, match=r"image.weight, series.weight some are of series and some of images"):
         ElasticBlock(blocks)
     ElasticBlock(blocks[:1])
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from hwnas.errors import GraphError
 from hwnas.graph.elasticity.links import Shape
+from hwnas.graph.operators import OPERATORS
 from hwnas.graph.types import Op, OpGraph, sorted_attributes
 
 SMALLEST = 3
@@ -18,14 +19,15 @@ SMALLEST = 3
 def kernel_sizes(op: Op) -> tuple[int, ...]:
     """The kernel sizes a convolution can have without another shape of what it gives, ascending, its own the last.
 
-    Odd ones from 3 on, of a square kernel of two axes that its padding lets shrink. One alone where nothing can.
+    Odd ones from 3 on, of a kernel of one axis or a square one that its padding lets shrink. One alone where nothing
+    can.
     """
     weight = op.weight("weight")
-    if op.kind != "conv2d" or weight is None:
+    if op.kind not in ("conv1d", "conv2d") or weight is None or len(set(weight.shape[2:])) != 1:
         return ()
-    size, other = weight.shape[2:]
-    if size != other or size % 2 == 0 or any(n < 0 for n in _padding(op, (size - SMALLEST) // 2)):
-        return (size,) if size == other else ()
+    size = weight.shape[-1]
+    if size % 2 == 0 or any(n < 0 for n in _padding(op, (size - SMALLEST) // 2)):
+        return (size,)
     return tuple(range(SMALLEST, size + 1, 2)) or (size,)
 
 
@@ -54,17 +56,18 @@ def _shrunk(op: Op, size: int) -> Op:
     if size == known[-1]:
         return op
     (role, weight), *rest = op.weights
-    smaller = replace(weight, shape=(*weight.shape[:2], size, size))
-    attributes = {**dict(op.attributes), "padding": _padding(op, (known[-1] - size) // 2)}
-    if attributes["padding"] == (0, 0):
+    smaller = replace(weight, shape=(*weight.shape[:2], *(size,) * len(weight.shape[2:])))
+    padding = _padding(op, (known[-1] - size) // 2)
+    attributes = {**dict(op.attributes), "padding": padding}
+    if not any(padding):
         del attributes["padding"]  # its default
     return replace(op, weights=((role, smaller), *rest), attributes=sorted_attributes(attributes))
 
 
 def _padding(op: Op, margin: int) -> Shape:
     """With as many positions fewer on each side of the kernel."""
-    attributes = dict(op.attributes)
-    padding, dilation = (attributes.get(name, (n, n)) for name, n in (("padding", 0), ("dilation", 1)))
+    attributes = {**OPERATORS[op.kind].defaults, **dict(op.attributes)}
+    padding, dilation = attributes["padding"], attributes["dilation"]
     assert isinstance(padding, tuple)
     assert isinstance(dilation, tuple)
     return tuple(int(p) - margin * int(d) for p, d in zip(padding, dilation, strict=True))
