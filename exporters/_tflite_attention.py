@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.graph import Op
 from hwnas.types import Array
 
 from . import _tflite_operators as ops
-from ._tflite_context import Writing, as_stored, integers, stored_axis, stored_numbers
+from ._tflite_context import Writing, as_stored, axis_of, stored_numbers
 from ._tflite_graph import Value
 from ._tflite_moves import from_matrices, matrices
 
@@ -25,16 +24,8 @@ def _layer_norm(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     """(x - mean) / sqrt(variance + eps) over the last axes, times a weight and with a bias added."""
     call, name, graph = w.call(op), w.name(op), w.graph
     rank, normalised = len(call.x), len(call["normalized_shape"])
-    axes = sorted(stored_axis(a, rank) for a in range(rank - normalised, rank))
     y = as_stored(graph, x[0], call.x, name=f"{name}.input")
-    mean = _mean(w, y, axes, name=f"{name}.mean")
-    centred = ops.elementwise(graph, "SUB", y, mean, name=f"{name}.centred")
-    squares = ops.elementwise(graph, "MUL", centred, centred, name=f"{name}.squares")
-    eps = graph.constant(f"{name}.eps", np.array([call["eps"]], np.float32))
-    variance = ops.elementwise(
-        graph, "ADD", _mean(w, squares, axes, name=f"{name}.variance"), eps, name=f"{name}.shifted"
-    )
-    y = ops.elementwise(graph, "MUL", centred, ops.unary(graph, "RSQRT", variance, name=f"{name}.inverse"), name=name)
+    y = standardised(w, op, y, sorted(axis_of(y, a, call.x) for a in range(rank - normalised, rank)))
     for kind, role in (("MUL", "weight"), ("ADD", "bias")):
         numbers = w.array(op, role)
         if numbers is not None:
@@ -43,17 +34,22 @@ def _layer_norm(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     return (y,)
 
 
+def standardised(w: Writing, op: Op, x: Value, axes: Sequence[int]) -> Value:
+    """Less its mean over axes of the file, divided by the root of its variance there and the operator's `eps`."""
+    name, graph = w.name(op), w.graph
+    mean = ops.reduction(graph, "MEAN", x, axes, name=f"{name}.mean", keep_dims=True)
+    centred = ops.elementwise(graph, "SUB", x, mean, name=f"{name}.centred")
+    squares = ops.elementwise(graph, "MUL", centred, centred, name=f"{name}.squares")
+    variance = ops.reduction(graph, "MEAN", squares, axes, name=f"{name}.variance", keep_dims=True)
+    variance = ops.by_constant(graph, "ADD", variance, w.call(op)["eps"], name=f"{name}.shifted")
+    return ops.elementwise(
+        graph, "MUL", centred, ops.unary(graph, "RSQRT", variance, name=f"{name}.inverse"), name=name
+    )
+
+
 def _broadcast(numbers: Array, rank: int) -> Array:
     """A weight of the last axes in the rank of what it is multiplied with, as that is stored."""
     return stored_numbers(numbers.reshape((1,) * (rank + 1 - numbers.ndim) + numbers.shape))
-
-
-def _mean(w: Writing, x: Value, axes: Sequence[int], *, name: str) -> Value:
-    options = schema.ReducerOptionsT()
-    options.keepDims = True
-    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    constant = w.graph.constant(f"{name}.axes", integers(list(axes)))
-    return w.graph.operator("MEAN", [x, constant], name=name, shape=shape, options=options)
 
 
 def _attention(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:

@@ -13,13 +13,19 @@ from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.graph import Op
 from hwnas.graph.patterns import follower
-from hwnas.types import Array
 
-from . import _tflite_attention, _tflite_moves
+from . import _tflite_attention, _tflite_layers, _tflite_moves
 from . import _tflite_operators as ops
 from ._tflite_constants import follows_from_weights, written_constants
-from ._tflite_context import Writing, as_stored, integers, stored_axis
-from ._tflite_graph import Graph, Value
+from ._tflite_context import (
+    Writing,
+    as_it_is,
+    as_series,
+    as_stored,
+    axis_of,
+    is_series,
+)
+from ._tflite_graph import Value
 
 Rule = Callable[..., tuple[Value, ...]]
 FUSED = ("relu", "relu6")  # activations that are an option of the operator before
@@ -58,55 +64,6 @@ def compute(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[V
     return RULES[op.kind](w, op, x, act=act) if op.kind in FUSES else RULES[op.kind](w, op, x)
 
 
-# ---------------------------------------------------------------- operators with weights
-
-
-def convolution_window(w: Writing, op: Op) -> ops.Window:
-    """How a convolution's kernel moves."""
-    call = w.call(op)
-    return ops.Window(stride=call["stride"], padding=call["padding"], dilation=call["dilation"])
-
-
-def _conv2d(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
-    kernel, bias = w.array(op, "weight"), w.array(op, "bias")
-    assert kernel is not None
-    weights = ops.Weights(
-        kernel=kernel,
-        bias=np.zeros(len(kernel), np.float32) if bias is None else bias,
-        groups=w.call(op)["groups"],
-        window=convolution_window(w, op),
-    )
-    return (ops.convolution(w.graph, x[0], weights, name=w.name(op), act=act),)
-
-
-def _linear(w: Writing, op: Op, x: Sequence[Value], *, act: str = "") -> tuple[Value, ...]:
-    weight, bias = w.array(op, "weight"), w.array(op, "bias")
-    assert weight is not None
-    bias = np.zeros(len(weight), np.float32) if bias is None else bias
-    return (ops.linear(w.graph, _stored(w, op, x[0]), weight, bias, name=w.name(op), act=act),)
-
-
-def _batch_norm(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
-    """One that follows no layer: a product and a sum."""
-    mean, variance = w.array(op, "running_mean"), w.array(op, "running_var")
-    if mean is None or variance is None:
-        raise w.refuse(op, "it has no running statistics")
-    gain, shift = w.array(op, "weight"), w.array(op, "bias")
-    factor = (1.0 if gain is None else gain) / np.sqrt(variance + np.float32(w.call(op)["eps"]))
-    offset = (0.0 if shift is None else shift) - mean * factor
-    y = _by_constant(w.graph, "MUL", x[0], factor, name=f"{w.name(op)}.scaled")
-    return (_by_constant(w.graph, "ADD", y, offset, name=w.name(op)),)
-
-
-def _prelu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
-    slope = w.array(op, "weight")
-    assert slope is not None
-    if len(slope) > 1 and len(w.call(op).x) != 3:
-        raise w.refuse(op, "a slope for each channel of something that is no image")
-    alpha = w.graph.constant(f"{w.name(op)}.slope", slope.reshape(*(1,) * (len(x[0].shape) - 2), -1))
-    return (w.graph.operator("PRELU", [x[0], alpha], name=w.name(op), shape=x[0].shape),)
-
-
 # ---------------------------------------------------------------- number by number
 
 
@@ -118,19 +75,19 @@ def _binary(kind: str) -> Rule:
 
 
 def aligned(w: Writing, op: Op, x: Sequence[Value]) -> list[Value]:
-    """Inputs of one rank, so that stored axes that belong together meet."""
+    """Inputs of one rank, so that stored axes that belong together meet; all as series if one is."""
     shapes = w.call(op).inputs
     rank = max(map(len, shapes))
+    series = rank == 2 and any(is_series(value, shape) for value, shape in zip(x, shapes, strict=True))
     found = []
     for i, (value, shape) in enumerate(zip(x, shapes, strict=True)):
-        padded = (1,) * (rank - len(shape)) + shape
-        found.append(as_stored(w.graph, value, padded, name=f"{w.name(op)}.input{i}"))
+        padded, name = (1,) * (rank - len(shape)) + shape, f"{w.name(op)}.input{i}"
+        if series:
+            found.append(as_series(w.graph, as_it_is(w.graph, value, shape, name=name), padded, name=name))
+        else:
+            held = as_stored(w.graph, value, shape, name=name) if is_series(value, shape) else value
+            found.append(as_stored(w.graph, held, padded, name=name))
     return found
-
-
-def _by_constant(graph: Graph, kind: str, x: Value, number: Array | float, *, name: str, act: str = "") -> Value:
-    constant = graph.constant(f"{name}.by", np.asarray(number, np.float32).reshape(-1))
-    return ops.elementwise(graph, kind, x, constant, name=name, act=act)
 
 
 def _unary(kind: str, options: Callable[[], object | None] = lambda: None) -> Rule:
@@ -146,8 +103,8 @@ def _silu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
 
 
 def _hardsigmoid(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
-    y = _by_constant(w.graph, "ADD", x[0], 3.0, name=f"{w.name(op)}.shifted", act="relu6")
-    return (_by_constant(w.graph, "MUL", y, 1 / 6, name=w.name(op)),)
+    y = ops.by_constant(w.graph, "ADD", x[0], 3.0, name=f"{w.name(op)}.shifted", act="relu6")
+    return (ops.by_constant(w.graph, "MUL", y, 1 / 6, name=w.name(op)),)
 
 
 def _gelu(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
@@ -181,25 +138,26 @@ def _power(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
 
 def _affine(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
-    y = _by_constant(w.graph, "MUL", x[0], call["scale"], name=f"{w.name(op)}.scaled")
-    return (_by_constant(w.graph, "ADD", y, call["shift"], name=w.name(op)),)
+    y = ops.by_constant(w.graph, "MUL", x[0], call["scale"], name=f"{w.name(op)}.scaled")
+    return (ops.by_constant(w.graph, "ADD", y, call["shift"], name=w.name(op)),)
 
 
 def _softmax(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
-    require_last_axis(w, op)
-    return (ops.softmax(w.graph, _stored(w, op, x[0]), name=w.name(op)),)
+    return (ops.softmax(w.graph, axis_last(w, op, x[0]), name=w.name(op)),)
 
 
-def require_last_axis(w: Writing, op: Op) -> None:
-    """Refuse a softmax along another axis than TFLite's.
+def axis_last(w: Writing, op: Op, x: Value) -> Value:
+    """What a softmax reads, its axis the last in the file.
 
     Raises:
         ExportError: it is along another one.
     """
     call = w.call(op)
-    rank = len(call.x)
-    if stored_axis(call["axis"] % rank, rank) != rank:
+    place = as_series if len(call.x) == 2 and call["axis"] == 0 else as_stored
+    y = place(w.graph, x, call.x, name=f"{w.name(op)}.input")
+    if axis_of(y, call["axis"], call.x) != len(y.shape) - 1:
         raise w.refuse(op, "written is a softmax along channels of images, or along the last axis of other tensors")
+    return y
 
 
 # ---------------------------------------------------------------- reductions and others
@@ -251,17 +209,14 @@ def avg_pool(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
 def _reduction(kind: str) -> Rule:
     def rule(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
         call = w.call(op)
-        rank = len(call.x)
-        axes = sorted(stored_axis(a % rank, rank) for a in call["axes"])
-        kept = [a for a in range(rank) if a not in {b % rank for b in call["axes"]}]
-        if not call["keepdim"] and kept != sorted(kept, key=lambda a: stored_axis(a, rank)):
+        y = as_it_is(w.graph, x[0], call.x, name=f"{w.name(op)}.input")
+        axes = sorted(axis_of(y, a, call.x) for a in call["axes"])
+        kept = [a for a in range(len(call.x)) if a not in call["axes"]]
+        if not call["keepdim"] and kept != sorted(kept, key=lambda a: axis_of(y, a, call.x)):
             raise w.refuse(op, "what is left of an image that is stored channels-last would be in another order")
-        y = _stored(w, op, x[0])
-        options = schema.ReducerOptionsT()
-        options.keepDims = call["keepdim"]
-        shape = [1 if i in axes else n for i, n in enumerate(y.shape) if call["keepdim"] or i not in axes]
-        constant = w.graph.constant(f"{w.name(op)}.axes", integers(axes))
-        return (w.graph.operator(kind, [y, constant], name=w.name(op), shape=shape, options=options),)
+        if is_series(y, call.x) and not call["keepdim"]:
+            axes = sorted({1, *axes})  # the row, which the sample has not
+        return (ops.reduction(w.graph, kind, y, axes, name=w.name(op), keep_dims=call["keepdim"]),)
 
     return rule
 
@@ -272,8 +227,8 @@ def _concat(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
 
 def concatenated(w: Writing, op: Op, x: Sequence[Value]) -> Value:
     """Tensors that stand as stored, of one scale if they have one."""
-    rank = len(w.call(op).x)
-    return ops.concatenate(w.graph, x, axis=stored_axis(w.call(op)["axis"] % rank, rank), name=w.name(op))
+    call = w.call(op)
+    return ops.concatenate(w.graph, x, axis=axis_of(x[0], call["axis"], call.x), name=w.name(op))
 
 
 def _matmul(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
@@ -296,12 +251,9 @@ def _stored(w: Writing, op: Op, x: Value) -> Value:
     return as_stored(w.graph, x, w.call(op).x, name=f"{w.name(op)}.input")
 
 
-FUSES = frozenset({"conv2d", "linear", "add", "sub", "mul", "div"})
+FUSES = _tflite_layers.FUSES | {"add", "sub", "mul", "div"}
 RULES: Mapping[str, Rule] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
-    "batch_norm": _batch_norm,
-    "prelu": _prelu,
+    **_tflite_layers.RULES,
     "add": _binary("ADD"),
     "sub": _binary("SUB"),
     "mul": _binary("MUL"),

@@ -69,9 +69,17 @@ class Graph:
         self._inputs: dict[str, Value] = {}
         self._moved: dict[int, tuple[Value, tuple[int, ...] | None]] = {}  # see `moved_from`
 
-    def input(self, name: str, shape: Sequence[int], *, quantization: QuantizationParameters | None = None) -> Value:
-        """A tensor the caller fills: int8 if it has a quantization, else float32."""
-        value = self._tensor(name, tuple(shape), _dtype(quantization), quantization, buffer=0)
+    def input(
+        self,
+        name: str,
+        shape: Sequence[int],
+        *,
+        quantization: QuantizationParameters | None = None,
+        whole_numbers: bool = False,
+    ) -> Value:
+        """A tensor the caller fills: int8 if it has a quantization, int32 of whole numbers, else float32."""
+        dtype = np.dtype(np.int32) if whole_numbers else _dtype(quantization)
+        value = self._tensor(name, tuple(shape), dtype, quantization, buffer=0)
         self._inputs[name] = value
         return value
 

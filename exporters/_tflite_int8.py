@@ -8,7 +8,7 @@ knows operators and quantized layers (`hwnas.supernet.quantization`), not kinds 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,14 +23,15 @@ from hwnas.supernet.quantization.modules import (
 )
 from hwnas.supernet.quantization.region import QuantizedOp, QuantizedRegion
 
-from . import _tflite_attention, _tflite_float, _tflite_moves
+from . import _tflite_attention, _tflite_float, _tflite_layers, _tflite_moves
+from . import _tflite_convolutions as convolutions
 from . import _tflite_operators as ops
 from ._tflite_constants import follows_from_weights, written_constants
-from ._tflite_context import Writing, array, as_stored
+from ._tflite_context import Writing, array, as_it_is, as_stored, is_series
 from ._tflite_graph import Graph, QuantizationParameters, Value
 
 OFFSET = 128  # a uint8 less this is the int8
-_WEIGHTED = ("conv2d", "linear")
+_WEIGHTED = ("conv1d", "conv2d", "conv_transpose2d", "linear")
 Compute = Callable[[QuantizationParameters], Value]  # the result's parameters -> the result
 
 
@@ -76,9 +77,9 @@ class _Item:
     def name(self) -> str:
         return self.w.name(self.item.op)
 
-    def stored(self, i: int = 0) -> Value:
-        """An input as it stands in the file."""
-        return as_stored(self.w.graph, self.x[i], self.w.call(self.item.op).inputs[i], name=f"{self.name}.input{i}")
+    def as_it_is(self, i: int = 0) -> Value:
+        """An input as it stands in the file; a vector of integers as one of floats does."""
+        return as_it_is(self.w.graph, self.x[i], self.w.call(self.item.op).inputs[i], name=f"{self.name}.input{i}")
 
 
 def _item(it: _Item) -> tuple[Value, ...]:
@@ -147,27 +148,36 @@ def _weighted(it: _Item, layer: QuantizedWeights, quantization: QuantizationPara
     ones do not load; XNNPACK makes the same kernel of both.
     """
     weight, bias = layer.fake_quantized_parameters()
+    weight = weight.transpose(0, layer.axis)  # output channels in front
     scales = layer.weight_scale
     of_rows = scales.view(-1, *[1] * (weight.dim() - 1)) if scales.dim() else scales
     integers = torch.round(weight / of_rows)
     bias_integers = torch.round(bias.double() / (layer.input_scale * scales).double())
-    op, is_conv = it.item.op, it.item.op.kind == "conv2d"
-    weights = ops.Weights(
-        kernel=array(integers.reshape(*integers.shape, *[1] * (4 - integers.dim())).to(torch.int8)),
+    op, kind = it.item.op, it.item.op.kind
+    weights = convolutions.Weights(
+        kernel=_tflite_layers.image_kernel(array(integers.to(torch.int8))),
         bias=array(bias_integers.to(torch.int32)),
         scales=tuple(scales.reshape(-1).tolist()),
-        groups=it.w.call(op)["groups"] if is_conv else 1,
-        window=_tflite_float.convolution_window(it.w, op) if is_conv else ops.Window(),
     )
-    if is_conv:
-        return ops.convolution(it.w.graph, it.x[0], weights, name=it.name, quantization=quantization)
+    if kind == "conv_transpose2d":
+        weights = replace(weights, window=_tflite_layers.spread(it.w, op))
+        (size,) = (v.shape[1:] for v in it.region.op_graph.output_values(op))
+        return convolutions.transposed_convolution(
+            it.w.graph, it.x[0], weights, size=size, name=it.name, quantization=quantization
+        )
+    if kind != "linear":
+        weights = replace(weights, groups=it.w.call(op)["groups"], window=_tflite_layers.convolution_window(it.w, op))
+        x = _tflite_layers.image_read(it.w, op, it.x[0])
+        return convolutions.convolution(it.w.graph, x, weights, name=it.name, quantization=quantization)
     x, shape = it.x[0], it.w.call(op).x
+    if is_series(x, shape):
+        x = as_stored(it.w.graph, x, shape, name=f"{it.name}.input")
     rows = int(np.prod(shape[:-1], dtype=int))
     wanted = (1, rows, 1, shape[-1]) if len(shape) > 1 else (1, 1, 1, shape[-1])
     if x.shape != wanted:
         x = _tflite_moves.channels_first(it.w, x, shape, name=it.name)
         x = ops.reshape(it.w.graph, x, wanted, name=f"{it.name}.rows")
-    y = ops.convolution(it.w.graph, x, weights, name=it.name, quantization=quantization)
+    y = convolutions.convolution(it.w.graph, x, weights, name=it.name, quantization=quantization)
     if len(shape) == 1:
         return y
     y = ops.reshape(it.w.graph, y, (1, *shape[:-1], len(weights.bias)), name=f"{it.name}.stored")
@@ -180,7 +190,7 @@ def _requantized(graph: Graph, x: Value, *, name: str, quantization: Quantizatio
 
 def _floats(it: _Item) -> list[Value]:
     """What an operator reads, dequantized where it is quantized."""
-    return _dequantized(it, [it.stored(i) for i in range(len(it.x))])
+    return _dequantized(it, [it.as_it_is(i) for i in range(len(it.x))])
 
 
 def _dequantized(it: _Item, values: Sequence[Value]) -> list[Value]:
@@ -205,8 +215,8 @@ def _in_float(it: _Item) -> Compute:
 
 def _binary(kind: str) -> Callable[[_Item, QuantizationParameters], Value]:
     def rule(it: _Item, q: QuantizationParameters) -> Value:
-        shapes = {v.shape for v in it.x}
-        x = it.x if len(shapes) == 1 else _tflite_float.aligned(it.w, it.item.op, it.x)
+        same = len({v.shape for v in it.x}) == 1 and len(set(it.w.call(it.item.op).inputs)) == 1
+        x = it.x if same else _tflite_float.aligned(it.w, it.item.op, it.x)
         return ops.elementwise(it.w.graph, kind, *x, name=it.name, quantization=q)
 
     return rule
@@ -242,9 +252,10 @@ def _mean_of_image(it: _Item, q: QuantizationParameters) -> Value:
 
 def _mean(it: _Item, q: QuantizationParameters) -> Value:
     call, x = it.w.call(it.item.op), it.x[0]
-    if len(call.x) == 2 and call["axes"] == (0,) and not call["keepdim"]:  # of positions, which are rows of an image
-        x = ops.reshape(it.w.graph, x, (1, call.x[0], 1, call.x[1]), name=f"{it.name}.rows")
-    elif len(call.x) != 3 or sorted(a % 3 for a in call["axes"]) != [1, 2]:
+    series = is_series(x, call.x)
+    if len(call.x) == 2 and call["axes"] == (0,) and not call["keepdim"] and not series:
+        x = ops.reshape(it.w.graph, x, (1, call.x[0], 1, call.x[1]), name=f"{it.name}.rows")  # positions are rows
+    elif sorted(call["axes"]) != list(range(1, len(call.x))) or not (series or len(call.x) == 3):
         return _in_float(it)(q)
     return ops.mean(it.w.graph, x, name=it.name, keep_dims=True, quantization=q)  # a vector stays (1, 1, 1, C)
 
@@ -265,8 +276,8 @@ def _sigmoid(it: _Item, q: QuantizationParameters) -> Value:
 
 
 def _softmax(it: _Item, q: QuantizationParameters) -> Value:
-    _tflite_float.require_last_axis(it.w, it.item.op)
-    return ops.softmax(it.w.graph, it.stored(), name=it.name, quantization=q)
+    x = _tflite_float.axis_last(it.w, it.item.op, it.x[0])
+    return ops.softmax(it.w.graph, x, name=it.name, quantization=q)
 
 
 def _attention(it: _Item, q: QuantizationParameters) -> Value:

@@ -10,7 +10,17 @@ import numpy as np
 from hwnas.graph import Op
 
 from . import _tflite_operators as ops
-from ._tflite_context import Writing, as_stored, stored_axis, stored_shape
+from ._tflite_context import (
+    Writing,
+    as_it_is,
+    as_series,
+    as_stored,
+    axis_of,
+    is_read_as_series,
+    is_series,
+    series_shape,
+    stored_shape,
+)
 from ._tflite_graph import Value
 
 Rule = Callable[[Writing, Op, Sequence[Value]], tuple[Value, ...]]
@@ -31,6 +41,10 @@ def _reshape(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
         and x[0].shape in {(1, *shape), (1, 1, 1, *shape)}
     ):
         return (x[0],)  # a vector already; layers of integers take and give (1, 1, 1, C)
+    if len(call.x) in (2, 3) and len(shape) in (2, 3) and shape[0] == call.x[0] and len(x[0].shape) == 4:
+        # channels stay: positions are counted alike, whether channels stand in front of them or behind
+        to = series_shape(shape) if len(shape) == 2 else stored_shape(shape)
+        return (x[0] if x[0].shape == to else ops.reshape(w.graph, x[0], to, name=name),)
     y = as_stored(w.graph, x[0], call.x, name=f"{name}.stored")
     y = first = channels_first(w, y, call.x, name=name)
     y = ops.reshape(w.graph, first, (1, *shape), name=name) if first.shape != (1, *shape) else first
@@ -59,10 +73,16 @@ def _permute(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
     order: tuple[int, ...] = call["order"]
     rank = len(order)
+    if order == (1, 0):
+        if is_series(x[0], call.x):  # (1, 1, L, C) -> (1, L, C)
+            return (ops.reshape(w.graph, x[0], stored_shape(call.x[::-1]), name=w.name(op)),)
+        if is_read_as_series(w.module.op_graph, op.outputs[0]):  # (1, L, C) -> (1, 1, L, C)
+            y = as_stored(w.graph, x[0], call.x, name=f"{w.name(op)}.stored")
+            return (ops.reshape(w.graph, y, series_shape(call.x[::-1]), name=w.name(op)),)
+    y = as_stored(w.graph, x[0], call.x, name=f"{w.name(op)}.stored")
     perm = [0] * (rank + 1)
     for to, source in enumerate(order):
-        perm[stored_axis(to, rank)] = stored_axis(source, rank)
-    y = as_stored(w.graph, x[0], call.x, name=f"{w.name(op)}.stored")
+        perm[axis_of(y, to, call.x)] = axis_of(y, source, call.x)
     return (y if perm == sorted(perm) else ops.transpose(w.graph, y, perm, name=w.name(op)),)
 
 
@@ -90,8 +110,8 @@ def checked(w: Writing, op: Op, y: Value) -> Value:
 def _slices(w: Writing, op: Op, x: Value, *, axis: int, parts: Sequence[tuple[int, int]]) -> list[Value]:
     """(start, size) of each, along an axis of the sample."""
     shape = w.call(op).x
-    y = as_stored(w.graph, x, shape, name=f"{w.name(op)}.stored")
-    at = stored_axis(axis, len(shape))
+    y = as_it_is(w.graph, x, shape, name=f"{w.name(op)}.stored")
+    at = axis_of(y, axis, shape)
     names = [w.name(op)] if len(parts) == 1 else [f"{w.name(op)}.{i}" for i in range(len(parts))]
     return [
         ops.slice_of(w.graph, y, axis=at, start=start, size=size, name=name)
@@ -141,18 +161,24 @@ def _selected(w: Writing, op: Op, x: Value, indices: Sequence[int]) -> tuple[Val
 def _pad(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
     amounts = call["amounts"]
-    if call["mode"] != "constant" or call["value"] != 0.0 or len(call.x) != 3 or any(amounts[:2]):
-        raise w.refuse(op, "written are zeros around the height and the width of an image")
-    pairs = [(amounts[2], amounts[3]), (amounts[4], amounts[5])]
-    return (ops.pad(w.graph, x[0], pairs, name=w.name(op)),)
+    if call["mode"] != "constant" or call["value"] != 0.0:
+        raise w.refuse(op, "written are zeros around a tensor")
+    y = as_it_is(w.graph, x[0], call.x, name=f"{w.name(op)}.stored")
+    pairs = [(0, 0)] * len(y.shape)
+    for axis in range(len(call.x)):
+        pairs[axis_of(y, axis, call.x)] = (amounts[2 * axis], amounts[2 * axis + 1])
+    return (ops.pad(w.graph, y, pairs, name=w.name(op)),)
 
 
 def _resize(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
-    if call["mode"] not in ("nearest", "bilinear") or len(call.x) != 3:
-        raise w.refuse(op, "written are images, resized by the nearest pixel or bilinearly")
-    corners = call["align_corners"]
-    return (ops.resize(w.graph, x[0], call["size"], name=w.name(op), mode=call["mode"], align_corners=corners),)
+    mode, axes = call["mode"], len(call["size"])
+    if mode not in ("nearest", "linear", "bilinear") or len(call.x) != axes + 1 or axes > 2:
+        raise w.refuse(op, "written are images and series, resized by the nearest position or linearly")
+    y = as_series(w.graph, x[0], call.x, name=f"{w.name(op)}.input") if axes == 1 else x[0]
+    size = (1, *call["size"])[-2:]
+    kind = "nearest" if mode == "nearest" else "bilinear"
+    return (ops.resize(w.graph, y, size, name=w.name(op), mode=kind, align_corners=call["align_corners"]),)
 
 
 RULES: Mapping[str, Rule] = {

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from hwnas.errors import ExportError
+from hwnas.graph import OpGraph
+from hwnas.precisions import is_conversion
 from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm
 from hwnas.supernet.quantization.modules import Quantizer
@@ -19,7 +21,7 @@ from hwnas.types import Ends, TensorSpec
 
 from . import _tflite_float, _tflite_int8
 from . import _tflite_operators as ops
-from ._tflite_context import Writing
+from ._tflite_context import Writing, is_read_as_series, is_series
 from ._tflite_graph import Graph, QuantizationParameters, Value
 
 _NOTHING = (nn.Identity, nn.Dropout)  # in eval mode
@@ -34,14 +36,14 @@ def to_tflite(
 
     Args:
         model: is not changed; batch normalisation is folded in a copy.
-        shape: of one sample: (C, H, W) or (features,).
-        ends: integers if the module begins and ends with them, and images as (1, H, W, C), where they say nothing.
+        shape: of one sample: (C, H, W), (C, L) or (features,).
+        ends: integers if the module begins and ends with them, and images as (1, H, W, C) and series as (1, L, C),
+            where they say nothing.
 
     Raises:
         ExportError: something in the module has no operator here; names it. Or an end is to have integers, or floats,
             and the module has others there.
     """
-    layout = ends.input_layout or "NHWC"
     parts = list(_parts(model, ""))
     for name, part in parts:
         if not isinstance(part, OpGraphModule | QuantizedRegion):
@@ -57,16 +59,24 @@ def to_tflite(
         parts.pop(0)
     if ends.integer_output is not False and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
         parts.pop()
-    graph = Graph()
-    x = entered = _entrance(graph, "input", shape, layout=layout, quantization=quantization)
+    graph, graphs = Graph(), [_graph_of(part) for _, part in parts]
+    has_layout = len(shape) == 3 or _begins_with_series(graphs)
+    layout = (ends.input_layout or "NHWC") if has_layout else "NCHW"  # (what is no image and no series has none)
+    given, x = _entrance(
+        graph, "input", shape, layout=layout, quantization=quantization, whole_numbers=_takes_whole_numbers(graphs)
+    )
+    entered = x
     for name, part in parts:
         # folding copies, so that refreshing the weights' scales does not touch the caller's module either
         x = _written(graph, fold_batchnorm(part), x, name=name)
     if x is entered:
         raise ExportError(f"{type(model).__name__} computes nothing: its file would have no operator")
-    if parts and len(x.shape) == 4 and len(_result_shape(parts[-1][1])) == 1:
+    result = _result_shape(graphs[-1])
+    series = is_series(x, result)
+    if series or (len(x.shape) == 4 and len(result) == 1):
         prefix = f"{parts[-1][0]}." if parts[-1][0] else ""
-        x = ops.reshape(graph, x, (1, x.shape[3]), name=f"{prefix}{ends.output_name}")
+        # (1, 1, L, C) -> (1, L, C), or (1, 1, 1, C) -> (1, C)
+        x = ops.reshape(graph, x, (1, *result[::-1]), name=f"{prefix}{ends.output_name}")
     for end, asked, found in (
         ("input", ends.integer_input, quantization),
         ("output", ends.integer_output, x.quantization),
@@ -78,8 +88,8 @@ def to_tflite(
             )
     return (
         graph.to_bytes({ends.output_name: x}),
-        _specification(shape, layout, quantization),
-        _specification(x.shape[1:], "NHWC", x.quantization),
+        _specification(given, layout),
+        _specification(x, "NHWC" if series or len(result) == 3 else "NCHW"),
     )
 
 
@@ -93,10 +103,28 @@ def _written(graph: Graph, module: nn.Module, x: Value, *, name: str) -> Value:
     return results[0]
 
 
-def _result_shape(module: nn.Module) -> tuple[int, ...]:
+def _graph_of(module: nn.Module) -> OpGraph:
     assert isinstance(module, GraphInterpreter)
-    graph = module.op_graph
+    return module.op_graph
+
+
+def _result_shape(graph: OpGraph) -> tuple[int, ...]:
     return graph.by_name[graph.outputs[0]].shape
+
+
+def _takes_whole_numbers(graphs: Sequence[OpGraph]) -> bool:
+    """Whether what a network takes are positions or tokens: int64 in torch, int32 in a file."""
+    return bool(graphs) and not graphs[0].by_name[graphs[0].inputs[0]].dtype.startswith("float")
+
+
+def _begins_with_series(graphs: Sequence[OpGraph]) -> bool:
+    """Whether what a network takes is read by convolutions along a series, first of all or behind conversions."""
+    for graph in graphs:
+        if is_read_as_series(graph, graph.inputs[0]):
+            return True
+        if any(not is_conversion(op.kind) for op in graph.ops):
+            return False
+    return False
 
 
 def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
@@ -112,20 +140,25 @@ def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _entrance(
-    graph: Graph, name: str, shape: Sequence[int], *, layout: str, quantization: QuantizationParameters | None
-) -> Value:
-    """The input, images as (1, H, W, C) whatever they come as."""
-    if len(shape) != 3:
-        return graph.input(name, (1, *shape), quantization=quantization)
-    channels, height, width = shape
-    if layout == "NHWC":
-        return graph.input(name, (1, height, width, channels), quantization=quantization)
-    x = graph.input(name, (1, channels, height, width), quantization=quantization)
-    return ops.transpose(graph, x, (0, 2, 3, 1), name="channels_last")
+    graph: Graph,
+    name: str,
+    shape: Sequence[int],
+    *,
+    layout: str,
+    quantization: QuantizationParameters | None,
+    whole_numbers: bool,
+) -> tuple[Value, Value]:
+    """The input, and what the first operator reads: images as (1, H, W, C), series as (1, 1, L, C), whatever comes."""
+    channels_last = (*shape[1:], shape[0]) if layout == "NHWC" else tuple(shape)
+    given = graph.input(name, (1, *channels_last), quantization=quantization, whole_numbers=whole_numbers)
+    if layout == "NHWC" and len(shape) == 2:
+        return given, ops.reshape(graph, given, (1, *given.shape), name="series")
+    if layout == "NCHW" and len(shape) == 3:
+        return given, ops.transpose(graph, given, (0, 2, 3, 1), name="channels_last")
+    return given, given
 
 
-def _specification(shape: Sequence[int], layout: str, quantization: QuantizationParameters | None) -> TensorSpec:
-    layout = layout if len(shape) == 3 else "NCHW"  # (a vector has none)
-    if quantization is None:
-        return TensorSpec(layout=layout)
-    return TensorSpec(layout=layout, dtype="int8", scale=quantization.scale, zero_point=quantization.zero_point)
+def _specification(end: Value, layout: str) -> TensorSpec:
+    if end.quantization is None:
+        return TensorSpec(layout=layout, dtype=end.dtype.name)
+    return TensorSpec(layout=layout, dtype="int8", scale=end.quantization.scale, zero_point=end.quantization.zero_point)

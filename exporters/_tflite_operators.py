@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from hwnas.errors import ExportError
 from hwnas.types import Array
 
 from ._tflite_graph import Graph, QuantizationParameters, Value
@@ -32,75 +31,6 @@ class Window:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """Of a convolution: as floats, or as integers with their scales.
-
-    Attributes:
-        kernel: (out, in of a group, height, width) float32, or int8.
-        bias: (out,) float32, or int32.
-        scales: of the kernel, one, or one for each output channel; empty for floats. The bias has scale input * kernel.
-        groups: of the channels.
-        window: how the kernel moves.
-    """
-
-    kernel: Array
-    bias: Array
-    scales: tuple[float, ...] = ()
-    groups: int = 1
-    window: Window = Window()
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether each channel has filters of its own."""
-        return self.groups > 1 and self.kernel.shape[1] == 1
-
-
-def convolution(
-    graph: Graph,
-    x: Value,
-    weights: Weights,
-    *,
-    name: str,
-    act: str = "",
-    quantization: QuantizationParameters | None = None,
-) -> Value:
-    """(1, H, W, C) -> (1, H', W', out), padded as in torch.
-
-    Raises:
-        ExportError: the input has other channels than the kernel, or is float where the kernel is int8, or the reverse.
-    """
-    _check_input(x, weights, name)
-    channels, _, *size = weights.kernel.shape
-    x, padding, sides = placed(graph, x, size, weights.window, name=name)
-    kernel, bias = _stored(graph, x, weights, name)
-    kind, options = "CONV_2D", schema.Conv2DOptionsT()
-    if weights.depthwise:
-        kind, options = "DEPTHWISE_CONV_2D", schema.DepthwiseConv2DOptionsT()
-        options.depthMultiplier = channels // weights.groups
-    options.strideH, options.strideW = weights.window.stride
-    options.padding, options.fusedActivationFunction = padding, ACTIVATIONS[act]
-    options.dilationHFactor, options.dilationWFactor = weights.window.dilation
-    return graph.operator(
-        kind,
-        [x, kernel, bias],
-        name=name,
-        shape=(1, *sides, channels),
-        quantization=quantization,
-        version=_convolution_version(weights, quantized=quantization is not None),
-        options=options,
-    )
-
-
-def _convolution_version(weights: Weights, *, quantized: bool) -> int:
-    """Dilated depthwise convolutions came in version 2, int8 in version 3, groups in version 6."""
-    if not weights.depthwise and weights.groups > 1:
-        return 6
-    if quantized:
-        return 3
-    return 2 if weights.depthwise and weights.window.dilation != (1, 1) else 1
 
 
 def placed(
@@ -136,29 +66,6 @@ def placed(
     return x, schema.Padding.VALID, sides
 
 
-def _check_input(x: Value, weights: Weights, name: str) -> None:
-    channels = weights.groups * weights.kernel.shape[1]
-    if len(x.shape) != 4 or x.shape[3] != channels:
-        raise ExportError(f"{name!r} takes images of {channels} channels, but gets a tensor {x.shape} (NHWC)")
-    if bool(weights.scales) != (x.quantization is not None):
-        own, given, missing = ("int8", "float", "quantize") if weights.scales else ("float", "int8", "dequantize")
-        raise ExportError(f"{name!r} is {own}, but its input is {given}; put a {missing!r} block before it")
-
-
-def _stored(graph: Graph, x: Value, weights: Weights, name: str) -> tuple[Value, Value]:
-    kernel = weights.kernel.transpose((1, 2, 3, 0) if weights.depthwise else (0, 2, 3, 1))
-    of_kernel = of_bias = None
-    if weights.scales:
-        assert x.quantization is not None
-        of_kernel = QuantizationParameters(scales=weights.scales, axis=3 if weights.depthwise else 0)
-        products = np.float32(x.quantization.scale) * np.array(weights.scales, np.float32)
-        of_bias = QuantizationParameters(scales=tuple(map(float, products)))
-    return (
-        graph.constant(f"{name}.weight", kernel, quantization=of_kernel),
-        graph.constant(f"{name}.bias", weights.bias, quantization=of_bias),
-    )
-
-
 def pool(
     graph: Graph, kind: str, x: Value, size: tuple[int, int], window: Window, *, name: str, value: float = 0.0
 ) -> Value:
@@ -188,6 +95,23 @@ def pool(
     )
 
 
+def gather(graph: Graph, table: Value, rows: Value, *, name: str) -> Value:
+    """Rows of a table (rows, features) by their numbers (1, ...) -> (1, ..., features); int8 if the table is."""
+    options = schema.GatherOptionsT()
+    options.axis, options.batchDims = 0, 0
+    shape = (*rows.shape, table.shape[1])
+    version = 2 if table.quantization else 1
+    return graph.operator(
+        "GATHER",
+        [table, rows],
+        name=name,
+        shape=shape,
+        quantization=table.quantization,
+        version=version,
+        options=options,
+    )
+
+
 def linear(graph: Graph, x: Value, weight: Array, bias: Array, *, name: str, act: str = "") -> Value:
     """(1, ..., in) -> (1, ..., out) in float32, by a weight (out, in)."""
     stored = [graph.constant(f"{name}.weight", weight), graph.constant(f"{name}.bias", bias)]
@@ -201,12 +125,12 @@ def linear(graph: Graph, x: Value, weight: Array, bias: Array, *, name: str, act
 
 
 def pad(graph: Graph, x: Value, amounts: Sequence[tuple[int, int]], *, name: str, value: float = 0.0) -> Value:
-    """Zeros (the zero point, in int8) around the height and the width: (before, after) of each; or the lowest number.
+    """Zeros (the zero point, in int8), or the lowest number, around a tensor: (before, after) of each axis.
 
-    Raises:
-        ExportError: another number.
+    Of an image, of its height and its width alone.
     """
-    pairs = np.array([(0, 0), *amounts, (0, 0)], np.int32)
+    whole = amounts if len(amounts) == len(x.shape) else [(0, 0), *amounts, (0, 0)]
+    pairs = np.array(whole, np.int32)
     shape = tuple(n + int(b) + int(a) for n, (b, a) in zip(x.shape, pairs, strict=True))
     inputs = [x, graph.constant(f"{name}.amounts", pairs)]
     kind, options, version = "PAD", schema.PadOptionsT(), 2 if x.quantization else 1
@@ -217,6 +141,15 @@ def pad(graph: Graph, x: Value, amounts: Sequence[tuple[int, int]], *, name: str
     return graph.operator(
         kind, inputs, name=name, shape=shape, quantization=x.quantization, version=version, options=options
     )
+
+
+def reduction(graph: Graph, kind: str, x: Value, axes: Sequence[int], *, name: str, keep_dims: bool) -> Value:
+    """MEAN, SUM or REDUCE_MAX over axes of the stored tensor, in float32."""
+    options = schema.ReducerOptionsT()
+    options.keepDims = keep_dims
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keep_dims or i not in axes]
+    constant = graph.constant(f"{name}.axes", np.array(axes, np.int32))
+    return graph.operator(kind, [x, constant], name=name, shape=shape, options=options)
 
 
 def mean(
@@ -260,6 +193,12 @@ def elementwise(
         version=2 if quantization else 1,
         options=options,
     )
+
+
+def by_constant(graph: Graph, kind: str, x: Value, number: Array | float, *, name: str, act: str = "") -> Value:
+    """ADD or MUL with a number, or with one for each index of the last axis, in float32."""
+    constant = graph.constant(f"{name}.by", np.asarray(number, np.float32).reshape(-1))
+    return elementwise(graph, kind, x, constant, name=name, act=act)
 
 
 def unary(graph: Graph, kind: str, x: Value, *, name: str, options: object | None = None) -> Value:
@@ -366,6 +305,11 @@ def slice_of(graph: Graph, x: Value, *, axis: int, start: int, size: int, name: 
     """Neighbours along an axis of the stored tensor."""
     begin, sizes = [0] * len(x.shape), list(x.shape)
     begin[axis], sizes[axis] = start, size
+    return part(graph, x, begin, sizes, name=name)
+
+
+def part(graph: Graph, x: Value, begin: Sequence[int], sizes: Sequence[int], *, name: str) -> Value:
+    """A box of the stored tensor: where it begins, and its size, along each axis."""
     given = [graph.constant(f"{name}.{key}", np.array(v, np.int32)) for key, v in (("begin", begin), ("size", sizes))]
     return graph.operator(
         "SLICE",

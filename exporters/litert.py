@@ -24,8 +24,8 @@ class LiteRtExporter:
 
     If nothing else is said, a network whose first operator is int8 takes int8, one whose last is int8 gives int8: the
     artefact's `input` and `output` say with which scale and zero point. Between operators of different precision stand
-    QUANTIZE and DEQUANTIZE. Images are NHWC, as the format computes; those that come in may be NCHW, which costs a
-    transposition.
+    QUANTIZE and DEQUANTIZE. Images are NHWC, as the format computes, and series channels-last; those that come in may
+    be NCHW, which costs a transposition. Tokens and positions are int32.
     """
 
     format = "tflite"
@@ -37,7 +37,7 @@ class LiteRtExporter:
 
         Args:
             model: float, or quantized by `hwnas.supernet.quantization.quantize`.
-            example: one batch (N, ...) of float32; only its shape matters.
+            example: one batch (N, ...); only its shape matters.
             path: where to write; replaced whole.
             precision: what to note in the artefact: a name of hwnas/precisions.py.
             ends: of the file.

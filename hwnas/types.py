@@ -185,10 +185,11 @@ class Device:
 class TensorSpec:
     """How an artefact's input takes images, or its output gives logits.
 
-    The canonical form is float32, images as (N, C, H, W). `hwnas.measure.interface` leads there and back.
+    The canonical form is float32, images as (N, C, H, W), series as (N, C, L). `hwnas.measure.interface` leads there
+    and back.
 
     Attributes:
-        layout: `NCHW` or `NHWC`, of images.
+        layout: `NCHW` or `NHWC`, of images; of series likewise: `NHWC` is (N, L, C).
         dtype: numpy's name: `float32`, `int8`, `uint8`.
         scale: real value of one step, for integers.
         zero_point: the quantized value of 0, for integers.

@@ -1,7 +1,7 @@
 """Between images and logits as people have them and an artefact's own tensors: layout, type, quantization.
 
-The canonical form is float32, images (N, C, H, W), logits (N, classes). Knows arrays and specifications only; it
-needs numpy and nothing else, so that a board can use it.
+The canonical form is float32, images (N, C, H, W), series (N, C, L), logits (N, classes). Knows arrays and
+specifications only; it needs numpy and nothing else, so that a board can use it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from hwnas.types import Array, TensorSpec
 
 
 def to_artefact(images: Array, spec: TensorSpec) -> Array:
-    """(N, C, H, W) float32 -> what the artefact's input takes.
+    """(N, C, H, W) or (N, C, L) float32 -> what the artefact's input takes.
 
     Integers are reached by division and rounding, ties to even, as ONNX QuantizeLinear and the TFLite
     QUANTIZE operator do.
     """
-    laid_out = images.transpose(0, 2, 3, 1) if spec.layout == "NHWC" and images.ndim == 4 else images
+    laid_out = np.moveaxis(images, 1, -1) if spec.layout == "NHWC" and images.ndim > 2 else images
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         return np.ascontiguousarray(laid_out, dtype=dtype)
@@ -27,10 +27,10 @@ def to_artefact(images: Array, spec: TensorSpec) -> Array:
 
 
 def from_artefact(outputs: Array, spec: TensorSpec) -> Array:
-    """What the artefact's output gives -> float32; images (N, H, W, C) -> (N, C, H, W)."""
+    """What the artefact's output gives -> float32; channels behind the batch: (N, H, W, C) -> (N, C, H, W)."""
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         values = outputs.astype(np.float32)
     else:
         values = (outputs.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
-    return values.transpose(0, 3, 1, 2) if spec.layout == "NHWC" and values.ndim == 4 else values
+    return np.moveaxis(values, -1, 1) if spec.layout == "NHWC" and values.ndim > 2 else values

@@ -101,7 +101,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "latency_source": m.measured.source,
         "steps": tables.steps(m),
         "batch": "N" if m.artefact.batch == "any" else m.artefact.batch or 1,
-        "given": tables.stored_as(m.artefact.input),
+        "given": tables.stored_as(m.artefact.input, m.input.shape),
         "taken": tables.stored_as(m.artefact.output),
         "runs": tables.facts(m.runs),
         "context": tables.facts({**m.device.options, **m.device.context}),

@@ -214,9 +214,14 @@ def rejected(manifest: Manifest) -> TextTable:
     )
 
 
-def stored_as(tensor: TensorInfo) -> str:
-    """How canonical float32 values become an artefact's own tensor; empty if they are it already."""
-    parts = ["laid out (H, W, C)"] if tensor.layout == "NHWC" else []
+def stored_as(tensor: TensorInfo, shape: Sequence[int] = ()) -> str:
+    """How canonical float32 values become an artefact's own tensor; empty if they are it already.
+
+    Args:
+        tensor: of the artefact.
+        shape: of one sample: a series has two axes, (C, L).
+    """
+    parts = [f"laid out {'(L, C)' if len(shape) == 2 else '(H, W, C)'}"] if tensor.layout == "NHWC" else []
     if not tensor.dtype.startswith("float"):
         # a minus sign, not a hyphen, as a formula has it
         zero_point = f"{tensor.zero_point:+d}".replace("-", "−")

@@ -16,6 +16,7 @@ from hwnas.supernet.subnetwork import BlockModule, SubNetwork
 from hwnas.types import Block
 
 IMAGE = (4, 6, 6)
+SERIES = (4, 18)
 Build = Callable[[GraphBuilder, Ref], Ref]
 
 
@@ -77,13 +78,74 @@ def _over_time(g: GraphBuilder, x: Ref) -> Ref:
     return y
 
 
-def _transposed(*, groups: int = 1, bias: bool = True) -> Build:
+def _transposed(*, groups: int = 1, bias: bool = True, kernel=(2, 2), stride=(2, 2), **attributes) -> Build:
     def build(g: GraphBuilder, x: Ref) -> Ref:
-        weight = Weight(name="op.weight", shape=(x.shape[0], 6 // groups, 2, 2))
+        weight = Weight(name="op.weight", shape=(x.shape[0], 6 // groups, *kernel))
         held = {"weight": weight} | ({"bias": Weight(name="op.bias", shape=(6,))} if bias else {})
-        return g.op("conv_transpose2d", x, name="op", weights=held, groups=groups, stride=(2, 2))
+        return g.op("conv_transpose2d", x, name="op", weights=held, groups=groups, stride=stride, **attributes)
 
     return build
+
+
+def _conv1d(*, channels: int = 8, groups: int = 1, kernel: int = 5, **attributes) -> Build:
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        weight = Weight(name="op.weight", shape=(channels, x.shape[0] // groups, kernel))
+        held = {"weight": weight, "bias": Weight(name="op.bias", shape=(channels,))}
+        return g.op("conv1d", x, name="op", weights=held, groups=groups, **attributes)
+
+    return build
+
+
+def _along(g: GraphBuilder, x: Ref) -> Ref:
+    """Positions beside each other, as every convolution along them has them."""
+    return g.conv1d(x, x.shape[0], kernel_size=3, name="along", bias=True)
+
+
+def _behind_a_convolution(kind: str, **attributes) -> Build:
+    return lambda g, x: g.op(kind, _along(g, x), name="op", **attributes)
+
+
+def _pooled(kind: str, **attributes) -> Build:
+    """As a pool along a series is traced: one of an image of one row."""
+
+    def build(g: GraphBuilder, x: Ref) -> Ref:
+        y = _along(g, x)
+        y = g.op(kind, g.op("reshape", y, name="row", shape=(4, 1, 18)), name="op", **attributes)
+        return g.op("reshape", y, name="series", shape=(y.shape[0], y.shape[2]))
+
+    return build
+
+
+def _gated(g: GraphBuilder, x: Ref) -> Ref:
+    """A gate for each channel (Hu et al., 2018), in series."""
+    y = _along(g, x)
+    gate = g.conv1d(g.op("mean", y, name="pool", axes=(1,), keepdim=True), 4, name="squeeze", bias=True)
+    return g.op("mul", y, g.op("sigmoid", gate, name="gate"), name="op")
+
+
+def _to_rows_and_back(g: GraphBuilder, x: Ref) -> Ref:
+    """Convolutions with a linear layer of every position between them."""
+    rows = g.linear(g.op("permute", _along(g, x), name="rows", order=(1, 0)), 6, name="mix")
+    return g.conv1d(g.op("permute", rows, name="series", order=(1, 0)), 3, kernel_size=3, name="op", bias=True)
+
+
+def _parts_joined(g: GraphBuilder, x: Ref) -> Ref:
+    first, second = g.ops("split", _along(g, x), name="op", axis=0, sizes=(1, 3))
+    return g.op("concat", second, first, name="joined", axis=0)
+
+
+def _one_after_the_other(g: GraphBuilder, x: Ref) -> Ref:
+    return g.op("concat", _along(g, x), x, name="op", axis=1)
+
+
+def _separable(g: GraphBuilder, x: Ref) -> Ref:
+    """A block of a keyword spotter, and a classifier behind it."""
+    y = g.batch_norm(g.conv1d(x, 4, kernel_size=5, stride=2, groups=4, name="depth"), name="depth_bn")
+    y = g.batch_norm(g.conv1d(y, 8, name="point"), name="point_bn")
+    y = g.op("add", y, g.batch_norm(g.conv1d(x, 8, stride=2, name="down"), name="down_bn"), name="sum")
+    y = g.op("reshape", g.op("relu", y, name="act"), name="row", shape=(8, 1, 9))
+    y = g.op("adaptive_avg_pool2d", y, name="pool", output_size=(1, 1))
+    return g.linear(g.flatten(y, name="flat"), 3, name="op")
 
 
 def _unbound(g: GraphBuilder, x: Ref) -> Ref:
@@ -138,6 +200,10 @@ def _rows_to_heads(g: GraphBuilder, x: Ref) -> Ref:
     heads = g.op("permute", g.op("reshape", rows, name="split", shape=(36, 2, 2)), name="heads", order=(1, 0, 2))
     back = g.op("reshape", g.op("permute", heads, name="back", order=(1, 0, 2)), name="joined", shape=(36, 4))
     return g.op("relu6", back, name="op")
+
+
+def _gains(channels: int) -> dict[str, Weight]:
+    return {role: Weight(name=f"op.{role}", shape=(channels,)) for role in ("weight", "bias")}
 
 
 def _normalised(g: GraphBuilder, x: Ref) -> Ref:
@@ -215,6 +281,53 @@ BOTH: dict[str, Build] = {
     "permute and reshape": _rows_to_heads,
     "a block of a ResNet": _resnet,
     "a linear layer behind parts": _embedded,
+    "conv1d": _over_time,
+    "conv_transpose2d": _transposed(),
+    "conv_transpose2d without a bias": _transposed(bias=False),
+    "conv_transpose2d as wide as its stride": _transposed(kernel=(4, 4), padding=(1, 1)),
+    "conv_transpose2d of an odd kernel": _transposed(kernel=(3, 3), padding=(1, 1), output_padding=(1, 1)),
+    "conv_transpose2d cut off": _transposed(kernel=(3, 5), stride=(1, 2), padding=(1, 2)),
+    "conv_transpose2d that ends behind its windows": _transposed(kernel=(2, 3), stride=(3, 3), output_padding=(2, 1)),
+}
+# the same, of a series
+ALONG: dict[str, Build] = {
+    "conv1d strided": _conv1d(stride=(2,), padding=(2,)),
+    "conv1d of groups": _conv1d(groups=2, padding=(2,)),
+    "conv1d dilated": _conv1d(dilation=(3,), padding=(6,)),
+    "conv1d of an even kernel": _conv1d(kernel=4),
+    "conv1d of several filters a channel": _conv1d(groups=4, padding=(2,)),
+    "conv1d of every position": _conv1d(kernel=1),
+    "add": lambda g, x: g.op("relu", g.op("add", x, _along(g, x), name="op"), name="act"),
+    "hardswish": _behind_a_convolution("hardswish"),
+    "softmax": _behind_a_convolution("softmax", axis=0),
+    "softmax of positions": _behind_a_convolution("softmax", axis=1),
+    "mean": _behind_a_convolution("mean", axes=(1,)),
+    "mean of channels": _behind_a_convolution("mean", axes=(0,)),
+    "reshape to a row": _behind_a_convolution("reshape", shape=(72,)),
+    "reshape to an image": _behind_a_convolution("reshape", shape=(4, 3, 6)),
+    "permute": _behind_a_convolution("permute", order=(1, 0)),
+    "slice": _behind_a_convolution("slice", axis=1, start=2, stop=11),
+    "select": _behind_a_convolution("select", axis=1, index=-1),
+    "select of a channel": _behind_a_convolution("select", axis=0, index=1),
+    "pad": _behind_a_convolution("pad", amounts=(0, 0, 3, 1)),
+    "resize": _behind_a_convolution("resize", size=(36,)),
+    "resize linear": _behind_a_convolution("resize", size=(27,), mode="linear"),
+    "max_pool2d": _pooled("max_pool2d", kernel_size=(1, 3), stride=(1, 2), padding=(0, 1)),
+    "avg_pool2d": _pooled("avg_pool2d", kernel_size=(1, 3)),
+    "adaptive_avg_pool2d": _pooled("adaptive_avg_pool2d", output_size=(1, 1)),
+    "mul by a gate": _gated,
+    "linear between convolutions": _to_rows_and_back,
+    "split": _parts_joined,
+    "concat of positions": _one_after_the_other,
+    "a separable block": _separable,
+}
+FLOAT_ALONG: dict[str, Build] = {
+    "batch_norm": lambda g, x: g.batch_norm(x, name="op"),
+    "prelu": lambda g, x: g.op("prelu", x, name="op", weights={"weight": Weight(name="op.weight", shape=(4,))}),
+    "group_norm": lambda g, x: g.op("group_norm", x, name="op", weights=_gains(4), groups=2),
+    "matmul": lambda g, x: g.op("matmul", _along(g, x), g.op("permute", x, name="t", order=(1, 0)), name="op"),
+    "sum": _behind_a_convolution("sum", axes=(0, 1)),
+    "max": _behind_a_convolution("max", axes=(1,), keepdim=True),
 }
 FLOAT: dict[str, Build] = {
     "div": lambda g, x: g.op("div", x, g.op("exp", x, name="exp"), name="op"),
@@ -225,6 +338,7 @@ FLOAT: dict[str, Build] = {
     "prelu": lambda g, x: g.op("prelu", x, name="op", weights={"weight": Weight(name="op.weight", shape=(4,))}),
     "matmul": _rows,
     "unbind": _unbound,
+    "group_norm": lambda g, x: g.op("group_norm", x, name="op", weights=_gains(4), groups=2),
 }
 
 ONNX: dict[str, Build] = {
@@ -232,40 +346,37 @@ ONNX: dict[str, Build] = {
     "linear attention": _attended,
     "adaptive_avg_pool2d of unequal parts": operator("adaptive_avg_pool2d", output_size=(4, 3)),
     "adaptive_avg_pool2d of more parts than pixels": operator("adaptive_avg_pool2d", output_size=(7, 7)),
-    "conv1d": _over_time,
-    "conv_transpose2d": _transposed(),
     "conv_transpose2d of groups": _transposed(groups=2),
-    "conv_transpose2d without a bias": _transposed(bias=False),
 }  # in both, but not in every format
 
 
-def graph_of(build: Build) -> OpGraph:
+def graph_of(build: Build, shape: tuple[int, ...] = IMAGE) -> OpGraph:
     g = GraphBuilder()
-    return g.build(build(g, g.input(IMAGE)))
+    return g.build(build(g, g.input(shape)))
 
 
-def images(count: int = 8) -> torch.Tensor:
-    return torch.randn(count, *IMAGE, generator=torch.Generator().manual_seed(1))
+def images(count: int = 8, shape: tuple[int, ...] = IMAGE) -> torch.Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
 
 
-def module_of(build: Build) -> OpGraphModule:
+def module_of(build: Build, shape: tuple[int, ...] = IMAGE) -> OpGraphModule:
     torch.manual_seed(0)
-    module = OpGraphModule(graph_of(build)).eval()
+    module = OpGraphModule(graph_of(build, shape)).eval()
     for name, buffer in module.named_buffers():
         if "running" in name:  # constants are the graph's own
             buffer.uniform_(0.5, 1.5)
     return module
 
 
-def quantized(build: Build, *, precision: str = "int8") -> QuantizedNetwork:
+def quantized(build: Build, shape: tuple[int, ...] = IMAGE, *, precision: str = "int8") -> QuantizedNetwork:
     """One region of integers, between the conversions that lead there and back."""
-    module = module_of(build)
+    module = module_of(build, shape)
     graph = module.op_graph
     out_shape = graph.by_name[graph.outputs[0]].shape
-    region = BlockModule(Block(kind="any", in_shape=IMAGE, out_shape=out_shape, precision=precision), graph=graph)
+    region = BlockModule(Block(kind="any", in_shape=shape, out_shape=out_shape, precision=precision), graph=graph)
     region.load_state_dict(module.state_dict())
-    ends = [("quantize", IMAGE), ("dequantize", out_shape)]
+    ends = [("quantize", shape), ("dequantize", out_shape)]
     first, last = (BlockModule(Block(kind=k, in_shape=s, out_shape=s, precision=precision)) for k, s in ends)
     network = SubNetwork([])
     network.blocks = nn.ModuleList([first, region, last])
-    return quantize(network.eval(), [images(32)])
+    return quantize(network.eval(), [images(32, shape)])

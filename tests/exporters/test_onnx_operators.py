@@ -9,9 +9,10 @@ import torch
 
 from hwnas.exporters.onnx import OnnxExporter
 
-from .operator_cases import BOTH, ONNX, images, module_of, quantized
+from .operator_cases import ALONG, BOTH, IMAGE, ONNX, SERIES, images, module_of, quantized
 
-CASES = {**BOTH, **ONNX}
+CASES = {IMAGE: {**BOTH, **ONNX}, SERIES: ALONG}
+NAMED = [(shape, name) for shape, cases in CASES.items() for name in cases]
 
 ROUNDED_TWICE = ("relu", "relu6")  # alone, behind a rounding: ONNX Runtime makes one of both
 
@@ -21,17 +22,18 @@ def _run(path, x: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_float_operators_compute_what_torch_does(name, tmp_path):
-    module, x, path = module_of(CASES[name]), images(2), tmp_path / "file.onnx"
+@pytest.mark.parametrize(("shape", "name"), NAMED)
+def test_float_operators_compute_what_torch_does(shape, name, tmp_path):
+    module, x, path = module_of(CASES[shape][name], shape), images(2, shape), tmp_path / "file.onnx"
     OnnxExporter().export(module, x, path, precision="fp32")
     torch.testing.assert_close(_run(path, x), module(x).detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ROUNDED_TWICE])
-def test_int8_operators_compute_what_torch_does(name, tmp_path):
+@pytest.mark.parametrize(("shape", "name"), [case for case in NAMED if case[1] not in ROUNDED_TWICE])
+def test_int8_operators_compute_what_torch_does(shape, name, tmp_path):
     # weights of 7 bits: some processors saturate on those of 8
-    model, x, path = quantized(CASES[name], precision="int8-w7"), images(4), tmp_path / "file.onnx"
+    model, x = quantized(CASES[shape][name], shape, precision="int8-w7"), images(4, shape)
+    path = tmp_path / "file.onnx"
     OnnxExporter().export(model, x, path, precision="int8")
     quantizer = model.output_quantizer or model.blocks[0].quantize
     steps = (_run(path, x) - model(x).detach()).abs() / quantizer.scale
@@ -54,5 +56,5 @@ def test_integers_lie_on_both_sides_of_what_only_moves_them(tmp_path):
 
 
 def test_transposed_convolutions_have_integer_weights_of_one_group_alone():
-    assert quantized(ONNX["conv_transpose2d"]).left_in_float == ()
+    assert quantized(BOTH["conv_transpose2d"]).left_in_float == ()
     assert quantized(ONNX["conv_transpose2d of groups"]).left_in_float == ("conv_transpose2d ('op') of 1",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,23 +15,39 @@ from hwnas.devices import load_device
 from hwnas.devices.litert import LiteRtRuntime
 from hwnas.errors import ExportError, MeasurementError
 from hwnas.exporters.litert import LiteRtExporter
-from hwnas.graph import OPERATORS
+from hwnas.exporters.tflite_file import read_tflite
+from hwnas.graph import OPERATORS, GraphBuilder, Weight
 from hwnas.measure.interface import from_artefact, to_artefact
+from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.types import Ends
 
-from .operator_cases import BOTH, FLOAT, ONNX, Build, images, module_of, operator, quantized
+from .operator_cases import (
+    ALONG,
+    BOTH,
+    FLOAT,
+    FLOAT_ALONG,
+    IMAGE,
+    ONNX,
+    SERIES,
+    Build,
+    images,
+    module_of,
+    operator,
+    quantized,
+)
 
 CPU = load_device("cpu-litert")
 UNWRITTEN: dict[str, tuple[Build, str]] = {
     "mish": (operator("mish"), r"operator op \(mish\) cannot be written as TFLite: there is no rule"),
     "attention": (lambda g, x: g.op("attention", x, x, x, name="op", causal=True), "causal"),
-    "conv1d": (ONNX["conv1d"], r"\(conv1d\) cannot be written as TFLite: there is no rule"),
+    "conv_transpose2d": (ONNX["conv_transpose2d of groups"], "neither groups nor dilation"),
     "max_pool2d": (operator("max_pool2d", kernel_size=(2, 2), dilation=(2, 2)), "dilation"),
     "max_pool2d in ceil mode": (operator("max_pool2d", kernel_size=(4, 4), stride=(4, 4), ceil_mode=True), "in torch"),
     "slice": (operator("slice", axis=1, start=0, stop=6, step=2), "every 2th"),
     "adaptive_avg_pool2d": (operator("adaptive_avg_pool2d", output_size=(4, 4)), "equal windows"),
     "softmax": (operator("softmax", axis=1), "along channels"),
     "pad": (operator("pad", amounts=(0, 0, 1, 1, 1, 1), mode="reflect"), "zeros"),
-    "resize": (operator("resize", size=(9, 9), mode="bicubic"), "bilinearly"),
+    "resize": (operator("resize", size=(9, 9), mode="bicubic"), "or linearly"),
 }
 
 
@@ -45,17 +62,21 @@ def _run(model: nn.Module, path, precision: str, given: torch.Tensor) -> torch.T
     return torch.cat([torch.from_numpy(from_artefact(y, artefact.output)) for y in found])
 
 
-@pytest.mark.parametrize("name", [*BOTH, *FLOAT])
-def test_float_operators_compute_what_torch_does(name, tmp_path):
-    module, x = module_of({**BOTH, **FLOAT}[name]), images(2)
+FLOAT_CASES = {IMAGE: {**BOTH, **FLOAT}, SERIES: {**ALONG, **FLOAT_ALONG}}
+INT8_CASES = {IMAGE: BOTH, SERIES: ALONG}
+
+
+@pytest.mark.parametrize(("shape", "name"), [(shape, name) for shape, cases in FLOAT_CASES.items() for name in cases])
+def test_float_operators_compute_what_torch_does(shape, name, tmp_path):
+    module, x = module_of(FLOAT_CASES[shape][name], shape), images(2, shape)
     found = _run(module, tmp_path / "file", "fp32", x)
     torch.testing.assert_close(found, module(x).detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", BOTH)
-def test_int8_operators_compute_what_torch_does(name, tmp_path):
+@pytest.mark.parametrize(("shape", "name"), [(shape, name) for shape, cases in INT8_CASES.items() for name in cases])
+def test_int8_operators_compute_what_torch_does(shape, name, tmp_path):
     """To two steps of the result; what is left in float is told, and computes between dequantize and quantize."""
-    model, x = quantized(BOTH[name]), images(4)
+    model, x = quantized(INT8_CASES[shape][name], shape), images(4, shape)
     expected = model(x).detach()
     quantizer = model.output_quantizer or model.blocks[0].quantize
     steps = (_run(model, tmp_path / "file", "int8", x) - expected).abs() / quantizer.scale
@@ -70,10 +91,53 @@ def test_what_tflite_cannot_say_is_refused_by_name(name, tmp_path):
         LiteRtExporter().export(module_of(build), images(1), tmp_path / "file", precision="fp32")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("conv1d", "conv1d"), ("take", "take")])
+@pytest.mark.parametrize(("name", "kind"), [("conv_transpose2d of groups", "conv_transpose2d"), ("take", "take")])
 def test_integers_of_an_operator_without_a_rule_are_refused_by_name_too(name, kind, tmp_path):
     with pytest.raises(ExportError, match=rf"\({kind}\) cannot be written as TFLite"):
         LiteRtExporter().export(quantized(ONNX[name]), images(1), tmp_path / "file", precision="int8")
+
+
+def _operators(path) -> Counter[str]:
+    return Counter(op.kind for op in read_tflite(path).operators)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_series_stay_images_of_one_row_from_end_to_end(precision, tmp_path):
+    """Nothing is transposed, and what is reshaped are the file's two ends."""
+    model = (quantized if precision == "int8" else module_of)(ALONG["a separable block"], SERIES)
+    artefact = LiteRtExporter().export(model, images(1, SERIES), tmp_path / "file", precision=precision)
+    assert artefact.input.layout == "NHWC"
+    found = _operators(tmp_path / "file")
+    assert found["TRANSPOSE"] == 0
+    assert found["RESHAPE"] <= 2
+    assert found["CONV_2D"] + found["FULLY_CONNECTED"] == 3
+    assert found["DEPTHWISE_CONV_2D"] == 1
+
+
+def test_series_come_channels_first_where_that_is_asked_for(tmp_path):
+    module, x = module_of(ALONG["conv1d strided"], SERIES), images(2, SERIES)
+    given = LiteRtExporter().export(module, x[:1], tmp_path / "file", precision="fp32", ends=Ends(input_layout="NCHW"))
+    assert given.input.layout == "NCHW"
+    with LiteRtRuntime().load(given, CPU) as session:
+        (found,) = session.run([x.numpy()])
+    torch.testing.assert_close(
+        torch.from_numpy(from_artefact(found, given.output)), module(x).detach(), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_tokens_are_rows_of_a_table(tmp_path):
+    """Read as they are, by a convolution along them, as in TextCNN (Kim, 2014)."""
+    g = GraphBuilder()
+    ids = g.input((7,), dtype="int64")
+    rows = g.op("embedding", ids, name="table", weights={"weight": Weight(name="table.weight", shape=(11, 4))})
+    y = g.conv1d(g.op("permute", rows, name="series", order=(1, 0)), 3, kernel_size=3, name="conv", bias=True)
+    torch.manual_seed(0)
+    module = OpGraphModule(g.build(g.op("max", y, name="op", axes=(1,)))).eval()
+    x = torch.randint(0, 11, (5, 7), generator=torch.Generator().manual_seed(1))
+    artefact = LiteRtExporter().export(module, x[:1], tmp_path / "file", precision="fp32")
+    assert (artefact.input.dtype, artefact.input.layout) == ("int32", "NCHW")
+    assert _operators(tmp_path / "file")["TRANSPOSE"] == 0
+    torch.testing.assert_close(_run(module, tmp_path / "file", "fp32", x), module(x).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_operators_without_an_integer_form_are_told_with_their_places():
@@ -82,4 +146,5 @@ def test_operators_without_an_integer_form_are_told_with_their_places():
 
 
 def test_every_case_is_of_an_operator():
-    assert {name.split(" ")[0] for name in [*BOTH, *FLOAT, *UNWRITTEN]} - {"a"} <= OPERATORS.keys()
+    named = [*BOTH, *FLOAT, *ALONG, *FLOAT_ALONG, *UNWRITTEN]
+    assert {name.split(" ")[0] for name in named} - {"a"} <= OPERATORS.keys()
