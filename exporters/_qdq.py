@@ -18,6 +18,8 @@ from hwnas.errors import ExportError
 from hwnas.onnx_names import QUANTIZE, is_dequantize, is_quantize
 from hwnas.types import Array, TensorSpec
 
+ROW_AXES = "series_axes"  # the initializer that says where the row of an image of a series is: axis 2
+_FIRST = "first_axis"
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
@@ -187,7 +189,7 @@ def rename(graph: GraphProto, old: str, new: str) -> None:
 
 
 def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> TensorSpec:
-    """Cuts the leading QuantizeLinear off: the graph's input becomes uint8 or int8, images (N, H, W, C).
+    """Cuts the leading QuantizeLinear off: the input becomes uint8 or int8, images (N, H, W, C), series (N, L, C).
 
     Between two int8 blocks of a network, runtimes keep tensors channels-last. A Transpose leads back
     to (N, C, H, W); it meets the opposite one that the runtime puts around its convolution, and both
@@ -209,20 +211,28 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> TensorSp
         raise ExportError(f"input {entry.name!r} is not quantized at once, but read by {_kinds(readers)}")
     inside = readers[0].output[0]
     dtype = _integer_type(graph, readers[0])
-    channels_last = channels_last and _is_image(entry)
+    row = _row_step(_consumers(graph).get(inside, []), "Unsqueeze")
+    channels_last = channels_last and (_is_image(entry) or row is not None)
     if not channels_last:
         inside = entry.name
         rename(graph, readers[0].output[0], inside)
     else:
-        graph.node.insert(0, helper.make_node("Transpose", [entry.name], [inside], name="enter", perm=[0, 3, 1, 2]))
-        _permute(entry, (0, 2, 3, 1))
+        before = entry.name
+        if row is not None:  # (N, L, C) -> (N, 1, L, C)
+            before, inside = f"{entry.name}_row", row.output[0]
+            graph.node.remove(row)
+        graph.node.insert(0, helper.make_node("Transpose", [before], [inside], name="enter", perm=[0, 3, 1, 2]))
+        if row is not None:
+            graph.node.insert(0, helper.make_node("Unsqueeze", [entry.name, _FIRST], [before], name="enter_row"))
+            graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), _FIRST))
+        _permute(entry, (0, 2, 1) if row is not None else (0, 2, 3, 1))
     graph.node.remove(readers[0])
     entry.type.tensor_type.elem_type = dtype
     return _specification(graph, readers[0], dtype, channels_last=channels_last)
 
 
 def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> TensorSpec:
-    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8 or int8, images (N, H, W, C).
+    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8 or int8, images (N, H, W, C) or series.
 
     Args:
         graph: changed in place.
@@ -242,14 +252,22 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> TensorS
         )
     graph.node.remove(last)
     dtype = _integer_type(graph, last)
-    channels_last = channels_last and _is_image(result)
+    maker = _producers(graph).get(last.input[0])
+    row = _row_step([maker] if maker is not None else [], "Squeeze")
+    channels_last = channels_last and (_is_image(result) or row is not None)
     if not channels_last:
         rename(graph, last.input[0], result.name)
     else:
-        graph.node.append(
-            helper.make_node("Transpose", [last.input[0]], [result.name], name="leave", perm=[0, 2, 3, 1])
-        )
-        _permute(result, (0, 2, 3, 1))
+        inside, after = last.input[0], result.name
+        if row is not None:  # (N, 1, L, C) -> (N, L, C)
+            inside, after = row.input[0], f"{result.name}_row"
+            graph.node.remove(row)
+        graph.node.append(helper.make_node("Transpose", [inside], [after], name="leave", perm=[0, 2, 3, 1]))
+        if row is not None:
+            graph.node.append(helper.make_node("Squeeze", [after, _FIRST], [result.name], name="leave_row"))
+            if all(t.name != _FIRST for t in graph.initializer):
+                graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), _FIRST))
+        _permute(result, (0, 2, 1) if row is not None else (0, 2, 3, 1))
     result.type.tensor_type.elem_type = dtype
     return _specification(graph, last, dtype, channels_last=channels_last)
 
@@ -268,6 +286,11 @@ def _specification(graph: GraphProto, node: NodeProto, dtype: int, *, channels_l
 def _integer_type(graph: GraphProto, node: NodeProto) -> int:
     """The ONNX type of a (de)quantize node's quantized values."""
     return next((t.data_type for t in graph.initializer if t.name == node.input[2]), TensorProto.UINT8)
+
+
+def _row_step(nodes: list[NodeProto], kind: str) -> NodeProto | None:
+    """The only one of some nodes, if it makes an image of one row of a series, or the reverse (_onnx_series.py)."""
+    return nodes[0] if len(nodes) == 1 and nodes[0].op_type == kind and nodes[0].input[1] == ROW_AXES else None
 
 
 def _is_image(value: ValueInfoProto) -> bool:

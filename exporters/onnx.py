@@ -77,7 +77,7 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
     import torch
     from torch.jit._trace import TracerWarning
 
-    from . import _qdq
+    from . import _onnx_series, _qdq
 
     axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
     buffer = io.BytesIO()
@@ -102,6 +102,7 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
             raise ExportError(f"{_culprit(model, example)} cannot be written as ONNX: {e}") from e
     proto = onnx.load_from_string(buffer.getvalue())
     _qdq.tidy(proto.graph)
+    _onnx_series.series_as_images(proto)
     _tell_shape_(proto.graph.output[0], model, example, dynamic_batch=dynamic_batch)
     return proto
 

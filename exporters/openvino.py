@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import onnx
 
 
+_MOVES = ("Unsqueeze", "Transpose")
+
+
 class OpenVinoExporter(OnnxExporter):
     """Exporter for format `openvino-onnx`: ONNX that any reader of ONNX understands."""
 
@@ -57,19 +60,27 @@ def keep_roundings(graph: onnx.GraphProto) -> None:
 
 
 def dequantize_first(graph: onnx.GraphProto) -> None:
-    """Swaps a Transpose of the graph's input with the DequantizeLinear that alone follows it."""
+    """Puts the DequantizeLinear that alone follows a Transpose of the graph's input in front of it.
+
+    And in front of what makes an image of a series before.
+    """
     entry = graph.input[0].name
     readers = _readers(graph)
-    following = {node.input[0]: node for node in graph.node if is_dequantize(node)}
-    for transpose in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] == entry]:
-        quantized = transpose.output[0]
-        dequantize = following.get(quantized)
-        if dequantize is None or readers[quantized] != 1:
-            continue
-        dequantize.input[0], transpose.output[0] = entry, dequantize.output[0]
-        dequantize.output[0] = transpose.input[0] = f"{quantized}_values"
-        graph.node.remove(dequantize)  # what it reads besides the input are constants: it may stand anywhere before
-        graph.node.insert(list(graph.node).index(transpose), dequantize)
+    following = {node.input[0]: node for node in graph.node if node.op_type in _MOVES or is_dequantize(node)}
+    chain = [following[entry]] if entry in following and readers[entry] == 1 else []
+    while chain and not is_dequantize(chain[-1]):
+        after = chain[-1].output[0]
+        if readers[after] != 1 or after not in following:
+            return
+        chain.append(following[after])
+    *moves, dequantize = chain or [None]
+    if dequantize is None or not moves:
+        return
+    quantized = moves[-1].output[0]
+    dequantize.input[0], moves[-1].output[0] = entry, dequantize.output[0]
+    dequantize.output[0] = moves[0].input[0] = f"{quantized}_values"
+    graph.node.remove(dequantize)  # what it reads besides the input are constants: it may stand anywhere before
+    graph.node.insert(list(graph.node).index(moves[0]), dequantize)
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, int]:
