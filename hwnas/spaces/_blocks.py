@@ -41,10 +41,10 @@ class BlockMaker:
             out_shape: tuple[int, ...] = (self._geometry.n_classes,)
             kind, attributes = self._spec.head(channels.head)
         elif place.role == "stem":
-            out_shape = (channels.stem, sizes[1], sizes[1])
+            out_shape = self._geometry.shape(channels.stem, sizes[1])
             kind, attributes = self._spec.stem()
         else:  # what leaves a stage enters the next one, or the head: see `_entering`
-            out_shape = (channels.stages[place.stage], sizes[place.stage + 2], sizes[place.stage + 2])
+            out_shape = self._geometry.shape(channels.stages[place.stage], sizes[place.stage + 2])
             kind, attributes = self._spec.block(self._asked(place, channels, chosen))
         return Block(
             kind=kind,
@@ -61,13 +61,13 @@ class BlockMaker:
         return bool(place.block < chosen[f"stages.{place.stage}.depth"])
 
     def _entering(self, place: Place, chosen: Chosen) -> tuple[int, ...]:
-        """(C, H, W) of the tensor that enters a place."""
+        """(C, H, W), or (C, L), of the tensor that enters a place."""
         sizes = self._sizes[chosen["resolution"]]  # sizes[0] enters the stem, sizes[1] stage 0, ...
         if place.stage < 0:
-            return (self._geometry.in_channels, sizes[0], sizes[0])  # whatever the width multiplier
+            return self._geometry.shape(self._geometry.in_channels, sizes[0])  # whatever the width multiplier
         size = sizes[place.stage + 1] if place.block == 0 else sizes[place.stage + 2]  # the first block has the stride
         channels = self._channels[chosen["width_mult"]]
-        return (self._geometry.entering(channels, place.stage, place.block), size, size)
+        return self._geometry.shape(self._geometry.entering(channels, place.stage, place.block), size)
 
     def _asked(self, place: Place, channels: Channels, chosen: Chosen) -> Asked:
         stage, name = f"stages.{place.stage}", f"stages.{place.stage}.blocks.{place.block}"

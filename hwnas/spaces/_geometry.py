@@ -42,6 +42,7 @@ class Geometry:
         divisor: channels are multiples of it.
         head_channels: those inside the head, at width 1.0; 0 stays 0: a layer that is not there.
         expands: what an expand ratio multiplies: the channels that enter a block, or those that leave it.
+        axes: positions have: 2 of images, which are square, or 1 of series.
     """
 
     in_channels: int
@@ -52,6 +53,11 @@ class Geometry:
     divisor: int
     head_channels: tuple[int, ...] = ()
     expands: Literal["in", "out"] = "in"
+    axes: Literal[1, 2] = 2
+
+    def shape(self, channels: int, size: int) -> tuple[int, ...]:
+        """Of a tensor: (C, H, W) of an image, (C, L) of a series."""
+        return (channels, *(size,) * self.axes)
 
     def channels(self, width_mult: float) -> Channels:
         """Channels of every part at a width multiplier."""
@@ -66,16 +72,17 @@ class Geometry:
         )
 
     def sizes(self, resolution: int) -> tuple[int, ...]:
-        """Heights of the tensors that enter the stem, each stage and the head, in pixels.
+        """Sizes of the tensors that enter the stem, each stage and the head: heights in pixels, or lengths of series.
 
         Raises:
-            SpaceError: fewer pixels than the strides divide by.
+            SpaceError: fewer positions than the strides divide by.
         """
         strides = (self.stem_stride, *(s.stride for s in self.stages))
         if resolution < math.prod(strides):
+            size = "resolution" if self.axes > 1 else "length"
             raise SpaceError(
-                f"resolution {resolution} is too small for strides that shrink it {math.prod(strides)} times; "
-                f"use resolutions from {math.prod(strides)}, or smaller strides"
+                f"{size} {resolution} is too small for strides that shrink it {math.prod(strides)} times; "
+                f"use {size}s from {math.prod(strides)}, or smaller strides"
             )
         sizes = [resolution]
         for stride in strides:

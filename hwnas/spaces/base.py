@@ -46,7 +46,8 @@ class Space(ABC):
         choices: `encoding[i]` indexes `choices[i].options`. Parents stand before their children.
         slots: positions in the network; empty where no cost is a sum over blocks.
         precisions: which blocks may have, ascending; empty where there are no blocks.
-        resolutions: heights and widths of the input, ascending, where they are a choice or `restrict` takes them.
+        resolutions: heights and widths of the input, or lengths of series, ascending, where they are a choice or
+            `restrict` takes them.
     """
 
     kind: ClassVar[str]

@@ -53,9 +53,10 @@ class NetworkSpec(ABC):
 
     Attributes:
         expands: what an expand ratio multiplies: the channels that enter a block, or those that leave it.
+        axes: positions have: 2 of images (C, H, W), 1 of series (C, L).
         in_channels: of the input.
         n_classes: outputs of the head.
-        resolutions: heights and widths of the input, in pixels.
+        resolutions: heights and widths of the input, in pixels; of series their lengths.
         width_mults: factors of all channels, which are then rounded to `channel_divisor`.
         stem_channels: at width 1.0.
         stem_stride: of the stem.
@@ -69,6 +70,7 @@ class NetworkSpec(ABC):
     """
 
     expands: ClassVar[Literal["in", "out"]] = "in"
+    axes: ClassVar[Literal[1, 2]] = 2
 
     in_channels: int
     n_classes: int
@@ -141,6 +143,7 @@ class NetworkSpec(ABC):
             divisor=self.channel_divisor,
             head_channels=self.inside_head,
             expands=self.expands,
+            axes=self.axes,
         )
 
     # ------------------------------------------------------------ files

@@ -36,8 +36,9 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
 ) -> Ref:
-    """Convolution without bias, and batch normalisation."""
-    x = g.conv2d(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
+    """Convolution without bias, and batch normalisation: of an image (C, H, W), or of a series (C, L)."""
+    convolve = g.conv2d if len(x.shape) == 3 else g.conv1d
+    x = convolve(x, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, name=f"{name}.conv")
     return g.batch_norm(x, name=f"{name}.bn")
 
 

@@ -41,7 +41,7 @@ class StagedSpace(Space):
         title: of the family, for errors.
         spec_type: of the family's definitions.
         in_channels: of the input; likewise `n_classes`, outputs of the head.
-        resolutions: heights and widths of the input, in pixels.
+        resolutions: heights and widths of the input, in pixels; of series their lengths.
         width_mults: factors of all channels, which are then rounded to `channel_divisor`.
         stages: in order, at least one.
         precisions: which each block may have: one of floats at most, and one of integers.
@@ -166,5 +166,6 @@ class StagedSpace(Space):
             SpaceError: as `decode`.
         """
         chosen = ChainMap[str, Any](self.decode(encoding), self._layout.fixed)
-        title = f"{self.name}: {chosen['resolution']} px, width {chosen['width_mult']:g}"
+        size = f"{chosen['resolution']} {'px' if self.spec.axes == 2 else 'positions'}"
+        title = f"{self.name}: {size}, width {chosen['width_mult']:g}"
         return f"{title}\n{blocks_text(self.named_blocks(encoding))}"

@@ -243,7 +243,7 @@ def test_spaces_differ_in_order_name_and_conditions(other):
     ("change", "message"),
     [
         ({"schema": 2}, "schema 2, this version of hwnas reads 1"),
-        ({"type": "unheard-of"}, "unknown type of space 'unheard-of'; known: adapted, categorical, mobilenet"),
+        ({"type": "unheard-of"}, "unknown type of space 'unheard-of'; known: adapted, categorical, conv1d, mobilenet"),
         ({"name": ""}, "needs a name"),
         ({"colour": "red"}, "unknown key 'colour'; its keys: in_channels"),
         ({"stages": 3}, "must be a list"),
