@@ -75,6 +75,14 @@ class ElasticBlock(nn.Module):
         self._constants = {
             op.weights[0][1].name: _BEGIN[op.kind] for g in graphs for op in g.ops if op.weights and op.kind in _BEGIN
         }
+        self._of_positions = {
+            w.name
+            for g in graphs
+            for op in g.ops
+            if op.kind == "linear"
+            for _, w in op.weights
+            if _has_positions(g, op)
+        }
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
         kernels = sorted({kernel for all_ in varying.values() for kernel in all_})
@@ -84,7 +92,11 @@ class ElasticBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest."""
+        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest.
+
+        Linear layers inside a network of positions keep the size of what they are given (LeCun et al., 1998, by
+        fan-in), as the sums that they are added to want it.
+        """
         for name, p in self.weights.items():
             if name.endswith("bias"):
                 nn.init.zeros_(p)
@@ -93,7 +105,8 @@ class ElasticBlock(nn.Module):
             elif p.dim() == 1:
                 nn.init.ones_(p)
             elif p.dim() == 2:
-                nn.init.normal_(p, std=0.01)
+                inside = name.replace("/", ".") in self._of_positions
+                nn.init.normal_(p, std=p.shape[1] ** -0.5 if inside else 0.01)
             else:
                 # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
                 # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation
@@ -149,6 +162,11 @@ class ElasticBlock(nn.Module):
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes, in the order of the graph's module."""
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
+
+
+def _has_positions(graph: OpGraph, op: Op) -> bool:
+    """Whether an operator reads features of several positions, and not one vector."""
+    return len(graph.input_values(op)[0].shape) > 1
 
 
 def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:

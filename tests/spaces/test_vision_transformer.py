@@ -238,6 +238,18 @@ def test_fewer_heads_are_the_first_of_more():
     assert torch.equal(few["project.weight"], many["project.weight"][:, :8])
 
 
+def test_layers_of_positions_begin_by_what_they_read_and_the_classifier_small():
+    torch = pytest.importorskip("torch")
+    from hwnas.supernet.elastic import Supernet
+
+    torch.manual_seed(0)
+    weights = {name: p.detach() for name, p in Supernet(vit_tiny()).named_parameters()}
+    block = "slots.stages/0/blocks/0/{}.weights.{}/weight"
+    assert weights[block.format("attention", "query")].std() == pytest.approx(96**-0.5, rel=0.05)
+    assert weights[block.format("mlp", "project")].std() == pytest.approx(384**-0.5, rel=0.05)
+    assert weights["slots.head.weights.classifier/weight"].std() == pytest.approx(0.01, rel=0.1)
+
+
 @pytest.mark.parametrize("space", [SMALL, STAGED], ids=lambda space: space.name)
 def test_every_shared_weight_learns(space):
     torch = pytest.importorskip("torch")
@@ -269,7 +281,7 @@ def test_training_steps_teach_it():
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 # ---------------------------------------------------------------- related spaces, files, people, refusals
