@@ -41,7 +41,9 @@ def _reshape(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
         and x[0].shape in {(1, *shape), (1, 1, 1, *shape)}
     ):
         return (x[0],)  # a vector already; layers of integers take and give (1, 1, 1, C)
-    if len(call.x) in (2, 3) and len(shape) in (2, 3) and shape[0] == call.x[0] and len(x[0].shape) == 4:
+    channels_stay = len(call.x) in (2, 3) and shape[0] == call.x[0] and len(x[0].shape) == 4
+    # what is no series has its rows in front, as heads of attention that are joined
+    if channels_stay and (len(shape) == 3 or (len(shape) == 2 and is_read_as_series(w.module.op_graph, op.outputs[0]))):
         # channels stay: positions are counted alike, whether channels stand in front of them or behind
         to = series_shape(shape) if len(shape) == 2 else stored_shape(shape)
         return (x[0] if x[0].shape == to else ops.reshape(w.graph, x[0], to, name=name),)

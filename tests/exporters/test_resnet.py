@@ -10,13 +10,17 @@ import onnxruntime as ort
 import pytest
 
 from hwnas import registry
+from hwnas.devices import load_device
+from hwnas.devices.ethosu import EthosURuntime
 from hwnas.spaces import StageSpec
 from hwnas.spaces.resnet import BottleneckSpace, BottleneckSpec, ResNetSpace, ResNetSpec
 from hwnas.supernet.quantization import quantize
+from hwnas.supernet.untrained import untrained_network
 from hwnas.testing.exporter_suite import sample_network
+from tests.devices.ethosu_tools import require_tools
 from tests.here import INTEGERS
 
-from .families import DEVICES, float_difference, images_for, integer_differences, require
+from .families import DEVICES, float_difference, images_for, integer_differences, networks, require
 
 BASIC = ResNetSpace(
     "basic",
@@ -108,3 +112,13 @@ def test_an_integer_network_has_integer_operators_only(tmp_path):
     assert found["QLinearAdd"] == 3
     assert {"Conv", "Add", "Relu", "Clip", "Gemm", "MatMul"}.isdisjoint(found)
     assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+
+
+def test_an_npu_computes_all_of_a_network_of_bottlenecks(tmp_path):
+    require("cpu-litert")
+    runtime = EthosURuntime(require_tools())
+    relu = registry.load("spaces", "resnet29")(2, 5).restrict(precisions=["int8"], resolutions=[16])
+    (_, largest, *_) = networks(relu)
+    file = untrained_network(largest, precision="int8").write(registry.load("exporters", "tflite")(), tmp_path / "m")
+    with runtime.load(file, load_device("ethos-u55-128")) as session:
+        assert session.info()["cpu_operators"] == "none"

@@ -140,6 +140,11 @@ def test_tokens_are_rows_of_a_table(tmp_path):
     torch.testing.assert_close(_run(module, tmp_path / "file", "fp32", x), module(x).detach(), atol=1e-5, rtol=1e-4)
 
 
+def test_moves_in_a_row_are_one_and_those_that_undo_each_other_none(tmp_path):
+    LiteRtExporter().export(module_of(BOTH["permute and reshape"]), images(1), tmp_path / "file", precision="fp32")
+    assert [op.kind for op in read_tflite(tmp_path / "file").operators] == ["RESHAPE", "RELU6"]
+
+
 def test_operators_without_an_integer_form_are_told_with_their_places():
     assert quantized(operator("tanh")).left_in_float == ("tanh ('op') of 1",)
     assert quantized(BOTH["a block of a ResNet"]).left_in_float == ()
