@@ -14,9 +14,13 @@ from hwnas.spaces import Space
 from hwnas.spaces.kinds import BlockKind, kind_of
 from hwnas.types import Block, Option
 
-# (channels, side in pixels): about the stages of a network at 224 pixels, then of one at 16 to 32 pixels. Channels
-# are multiples of 32, and so are their multiples inside a block: what other widths cost is a question of its own.
+# (channels, side in pixels, or in positions): about the stages of a network at 224 pixels, then of one at 16 to 32
+# pixels. Channels are multiples of 32, and so are their multiples inside a block: what other widths cost is a question
+# of its own.
 SITES = ((32, 56), (64, 28), (96, 14), (160, 7), (32, 8), (64, 4))
+
+# Attention compares every position with every other: of larger images it would take all the time.
+MOST_POSITIONS = 28 * 28
 
 WIDTH_SITES = (16, 7)  # pixels; where convolutions over channels take most of the time
 # multiple -> (width that is a multiple of it and not of its double, the widths around it that are)
@@ -86,17 +90,20 @@ def case_groups(kinds: Iterable[BlockKind], precisions: Sequence[str]) -> Iterat
     """The blocks, those that are compared with one another together: they are timed in the same rounds."""
     for kind in kinds:
         for channels, side in SITES:
-            yield tuple(case for precision in precisions for case in _site(kind, (channels, side, side), precision))
+            if not kind.of_positions or side * side <= MOST_POSITIONS:
+                yield tuple(case for precision in precisions for case in _site(kind, channels, side, precision))
         for side in WIDTH_SITES:
             yield tuple(case for precision in precisions for case in _widths(kind, side, precision))
 
 
-def _site(kind: BlockKind, shape: tuple[int, int, int], precision: str) -> Iterator[Case]:
-    channels, height, width = shape
+def _shape(kind: BlockKind, channels: int, side: int) -> tuple[int, ...]:
+    return (side * side, channels) if kind.of_positions else (channels, side, side)
 
+
+def _site(kind: BlockKind, channels: int, side: int, precision: str) -> Iterator[Case]:
     def case(choice: str, option: Option, **changes: Option) -> Case:
-        block = kind.example(shape, precision=precision, options=changes)
-        return Case(site=f"{height}x{width}x{channels}", choice=choice, option=option, block=block)
+        block = kind.example(_shape(kind, channels, side), precision=precision, options=changes)
+        return Case(site=f"{side}x{side}x{channels}", choice=choice, option=option, block=block)
 
     yield case(BASE, BASE)
     for variation in kind.variations:
@@ -107,5 +114,5 @@ def _site(kind: BlockKind, shape: tuple[int, int, int], precision: str) -> Itera
 def _widths(kind: BlockKind, side: int, precision: str) -> Iterator[Case]:
     options = {v.choice: v.at_widths for v in kind.variations if v.at_widths is not None}
     for width in sorted({width for trios in WIDTHS.values() for trio in trios for width in trio}):
-        block = kind.example((width, side, side), precision=precision, options=options)
+        block = kind.example(_shape(kind, width, side), precision=precision, options=options)
         yield Case(site=f"{side}x{side}", choice=WIDTH, option=width, block=block)

@@ -20,7 +20,8 @@ from hwnas.spaces.kinds import block_graph, kind_of
 from hwnas.types import Block, Option
 
 _STYLE = ("activation", "se", "channel_divisor")  # settings that the function of a space may take
-_NARROWED = frozenset({"kernel_sizes", "precisions", "resolutions", "width_mults"})  # settings of spaces of stages
+_OF_ANY = frozenset({"precisions", "resolutions"})  # settings of all spaces that can be restricted
+_NARROWED = _OF_ANY | {"kernel_sizes", "width_mults"}  # of spaces of stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def configured_options(config: Config, *, audited: Collection[str]) -> SpaceOpti
         options=options,
         operators=frozenset(operators),
         channel_divisor=_channel_divisor(space, blocks),
-        settings=_settings(config.space.preset) | (_NARROWED if isinstance(space, StagedSpace) else frozenset()),
+        settings=_settings(config.space.preset) | _narrowed(space),
     )
 
 
@@ -95,9 +96,16 @@ def _blocks(space: Space, config: Config) -> tuple[Block, ...]:
 
 def _channel_divisor(space: Space, blocks: Collection[Block]) -> int:
     """What all channels between the blocks are multiples of: as the space says, or as they are."""
-    if isinstance(space, StagedSpace):
+    if space.channel_divisor:
         return space.channel_divisor
     return math.gcd(*(b.out_shape[0] for b in blocks if len(b.out_shape) == 3)) or 1
+
+
+def _narrowed(space: Space) -> frozenset[str]:
+    """The settings by which a space is restricted."""
+    if isinstance(space, StagedSpace):
+        return _NARROWED
+    return _OF_ANY if type(space).restrict is not Space.restrict else frozenset()
 
 
 def _settings(named: str) -> frozenset[str]:

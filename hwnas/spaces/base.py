@@ -45,12 +45,14 @@ class Space(ABC):
         name: for people and files.
         choices: `encoding[i]` indexes `choices[i].options`. Parents stand before their children.
         slots: positions in the network; empty where no cost is a sum over blocks.
+        channel_divisor: channels are multiples of it; 0 where the space does not say.
         precisions: which blocks may have, ascending; empty where there are no blocks.
         resolutions: heights and widths of the input, or lengths of series, ascending, where they are a choice or
             `restrict` takes them.
     """
 
     kind: ClassVar[str]
+    channel_divisor: int = 0
     precisions: tuple[str, ...] = ()
     resolutions: tuple[int, ...] = ()
 

@@ -70,6 +70,7 @@ class BlockKind:
             which the graph stays what it was: keys leave out what is at its default, so tables stay valid.
         variations: by which an audit finds out what a device does badly; they decide all required attributes. Blocks
             with them give the shape they take. None: the kind is not audited.
+        of_positions: its blocks take (positions, features), and not an image.
         is_region: its blocks are parts of a given network: what one is called is its slot's name, and its attributes
             say nothing to people.
     """
@@ -79,18 +80,20 @@ class BlockKind:
     required: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = field(default_factory=dict)
     variations: tuple[Variation, ...] = ()
+    of_positions: bool = False
     is_region: bool = False
 
     def example(self, shape: tuple[int, ...], *, precision: str, options: Mapping[str, Option]) -> Block:
         """A block that gives the shape it takes.
 
         Args:
-            shape: (C, H, W).
+            shape: (C, H, W); of positions (positions, features).
             precision: of the block.
             options: choice -> option; the other variations stay at their usual one.
         """
+        channels = shape[-1] if self.of_positions else shape[0]
         attributes = {
-            v.attribute or v.choice: v.to_value(options.get(v.choice, v.options[0]), shape[0]) for v in self.variations
+            v.attribute or v.choice: v.to_value(options.get(v.choice, v.options[0]), channels) for v in self.variations
         }
         given = tuple(attributes.items())
         return self.normalised(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
-from hwnas.spaces.kinds import BlockKind
-from hwnas.spaces.parts import activation
+from hwnas.spaces.kinds import BlockKind, Variation
+from hwnas.spaces.parts import activation, ratio_of_channels
 from hwnas.types import Block, Option
 
 GELU = "gelu"
@@ -120,7 +120,30 @@ def _layer_norm(g: GraphBuilder, x: Ref, *, name: str) -> Ref:
 PATCH_EMBEDDING = BlockKind(
     name="patch_embedding", build=_patch_embedding, required=("patch_size",), defaults={"map_side": 0}
 )
-SELF_ATTENTION = BlockKind(name="self_attention", build=_self_attention, required=("head_width", "heads"))
-MLP = BlockKind(name="mlp", build=_mlp, required=("hidden_features",), defaults={"activation": GELU})
+SELF_ATTENTION = BlockKind(
+    name="self_attention",
+    build=_self_attention,
+    required=("head_width", "heads"),
+    variations=(Variation(choice="heads", options=(3, 2, 4)), Variation(choice="head_width", options=(32, 16, 64))),
+    of_positions=True,
+)
+MLP = BlockKind(
+    name="mlp",
+    build=_mlp,
+    required=("hidden_features",),
+    defaults={"activation": GELU},
+    variations=(
+        Variation(choice="activation", options=(GELU, "relu", "hswish", "silu")),
+        Variation(
+            choice="mlp_ratio",
+            options=(4, 2, 3),
+            attribute="hidden_features",
+            to_value=lambda ratio, features: int(ratio * features),
+            to_option=lambda hidden, block: ratio_of_channels(int(hidden), block.in_shape[1]),
+            at_widths=3,
+        ),
+    ),
+    of_positions=True,
+)
 PATCH_MERGING = BlockKind(name="patch_merging", build=_patch_merging)
 TOKEN_CLASSIFIER = BlockKind(name="token_classifier", build=_token_classifier)

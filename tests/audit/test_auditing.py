@@ -46,7 +46,9 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AuditResult
     return folder, audit("fake", space="test-tiny", output=str(folder), console=ReadConsole())
 
 
-MBCONV, BASIC = (registry.load("block_kinds", name) for name in ("mbconv", "basic"))
+MBCONV, BASIC, SELF_ATTENTION, MLP = (
+    registry.load("block_kinds", name) for name in ("mbconv", "basic", "self_attention", "mlp")
+)
 
 
 def outcomes(
@@ -119,17 +121,18 @@ def test_a_width_is_a_multiple_of_its_number_and_not_of_its_double_and_its_neigh
 
 
 def test_the_kinds_are_those_of_a_space_or_all_that_offer_variations() -> None:
-    assert [k.name for k in kinds_with_variations()] == ["basic", "bottleneck", "mbconv"]
+    assert [k.name for k in kinds_with_variations()] == ["basic", "bottleneck", "mbconv", "mlp", "self_attention"]
     assert kinds_with_variations(registry.load("spaces", "resnet20")()) == (BASIC,)
     with pytest.raises(SpaceError, match=r"has the kinds none.*give its BlockKind `variations`"):
         kinds_with_variations(CategoricalSpace({"a": (1, 2)}))
 
 
-@pytest.mark.parametrize("kind", [MBCONV, BASIC], ids=lambda kind: str(kind.name))
+@pytest.mark.parametrize("kind", kinds_with_variations(), ids=lambda kind: str(kind.name))
 def test_a_block_has_the_options_that_it_was_made_with(kind: BlockKind) -> None:
+    shape = (64, 32) if kind.of_positions else (32, 8, 8)
     for variation in kind.variations:
         for option in variation.options:
-            block = kind.example((32, 8, 8), precision="fp32", options={variation.choice: option})
+            block = kind.example(shape, precision="fp32", options={variation.choice: option})
             assert kind.options_of(block)[variation.choice] == option
 
 
@@ -335,6 +338,20 @@ def test_integers_that_pay_in_one_kind_of_block_are_no_reason_to_leave_them_out_
     assert suggestion(found) == {"basic": {"space.precisions": ["fp32"]}}
 
 
+def test_attention_that_loses_by_integers_is_told_and_left_to_the_search_where_other_blocks_gain() -> None:
+    """Int8 attention was several times slower than floats on some runtimes, while linear layers gained."""
+    config, kinds = Config().replaced({"space.preset": "vit-tiny"}), (SELF_ATTENTION, MLP)
+    slow_attention = made_up(
+        lambda c: 6.0 if (c.kind, c.block.precision) == ("self_attention", "int8") else 1.0, kinds=kinds
+    )
+    (line,) = advice(config, slow_attention)
+    assert line.startswith("on board leave out int8 of self_attention: no faster than fp32")
+    assert line.endswith("the search avoids it by itself where it has the choice, its table knows the cost")
+    (first, second) = advice(config, made_up(lambda c: 6.0 if c.block.precision == "int8" else 1.0, kinds=kinds))
+    assert first.endswith('set space.precisions = ["fp32"]')
+    assert second.endswith('set space.precisions = ["fp32"]')
+
+
 def test_a_setting_that_a_space_does_not_take_is_not_named() -> None:
     found = made_up(lambda c: 1.6 if c.option in (40, 72) and c.block.precision == "int8" else 1.0)
     (line,) = advice(Config().replaced({"space.preset": "test-tiny"}), found)
@@ -504,7 +521,7 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
     silu = {r[0]: r for r in result.shown.rows if r[1] == "activation silu"}
     assert {kind: row[-1] for kind, row in silu.items()} == dict.fromkeys(
-        ("basic", "bottleneck", "mbconv"), "leave out"
+        ("basic", "bottleneck", "mbconv", "mlp"), "leave out"
     )
     assert "no Sigmoid here" in json.dumps(result.to_json()["findings"])
 
