@@ -5,6 +5,8 @@ from __future__ import annotations
 from hwnas.spaces.mobilenet import MobileNetSpace, MobileNetSpec
 from hwnas.spaces.network import CHANNEL_DIVISOR
 from hwnas.spaces.stages import StageSpec
+from hwnas.spaces.vision_transformer import TransformerStage, VisionTransformerSpace, VisionTransformerSpec
+from hwnas.spaces.vision_transformer_kinds import GELU
 
 
 def mobilenet_tiny(
@@ -120,6 +122,106 @@ def mobilenet_v3_large(
             head_channels=960,
             head_features=1280,
             head_activation=activation or "hswish",
+            channel_divisor=channel_divisor,
+        ),
+    )
+
+
+def vit_tiny(
+    in_channels: int = 3, n_classes: int = 10, *, activation: str | None = None, channel_divisor: int = CHANNEL_DIVISOR
+) -> VisionTransformerSpace:
+    """For images of 16 to 32 pixels: patches of 4 pixels, three to six blocks, at most 0.7 million parameters.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: of the MLPs instead of gelu; relu suits int8.
+        channel_divisor: features are rounded to multiples of it.
+    """
+    stage = TransformerStage(embed_dims=(64, 80, 96), depths=(3, 4, 5, 6), heads=(2, 3), mlp_ratios=(2, 3, 4))
+    return VisionTransformerSpace(
+        "vit-tiny",
+        VisionTransformerSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(16, 24, 32),
+            patch_size=4,
+            head_width=32,
+            activation=activation or GELU,
+            stages=[stage],
+            channel_divisor=channel_divisor,
+        ),
+    )
+
+
+def autoformer_tiny(
+    in_channels: int = 3,
+    n_classes: int = 1000,
+    *,
+    activation: str | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
+) -> VisionTransformerSpace:
+    """The sizes of AutoFormer-tiny (Chen et al., 2021, table 1), with a precision a slot, also at 160 and 192 pixels.
+
+    Without its relative positions. The features of MLPs are rounded to multiples of 8: of 756, one of the published
+    sizes, 760 are made.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: of the MLPs instead of gelu; relu suits int8.
+        channel_divisor: features are rounded to multiples of it.
+    """
+    stage = TransformerStage(embed_dims=(192, 216, 240), depths=(12, 13, 14), heads=(3, 4), mlp_ratios=(3.5, 4))
+    return VisionTransformerSpace(
+        "autoformer-tiny",
+        VisionTransformerSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(160, 192, 224),
+            patch_size=16,
+            head_width=64,
+            activation=activation or GELU,
+            stages=[stage],
+            channel_divisor=channel_divisor,
+        ),
+    )
+
+
+def vit_resnas_tiny(
+    in_channels: int = 3,
+    n_classes: int = 1000,
+    *,
+    activation: str | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
+) -> VisionTransformerSpace:
+    """Three stages about as ViT-ResNAS-Tiny's space has them (Liao et al., 2021), at 224 and 280 pixels.
+
+    Their widths, heads and depths; the ratios of its MLPs, which are features there; positions are learned once, before
+    the first stage.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: of the MLPs instead of gelu; relu suits int8.
+        channel_divisor: features are rounded to multiples of it.
+    """
+    stages = [
+        TransformerStage(
+            embed_dims=[width * n for n in (160, 192, 224, 256)], depths=depths, heads=heads, mlp_ratios=(2, 3)
+        )
+        for width, depths, heads in ((1, (4, 5, 6, 7), (2, 3, 4)), (2, (4, 5, 6, 7), (4, 6, 8)), (4, (4,), (8, 10, 12)))
+    ]
+    return VisionTransformerSpace(
+        "vit-resnas-tiny",
+        VisionTransformerSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(224, 280),
+            patch_size=14,
+            head_width=64,
+            activation=activation or GELU,
+            stages=stages,
             channel_divisor=channel_divisor,
         ),
     )

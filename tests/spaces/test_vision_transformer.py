@@ -15,13 +15,8 @@ from hwnas.errors import SpaceError
 from hwnas.graph import macs, parameters
 from hwnas.spaces import space_from_json
 from hwnas.spaces.kinds import block_graph
-from hwnas.spaces.vision_transformer import (
-    TransformerStage,
-    VisionTransformerSpace,
-    VisionTransformerSpec,
-    autoformer_tiny,
-    vit_tiny,
-)
+from hwnas.spaces.presets import autoformer_tiny, vit_resnas_tiny, vit_tiny
+from hwnas.spaces.vision_transformer import TransformerStage, VisionTransformerSpace, VisionTransformerSpec
 from hwnas.testing import space_suite
 from hwnas.types import Block
 from tests.spaces.strategies import seeds, subsets
@@ -50,7 +45,9 @@ SMALL, STAGED, AUTOFORMER = small(), small("staged", stages=TWO_STAGES), autofor
 
 
 @pytest.mark.parametrize("check", space_suite.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("space", [SMALL, STAGED, vit_tiny(), AUTOFORMER], ids=lambda space: space.name)
+@pytest.mark.parametrize(
+    "space", [SMALL, STAGED, vit_tiny(), AUTOFORMER, vit_resnas_tiny()], ids=lambda space: space.name
+)
 def test_it_conforms(check, space):
     check(space, np.random.default_rng(3))
 
@@ -133,6 +130,14 @@ def test_the_sizes_are_those_of_autoformer_tiny():
     assert options["stages.0.depth"] == (12, 13, 14)
     assert options["stages.0.blocks.0.attention.heads"] == (3, 4)
     assert options["stages.0.blocks.13.mlp.ratio"] == (3.5, 4)
+
+
+def test_stages_of_the_preset_halve_the_sides_and_double_the_width():
+    space = vit_resnas_tiny().restrict(precisions=["fp32"])
+    blocks = dict(space.named_blocks(space.largest()))
+    shapes = [blocks[f"stages.{s}.blocks.0.mlp"].in_shape for s in range(3)]
+    assert shapes == [(400, 256), (100, 512), (25, 1024)]
+    assert len(vit_resnas_tiny().distinct_blocks()) < 500
 
 
 def test_a_table_of_the_preset_has_few_blocks():
