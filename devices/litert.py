@@ -32,8 +32,9 @@ _XNNPACK, _BUILT_IN = "XNNPACK", "built-in kernels"
 
 
 INTEGER_OPERATORS = frozenset(  # whose int8 kernels TFLite specifies
-    {"conv2d", "linear", "add", "sub", "mul", "mean", "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"}
-    | {"sigmoid", "softmax", "relu", "relu6", "concat", "split", "slice", "pad", "resize", "reshape", "permute"}
+    {"conv1d", "conv2d", "conv_transpose2d", "linear", "add", "sub", "mul", "mean", "max_pool2d", "avg_pool2d"}
+    | {"adaptive_avg_pool2d", "sigmoid", "softmax", "relu", "relu6", "concat", "split", "slice", "pad", "resize"}
+    | {"reshape", "permute"}
 )
 # XNNPACK and the built-in kernels add products in 32 bits on every processor
 _INT8 = PrecisionRule(operators=INTEGER_OPERATORS, how="8-bit products, added up in 32 bits")

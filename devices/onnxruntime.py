@@ -45,7 +45,7 @@ _DTYPES = {
 
 
 _INTEGERS = frozenset(
-    {"conv2d", "linear", "add", "mul", "sigmoid", "concat", "adaptive_avg_pool2d"}  # QLinear... kernels
+    {"conv1d", "conv2d", "linear", "add", "mul", "sigmoid", "concat", "adaptive_avg_pool2d"}  # QLinear... kernels
     | {"relu", "relu6", "max_pool2d", "reshape", "permute"}  # clipping, and what moves 8-bit numbers as they are
 )
 _QDQ = "8-bit products, added up in 32 bits"

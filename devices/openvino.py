@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _SEED = 0  # of the timed inputs: the same in every process
 
-_WEIGHTED = frozenset({"conv2d", "linear"})  # found for certain; what is between them only where OpenVINO fuses it
+# found for certain; what is between them only where OpenVINO fuses it
+_WEIGHTED = frozenset({"conv1d", "conv2d", "linear"})
 _INT8 = PrecisionRule(operators=_WEIGHTED, how="8-bit products, added up in 32 bits")
 _HALF = PrecisionRule(how="where the description's option inference_precision says so")
 PRECISIONS: Mapping[str, PrecisionRule] = {

@@ -22,7 +22,7 @@ from hwnas.testing.exporter_suite import sample_network
 from hwnas.types import Block
 from tests.here import INTEGERS
 
-_FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "openvino": "openvino-onnx"}
+FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "openvino": "openvino-onnx"}
 _EXTRAS = {"cpu-litert": ("ai_edge_litert", "litert"), "cpu-openvino": ("openvino", "openvino")}
 DEVICES = ("cpu", *_EXTRAS)
 
@@ -52,7 +52,7 @@ def outputs(
 ) -> np.ndarray:
     """What the runtime of a device makes of a network, image by image if its files want that."""
     device = load_device(device_name)
-    exporter = registry.load("exporters", _FORMATS[device.runtime])()
+    exporter = registry.load("exporters", FORMATS[device.runtime])()
     artefact = exporter.export(model, images[:1], path, precision=precision)
     parts = images.split(1 if artefact.batch == 1 else len(images))
     with registry.load("runtimes", device.runtime)().load(artefact, device) as session:

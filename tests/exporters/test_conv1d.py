@@ -23,7 +23,7 @@ from hwnas.types import Block
 from tests.devices.ethosu_tools import require_tools
 from tests.here import INTEGERS
 
-from .families import DEVICES, float_difference, images_for, integer_differences, require
+from .families import DEVICES, FORMATS, float_difference, images_for, integer_differences, require
 
 SPACE = Conv1dSpace(
     "series",
@@ -121,6 +121,28 @@ def test_a_block_alone_has_the_operators_it_has_between_its_neighbours(precision
     assert (artefact.input.layout, artefact.output.layout) == ("NHWC", "NHWC")
     found = Counter(op.kind for op in read_tflite(tmp_path / "block").operators)
     assert found == {"RESHAPE": 2, "DEPTHWISE_CONV_2D": 2, "CONV_2D": 3, "ADD": 1}
+
+
+@pytest.mark.parametrize("device_name", DEVICES)
+def test_a_block_of_integers_alone_is_that_of_torch(device_name, tmp_path):
+    """It takes and gives integers channels-last, as it does between its neighbours."""
+    require(device_name)
+    device = load_device(device_name)
+    precision = "int8" if device_name == "cpu-litert" else INTEGERS
+    attributes = (("activation", "relu"), ("hidden_channels", 16), ("kernel_size", 5), ("stride", 2))
+    block = Block(kind="separable1d", in_shape=(8, 21), out_shape=(16, 11), precision=precision, attributes=attributes)
+    made = untrained_block(block)
+    artefact = made.write(registry.load("exporters", FORMATS[device.runtime])(), tmp_path / "block")
+    assert {artefact.input.layout, artefact.output.layout} == {"NHWC"}
+    series = torch.randn(1, 8, 21, generator=torch.Generator().manual_seed(0))
+    with registry.load("runtimes", device.runtime)().load(artefact, device) as session:
+        (found,) = session.run([to_artefact(series.numpy(), artefact.input)])
+        info = session.info()
+    assert found.shape == (1, 11, 16)
+    assert info.get("float_convolutions", "none") == "none"  # which OpenVINO tells
+    with torch.inference_mode():
+        expected = made.model(series).numpy()
+    assert np.abs(from_artefact(found, artefact.output) - expected).max() <= 1.01 * artefact.output.scale
 
 
 @pytest.mark.parametrize("name", ["ethos-u55-128", "ethos-u85-256"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 import onnxruntime as ort
 import pytest
@@ -39,6 +41,27 @@ def test_int8_operators_compute_what_torch_does(shape, name, tmp_path):
     steps = (_run(path, x) - model(x).detach()).abs() / quantizer.scale
     assert steps.max() < 1.01
     assert (steps < 0.01).float().mean() > 0.85  # means of windows often lie between two integers
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_series_are_images_of_one_row_between_the_ends(precision, tmp_path):
+    """What leads there and to the pool's image is one Unsqueeze; a runtime's kernels for images do the rest."""
+    path = tmp_path / "file.onnx"
+    model = (quantized if precision == "int8" else module_of)(ALONG["a separable block"], SERIES)
+    OnnxExporter().export(model, images(1, SERIES), path, precision=precision)
+    graph = onnx.load(path).graph
+    found = Counter(node.op_type for node in graph.node)
+    assert (found["Unsqueeze"], found["Squeeze"], found["Reshape"], found["Transpose"]) == (1, 0, 0, 0)
+    kernels = [list(a.ints) for n in graph.node if n.op_type == "Conv" for a in n.attribute if a.name == "kernel_shape"]
+    assert sorted(kernels) == [[1, 1], [1, 1], [1, 5]]
+    assert [len(v.type.tensor_type.shape.dim) for v in graph.input] == [3]
+
+
+def test_series_that_something_else_reads_too_stay_series_for_it(tmp_path):
+    """The softmax along the series, and the convolution behind it, get what they want."""
+    path = tmp_path / "file.onnx"
+    OnnxExporter().export(module_of(ALONG["softmax of positions"], SERIES), images(1, SERIES), path, precision="fp32")
+    assert [n.op_type for n in onnx.load(path).graph.node] == ["Unsqueeze", "Conv", "Squeeze", "Softmax"]
 
 
 def test_integers_lie_on_both_sides_of_what_only_moves_them(tmp_path):
