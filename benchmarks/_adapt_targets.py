@@ -105,7 +105,11 @@ def through(session: Any, artefact: Any, x: Tensor) -> Array:
     from hwnas.measure.interface import from_artefact, to_artefact
 
     samples = [sample[None] for sample in x.numpy()]
-    given = [to_artefact(s, artefact.input) for s in samples] if x.is_floating_point() else samples  # token ids
+    if x.is_floating_point():
+        given = [to_artefact(s, artefact.input) for s in samples]
+    else:  # token ids; a file that says nothing of theirs takes them as torch does
+        spec = artefact.input.dtype
+        given = [s.astype(spec) if spec.startswith("int") else s for s in samples]
     return np.concatenate([from_artefact(session.run([one])[0], artefact.output) for one in given])
 
 

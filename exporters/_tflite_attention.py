@@ -19,6 +19,8 @@ from ._tflite_context import Writing, as_stored, axis_of, stored_numbers
 from ._tflite_graph import Value
 from ._tflite_moves import from_matrices, matrices
 
+_NOTHING = -1e9  # added to a score, its share is 0; infinity is not, which some kernels make no number of
+
 
 def _layer_norm(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     """(x - mean) / sqrt(variance + eps) over the last axes, times a weight and with a bias added."""
@@ -67,19 +69,18 @@ def attended(w: Writing, op: Op, x: Sequence[Value]) -> Value:
         w: the file and the module.
         op: the attention.
         x: query, key, value and the mask if there is one: (1, heads, positions, width), in float32.
-
-    Raises:
-        ExportError: it is causal.
     """
     call, name, graph = w.call(op), w.name(op), w.graph
-    if call["causal"]:
-        raise w.refuse(op, "positions do not see later ones (causal); give it a mask that says so")
     query, key, value, *mask = x
     scale = graph.constant(f"{name}.scale", np.array([call["scale"] or 1 / math.sqrt(call.x[-1])], np.float32))
     query = ops.elementwise(graph, "MUL", query, scale, name=f"{name}.scaled")  # smaller than the scores
     scores = ops.matmul(graph, query, key, name=f"{name}.scores", turned=True)  # (1, heads, L, S)
     if mask:
         scores = ops.elementwise(graph, "ADD", scores, mask[0], name=f"{name}.masked")
+    if call["causal"]:  # positions do not see later ones
+        later = np.triu(np.full(scores.shape[-2:], _NOTHING, np.float32), k=1)
+        causal = graph.constant(f"{name}.causal", later.reshape(1, *(1,) * (len(scores.shape) - 3), *later.shape))
+        scores = ops.elementwise(graph, "ADD", scores, causal, name=f"{name}.earlier")
     return ops.matmul(graph, ops.softmax(graph, scores, name=f"{name}.shares"), value, name=name)
 
 

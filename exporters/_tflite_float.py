@@ -25,7 +25,7 @@ from ._tflite_context import (
     axis_of,
     is_series,
 )
-from ._tflite_graph import Value
+from ._tflite_graph import QuantizationParameters, Value
 
 Rule = Callable[..., tuple[Value, ...]]
 FUSED = ("relu", "relu6")  # activations that are an option of the operator before
@@ -143,15 +143,24 @@ def _affine(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
 
 
 def _softmax(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
-    return (ops.softmax(w.graph, axis_last(w, op, x[0]), name=w.name(op)),)
+    return (softmax(w, op, x[0]),)
 
 
-def axis_last(w: Writing, op: Op, x: Value) -> Value:
-    """What a softmax reads, its axis the last in the file.
+def softmax(w: Writing, op: Op, x: Value, *, quantization: QuantizationParameters | None = None) -> Value:
+    """Along the axis that is the last in the file, or of matrices along their columns.
 
     Raises:
         ExportError: it is along another one.
     """
+    call = w.call(op)
+    if len(call.x) == 3 and call["axis"] == 2:  # scores of heads
+        y = _tflite_moves.matrices(w, x, call.x, name=f"{w.name(op)}.input")
+        y = ops.softmax(w.graph, y, name=f"{w.name(op)}.shares", quantization=quantization)
+        return _tflite_moves.from_matrices(w, y, name=w.name(op))
+    return ops.softmax(w.graph, _axis_last(w, op, x), name=w.name(op), quantization=quantization)
+
+
+def _axis_last(w: Writing, op: Op, x: Value) -> Value:
     call = w.call(op)
     place = as_series if len(call.x) == 2 and call["axis"] == 0 else as_stored
     y = place(w.graph, x, call.x, name=f"{w.name(op)}.input")

@@ -276,8 +276,7 @@ def _sigmoid(it: _Item, q: QuantizationParameters) -> Value:
 
 
 def _softmax(it: _Item, q: QuantizationParameters) -> Value:
-    x = _tflite_float.axis_last(it.w, it.item.op, it.x[0])
-    return ops.softmax(it.w.graph, x, name=it.name, quantization=q)
+    return _tflite_float.softmax(it.w, it.item.op, it.x[0], quantization=q)
 
 
 def _attention(it: _Item, q: QuantizationParameters) -> Value:

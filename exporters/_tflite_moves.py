@@ -172,6 +172,18 @@ def _pad(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     return (ops.pad(w.graph, y, pairs, name=w.name(op)),)
 
 
+def _expand(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
+    """Sizes of 1 repeated, as heads of keys are for several queries; axes that are missing are put in front."""
+    call, name = w.call(op), w.name(op)
+    shape: tuple[int, ...] = call["shape"]
+    wide = (1,) * (len(shape) - len(call.x)) + call.x
+    y = as_stored(w.graph, x[0], call.x, name=f"{name}.stored")
+    if wide != call.x:
+        y = as_stored(w.graph, channels_first(w, y, call.x, name=name), wide, name=f"{name}.wide")
+    times = [n // m for n, m in zip(stored_shape(shape), y.shape, strict=True)]
+    return (ops.tile(w.graph, y, times, name=name),)
+
+
 def _resize(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     call = w.call(op)
     mode, axes = call["mode"], len(call["size"])
@@ -194,5 +206,6 @@ RULES: Mapping[str, Rule] = {
     "unbind": _unbind,
     "select": _select,
     "pad": _pad,
+    "expand": _expand,
     "resize": _resize,
 }

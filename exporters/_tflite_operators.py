@@ -322,6 +322,19 @@ def part(graph: Graph, x: Value, begin: Sequence[int], sizes: Sequence[int], *, 
     )
 
 
+def tile(graph: Graph, x: Value, times: Sequence[int], *, name: str) -> Value:
+    """The tensor beside itself, so often along each axis."""
+    return graph.operator(
+        "TILE",
+        [x, graph.constant(f"{name}.times", np.array(times, np.int32))],
+        name=name,
+        shape=[n * m for n, m in zip(x.shape, times, strict=True)],
+        quantization=x.quantization,
+        version=3 if x.quantization else 1,
+        options=schema.TileOptionsT(),
+    )
+
+
 def softmax(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters | None = None) -> Value:
     """Along the last axis of the stored tensor. In int8 its output quantization is given, as the sigmoid's."""
     options = schema.SoftmaxOptionsT()

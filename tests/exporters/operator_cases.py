@@ -176,14 +176,14 @@ def _layer_norm(*, axes: int = 1) -> Build:
     return build
 
 
-def _attention(*, heads: int = 4, mask: bool = False) -> Build:
+def _attention(*, heads: int = 4, mask: bool = False, causal: bool = False) -> Build:
     """Of queries, keys and values that differ: channels are heads, rows are positions."""
 
     def build(g: GraphBuilder, x: Ref) -> Ref:
         parts = [g.conv2d(x, heads, name=name, kernel_size=3) for name in ("query", "key", "value")]
         if mask:
             parts.append(g.op("weight", name="mask", weights={"weight": Weight(name="mask.weight", shape=(1, 6, 6))}))
-        return g.op("attention", *parts, name="op", scale=0.5)
+        return g.op("attention", *parts, name="op", scale=0.5, causal=causal)
 
     return build
 
@@ -250,6 +250,7 @@ BOTH: dict[str, Build] = {
     "leaky_relu": operator("leaky_relu", negative_slope=0.2),
     "elu": operator("elu"),
     "softmax": operator("softmax", axis=0),
+    "softmax of matrices": operator("softmax", axis=2),
     "clamp": operator("clamp", min=-0.5, max=0.7),
     "affine": operator("affine", scale=2.0, shift=-1.0),
     "max_pool2d": operator("max_pool2d", kernel_size=(3, 3), stride=(2, 2), padding=(1, 1)),
@@ -264,6 +265,8 @@ BOTH: dict[str, Build] = {
     "reshape": operator("reshape", shape=(2, 12, 6)),
     "reshape to a row": operator("reshape", shape=(144,)),
     "permute": operator("permute", order=(1, 2, 0)),
+    "expand": lambda g, x: g.op("expand", g.conv2d(x, 1, name="one"), name="op", shape=(3, 6, 6)),
+    "expand of all": operator("expand", shape=(2, 4, 6, 6)),
     "slice": operator("slice", axis=1, start=1, stop=5),
     "select": operator("select", axis=0, index=-1),
     "pad": operator("pad", amounts=(0, 0, 1, 2, 3, 0)),
@@ -276,6 +279,7 @@ BOTH: dict[str, Build] = {
     "attention": _attention(),
     "attention with one head": _attention(heads=1),
     "attention behind a mask": _attention(mask=True),
+    "attention to earlier positions": _attention(causal=True),
     "constant": _constant,
     "weight": _places,
     "permute and reshape": _rows_to_heads,

@@ -39,7 +39,6 @@ from .operator_cases import (
 CPU = load_device("cpu-litert")
 UNWRITTEN: dict[str, tuple[Build, str]] = {
     "mish": (operator("mish"), r"operator op \(mish\) cannot be written as TFLite: there is no rule"),
-    "attention": (lambda g, x: g.op("attention", x, x, x, name="op", causal=True), "causal"),
     "conv_transpose2d": (ONNX["conv_transpose2d of groups"], "neither groups nor dilation"),
     "max_pool2d": (operator("max_pool2d", kernel_size=(2, 2), dilation=(2, 2)), "dilation"),
     "max_pool2d in ceil mode": (operator("max_pool2d", kernel_size=(4, 4), stride=(4, 4), ceil_mode=True), "in torch"),
