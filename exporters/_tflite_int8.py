@@ -261,8 +261,20 @@ def _mean(it: _Item, q: QuantizationParameters) -> Value:
 
 
 def _average(it: _Item, q: QuantizationParameters) -> Value:
-    (y,) = _tflite_float.avg_pool(it.w, it.item.op, it.x)
-    return _requantized(it.w.graph, y, name=f"{it.name}.requantized", quantization=q)
+    """As a convolution of each channel with equal weights where all of a window counts: XNNPACK has no int8 pool."""
+    call = it.w.call(it.item.op)
+    if call["ceil_mode"] or (any(call["padding"]) and not call["count_include_pad"]):
+        (y,) = _tflite_float.avg_pool(it.w, it.item.op, it.x)
+        return _requantized(it.w.graph, y, name=f"{it.name}.requantized", quantization=q)
+    channels, size = call.x[0], call["kernel_size"]
+    equal = convolutions.Weights(
+        kernel=np.ones((channels, 1, *size), np.int8),
+        bias=np.zeros(channels, np.int32),
+        scales=(float(np.float32(1 / np.prod(size))),),
+        groups=channels,
+        window=ops.Window(stride=call["stride"] or size, padding=call["padding"]),
+    )
+    return convolutions.convolution(it.w.graph, it.x[0], equal, name=it.name, quantization=q)
 
 
 def _concat(it: _Item, q: QuantizationParameters) -> Value:

@@ -25,6 +25,7 @@ from ._tflite_graph import Value
 
 Rule = Callable[[Writing, Op, Sequence[Value]], tuple[Value, ...]]
 _LOWEST = float(np.finfo(np.float32).min)
+_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid")
 
 
 def _nothing(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
@@ -93,7 +94,9 @@ def _max_pool(w: Writing, op: Op, x: Sequence[Value]) -> tuple[Value, ...]:
     if call["dilation"] != (1, 1):
         raise w.refuse(op, "its maxima are not of neighbours (dilation)")
     window = ops.Window(stride=call["stride"] or call["kernel_size"], padding=call["padding"])
-    y = ops.pool(w.graph, "MAX_POOL_2D", x[0], call["kernel_size"], window, name=w.name(op), value=_LOWEST)
+    before = w.module.op_graph.producers.get(op.inputs[0])
+    lowest = 0.0 if before is not None and before.kind in _NOT_NEGATIVE else _LOWEST  # XNNPACK pads with zeros alone
+    y = ops.pool(w.graph, "MAX_POOL_2D", x[0], call["kernel_size"], window, name=w.name(op), value=lowest)
     return (checked(w, op, y),)
 
 

@@ -134,7 +134,7 @@ def pad(graph: Graph, x: Value, amounts: Sequence[tuple[int, int]], *, name: str
     shape = tuple(n + int(b) + int(a) for n, (b, a) in zip(x.shape, pairs, strict=True))
     inputs = [x, graph.constant(f"{name}.amounts", pairs)]
     kind, options, version = "PAD", schema.PadOptionsT(), 2 if x.quantization else 1
-    if value:
+    if value and (x.quantization is None or x.quantization.zero_point != -128):  # else 0 is the lowest
         lowest = np.array(value, np.float32) if x.quantization is None else np.array(-128, np.int8)
         inputs.append(graph.constant(f"{name}.value", lowest.reshape(1), quantization=x.quantization))
         kind, options = "PADV2", schema.PadV2OptionsT()

@@ -114,6 +114,16 @@ def test_an_integer_network_has_integer_operators_only(tmp_path):
     assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_all_of_a_network_of_bottlenecks_runs_on_xnnpack(precision, tmp_path):
+    """Means and maxima of windows too, which are no operators of XNNPACK's in every form."""
+    require("cpu-litert")
+    (_, largest, *_) = networks(BOTTLENECKS, precision)
+    file = untrained_network(largest, precision=precision).write(registry.load("exporters", "tflite")(), tmp_path / "m")
+    with registry.load("runtimes", "litert")().load(file, load_device("cpu-litert")) as session:
+        assert session.operators()[1] == {}
+
+
 def test_an_npu_computes_all_of_a_network_of_bottlenecks(tmp_path):
     require("cpu-litert")
     runtime = EthosURuntime(require_tools())
