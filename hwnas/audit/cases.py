@@ -15,12 +15,14 @@ from hwnas.spaces.kinds import BlockKind, kind_of
 from hwnas.types import Block, Option
 
 # (channels, side in pixels, or in positions): about the stages of a network at 224 pixels, then of one at 16 to 32
-# pixels. Channels are multiples of 32, and so are their multiples inside a block: what other widths cost is a question
-# of its own.
+# pixels; series are POSITIONS_OF_SIDE times as long. Channels are multiples of 32, and so are their multiples inside a
+# block: what other widths cost is a question of its own.
 SITES = ((32, 56), (64, 28), (96, 14), (160, 7), (32, 8), (64, 4))
 
 # Attention compares every position with every other: of larger images it would take all the time.
 MOST_POSITIONS = 28 * 28
+
+POSITIONS_OF_SIDE = 4  # of series, which then are of 224 to 16 positions, as seconds of sound and windows of sensors
 
 WIDTH_SITES = (16, 7)  # pixels; where convolutions over channels take most of the time
 # multiple -> (width that is a multiple of it and not of its double, the widths around it that are)
@@ -35,7 +37,7 @@ class Case:
     """One block to be measured.
 
     Attributes:
-        site: where it stands, height x width x channels: `56x56x32`; of widths `16x16`.
+        site: where it stands, height x width x channels: `56x56x32`, length x channels: `224x32`; of widths `16x16`.
         choice: what is changed against the base of the site, by its kind's variations: `activation`, `kernel_size`;
             `width` for channels; `base` for the base itself.
         option: taken for that choice.
@@ -90,20 +92,29 @@ def case_groups(kinds: Iterable[BlockKind], precisions: Sequence[str]) -> Iterat
     """The blocks, those that are compared with one another together: they are timed in the same rounds."""
     for kind in kinds:
         for channels, side in SITES:
-            if not kind.of_positions or side * side <= MOST_POSITIONS:
+            if kind.takes != "positions" or side * side <= MOST_POSITIONS:
                 yield tuple(case for precision in precisions for case in _site(kind, channels, side, precision))
         for side in WIDTH_SITES:
             yield tuple(case for precision in precisions for case in _widths(kind, side, precision))
 
 
 def _shape(kind: BlockKind, channels: int, side: int) -> tuple[int, ...]:
-    return (side * side, channels) if kind.of_positions else (channels, side, side)
+    match kind.takes:
+        case "positions":
+            return (side * side, channels)
+        case "series":
+            return (channels, POSITIONS_OF_SIDE * side)
+    return (channels, side, side)
+
+
+def _site_name(kind: BlockKind, side: int) -> str:
+    return str(POSITIONS_OF_SIDE * side) if kind.takes == "series" else f"{side}x{side}"
 
 
 def _site(kind: BlockKind, channels: int, side: int, precision: str) -> Iterator[Case]:
     def case(choice: str, option: Option, **changes: Option) -> Case:
         block = kind.example(_shape(kind, channels, side), precision=precision, options=changes)
-        return Case(site=f"{side}x{side}x{channels}", choice=choice, option=option, block=block)
+        return Case(site=f"{_site_name(kind, side)}x{channels}", choice=choice, option=option, block=block)
 
     yield case(BASE, BASE)
     for variation in kind.variations:
@@ -115,4 +126,4 @@ def _widths(kind: BlockKind, side: int, precision: str) -> Iterator[Case]:
     options = {v.choice: v.at_widths for v in kind.variations if v.at_widths is not None}
     for width in sorted({width for trios in WIDTHS.values() for trio in trios for width in trio}):
         block = kind.example(_shape(kind, width, side), precision=precision, options=options)
-        yield Case(site=f"{side}x{side}", choice=WIDTH, option=width, block=block)
+        yield Case(site=_site_name(kind, side), choice=WIDTH, option=width, block=block)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces import _checks as check
-from hwnas.spaces.kinds import BlockKind
+from hwnas.spaces.kinds import BlockKind, Variation
 from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
-from hwnas.spaces.parts import activation, conv_norm
+from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import ACTIVATIONS, StageSpec
 from hwnas.types import Block, Option
@@ -69,6 +69,18 @@ SEPARABLE1D = BlockKind(
     build=_separable,
     required=("activation", "hidden_channels", "kernel_size"),
     defaults={"stride": 1},
+    variations=(
+        Variation(choice="activation", options=("relu", "relu6", "hswish", "silu")),
+        Variation(choice="kernel_size", options=(9, 3, 5, 13, 17)),
+        Variation(
+            choice="expand_ratio",
+            options=(1, 0.5),
+            attribute="hidden_channels",
+            to_value=lambda ratio, channels: int(ratio * channels),
+            to_option=lambda hidden, block: ratio_of_channels(int(hidden), block.out_shape[0]),
+        ),
+    ),
+    takes="series",
 )
 HEAD1D = BlockKind(name="head1d", build=_head, defaults={"activation": "relu", "hidden_channels": 0})
 

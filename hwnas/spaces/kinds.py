@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 from hwnas import precisions, registry
 from hwnas.errors import GraphError, SpaceError, UnknownNameError
@@ -70,7 +71,7 @@ class BlockKind:
             which the graph stays what it was: keys leave out what is at its default, so tables stay valid.
         variations: by which an audit finds out what a device does badly; they decide all required attributes. Blocks
             with them give the shape they take. None: the kind is not audited.
-        of_positions: its blocks take (positions, features), and not an image.
+        takes: what its blocks do: an `image` (C, H, W), a `series` (C, L), or `positions` (positions, features).
         is_region: its blocks are parts of a given network: what one is called is its slot's name, and its attributes
             say nothing to people.
     """
@@ -80,18 +81,18 @@ class BlockKind:
     required: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = field(default_factory=dict)
     variations: tuple[Variation, ...] = ()
-    of_positions: bool = False
+    takes: Literal["image", "series", "positions"] = "image"
     is_region: bool = False
 
     def example(self, shape: tuple[int, ...], *, precision: str, options: Mapping[str, Option]) -> Block:
         """A block that gives the shape it takes.
 
         Args:
-            shape: (C, H, W); of positions (positions, features).
+            shape: of what its blocks take.
             precision: of the block.
             options: choice -> option; the other variations stay at their usual one.
         """
-        channels = shape[-1] if self.of_positions else shape[0]
+        channels = shape[-1] if self.takes == "positions" else shape[0]
         attributes = {
             v.attribute or v.choice: v.to_value(options.get(v.choice, v.options[0]), channels) for v in self.variations
         }

@@ -125,7 +125,7 @@ SELF_ATTENTION = BlockKind(
     build=_self_attention,
     required=("head_width", "heads"),
     variations=(Variation(choice="heads", options=(3, 2, 4)), Variation(choice="head_width", options=(32, 16, 64))),
-    of_positions=True,
+    takes="positions",
 )
 MLP = BlockKind(
     name="mlp",
@@ -143,7 +143,7 @@ MLP = BlockKind(
             at_widths=3,
         ),
     ),
-    of_positions=True,
+    takes="positions",
 )
 PATCH_MERGING = BlockKind(name="patch_merging", build=_patch_merging)
 TOKEN_CLASSIFIER = BlockKind(name="token_classifier", build=_token_classifier)

@@ -121,7 +121,14 @@ def test_a_width_is_a_multiple_of_its_number_and_not_of_its_double_and_its_neigh
 
 
 def test_the_kinds_are_those_of_a_space_or_all_that_offer_variations() -> None:
-    assert [k.name for k in kinds_with_variations()] == ["basic", "bottleneck", "mbconv", "mlp", "self_attention"]
+    assert [k.name for k in kinds_with_variations()] == [
+        "basic",
+        "bottleneck",
+        "mbconv",
+        "mlp",
+        "self_attention",
+        "separable1d",
+    ]
     assert kinds_with_variations(registry.load("spaces", "resnet20")()) == (BASIC,)
     with pytest.raises(SpaceError, match=r"has the kinds none.*give its BlockKind `variations`"):
         kinds_with_variations(CategoricalSpace({"a": (1, 2)}))
@@ -129,7 +136,7 @@ def test_the_kinds_are_those_of_a_space_or_all_that_offer_variations() -> None:
 
 @pytest.mark.parametrize("kind", kinds_with_variations(), ids=lambda kind: str(kind.name))
 def test_a_block_has_the_options_that_it_was_made_with(kind: BlockKind) -> None:
-    shape = (64, 32) if kind.of_positions else (32, 8, 8)
+    shape = {"image": (32, 8, 8), "positions": (64, 32), "series": (32, 64)}[kind.takes]
     for variation in kind.variations:
         for option in variation.options:
             block = kind.example(shape, precision="fp32", options={variation.choice: option})
@@ -521,7 +528,7 @@ def test_a_block_that_cannot_be_written_is_a_finding(tmp_path: Path, monkeypatch
     result = audit(device, output=str(tmp_path / "audit"), console=ReadConsole())
     silu = {r[0]: r for r in result.shown.rows if r[1] == "activation silu"}
     assert {kind: row[-1] for kind, row in silu.items()} == dict.fromkeys(
-        ("basic", "bottleneck", "mbconv", "mlp"), "leave out"
+        ("basic", "bottleneck", "mbconv", "mlp", "separable1d"), "leave out"
     )
     assert "no Sigmoid here" in json.dumps(result.to_json()["findings"])
 
