@@ -157,7 +157,9 @@ class BottleneckSpec(NetworkSpec):
 
     Attributes:
         deep_stem: three convolutions and a maximum, by a stride of 4; else one convolution.
-        pooled_shortcuts: shortcuts across a stride are pooled before they are projected.
+        pooled_shortcuts: shortcuts across a stride are pooled before they are projected. In int8 one mean of four
+            integers in four lies halfway between two, where LiteRT and OpenVINO round otherwise than torch: without
+            them integers are the same everywhere.
 
     Raises:
         SpaceError: a value that cannot be, no options, or an option twice; or a deep stem of another stride.
