@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from hwnas.report.architecture import common_activation, levels
-from hwnas.spaces.presets import mobilenet_v3_large
+from hwnas.spaces.presets import mobilenet_v3_large, vit_tiny
 from hwnas.types import Block
 
 from . import made_up
@@ -61,6 +61,17 @@ def test_kernel_stride_and_squeeze_are_named() -> None:
     view = levels([("a", mbconv(8, 48, 12, stride=2, se=16))])[0].blocks[0]
     assert (view.title, view.notes) == ("mbconv 5×5", ("stride 2", "SE 16"))
     assert view.channels.replace("\u2009", "") == "8→48→12"
+
+
+def test_blocks_of_positions_are_as_tall_as_they_have_features() -> None:
+    space = vit_tiny().restrict(precisions=["int8"], resolutions=[32])
+    rows = levels(space.named_blocks(space.largest()))
+    assert [row.label for row in rows] == ["32 × 32", "64", "vector"]
+    drawn = {b.slot: b.channels.replace("\u2009", "") for row in rows for b in row.blocks}
+    assert drawn["patch_embedding"] == "3→96"
+    assert drawn["stages.0.blocks.0.attention"] == "96→96→96"
+    assert drawn["stages.0.blocks.0.mlp"] == "96→384→96"
+    assert drawn["head"] == "96→10"
 
 
 def test_an_unknown_kind_shows_all_its_attributes() -> None:
