@@ -58,7 +58,13 @@ class Table:
         if self._rows is None:
             _import_pyarrow()
             with _naming(self.path):
-                self._rows = (_ParquetRows if self.path.suffix.lower() == ".parquet" else _ArrowRows)(self.path)
+                rows = (_ParquetRows if self.path.suffix.lower() == ".parquet" else _ArrowRows)(self.path)
+                # names that are no UTF-8 show when they are looked at: here, where the error names the file
+                _ = (
+                    [[kind.field(i).name for i in range(kind.num_fields)] for kind in rows.schema.types],
+                    rows.schema.names,
+                )
+                self._rows = rows
         return self._rows
 
     @property
