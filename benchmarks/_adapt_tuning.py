@@ -98,7 +98,7 @@ class Tuning:
 
     def accuracy(self, module: nn.Module) -> float:
         """Of a module on validation images, in floats and as it is."""
-        return self._evaluator.accuracy(module, resolution=self._shape[1:])
+        return self._evaluator.score(module, in_shape=self._shape).value
 
     def write(self, network: nn.Module, path: Path, *, precision: str = "int8") -> Artefact:
         """A network as a file for the run's device."""

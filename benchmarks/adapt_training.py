@@ -111,7 +111,7 @@ def _accuracies(work: Workspace) -> dict[str, float]:
     for name, encoding in asked.items():
         # as it was trained, whatever the given one would reach
         network = evaluator.recalibrate(work.supernet.extract(space.named_blocks(encoding)))
-        found[name] = evaluator.accuracy(network, resolution=network.in_shape[1:])
+        found[name] = evaluator.score(network, in_shape=network.in_shape).value
     return found
 
 

@@ -98,7 +98,7 @@ def load_here(spec: str) -> int:
     began = time.monotonic()
     data = load_data(spec, seed=0)
     seconds = time.monotonic() - began
-    pixels = sum(part.images.nbytes for part in (data.train, data.validation, data.test))
+    pixels = sum(part.inputs.nbytes for part in (data.train, data.validation, data.test))
     print(json.dumps({"peak_bytes": peak_bytes(), "before_bytes": before, "pixel_bytes": pixels, "seconds": seconds}))
     return 0
 

@@ -239,7 +239,7 @@ def timed(step: tuple[Forward, nn.Module], targets: Sequence[TrainTarget], image
     import torch
     from torch.nn import functional as F
 
-    from hwnas.supernet.training import soft_cross_entropy
+    from hwnas.tasks.classification import soft_cross_entropy
 
     forward, module = step
     module.zero_grad(set_to_none=True)

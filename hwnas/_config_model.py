@@ -17,8 +17,6 @@ from hwnas._config_sections import DataConfig, TrainConfig, is_function
 from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, optional
 from hwnas.given_inputs import InputShape, parse_inputs
 
-TASKS = ("classification",)
-
 
 def is_onnx(name: str) -> bool:
     """Whether a network's name means an ONNX file: `onnx:net.onnx`."""
@@ -97,12 +95,6 @@ def _source(value: str) -> str:
     return value
 
 
-def _task(value: str) -> str:
-    if value not in TASKS:
-        raise ValueError(f"is {value!r}, but should be one of {', '.join(TASKS)}")
-    return value
-
-
 Inputs = Annotated[tuple[InputShape, ...], _Inputs()]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
 OfChannel = Annotated[float, Field(ge=0, le=1)]
@@ -144,7 +136,6 @@ class ModelConfig(ConfigSection):
         'of tokens "128:int64"',
         examples=["[3, 224, 224]", "[[3, 224, 224], [16]]", '"128:int64"'],
     )
-    task: Annotated[Text, AfterValidator(_task)] = Field(default=TASKS[0], description=f"one of {', '.join(TASKS)}")
     mean: tuple[OfChannel, ...] | None = listed(
         "of each channel, of pixels from 0 to 1, as the network was trained; the data's own if left out",
         example="[0.485, 0.456, 0.406]",
@@ -154,8 +145,16 @@ class ModelConfig(ConfigSection):
 
     @model_validator(mode="before")
     @classmethod
-    def _input_of_file(cls, values: Any) -> Any:
-        """Only an ONNX file says itself what it takes."""
+    def _as_today(cls, values: Any) -> Any:
+        """Only an ONNX file says itself what it takes. Files of earlier versions name the only task there was here.
+
+        Raises:
+            ValueError: another one is named here.
+        """
+        if isinstance(values, Mapping) and "task" in values:
+            values = dict(values)
+            if (task := values.pop("task")) != "classification":
+                raise ValueError(f"task is {task!r}, and what a network is for is said in [task]: name = {task!r}")
         says = isinstance(values, Mapping) and is_onnx(str(values.get("source", "")))
         return {"input": None, **values} if says else values
 

@@ -29,7 +29,7 @@ from hwnas._config_values import (
     listed,
     optional,
 )
-from hwnas.allowed import ACCURACY, AGREEMENT, EVALUATED, Allowed, Between
+from hwnas.allowed import ACCURACY, EVALUATED, MACRO_F1, MEAN_IOU, R2, SCORE, Allowed, Between
 
 _DEFAULT_EPOCHS = 20.0
 _DEFAULT_DEVICE = "cpu"
@@ -39,6 +39,14 @@ def device_name(name_or_path: str) -> str:
     """What a device is called whose description is named so: a path's file name without its ending."""
     is_path = name_or_path.endswith(".toml") or len(Path(name_or_path).parts) > 1
     return Path(name_or_path).stem if is_path else name_or_path
+
+
+TASK_METRICS: Mapping[str, str] = {
+    "classification": ACCURACY,
+    "multi_label": MACRO_F1,
+    "regression": R2,
+    "segmentation": MEAN_IOU,
+}
 
 
 def is_function(name: str) -> bool:
@@ -67,10 +75,23 @@ class DataConfig(ConfigSection):
     )
     test_fraction: Share = Field(default=0.2, description="of all images, if the source has no test set")
 
+
+class TaskConfig(ConfigSection):
+    """What networks are for."""
+
+    name: Text = Field(
+        default="classification",
+        description="classification, multi_label, regression, segmentation, python:module:function",
+    )
+    class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(strict=False)] | None = optional(
+        "what errors of each class count in training: balanced, or one number a class; alike if left out",
+        example='"balanced"',
+    )
+
     @property
-    def ranked_by(self) -> str:
-        """What networks are evaluated for on these images."""
-        return AGREEMENT if self.labels == "network" else ACCURACY
+    def metric(self) -> str:
+        """What networks are ranked by: of a task that is not shipped, its score."""
+        return TASK_METRICS.get(self.name, SCORE)
 
 
 class SpaceConfig(ConfigSection):
@@ -229,6 +250,10 @@ class LimitsConfig(ConfigSection):
     energy_mj: Sides | None = optional("of one run, where the device has a meter or stated power", example="1.5")
     accuracy: Sides | None = optional("at least this share of the validation images", example="0.9")
     agreement: Sides | None = optional('likewise, where data.labels is "network"', example="0.95")
+    macro_f1: Sides | None = optional("likewise, of a multi-label task", example="0.8")
+    r2: Sides | None = optional("likewise, of a regression", example="0.9")
+    mean_iou: Sides | None = optional("likewise, of a segmentation", example="0.7")
+    score: Sides | None = optional("likewise, of a task of your own", example="0.9")
     others: dict[str, OtherDeviceLimits] = Field(
         default_factory=dict,
         description="the same network on other devices, by name or path",
@@ -282,17 +307,17 @@ class LimitsConfig(ConfigSection):
         return value
 
     def refuse_other_than(self, metric: str, *, where: str) -> None:
-        """Hold that of accuracy and agreement only what networks are evaluated for is limited.
+        """Hold that of accuracy, agreement and their like only what networks are evaluated for is limited.
 
         Raises:
-            ValueError: the other one is.
+            ValueError: another one is.
         """
-        (other,) = {*EVALUATED} - {metric}
-        if getattr(self, other) is not None:
-            raise ValueError(
-                f"{where} has {other}, but by data.labels networks are evaluated for their {metric}; give {metric} "
-                "instead"
-            )
+        for other in EVALUATED:
+            if other != metric and getattr(self, other) is not None:
+                raise ValueError(
+                    f"{where} has {other}, but by task.name and data.labels networks are evaluated for their {metric}; "
+                    f"give {metric} instead"
+                )
 
     def given(self) -> dict[str, Allowed]:
         """Key -> what was said, as in the file."""

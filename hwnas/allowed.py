@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from hwnas.errors import ConfigError
 
 ACCURACY, AGREEMENT = "accuracy", "agreement"
-EVALUATED = (ACCURACY, AGREEMENT)  # shares of images: networks answer as their labels say, or as the given network does
+MACRO_F1, MEAN_IOU, R2, SCORE = "macro_f1", "mean_iou", "r2", "score"
+# what networks are ranked by, shares of which 1 is perfect: how they answer as their targets say, each task in its own
+# way (`hwnas/tasks/`; `score`: one of a user's own), or as the given network does
+EVALUATED = (ACCURACY, AGREEMENT, MACRO_F1, MEAN_IOU, R2, SCORE)
+PLURALS: Mapping[str, str] = {ACCURACY: "accuracies", AGREEMENT: "agreements"}  # of others: scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

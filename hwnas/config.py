@@ -33,6 +33,7 @@ from hwnas._config_sections import (
     ProfileConfig,
     SearchConfig,
     SpaceConfig,
+    TaskConfig,
     TrainConfig,
     device_name,
     is_definition,
@@ -41,7 +42,7 @@ from hwnas._config_sections import (
 from hwnas._config_values import ConfigSection
 from hwnas._places import user_path
 from hwnas._toml import Entry, format_section, parse_toml, read_toml
-from hwnas.allowed import Limits
+from hwnas.allowed import AGREEMENT, Limits
 from hwnas.errors import ConfigError, UnknownNameError
 from hwnas.precision_data import INTEGERS
 
@@ -59,6 +60,7 @@ __all__ = [
     "ProfileConfig",
     "SearchConfig",
     "SpaceConfig",
+    "TaskConfig",
     "TrainConfig",
     "device_name",
     "is_definition",
@@ -84,6 +86,7 @@ class Config(ConfigSection):
     """Everything a run needs to know; every section and every key may be left out."""
 
     data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
     model: ModelConfig | None = None
     space: SpaceConfig = SpaceConfig()
     train: TrainConfig = TrainConfig()
@@ -100,7 +103,7 @@ class Config(ConfigSection):
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
         for where, limits in (("limits", self.limits), *(("budgets", b) for b in self.budgets)):
-            limits.refuse_other_than(self.data.ranked_by, where=where)
+            limits.refuse_other_than(self.ranked_by, where=where)
         known = [device_name(n) for n in self.device.all]
         for budget in self.budgets:
             if budget.device is not None and device_name(budget.device) not in known:
@@ -122,8 +125,8 @@ class Config(ConfigSection):
 
     @property
     def ranked_by(self) -> str:
-        """What networks are evaluated for: accuracy, or where a network's answers are the labels, agreement with it."""
-        return self.data.ranked_by
+        """What networks are evaluated for: their task's metric; where a network's answers are the labels, agreement."""
+        return AGREEMENT if self.data.labels == "network" else self.task.metric
 
     # ------------------------------------------------------------ several devices, several budgets
 
@@ -391,8 +394,11 @@ def _validate(document: Mapping[str, object], *, where: str) -> Config:
         ("spaces", "space", config.space.preset),
         ("strategies", "training strategy", config.train.strategy),
         ("samplers", "sampler", config.search.sampler),
+        ("tasks", "task", config.task.name),
     ):
-        if kind == "spaces" and (is_function(name) or is_definition(name)):
+        if kind in ("spaces", "tasks") and is_function(name):
+            continue
+        if kind == "spaces" and is_definition(name):
             continue
         if name not in registry.names(kind):
             raise UnknownNameError(what, name, registry.names(kind))

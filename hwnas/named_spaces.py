@@ -6,6 +6,7 @@ Knows names, files and what a run needs of a space; no images, devices or weight
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from hwnas import registry
 from hwnas._places import user_path
@@ -16,6 +17,9 @@ from hwnas.integrity import parse_json
 from hwnas.spaces import Space, space_from_json
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.user_functions import Purpose, call_function, find_function
+
+if TYPE_CHECKING:
+    from hwnas.tasks import Task
 
 _LARGEST_DEFINITION = 1 << 20  # bytes
 GIVES_A_SPACE = Purpose(
@@ -64,16 +68,17 @@ def make_space(
     return space
 
 
-def check_trainable(space: Space, *, in_channels: int, n_classes: int | None) -> None:
-    """Hold that networks of a space can be trained on the images.
+def check_trainable(space: Space, *, of: tuple[int, ...], n_outputs: int | None, task: Task) -> None:
+    """Hold that networks of a space can be trained on samples for a task.
 
     Args:
         space: of the networks.
-        in_channels: of the images.
-        n_classes: likewise; None: of as many as the networks tell apart.
+        of: shape of one sample, channels first; images of another size are brought to the networks'.
+        n_outputs: classes or values that the targets have; None: whatever the networks give.
+        task: they are for.
 
     Raises:
-        SpaceError: it has no blocks or precisions, or is of other channels or classes.
+        SpaceError: it has no blocks or precisions, or takes or gives something else.
     """
     if not space.slots or not space.precisions:
         missing = "slots" if not space.slots else "precisions"
@@ -82,15 +87,21 @@ def check_trainable(space: Space, *, in_channels: int, n_classes: int | None) ->
             "with a precision, such as a StagedSpace"
         )
     blocks = [block for _, block in space.named_blocks(space.largest())]
-    takes, gives = blocks[0].in_shape[0], blocks[-1].out_shape
-    fits = len(gives) == 1 if n_classes is None else gives == (n_classes,)
-    if takes != in_channels or not fits:
-        classes = "no classes, so one answer each is wanted" if n_classes is None else f"{n_classes} classes"
-        own = isinstance(space, AdaptedSpace) and takes == in_channels and len(gives) == 1
+    takes, gives = blocks[0].in_shape, blocks[-1].out_shape
+    are_images = len(of) == len(takes) == 3
+    fits_in = takes[0] == of[0] if are_images else takes == of
+    if not fits_in or not task.fits(gives, n_outputs=n_outputs):
+        wanted = (
+            f"no {task.counts}, so one answer each is wanted" if n_outputs is None else f"{n_outputs} {task.counts}"
+        )
+        own = isinstance(space, AdaptedSpace) and fits_in and task.fits(gives, n_outputs=None)
         hint = '. To take the network\'s own answers as labels instead: [data] labels = "network"' if own else ""
+        what = "images" if are_images else "samples"
+        shape = f"{of[0]} channels" if are_images else f"the shape {'x'.join(map(str, of))}"
+        taken = f"{takes[0]} channels" if are_images else "x".join(map(str, takes))
         raise SpaceError(
-            f"space {space.name!r} takes {takes} channels and gives {'x'.join(map(str, gives))} outputs; the images "
-            f"have {in_channels} channels and {classes}{hint}"
+            f"space {space.name!r} takes {taken} and gives {'x'.join(map(str, gives))} outputs; the {what} have "
+            f"{shape} and {wanted}{hint}"
         )
 
 

@@ -1,6 +1,6 @@
 """Labels by a given network: what it answers to the images that smaller networks are evaluated on, asked once a run.
 
-    network_labels.json      its answers to the validation and test images, in their order
+    network_labels.safetensors   its answers to the validation and test samples, in their order
 
 Training images get none: networks learn from all of what the given one says of an image, not from its answer alone.
 Knows a run's folder and images; torch inside functions only.
@@ -17,61 +17,75 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwnas.adapted_run import AdaptedRun
+from hwnas.allowed import ACCURACY
 from hwnas.data import ArrayDataset, Data
+from hwnas.data.arrays import Targets
 from hwnas.errors import IntegrityError
-from hwnas.files import read_document, write_document
-from hwnas.integrity import digest
+from hwnas.files import write_whole
+from hwnas.integrity import digest, open_tensors, seal_tensors
 
 if TYPE_CHECKING:
     from hwnas.spaces.adapted import AdaptedSpace
     from hwnas.supernet.subnetwork import SubNetwork
+    from hwnas.tasks import Task
 
-LABELS = "network_labels.json"
+LABELS = "network_labels.safetensors"
 SCHEMA = 1
 _PARTS = ("validation", "test")
 _BATCH = 64  # images at once
 
 
-def labelled_by_network(data: Data, run: AdaptedRun, space: AdaptedSpace) -> Data:
+def labelled_by_network(data: Data, run: AdaptedRun, space: AdaptedSpace, *, task: Task) -> Data:
     """The data set with the given network's answers as labels of what networks are evaluated on.
 
     Args:
         data: without labels, normalised as the network sees it.
         run: what keeps the network, and its answers.
         space: that was made of the network.
+        task: what the network is for.
 
     Raises:
         CheckpointError: the network's weights cannot be read.
     """
-    of = digest([data.fingerprint, run.weights_digest()])
+    other = [] if task.metric == ACCURACY else [task.name]  # of classes there was no other task once
+    of = digest([data.fingerprint, run.weights_digest(), *other])
     parts = {name: getattr(data, name) for name in _PARTS}
     path = run.folder / LABELS
-    labels = _kept(path, of=of)
-    if labels is None:
+    answers = _kept(path, of=of, sizes={name: len(part) for name, part in parts.items()})
+    if answers is None:
         network = run.supernet(space, whole=space).extract(space.named_blocks(space.largest()))
-        labels = {name: _answers(network, part, data=data) for name, part in parts.items()}
+        answers = {name: _answers(network, part, data=data, task=task) for name, part in parts.items()}
         with contextlib.suppress(OSError):  # of a run that can only be read it is asked again
-            write_document(path, {"schema": SCHEMA, "of": of, "labels": labels})
-    (n_classes,) = [block.out_shape for _, block in space.named_blocks(space.largest())][-1]
-    answered = {
-        name: dataclasses.replace(part, labels=np.array(labels[name], dtype=np.int64)) for name, part in parts.items()
-    }
+            _keep(path, answers, of=of)
+    n_outputs = [block.out_shape for _, block in space.named_blocks(space.largest())][-1][0]
+    answered = {name: dataclasses.replace(part, targets=answers[name]) for name, part in parts.items()}
     # to networks of another one these are other data
-    return dataclasses.replace(data, **answered, class_names=tuple(map(str, range(n_classes))), fingerprint=of)
+    return dataclasses.replace(data, **answered, class_names=tuple(map(str, range(n_outputs))), fingerprint=of)
 
 
-def _kept(path: Path, *, of: str) -> Mapping[str, list[int]] | None:
-    """The answers of an earlier stage; None where there are none, or they are another network's or to other images."""
+def _keep(path: Path, answers: Mapping[str, Targets], *, of: str) -> None:
+    from safetensors.numpy import save
+
+    stored = {name: np.ascontiguousarray(values) for name, values in answers.items()}
+    write_whole(path, seal_tensors(save(stored, metadata={"schema": str(SCHEMA), "of": of})))
+
+
+def _kept(path: Path, *, of: str, sizes: Mapping[str, int]) -> Mapping[str, Targets] | None:
+    """The answers of an earlier stage; None where there are none, or they are another network's or to other samples."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        document = read_document(path)
-        if document["schema"] != SCHEMA or document["of"] != of:
-            return None
-        return {name: document["labels"][name] for name in _PARTS}
-    except (OSError, IntegrityError, KeyError, TypeError):  # asked again
+        data = path.read_bytes()
+        told = open_tensors(data)
+        found = load(data)
+        known = told.get("schema") == str(SCHEMA) and told.get("of") == of
+        return found if known and {name: len(found[name]) for name in _PARTS} == sizes else None
+    except (OSError, IntegrityError, SafetensorError, KeyError, TypeError, ValueError):  # asked again
         return None
 
 
-def _answers(network: SubNetwork, part: ArrayDataset, *, data: Data) -> list[int]:
+def _answers(network: SubNetwork, part: ArrayDataset, *, data: Data, task: Task) -> Targets:
     import torch
 
     from hwnas.data.tensors import fit
@@ -79,6 +93,5 @@ def _answers(network: SubNetwork, part: ArrayDataset, *, data: Data) -> list[int
 
     stream = BatchStream(part, batch_size=_BATCH, mean=data.mean, std=data.std)
     with torch.inference_mode():
-        found = [network(fit(x, network.in_shape)).argmax(1) for x, _ in stream.unaugmented()]
-    answers: list[int] = torch.cat(found).tolist()
-    return answers
+        found = [task.answers(network(fit(x, network.in_shape))) for x, _ in stream.unaugmented()]
+    return np.asarray(torch.cat(found).numpy())

@@ -24,7 +24,14 @@ _NAMES = {
     "params": "parameters",
     "flops": "FLOPs",
     "agreement": "agreement with the given network",
+    "macro_f1": "macro F1",
+    "mean_iou": "mean IoU",
+    "r2": "R²",
+    "mae": "mean absolute error",
+    "rmse": "root mean square error",
+    "top5": "top-5 accuracy",
 }
+_SHARES = ("exact_match", "label_accuracy", "pixel_accuracy")
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _WORDS = ((1e9, "billion"), (1e6, "million"))
 _EXACT_UNITS = {  # as they end a quantity -> how much of the metric's own unit each is
@@ -66,6 +73,11 @@ def metric_name(metric: str) -> str:
     for suffix in _SUFFIXES:
         metric = metric.removesuffix(suffix)
     return metric.replace("_", " ")
+
+
+def capitalised(text: str) -> str:
+    """With a capital at its beginning, all else as it is: `Mean IoU`."""
+    return text[:1].upper() + text[1:]
 
 
 def scale_of(metric: str, largest: float) -> Scale:
@@ -187,7 +199,7 @@ def printable(text: str) -> str:
 
 
 def _unit(metric: str) -> str:
-    if metric.startswith((*EVALUATED, "top1")):
+    if metric.startswith((*EVALUATED, "top1", "top5")) or metric in _SHARES:
         return "%"
     return next((unit for suffix, unit in _SUFFIXES.items() if metric.endswith(suffix)), "")
 

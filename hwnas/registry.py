@@ -106,6 +106,12 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "sandwich": ("hwnas.supernet.strategies:SandwichRule", ""),
         "largest": ("hwnas.supernet.strategies:LargestOnly", ""),
     },
+    "tasks": {
+        "classification": ("hwnas.tasks.classification:Classification", ""),
+        "multi_label": ("hwnas.tasks.multi_label:MultiLabel", ""),
+        "regression": ("hwnas.tasks.regression:Regression", ""),
+        "segmentation": ("hwnas.tasks.segmentation:Segmentation", ""),
+    },
     "data": {
         "digits": ("hwnas.data.sources:digits", ""),
         "idx": ("hwnas.data.sources:idx", ""),
@@ -125,6 +131,7 @@ _WHAT = {
     "block_kinds": "kind of block",
     "samplers": "sampler",
     "strategies": "training strategy",
+    "tasks": "task",
     "data": "data source",
 }
 # kind -> name -> the object, from modules of the user's own in this process

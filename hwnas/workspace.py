@@ -4,7 +4,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
 
     config.toml                 the configuration
     last_used.json              what it said when the run was last used, and how long the tables were
-    network_labels.json         what a given network answers, where its answers are the labels
+    network_labels.safetensors  what a given network answers, where its answers are the labels
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its drift anchor
@@ -36,7 +36,7 @@ from hwnas._places import user_path
 from hwnas.adapted_run import AdaptedRun
 from hwnas.computing import Computing
 from hwnas.config import CONFIG_FILE, Config, device_name
-from hwnas.data import Data, augment_batch, load_data
+from hwnas.data import Data, augment_samples, load_data
 from hwnas.errors import ConfigError
 from hwnas.files import sha256_file, write_whole
 from hwnas.integrity import digest
@@ -45,6 +45,7 @@ from hwnas.named_spaces import check_trainable, make_space
 from hwnas.network_labels import labelled_by_network
 from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
+from hwnas.tasks import Task, make_task
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Workspace:
         """
         if self.config.data.labels == "source":
             return self.images
-        return labelled_by_network(self.images, self.adapted, self.adapted_space)
+        return labelled_by_network(self.images, self.adapted, self.adapted_space, task=self._asked_task)
 
     @cached_property
     def images(self) -> Data:
@@ -222,6 +223,7 @@ class Workspace:
             validation_fraction=c.validation_fraction,
             test_fraction=c.test_fraction,
             labelled=c.labels == "source",
+            targets=self._asked_task.targets,
             tell=self._tell,
         )
         if model is None or model.mean is None or model.std is None:
@@ -229,6 +231,22 @@ class Workspace:
         # as the given network sees its images; to it others are other data, of other accuracies
         seen = digest([found.fingerprint, list(model.mean), list(model.std)])
         return dataclasses.replace(found, mean=model.mean, std=model.std, fingerprint=seen)
+
+    @cached_property
+    def task(self) -> Task:
+        """What networks are for, with what it has to know of the targets.
+
+        Raises:
+            ConfigError: it is not known, or not one for these targets.
+        """
+        # without labels of its own nothing is learned from them, and what is evaluated has the network's answers
+        train = self.images.train if self.images.train.is_labelled else self.data.validation
+        return self._asked_task.fitted(train, given=self.config.model is not None)
+
+    @cached_property
+    def _asked_task(self) -> Task:
+        c = self.config.task
+        return make_task(c.name, settings={"class_weights": c.class_weights}, tell=self._tell)
 
     @cached_property
     def training_space(self) -> Space:
@@ -257,8 +275,8 @@ class Workspace:
             SpaceError: they cannot.
         """
         images = self.images
-        n_classes = images.n_classes if self.config.data.labels == "source" else None
-        check_trainable(space, in_channels=images.in_channels, n_classes=n_classes)
+        n_outputs = images.n_classes if self.config.data.labels == "source" else None
+        check_trainable(space, of=images.input_shape, n_outputs=n_outputs, task=self._asked_task)
 
     @property
     def adapted(self) -> AdaptedRun:
@@ -418,13 +436,13 @@ class Workspace:
             mean=data.mean,
             std=data.std,
             seed=self.config.train.seed,
-            augment=(lambda x, g: augment_batch(x, data.augment, generator=g)) if augmented else None,
+            augment=functools.partial(augment_samples, policy=data.augment) if augmented else None,
         )
 
     @property
     def _evaluation_batch(self) -> int:
         images, model = self.images, self.config.model
-        values = images.in_channels * math.prod(images.native_size)
+        values = math.prod(images.input_shape)
         if model is not None and model.input is not None:  # images are brought to its size
             values = max(values, math.prod(model.input[0].shape))
         return max(_LEAST_BATCH, min(_EVALUATION_BATCH, _EVALUATION_VALUES // values))

@@ -62,7 +62,7 @@ def test_an_unknown_key_names_the_nearest_and_the_known() -> None:
 
 
 def test_an_unknown_section_names_the_nearest_and_the_known() -> None:
-    assert "unknown section 'trian', did you mean 'train'? known: data, model, space" in refused("[trian]\nx = 1")
+    assert "unknown section 'trian', did you mean 'train'? known: data, task, model, space" in refused("[trian]\nx = 1")
 
 
 def test_every_error_of_a_file_is_reported_at_once() -> None:
@@ -268,6 +268,14 @@ def test_every_key_is_written_with_a_comment(model: ModelConfig | None) -> None:
     assert len(lines) == sum(counts.values())
 
 
+TASK_OF = {
+    "macro_f1": "multi_label",
+    "r2": "regression",
+    "mean_iou": "segmentation",
+    "score": "python:my_package.tasks:make",
+}
+
+
 def test_every_example_is_a_value_that_is_allowed() -> None:
     beside = {"model.mean": {"std": [1.0, 1.0, 1.0]}, "model.std": {"mean": [0.5, 0.5, 0.5]}}
     for name, section in sections():
@@ -282,6 +290,8 @@ def test_every_example_is_a_value_that_is_allowed() -> None:
                     document = {name: given}
                 if key == "agreement":  # with a given network
                     document |= {"model": MODEL, "data": {"labels": "network"}}
+                if name == "limits":
+                    document |= {"task": {"name": TASK_OF.get(key, "classification")}}
                 Config.model_validate(document)
 
 
@@ -312,7 +322,6 @@ def test_a_network_of_ones_own_is_read_and_written() -> None:
         source="python:my_package.models:make",
         weights="trained.safetensors",
         input=(InputShape((3, 224, 224)),),
-        task="classification",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         elastic=ElasticConfig(width=(0.5, 1.0), residual=(1.0,), resolutions=(160, 192, 224), fixed=("head",)),
@@ -358,7 +367,7 @@ def test_inputs_are_lists_or_texts_and_survive_the_way_to_toml_and_back(written:
             "weights = 'a.pth'\nsource = 'onnx:net.onnx'",
             "weights is 'a.pth', and the weights of an ONNX file are in it",
         ),
-        ("task = 'detection'", "model.task is 'detection', but should be one of classification"),
+        ("task = 'detection'", "task is 'detection', and what a network is for is said in"),
         ("weights = ''", "model.weights is '', but should not be blank"),
         ("mean = [0.5, 0.5, 0.5]", "model: give mean and std, or neither"),
         ("mean = [0.5]\nstd = [0.5]", "model: mean has 1 values, and the input 3 channels"),

@@ -52,8 +52,8 @@ def test_the_accuracy_promised_is_reached_from_the_images_alone(
     promised = Manifest.read(finished.deployment).accuracy
     test = load_data("digits", seed=0).test
     with network:
-        found = network.predict_batch(test.images[: promised.n_test])
-    right = [p.class_name == str(label) for p, label in zip(found, test.labels, strict=False)]
+        found = network.predict_batch(test.inputs[: promised.n_test])
+    right = [p.class_name == str(label) for p, label in zip(found, test.targets, strict=False)]
     assert np.mean(right) == promised.test_runtime
 
 

@@ -11,6 +11,7 @@ from hwnas import registry
 from hwnas.errors import ConfigError, HwnasError, SpaceError
 from hwnas.named_spaces import check_trainable, make_space
 from hwnas.spaces import CategoricalSpace, Space
+from hwnas.tasks.classification import Classification
 from hwnas.testing.run import tiny_config
 from hwnas.testing.spaces import tiny_space
 from hwnas.workspace import Workspace
@@ -126,7 +127,7 @@ def test_a_space_for_other_images_is_refused(module: str, tmp_path: Path) -> Non
 
 def test_a_space_without_blocks_is_refused(module: str) -> None:
     with pytest.raises(SpaceError, match="'named' has no slots, so no network can be made of it"):
-        check_trainable(made(f"python:{module}:named"), in_channels=1, n_classes=10)
+        check_trainable(made(f"python:{module}:named"), of=(1, 8, 8), n_outputs=10, task=Classification())
 
 
 # ---------------------------------------------------------------- what a space that says nothing of itself can do

@@ -93,7 +93,7 @@ def test_a_folder_without_classes_is_enough_to_train_by_the_networks_answers(fol
     trained = pipeline.train(config, console=console)
     assert trained.data["counts"] == {"train": {"images": 29}, "validation": {"images": 3}, "test": {"images": 8}}
     work = Workspace(config)
-    assert (work.images.train.labels == UNLABELLED).all()
+    assert (work.images.train.targets == UNLABELLED).all()
     given = Workspace(asked(folder, data__source=config.data.source, train__steps=0)).supernet
     import torch
 
@@ -111,7 +111,7 @@ def test_the_network_is_asked_once(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("hwnas.network_labels._answers", None)  # who asks again, fails
     again = Workspace(config).data
     assert again.fingerprint == first.fingerprint != Workspace(config).images.fingerprint
-    np.testing.assert_array_equal(again.test.labels, first.test.labels)
+    np.testing.assert_array_equal(again.test.targets, first.test.targets)
 
 
 def test_answers_to_other_images_are_asked_anew(folder: Path) -> None:
@@ -150,5 +150,5 @@ def test_images_without_labels_are_refused_where_labels_are_needed(folder: Path)
 def test_labels_that_are_there_are_left_aside(folder: Path) -> None:
     data = load_data("digits", seed=0, labelled=False)
     assert data.class_names == ()
-    assert (data.validation.labels == UNLABELLED).all()
+    assert (data.validation.targets == UNLABELLED).all()
     assert len(data.train) + len(data.validation) + len(data.test) == 1797

@@ -114,6 +114,6 @@ def test_the_images_of_a_folder_are_known_by_their_files(parts: tuple[str, ...],
     rest = Preprocessing.of(None, shape=(32, 32, 3), mean=data.mean, std=data.std, resolution=(24, 24))
     for part in (data.train, data.validation, data.test):
         assert part.files is not None
-        for path, pixels, label in zip(part.files, part.images, part.labels, strict=True):
+        for path, pixels, label in zip(part.files, part.inputs, part.targets, strict=True):
             assert path.parent.name == data.class_names[label]
             np.testing.assert_array_equal(steps.apply(path), rest.apply(pixels))

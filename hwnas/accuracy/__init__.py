@@ -3,6 +3,6 @@
 Must never know devices, tables or the search algorithm.
 """
 
-from hwnas.accuracy.evaluation import SubnetEvaluator, standard_error, top1
+from hwnas.accuracy.evaluation import SubnetEvaluator, score
 
-__all__ = ["SubnetEvaluator", "standard_error", "top1"]
+__all__ = ["SubnetEvaluator", "score"]

@@ -1,12 +1,12 @@
-"""Measure the accuracy of networks and of a supernet's sub-networks."""
+"""Measure how good networks and a supernet's sub-networks are at their task."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hwnas.precisions import is_quantized
+from hwnas.tasks import Score, Task, make_task, score_of
 from hwnas.types import Block
 
 if TYPE_CHECKING:
@@ -22,45 +22,8 @@ if TYPE_CHECKING:
 EVALUATION = "equal batches, corrected biases"
 
 
-def top1(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolution: tuple[int, ...]) -> float:
-    """Share of images whose highest logit is their label, in [0, 1].
-
-    Args:
-        network: in evaluation mode.
-        batches: (N, C, H, W) preprocessed images with (N,) labels; resized to `resolution`, (H, W).
-
-    Raises:
-        ValueError: there is no image.
-    """
-    import torch
-
-    from hwnas.data.tensors import resize
-
-    right = n = 0
-    # no gradients are kept, which would fill memory over a whole validation set
-    with torch.inference_mode():
-        for x, y in batches:
-            right += int((network(resize(x, resolution)).argmax(1) == y).sum())
-            n += len(y)
-    if n == 0:
-        raise ValueError("there is no image to evaluate on")
-    return right / n
-
-
-def standard_error(accuracy: float, n: int) -> float:
-    """By how much an accuracy measured on n images may be off: one binomial standard error, never less than an image.
-
-    Without the floor an accuracy of 1 would count as exact.
-
-    Args:
-        accuracy: in [0, 1].
-        n: at least 1.
-    """
-    return max(math.sqrt(accuracy * (1 - accuracy) / n), 1 / n)
-
-
 class SubnetEvaluator:
-    """Accuracy of sub-networks on validation images, each at the precision it ships in.
+    """How good sub-networks are on validation samples, each at the precision it ships in.
 
     A sub-network is extracted, its BatchNorm recalibrated, its int8 blocks quantized with calibrated
     ranges, and evaluated; the supernet is never changed.
@@ -68,8 +31,9 @@ class SubnetEvaluator:
     Args:
         supernet: trained, on the CPU.
         train: where BatchNorm and range calibration take their images from (never augmented).
-        validation: where accuracy is measured.
-        recalibration_samples, calibration_samples, validation_samples: how many images each uses; None: all.
+        validation: what is measured on.
+        task: by which is measured; None: classification.
+        recalibration_samples, calibration_samples, validation_samples: how many samples each uses; None: all.
         symmetric: the runtime's int8 activations have zero point 0 (`Runtime.quantization`).
     """
 
@@ -79,6 +43,7 @@ class SubnetEvaluator:
         *,
         train: BatchStream,
         validation: BatchStream,
+        task: Task | None = None,
         recalibration_samples: int = 1024,
         calibration_samples: int = 256,
         validation_samples: int | None = None,
@@ -86,6 +51,7 @@ class SubnetEvaluator:
     ) -> None:
         self.supernet = supernet
         self.symmetric = symmetric
+        self.task = make_task("classification") if task is None else task
         # held once: every sub-network sees the same images
         self._recalibration = [x for x, _ in train.unaugmented(recalibration_samples)]
         self._calibration = [x for x, _ in train.unaugmented(calibration_samples)]
@@ -93,7 +59,7 @@ class SubnetEvaluator:
 
     @property
     def n_validation(self) -> int:
-        """How many images an accuracy is measured on."""
+        """How many samples are measured on."""
         return sum(len(y) for _, y in self._validation)
 
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
@@ -106,8 +72,8 @@ class SubnetEvaluator:
         given = self.supernet.extract_given(blocks)
         if given is None:
             return found
-        given, resolution = self.recalibrate(given), found.in_shape[1:]
-        better = self.accuracy(given, resolution=resolution) >= self.accuracy(found, resolution=resolution)
+        given, shape = self.recalibrate(given), found.in_shape
+        better = self.score(given, in_shape=shape).value >= self.score(found, in_shape=shape).value
         return given if better else found
 
     def recalibrate(self, network: SubNetwork) -> SubNetwork:
@@ -129,11 +95,39 @@ class SubnetEvaluator:
         batches = [fit(x, network.in_shape) for x in self._calibration]
         return quantize(network, batches, max_batches=len(batches), symmetric=self.symmetric)
 
-    def accuracy(self, network: nn.Module, *, resolution: tuple[int, ...]) -> float:
-        """Top-1 of any network on the validation images, in [0, 1]."""
-        return top1(network, self._validation, resolution=resolution)
+    def score(self, network: nn.Module, *, in_shape: tuple[int, ...]) -> Score:
+        """How good any network is on the validation samples.
 
-    def __call__(self, blocks: NamedBlocks) -> float:
-        """Top-1 of a sub-network at its blocks' precisions, in [0, 1]."""
+        Args:
+            network: in evaluation mode.
+            in_shape: of one of its inputs; images are brought to its size.
+        """
+        return score(network, self._validation, task=self.task, in_shape=in_shape)
+
+    def __call__(self, blocks: NamedBlocks) -> Score:
+        """How good a sub-network is at its blocks' precisions."""
         network = self.extract(blocks)
-        return self.accuracy(self.quantize(network), resolution=network.in_shape[1:])
+        return self.score(self.quantize(network), in_shape=network.in_shape)
+
+
+def score(
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, task: Task, in_shape: tuple[int, ...]
+) -> Score:
+    """How good a network is.
+
+    Args:
+        network: in evaluation mode.
+        batches: (N, ...) preprocessed inputs with their targets.
+        task: what it is for.
+        in_shape: of one of its inputs; images are brought to its size.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    import torch
+
+    from hwnas.data.tensors import fit
+
+    # no gradients are kept, which would fill memory over a whole validation set
+    with torch.inference_mode():
+        return score_of(task, ((network(fit(x, in_shape)), y) for x, y in batches))

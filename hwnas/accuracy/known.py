@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -67,12 +68,14 @@ class KnownNetwork:
         key: see `network_key`.
         architecture: choice name -> option, with a precision for every block, also where the device leaves none to
             choose.
-        accuracy: in [0, 1].
+        accuracy: what it is ranked by: a share of which 1 is perfect.
+        standard_error: of it; None in a file of an earlier version.
     """
 
     key: str
     architecture: Mapping[str, Option]
     accuracy: float
+    standard_error: float | None = None
 
 
 def network_key(blocks: NamedBlocks) -> str:
@@ -129,13 +132,12 @@ class KnownAccuracies:
         """All that are known, in the order they were measured in."""
         return tuple(self._networks.values())
 
-    def find(self, key: str) -> float | None:
-        """The accuracy of a network, None if nobody has measured it yet."""
+    def find(self, key: str) -> KnownNetwork | None:
+        """A network, None if nobody has measured it yet."""
         # only then: another process may have measured it since, and a look at the file costs less than measuring
         if key not in self._networks:
             self._read()
-        known = self._networks.get(key)
-        return None if known is None else known.accuracy
+        return self._networks.get(key)
 
     def add(self, network: KnownNetwork) -> None:
         """Append a network.
@@ -225,8 +227,20 @@ class KnownAccuracies:
 
 def _network(values: Mapping[str, Any]) -> KnownNetwork:
     accuracy, key, architecture = values["accuracy"], values["key"], values["architecture"]
-    if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+    if not _is_number(accuracy) or not accuracy <= 1:
         raise ValueError(f"accuracy is {accuracy!r}")
+    error = values.get("standard_error")
+    if error is not None and (not _is_number(error) or not error >= 0):
+        raise ValueError(f"standard_error is {error!r}")
     if not isinstance(key, str) or not isinstance(architecture, dict):
         raise TypeError("a network needs a key and an architecture")
-    return KnownNetwork(key=key, architecture=architecture, accuracy=float(accuracy))
+    return KnownNetwork(
+        key=key,
+        architecture=architecture,
+        accuracy=float(accuracy),
+        standard_error=None if error is None else float(error),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from hwnas.errors import StudyError
-from hwnas.quantities import metric_name, percent
+from hwnas.quantities import capitalised, metric_name, percent
 from hwnas.search.study import Study
 
 _ROUNDING = 1e-6
@@ -42,7 +42,7 @@ def check_comparable(studies: Mapping[str, Study]) -> list[str]:
             joined = [names for names in linked if names & {a, b}]
             linked = [set().union(*joined), *(names for names in linked if names not in joined)]
     notes = [
-        f"{metric_name(metric).capitalize()} of the same network differs by up to {percent(share, decimals=2)} from "
+        f"{capitalised(metric_name(metric))} of the same network differs by up to {percent(share, decimals=2)} from "
         f"one search to another, within its upper bounds: what estimates it was fitted anew."
         for metric, share in furthest.items()
         if share

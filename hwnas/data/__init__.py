@@ -1,4 +1,4 @@
-"""Images with labels: loading, checking, splitting, preprocessing, augmentation.
+"""Samples with targets, images with labels above all: loading, checking, splitting, preprocessing, augmentation.
 
     data = load_data("folder:photos?size=64", seed=0)
 
@@ -6,7 +6,7 @@ Knows numpy; torch is loaded only by the functions that take tensors. Never netw
 """
 
 from hwnas.data.arrays import ArrayDataset, Data, RawData
-from hwnas.data.augment import POLICIES, Augment, augment_batch
+from hwnas.data.augment import POLICIES, Augment, augment_batch, augment_samples
 from hwnas.data.load import DataSource, load_data, parse_spec, split
 from hwnas.data.preprocess import Preprocessing
 
@@ -19,6 +19,7 @@ __all__ = [
     "Preprocessing",
     "RawData",
     "augment_batch",
+    "augment_samples",
     "load_data",
     "parse_spec",
     "split",

@@ -1,6 +1,6 @@
-"""What a data set is once it is loaded: arrays of images and labels, checked and split.
+"""What a data set is once it is loaded: arrays of samples and their targets, checked and split.
 
-Knows numpy only: never where the images came from, torch, or what they will be used for.
+Knows numpy only: never where the samples came from, torch, or what they will be used for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,45 +21,66 @@ from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+Inputs = npt.NDArray[Any]  # uint8 images, or float32 of another kind
+Targets = npt.NDArray[Any]  # see `targets.py`
+InputKind = Literal["images", "arrays"]
 UNLABELLED = -1  # the label of an image whose class is not known, as in scikit-learn
 _PIECE = 1 << 20  # values looked at in one go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayDataset:
-    """Images with labels in memory; serves as a torch map-style data set without torch.
+    """Samples with targets in memory; serves as a torch map-style data set without torch.
 
     Attributes:
-        images: (N, H, W, C) in 0..255.
-        labels: (N,) class indices; `UNLABELLED` throughout where none are known.
-        files: what the images were read from, one each; None: they were given as arrays.
+        inputs: images, (N, H, W, C) uint8 in 0..255; or samples of another kind, (N, C, ...) float32 as they were
+            given: series (N, C, L), vectors (N, C).
+        targets: (N, ...) of one of the kinds of `targets.py`: (N,) int64 class indices, `UNLABELLED` throughout where
+            none are known; (N, K) uint8 label sets; (N, K) float32 values; (N, H, W) uint8 masks.
+        files: what the inputs were read from, one each; None: they were given as arrays.
     """
 
-    images: UInt8Array
-    labels: Int64Array
+    inputs: Inputs
+    targets: Targets
     files: tuple[Path, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise DataError(f"images must be (N, H, W, C) uint8, got {self.images.shape} {self.images.dtype}")
-        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
+        are_images = self.inputs.dtype == np.uint8 and self.inputs.ndim == 4
+        if not are_images and (self.inputs.dtype != np.float32 or self.inputs.ndim < 2):
             raise DataError(
-                f"labels must be ({len(self.images)},) int64, one an image, got {self.labels.shape} {self.labels.dtype}"
+                f"inputs must be (N, H, W, C) uint8 or (N, C, ...) float32, got {self.inputs.shape} {self.inputs.dtype}"
+            )
+        kinds = {(1, "int64"), (2, "uint8"), (2, "float32"), (3, "uint8")}
+        if (self.targets.ndim, self.targets.dtype.name) not in kinds or len(self.targets) != len(self.inputs):
+            raise DataError(
+                f"targets must be one an input, {len(self.inputs)} in all, of a kind that hwnas/data/targets.py has, "
+                f"got {self.targets.shape} {self.targets.dtype}"
             )
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[UInt8Array, int]:
-        """One image, (H, W, C), and its label."""
-        return self.images[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+        """One sample's input and its target."""
+        target = self.targets[index]
+        return self.inputs[index], int(target) if self.targets.ndim == 1 else target
+
+    @property
+    def are_images(self) -> bool:
+        """Whether inputs are pixels, rather than numbers as they were given."""
+        return bool(self.inputs.dtype == np.uint8)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the targets are known."""
+        return self.targets.ndim > 1 or bool((self.targets != UNLABELLED).all())
 
     def subset(self, indices: IntArray) -> ArrayDataset:
-        """The images at these positions, in this order."""
-        return ArrayDataset(images=self.images[indices], labels=self.labels[indices], files=self.files_at(indices))
+        """The samples at these positions, in this order."""
+        return ArrayDataset(inputs=self.inputs[indices], targets=self.targets[indices], files=self.files_at(indices))
 
     def files_at(self, indices: IntArray) -> tuple[Path, ...] | None:
-        """The files of the images at these positions."""
+        """The files of the samples at these positions."""
         return None if self.files is None else tuple(self.files[i] for i in indices.tolist())
 
 
@@ -89,11 +111,12 @@ class RawData:
 
     Attributes:
         name: short, for tables and manifests.
-        train: images and labels; `checks.check_images` says which arrays are understood. Labels are None where there
-            are none; then they are so in every part.
+        train: inputs and targets; `checks.py` and `targets.py` say which arrays are understood. Targets are None where
+            there are none; then they are so in every part.
         validation: None: a share of `train` is set aside.
         test: None: a share of `train` is set aside.
-        class_names: in the order of the labels; None: the labels' numbers.
+        class_names: in the order of the labels, or of the values of a sample; None: their numbers.
+        inputs: what the inputs are: images, or arrays of another kind, channels first.
         augment: what may be done to training images without changing their class.
         decoding: how files became pixels; None where there were no image files.
         files: "train", "val", "test" -> what the images of that part were read from, one each; empty likewise.
@@ -108,6 +131,7 @@ class RawData:
     validation: tuple[npt.ArrayLike, npt.ArrayLike | None] | None = None
     test: tuple[npt.ArrayLike, npt.ArrayLike | None] | None = None
     class_names: tuple[str, ...] | None = None
+    inputs: InputKind = "images"
     augment: Augment = Augment()  # noqa: RUF009 - frozen
     decoding: DecodingRule | None = None
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -126,11 +150,12 @@ class Data:
         train: what weights learn from.
         validation: what the search ranks networks by.
         test: read once, for the report.
-        class_names: in the order of the labels; empty where none are known.
-        mean: per channel, of the training images scaled to [0, 1].
-        std: likewise, at least 1/255.
+        class_names: what a network's outputs are called: classes in the order of the labels, or values; empty where
+            none are known.
+        mean: per channel, of the training inputs; of images scaled to [0, 1].
+        std: likewise, above 0; of images at least 1/255.
         augment: what may be done to training images without changing their class.
-        fingerprint: sha256 over every image, label and class name, and the split.
+        fingerprint: sha256 over every input, target and class name, and the split.
         decoding: how files became pixels, which a deployment has to repeat; None where there were no image files.
         left_out: what was found and not used.
         notes: what was chosen, where it is not obvious.
@@ -153,18 +178,34 @@ class Data:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes, or of the values of a sample: what a network gives."""
         return len(self.class_names)
 
     @property
-    def in_channels(self) -> int:
-        """Channels of an image: 1 for grey, 3 for colour."""
-        return int(self.train.images.shape[3])
+    def are_images(self) -> bool:
+        """Whether inputs are pixels, rather than numbers as they were given."""
+        return self.train.are_images
 
     @property
-    def native_size(self) -> tuple[int, int]:
-        """Height and width of the images as loaded, in pixels."""
-        return int(self.train.images.shape[1]), int(self.train.images.shape[2])
+    def what(self) -> str:
+        """What its samples are called."""
+        return "images" if self.are_images else "samples"
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of a sample: of an image 1 for grey, 3 for colour."""
+        return self.input_shape[0]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample as a network takes it, channels first: (C, H, W) of an image as it was loaded."""
+        shape = self.train.inputs.shape[1:]
+        return (shape[2], *shape[:2]) if self.are_images else shape
+
+    @property
+    def native_size(self) -> tuple[int, ...]:
+        """Height and width of the images as loaded, in pixels; of other samples all axes but the channels."""
+        return self.input_shape[1:]
 
 
 def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -193,14 +234,47 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
     return tuple(mean), tuple(max(s, 1 / 255) for s in std)
 
 
+def array_statistics(arrays: Inputs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of samples that are no images; 1 for a channel that is constant.
+
+    Args:
+        arrays: (N, C, ...) float32.
+
+    Raises:
+        DataError: every channel is constant, so there is nothing to learn.
+    """
+    channels = arrays.shape[1]
+    step = max(1, _PIECE // arrays[0].size)
+    axes = (0, *range(2, arrays.ndim))
+    total = np.zeros(channels)
+    for at in range(0, len(arrays), step):
+        total += arrays[at : at + step].sum(axes, dtype=np.float64)
+    n = arrays.size // channels
+    mean = total / n
+    squares = np.zeros(channels)
+    around = mean.reshape(1, -1, *(1,) * (arrays.ndim - 2))
+    for at in range(0, len(arrays), step):  # a second time: a difference of large sums would lose the digits
+        squares += ((arrays[at : at + step].astype(np.float64) - around) ** 2).sum(axes)
+    std = np.sqrt(squares / n)
+    # what rounding leaves of a constant
+    constant = std <= 1e-7 * np.abs(mean)
+    if constant.all():
+        raise DataError(
+            "every channel of the training samples has the same value everywhere; are these the right ones?"
+        )
+    return tuple(mean.tolist()), tuple(np.where(constant, 1.0, std).tolist())
+
+
 def fingerprint(parts: Sequence[ArrayDataset], class_names: Sequence[str]) -> str:
     """sha256 over the parts of a data set, in order."""
     digest = hashlib.sha256()
     for part in parts:
         # without the shape, two parts' bytes could be cut elsewhere and give the same sum
-        digest.update(repr(part.images.shape).encode())
-        digest.update(np.ascontiguousarray(part.images).data)
-        # one byte order: a checkpoint may travel to another machine
-        digest.update(np.ascontiguousarray(part.labels.astype("<i8")).data)
+        digest.update(repr(part.inputs.shape).encode())
+        if not part.are_images or part.targets.ndim > 1:  # what was not known before this told them apart
+            digest.update(f"{part.inputs.dtype} {part.targets.dtype} {part.targets.shape}".encode())
+        for array in (part.inputs, part.targets):
+            # one byte order: a checkpoint may travel to another machine
+            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     digest.update(repr(tuple(class_names)).encode())
     return digest.hexdigest()

@@ -14,6 +14,8 @@ from hwnas.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+IGNORED = 255  # of a mask: a pixel that nobody knows the class of, as in Pascal VOC and Cityscapes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
@@ -87,6 +89,38 @@ def augment_batch(images: Tensor, policy: Augment, *, generator: Generator | Non
     if policy.erase:
         out = _erase(out, policy, generator)
     return out
+
+
+def augment_samples(
+    inputs: Tensor, targets: Tensor, generator: Generator | None = None, *, policy: Augment
+) -> tuple[Tensor, Tensor]:
+    """The same of samples with their targets: masks move with their images; what comes in over the border is ignored.
+
+    Args:
+        inputs: (N, C, H, W) images; others are left as they are.
+        targets: (N, H, W) uint8 masks move, others are left as they are.
+        generator: as of `augment_batch`.
+        policy: what may be done. Masks take no rotation and no scale.
+
+    Raises:
+        ConfigError: the policy rotates or scales images whose targets are masks.
+    """
+    if inputs.dim() != 4:
+        return inputs, targets
+    if targets.dim() != 3:
+        return augment_batch(inputs, policy, generator=generator), targets
+    import torch
+
+    if policy.rotate_degrees or policy.scale:
+        raise ConfigError("images with masks are shifted and flipped, never rotated or scaled; give augment=natural")
+    # one more channel that pixels are moved with exactly: 0 is what fills a gap, so it stands for an ignored pixel
+    known = (IGNORED - targets[:, None].to(inputs.dtype)) / IGNORED
+    moved = torch.cat([inputs, known], 1)
+    if policy.shift or policy.flip:
+        moved = _shift_and_flip(moved, policy, generator)
+    masks = (IGNORED - (moved[:, -1] * IGNORED).round()).to(torch.uint8)
+    images = moved[:, :-1]
+    return _erase(images, policy, generator) if policy.erase else images, masks
 
 
 def _affine(images: Tensor, policy: Augment, generator: Generator | None) -> Tensor:

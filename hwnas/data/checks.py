@@ -1,11 +1,11 @@
-"""Turn the arrays a source found into images and labels, or say what is wrong with them.
+"""Turn the arrays a source found into samples and targets, or say what is wrong with them.
 
 Every problem is found here, before any training. Knows numpy only, never where arrays came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hwnas.data import naming
-from hwnas.data.arrays import UNLABELLED, ArrayDataset, Data, Int64Array, RawData, UInt8Array
+from hwnas.data.arrays import UNLABELLED, ArrayDataset, Data, InputKind, Inputs, RawData, UInt8Array
 from hwnas.data.augment import Augment
+from hwnas.data.targets import CLASS_INDICES, TargetKind
 from hwnas.errors import DataError
 from hwnas.foreign import shown
 
@@ -94,7 +94,8 @@ def _to_uint8(array: npt.NDArray[Any], *, what: str) -> UInt8Array:
         raise DataError(f"{what}: type {array.dtype} is not allowed; give uint8 in 0..255 or floats in [0, 1]")
     if low < 0 or high > top:
         raise DataError(
-            f"{what}: values from {low:g} to {high:g}, but {array.dtype} images must lie within 0..{top}; {mend}"
+            f"{what}: values from {low:g} to {high:g}, but {array.dtype} images must lie within 0..{top}; {mend}; if "
+            "they are no images, say so: inputs=arrays"
         )
     if scale == 1:
         return array.astype(np.uint8)
@@ -112,108 +113,76 @@ def _pieces(images: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield at, images[at : at + step]
 
 
-def check_labels(labels: npt.ArrayLike, *, n_images: int, what: str) -> Int64Array:
-    """Labels as (N,) int64, none negative.
+def check_arrays(arrays: npt.ArrayLike, *, what: str) -> Inputs:
+    """Samples that are no images as (N, C, ...) float32.
 
     Args:
-        labels: (N,) or (N, 1) integers.
-        n_images: how many there must be.
-        what: named in errors: "training labels".
+        arrays: (N, C, ...) numbers, channels first: series (N, C, L), vectors (N, C).
+        what: named in errors: "training samples".
 
     Raises:
-        DataError: another shape or type; a negative label; not one label an image.
+        DataError: another shape or type; NaN; no sample.
     """
-    array = as_array(labels, what=what)
-    # Keras gives CIFAR's labels as a column
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]  # (N, 1) -> (N,)
-    if array.ndim != 1:
-        raise DataError(f"{what}: shape {array.shape} is not allowed; give (N,), one class index an image")
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{what}: type {array.dtype} is not allowed; give integers, 0 for the first class")
-    if len(array) != n_images:
-        raise DataError(f"{what}: {len(array)} labels for {n_images} images; give one label an image")
-    if len(array) and array.min() < 0:
-        at = int(np.argmax(array < 0))
-        raise DataError(f"{what}: label {int(array[at])} at position {at} is negative; classes count from 0")
-    if len(array) and array.max() > np.iinfo(np.int64).max:  # uint64 only
-        raise DataError(f"{what}: label {int(array.max())} is out of range; classes count from 0")
-    return array.astype(np.int64)
+    array = as_array(arrays, what=what)
+    if array.ndim < 2 or array.dtype.kind not in "biuf" or not all(array.shape[1:]):
+        raise DataError(
+            f"{what}: {array.dtype} of shape {array.shape} is not allowed; give numbers of shape (N, C, ...), channels "
+            "first: series (N, C, L), vectors (N, C)"
+        )
+    if not len(array):
+        raise DataError(f"{what}: there is not one sample")
+    for at, piece in _pieces(array):
+        finite = np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
+        if not finite.all():
+            raise DataError(f"{what}: sample {at + int(np.argmin(finite))} holds NaN or infinite values; leave it out")
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def check_part(
-    part: tuple[npt.ArrayLike, npt.ArrayLike | None], *, which: str, files: tuple[Path, ...] | None = None
+    part: tuple[npt.ArrayLike, npt.ArrayLike | None],
+    *,
+    which: str,
+    files: tuple[Path, ...] | None = None,
+    inputs: InputKind = "images",
+    targets: TargetKind = CLASS_INDICES,
 ) -> ArrayDataset:
-    """One part of a data set, its images and labels checked each on its own.
+    """One part of a data set, its inputs and targets checked each on its own.
 
     Args:
-        part: images and labels; None: they have none.
+        part: inputs and targets; None: they have none.
         which: "training", "validation" or "test": named in errors.
-        files: what the images were read from, if from any.
+        files: what the inputs were read from, if from any.
+        inputs: what they are.
+        targets: of which kind they are.
 
     Raises:
-        DataError: see `check_images` and `check_labels`.
+        DataError: see `check_images`, `check_arrays` and `TargetKind.check`.
     """
-    images = check_images(part[0], what=f"{which} images")
+    if inputs == "images":
+        found = check_images(part[0], what=f"{which} images")
+    else:
+        found = check_arrays(part[0], what=f"{which} samples")
     if part[1] is None:
-        return unlabelled(ArrayDataset(images=images, labels=np.zeros(len(images), np.int64), files=files))
-    labels = check_labels(part[1], n_images=len(images), what=f"{which} labels")
-    return ArrayDataset(images=images, labels=labels, files=files)
+        return unlabelled(ArrayDataset(inputs=found, targets=np.zeros(len(found), np.int64), files=files))
+    what = f"{which} {'labels' if targets is CLASS_INDICES else targets.title}"
+    known = targets.check(as_array(part[1], what=what), n=len(found), what=what)
+    return ArrayDataset(inputs=found, targets=known, files=files)
 
 
 def unlabelled(part: ArrayDataset) -> ArrayDataset:
-    """The images of a part without what is known of their classes."""
-    return replace(part, labels=np.full(len(part), UNLABELLED, np.int64))
+    """The inputs of a part without what is known of them."""
+    return replace(part, targets=np.full(len(part), UNLABELLED, np.int64))
 
 
-def check_classes(train: ArrayDataset, *, class_names: Sequence[str] | None) -> tuple[str, ...]:
-    """The classes' names, when the training labels use every one of them.
-
-    Args:
-        train: the training part, before anything is set aside.
-        class_names: in the order of the labels; None: the labels' numbers.
+def check_shape(part: ArrayDataset, train: ArrayDataset, *, which: str) -> None:
+    """Hold that the samples of another part have the shape of training samples.
 
     Raises:
-        DataError: an empty class, a single class, a label without a name, names that repeat.
+        DataError: they have not.
     """
-    class_names = None if class_names is None else naming.class_names(class_names)
-    # before anything is set aside: a class must not go missing by the split
-    found = np.unique(train.labels)
-    n_classes = int(found[-1]) + 1 if class_names is None else len(class_names)
-    if found[-1] >= n_classes:
-        raise DataError(
-            f"training labels: label {int(found[-1])} is out of range; there are {n_classes} class names, "
-            f"so labels go from 0 to {n_classes - 1}"
-        )
-    if n_classes < 2:
-        raise DataError("training labels: there is one class only; a classifier needs at least two")
-    if len(found) < n_classes:
-        # the first gap; never an array of n_classes entries, for a stray label may be 10**12
-        gap = int(np.argmax(np.append(found, n_classes) != np.arange(len(found) + 1)))
-        name = f" ({class_names[gap]})" if class_names is not None else ""
-        raise DataError(
-            f"training labels: class {gap}{name} has no image, though labels go up to {int(found[-1])} and "
-            f"{n_classes} classes are expected; number the classes from 0 without gaps"
-        )
-    return tuple(class_names) if class_names is not None else tuple(str(c) for c in range(n_classes))
-
-
-def check_against(part: ArrayDataset, train: ArrayDataset, *, n_classes: int, which: str) -> None:
-    """Hold that another part has the images' shape and the classes of the training part.
-
-    Raises:
-        DataError: it has not.
-    """
-    if part.images.shape[1:] != train.images.shape[1:]:
-        raise DataError(
-            f"{which} images are {_size(part)}, but training images are {_size(train)}; give both the same size"
-        )
-    if part.labels.max() >= n_classes:
-        at = int(np.argmax(part.labels >= n_classes))
-        raise DataError(
-            f"{which} labels: label {int(part.labels[at])} at position {at} does not occur in training; "
-            f"labels go from 0 to {n_classes - 1}"
-        )
+    if part.inputs.shape[1:] != train.inputs.shape[1:] or part.are_images != train.are_images:
+        what, same = ("images", "the same size") if train.are_images else ("samples", "the same shape")
+        raise DataError(f"{which} {what} are {_size(part)}, but training {what} are {_size(train)}; give both {same}")
 
 
 def check_words(given: RawData | Data) -> None:
@@ -228,8 +197,12 @@ def check_words(given: RawData | Data) -> None:
         raise DataError(f"augment is a {type(given.augment).__name__}, but must be a hwnas.data.Augment")
 
 
-def check_ready(data: Data) -> Data:
+def check_ready(data: Data, *, targets: TargetKind = CLASS_INDICES) -> Data:
     """A data set that somebody made ready, when its parts agree with each other.
+
+    Args:
+        data: by a source.
+        targets: of which kind its targets must be.
 
     Raises:
         DataError: they do not.
@@ -237,10 +210,14 @@ def check_ready(data: Data) -> Data:
     check_words(data)
     for which, part in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         if not isinstance(part, ArrayDataset) or not len(part):
-            raise DataError(f"{which}: give an ArrayDataset with at least one image")
-        check_against(part, data.train, n_classes=len(data.class_names), which=which)
-    # also of ready-made data: a third party's source is trusted no more than a file
-    names = check_classes(data.train, class_names=data.class_names)
+            raise DataError(f"{which}: give an ArrayDataset with at least one sample")
+        check_shape(part, data.train, which=which)
+        # also of ready-made data: a third party's source is trusted no more than a file
+        known = targets.check(part.targets, n=len(part), what=f"{which} {targets.title}")
+        if known.dtype != part.targets.dtype or known.shape != part.targets.shape:
+            raise DataError(f"{which}: the targets are {part.targets.dtype}, and no {targets.title}")
+        targets.check_against(part, n_outputs=len(data.class_names), which=which)
+    names = targets.names(data.train, given=data.class_names)
     for what, values in (("mean", data.mean), ("std", data.std)):
         numbers = np.asarray(values, dtype=np.float64)
         if numbers.shape != (data.in_channels,) or not np.isfinite(numbers).all():
@@ -251,5 +228,7 @@ def check_ready(data: Data) -> Data:
 
 
 def _size(part: ArrayDataset) -> str:
-    _, height, width, channels = part.images.shape
+    if not part.are_images:
+        return "x".join(map(str, part.inputs.shape[1:]))
+    _, height, width, channels = part.inputs.shape
     return f"{height}x{width} with {channels} channel{'s' * (channels > 1)}"

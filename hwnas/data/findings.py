@@ -24,15 +24,16 @@ def doubts(parts: Mapping[str, ArrayDataset], *, class_names: Sequence[str]) -> 
         parts: "training", "validation" and "test", in this order.
         class_names: in the order of the labels; empty where the images have none.
     """
-    yield from _brightness(parts)
+    if parts["training"].are_images:
+        yield from _brightness(parts)
     yield from _duplicates(parts, class_names)
-    channels = parts["training"].images.shape[3]
+    channels = parts["training"].inputs.shape[3] if parts["training"].are_images else 1
     if channels not in _USUAL_CHANNELS:
         yield f"the images have {channels} channels; if those come first, give images.transpose(0, 2, 3, 1)"
 
 
 def _brightness(parts: Mapping[str, ArrayDataset]) -> Iterator[str]:
-    brightest = {which: int(part.images.max()) for which, part in parts.items()}
+    brightest = {which: int(part.inputs.max()) for which, part in parts.items()}
     top = brightest["training"]
     if top < _DARK:
         yield f"the brightest pixel of the training images is {top} of 255; are they scaled to another range?"
@@ -46,6 +47,7 @@ def _brightness(parts: Mapping[str, ArrayDataset]) -> Iterator[str]:
 
 def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -> Iterator[str]:
     digests = {which: _digests(part) for which, part in parts.items()}
+    what = "images" if parts["training"].are_images else "samples"
     seen: list[str] = []
     for which, here in digests.items():
         # an image that is in both earlier parts is told of once
@@ -54,15 +56,18 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
             same = np.isin(here, digests[before]) & new
             new &= ~same
             if n := int(same.sum()):
-                label = int(parts[which].labels[int(np.argmax(same))])
-                first = f" (the first is of class {class_names[label]})" if class_names else ""
+                labels, first = parts[which].targets, ""
+                if class_names and labels.ndim == 1:
+                    first = f" (the first is of class {class_names[int(labels[int(np.argmax(same))])]})"
                 yield (
-                    f"{n:,} of the {len(here):,} {which} images are exactly the same as {before} images{first}; what "
+                    f"{n:,} of the {len(here):,} {which} {what} are exactly the same as {before} {what}{first}; what "
                     "is measured on them is too good"
                 )
         seen.append(which)
+    if parts["training"].targets.ndim > 1:  # no classes that could contradict each other
+        return
     images = np.concatenate(list(digests.values()))
-    labels = np.concatenate([part.labels for part in parts.values()])
+    labels = np.concatenate([part.targets for part in parts.values()])
     # equal images stand side by side, their labels rising: a contradiction is a neighbour
     order = np.lexsort((labels, images))
     images, labels = images[order], labels[order]
@@ -70,13 +75,13 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
     if n := len(np.unique(images[1:][contradicting])):
         at = int(np.argmax(contradicting))
         first, second = class_names[int(labels[at])], class_names[int(labels[at + 1])]
-        yield f"{n:,} images stand under more than one class, exactly the same (the first under {first} and {second})"
+        yield f"{n:,} {what} stand under more than one class, exactly the same (the first under {first} and {second})"
 
 
 def _digests(part: ArrayDataset) -> npt.NDArray[np.uint64]:
     """(N,) a number for each image's content."""
     found = np.empty(len(part), np.uint64)
-    for i, image in enumerate(part.images):
+    for i, image in enumerate(part.inputs):
         # 64 bits: among a million images two different ones meet with a probability of 3e-8
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
         found[i] = int.from_bytes(digest, "little")

@@ -14,12 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas import registry
-from hwnas.data.arrays import ArrayDataset, Data, Int64Array, RawData, UInt8Array, channel_statistics, fingerprint
+from hwnas.data.arrays import (
+    ArrayDataset,
+    Data,
+    Inputs,
+    Int64Array,
+    RawData,
+    array_statistics,
+    channel_statistics,
+    fingerprint,
+)
 from hwnas.data.augment import policy
-from hwnas.data.checks import check_against, check_classes, check_part, check_ready, check_words, unlabelled
+from hwnas.data.checks import check_part, check_ready, check_shape, check_words, unlabelled
 from hwnas.data.findings import doubts
 from hwnas.data.python_source import GIVES_DATA
 from hwnas.data.splits import partition, stratified_split
+from hwnas.data.targets import CLASS_INDICES, TargetKind
 from hwnas.errors import DataError
 from hwnas.foreign import shown
 from hwnas.user_functions import find_function
@@ -71,17 +81,20 @@ def load_data(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     labelled: bool = True,
+    targets: TargetKind = CLASS_INDICES,
     tell: Callable[[str], None] | None = None,
 ) -> Data:
     """Load, check and split a data set.
 
     Args:
         spec: `digits`, `idx:FOLDER`, `npz:FILE`, `folder:DIR?size=64`, `python:module:function`, or a
-            source somebody registered. The option `augment=NAME` overrides the source's augmentation.
+            source somebody registered. The option `augment=NAME` overrides the source's augmentation, and
+            `inputs=arrays` says that the samples are no images.
         seed: decides which images are set aside.
         validation_fraction: share of the training images set aside when the source has no validation set.
         test_fraction: share of all images set aside, before that, when the source has no test set.
-        labelled: False: labels that the images may have are left aside, and they need not have any.
+        labelled: False: targets that the samples may have are left aside, and they need not have any.
+        targets: which kind of targets they are.
         tell: is told what will be run, before it is.
 
     Raises:
@@ -92,6 +105,9 @@ def load_data(
     name, argument, options = parse_spec(spec)
     # before the source is asked: a misspelled name must not cost minutes of reading
     augment = policy(options.pop("augment")) if "augment" in options else None
+    inputs = options.pop("inputs", None)
+    if inputs not in (None, "images", "arrays"):
+        raise DataError(f"the option inputs={shown(inputs)} is not known; give images or arrays")
     source: DataSource = registry.load("data", name)
     if name == "python" and tell is not None:
         # told before it runs: code of a file is about to be executed
@@ -102,24 +118,35 @@ def load_data(
     except SystemExit as e:
         raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
     if isinstance(found, RawData):
+        if inputs is not None:
+            found = replace(found, inputs="arrays" if inputs == "arrays" else "images")
         if not labelled:
             found = _without_labels(found)
-        data = split(found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
+        data = split(
+            found, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction, targets=targets
+        )
         if labelled and not data.class_names:
             raise DataError(
                 f"the images of {spec!r} have no labels, so nothing can be learned from them by itself; for a network "
                 'of your own take its answers instead: [data] labels = "network"'
             )
     elif isinstance(found, Data):
-        data = check_ready(found)
         if not labelled:
-            data = _ready_without_labels(data)
+            found = _ready_without_labels(found)
+        data = check_ready(found, targets=targets) if labelled else found
     else:
         raise DataError(f"data source {spec!r} gave a {type(found).__name__}, not RawData or Data")
     return data if augment is None else replace(data, augment=augment)
 
 
-def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fraction: float = 0.2) -> Data:
+def split(
+    raw: RawData,
+    *,
+    seed: int,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    targets: TargetKind = CLASS_INDICES,
+) -> Data:
     """Check what a source found and set aside the parts it does not have.
 
     Raises:
@@ -127,19 +154,26 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
     """
     given = {"validation": raw.validation, "test": raw.test}
     # each part on its own first, so that an error names the part
-    train = check_part(raw.train, which="training", files=raw.files.get("train"))
+    train = check_part(raw.train, which="training", files=raw.files.get("train"), inputs=raw.inputs, targets=targets)
     is_labelled = raw.train[1] is not None
-    names = check_classes(train, class_names=raw.class_names) if is_labelled else ()
-    # images without labels are set aside as those of one class
-    groups, group_names = (train.labels, names) if is_labelled else (np.zeros(len(train), np.int64), ("images",))
+    names = targets.names(train, given=raw.class_names) if is_labelled else ()
+    if is_labelled:
+        targets.check_against(train, n_outputs=len(names), which="training")
+    # samples without targets are set aside as those of one class
+    groups, group_names = (
+        targets.strata(train, names=names) if is_labelled else (np.zeros(len(train), np.int64), ("images",))
+    )
     check_words(raw)
     parts: dict[str, ArrayDataset] = {}
     for which, part in given.items():
         if part is not None:
-            parts[which] = check_part(part, which=which, files=raw.files.get("val" if which == "validation" else which))
+            files = raw.files.get("val" if which == "validation" else which)
+            parts[which] = check_part(part, which=which, files=files, inputs=raw.inputs, targets=targets)
             if (part[1] is not None) != is_labelled:
                 raise DataError(f"{which} images have {'no ' * is_labelled}labels, other than the training images")
-            check_against(parts[which], train, n_classes=len(names), which=which)
+            check_shape(parts[which], train, which=which)
+            if is_labelled:
+                targets.check_against(parts[which], n_outputs=len(names), which=which)
     rng = np.random.default_rng(seed)
     # positions, not copies: images are moved once, when all parts are known
     stay = np.arange(len(train))
@@ -150,11 +184,11 @@ def split(raw: RawData, *, seed: int, validation_fraction: float = 0.1, test_fra
             keep, aside = stratified_split(groups[stay], fraction, rng=rng, class_names=group_names, purpose=which)
             rows[which], stay = stay[aside], stay[keep]
     if rows:
-        own = raw.handed_over or _is_copy(train.images, raw.train[0])
-        train, *others = partition(train, [stay, *rows.values()], in_place=own and train.images.flags.writeable)
+        own = raw.handed_over or _is_copy(train.inputs, raw.train[0])
+        train, *others = partition(train, [stay, *rows.values()], in_place=own and train.inputs.flags.writeable)
         parts |= zip(rows, others, strict=True)
     # after the split: the test set must not leak into the preprocessing
-    mean, std = channel_statistics(train.images)
+    mean, std = channel_statistics(train.inputs) if train.are_images else array_statistics(train.inputs)
     in_order = {"training": train, "validation": parts["validation"], "test": parts["test"]}
     return Data(
         name=raw.name,
@@ -188,6 +222,6 @@ def _ready_without_labels(data: Data) -> Data:
     )
 
 
-def _is_copy(images: UInt8Array, given: npt.ArrayLike) -> bool:
+def _is_copy(inputs: Inputs, given: npt.ArrayLike) -> bool:
     """Checking made an array of its own, which nobody else can hold."""
-    return isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and not np.may_share_memory(images, given))
+    return isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and not np.may_share_memory(inputs, given))

@@ -10,6 +10,7 @@ must never know torch, networks or where images come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -197,15 +198,12 @@ class Normalise(_Step):
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Normalise:
-        if not self.mean or len(self.mean) != len(self.std):
-            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations; there is one of each a channel")
+        _check_one_of_each(self.mean, self.std)
         return self
 
     def describe(self) -> str:
         """In words."""
-        return (
-            f"subtract {', '.join(f'{m:.6g}' for m in self.mean)}, divide by {', '.join(f'{v:.6g}' for v in self.std)}"
-        )
+        return _normalising(self.mean, self.std)
 
     def apply(self, image: Image) -> Image:
         """(H, W, C) float32 -> float32."""
@@ -228,8 +226,66 @@ class ChannelsFirst(_Step):
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
+class Numbers(_Step):
+    """Samples that are no images: numbers as those that the network learned from, channels first.
+
+    Attributes:
+        shape: (C, ...) of one sample.
+    """
+
+    step: Literal["numbers"] = "numbers"
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: Literal["float32"] = "float32"
+
+    def describe(self) -> str:
+        """In words."""
+        return f"numbers of the shape {' × '.join(map(str, self.shape))}, channels first"
+
+    def apply(self, sample: Image) -> Image:
+        """(C, ...) float32.
+
+        Raises:
+            DataError: it is of another shape, or holds no numbers.
+        """
+        if sample.shape != self.shape or sample.dtype.kind not in "biuf":
+            raise DataError(
+                f"the sample has shape {sample.shape}, {sample.dtype}; the network was trained on numbers of the shape "
+                f"{self.shape}, channels first"
+            )
+        return sample.astype(np.float32)
+
+
+class NormaliseNumbers(_Step):
+    """Subtract the mean of each channel, divide by its standard deviation; channels come first.
+
+    Attributes:
+        mean: of each channel.
+        std: likewise, above zero.
+    """
+
+    step: Literal["normalise_numbers"] = "normalise_numbers"
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> NormaliseNumbers:
+        _check_one_of_each(self.mean, self.std)
+        return self
+
+    def describe(self) -> str:
+        """In words."""
+        return _normalising(self.mean, self.std)
+
+    def apply(self, sample: Image) -> Image:
+        """(C, ...) float32 -> float32."""
+        around = (-1, *(1,) * (sample.ndim - 1))
+        shift, scale = (np.asarray(v, np.float32).reshape(around) for v in (self.mean, self.std))
+        return np.ascontiguousarray((sample - shift) / scale)
+
+
 Step = Annotated[
-    Decode | CentreSquare | Resize | Pixels | UnitRange | Normalise | ChannelsFirst, Field(discriminator="step")
+    Decode | CentreSquare | Resize | Pixels | UnitRange | Normalise | ChannelsFirst | Numbers | NormaliseNumbers,
+    Field(discriminator="step"),
 ]
 
 
@@ -267,20 +323,36 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
         rest = (UnitRange(), Normalise(mean=mean, std=std), *((resize,) if resolution != (height, width) else ()))
         return cls((*first, pixels, *rest, ChannelsFirst()))
 
+    @classmethod
+    def of_numbers(cls, shape: tuple[int, ...], *, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
+        """All steps from a sample that is no image to the input of a network.
+
+        Args:
+            shape: (C, ...) of a sample.
+            mean: of each channel.
+            std: likewise.
+        """
+        return cls((Numbers(shape=shape), NormaliseNumbers(mean=mean, std=std)))
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether they begin with an image."""
+        return not isinstance(self.root[0], Numbers)
+
     def apply(self, image: Source | PillowImage | Image) -> Image:
-        """The network's input for one image.
+        """The network's input for one image, or one sample of another kind.
 
         Args:
             image: a path, a file's content, a Pillow image, or an array of pixels, (H, W) or (H, W, C) uint8, turned as
-                it is to be seen.
+                it is to be seen; of a network of other samples an array of numbers, (C, ...).
 
         Returns:
-            (C, H, W) float32.
+            (C, H, W) float32, or (C, ...).
 
         Raises:
             DataError: it is not such an image, or not like those that the network was trained on.
         """
-        x = self._decode(image)
+        x = self._decode(image) if self.takes_images else _numbers(image)
         for step in self.root:
             # done above, by what kind of thing the image is
             if not isinstance(step, Decode):
@@ -307,6 +379,23 @@ class Preprocessing(RootModel[tuple[Step, ...]]):
                 "there is transparency, give the file"
             )
         return _in_channels(pixels, rule.channels)
+
+
+def _numbers(sample: object) -> Image:
+    if isinstance(sample, np.ndarray):
+        return sample
+    raise DataError(
+        f"the network was trained on arrays of numbers, not on what a {type(sample).__name__} holds; give an array"
+    )
+
+
+def _check_one_of_each(mean: Sequence[float], std: Sequence[float]) -> None:
+    if not mean or len(mean) != len(std):
+        raise ValueError(f"{len(mean)} means and {len(std)} deviations; there is one of each a channel")
+
+
+def _normalising(mean: Sequence[float], std: Sequence[float]) -> str:
+    return f"subtract {', '.join(f'{m:.6g}' for m in mean)}, divide by {', '.join(f'{v:.6g}' for v in std)}"
 
 
 def file_steps(rule: DecodingRule) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwnas.data.arrays import ArrayDataset, Int64Array, UInt8Array
+from hwnas.data.arrays import ArrayDataset, Inputs, Int64Array
 from hwnas.errors import DataError
 
 
@@ -62,15 +62,15 @@ def partition(whole: ArrayDataset, rows: Sequence[Int64Array], *, in_place: bool
     """
     if not in_place:
         return [whole.subset(r) for r in rows]
-    _permute_(whole.images, np.concatenate(rows))
+    _permute_(whole.inputs, np.concatenate(rows))
     ends = np.cumsum([len(r) for r in rows])
     return [
-        ArrayDataset(images=whole.images[end - len(r) : end], labels=whole.labels[r], files=whole.files_at(r))
+        ArrayDataset(inputs=whole.inputs[end - len(r) : end], targets=whole.targets[r], files=whole.files_at(r))
         for r, end in zip(rows, ends.tolist(), strict=True)
     ]
 
 
-def _permute_(array: UInt8Array, order: Int64Array) -> None:
+def _permute_(array: Inputs, order: Int64Array) -> None:
     """array[i] becomes what array[order[i]] was, cycle by cycle, with one row to spare."""
     done = order == np.arange(len(order))
     for start in np.flatnonzero(~done).tolist():

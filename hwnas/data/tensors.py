@@ -25,18 +25,20 @@ def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
     """Subtract the mean and divide by the standard deviation, channel by channel.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
+        images: (N, C, H, W) in [0, 1], or (N, C, ...) of another kind.
         mean: of each channel, on the same scale.
         std: likewise.
 
     Returns:
-        A tensor of the same shape, channels last in memory.
+        A tensor of the same shape; images with channels last in memory.
     """
     import torch
 
     # (C,) -> (C, 1, 1), to broadcast over (N, C, H, W)
-    shift, scale = (torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in (mean, std))
-    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
+    around = (-1, *(1,) * (images.dim() - 2))
+    shift, scale = (torch.tensor(v, dtype=images.dtype, device=images.device).view(around) for v in (mean, std))
+    found = (images - shift) / scale
+    return found.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else found
 
 
 def fit(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ never know torch, tables or search.
 """
 
 from hwnas.deployment.by_class import ByClass, guessing_note
-from hwnas.deployment.loading import LoadedDeployment, Prediction, load
+from hwnas.deployment.loading import LoadedDeployment, load
 from hwnas.deployment.manifest import (
     MANIFEST,
     PROGRAM,
@@ -24,6 +24,7 @@ from hwnas.deployment.manifest import (
     Latency,
     Manifest,
     Measured,
+    OutputInfo,
     Parity,
     PrecisionSpeedup,
     SlowBlock,
@@ -32,6 +33,7 @@ from hwnas.deployment.manifest import (
     checked_artefact,
 )
 from hwnas.deployment.mistakes import Mistake
+from hwnas.deployment.predictions import AnyPrediction, Labels, Mask, Outputs, Prediction, Values
 from hwnas.deployment.samples import SAMPLES, Samples
 
 __all__ = [
@@ -40,21 +42,27 @@ __all__ = [
     "SAMPLES",
     "SCHEMA",
     "Accuracy",
+    "AnyPrediction",
     "ArtefactInfo",
     "ByClass",
     "DeviceInfo",
     "InputInfo",
+    "Labels",
     "Latency",
     "LoadedDeployment",
     "Manifest",
+    "Mask",
     "Measured",
     "Mistake",
+    "OutputInfo",
+    "Outputs",
     "Parity",
     "PrecisionSpeedup",
     "Prediction",
     "Samples",
     "SlowBlock",
     "TensorInfo",
+    "Values",
     "check_files",
     "checked_artefact",
     "guessing_note",

@@ -1,4 +1,4 @@
-"""A deployment in use: from an image to its class, without torch, by the runtime here.
+"""A deployment in use: from a sample to what its task asks, an image to its class, without torch, by the runtime here.
 
     with hwnas.deployment.load("deployments/cpu_best") as network:
         network.predict("photo.jpg").class_name
@@ -9,7 +9,6 @@ Knows manifests and runtimes' adapters; must never know torch, tables or search.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +18,7 @@ import numpy as np
 from hwnas import registry
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment.manifest import Manifest, checked_artefact
+from hwnas.deployment.predictions import AnyPrediction, prediction_of
 from hwnas.errors import ArtefactError
 from hwnas.types import Array, Artefact, Runtime, Session
 
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 AnyImage: TypeAlias = "Path | str | bytes | PillowImage | Array"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a network says of one image.
-
-    Attributes:
-        class_name: of the highest score.
-        scores: class name -> share, in the order of the classes; they sum to 1 (softmax of the logits).
-        logits: class name -> the network's output.
-    """
-
-    class_name: str
-    scores: dict[str, float]
-    logits: dict[str, float]
 
 
 class LoadedDeployment:
@@ -93,8 +78,8 @@ class LoadedDeployment:
         prepared = [self.preprocess(image) for image in images]
         return np.stack(prepared) if prepared else np.empty((0, *self.manifest.input.shape), np.float32)
 
-    def predict(self, image: AnyImage) -> Prediction:
-        """The class of one image, and its score.
+    def predict(self, image: AnyImage) -> AnyPrediction:
+        """What the network says of one sample: of a classifier its class, and its score.
 
         Raises:
             DataError: as for `preprocess`.
@@ -102,18 +87,18 @@ class LoadedDeployment:
         """
         return self.predict_batch([image])[0]
 
-    def predict_batch(self, images: Iterable[AnyImage]) -> list[Prediction]:
-        """The classes of several images, see `predict`."""
-        logits = self.logits(self.preprocess_batch(images))
-        return [self._prediction(row) for row in logits]
+    def predict_batch(self, images: Iterable[AnyImage]) -> list[AnyPrediction]:
+        """The same of several samples, see `predict`."""
+        prepared = self.preprocess_batch(images)
+        if not len(prepared):  # some runtimes refuse a batch of nothing
+            return []
+        m = self.manifest
+        return [prediction_of(row, m.output, names=m.classes) for row in self.logits(prepared)]
 
     def logits(self, inputs: Array) -> Array:
-        """(N, C, H, W) float32 as `preprocess_batch` gives -> (N, classes) float32."""
+        """(N, C, ...) float32 as `preprocess_batch` gives -> (N, ...) float32, of a classifier (N, classes)."""
         from hwnas.measure.interface import from_artefact, to_artefact
 
-        # some runtimes refuse a batch of nothing
-        if not len(inputs):
-            return np.empty((0, len(self.manifest.classes)), np.float32)
         # (N, C, H, W), laid out and typed as the artefact has it
         (outputs,) = self._open().run([to_artefact(inputs, self._artefact.input)])
         return from_artefact(outputs, self._artefact.output)
@@ -124,17 +109,6 @@ class LoadedDeployment:
             runtime: Runtime = registry.load("runtimes", self.manifest.runtime)()
             self._session = runtime.load(self._artefact, self.manifest.described_device(here=True)).__enter__()
         return self._session
-
-    def _prediction(self, logits: Array) -> Prediction:
-        classes = self.manifest.classes
-        # less the largest: exp of a large logit overflows
-        powers = np.exp(logits.astype(np.float64) - logits.max())
-        shares = powers / powers.sum()
-        return Prediction(
-            class_name=classes[int(logits.argmax())],
-            scores={name: float(share) for name, share in zip(classes, shares, strict=True)},
-            logits={name: float(value) for name, value in zip(classes, logits, strict=True)},
-        )
 
 
 def load(folder: Path | str) -> LoadedDeployment:

@@ -18,10 +18,11 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
-from hwnas.allowed import Allowed, allowed_from_json, allowed_to_json
+from hwnas.allowed import ACCURACY, EVALUATED, Allowed, allowed_from_json, allowed_to_json
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
 from hwnas.deployment.by_class import ByClass
@@ -33,6 +34,7 @@ from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read
 from hwnas.integrity import open_document
 from hwnas.precisions import EXACT
 from hwnas.spaces.kinds import current_key
+from hwnas.tasks.decisions import Decides
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
 SCHEMA = 2
@@ -133,15 +135,18 @@ class PrecisionSpeedup(Section):
 
 
 class Accuracy(Section):
-    """Shares in [0, 1] of images that are answered as their labels say; the test set is read once, after everything is
-    decided.
+    """How good the network is at its task, 1 being perfect; the test set is read once, after everything is decided.
 
     Attributes:
-        metric: `accuracy`; `agreement` where labels are what the given network answers.
-        by_class: of the test images, through the runtime; None where labels are answers, and in a manifest of schema 1.
+        metric: `accuracy`, the share of samples that are answered as their labels say, or what another task measures;
+            `agreement` where labels are what the given network answers.
+        standard_error: of `test_runtime`; None in a manifest of an earlier version.
+        others: what else the task measures on the test samples, through the runtime, by name.
+        by_class: of the test images, through the runtime; None where there are no classes or labels are answers, and in
+            a manifest of schema 1.
     """
 
-    metric: Literal["accuracy", "agreement"] = "accuracy"
+    metric: str = ACCURACY
 
     validation_torch: float
     validation_fp32: float
@@ -149,18 +154,28 @@ class Accuracy(Section):
     test_fp32: float
     test_runtime: float
     n_test: int
+    standard_error: Annotated[float, Field(ge=0)] | None = None
+    others: dict[str, float] = Field(default_factory=dict)
     by_class: ByClass | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in EVALUATED:
+            raise ValueError(f"is {value!r}, but must be one of {', '.join(EVALUATED)}")
+        return value
 
 
 class Parity(Section):
-    """The runtime's logits against torch's on the test images.
+    """The runtime's outputs against torch's on the test samples.
 
     Attributes:
-        max_abs_diff: of a logit.
-        top1_agreement: share of equal predictions.
-        n: number of images.
-        step: of the logits: what an integer output can tell apart.
-        near_ties: images whose prediction is another, but by a step or two of the two logits: no fault.
+        max_abs_diff: of an output.
+        top1_agreement: share of equal decisions: of a classifier, its predictions.
+        n: number of decisions.
+        decides: what a decision is: a sample's prediction, a label of it, a pixel, a value.
+        step: of the outputs: what an integer output can tell apart.
+        near_ties: decisions that are others, but by a step or two of the two logits: no fault.
         error_ratio: how far the runtime's integers are from the network in floats, over how far torch's are; None of
             floats, and in a manifest of an earlier version.
     """
@@ -171,6 +186,7 @@ class Parity(Section):
     step: Annotated[float, Field(ge=0)] = 0.0
     near_ties: Annotated[int, Field(ge=0)] = 0
     error_ratio: Annotated[float, Field(ge=0)] | None = None
+    decides: Decides = "prediction"
 
     @property
     def others(self) -> float:
@@ -218,9 +234,23 @@ class ArtefactInfo(Section):
 
 
 class InputInfo(Section):
-    """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32."""
+    """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32, or (C, ...) of no image."""
 
-    shape: tuple[int, int, int]
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class OutputInfo(Section):
+    """What the network's outputs mean.
+
+    Attributes:
+        task: `classification`, `multi_label`, `regression`, `segmentation`, or a user's own.
+        mean: of values that an output of 0 means, one each; None where outputs mean what they are.
+        std: and how much more one more means.
+    """
+
+    task: str = "classification"
+    mean: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
 
 
 class DeviceInfo(Section):
@@ -269,6 +299,7 @@ class Manifest(Section):
     reference: ArtefactInfo
     reference_ms: float
     input: InputInfo
+    output: OutputInfo = OutputInfo()
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]

@@ -29,10 +29,10 @@ class Samples:
     """What a deployment is verified on.
 
     Attributes:
-        raw: the images before any step: a file's content, or (H, W, C) uint8 pixels; none in a deployment of the first
-            schema.
-        inputs: (N, C, H, W) float32, as the network takes them.
-        outputs: (N, classes) float32 logits.
+        raw: the samples before any step: a file's content, (H, W, C) uint8 pixels, or (C, ...) float32 of another kind;
+            none in a deployment of the first schema.
+        inputs: (N, C, ...) float32, as the network takes them.
+        outputs: (N, ...) float32, of a classifier (N, classes) logits.
         mistakes: other test images, for the page: of the most frequent confusions.
     """
 
@@ -79,7 +79,7 @@ class Samples:
         except (OSError, ForeignFileError, IntegrityError, SafetensorError, KeyError, ValueError) as e:
             raise ArtefactError(f"{path} is missing or damaged ({e}); export the network again") from e
         # the file is from elsewhere, so nothing is taken for granted
-        right = inputs.ndim == 4 and outputs.ndim == 2 and len(inputs) == len(outputs) and inputs.dtype == np.float32
+        right = inputs.ndim >= 2 and outputs.ndim >= 2 and len(inputs) == len(outputs) and inputs.dtype == np.float32
         if not right or (raw and len(images) != len(inputs)):
             raise ArtefactError(f"{path} holds other arrays than expected; export the network again")
         return cls(raw=images, inputs=inputs, outputs=outputs, mistakes=mistakes)
@@ -108,8 +108,10 @@ class Samples:
 
 
 def _raw(stored: Array) -> RawImage:
+    if stored.dtype == np.float32 and stored.ndim:
+        return stored
     if stored.dtype != np.uint8 or stored.ndim not in (1, 3):
-        raise KeyError("an image is neither a file nor pixels")
+        raise KeyError("a sample is no file, no pixels and no numbers")
     return stored.tobytes() if stored.ndim == 1 else stored
 
 
@@ -126,7 +128,7 @@ def raw_images(pixels: Array, files: Sequence[Path] | None, *, limit_bytes: int)
     """Images as they were found: their files' content, as long as all together stay within a size; else their pixels.
 
     Args:
-        pixels: (N, H, W, C) uint8.
+        pixels: (N, H, W, C) uint8, or (N, C, ...) float32 samples of another kind.
         files: they come from; None: from none.
         limit_bytes: of all files' content.
     """

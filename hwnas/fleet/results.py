@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas._console import format_seconds
-from hwnas.allowed import ACCURACY, AGREEMENT
+from hwnas.allowed import ACCURACY, PLURALS
 from hwnas.limits import ceiling
 from hwnas.pipeline import ReportResult, SearchResult
 from hwnas.pipeline.evaluating import EvaluationCounts
-from hwnas.quantities import compared, metric_name, percent, quantity
+from hwnas.quantities import capitalised, compared, metric_name, percent, quantity
 from hwnas.report.fleet import FleetRow, budget_text, budget_values
 from hwnas.results import Result, Shown
-
-_PLURAL = {ACCURACY: "accuracies", AGREEMENT: "agreements"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,13 @@ class FleetSearch(Result):
         metric = next((study.metric for study in self.studies.values()), ACCURACY)
         return Shown(
             title="Searches",
-            columns=["device", "networks", "in the front", f"{metric} (validation)", f"{_PLURAL[metric]} reused"],
+            columns=[
+                "device",
+                "networks",
+                "in the front",
+                f"{metric} (validation)",
+                f"{PLURALS.get(metric, 'scores')} reused",
+            ],
             rows=[_searched(name, self.studies.get(name)) for name in self.devices],
             notes=[*self.errors, *(f"Ask it: {study.question(name)}" for name, study in self.studies.items())],
         )
@@ -167,16 +171,17 @@ class FleetResult(Result):
         """A row for each device and budget, and every problem once."""
         deployed, n = [row for row in self.rows if row.deployment], self.evaluations
         metric = next((row.metric for row in deployed), ACCURACY)
+        plural = PLURALS.get(metric, "scores")
         return Shown(
             title=f"Fleet: {len(deployed)} of {len(self.rows)} budgets have a deployment",
             columns=["device", "budget", metric, "latency / limit", "size", "speed-up", "result"],
             rows=[_shown(row) for row in self.rows],
             notes=[
                 *_problems(self.rows),
-                f"{metric_name(metric).capitalize()}: on the test images, through the runtime. Speed-up: against the "
+                f"{capitalised(metric_name(metric))}: on the test images, through the runtime. Speed-up: against the "
                 "same network in fp32.",
                 *(
-                    [f"{_PLURAL[metric].capitalize()} measured: {n.measured}, known from other searches: {n.reused}."]
+                    [f"{capitalised(plural)} measured: {n.measured}, known from other searches: {n.reused}."]
                     if n.asked
                     else []
                 ),

@@ -64,10 +64,9 @@ class Candidate:
         return cls(answer=answer, blocks=blocks, subnetwork=subnetwork, network=evaluator.quantize(subnetwork))
 
     @property
-    def resolution(self) -> tuple[int, int]:
-        """(H, W) of its input."""
-        _, height, width = self.subnetwork.in_shape
-        return height, width
+    def in_shape(self) -> tuple[int, ...]:
+        """Of its input: (C, H, W) of images."""
+        return self.subnetwork.in_shape
 
     @property
     def table_precision(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from hwnas._console import Console
 from hwnas.data import Data
 from hwnas.data.arrays import LeftOut
+from hwnas.quantities import capitalised
 from hwnas.results import Shown
 
 DATA_FILE = "data.json"
@@ -24,7 +25,7 @@ _PART = {"": "", "train": "training ", "val": "validation ", "test": "test "}
 def tell_data(data: Data, console: Console) -> None:
     """Show it to who is watching."""
     columns = ("class", "training", "validation", "test", "left out")
-    console.table(Shown(title=f"Images: {data.name}", columns=columns, rows=list(_rows(data))))
+    console.table(Shown(title=f"{capitalised(data.what)}: {data.name}", columns=columns, rows=list(_rows(data))))
     for note in data.notes:
         console.note(note)
     for text, lost in _left_out(data):
@@ -46,7 +47,10 @@ def data_record(data: Data, *, source: str) -> dict[str, Any]:
         "name": data.name,
         "source": source,
         "fingerprint": data.fingerprint,
-        "counts": {part: dict(zip(data.class_names or ("images",), n, strict=True)) for part, n in counts.items()},
+        "counts": {
+            part: dict(zip(data.class_names if _by_class(data) else (data.what,), n, strict=True))
+            for part, n in counts.items()
+        },
         "left_out": [
             {
                 "part": item.part,
@@ -63,11 +67,16 @@ def data_record(data: Data, *, source: str) -> dict[str, Any]:
     }
 
 
+def _by_class(data: Data) -> bool:
+    """Whether each sample is of one class, so that classes can be counted."""
+    return bool(data.class_names) and data.train.targets.ndim == 1
+
+
 def _counts(data: Data) -> dict[str, list[int]]:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    if not data.class_names:
+    if not _by_class(data):
         return {name: [len(part)] for name, part in parts.items()}
-    return {name: np.bincount(part.labels, minlength=data.n_classes).tolist() for name, part in parts.items()}
+    return {name: np.bincount(part.targets, minlength=data.n_classes).tolist() for name, part in parts.items()}
 
 
 def _rows(data: Data) -> Iterator[tuple[object, ...]]:
@@ -75,12 +84,13 @@ def _rows(data: Data) -> Iterator[tuple[object, ...]]:
     lost: dict[str, int] = {}
     for item in data.left_out:
         lost[item.class_name] = lost.get(item.class_name, 0) + item.count
-    order = sorted(range(data.n_classes), key=lambda c: counts["train"][c])  # the smallest are what to look at
-    shown = sorted(order[:_ROWS]) if data.n_classes > _ROWS else range(data.n_classes)
+    n_classes = data.n_classes if _by_class(data) else 0
+    order = sorted(range(n_classes), key=lambda c: counts["train"][c])  # the smallest are what to look at
+    shown = sorted(order[:_ROWS]) if n_classes > _ROWS else range(n_classes)
     for c in shown:
         name = data.class_names[c]
         yield (name, *(n[c] for n in counts.values()), lost.get(name, 0))
-    if data.n_classes > _ROWS:
+    if n_classes > _ROWS:
         rest = order[_ROWS:]
         hidden = sum(lost.get(data.class_names[c], 0) for c in rest)
         yield (f"{len(rest)} larger classes", *(sum(n[c] for c in rest) for n in counts.values()), hidden)

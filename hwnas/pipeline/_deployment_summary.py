@@ -46,12 +46,15 @@ class ExportResult(Result):
             rows=[
                 (
                     f"test {metric_name(accuracy.metric)} through the runtime",
-                    f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}",
+                    f"{percent(accuracy.test_runtime, decimals=2)} of {accuracy.n_test}"
+                    if manifest.output.task == "classification"
+                    else f"{percent(accuracy.test_runtime, decimals=2)} on {accuracy.n_test}",
                 ),
                 (
                     "  in torch, same precision / fp32",
                     f"{percent(accuracy.test_torch, decimals=2)} / {percent(accuracy.test_fp32, decimals=2)}",
                 ),
+                *((f"  {metric_name(k)}", quantity(k, v)) for k, v in accuracy.others.items()),
                 *_class_rows(manifest),
                 *_latency_rows(manifest, bound),
                 (
@@ -65,7 +68,7 @@ class ExportResult(Result):
                     for metric, value in manifest.measured.costs.items()
                 ),
                 *speedup_rows(manifest),
-                ("predictions equal to torch's", _agreement(manifest.parity)),
+                (f"{manifest.parity.decides}s equal to torch's", _agreement(manifest.parity)),
                 ("candidates rejected before", len(manifest.rejected)),
             ],
             notes=[

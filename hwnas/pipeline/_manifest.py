@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import __version__, registry
-from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured
+from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured, OutputInfo
 from hwnas.files import sha256_file
 from hwnas.measure.connection import connections
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
@@ -78,7 +78,8 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
         reference=ArtefactInfo.of(anchor, path=kept_anchor),
         reference_ms=anchor_ms,
-        input=InputInfo(shape=candidate.subnetwork.in_shape),  # type: ignore[arg-type]
+        input=InputInfo(shape=candidate.subnetwork.in_shape),
+        output=OutputInfo(task=work.task.name, **work.task.output_scale()),
         preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),

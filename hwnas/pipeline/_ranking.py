@@ -35,7 +35,7 @@ def ranked(work: Workspace, supernet: AdaptedSupernet) -> AdaptedSupernet:
     """
     import torch
 
-    from hwnas.supernet.block_order import disagreement, rank_blocks
+    from hwnas.supernet.block_order import rank_blocks
     from hwnas.supernet.importance import rank_
     from hwnas.supernet.recalibration import recalibrate
 
@@ -55,7 +55,7 @@ def ranked(work: Workspace, supernet: AdaptedSupernet) -> AdaptedSupernet:
     @torch.no_grad()
     def misses(network: SubNetwork) -> float:
         recalibrate(network, few)
-        return disagreement(right, torch.cat([network(supernet.fit(x)) for x in few]))
+        return work.task.divergence(torch.cat([network(supernet.fit(x)) for x in few]), right)
 
     spec = rank_blocks(supernet, misses)
     return supernet if spec == space.spec else supernet.with_space(AdaptedSpace(space.name, space.network, spec))

@@ -1,4 +1,4 @@
-"""The test images, read once, after everything is decided: accuracy, and whether the runtime computes what torch does.
+"""The test samples, read once, after everything is decided: accuracy, and whether the runtime computes what torch does.
 
 Knows one candidate and its file; never other candidates, limits or tables.
 """
@@ -20,6 +20,8 @@ from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
 from hwnas.pipeline.parity import Comparison, compare, most_wrong, output_step
 from hwnas.precisions import EXACT, is_quantized
+from hwnas.tasks import score_of
+from hwnas.tasks.decisions import scores
 from hwnas.types import Array, Artefact, IntArray
 from hwnas.workspace import Workspace
 
@@ -77,86 +79,112 @@ def test_candidate(
     """
     import torch
 
-    from hwnas.data.tensors import resize
+    from hwnas.data.tensors import fit
 
+    task = work.task
     batches = list(work.stream("test").unaugmented(work.config.deploy.test_samples))
-    # (N, C, H, W) at the network's own resolution
-    images = torch.cat([resize(x, candidate.resolution) for x, _ in batches]).contiguous()
-    labels = torch.cat([y for _, y in batches]).numpy()
-    expected = _logits(candidate.network, images)
-    of_subnetwork = _logits(candidate.subnetwork, images)
+    # (N, C, ...), images at the network's own resolution
+    samples = torch.cat([fit(x, candidate.in_shape) for x, _ in batches]).contiguous()
+    targets = torch.cat([y for _, y in batches]).numpy()
+    expected = _outputs(candidate.network, samples)
+    of_subnetwork = _outputs(candidate.subnetwork, samples)
     floats = None
     if is_quantized(artefact.precision):  # what both programs round
         rounded = candidate.float_network.eval()
-        floats = of_subnetwork if rounded is candidate.subnetwork else _logits(rounded, images)
-    inputs: Array = images.numpy()
+        floats = of_subnetwork if rounded is candidate.subnetwork else _outputs(rounded, samples)
+    inputs: Array = samples.numpy()
     # in parts: a request holds all of its images in memory
     parts = np.array_split(inputs, max(1, len(inputs) // 2000))
     found = np.concatenate([worker.predict(artefact, part) for part in parts])
     step = output_step(expected, artefact.output)
-    compared = compare(found, expected, step=step, floats=floats, labels=labels)
+    compared = compare(
+        found,
+        expected,
+        decides=task.decides,
+        step=step,
+        floats=floats,
+        right=task.right_decisions(targets),
+    )
     # before accuracies: of a network that computes something else they mean nothing
     if problems := compared.problems(exact=artefact.precision == EXACT):
         raise WrongOutputsError(f"{work.device.runtime} does not compute what torch does: {problems[0]}")
     others = compared.disagreements - compared.near_ties
     if artefact.precision != EXACT and others > most_wrong(compared.n):
         tell(
-            f"{others} of {compared.n} predictions are others than those of torch's integers: over many layers it adds "
-            "up which side a number on the edge is rounded to. The runtime's integers are as near to the network in "
-            f"floats ({compared.error_ratio:.2f} times torch's error) and as often right"
+            f"{others} of {compared.n} {compared.decides}s are others than those of torch's integers: over many layers "
+            "it adds up which side a number on the edge is rounded to. The runtime's integers are as near to the "
+            f"network in floats ({compared.error_ratio:.2f} times torch's error) and as often right"
         )
-    # integers may fall to the other side of a tie on another processor: only images both agree on tell a change
-    agreed = np.flatnonzero(found.argmax(1) == expected.argmax(1))[:N_SAMPLES]
-    steps = _preprocessing(work.data, resolution=candidate.resolution)
+    # integers may fall to the other side of a tie on another processor: only samples both agree on tell a change
+    agreed = _most_agreed(found, expected, task.decides)
+    steps = _preprocessing(work.data, resolution=candidate.in_shape[1:])
     test, class_names = work.data.test, work.data.class_names
     # answers of a network are no classes that somebody wants to be found
-    is_labelled = work.config.ranked_by == ACCURACY
-    by_class = ByClass.of(labels, found.argmax(1), class_names=class_names) if is_labelled else None
-    samples = Samples(
+    is_classified = work.config.ranked_by == ACCURACY
+    by_class = ByClass.of(targets, found.argmax(1), class_names=class_names) if is_classified else None
+    kept = Samples(
         raw=_raw(test, agreed),
         inputs=inputs[agreed].copy(),
         outputs=expected[agreed].copy(),
         # `test_samples` takes the first images
         mistakes=()
-        if by_class is None
-        else worst_mistakes(test.images[: len(labels)], labels, found, by_class=by_class, class_names=class_names),
+        if by_class is None or not test.are_images
+        else worst_mistakes(test.inputs[: len(targets)], targets, found, by_class=by_class, class_names=class_names),
     )
-    if problems := samples.preprocessing_problems(steps):
+    if problems := kept.preprocessing_problems(steps):
         raise VerificationError(
             f"the steps of the manifest do not lead to the images that were tested: {problems[0]}; did image files "
             "change meanwhile?"
         )
+    test_score = {
+        name: score_of(task, [(torch.from_numpy(outputs), torch.from_numpy(targets))])
+        for name, outputs in (("torch", expected), ("fp32", of_subnetwork), ("runtime", found))
+    }
+    runtime = test_score["runtime"]
     accuracy = Accuracy(
-        metric="accuracy" if is_labelled else "agreement",
-        validation_torch=evaluator.accuracy(candidate.network, resolution=candidate.resolution),
-        validation_fp32=evaluator.accuracy(candidate.subnetwork, resolution=candidate.resolution),
-        test_torch=float((expected.argmax(1) == labels).mean()),
-        test_fp32=float((of_subnetwork.argmax(1) == labels).mean()),
-        test_runtime=float((found.argmax(1) == labels).mean()),
-        n_test=len(labels),
+        metric=work.config.ranked_by,
+        validation_torch=evaluator.score(candidate.network, in_shape=candidate.in_shape).value,
+        validation_fp32=evaluator.score(candidate.subnetwork, in_shape=candidate.in_shape).value,
+        test_torch=test_score["torch"].value,
+        test_fp32=test_score["fp32"].value,
+        test_runtime=runtime.value,
+        n_test=runtime.n,
+        standard_error=runtime.standard_error,
+        others={name: value for name, value in runtime.measures.items() if name != task.metric},
         by_class=by_class,
     )
     return TestResult(
         accuracy=accuracy,
         parity=_parity(compared),
         preprocessing=steps,
-        samples=samples,
+        samples=kept,
     )
 
 
-def _logits(network: nn.Module, images: Tensor) -> Array:
-    """(N, classes) of a module."""
+def _outputs(network: nn.Module, samples: Tensor) -> Array:
+    """(N, ...) of a module."""
     import torch
 
     with torch.inference_mode():
-        logits: Array = torch.cat([network(x) for x in torch.split(images, _BATCH)]).numpy()
-    return logits
+        outputs: Array = torch.cat([network(x) for x in torch.split(samples, _BATCH)]).numpy()
+    return outputs
+
+
+def _most_agreed(found: Array, expected: Array, decides: str) -> IntArray:
+    """(N_SAMPLES,) the first of the samples of which a runtime and torch decide most alike: of classes, all of them."""
+    ours, theirs = scores(expected, decides), scores(found, decides)
+    if ours is None or theirs is None:
+        return np.arange(min(N_SAMPLES, len(expected)))
+    other = (ours.argmax(1) != theirs.argmax(1)).reshape(len(expected), -1).sum(1)  # (N,)
+    if len(other) == len(ours):  # one decision a sample
+        return np.flatnonzero(other == 0)[:N_SAMPLES]
+    return np.sort(np.argsort(other, kind="stable")[:N_SAMPLES])
 
 
 def _raw(test: ArrayDataset, rows: IntArray) -> tuple[RawImage, ...]:
-    """Some test images as they were found."""
+    """Some test samples as they were found."""
     files = None if test.files is None else [test.files[i] for i in rows]
-    return raw_images(test.images[rows], files, limit_bytes=_FILES_BYTES)
+    return raw_images(test.inputs[rows], files, limit_bytes=_FILES_BYTES)
 
 
 def _parity(compared: Comparison) -> Parity:
@@ -168,10 +196,14 @@ def _parity(compared: Comparison) -> Parity:
         step=compared.step,
         near_ties=compared.near_ties,
         error_ratio=compared.error_ratio,
+        decides=compared.decides,  # type: ignore[arg-type]  # checked by the manifest
     )
 
 
-def _preprocessing(data: Data, *, resolution: tuple[int, int]) -> Preprocessing:
-    """What was done to the images of a run, from their files or arrays to a network's input of (H, W) `resolution`."""
-    shape = (*data.native_size, data.in_channels)
-    return Preprocessing.of(data.decoding, shape=shape, mean=data.mean, std=data.std, resolution=resolution)
+def _preprocessing(data: Data, *, resolution: tuple[int, ...]) -> Preprocessing:
+    """What was done to the samples of a run, from their files or arrays to a network's input of (H, W) `resolution`."""
+    if not data.are_images:
+        return Preprocessing.of_numbers(data.input_shape, mean=data.mean, std=data.std)
+    (height, width), to = data.native_size, (resolution[0], resolution[1])
+    shape = (height, width, data.in_channels)
+    return Preprocessing.of(data.decoding, shape=shape, mean=data.mean, std=data.std, resolution=to)

@@ -47,6 +47,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
         network = train_alone(
             copy.deepcopy(candidate.subnetwork),
             _images(work),
+            task=work.task,
             steps=work.config.deploy.train_steps,
             learning_rate=c.learning_rate,
             weight_decay=c.weight_decay,
@@ -70,7 +71,8 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             # the calibrated one must stay: it is kept where tuning does harm
             copy.deepcopy(candidate.network),
             _images(work),
-            resolution=candidate.resolution,
+            in_shape=candidate.in_shape,
+            task=work.task,
             steps=c.finetune_steps,
             learning_rate=c.finetune_learning_rate,
             teacher=_teacher(work, evaluator),
@@ -104,12 +106,10 @@ def _does_no_harm(
     console: Console,
 ) -> bool:
     """Whether a network is as good on validation images as it was, within what these can tell."""
-    from hwnas.accuracy import standard_error
-
-    before = evaluator.accuracy(candidate.network, resolution=candidate.resolution)
-    after = evaluator.accuracy(network, resolution=candidate.resolution)
-    told = f"{percent(before, decimals=2)} calibrated, {percent(after, decimals=2)} {what}"
+    before = evaluator.score(candidate.network, in_shape=candidate.in_shape)
+    after = evaluator.score(network, in_shape=candidate.in_shape)
+    told = f"{percent(before.value, decimals=2)} calibrated, {percent(after.value, decimals=2)} {what}"
     console.note(f"  validation {metric_name(metric)} {told}")
     # the calibrated network was chosen for its accuracy on these very images, the tuned one was not: within the
     # standard error of so many images the difference tells nothing
-    return after >= before - standard_error(before, evaluator.n_validation)
+    return after.value >= before.value - before.standard_error

@@ -26,7 +26,7 @@ class Slice:
     Attributes:
         name: for people.
         metric: `accuracy`; `agreement` where the labels are what the given network answers.
-        accuracy: that, on validation images, in [0, 1], in floats.
+        accuracy: that, on validation images, a share of which 1 is perfect, in floats.
         macs: of it.
         images: how many.
     """
@@ -61,6 +61,7 @@ def zero_shot(
         supernet,
         train=work.stream("train"),
         validation=work.stream("validation"),
+        task=work.task,
         recalibration_samples=min(images, 128),
         calibration_samples=1,
         validation_samples=images,
@@ -73,7 +74,7 @@ def zero_shot(
             Slice(
                 name=name,
                 metric=work.config.ranked_by,
-                accuracy=evaluator(blocks),
+                accuracy=evaluator(blocks).value,
                 macs=sum(analytic.macs(b) for _, b in blocks),
                 images=evaluator.n_validation,
             )

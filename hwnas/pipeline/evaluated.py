@@ -95,19 +95,18 @@ def study_with(work: Workspace, costs: Costs, encoding: IntArray, *, evaluator: 
         StudyError: see `evaluated_on`.
         OSError: the study cannot be written.
     """
-    from hwnas.accuracy import standard_error
-
     found = _gathered(work)
     known = next((n for n in found.networks if n.encoding.tobytes() == encoding.tobytes()), None)
     if known is not None and found.devices == (work.device.name,):
         return last_study(work), known.number
     if known is None:
-        accuracy = Evaluations.of(work).accuracy(work.space.decode(encoding), evaluator)
+        evaluations, architecture = Evaluations.of(work), work.space.decode(encoding)
+        accuracy = evaluations.accuracy(architecture, evaluator)
         known = _Network(
             encoding=encoding,
             number=max(n.number for n in found.networks) + 1,
             accuracy=accuracy,
-            standard_error=standard_error(accuracy, evaluator.n_validation),
+            standard_error=evaluations.standard_error(architecture, accuracy),
         )
         found = dataclasses.replace(found, networks=(*found.networks, known))
     study = _costed(work, costs, found)

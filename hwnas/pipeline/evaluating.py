@@ -5,6 +5,7 @@ What a network's accuracy depends on is in `hwnas.accuracy.known`; its device is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +20,16 @@ from hwnas.allowed import Limits
 from hwnas.cost import feasible_encodings
 from hwnas.pipeline.costs import Costs
 from hwnas.pipeline.networks import NamedBlocks, encoded, in_full, in_space
+from hwnas.pipeline.workers import STANDARD_ERROR, n_validation
 from hwnas.precisions import offered_as
 from hwnas.search import Executor, Outcome, non_dominated
+from hwnas.tasks.classification import binomial_error
 from hwnas.types import FloatArray, IntArray, Option
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
+    from hwnas.tasks import Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +93,35 @@ class Evaluations:
         return EvaluationCounts(measured=self.measured, reused=self.reused)
 
     def find(self, architecture: Mapping[str, Option]) -> float | None:
-        """The accuracy of a network, in [0, 1], if it is known."""
-        found = self.known.find(network_key(self._blocks(architecture)))
+        """The accuracy of a network, if it is known."""
+        found = self._known(architecture)
         self.reused += found is not None
-        return found
+        return None if found is None else found.accuracy
 
-    def accuracy(self, architecture: Mapping[str, Option], measure: Callable[[NamedBlocks], float]) -> float:
-        """The accuracy of a network, in [0, 1], measured and kept if it is not known.
+    def accuracy(self, architecture: Mapping[str, Option], measure: Callable[[NamedBlocks], Score]) -> float:
+        """The accuracy of a network, measured and kept if it is not known.
 
         Raises:
             OSError: see `add`.
         """
         found = self.find(architecture)
-        if found is None:
-            found = measure(self._blocks(architecture))
-            self.add(architecture, found)
-        return found
+        if found is not None:
+            return found
+        score = measure(self._blocks(architecture))
+        self.add(architecture, score.value, standard_error=score.standard_error)
+        return score.value
 
-    def add(self, architecture: Mapping[str, Option], accuracy: float) -> None:
+    def standard_error(self, architecture: Mapping[str, Option], accuracy: float) -> float:
+        """Of the accuracy that was measured of a network.
+
+        Of one that an earlier version or another machine measured it is that of a share of the samples.
+        """
+        found = self._known(architecture)
+        if found is not None and found.standard_error is not None:
+            return found.standard_error
+        return binomial_error(min(max(accuracy, 0.0), 1.0), n_validation(self.work))
+
+    def add(self, architecture: Mapping[str, Option], accuracy: float, *, standard_error: float) -> None:
         """Keep an accuracy that was measured, at once: the search may be killed.
 
         Raises:
@@ -115,7 +130,12 @@ class Evaluations:
         blocks = self._blocks(architecture)
         self.measured += 1
         named = in_full(self.work.training_space, architecture, blocks)
-        self.known.add(KnownNetwork(key=network_key(blocks), architecture=named, accuracy=accuracy))
+        self.known.add(
+            KnownNetwork(key=network_key(blocks), architecture=named, accuracy=accuracy, standard_error=standard_error)
+        )
+
+    def _known(self, architecture: Mapping[str, Option]) -> KnownNetwork | None:
+        return self.known.find(network_key(self._blocks(architecture)))
 
     def _blocks(self, architecture: Mapping[str, Option]) -> NamedBlocks:
         return self.work.space.named_blocks(self.work.space.encode(architecture))
@@ -161,7 +181,7 @@ class Reusing:
 
     Args:
         evaluations: known and to be kept.
-        executor: measures; its `values` have what the run ranks networks by.
+        executor: measures; its `values` have what the run ranks networks by, and its STANDARD_ERROR.
     """
 
     def __init__(self, evaluations: Evaluations, executor: Executor) -> None:
@@ -195,11 +215,15 @@ class Reusing:
         if self._found:
             found, self._found = self._found, []
             return found
-        outcomes = self._executor.collect()
-        for outcome in outcomes:
+        outcomes = []
+        for outcome in self._executor.collect():
             architecture = self._asked.pop(outcome.number)
             if outcome.error is None:
-                self._evaluations.add(architecture, outcome.values[self._metric])
+                accuracy, error = outcome.values[self._metric], outcome.values[STANDARD_ERROR]
+                self._evaluations.add(architecture, accuracy, standard_error=error)
+                # to the search it would be one more metric
+                outcome = dataclasses.replace(outcome, values={self._metric: accuracy})  # noqa: PLW2901
+            outcomes.append(outcome)
         return outcomes
 
     def close(self) -> None:

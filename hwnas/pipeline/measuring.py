@@ -61,8 +61,6 @@ def measure_networks(
         TableContextError: its tables were measured on another machine or runtime.
         MeasurementError: the runtime cannot be started, or dies.
     """
-    from hwnas.accuracy import standard_error
-
     work = Workspace(config.single)
     metric = config.ranked_by
     costs = load_costs(work)
@@ -91,7 +89,7 @@ def measure_networks(
                         "size_bytes": size,
                         **measured.costs,
                     },
-                    standard_error=standard_error(accuracy, evaluator.n_validation),
+                    standard_error=evaluations.standard_error(answer.architecture, accuracy),
                     n_validation=evaluator.n_validation,
                     source=measured.source,
                     misses=tuple(misses),

@@ -1,6 +1,6 @@
-"""Whether a runtime computes what torch does: by logits, with as much certainty as the number of images allows.
+"""Whether a runtime computes what torch does: by what outputs decide, with as much certainty as their number allows.
 
-Knows arrays of logits; never how they were computed.
+Knows arrays of outputs; never how they were computed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.tasks.decisions import scores
 from hwnas.types import Array, IntArray, TensorSpec
 
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
@@ -17,24 +18,26 @@ STEPS = 2  # of an output's scale that integers may be off by: a value on the ed
 WRONG_SHARE = 0.005  # of predictions that may be others, beyond near-ties
 ERROR = 1.25  # how far integers may be from what they round, over how far torch's are
 _CERTAINTY = 0.99  # with which more than that share must be shown before a runtime is called wrong
+_MORE = 1 + 1e-4  # a difference of just two steps must not fail by rounding
 # quant_max - quant_min of 8 bits
 _QUANT_RANGE = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A runtime's (N, classes) logits against torch's.
+    """A runtime's outputs against torch's.
 
     Attributes:
-        n: number of images.
-        difference: largest, of a logit.
-        scale: largest logit of torch.
+        n: number of decisions: of a classifier its predictions, one a sample; of values each of them is one.
+        difference: largest, of an output.
+        scale: largest output of torch.
         step: of the outputs; see `output_step`.
-        disagreements: images whose prediction is another.
+        disagreements: decisions that are others: another highest logit, a value that is off by more than STEPS.
         near_ties: those of them where the two classes' logits are off by STEPS at most: no fault of the runtime.
-        error_ratio: how far the runtime's logits are from those of the network in floats, over how far torch's are
+        error_ratio: how far the runtime's outputs are from those of the network in floats, over how far torch's are
             (roots of mean squares); None if nobody gave these.
-        lost: images that torch's integers tell the class of, and the runtime's do not.
+        decides: what a decision is called.
+        lost: decisions that torch's integers make right, and the runtime's do not.
         gained: the other way round.
     """
 
@@ -45,6 +48,7 @@ class Comparison:
     disagreements: int
     near_ties: int
     error_ratio: float | None = None
+    decides: str = "prediction"
     lost: int = 0
     gained: int = 0
 
@@ -62,7 +66,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """Share of equal predictions."""
+        """Share of equal decisions."""
         return 1 - self.disagreements / self.n
 
     def problems(self, *, exact: bool, share: float = WRONG_SHARE) -> list[str]:
@@ -74,7 +78,7 @@ class Comparison:
 
         Args:
             exact: outputs are floats that nothing is lost of.
-            share: of predictions that may be others, beyond near-ties.
+            share: of decisions that may be others, beyond near-ties.
         """
         # at least 1: logits near zero would be held to rounding errors
         allowed = TOLERANCE * max(1.0, self.scale)
@@ -84,15 +88,15 @@ class Comparison:
         if exact or wrong <= most or self.is_another_rounding:
             return []
         told = (
-            f"{wrong} of {self.n} predictions are others than torch's, and no near-ties; at this number of images "
+            f"{wrong} of {self.n} {self.decides}s are others than torch's, and no near-ties; at this number "
             f"at most {most} may be"
         )
         if self.error_ratio is None:
             return [told]
         return [
             f"{told}. Nor is it the same network rounded otherwise: its error is {self.error_ratio:.2f} times that of "
-            f"torch's integers (allowed: {ERROR:g}), and of {self.lost + self.gained} images that one of the two is "
-            f"right about it loses {self.lost}"
+            f"torch's integers (allowed: {ERROR:g}), and of {self.lost + self.gained} {self.decides}s that one of the "
+            f"two is right about it loses {self.lost}"
         ]
 
 
@@ -100,48 +104,80 @@ def compare(
     found: Array,
     expected: Array,
     *,
+    decides: str = "prediction",
     step: float = 0.0,
     floats: Array | None = None,
-    labels: IntArray | None = None,
+    right: IntArray | None = None,
 ) -> Comparison:
-    """Hold a runtime's (N, classes) logits against torch's.
+    """Hold a runtime's outputs against torch's.
 
     Args:
-        found: by the runtime.
+        found: (N, ...) by the runtime.
         expected: by torch.
+        decides: what outputs decide, see `hwnas.tasks.decisions`.
         step: of the outputs, at least; that of `expected`'s own range if it is larger.
-        floats: (N, classes) by torch, of the network that both round; None where it is not known, or nothing is.
-        labels: (N,) right classes, if they are known.
+        floats: by torch, of the network that both round; None where it is not known, or nothing is.
+        right: (D,) right decisions, if they are known.
     """
-    difference = np.abs(found - expected)
     step = max(step, output_step(expected))
-    ours, theirs = expected.argmax(1), found.argmax(1)
-    rows = np.flatnonzero(ours != theirs)
-    # of the two logits that the prediction is between; what others differ by does not decide it
-    worst = np.maximum(difference[rows, ours[rows]], difference[rows, theirs[rows]])
+    decided = _values(found, expected, step=step)
+    lost = gained = 0
+    of_ours, of_theirs = scores(expected, decides), scores(found, decides)
+    if of_ours is not None and of_theirs is not None:
+        ours, theirs = of_ours.argmax(1), of_theirs.argmax(1)
+        decided = _decisions(of_theirs, of_ours, ours, theirs, step=step)
+        if right is not None:
+            lost, gained = (
+                int(((ours == right) & (theirs != right)).sum()),
+                int(((ours != right) & (theirs == right)).sum()),
+            )
+    n, disagreements, near_ties = decided
     return Comparison(
-        n=len(expected),
-        difference=float(difference.max()),
+        n=n,
+        difference=float(np.abs(found - expected).max()),
         scale=float(np.abs(expected).max()),
         step=step,
-        disagreements=len(rows),
-        # a little more: a difference of just two steps must not fail by rounding
-        near_ties=int((worst <= STEPS * step * (1 + 1e-4)).sum()),
+        disagreements=disagreements,
+        near_ties=near_ties,
         error_ratio=None if floats is None else _error(found, floats) / max(_error(expected, floats), 1e-12),
-        lost=0 if labels is None else int(((ours == labels) & (theirs != labels)).sum()),
-        gained=0 if labels is None else int(((ours != labels) & (theirs == labels)).sum()),
+        decides=decides,
+        lost=lost,
+        gained=gained,
     )
 
 
-def _error(logits: Array, floats: Array) -> float:
-    return float(np.sqrt(np.mean((logits.astype(np.float64) - floats) ** 2)))
+def _values(found: Array, expected: Array, *, step: float) -> tuple[int, int, int]:
+    """How many values there are, and how many are others."""
+    return expected.size, int((np.abs(found - expected) > STEPS * step * _MORE).sum()), 0
+
+
+def _decisions(found: Array, expected: Array, ours: IntArray, theirs: IntArray, *, step: float) -> tuple[int, int, int]:
+    """How many decisions there are, how many are others, and how many of these are near-ties.
+
+    Args:
+        found: (D, C) scores by the runtime.
+        expected: by torch.
+        ours: (D,) torch's decisions.
+        theirs: the runtime's.
+        step: of the outputs.
+    """
+    rows = np.flatnonzero(ours != theirs)
+    difference = np.abs(found[rows] - expected[rows])
+    at = np.arange(len(rows))
+    # of the two scores that the decision is between; what others differ by does not decide it
+    worst = np.maximum(difference[at, ours[rows]], difference[at, theirs[rows]])
+    return len(ours), len(rows), int((worst <= STEPS * step * _MORE).sum())
+
+
+def _error(outputs: Array, floats: Array) -> float:
+    return float(np.sqrt(np.mean((outputs.astype(np.float64) - floats) ** 2)))
 
 
 def output_step(expected: Array, spec: TensorSpec | None = None) -> float:
-    """What an integer output can tell apart at least: one step of 255 over the logits' range.
+    """What an integer output can tell apart at least: one step of 255 over the outputs' range.
 
     Args:
-        expected: (N, classes) logits.
+        expected: (N, ...) outputs.
         spec: of the artefact's output; its scale counts if that is an integer.
     """
     own = spec.scale if spec is not None and np.dtype(spec.dtype).kind in "iu" else 0.0

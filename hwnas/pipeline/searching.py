@@ -30,7 +30,7 @@ from hwnas.pipeline.seeding import MOST, seed_architectures
 from hwnas.pipeline.sensitivities import Sensitivity, SensitivityPlan, plan_sensitivities
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.pipeline.workers import n_validation, workers
-from hwnas.quantities import allowed_text, difference, metric_name
+from hwnas.quantities import allowed_text, capitalised, difference, metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Problem, Sampling, Study, load_study, read_study, save_study
 from hwnas.search import search as run_search
@@ -214,7 +214,7 @@ def evaluate_networks(
             progress=progress,
         )
     # the search itself tells no more than measured from estimated
-    study = _with_sources(study, prepared.costs, n_validation=n_validation(work))
+    study = _with_sources(study, prepared)
     how = {"device": work.device.name, "sampler": sampler, "seed": sampling.seed, **study.provenance}
     study = dataclasses.replace(study, provenance=how)
     _save(work, study)
@@ -283,15 +283,17 @@ def _result(study: Study, prepared: Prepared, plan: SensitivityPlan, *, seconds:
     )
 
 
-def _with_sources(study: Study, costs: Costs, *, n_validation: int) -> Study:
+def _with_sources(study: Study, prepared: Prepared) -> Study:
     """The study with where its values come from, and how exact the measured ones are."""
-    from hwnas.accuracy import standard_error
-
-    metric, measured = study.ranked_by, f"measured on {n_validation:,} validation images"
-    errors = [standard_error(a, n_validation) for a in study.values[metric].tolist()]
+    work, metric = prepared.work, study.ranked_by
+    measured = f"measured on {n_validation(work):,} validation {work.data.what}"
+    errors = [
+        prepared.evaluations.standard_error(work.space.decode(encoding), accuracy)
+        for encoding, accuracy in zip(study.encodings, study.values[metric].tolist(), strict=True)
+    ]
     return dataclasses.replace(
         study,
-        sources={m: measured if m == metric else source_of_cost(m, costs) for m in study.values},
+        sources={m: measured if m == metric else source_of_cost(m, prepared.costs) for m in study.values},
         standard_errors={metric: np.array(errors, dtype=float)},
     )
 
@@ -362,16 +364,16 @@ def _precision_notes(sensitivities: Sequence[Sensitivity], plan: SensitivityPlan
         f"{s.choice.removesuffix('.precision')} in {s.precision} {difference(metric, s.loss)}"
         for s in sensitivities[:_SHOWN_LOSSES]
     )
-    name = metric_name(metric).capitalize()
+    name = capitalised(metric_name(metric))
     return [f"{name} lost by single regions, the most of {len(sensitivities)} that were measured: {told}"]
 
 
 def _guessing(study: Study, work: Workspace) -> list[str]:
     """That even the best network is no better than naming the largest class, where it is so."""
     # the images that accuracies were measured on, no others
-    labels = work.data.validation.labels[: work.config.search.validation_samples]
     if not len(study) or study.ranked_by != ACCURACY:  # an answer is no class that images have more of
         return []
+    labels = work.data.validation.targets[: work.config.search.validation_samples]
     sizes = np.bincount(labels)
     note = guessing_note(
         float(np.nanmax(study.values[ACCURACY])),

@@ -24,7 +24,6 @@ from hwnas.errors import StudyError
 from hwnas.pipeline.evaluating import EvaluationCounts
 from hwnas.pipeline.most import check_one_device
 from hwnas.pipeline.searching import Prepared, evaluate_networks, prepare
-from hwnas.pipeline.workers import n_validation
 from hwnas.quantities import metric_name
 from hwnas.results import Result, Shown
 from hwnas.search import Sampling, Study, Trial, read_study
@@ -224,8 +223,6 @@ def _trial(study: Study, encoding: IntArray, architecture: Mapping[str, Option])
 def _result(
     prepared: Prepared, solution: Solution, *, study: Study, model: LinearModel, quality: CrossValidation
 ) -> ExactResult:
-    from hwnas.accuracy import standard_error
-
     trial = _trial(study, solution.encoding, prepared.work.space.decode(solution.encoding))
     metric = study.ranked_by
     accuracy = trial.values[metric]
@@ -255,7 +252,7 @@ def _result(
         metrics=trial.values,
         predicted=solution.value,
         predicted_error=float(error),
-        accuracy_error=standard_error(accuracy, n_validation(prepared.work)),
+        accuracy_error=prepared.evaluations.standard_error(trial.architecture, accuracy),
         gap=solution.gap,
         solver_seconds=solution.seconds,
         model=ModelQuality.of(model, quality),

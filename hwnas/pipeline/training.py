@@ -196,6 +196,7 @@ def _make_trainer(work: Workspace) -> Trainer:
         strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
         named_blocks=space.named_blocks,
         settings=_settings(work),
+        task=work.task,
         keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

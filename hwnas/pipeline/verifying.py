@@ -214,7 +214,7 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Arte
     return _Found(
         context=context,
         same_context=same,
-        compared=compare(outputs, samples.outputs, step=manifest.parity.step),
+        compared=compare(outputs, samples.outputs, decides=manifest.parity.decides, step=manifest.parity.step),
         predicted_ms=predicted_ms,
         verdict=verdict,
     )

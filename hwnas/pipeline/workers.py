@@ -23,6 +23,8 @@ from hwnas.workspace import Workspace
 if TYPE_CHECKING:
     from hwnas.accuracy import SubnetEvaluator
 
+STANDARD_ERROR = "standard_error"  # beside what a run ranks networks by
+
 
 @contextmanager
 def workers(work: Workspace) -> Iterator[Executor]:
@@ -60,7 +62,7 @@ def _elsewhere(config: Config, *, threads: int) -> Executor:
 
 
 def make_evaluator(work: Workspace) -> SubnetEvaluator:
-    """Accuracy of sub-networks of the run's supernet, on its validation images."""
+    """How good sub-networks of the run's supernet are, on its validation samples."""
     from hwnas.accuracy import SubnetEvaluator
 
     c = work.config.search
@@ -68,6 +70,7 @@ def make_evaluator(work: Workspace) -> SubnetEvaluator:
         work.supernet,
         train=work.stream("train"),
         validation=work.stream("validation"),
+        task=work.task,
         recalibration_samples=c.recalibration_samples,
         calibration_samples=c.calibration_samples,
         validation_samples=c.validation_samples,
@@ -82,13 +85,14 @@ def n_validation(work: Workspace) -> int:
 
 
 class _Evaluate:
-    """Architecture -> accuracy, or agreement, of a run's networks."""
+    """Architecture -> what a run ranks networks by, and its standard error."""
 
     def __init__(self, work: Workspace) -> None:
         self._metric, self._space, self._evaluator = work.config.ranked_by, work.space, make_evaluator(work)
 
     def __call__(self, architecture: Mapping[str, Option]) -> dict[str, float]:
-        return {self._metric: self._evaluator(self._space.named_blocks(self._space.encode(architecture)))}
+        found = self._evaluator(self._space.named_blocks(self._space.encode(architecture)))
+        return {self._metric: found.value, STANDARD_ERROR: found.standard_error}
 
 
 def _evaluate_elsewhere(config: Config, *, threads: int, place: str) -> _Evaluate:

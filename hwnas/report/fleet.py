@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.allowed import ACCURACY, Limits
+from hwnas.allowed import ACCURACY, AGREEMENT, PLURALS, Limits
 from hwnas.limits import USUAL, as_limits, ceiling, round_up
 from hwnas.quantities import (
+    capitalised,
     count,
     exact_quantity,
     metric_name,
@@ -230,8 +231,9 @@ def _context(inputs: FleetInputs) -> dict[str, Any]:
     return {
         "space": printable(inputs.space),
         "question": printable(_question(inputs)),
-        "is_accuracy": inputs.metric == ACCURACY,
-        "score": metric_name(inputs.metric).capitalize(),
+        "plural": PLURALS.get(inputs.metric, "scores"),
+        "singular": {ACCURACY: "an accuracy", AGREEMENT: "an agreement"}.get(inputs.metric, "a score"),
+        "score": capitalised(metric_name(inputs.metric)),
         "light": dict(LIGHT),
         "dark": dict(DARK),
         "n_devices": count(len(inputs.devices), "device"),
@@ -265,7 +267,7 @@ def _cells(row: FleetRow) -> dict[str, str]:
         "size": "" if row.size_bytes is None else quantity(SIZE, row.size_bytes),
         "speedup": "" if row.speedup is None else f"{row.speedup:.2f} ×",
     }
-    if row.accuracy is not None and row.n_test:
+    if row.accuracy is not None and row.n_test and row.metric in (ACCURACY, AGREEMENT):
         low, high = wilson_interval(row.accuracy, row.n_test)
         cells["interval"] = f"{100 * low:.1f} to {percent(high)}"
     return cells
@@ -288,8 +290,8 @@ def _picture(inputs: FleetInputs) -> dict[str, str] | None:
     best = max(inputs.fronts, key=lambda f: float(np.max(f.accuracy)))
     name, best_in = metric_name(inputs.metric), "The most accurate network found"
     if inputs.metric != ACCURACY:
-        best_in = f"The network found with the most {name}"
-    label = f"{name.capitalize()} over latency: " + "; ".join(
+        best_in = f"The network found with the {'most' if inputs.metric == AGREEMENT else 'highest'} {name}"
+    label = f"{capitalised(name)} over latency: " + "; ".join(
         f"{f.device} from {quantity(LATENCY, float(f.latency_ms[0]))} to {quantity(LATENCY, float(f.latency_ms[-1]))}"
         for f in inputs.fronts
     )

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.allowed import AGREEMENT, Limits
+from hwnas.allowed import ACCURACY, AGREEMENT, Limits
 from hwnas.files import write_whole
 from hwnas.limits import ceiling
 from hwnas.precisions import is_conversion
-from hwnas.quantities import count, digits, metric_name, percent, printable, quantity
+from hwnas.quantities import capitalised, count, digits, metric_name, percent, printable, quantity
 from hwnas.report import architecture, confusions, figures, tables
 from hwnas.report._template import render
 from hwnas.report.inputs import ReportInputs
@@ -74,7 +74,11 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "size": quantity("size_bytes", m.artefact.size_bytes),
         "test": percent(m.accuracy.test_runtime),
         "score": metric_name(m.accuracy.metric),
+        "score_title": capitalised(metric_name(m.accuracy.metric))
+        + (", top-1" if m.output.task == "classification" else ""),
+        "also_measured": tuple((capitalised(metric_name(k)), quantity(k, v)) for k, v in m.accuracy.others.items()),
         "is_agreement": m.accuracy.metric == AGREEMENT,
+        "is_accuracy": m.accuracy.metric == ACCURACY,
         "measurement": _measurement(inputs),
         "latency_warnings": m.latency_warnings(),
         "accuracies": tables.accuracies(m),
@@ -126,11 +130,13 @@ def _measurement(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 def _points(loss: float, *, metric: str) -> str:
     """A loss in percentage points, before the name of what it is compared with."""
-    is_agreement = metric == AGREEMENT
     if abs(loss) < 0.0005:  # shown as 0.0 points
-        return "agrees with it as much as" if is_agreement else "is as accurate as"
-    points = f"{abs(100 * loss):.1f}\u00a0points {'less' if loss > 0 else 'more'}"
-    return f"agrees with it {points} than" if is_agreement else f"is {points} accurate than"
+        return {AGREEMENT: "agrees with it as much as", ACCURACY: "is as accurate as"}.get(metric, "is as good as")
+    points = f"{abs(100 * loss):.1f}\u00a0points"
+    if metric not in (ACCURACY, AGREEMENT):
+        return f"is {points} {'worse' if loss > 0 else 'better'} than"
+    points += " less" if loss > 0 else " more"
+    return f"agrees with it {points} than" if metric == AGREEMENT else f"is {points} accurate than"
 
 
 def _limits(inputs: ReportInputs) -> Limits:
@@ -152,7 +158,7 @@ def _front(inputs: ReportInputs) -> Picture | None:
     front = figures.front_rows(study, metric=metric, cost=COST, limits=limits)
     kept = f", {int(study.keeps(limits).sum())} within the limits" if limits else ""
     failed = f" {len(study.failed)} more could not be evaluated." if study.failed else ""
-    sources = [f"{metric_name(m).capitalize()}: {_source(inputs, m)}." for m in (metric, COST)]
+    sources = [f"{capitalised(metric_name(m))}: {_source(inputs, m)}." for m in (metric, COST)]
     caption = (
         f"{count(len(study), 'network')} evaluated on validation data{kept}; {len(front)} that no other beats in both. "
         f"{_chosen(inputs, front)}; its line ends at its upper bound.{failed} {' '.join(sources)}"
@@ -195,7 +201,7 @@ def _front_table(inputs: ReportInputs) -> tables.TextTable:
         # back in order of cost
         rows = sorted([*rows, *chosen], key=lambda r: float(study.values[COST][r]))
     upper = study.upper.get(COST)
-    headers = ("Trial", metric_name(metric).capitalize(), "Latency", *(("Upper bound",) if upper is not None else ()))
+    headers = ("Trial", capitalised(metric_name(metric)), "Latency", *(("Upper bound",) if upper is not None else ()))
     cells = []
     for r in rows:
         number = f"{study.numbers[r]}{' (chosen)' if study.numbers[r] == inputs.trial else ''}"

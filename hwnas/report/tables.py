@@ -144,7 +144,7 @@ def phase_facts(measured: Measured) -> tuple[tuple[str, str], ...]:
 
 
 def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
-    """Top-1 accuracy in fp32 and in what ships, computed by torch and by the runtime."""
+    """How good the network is in fp32 and as it ships, computed by torch and by the runtime."""
     a, precision = manifest.accuracy, manifest.precision
     rows: list[tuple[str, float | None, float]] = [("torch, fp32", a.validation_fp32, a.test_fp32)]
     if is_quantized(precision):
@@ -156,10 +156,20 @@ def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
             name=name,
             validation="" if validation is None else percent(validation),
             test=percent(test),
-            interval=" to ".join(percent(end) for end in wilson_interval(test, max(1, a.n_test))),
+            interval=" to ".join(percent(end) for end in _interval(manifest, test)),
             ships=i == last,
         )
         for i, (name, validation, test) in enumerate(rows)
+    )
+
+
+def _interval(manifest: Manifest, value: float) -> tuple[float, ...]:
+    """Where the value would lie on other samples, in 95 of 100 cases; nothing where nobody measured it."""
+    a = manifest.accuracy
+    if manifest.output.task == "classification":
+        return wilson_interval(value, max(1, a.n_test))
+    return (
+        () if a.standard_error is None else (value - 1.96 * a.standard_error, min(1.0, value + 1.96 * a.standard_error))
     )
 
 
@@ -321,12 +331,13 @@ def parity(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """How the runtime's outputs agree with torch's."""
     p = manifest.parity
     return (
-        ("Same class as torch", _agreement(p)),
-        ("Largest difference of a logit", digits(p.max_abs_diff)),
+        ({"prediction": "Same class as torch"}.get(p.decides, f"Same {p.decides}s as torch"), _agreement(p)),
+        (f"Largest difference of {'an output' if p.decides == 'value' else 'a logit'}", digits(p.max_abs_diff)),
         *([] if p.error_ratio is None else [("Distance from floats, over that of torch", digits(p.error_ratio))]),
     )
 
 
 def _agreement(p: Parity) -> str:
     ties = f"; {p.near_ties} more are near-ties" if p.near_ties else ""
-    return f"{percent(p.top1_agreement, decimals=2)} of {p.n} test images{ties}"
+    what = "test images" if p.decides == "prediction" else f"{p.decides}s"
+    return f"{percent(p.top1_agreement, decimals=2)} of {p.n} {what}{ties}"

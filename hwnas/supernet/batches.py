@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from hwnas.data.arrays import UNLABELLED, ArrayDataset
+from hwnas.data.arrays import ArrayDataset
 from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]  # of inputs and targets
 
 
 def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
@@ -68,14 +68,14 @@ class BatchStream:
     """Batches of a data set as normalised float tensors.
 
     Args:
-        dataset: map-style. Ours (`hwnas.data.ArrayDataset`, arrays `images` (N, H, W, C) uint8 and `labels`)
-            is read a batch at a time; any other torch Dataset sample by sample: its images are (H, W) or
-            (H, W, C) uint8 arrays, or (C, H, W) tensors, uint8 or float in [0, 1]; labels are ints.
-        mean, std: per channel, on the [0, 1] scale.
-        augment: applied to (N, C, H, W) floats in [0, 1] before normalisation.
+        dataset: map-style. Ours (`hwnas.data.ArrayDataset`) is read a batch at a time; any other torch Dataset sample
+            by sample: its images are (H, W) or (H, W, C) uint8 arrays, or (C, H, W) tensors, uint8 or float in [0, 1];
+            targets are numbers or arrays.
+        mean, std: per channel; of images on the [0, 1] scale.
+        augment: applied to (N, C, H, W) floats in [0, 1] before normalisation, and to their targets.
 
     Attributes:
-        is_labelled: whether the classes of the images are known.
+        is_labelled: whether the targets are known.
     """
 
     def __init__(
@@ -98,15 +98,21 @@ class BatchStream:
         self.augment = augment
         self.mean, self.std = mean, std
         self._fetch = _Fetch(dataset)
-        self.is_labelled = not isinstance(dataset, ArrayDataset) or bool((dataset.labels != UNLABELLED).all())
+        self.is_labelled = not isinstance(dataset, ArrayDataset) or dataset.is_labelled
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training batches of the steps from `first` to before `last`: (N, C, H, W) normalised float32, (N,) int64."""
+        """Training batches of the steps from `first` to before `last`.
+
+        Yields:
+            (N, C, ...) normalised float32 inputs, and targets: (N,) int64 class indices, or (N, ...) as they are kept.
+        """
         order = EpochOrder(self.n, seed=self.seed, start=first * self.batch_size, stop=last * self.batch_size)
         parts = BatchSampler(order, self.batch_size, drop_last=False)
-        for step, (images, labels) in enumerate(self._load(parts), first):
-            changed = images if self.augment is None else self.augment(images, self._generator(step))
-            yield normalise(changed, mean=self.mean, std=self.std), labels
+        for step, (inputs, targets) in enumerate(self._load(parts), first):
+            changed, known = inputs, targets
+            if self.augment is not None:
+                changed, known = self.augment(inputs, targets, self._generator(step))
+            yield normalise(changed, mean=self.mean, std=self.std), known
 
     def unaugmented(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `limit` samples (None: all) in order, not augmented, in batches whose sizes differ by one at most.
@@ -115,11 +121,11 @@ class BatchStream:
         """
         n = self.n if limit is None else min(limit, self.n)
         parts = np.array_split(np.arange(n), -(-n // self.batch_size)) if n else []
-        for images, labels in self._load([part.tolist() for part in parts]):
-            yield normalise(images, mean=self.mean, std=self.std), labels
+        for inputs, targets in self._load([part.tolist() for part in parts]):
+            yield normalise(inputs, mean=self.mean, std=self.std), targets
 
     def _generator(self, step: int) -> torch.Generator:
-        """Of the random changes to a step's images."""
+        """Of the random changes to a step's inputs."""
         return torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
 
     def _load(self, batches: Iterable[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -130,20 +136,22 @@ class BatchStream:
 
 
 class _Fetch(Dataset[tuple[Tensor, Tensor]]):
-    """A data set whose samples are batches: indices -> (N, C, H, W) float32 in [0, 1] and (N,) int64 labels."""
+    """A data set of batches: indices -> inputs, (N, C, ...) float32 with images in [0, 1], and targets."""
 
     def __init__(self, samples: Any) -> None:
         self.samples = samples
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        images = getattr(self.samples, "images", None)
-        if isinstance(images, np.ndarray):
-            x = torch.from_numpy(images[indices])  # (N, H, W, C); a copy, so that nobody writes into the data set
-            y = torch.from_numpy(self.samples.labels[indices])
-            return to_unit_range(x.permute(0, 3, 1, 2)), y.long()  # (N, H, W, C) -> (N, C, H, W)
+        if isinstance(self.samples, ArrayDataset):
+            # copies, so that nobody writes into the data set
+            x = torch.from_numpy(self.samples.inputs[indices])
+            y = torch.from_numpy(self.samples.targets[indices])
+            if not self.samples.are_images:
+                return x, y
+            return to_unit_range(x.permute(0, 3, 1, 2)), y  # (N, H, W, C) -> (N, C, H, W)
         samples = [self.samples[i] for i in indices]
         x = torch.stack([_to_tensor(s[0]) for s in samples])  # N of (C, H, W) -> (N, C, H, W)
-        return x, torch.tensor([int(s[1]) for s in samples])
+        return x, torch.stack([torch.as_tensor(s[1]) for s in samples])
 
 
 def _to_tensor(image: Any) -> Tensor:

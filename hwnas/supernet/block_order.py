@@ -10,10 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 if TYPE_CHECKING:
     from hwnas.spaces.adapted import AdaptedSpec, Depth
     from hwnas.supernet.adapted import AdaptedSupernet
@@ -34,7 +30,7 @@ def rank_blocks(supernet: AdaptedSupernet, evaluate: Evaluate) -> AdaptedSpec:
     Args:
         supernet: ranked, with the given network's weights.
         evaluate: how bad a network is, which it may change: the extracted one, with statistics that are not its own
-            yet (`recalibrate`). See `disagreement`.
+            yet (`recalibrate`): `Task.divergence` from what the given network says.
 
     Returns:
         What `AdaptedSpace(name, network, spec)` and then `AdaptedSupernet.with_space` take.
@@ -48,18 +44,6 @@ def rank_blocks(supernet: AdaptedSupernet, evaluate: Evaluate) -> AdaptedSpec:
         order = _order(depth, lambda out, depth=depth: _evaluated(supernet, depth, out, evaluate))  # type: ignore[misc]
         ranked.append(replace(depth, blocks=tuple(depth.blocks[i] for i in order)))
     return replace(spec, depths=tuple(ranked))
-
-
-@torch.no_grad()
-def disagreement(reference: Tensor, outputs: Tensor) -> float:
-    """Mean over samples of the Kullback-Leibler divergence of a classifier's answers from those of another, in nats.
-
-    Args:
-        reference: (..., classes) logits of the one that is right.
-        outputs: (..., classes) logits of the other.
-    """
-    found, right = (logits.double().flatten(0, -2).log_softmax(1) for logits in (outputs, reference))
-    return float(F.kl_div(found, right, log_target=True, reduction="batchmean"))
 
 
 def _order(depth: Depth, worse: Callable[[list[int]], float]) -> list[int]:

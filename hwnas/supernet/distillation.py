@@ -27,11 +27,11 @@ class Taught:
     """What a given network makes of a batch.
 
     Attributes:
-        logits: (N, classes).
+        outputs: (N, ...) of the network.
         handed_on: name of a slot -> (N, ...) what it is given; without the first one, which is given the images.
     """
 
-    logits: Tensor
+    outputs: Tensor
     handed_on: Mapping[str, Tensor]
 
 
@@ -62,18 +62,13 @@ class Teacher:
         """
         x = fit(images, self.network.in_shape)
         if not with_features:
-            return Taught(logits=self.network(x).float(), handed_on={})
+            return Taught(outputs=self.network(x).float(), handed_on={})
         handed_on = {}
         for i, (slot, block) in enumerate(zip(self._slots, self.network.blocks, strict=True)):
             if i:
                 handed_on[slot] = x
             x = block(x)
-        return Taught(logits=x.float(), handed_on=handed_on)
-
-
-def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Distillation loss: cross-entropy of (N, classes) logits with the teacher's softmax."""
-    return -(F.softmax(teacher, 1) * F.log_softmax(logits, 1)).sum(1).mean()
+        return Taught(outputs=x.float(), handed_on=handed_on)
 
 
 def feature_loss(handed_on: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:

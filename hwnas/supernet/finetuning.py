@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hwnas.data.tensors import resize
+from hwnas.data.tensors import fit
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
-from hwnas.supernet.distillation import soft_cross_entropy
 from hwnas.supernet.recalibration import keep_statistics_
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.subnetwork import SubNetwork
+from hwnas.tasks import Task, make_task
 from hwnas.types import ProgressCallback, ignore_progress
 
 
@@ -26,8 +26,9 @@ def finetune(
     network: nn.Module,
     stream: BatchStream,
     *,
-    resolution: tuple[int, int],
+    in_shape: tuple[int, ...],
     steps: int,
+    task: Task | None = None,
     learning_rate: float = 0.005,
     teacher: SubNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -35,11 +36,15 @@ def finetune(
     """Train a network in place with SGD and a cosine schedule; its BatchNorm statistics stay fixed.
 
     Args:
-        network: any module on (N, C, *resolution) images; left in evaluation mode.
+        network: any module on (N, *in_shape) inputs; left in evaluation mode.
         stream: training batches; steps count from 0.
-        resolution: (H, W) the network takes; the teacher sees the same images at its own.
+        in_shape: of one input; images are brought to its size, and to the teacher's for it.
+        steps: optimiser steps.
+        task: what the network is for; None: classification.
+        learning_rate: at the start.
         teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015), best the supernet's
-            largest network; None: labels only. Of images without labels its targets are all.
+            largest network; None: labels only. Of samples without labels its targets are all.
+        progress: told of each step.
 
     Raises:
         DivergenceError: a loss is not finite.
@@ -52,7 +57,8 @@ def finetune(
         rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps),
         max_norm=1.0,
     )
-    _train(network, stream, descent, resolution=resolution, steps=steps, teacher=teacher, progress=progress)
+    pupil = _Pupil(network=network, in_shape=in_shape, task=task or make_task("classification"), teacher=teacher)
+    _train(pupil, stream, descent, steps=steps, progress=progress)
     return network.eval()
 
 
@@ -62,6 +68,7 @@ def train_alone(
     *,
     steps: int,
     learning_rate: float,
+    task: Task | None = None,
     weight_decay: float = 0.0,
     teacher: SubNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -77,6 +84,7 @@ def train_alone(
         stream: training batches; steps count from 0.
         steps: optimiser steps, of SGD with Nesterov momentum 0.9; the rate rises for a twentieth of them, then falls.
         learning_rate: at its peak.
+        task: as of `finetune`.
         weight_decay: on weights, not on biases and norms.
         teacher: as of `finetune`.
         progress: told of each step.
@@ -99,8 +107,10 @@ def train_alone(
         rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps, warmup=warmup),
         max_norm=5.0,
     )
-    resolution = network.in_shape[1:]
-    _train(network, stream, descent, resolution=resolution, steps=steps, teacher=teacher, progress=progress)
+    pupil = _Pupil(
+        network=network, in_shape=network.in_shape, task=task or make_task("classification"), teacher=teacher
+    )
+    _train(pupil, stream, descent, steps=steps, progress=progress)
     network.statistics_hold = network.has_frozen_statistics  # else they were those of other weights
     return network.eval()
 
@@ -128,29 +138,34 @@ class _Descent:
         self._scheduler.step()
 
 
-def _train(
-    network: nn.Module,
-    stream: BatchStream,
-    descent: _Descent,
-    *,
-    resolution: tuple[int, ...],
-    steps: int,
-    teacher: SubNetwork | None,
-    progress: ProgressCallback,
-) -> None:
-    """Go down the loss of labels and teacher; the network stays in the mode it is in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pupil:
+    """A network that learns, and by what."""
+
+    network: nn.Module
+    in_shape: tuple[int, ...]
+    task: Task
+    teacher: SubNetwork | None
+
+    def loss(self, inputs: Tensor, targets: Tensor | None) -> Tensor:
+        """By targets, where there are any, and teacher, where there is one."""
+        outputs = self.network(fit(inputs, self.in_shape))
+        losses = [] if targets is None else [self.task.loss(outputs, targets)]
+        if self.teacher is not None:
+            with torch.no_grad():
+                soft = self.teacher(fit(inputs, self.teacher.in_shape))
+            losses.append(self.task.distill(outputs, soft))
+        return torch.stack(losses).mean()
+
+
+def _train(pupil: _Pupil, stream: BatchStream, descent: _Descent, *, steps: int, progress: ProgressCallback) -> None:
+    """Go down the loss; the network stays in the mode it is in.
 
     Raises:
         DivergenceError: a loss is not finite.
     """
-    for step, (images, labels) in enumerate(stream.batches(0, steps)):
-        logits = network(resize(images, resolution))
-        losses = [F.cross_entropy(logits, labels)] if stream.is_labelled else []
-        if teacher is not None:
-            with torch.no_grad():
-                soft = teacher(resize(images, teacher.in_shape[1:]))
-            losses.append(soft_cross_entropy(logits, soft))
-        loss = torch.stack(losses).mean()
+    for step, (inputs, targets) in enumerate(stream.batches(0, steps)):
+        loss = pupil.loss(inputs, targets if stream.is_labelled else None)
         if not math.isfinite(loss.item()):
             raise DivergenceError(step, loss.item(), None)
         descent.step(loss)

@@ -17,17 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
-from hwnas.supernet.distillation import Taught, Teacher, feature_loss, soft_cross_entropy
+from hwnas.supernet.distillation import Taught, Teacher, feature_loss
 from hwnas.supernet.elastic import NamedBlocks
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.schedules import cosine_rate, follow
+from hwnas.tasks import Task, make_task
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
 EARLIER: Mapping[str, Any] = {"batch_norm": "recalibrated", "feature_weight": 0.0}  # of checkpoints that do not say it
@@ -43,7 +43,7 @@ class TrainSettings:
         warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
         weight_decay: on weights of convolutions and linear layers and the matrices between kernel sizes; on no bias or
             norm.
-        label_smoothing: for the networks that learn from labels.
+        label_smoothing: for the networks that learn from classes or labels.
         ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
         feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
             `hwnas.supernet.distillation`.
@@ -108,6 +108,7 @@ class Trainer:
         strategy: which sub-networks each step trains.
         named_blocks: encoding -> named blocks, of the space the supernet was built from.
         settings: how to train.
+        task: what the networks are for; None: classification.
         keeping: where the run is kept and goes on; None keeps nothing.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
     """
@@ -120,12 +121,14 @@ class Trainer:
         strategy: TrainingStrategy,
         named_blocks: Callable[[IntArray], NamedBlocks],
         settings: TrainSettings,
+        task: Task | None = None,
         keeping: Keeping | None = None,
         device: str = "cpu",
     ) -> None:
         self.stream = stream
         self.strategy = strategy
         self.settings = settings
+        self.task = make_task("classification") if task is None else task
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._named_blocks = named_blocks
@@ -227,13 +230,13 @@ class Trainer:
                 handed_on: dict[str, Tensor] = {}
                 asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                    logits = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding), **asked)
-                logits = logits.float()  # (N, classes); bfloat16 would leave the softmax 8 significant bits
-                soft = None if given is None else given.logits
-                loss = self._loss(logits, labels, pupil_of=target.teacher, outputs=outputs, given=soft)
+                    found = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding), **asked)
+                found = found.float()  # (N, ...); bfloat16 would leave a softmax 8 significant bits
+                soft = None if given is None else given.outputs
+                loss = self._loss(found, labels, pupil_of=target.teacher, outputs=outputs, given=soft)
                 if given is not None and given.handed_on:
                     loss = loss + self.settings.feature_weight * feature_loss(handed_on, given.handed_on)
-                outputs.append(logits.detach())  # a teacher does not learn from its pupils
+                outputs.append(found.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
                     self._check_finite(losses, step)
@@ -247,15 +250,15 @@ class Trainer:
         return [float(x) for x in losses]
 
     def _loss(
-        self, logits: Tensor, labels: Tensor, *, pupil_of: int | None, outputs: Sequence[Tensor], given: Tensor | None
+        self, found: Tensor, labels: Tensor, *, pupil_of: int | None, outputs: Sequence[Tensor], given: Tensor | None
     ) -> Tensor:
         """Of one network: by the labels, by what the given network says, or by an earlier network of the step."""
         if pupil_of is not None:
-            return soft_cross_entropy(logits, outputs[pupil_of] if given is None else given)
+            return self.task.distill(found, outputs[pupil_of] if given is None else given)
         if given is not None and not self.stream.is_labelled:
-            return soft_cross_entropy(logits, given)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-        return loss if given is None else (loss + soft_cross_entropy(logits, given)) / 2
+            return self.task.distill(found, given)
+        loss = self.task.loss(found, labels, label_smoothing=self.settings.label_smoothing)
+        return loss if given is None else (loss + self.task.distill(found, given)) / 2
 
     def _taught(self, images: Tensor) -> Taught | None:
         """What the given network makes of the images; None without one."""

@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hwnas.accuracy import SubnetEvaluator, top1
+from hwnas.accuracy import SubnetEvaluator, score
 from hwnas.data.arrays import ArrayDataset
 from hwnas.spaces.mobilenet import MobileNetSpace
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.elastic import Supernet
+from hwnas.tasks.classification import Classification
 from hwnas.testing.spaces import tiny_space
+
+CLASSES = Classification()
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +49,13 @@ def logits(*rows: list[float]) -> Tensor:
 def test_top1_is_the_share_of_highest_logits_that_are_labels() -> None:
     first = logits([3.0, 1.0, 2.0], [0.0, 0.1, 0.0]), torch.tensor([0, 2])
     second = logits([0.0, -1.0, 5.0]), torch.tensor([2])
-    assert top1(Given(), [first, second], resolution=(3, 3)) == pytest.approx(2 / 3)
+    assert score(Given(), [first, second], task=CLASSES, in_shape=(1, 3, 3)).value == pytest.approx(2 / 3)
 
 
 def test_batches_count_by_their_images() -> None:
     right = logits([1.0, 0.0]), torch.tensor([0])
     wrong = logits(*[[1.0, 0.0]] * 3), torch.tensor([1] * 3)
-    assert top1(Given(), [right, wrong], resolution=(2, 2)) == pytest.approx(1 / 4)
+    assert score(Given(), [right, wrong], task=CLASSES, in_shape=(1, 2, 2)).value == pytest.approx(1 / 4)
 
 
 def test_images_are_resized_to_the_network() -> None:
@@ -63,13 +66,13 @@ def test_images_are_resized_to_the_network() -> None:
             sizes.append(tuple(x.shape[2:]))
             return x.mean((2, 3))
 
-    top1(Noting(), [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 0]))], resolution=(4, 6))
+    score(Noting(), [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 0]))], task=CLASSES, in_shape=(3, 4, 6))
     assert sizes == [(4, 6)]
 
 
 def test_no_image_is_an_error() -> None:
-    with pytest.raises(ValueError, match="there is no image"):
-        top1(Given(), [], resolution=(2, 2))
+    with pytest.raises(ValueError, match="there is no sample"):
+        score(Given(), [], task=CLASSES, in_shape=(1, 2, 2))
 
 
 # ---------------------------------------------------------------- sub-networks
@@ -86,7 +89,7 @@ def stream() -> BatchStream:
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 10
     images = rng.integers(0, 60, size=(200, 8, 8, 1)) + 19 * labels[:, None, None, None]
-    dataset = ArrayDataset(images=images.astype(np.uint8), labels=labels.astype(np.int64))
+    dataset = ArrayDataset(inputs=images.astype(np.uint8), targets=labels.astype(np.int64))
     return BatchStream(dataset, batch_size=64, mean=(0.5,), std=(0.3,))
 
 
@@ -147,7 +150,7 @@ def test_an_int8_network_is_judged_by_its_quantized_outputs(
     images, _ = next(stream.unaugmented())
     with torch.inference_mode():
         assert not torch.allclose(subnetwork(images), quantized(images), atol=1e-3)
-    assert evaluator(blocks) == evaluator.accuracy(quantized, resolution=(8, 8))
+    assert evaluator(blocks) == evaluator.score(quantized, in_shape=(1, 8, 8))
 
 
 def test_an_fp32_network_is_left_as_it_is(evaluator: SubnetEvaluator, space: MobileNetSpace) -> None:
@@ -166,7 +169,7 @@ def test_extraction_recalibrates_on_training_images(
 
 def test_only_so_many_validation_images_count(supernet: Supernet, stream: BatchStream, space: MobileNetSpace) -> None:
     few = SubnetEvaluator(supernet, train=stream, validation=stream, validation_samples=3)
-    assert few(largest(space, "fp32")) in (0, 1 / 3, 2 / 3, 1)
+    assert few(largest(space, "fp32")).value in (0, 1 / 3, 2 / 3, 1)
 
 
 def test_statistics_are_means_over_batches_of_equal_size(supernet: Supernet, stream: BatchStream) -> None:

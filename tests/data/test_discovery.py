@@ -421,7 +421,7 @@ def ramps(top: int, *, low: int = 0) -> dict[str, Image.Image]:
 @pytest.mark.parametrize(("low", "top"), [(0, 4095), (0, 1023), (0, 65535), (29_000, 31_000)])
 def test_deep_grey_spans_all_of_0_to_255_by_one_range_that_is_told(tmp_path: Path, low: int, top: int) -> None:
     data = write(tmp_path, ramps(top, low=low))
-    assert len(np.unique(data.train.images)) == 64
+    assert len(np.unique(data.train.inputs)) == 64
     assert data.decoding is not None
     assert data.decoding.value_range == (low, top)
     assert any(f"{low}..{top} becomes 0..255" in note for note in data.notes)
@@ -430,7 +430,7 @@ def test_deep_grey_spans_all_of_0_to_255_by_one_range_that_is_told(tmp_path: Pat
 def test_images_are_not_stretched_one_by_one(tmp_path: Path) -> None:
     dark = Image.fromarray((np.arange(64, dtype=np.uint16) * 10).reshape(8, 8))
     data = write(tmp_path, ramps(65535) | {"dark.png": dark})
-    everything = np.concatenate([data.train.images, data.validation.images, data.test.images])
+    everything = np.concatenate([data.train.inputs, data.validation.inputs, data.test.inputs])
     assert sorted(everything.max(axis=(1, 2, 3)))[:2] == [2, 2]
 
 
@@ -453,7 +453,7 @@ def test_ink_on_alpha_and_flat_images_become_the_same(tmp_path: Path) -> None:
         layer.putalpha(Image.fromarray(drawn))
         ink[f"ink{i}.png"] = layer
     data = write(tmp_path, flat | ink)
-    everything = np.concatenate([data.train.images, data.validation.images, data.test.images])
+    everything = np.concatenate([data.train.inputs, data.validation.inputs, data.test.inputs])
     assert len(np.unique(everything.reshape(len(everything), -1), axis=0)) == 8
     assert any("8 images are transparent in places: laid on a white ground" in note for note in data.notes)
     with pytest.raises(DataError, match=r"8 images show nothing on a black ground.*ground=white"):

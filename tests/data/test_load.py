@@ -47,7 +47,7 @@ def test_digits_are_all_there_once(digits: Data) -> None:
 
 
 def test_digits_span_all_of_0_to_255(digits: Data) -> None:
-    assert (digits.train.images.min(), digits.train.images.max()) == (0, 255)
+    assert (digits.train.inputs.min(), digits.train.inputs.max()) == (0, 255)
 
 
 def test_digits_are_never_mirrored(digits: Data) -> None:
@@ -61,7 +61,7 @@ def test_fractions_give_the_sizes_of_the_parts(digits: Data) -> None:
 
 
 def test_statistics_are_those_of_the_training_images(digits: Data) -> None:
-    scaled = digits.train.images / 255
+    scaled = digits.train.inputs / 255
     assert digits.mean == pytest.approx((scaled.mean(),))
     assert digits.std == pytest.approx((scaled.std(),))
 
@@ -74,7 +74,7 @@ def test_same_seed_gives_same_fingerprint_and_another_seed_another(digits: Data)
 def test_an_item_is_an_image_with_its_label(digits: Data) -> None:
     image, label = digits.train[3]
     assert image.shape == (8, 8, 1)
-    assert label == digits.train.labels[3]
+    assert label == digits.train.targets[3]
     assert isinstance(label, int)
 
 
@@ -143,11 +143,11 @@ def test_a_partition_holds_the_rows_asked_for(n: int, seed: int, *, in_place: bo
     ends = sorted(rng.integers(0, n + 1, 2).tolist())
     rows = np.split(rng.permutation(n), ends)
     expected = [(images[r].copy(), labels[r].copy()) for r in rows]
-    parts = partition(ArrayDataset(images=images, labels=labels), rows, in_place=in_place)
+    parts = partition(ArrayDataset(inputs=images, targets=labels), rows, in_place=in_place)
     for part, (its_images, its_labels) in zip(parts, expected, strict=True):
-        assert np.array_equal(part.images, its_images)
-        assert np.array_equal(part.labels, its_labels)
-    assert all(part.images.base is images for part in parts) is in_place
+        assert np.array_equal(part.inputs, its_images)
+        assert np.array_equal(part.targets, its_labels)
+    assert all(part.inputs.base is images for part in parts) is in_place
 
 
 def test_images_handed_over_are_not_copied() -> None:
@@ -156,22 +156,22 @@ def test_images_handed_over_are_not_copied() -> None:
     before = images.copy()
     moved = split(RawData(name="toy", train=(images, np.arange(60) % 3), handed_over=True), seed=0)
     assert moved.fingerprint == kept.fingerprint
-    assert np.may_share_memory(moved.train.images, images)
-    assert not np.may_share_memory(kept.train.images, images)
+    assert np.may_share_memory(moved.train.inputs, images)
+    assert not np.may_share_memory(kept.train.inputs, images)
     assert not np.array_equal(images, before)
 
 
 def test_given_parts_are_kept_as_they_are() -> None:
     mine = raw(30, seed=1)
     data = split(raw(validation=mine.train, test=mine.train), seed=0)
-    assert np.array_equal(data.validation.images, mine.train[0])
+    assert np.array_equal(data.validation.inputs, mine.train[0])
     assert len(data.train) == 60
 
 
 def test_parts_do_not_overlap() -> None:
     images = np.arange(60 * 64, dtype=np.int64).reshape(60, 8, 8) % 251
     data = split(RawData(name="toy", train=(images, np.arange(60) % 3)), seed=0)
-    seen = [image.tobytes() for part in (data.train, data.validation, data.test) for image in part.images]
+    seen = [image.tobytes() for part in (data.train, data.validation, data.test) for image in part.inputs]
     assert len(set(seen)) == 60
 
 
@@ -258,7 +258,7 @@ def test_text_is_refused() -> None:
 
 def test_floats_in_range_become_bytes() -> None:
     data = split(RawData(name="toy", train=(IMAGES / 255, LABELS), test=(IMAGES, LABELS)), seed=0)
-    assert {i.tobytes() for i in data.train.images} < {i.tobytes() for i in data.test.images}
+    assert {i.tobytes() for i in data.train.inputs} < {i.tobytes() for i in data.test.inputs}
 
 
 def test_float_labels_are_refused() -> None:

@@ -47,8 +47,8 @@ def write_idx(folder: Path, *, test: bool = True, compress: bool = False) -> Pat
 @pytest.mark.parametrize("compress", [False, True])
 def test_idx_files_are_read_with_their_test_set(tmp_path: Path, *, compress: bool) -> None:
     data = load_data(f"idx:{write_idx(tmp_path, compress=compress)}", seed=0)
-    assert np.array_equal(data.test.images[..., 0], IMAGES)
-    assert np.array_equal(data.test.labels, LABELS)
+    assert np.array_equal(data.test.inputs[..., 0], IMAGES)
+    assert np.array_equal(data.test.targets, LABELS)
     assert len(data.train) + len(data.validation) == 40
 
 
@@ -340,7 +340,7 @@ def test_pixels_are_kept_exactly(tmp_path: Path) -> None:
     write_images(tmp_path / "train")
     write_images(tmp_path / "test", n=1)
     data = load_data(f"folder:{tmp_path}", seed=0)
-    assert np.array_equal(data.test.images[1], np.asarray(Image.open(tmp_path / "test/b/0.png")))
+    assert np.array_equal(data.test.inputs[1], np.asarray(Image.open(tmp_path / "test/b/0.png")))
 
 
 def test_train_validation_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_eight_bits_and_sixteen_are_mixed_by_a_range_that_must_be_given(tmp_path
         Image.fromarray(np.full((8, 8), 0x80FF, np.uint16)).save(tmp_path / "test" / c / "0.png")
     assert "?range=0..65535" in refused(f"folder:{tmp_path}")
     data = load_data(f"folder:{tmp_path}?range=0..65535", seed=0)
-    assert np.all(data.test.images == round(0x80FF * 255 / 65535))
+    assert np.all(data.test.inputs == round(0x80FF * 255 / 65535))
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_images_are_normalised_as_the_network_was_trained(folder: Path) -> None:
     data = Workspace(config).data
     assert (data.mean, data.std) == ((0.25,), (0.5,))
     batch, _ = next(iter(Workspace(config).stream("train", batch_size=4).unaugmented(4)))
-    raw = data.train.images[:4].astype(np.float32).transpose(0, 3, 1, 2) / 255
+    raw = data.train.inputs[:4].astype(np.float32).transpose(0, 3, 1, 2) / 255
     np.testing.assert_allclose(batch.numpy(), (raw - 0.25) / 0.5, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hwnas import pipeline
-from hwnas.accuracy import SubnetEvaluator, standard_error
+from hwnas.accuracy import SubnetEvaluator
 from hwnas.config import Config, load_config
 from hwnas.deployment import PROGRAM, Manifest, PrecisionSpeedup, SlowBlock
 from hwnas.errors import (
@@ -36,6 +36,7 @@ from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import query
 from hwnas.search import Study, load_study
 from hwnas.supernet.quantization import quantize
+from hwnas.tasks.classification import binomial_error
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.fake import FakeRuntime, fake_device
 from hwnas.testing.run import describe_fake_device
@@ -94,7 +95,7 @@ def test_the_cheapest_network_within_one_standard_error_of_the_best_is_deployed(
     assert manifest.provenance["trial"] == best_trials(config, finished)[0]
     best = max(study.values["accuracy"])
     within = study.keeps(manifest.limits) & (
-        study.values["accuracy"] >= best - standard_error(best, study_images(study)) - 1e-9
+        study.values["accuracy"] >= best - binomial_error(best, study_images(study)) - 1e-9
     )
     assert manifest.predicted["latency_ms"] == min(study.values["latency_ms"][within])
     assert f"trial {manifest.provenance['trial']} has " in manifest.provenance["chosen"]

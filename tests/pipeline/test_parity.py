@@ -107,7 +107,7 @@ def test_another_rounding_of_the_same_network_is_as_good() -> None:
     labels = floats.argmax(1)
     found, expected = _rounded(floats, seed=1), _rounded(floats, seed=2)
     assert compare(found, expected).problems(exact=False), "nobody knows what the two round"
-    compared = compare(found, expected, floats=floats, labels=labels)
+    compared = compare(found, expected, floats=floats, right=labels)
     assert compared.error_ratio == pytest.approx(1, abs=0.05)
     assert compared.lost > 20
     assert compared.gained > 20
@@ -118,7 +118,7 @@ def test_another_rounding_of_the_same_network_is_as_good() -> None:
 def test_a_runtime_that_is_further_from_the_floats_is_wrong() -> None:
     floats = np.random.default_rng(0).normal(0, 1, (400, 10)).astype(np.float32)
     found, expected = _rounded(floats, seed=1, error=0.55), _rounded(floats, seed=2)
-    (told,) = compare(found, expected, floats=floats, labels=floats.argmax(1)).problems(exact=False)
+    (told,) = compare(found, expected, floats=floats, right=floats.argmax(1)).problems(exact=False)
     assert "1.3" in told
     assert "allowed: 1.25" in told
 
@@ -130,7 +130,7 @@ def test_a_runtime_that_is_as_near_but_less_often_right_is_wrong() -> None:
     expected, found = floats.copy(), floats.copy()
     expected[np.arange(400), labels] += 1.0  # both off by as much
     found[np.arange(400), (labels + 1) % 10] += 1.0
-    compared = compare(found, expected, floats=floats, labels=labels)
+    compared = compare(found, expected, floats=floats, right=labels)
     assert compared.error_ratio == pytest.approx(1)
     (told,) = compared.problems(exact=False)
     assert f"it loses {compared.lost}" in told

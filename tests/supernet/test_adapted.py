@@ -15,12 +15,12 @@ from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.spaces.adapted.wishes import Wishes, adapt
 from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.batches import BatchStream
-from hwnas.supernet.block_order import disagreement
 from hwnas.supernet.distillation import Teacher
 from hwnas.supernet.recalibration import keep_statistics_, recalibrate
 from hwnas.supernet.strategies import SandwichRule
 from hwnas.supernet.tracing import trace
 from hwnas.supernet.training import Trainer, TrainSettings
+from hwnas.tasks.classification import Classification
 from hwnas.types import IntArray
 
 from .networks import NETWORKS, network
@@ -263,7 +263,7 @@ def test_all_networks_learn_from_the_given_one(
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
-    data = ArrayDataset(images=images, labels=np.zeros(64, dtype=np.int64))
+    data = ArrayDataset(inputs=images, targets=np.zeros(64, dtype=np.int64))
     stream = BatchStream(data, batch_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
     trainer = Trainer(
         supernet,
@@ -278,7 +278,7 @@ def test_all_networks_learn_from_the_given_one(
 
     def apart() -> float:
         with torch.no_grad():
-            return disagreement(teacher(x), recalibrate(supernet.extract(small), [x])(x))
+            return Classification().divergence(recalibrate(supernet.extract(small), [x])(x), teacher(x))
 
     begun = apart()
     trainer.run()
@@ -336,7 +336,7 @@ def test_training_with_frozen_statistics_moves_weights_and_no_statistics() -> No
     space, supernet = adapted(module, x[:1])
     supernet.freeze_statistics_()
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
-    samples = ArrayDataset(images=pixels, labels=np.arange(16) % 4)
+    samples = ArrayDataset(inputs=pixels, targets=np.arange(16) % 4)
     stream = BatchStream(samples, batch_size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     before = {k: v.clone() for k, v in supernet.numbers().items()}
     Trainer(

@@ -16,7 +16,7 @@ ORDER = [4, 1, 2, 8, 5, 0, 7, 9, 6, 3, 6, 5, 3, 1, 2, 0, 7, 4, 8, 9]
 
 def augmented_stream() -> BatchStream:
     policy = Augment(shift=0.2, flip=True, erase=0.5)
-    return make_stream(make_images(20), augment=lambda x, g: augment_batch(x, policy, generator=g))
+    return make_stream(make_images(20), augment=lambda x, y, g: (augment_batch(x, policy, generator=g), y))
 
 
 def test_every_sample_is_seen_once_an_epoch() -> None:
@@ -90,4 +90,4 @@ def test_plain_batches_are_all_samples_in_order_and_of_one_size(n, sizes) -> Non
     data = make_images(60)
     found = list(make_stream(data).unaugmented(n))  # of 16 at most
     assert [len(x) for x, _ in found] == sizes
-    assert [label for _, y in found for label in y.tolist()] == data.labels[:n].tolist()
+    assert [label for _, y in found for label in y.tolist()] == data.targets[:n].tolist()

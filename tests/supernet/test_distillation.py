@@ -33,7 +33,7 @@ def trained(
     space: AdaptedSpace, supernet: AdaptedSupernet, teacher: Teacher, *, weight: float, steps: int = 1
 ) -> AdaptedSupernet:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), dtype=np.uint8)
-    data = ArrayDataset(images=pixels, labels=np.zeros(32, dtype=np.int64))
+    data = ArrayDataset(inputs=pixels, targets=np.zeros(32, dtype=np.int64))
     trainer = Trainer(
         supernet,
         BatchStream(data, batch_size=16, mean=(0.5,) * 3, std=(0.25,) * 3),
@@ -132,7 +132,7 @@ def test_without_labels_the_largest_learns_from_answers_alone(
     space, supernet = mobile
     teacher = teacher_of(space, supernet)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    data = ArrayDataset(images=pixels, labels=np.full(16, -1))
+    data = ArrayDataset(inputs=pixels, targets=np.full(16, -1))
     trainer = Trainer(
         supernet,
         BatchStream(data, batch_size=16, mean=(0.5,) * 3, std=(0.25,) * 3),

@@ -14,7 +14,7 @@ def tuned(space, *, steps: int = 3, learning_rate: float = 0.05) -> list[torch.T
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     before = [p.detach().clone() for p in network.parameters()]
     torch.manual_seed(torch.seed())  # what torch's own generator holds must not matter
-    finetune(network, make_stream(), resolution=network.in_shape[1:], steps=steps, learning_rate=learning_rate)
+    finetune(network, make_stream(), in_shape=network.in_shape, steps=steps, learning_rate=learning_rate)
     after = [p.detach() for p in network.parameters()]
     assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     return after

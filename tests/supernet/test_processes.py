@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from hwnas.supernet.batches import step_rng
 from hwnas.supernet.checkpoint import load_checkpoint
-from hwnas.supernet.distillation import soft_cross_entropy
 from hwnas.supernet.processes import process_count, process_rank, start_distributed, stop_distributed
+from hwnas.tasks.classification import soft_cross_entropy
 from tests.supernet.test_training import SETTINGS, make_stream, make_trainer
 
 STEPS = 3

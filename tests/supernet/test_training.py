@@ -248,7 +248,7 @@ def test_a_torch_dataset_trains_like_the_arrays_it_wraps(space) -> None:
             return len(data)
 
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-            return torch.from_numpy(data.images[i]).permute(2, 0, 1), int(data.labels[i])
+            return torch.from_numpy(data.inputs[i]).permute(2, 0, 1), int(data.targets[i])
 
     for (x, y), (x2, y2) in zip(make_stream(data).batches(0, 4), make_stream(Wrapped()).batches(0, 4), strict=True):
         assert torch.equal(x, x2)

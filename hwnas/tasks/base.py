@@ -1,0 +1,173 @@
+"""What every task says of itself, and how good outputs are by that, with how much of it is chance.
+
+Whatever a task measures is a function of sums over samples: so it is measured batch by batch, and samples drawn anew
+tell its standard error.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from hwnas.allowed import SCORE
+from hwnas.data.targets import TargetKind
+from hwnas.tasks.decisions import Decides
+from hwnas.types import Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hwnas.data import ArrayDataset
+
+_RESAMPLES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How good a network is on some samples.
+
+    Attributes:
+        value: of the task's metric: 1 is perfect.
+        standard_error: by how much the choice of the samples may have moved it.
+        measures: all that the task measures, by name; the metric first.
+        n: samples.
+    """
+
+    value: float
+    standard_error: float
+    measures: Mapping[str, float]
+    n: int
+
+
+class Task(ABC):
+    """What networks are for. A task of one's own inherits it.
+
+    Outputs are those of a network, (N, ...) float32; targets are of the kind that the task names, as
+    `hwnas.data.ArrayDataset` keeps them, in torch.
+
+    Attributes:
+        name: for messages.
+        metric: what networks are ranked by: a share of which 1 is perfect, `score` unless it is one of
+            `hwnas.allowed.EVALUATED`. The higher the better.
+        targets: what they learn from.
+        counts: what the outputs are, in the plural, for messages.
+        decides: what outputs decide, see `decisions.py`; by that a runtime is held against torch.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str] = SCORE
+    targets: ClassVar[TargetKind]
+    counts: ClassVar[str] = "outputs"
+    decides: ClassVar[Decides] = "value"
+
+    def fitted(self, train: ArrayDataset, *, given: bool = False) -> Self:
+        """The task with what it has to know of the training targets; itself, if that is nothing.
+
+        Args:
+            train: samples with targets.
+            given: networks come trained: their outputs mean what they mean already.
+        """
+        return self
+
+    def output_scale(self) -> dict[str, tuple[float, ...]]:
+        """`mean` and `std` that lead from outputs to the targets' units, one each a value; empty if they have them."""
+        return {}
+
+    def fits(self, shape: tuple[int, ...], *, n_outputs: int | None) -> bool:
+        """Whether outputs of a shape, without the batch, are what the task takes.
+
+        Args:
+            shape: of one sample's output.
+            n_outputs: names there are of classes or values; None: any.
+        """
+        return len(shape) == 1 and n_outputs in (None, shape[0])
+
+    # ------------------------------------------------------------ learning
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """A scalar to be made small: the mean over samples.
+
+        Args:
+            outputs: (N, ...) float32.
+            targets: (N, ...).
+            label_smoothing: of tasks with classes or labels.
+        """
+
+    @abstractmethod
+    def distill(self, outputs: Tensor, teacher: Tensor) -> Tensor:
+        """The same by what a teacher says of the samples, which is more than the targets (Hinton et al., 2015).
+
+        Args:
+            outputs: (N, ...) float32.
+            teacher: (N, ...) outputs of the teacher.
+        """
+
+    def divergence(self, outputs: Tensor, reference: Tensor) -> float:
+        """How far outputs are from those of another network; 0 for equal ones."""
+        import torch
+
+        with torch.no_grad():
+            x, y = outputs.double(), reference.double()
+            return float(self.distill(x, y) - self.distill(y, y))
+
+    @abstractmethod
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Outputs as targets: what a network that is taken at its word would have samples labelled as."""
+
+    # ------------------------------------------------------------ measuring
+
+    @abstractmethod
+    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N, M) numbers of each sample, of whose means everything that is measured follows."""
+
+    @abstractmethod
+    def measures(self, means: FloatArray) -> Mapping[str, FloatArray]:
+        """What is measured, by name, the metric first.
+
+        Args:
+            means: (..., M) of `statistics` over samples; each measure is then (...).
+        """
+
+    def standard_error(self, value: float, statistics: FloatArray) -> float:
+        """Of the metric, by samples drawn anew from those that were measured (Efron, 1979).
+
+        Args:
+            value: of the metric.
+            statistics: (N, M) of the samples.
+        """
+        n = len(statistics)
+        counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (resamples, N)
+        found = np.asarray(self.measures(counts @ statistics / n)[self.metric])
+        # never 0, which would count as exact
+        return max(float(np.std(found[np.isfinite(found)], ddof=1)), 1e-3 / n)
+
+    # ------------------------------------------------------------ agreement of two programs
+
+    def right_decisions(self, targets: Array) -> IntArray | None:
+        """(D,) the right ones, in the order of `decisions.scores`; None where targets do not tell them one by one."""
+        return None
+
+
+def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
+    """How good outputs are.
+
+    Args:
+        task: that they are for.
+        batches: (N, ...) outputs and their targets.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    parts = [task.statistics(outputs, targets).double().cpu().numpy() for outputs, targets in batches]
+    n = sum(map(len, parts))
+    if n == 0:
+        raise ValueError("there is no sample to evaluate on")
+    statistics = np.concatenate(parts)
+    measures = {name: float(value) for name, value in task.measures(statistics.mean(0)).items()}
+    value = measures[task.metric]
+    return Score(value=value, standard_error=task.standard_error(value, statistics), measures=measures, n=n)
