@@ -59,7 +59,7 @@ def _computed(w: Writing) -> Iterator[tuple[str, Tensor, Quantizer | None]]:
     values: dict[str, Tensor] = {}
     rounded: dict[str, Quantizer | None] = {}
     items = (
-        [(item.op, item.computes, module.result(item), item.outputs, item.has_scale) for item in module.plan]
+        [(item.op, item.computes, module.result_of(item), item.outputs, item.has_scale) for item in module.op_plan]
         if isinstance(module, QuantizedRegion)
         else [(op, True, None, op.outputs, False) for op in graph.ops]
     )

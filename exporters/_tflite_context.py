@@ -43,7 +43,7 @@ class Writing:
 
     def name(self, op: Op) -> str:
         """What an operator's result is called."""
-        return f"{self.prefix}{self.module.label(op)}"
+        return f"{self.prefix}{self.module.label_of(op)}"
 
     def call(self, op: Op) -> Call:
         """An operator as rules see it."""

@@ -56,7 +56,7 @@ def write(w: Writing, inputs: Sequence[Value]) -> tuple[Value, ...]:
     assert isinstance(region, QuantizedRegion)
     constants = written_constants(w, parameters=parameters)
     values = {**dict(zip(region.op_graph.inputs, inputs, strict=True)), **constants}
-    for item in region.plan:
+    for item in region.op_plan:
         if follows_from_weights(region.op_graph, item.op):
             continue
         results = _item(_Item(w=w, region=region, item=item, x=[values[name] for name in item.op.inputs]))
@@ -83,7 +83,7 @@ class _Item:
 
 
 def _item(it: _Item) -> tuple[Value, ...]:
-    op, result = it.item.op, it.region.result(it.item)
+    op, result = it.item.op, it.region.result_of(it.item)
     if not it.item.has_scale:
         return _tflite_float.compute(it.w, op, _floats(it))
     if result is None:
@@ -92,7 +92,7 @@ def _item(it: _Item) -> tuple[Value, ...]:
         if op.kind in _tflite_moves.RULES:
             return _tflite_moves.RULES[op.kind](it.w, op, it.x)
         return (_in_float(it)(_scale_of(it.x[0])),)
-    layer = it.region.layer(it.item)
+    layer = it.region.layer_of(it.item)
     if layer is not None and op.kind in _WEIGHTED:
         return (_rounded(it, result, lambda q: _weighted(it, layer, q)),)
     if not it.item.computes:

@@ -53,7 +53,7 @@ def to_tflite(
             )
     quantization = None
     if ends.integer_input is not False and parts and isinstance(first := parts[0][1], QuantizedRegion) and first.enters:
-        entry = first.result(first.plan[0])
+        entry = first.result_of(first.op_plan[0])
         assert isinstance(entry, Quantizer)
         quantization = _tflite_int8.parameters(entry)
         parts.pop(0)

@@ -87,7 +87,7 @@ class SubnetEvaluator:
         from hwnas.data.tensors import fit
         from hwnas.supernet.quantization import quantize
 
-        blocks: list[Block] = [b.block for b in network.blocks]  # type: ignore[misc]
+        blocks: list[Block] = [b.slot_block for b in network.blocks]  # type: ignore[misc]
         # nothing to calibrate, which costs a pass over the images
         if not any(is_quantized(b.precision) for b in blocks):
             return network

@@ -99,13 +99,13 @@ class GraphInterpreter(Part):
 
     Attributes:
         op_graph: the graph.
-        labels: name of an operator -> what it is called together with those that became part of it.
+        op_labels: name of an operator -> what it is called together with those that became part of it.
     """
 
     def __init__(self, graph: OpGraph) -> None:
         super().__init__()
         self.op_graph = graph
-        self.labels: Mapping[str, str] = {}
+        self.op_labels: Mapping[str, str] = {}
         self._uses = Counter(w.name for op in graph.ops for _, w in op.weights)
 
     def forward(self, *inputs: Tensor) -> Any:
@@ -116,9 +116,9 @@ class GraphInterpreter(Part):
         """Whether an operator's weights are those of a module at its path, and of no other operator."""
         return all(w.name == f"{op.name}.{role}" and self._uses[w.name] == 1 for role, w in op.weights)
 
-    def label(self, op: Op) -> str:
+    def label_of(self, op: Op) -> str:
         """What an operator is called in files."""
-        return self.labels.get(op.name, op.name)
+        return self.op_labels.get(op.name, op.name)
 
     def _take_steps_(self, steps: Sequence[tuple[str, Step]]) -> None:
         """Compute by these steps, each with the name that says which part it belongs to."""

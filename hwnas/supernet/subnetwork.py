@@ -29,11 +29,11 @@ class BlockModule(OpGraphModule):
 
     def __init__(self, block: Block, *, graph: OpGraph | None = None) -> None:
         super().__init__(block_graph(block) if graph is None else graph)
-        self.block = block
+        self.slot_block = block
 
 
 class BlockSequence(nn.Module):
-    """Modules of blocks, each with its `block`, run in order. `(N, C, H, W) -> (N, classes)`.
+    """Modules of blocks, each with its `slot_block`, run in order. `(N, C, H, W) -> (N, classes)`.
 
     Attributes:
         statistics_hold: whether its BatchNorm statistics are its own already, as of a network that was given trained.
@@ -55,7 +55,7 @@ class BlockSequence(nn.Module):
     @property
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input sample: (C, H, W)."""
-        first: Block = self.blocks[0].block  # type: ignore[assignment]
+        first: Block = self.blocks[0].slot_block  # type: ignore[assignment]
         return first.in_shape
 
 

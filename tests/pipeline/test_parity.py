@@ -60,7 +60,7 @@ def test_predictions_that_change_by_more_than_a_step_or_two_are_wrong() -> None:
     compared = compare(*with_ties(logits(100), 5, steps=STEPS + 1), step=0.05)
     assert (compared.disagreements, compared.near_ties) == (5, 0)
     assert compared.problems(exact=False) == [
-        "5 of 100 predictions are others than torch's, and no near-ties; at this number of images at most 3 may be"
+        "5 of 100 predictions are others than torch's, and no near-ties; at this number at most 3 may be"
     ]
 
 

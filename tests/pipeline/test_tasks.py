@@ -31,14 +31,14 @@ class Net(nn.Module):
         def unit(i, o, stride=1):
             norm = nn.BatchNorm2d if conv is nn.Conv2d else nn.BatchNorm1d
             return nn.Sequential(conv(i, o, 3, stride, 1, bias=False), norm(o), nn.ReLU())
-        self.first, self.second = unit(channels, 8), unit(8, 16, 2)
-        self.around = nn.Sequential(unit(16, 16), conv(16, 16, 1))
+        self.labels, self.layer = unit(channels, 8), unit(8, 16, 2)
+        self.block = nn.Sequential(unit(16, 16), conv(16, 16, 1))
         self.head = head
 
     def forward(self, x):
-        a = self.first(x)
-        b = self.second(a)
-        return self.head(a, b + self.around(b))
+        a = self.labels(x)
+        b = self.layer(a)
+        return self.head(a, b + self.block(b))
 
 class Masks(nn.Module):
     def __init__(self):

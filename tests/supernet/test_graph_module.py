@@ -12,9 +12,13 @@ from torch.func import functional_call
 
 from hwnas.errors import GraphError
 from hwnas.graph import GraphBuilder, Op, OpGraph, Value
+from hwnas.spaces.adapted.kind import block_of
 from hwnas.spaces.kinds import block_graph
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.pure import to_pure
+from hwnas.supernet.quantization.region import QuantizedBlock
+from hwnas.supernet.subnetwork import BlockModule
+from hwnas.supernet.tracing import trace
 from hwnas.testing.exporter_suite import sample_blocks
 
 BLOCKS = sample_blocks("ffff", act="hswish", se_channels=4, features=16)
@@ -122,3 +126,13 @@ def test_a_name_that_torch_has_for_its_own_is_refused() -> None:
     g = GraphBuilder()
     with pytest.raises(GraphError, match="'forward' cannot be a module of that name"):
         OpGraphModule(g.build(g.op("relu", g.input((4,)), name="forward")))
+
+
+@pytest.mark.parametrize("name", ["block", "label", "labels", "layer", "plan", "result"])
+def test_a_networks_modules_may_be_called_as_ours_would(name: str) -> None:
+    network = nn.Sequential()
+    network.add_module(name, nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)))
+    graph = trace(network, torch.zeros(1, 1, 8, 8))
+    module = QuantizedBlock(BlockModule(block_of(graph, precision="int8"), graph=graph))
+    assert {path.partition(".")[0] for path, _ in module.named_parameters()} == {name}
+    assert module(torch.randn(3, 1, 8, 8)).shape == (3, 4, 8, 8)

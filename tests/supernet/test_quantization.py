@@ -159,7 +159,7 @@ def _divisor_for_a_layer(g, x):
 )
 def test_no_scale_rounds_what_leads_to_a_divisor(build, names):
     network = quantized(build)
-    assert {item.op.name for item in network.blocks[1].plan if not item.has_scale} == names
+    assert {item.op.name for item in network.blocks[1].op_plan if not item.has_scale} == names
     assert all(f"('{name}') of 1" in " ".join(network.left_in_float) for name in names)
 
 

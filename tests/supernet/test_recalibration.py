@@ -24,7 +24,7 @@ def test_statistics_are_the_average_over_batches(space, supernet) -> None:
     torch.manual_seed(0)
     batches = [torch.randn(8, 2, 8, 8) + i for i in range(3)]
     network = recalibrate(supernet.extract(space.named_blocks(space.smallest())), batches)
-    stem = network.blocks[1].conv if network.blocks[0].block.kind == "quantize" else network.blocks[0].conv
+    stem = network.blocks[1].conv if network.blocks[0].slot_block.kind == "quantize" else network.blocks[0].conv
     means = torch.stack([stem.conv(x).mean(dim=(0, 2, 3)) for x in batches])
     torch.testing.assert_close(stem.bn.running_mean, means.mean(0))
 

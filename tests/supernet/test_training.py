@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from hwnas.data import ArrayDataset
 from hwnas.errors import CheckpointError, ConfigError, DataError, DivergenceError
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.checkpoint import load_checkpoint, load_newest, previous
@@ -19,27 +20,14 @@ from hwnas.supernet.strategies import LargestOnly, SandwichRule
 from hwnas.supernet.training import Keeping, Trainer, TrainSettings, load_averaged, refuse_other_identity
 
 
-@dataclasses.dataclass
-class Images:
+def make_images(n: int = 64) -> ArrayDataset:
     """Two classes a small network learns at once: bright left half, bright right half."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        return self.images[i], int(self.labels[i])
-
-
-def make_images(n: int = 64) -> Images:
     rng = np.random.default_rng(0)
     labels = np.arange(n, dtype=np.int64) % 2
     images = rng.integers(0, 60, (n, 8, 8, 2), dtype=np.uint8)
     images[labels == 0, :, :4] += 150
     images[labels == 1, :, 4:] += 150
-    return Images(images, labels)
+    return ArrayDataset(inputs=images, targets=labels)
 
 
 def make_stream(data: object | None = None, **changes: object) -> BatchStream:
@@ -257,7 +245,7 @@ def test_a_torch_dataset_trains_like_the_arrays_it_wraps(space) -> None:
 
 def test_an_empty_data_set_is_refused() -> None:
     with pytest.raises(DataError, match="empty"):
-        make_stream(Images(np.zeros((0, 8, 8, 2), np.uint8), np.zeros(0, np.int64)))
+        make_stream(make_images(0))
 
 
 def test_the_sandwich_trains_largest_first_and_distils_the_rest(space, rng) -> None:

@@ -93,7 +93,7 @@ def quantize(
     quantized = QuantizedNetwork(_quantize_block(block) for block in folded.blocks).eval()
     _check_conversions(quantized)
     for part in quantized.blocks:
-        block: Block = part.block  # type: ignore[assignment]
+        block: Block = part.slot_block  # type: ignore[assignment]
         for module in part.modules():
             if isinstance(module, QuantizedWeights):
                 module.take_format_(precision(block.precision).weights)
@@ -106,7 +106,7 @@ def quantize(
 def _quantize_block(block: nn.Module) -> nn.Module:
     """What stands in a block's place: its int8 form if its precision says so, else itself."""
     assert isinstance(block, BlockModule)
-    return QuantizedBlock(block) if is_quantized(block.block.precision) else block
+    return QuantizedBlock(block) if is_quantized(block.slot_block.precision) else block
 
 
 def _check_conversions(network: QuantizedNetwork) -> None:
@@ -116,7 +116,7 @@ def _check_conversions(network: QuantizedNetwork) -> None:
         wants = isinstance(part, QuantizedBlock) and not part.enters
         if wants != integers:
             missing, have = ("quantize", "a float") if wants else ("dequantize", "a quantized")
-            raise SpaceError(f"block {part.block.key!r} gets {have} tensor; put a {missing!r} block before it")
+            raise SpaceError(f"block {part.slot_block.key!r} gets {have} tensor; put a {missing!r} block before it")
         integers = isinstance(part, QuantizedBlock) and not part.leaves
 
 

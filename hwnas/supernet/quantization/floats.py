@@ -29,14 +29,14 @@ def _float_block(quantized: QuantizedBlock) -> nn.Module:
     state = quantized.state_dict()
     graph = replace(quantized.op_graph, ops=tuple(_float_ops(quantized)))
     with torch.device("meta"):  # its numbers are there already: none is drawn
-        block = BlockModule(quantized.block, graph=graph)
+        block = BlockModule(quantized.slot_block, graph=graph)
     block.load_state_dict({name: state[name].clone() for name in block.state_dict()}, assign=True)
-    block.labels = quantized.labels
+    block.op_labels = quantized.op_labels
     return block
 
 
 def _float_ops(quantized: QuantizedBlock) -> Iterator[Op]:
     # a layer with int8 weights always has a bias, which may have been trained
-    layers = {item.op.name for item in quantized.plan if quantized.layer(item) is not None}
+    layers = {item.op.name for item in quantized.op_plan if quantized.layer_of(item) is not None}
     for op in quantized.op_graph.ops:
         yield with_bias(op) if op.name in layers else op

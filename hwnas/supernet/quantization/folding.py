@@ -43,9 +43,9 @@ def _fold_module(module: OpGraphModule) -> OpGraphModule:
         _fold_(state, layer, norm, eps=call_of(graph, norm)["eps"])
     graph = _without(graph, pairs)
     with torch.device("meta"):  # its numbers are there already: none is drawn
-        found = BlockModule(module.block, graph=graph) if isinstance(module, BlockModule) else OpGraphModule(graph)
+        found = BlockModule(module.slot_block, graph=graph) if isinstance(module, BlockModule) else OpGraphModule(graph)
     found.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
-    found.labels = {**module.labels, **{layer.name: common_name(layer.name, norm.name) for layer, norm in pairs}}
+    found.op_labels = {**module.op_labels, **{layer.name: common_name(layer.name, norm.name) for layer, norm in pairs}}
     for name, part in module.named_modules():
         if name in dict(found.named_modules()):
             found.get_submodule(name).training = part.training

@@ -62,13 +62,13 @@ class QuantizedRegion(GraphInterpreter):
         float_module: what it computes in float, batch normalisation folded.
 
     Attributes:
-        plan: its operators in order.
+        op_plan: its operators in order.
     """
 
     def __init__(self, float_module: OpGraphModule) -> None:
         super().__init__(float_module.op_graph)
-        self.labels = float_module.labels
-        self.plan: tuple[QuantizedOp, ...] = ()
+        self.op_labels = float_module.op_labels
+        self.op_plan: tuple[QuantizedOp, ...] = ()
         self._unrounded = unrounded(self.op_graph)
         steps: list[tuple[str, Step]] = []
         fused: set[str] = set()
@@ -77,7 +77,7 @@ class QuantizedRegion(GraphInterpreter):
                 item = self._plan_op(op, float_module)
                 fused.update([item.activation.name] if item.activation else [])
                 steps += self._steps_of_(item, float_module)
-                self.plan += (item,)
+                self.op_plan += (item,)
         self._take_steps_(steps)
         self.load_state_dict(float_module.state_dict(), strict=False)  # bare weights; modules have theirs
 
@@ -117,12 +117,12 @@ class QuantizedRegion(GraphInterpreter):
             steps.append((item.result, Step(path=item.result, inputs=rounded, outputs=item.outputs)))
         return steps
 
-    def layer(self, item: QuantizedOp) -> QuantizedWeights | None:
+    def layer_of(self, item: QuantizedOp) -> QuantizedWeights | None:
         """The convolution or linear layer of an operator that has int8 weights."""
         module = _at(self, item.op.name) if item.computes else None
         return module if isinstance(module, QuantizedWeights) else None
 
-    def result(self, item: QuantizedOp) -> nn.Module | None:
+    def result_of(self, item: QuantizedOp) -> nn.Module | None:
         """What rounds an operator's result; None where the input's scale holds on."""
         return self.get_submodule(item.result) if item.result else None
 
@@ -139,10 +139,10 @@ class QuantizedRegion(GraphInterpreter):
     @property
     def output_quantizer(self) -> Quantizer | None:
         """What rounds the first output; None where the input's scale holds on."""
-        last = {name: item for item in self.plan for name in item.outputs}
+        last = {name: item for item in self.op_plan for name in item.outputs}
         name = self.op_graph.outputs[0]
         while name in last:
-            result = self.result(last[name])
+            result = self.result_of(last[name])
             if result is not None:
                 return output_quantizer(result)
             name = last[name].op.inputs[0]
@@ -158,10 +158,10 @@ class QuantizedRegion(GraphInterpreter):
             Those of the outputs.
         """
         made_by = {name: q for name, q in zip(self.op_graph.inputs, sources, strict=True) if q is not None}
-        for item in self.plan:
+        for item in self.op_plan:
             if not item.has_scale:
                 continue
-            layer, result = self.layer(item), self.result(item)
+            layer, result = self.layer_of(item), self.result_of(item)
             if layer is not None:
                 layer.connect(made_by[item.op.inputs[0]])
             if isinstance(result, InputQuantizer):
@@ -175,12 +175,12 @@ class QuantizedRegion(GraphInterpreter):
         """Operators without an integer form, or that lead to a divisor, with their places."""
         return tuple(
             f"{item.op.kind} ({item.op.name!r})"
-            for item in self.plan
+            for item in self.op_plan
             if _gives_floats(self.op_graph, item.op)
             and (
                 not item.has_scale
                 or not has_integer_form(item.op.kind, call_of(self.op_graph, item.op))
-                or (item.op.kind in WEIGHTED and self.layer(item) is None)
+                or (item.op.kind in WEIGHTED and self.layer_of(item) is None)
             )
         )
 
@@ -190,7 +190,7 @@ class QuantizedBlock(QuantizedRegion):
 
     def __init__(self, float_module: BlockModule) -> None:
         super().__init__(float_module)
-        self.block = float_module.block
+        self.slot_block = float_module.slot_block
 
 
 def _gives_floats(graph: OpGraph, op: Op) -> bool:
