@@ -38,15 +38,17 @@ def make_space(
     in_channels: int,
     n_classes: int,
     style: Mapping[str, object],
+    length: int | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Space:
     """The space that a name stands for; a definition has channels and classes of its own.
 
     Args:
         named: a registered name, a path that ends with `.json`, or `python:module:function`.
-        in_channels: of the images.
-        n_classes: of the images.
+        in_channels: of the samples.
+        n_classes: of the samples: classes, or values that are foretold.
         style: what was said of activations and the like, parameter -> value.
+        length: of series; goes to a function that has such a parameter.
         tell: is told what will be run, before it is.
 
     Raises:
@@ -58,10 +60,10 @@ def make_space(
             raise ConfigError(f"space {named!r} does not take {', '.join(style)}: write them into the definition")
         return _read(named)
     if is_function(named):
-        return _call(named.removeprefix("python:"), (in_channels, n_classes), style=style, tell=tell)
+        return _call(named.removeprefix("python:"), (in_channels, n_classes), style=style, length=length, tell=tell)
     make = registry.load("spaces", named)
     try:
-        space: Space = make(in_channels, n_classes, **style)
+        space: Space = make(in_channels, n_classes, **style, **registry.taken_by(make, _offered(length)))
     except TypeError as e:
         said = f"does not take {', '.join(style)}" if style else "cannot be made of channels and classes"
         raise ConfigError(f"space {named!r} {said}: {e}") from e
@@ -117,14 +119,23 @@ def _read(named: str) -> Space:
         raise SpaceError(f"{e} (in {shown(path)})") from e
 
 
+def _offered(length: int | None) -> dict[str, int]:
+    return {} if length is None else {"length": length}
+
+
 def _call(
-    target: str, sizes: tuple[int, int], *, style: Mapping[str, object], tell: Callable[[str], None] | None
+    target: str,
+    sizes: tuple[int, int],
+    *,
+    style: Mapping[str, object],
+    length: int | None,
+    tell: Callable[[str], None] | None,
 ) -> Space:
     if tell is not None:
         # told before it runs: code of a file is about to be executed
         found = find_function(target, GIVES_A_SPACE)
         tell(f"space: the function {found.function} of {shown(found.file)} is run")
-    space = call_function(target, GIVES_A_SPACE, positional=sizes, options=style)
+    space = call_function(target, GIVES_A_SPACE, positional=sizes, options=style, offered=_offered(length))
     if not isinstance(space, Space):
         raise SpaceError(
             f"the space function {target} gave a {type(space).__name__}; it must give a hwnas.spaces.Space"

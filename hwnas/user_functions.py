@@ -87,7 +87,12 @@ def find_function(target: str, purpose: Purpose) -> Found:
 
 
 def call_function(
-    target: str, purpose: Purpose, *, positional: Sequence[Any] = (), options: Mapping[str, Any]
+    target: str,
+    purpose: Purpose,
+    *,
+    positional: Sequence[Any] = (),
+    options: Mapping[str, Any],
+    offered: Mapping[str, Any] | None = None,
 ) -> object:
     """What the function at `module:function` gives.
 
@@ -96,6 +101,7 @@ def call_function(
         purpose: what it is to give; decides which functions are called.
         positional: what it is called with, before the options.
         options: parameter -> value.
+        offered: likewise, for functions that have such parameters.
 
     Raises:
         HwnasError: of the purpose's class, if it is no function for it, fails, or ends the program.
@@ -116,7 +122,7 @@ def call_function(
             raise ConfigError(f"{shown(file)} has no {name!r} ({purpose.title} 'python:{target}')")
         _refuse_foreign(function, purpose, what=f"{name!r} of {shown(file)}", own=found.own)
         try:
-            return function(*positional, **options)
+            return function(*positional, **options, **registry.taken_by(function, offered or {}))
         except HwnasError:
             raise
         except (Exception, SystemExit) as e:

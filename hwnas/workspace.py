@@ -234,14 +234,17 @@ class Workspace:
 
     @cached_property
     def task(self) -> Task:
-        """What networks are for, with what it has to know of the targets.
+        """What networks are for, with what it has to know of the training targets, if there are any.
 
         Raises:
             ConfigError: it is not known, or not one for these targets.
         """
-        # without labels of its own nothing is learned from them, and what is evaluated has the network's answers
-        train = self.images.train if self.images.train.is_labelled else self.data.validation
-        return self._asked_task.fitted(train, given=self.config.model is not None)
+        train = self.images.train
+        return (
+            self._asked_task.fitted(train, given=self.config.model is not None)
+            if train.is_labelled
+            else self._asked_task
+        )
 
     @cached_property
     def _asked_task(self) -> Task:
@@ -264,7 +267,8 @@ class Workspace:
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
         style = {k: v for k, v in given.items() if v is not None}
-        space = make_space(c.preset, style=style, tell=self._tell, **sizes)
+        length = self.images.input_shape[1] if len(self.images.input_shape) == 2 else None
+        space = make_space(c.preset, style=style, length=length, tell=self._tell, **sizes)
         self.check_fits(space)
         return space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
 

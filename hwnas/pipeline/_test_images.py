@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.allowed import ACCURACY
+from hwnas.allowed import ACCURACY, AGREEMENT
 from hwnas.data import ArrayDataset, Data, Preprocessing
 from hwnas.deployment import Accuracy, ByClass, Parity, Samples
 from hwnas.deployment.mistakes import worst_mistakes
@@ -20,7 +20,7 @@ from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
 from hwnas.pipeline.parity import Comparison, compare, most_wrong, output_step
 from hwnas.precisions import EXACT, is_quantized
-from hwnas.tasks import score_of
+from hwnas.tasks import Score, score_of
 from hwnas.tasks.decisions import scores
 from hwnas.types import Array, Artefact, IntArray
 from hwnas.workspace import Workspace
@@ -150,7 +150,8 @@ def test_candidate(
         test_runtime=runtime.value,
         n_test=runtime.n,
         standard_error=runtime.standard_error,
-        others={name: value for name, value in runtime.measures.items() if name != task.metric},
+        # of answers that stand for targets they would bear names that promise more
+        others={} if work.config.ranked_by == AGREEMENT else _others(runtime, task.metric),
         by_class=by_class,
     )
     return TestResult(
@@ -159,6 +160,10 @@ def test_candidate(
         preprocessing=steps,
         samples=kept,
     )
+
+
+def _others(score: Score, metric: str) -> dict[str, float]:
+    return {name: value for name, value in score.measures.items() if name != metric}
 
 
 def _outputs(network: nn.Module, samples: Tensor) -> Array:

@@ -242,6 +242,24 @@ def test_series(folder: Path) -> None:
     assert found.class_name == "1"
 
 
+def test_series_on_a_space_of_series(folder: Path) -> None:
+    classes = np.arange(240) % 2
+    x = np.random.default_rng(0).normal(size=(240, 3, 24)) + 2 * classes[:, None, None]
+    np.savez(folder / "data.npz", x_train=x, y_train=classes)
+    changes = {"data.source": "npz:data.npz?inputs=arrays", "space.preset": "conv1d-sensor", "train.steps": 2}
+    asked = tiny_config(folder / "run", {**changes, "search.n_trials": 4, "limits.latency_fraction": 1.2})
+    manifest, _, _ = run(asked)
+    assert (manifest.space, manifest.input.shape) == ("conv1d-sensor", (3, 24))
+
+
+def test_a_space_of_images_is_refused_for_series(folder: Path) -> None:
+    np.savez(
+        folder / "data.npz", x_train=np.random.default_rng(0).normal(size=(240, 3, 24)), y_train=np.arange(240) % 2
+    )
+    with pytest.raises(SpaceError, match=r"takes 3x8x8 .* the samples have the shape 3x24 and 2 classes"):
+        _ = Workspace(tiny_config(folder / "run", {"data.source": "npz:data.npz?inputs=arrays"})).training_space
+
+
 # ---------------------------------------------------------------- what does not fit
 
 
