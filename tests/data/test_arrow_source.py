@@ -272,7 +272,7 @@ def test_images_become_what_a_viewer_shows_as_from_files(tmp_path: Path) -> None
         {"image": pa.array([{"bytes": png(i, mode="L"), "path": None} for i in range(12)], IMAGE), "label": [0, 1] * 6}
     )
     data = load(write(tmp_path / "x.parquet", held), "size=4")
-    assert data.train.images.shape[1:] == (4, 4, 1)
+    assert data.train.inputs.shape[1:] == (4, 4, 1)
 
 
 def test_a_row_without_an_image_is_refused_or_left_out_by_request(tmp_path: Path) -> None:

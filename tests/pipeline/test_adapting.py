@@ -17,6 +17,7 @@ from hwnas.errors import CheckpointError, ConfigError, DataError, SpaceError
 from hwnas.files import read_document, write_document
 from hwnas.pipeline.workers import make_evaluator
 from hwnas.supernet.adapted import AdaptedSupernet
+from hwnas.tasks import Score
 from hwnas.testing.run import tiny_config
 from hwnas.testing.spaces import tiny_space
 from hwnas.workspace import Workspace
@@ -196,11 +197,12 @@ def test_the_whole_network_is_the_better_of_what_was_given_and_what_was_trained(
     found = {"given": given.eval().extract(blocks), "trained": evaluator.recalibrate(supernet.extract(blocks))}
     scores = {name: float(name != worse) for name in found}
 
-    def accuracy(network: nn.Module, *, resolution: tuple[int, ...]) -> float:
+    def score(network: nn.Module, *, in_shape: tuple[int, ...]) -> Score:
         first = next(network.parameters())
-        return next(scores[n] for n, f in found.items() if torch.equal(first, next(f.parameters())))
+        value = next(scores[n] for n, f in found.items() if torch.equal(first, next(f.parameters())))
+        return Score(value=value, standard_error=0.0, measures={}, n=1)
 
-    evaluator.accuracy = accuracy  # type: ignore[method-assign]
+    evaluator.score = score  # type: ignore[method-assign]
     taken = next(evaluator.extract(blocks).parameters())
     assert not torch.equal(next(found["given"].parameters()), next(found["trained"].parameters()))
     assert torch.equal(taken, next(found["trained" if worse == "given" else "given"].parameters()))

@@ -36,6 +36,7 @@ from hwnas.pipeline.workers import make_evaluator
 from hwnas.query import query
 from hwnas.search import Study, load_study
 from hwnas.supernet.quantization import quantize
+from hwnas.tasks import Score
 from hwnas.tasks.classification import binomial_error
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
 from hwnas.testing.fake import FakeRuntime, fake_device
@@ -275,7 +276,12 @@ def test_what_is_trained_by_itself_is_kept_unless_it_does_harm_on_validation_ima
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = iter([0.5, after])
-    monkeypatch.setattr(SubnetEvaluator, "accuracy", lambda *_, resolution: next(found, 0.5))
+
+    def score(*_: object, in_shape: tuple[int, ...]) -> Score:
+        value = next(found, 0.5)
+        return Score(value=value, standard_error=binomial_error(value, 100), measures={"accuracy": value}, n=100)
+
+    monkeypatch.setattr(SubnetEvaluator, "score", score)
     console = ReadConsole()
     tuning = config.replaced({f"deploy.{steps}": 1, "deploy.finetune_learning_rate": 0.1})
     result = pipeline.export(tuning, console=console)

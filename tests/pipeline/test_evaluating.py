@@ -12,6 +12,7 @@ from hwnas.appending import append_sealed, read_sealed
 from hwnas.config import Config
 from hwnas.pipeline.costs import load_costs
 from hwnas.pipeline.evaluating import Evaluations, NamedBlocks, Reusing
+from hwnas.pipeline.workers import STANDARD_ERROR
 from hwnas.search import InProcess
 from hwnas.types import IntArray, Option
 from hwnas.workspace import Workspace
@@ -30,7 +31,8 @@ class Asked:
         self.known = Evaluations.of(work)
 
         def evaluate(architecture: dict[str, Option]) -> dict[str, float]:
-            return {"accuracy": measure(work.space.named_blocks(work.space.encode(architecture)))}
+            accuracy = measure(work.space.named_blocks(work.space.encode(architecture)))
+            return {"accuracy": accuracy, STANDARD_ERROR: 0.01}
 
         self._executor = Reusing(self.known, InProcess(evaluate))
 
@@ -72,6 +74,7 @@ def test_a_network_is_measured_once(fresh: Config) -> None:
     assert measured == [work.space.named_blocks(work.space.largest())]
     assert (evaluations.known.measured, evaluations.known.reused) == (1, 1)
     assert Asked(work).accuracy(architecture) == 0.5
+    assert evaluations.known.standard_error(architecture, 0.5) == 0.01
 
 
 @pytest.mark.parametrize("restriction", [{}, {"space.precisions": ["int8"]}, {"space.kernel_sizes": [3]}])
