@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hwnas import deployment as deployments
-from hwnas.deployment import LoadedDeployment, Manifest, Samples
+from hwnas.deployment import LoadedDeployment, Manifest, Prediction, Samples, TensorInfo, checked_artefact
+from hwnas.deployment.shipped import DTYPES, LAYOUTS, read_shipped
 from hwnas.errors import ArtefactError, DataError
-from tests.runs import FinishedRun, as_of_the_first_schema
+from tests.photos import deployed, photograph
+from tests.runs import FinishedRun, as_of_the_first_schema, rewrite_manifest
 
 
 @pytest.fixture
@@ -66,14 +73,97 @@ def test_an_image_of_another_size_is_refused(network: LoadedDeployment) -> None:
         network.predict(np.zeros((9, 9), np.uint8))
 
 
-def test_it_needs_no_torch(finished: FinishedRun) -> None:
-    code = (
-        "import sys, numpy, hwnas.deployment as d\n"
-        f"network = d.load({str(finished.deployment)!r})\n"
-        "network.preprocess(numpy.zeros((8, 8), numpy.uint8))\n"
-        "assert 'torch' not in sys.modules"
+# a board may have no more than this; what a runtime imports is its own matter
+ALONE = """
+import sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {allowed!r} | sys.stdlib_module_names:
+            return None
+        raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+import hwnas.deployment
+"""
+
+
+def alone(code: str, *, runtime: set[str]) -> subprocess.CompletedProcess[str]:
+    """Some code where nothing is installed but hwnas, numpy, Pillow and a runtime."""
+    allowed = {"hwnas", "numpy", "PIL", *runtime}
+    whole = ALONE.format(allowed=allowed) + code
+    return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "format", "packages"),
+    [
+        ("onnxruntime", "onnx", {"onnxruntime"}),
+        ("litert", "tflite", {"ai_edge_litert"}),
+        ("openvino", "openvino-onnx", {"openvino"}),
+    ],
+)
+def test_a_photo_is_predicted_with_numpy_pillow_and_the_runtime_alone(
+    tmp_path: Path, runtime: str, format: str, packages: set[str]
+) -> None:
+    folder = deployed(tmp_path, runtime=runtime, format=format)
+    Image.open(photograph(tmp_path / "photo.ppm")).save(tmp_path / "photo.jpg")
+    done = alone(
+        f"with hwnas.deployment.load({str(folder)!r}) as network:\n"
+        f"    print(list(network.predict({str(tmp_path / 'photo.jpg')!r}).logits.values()))\n",
+        runtime=packages,
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert done.returncode == 0, done.stderr
+    with deployments.load(folder) as network:
+        expected = network.predict(tmp_path / "photo.jpg")
+    assert isinstance(expected, Prediction)
+    np.testing.assert_array_equal(json.loads(done.stdout), list(expected.logits.values()))
+
+
+def test_what_is_not_there_would_be_noticed() -> None:
+    assert "No module named 'pydantic'" in alone("hwnas.deployment.Manifest", runtime=set()).stderr
+
+
+def test_what_is_read_without_a_library_is_what_the_manifest_says(finished: FinishedRun) -> None:
+    manifest, shipped = Manifest.read(finished.deployment), read_shipped(finished.deployment)
+    assert shipped.artefact == checked_artefact(finished.deployment, manifest.artefact, precision=manifest.precision)
+    device = manifest.described_device(here=True)
+    assert shipped.device == replace(device, meter="", meter_options={}, idle_w=None)
+    assert (shipped.runtime, shipped.classes) == (manifest.runtime, manifest.classes)
+    assert shipped.input_shape == manifest.input.shape
+    assert shipped.preprocessing == manifest.preprocessing
+    assert asdict(shipped.output) == manifest.output.model_dump()
+    assert get_args(TensorInfo.model_fields["layout"].annotation) == LAYOUTS
+    assert get_args(TensorInfo.model_fields["dtype"].annotation) == DTYPES
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(runtime=3), "runtime is 3, but must be a text"),
+        (lambda m: m.update(classes=["a", 1]), "classes is .* but must be a list of texts"),
+        (lambda m: m["input"].update(shape=[1, 0, 8]), r"input\.shape is .* whole numbers from 1"),
+        (lambda m: m["artefact"].pop("format"), r"artefact\.format is None"),
+        (lambda m: m["artefact"].update(batch=0), r'artefact\.batch is 0, but must be "any"'),
+        (lambda m: m["artefact"].update(path="../model.onnx"), "leads out of the folder"),
+        (lambda m: m["artefact"]["input"].update(dtype="complex64"), r"artefact\.input\.dtype is 'complex64'"),
+        (lambda m: m["artefact"]["output"].update(scale=0.0), r"artefact\.output\.scale is 0.0"),
+        (lambda m: m["artefact"]["output"].update(zero_point=0.5), r"artefact\.output\.zero_point is 0.5"),
+        (lambda m: m["device"].update(threads=10**6), r"device\.threads is 1000000, but must be at most 4096"),
+        (lambda m: m["device"].update(options={"a": [1]}), r"device\.options is"),
+        (lambda m: m.update(device=None), "device is None, but must be an object"),
+        (lambda m: m["preprocessing"][0].update(step="sharpen"), "'sharpen' is no step that is known here"),
+        (lambda m: m.update(preprocessing=None), "preprocessing is None, but must be a list of steps"),
+        (lambda m: m.update(preprocessing=[]), "preprocessing has no steps"),
+    ],
+)
+def test_a_manifest_that_means_no_network_is_refused(
+    deployment: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    rewrite_manifest(deployment, change)
+    with pytest.raises(ArtefactError, match=says) as caught:
+        deployments.load(deployment)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_changed_artefact_is_not_loaded(deployment: Path) -> None:

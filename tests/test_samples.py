@@ -41,9 +41,9 @@ def samples(*raw: bytes, steps: Preprocessing = STEPS) -> Samples:
 
 
 def changed(step: int, **changes: Any) -> Preprocessing:
-    steps = STEPS.model_dump(mode="json")
+    steps = STEPS.to_json()
     steps[step] |= changes
-    return Preprocessing.model_validate(steps)
+    return Preprocessing.from_json(steps)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -54,8 +54,8 @@ def test_the_steps_that_were_done_are_no_problem(kind: str) -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        Preprocessing(tuple(s for s in STEPS.root if s.step != "crop")),
-        Preprocessing((STEPS.root[0], STEPS.root[2], STEPS.root[1], *STEPS.root[3:])),
+        Preprocessing(tuple(s for s in STEPS.steps if s.step != "crop")),
+        Preprocessing((STEPS.steps[0], STEPS.steps[2], STEPS.steps[1], *STEPS.steps[3:])),
         changed(0, ground="black"),
         changed(5, mean=[0.6, 0.5, 0.4]),
         changed(5, mean=[0.4001, 0.5, 0.6]),

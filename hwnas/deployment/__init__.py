@@ -7,34 +7,50 @@
     manifest.json         everything else (`Manifest`), and the checksums of the files above and of itself
     report.html           the same for people
 
-It is enough to verify the network again on a machine that has only the runtime. This package must
-never know torch, tables or search.
+It is enough to verify the network again on a machine that has only the runtime; to predict with it (`load`), numpy and
+Pillow are enough beside that. This package must never know torch, tables or search.
 """
 
-from hwnas.deployment.by_class import ByClass, guessing_note
+from typing import TYPE_CHECKING
+
+from hwnas.deployment.folder import MANIFEST, SCHEMA
 from hwnas.deployment.loading import LoadedDeployment, load
-from hwnas.deployment.manifest import (
-    MANIFEST,
-    PROGRAM,
-    SCHEMA,
-    Accuracy,
-    ArtefactInfo,
-    DeviceInfo,
-    InputInfo,
-    Latency,
-    Manifest,
-    Measured,
-    OutputInfo,
-    Parity,
-    PrecisionSpeedup,
-    SlowBlock,
-    TensorInfo,
-    check_files,
-    checked_artefact,
-)
-from hwnas.deployment.mistakes import Mistake
 from hwnas.deployment.predictions import AnyPrediction, Labels, Mask, Outputs, Prediction, Values
-from hwnas.deployment.samples import SAMPLES, Samples
+from hwnas.deployment.shipped import OutputMeaning, Shipped
+
+if TYPE_CHECKING:
+    from hwnas.deployment.by_class import ByClass, guessing_note
+    from hwnas.deployment.manifest import (
+        PROGRAM,
+        Accuracy,
+        ArtefactInfo,
+        DeviceInfo,
+        InputInfo,
+        Latency,
+        Manifest,
+        Measured,
+        OutputInfo,
+        Parity,
+        PrecisionSpeedup,
+        SlowBlock,
+        TensorInfo,
+        check_files,
+        checked_artefact,
+    )
+    from hwnas.deployment.mistakes import Mistake
+    from hwnas.deployment.samples import SAMPLES, Samples
+else:
+
+    def __getattr__(name: str) -> object:
+        # what checks documents is not on a board that only predicts
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from hwnas.deployment import by_class, manifest, mistakes, samples
+
+        return next(
+            getattr(module, name) for module in (manifest, by_class, mistakes, samples) if hasattr(module, name)
+        )
+
 
 __all__ = [
     "MANIFEST",
@@ -55,11 +71,13 @@ __all__ = [
     "Measured",
     "Mistake",
     "OutputInfo",
+    "OutputMeaning",
     "Outputs",
     "Parity",
     "PrecisionSpeedup",
     "Prediction",
     "Samples",
+    "Shipped",
     "SlowBlock",
     "TensorInfo",
     "Values",

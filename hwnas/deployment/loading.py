@@ -3,7 +3,8 @@
     with hwnas.deployment.load("deployments/cpu_best") as network:
         network.predict("photo.jpg").class_name
 
-Knows manifests and runtimes' adapters; must never know torch, tables or search.
+It needs numpy, Pillow for image files, and the runtime; no other package. Knows what ships and runtimes' adapters; must
+never know torch, tables or search.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from hwnas import registry
-from hwnas.data.preprocess import Preprocessing
-from hwnas.deployment.manifest import Manifest, checked_artefact
 from hwnas.deployment.predictions import AnyPrediction, prediction_of
-from hwnas.errors import ArtefactError
-from hwnas.types import Array, Artefact, Runtime, Session
+from hwnas.deployment.shipped import Shipped, read_shipped
+from hwnas.types import Array, Runtime, Session
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
+
+    from hwnas.deployment.manifest import Manifest
 
 AnyImage: TypeAlias = "Path | str | bytes | PillowImage | Array"
 
@@ -34,15 +35,25 @@ class LoadedDeployment:
     The artefact runs in this process, on this machine, whatever board it was made for. One thread at a time.
 
     Attributes:
-        manifest: what was promised and found.
+        folder: of the deployment.
+        shipped: the network, and how it is run.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, artefact: Artefact, steps: Preprocessing) -> None:
+    def __init__(self, folder: Path, shipped: Shipped) -> None:
         self.folder = folder
-        self.manifest = manifest
-        self._artefact = artefact
-        self._steps = steps
+        self.shipped = shipped
         self._session: Session | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was promised and found; read when it is asked for, for which pydantic is needed.
+
+        Raises:
+            ArtefactError: it is damaged, where predicting does not need it.
+        """
+        from hwnas.deployment.manifest import Manifest
+
+        return Manifest.read(self.folder)
 
     def __enter__(self) -> LoadedDeployment:
         return self
@@ -71,12 +82,12 @@ class LoadedDeployment:
         Raises:
             DataError: it is no such image, or not like those that the network was trained on.
         """
-        return self._steps.apply(image)
+        return self.shipped.preprocessing.apply(image)
 
     def preprocess_batch(self, images: Iterable[AnyImage]) -> Array:
         """(N, C, H, W) float32, see `preprocess`."""
         prepared = [self.preprocess(image) for image in images]
-        return np.stack(prepared) if prepared else np.empty((0, *self.manifest.input.shape), np.float32)
+        return np.stack(prepared) if prepared else np.empty((0, *self.shipped.input_shape), np.float32)
 
     def predict(self, image: AnyImage) -> AnyPrediction:
         """What the network says of one sample: of a classifier its class, and its score.
@@ -92,22 +103,23 @@ class LoadedDeployment:
         prepared = self.preprocess_batch(images)
         if not len(prepared):  # some runtimes refuse a batch of nothing
             return []
-        m = self.manifest
-        return [prediction_of(row, m.output, names=m.classes) for row in self.logits(prepared)]
+        shipped = self.shipped
+        return [prediction_of(row, shipped.output, names=shipped.classes) for row in self.logits(prepared)]
 
     def logits(self, inputs: Array) -> Array:
         """(N, C, ...) float32 as `preprocess_batch` gives -> (N, ...) float32, of a classifier (N, classes)."""
         from hwnas.measure.interface import from_artefact, to_artefact
 
         # (N, C, H, W), laid out and typed as the artefact has it
-        (outputs,) = self._open().run([to_artefact(inputs, self._artefact.input)])
-        return from_artefact(outputs, self._artefact.output)
+        artefact = self.shipped.artefact
+        (outputs,) = self._open().run([to_artefact(inputs, artefact.input)])
+        return from_artefact(outputs, artefact.output)
 
     def _open(self) -> Session:
         # loaded with the first image: preprocessing alone needs no runtime installed
         if self._session is None:
-            runtime: Runtime = registry.load("runtimes", self.manifest.runtime)()
-            self._session = runtime.load(self._artefact, self.manifest.described_device(here=True)).__enter__()
+            runtime: Runtime = registry.load("runtimes", self.shipped.runtime)()
+            self._session = runtime.load(self.shipped.artefact, self.shipped.device).__enter__()
         return self._session
 
 
@@ -121,13 +133,5 @@ def load(folder: Path | str) -> LoadedDeployment:
         ArtefactError: the folder is no deployment, a file of it is missing or changed, or it was made when manifests
             did not hold every step of the preprocessing.
     """
-    folder = Path(folder)
-    manifest = Manifest.read(folder)
-    if manifest.preprocessing is None:
-        raise ArtefactError(
-            f"{folder} has schema {manifest.schema_number}, which does not hold every step from an image to the "
-            "network's input; export the network again"
-        )
-    # hashed once here, not with each image
-    artefact = checked_artefact(folder, manifest.artefact, precision=manifest.precision)
-    return LoadedDeployment(folder, manifest, artefact, manifest.preprocessing)
+    # the artefact is hashed once here, not with each image
+    return LoadedDeployment(Path(folder), read_shipped(Path(folder)))

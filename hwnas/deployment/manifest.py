@@ -27,23 +27,24 @@ from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
 from hwnas.deployment.by_class import ByClass
 from hwnas.deployment.doubts import Doubt, doubt_texts
+from hwnas.deployment.folder import FIRST_SCHEMA, MANIFEST, check_file, read_manifest
 from hwnas.deployment.samples import SAMPLES
+from hwnas.deployment.shipped import MOST_THREADS
 from hwnas.errors import ArtefactError
-from hwnas.files import sha256_file, write_document
-from hwnas.foreign import ForeignFileError, as_written, inner_path, quoted, read_foreign
-from hwnas.integrity import open_document
+from hwnas.files import write_document
+from hwnas.foreign import quoted
 from hwnas.precisions import EXACT
 from hwnas.spaces.kinds import current_key
 from hwnas.tasks.decisions import Decides
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
 
-SCHEMA = 2
-_FIRST_SCHEMA = 1  # without a checksum, and without every step of the preprocessing
-MANIFEST = "manifest.json"
 PROGRAM = "model.pt2"
-_LARGEST_BYTES = 16 << 20  # of a manifest; one of a large network is a hundredth of it
-_MOST_THREADS = 4096
 BlockKey = Annotated[str, AfterValidator(current_key)]  # earlier versions named attributes at their defaults
+Steps = Annotated[
+    Preprocessing,
+    PlainValidator(lambda given: given if isinstance(given, Preprocessing) else Preprocessing.from_json(given)),
+    PlainSerializer(Preprocessing.to_json),
+]
 
 
 class Latency(Section):
@@ -258,7 +259,7 @@ class DeviceInfo(Section):
 
     name: str
     runtime: str
-    threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)]
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     options: dict[str, Option]
     context: dict[str, str]
     cores: tuple[int, ...] = ()
@@ -300,7 +301,7 @@ class Manifest(Section):
     reference_ms: float
     input: InputInfo
     output: OutputInfo = OutputInfo()
-    preprocessing: Preprocessing | None = None
+    preprocessing: Steps | None = None
     classes: tuple[str, ...]
     rejected: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
@@ -333,7 +334,7 @@ class Manifest(Section):
     @property
     def is_sealed(self) -> bool:
         """Whether a changed manifest or changed samples are noticed: not with a manifest of schema 1."""
-        return self.schema_number != _FIRST_SCHEMA
+        return self.schema_number != FIRST_SCHEMA
 
     def latency_warnings(self) -> tuple[str, ...]:
         """What speaks against the measured latency, for people."""
@@ -355,31 +356,15 @@ class Manifest(Section):
         Raises:
             ArtefactError: the folder has none, or it cannot be read.
         """
-        path = _inner(folder, MANIFEST)
-        if not path.is_file():
-            raise ArtefactError(
-                f"{folder} is no deployment: it has no {MANIFEST}. Deployments are made by `hwnas export`"
-            )
-        try:
-            text = read_foreign(path, limit_bytes=_LARGEST_BYTES)
-            # before the schema is believed: the checksum covers it
-            value = open_document(text, is_older=lambda v: v.get("schema_number") != SCHEMA)
-        except ValueError as e:
-            raise ArtefactError(f"{path} is damaged ({e}); export the network again") from e
-        schema = value.get("schema_number")
-        # `type`: True is an `int` that equals 1
-        if type(schema) is not int or schema not in (_FIRST_SCHEMA, SCHEMA):
-            raise ArtefactError(
-                f"{path} has schema {as_written(schema)}; this version reads {_FIRST_SCHEMA} and {SCHEMA}"
-            )
-        if schema == _FIRST_SCHEMA:
+        value = read_manifest(folder)
+        if value["schema_number"] == FIRST_SCHEMA:
             value = _without_partial_preprocessing(value)
         try:
             return cls.model_validate(value)
         except ValidationError as e:
             first = e.errors()[0]
             where = quoted(".".join(map(str, first["loc"])))
-            raise ArtefactError(f"{path}: {where}: {first['msg']}; export the network again") from e
+            raise ArtefactError(f"{folder / MANIFEST}: {where}: {first['msg']}; export the network again") from e
 
     def described_device(self, *, here: bool = False) -> Device:
         """The device to load the artefact with.
@@ -416,7 +401,7 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
     Raises:
         ArtefactError: it is missing or its content changed.
     """
-    path = _check_file(folder, info.path, sha256=info.sha256)
+    path = check_file(folder, info.path, sha256=info.sha256)
     return Artefact(
         path=path,
         format=info.format,
@@ -436,31 +421,6 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         ArtefactError: one is missing or its content changed.
     """
     for info in manifest.files:
-        _check_file(folder, info.path, sha256=info.sha256)
+        check_file(folder, info.path, sha256=info.sha256)
     if manifest.is_sealed:
-        _check_file(folder, SAMPLES, sha256=manifest.samples_sha256)
-
-
-def _check_file(folder: Path, name: str, *, sha256: str) -> Path:
-    path = _inner(folder, name)
-    if not path.is_file():
-        raise ArtefactError(f"{folder} lacks {quoted(name)}, which its manifest names; export the network again")
-    found = sha256_file(path)
-    if found != sha256:
-        raise ArtefactError(
-            f"{path} is not the file that was verified: its SHA-256 is {found[:12]}..., the manifest has "
-            f"{sha256[:12]}...; export the network again"
-        )
-    return path
-
-
-def _inner(folder: Path, name: str) -> Path:
-    """A file of a deployment by its name there, which may be anybody's.
-
-    Raises:
-        ArtefactError: it leads out of the folder.
-    """
-    try:
-        return inner_path(Path(folder), name)
-    except ForeignFileError as e:
-        raise ArtefactError(f"{folder} names the file {as_written(name)}: {e}") from e
+        check_file(folder, SAMPLES, sha256=manifest.samples_sha256)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from hwnas.deployment.manifest import OutputInfo
+from hwnas.deployment.shipped import OutputMeaning
 from hwnas.types import Array
 
 
@@ -82,7 +82,7 @@ class Outputs:
 AnyPrediction: TypeAlias = Prediction | Labels | Values | Mask | Outputs
 
 
-def prediction_of(outputs: Array, info: OutputInfo, *, names: Sequence[str]) -> AnyPrediction:
+def prediction_of(outputs: Array, info: OutputMeaning, *, names: Sequence[str]) -> AnyPrediction:
     """What one sample's outputs mean.
 
     Args:

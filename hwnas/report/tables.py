@@ -241,7 +241,7 @@ def stored_as(tensor: TensorInfo, shape: Sequence[int] = ()) -> str:
 
 def steps(manifest: Manifest) -> tuple[str, ...]:
     """From an image to the input, step by step, in words; empty where the manifest does not hold them."""
-    return tuple(step.describe() for step in manifest.preprocessing.root) if manifest.preprocessing is not None else ()
+    return tuple(step.describe() for step in manifest.preprocessing.steps) if manifest.preprocessing is not None else ()
 
 
 def speedup(manifest: Manifest) -> tuple[tuple[str, str], ...]:

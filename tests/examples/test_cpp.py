@@ -19,17 +19,13 @@ from hwnas import deployment as deployments
 from hwnas.data import Preprocessing
 from hwnas.data.decoding import DecodingRule
 from hwnas.deployment import Samples, TensorInfo
-from hwnas.exporters.onnx import OnnxExporter
 from hwnas.measure.interface import to_artefact
-from hwnas.spaces.presets import mobilenet_tiny
-from hwnas.supernet.untrained import untrained_network
 from hwnas.types import TensorSpec
-from tests.report import made_up
+from tests.photos import CLASSES, deployed, photograph
 from tests.runs import FinishedRun
 
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "cpp" / "predict.cpp"
 STAND_IN = Path(__file__).parent  # of ONNX Runtime's header
-CLASSES = ("a cat", "ein Kätzchen", '"quoted"', "猫", "🐈")
 SIDES = st.integers(1, 60)
 
 
@@ -53,42 +49,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([*command, "-o", str(folder / "predict")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "predict"
-
-
-def deployed(folder: Path, *, precision: str = "fp32") -> Path:
-    """A deployment of a network with random weights for photos, as `hwnas export` writes one."""
-    space = mobilenet_tiny(3, len(CLASSES)).restrict(precisions=[precision], resolutions=[24])
-    blocks = [block for _, block in space.named_blocks(space.largest())]
-    artefact = untrained_network(blocks, precision=precision).write(OnnxExporter(), folder / "model.onnx")
-    rule = DecodingRule(channels=3, size=32)
-    steps = Preprocessing.of(
-        rule, shape=(32, 32, 3), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resolution=(24, 24)
-    )
-    found = made_up.manifest(
-        artefact={
-            "path": "model.onnx",
-            "format": "onnx",
-            "sha256": artefact.sha256,
-            "size_bytes": artefact.size_bytes,
-            "batch": "any",
-        },
-        device=made_up.manifest().device.model_dump() | {"options": {}},
-        precision=precision,
-        input={"shape": (3, 24, 24)},
-        preprocessing=steps,
-        classes=CLASSES,
-    )
-    found.write(folder)
-    return folder
-
-
-def photograph(path: Path, *, height: int = 61, width: int = 90, channels: int = 3, seed: int = 0) -> Path:
-    """A photo as raw pixels (PPM or PGM), of edges and noise."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
-    pixels[height // 3 :, width // 4 :] //= 4
-    Image.fromarray(pixels if channels == 3 else pixels[..., 0]).save(path, "PPM")
-    return path
 
 
 def predict(program: Path, folder: Path, photo: Path, *more: object) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -181,7 +141,7 @@ def averaging(folder: Path, *, spec: TensorSpec, channels: int) -> None:
 def described(folder: Path, steps: Preprocessing, *, shape: tuple[int, int, int], spec: TensorSpec) -> None:
     """As much of a manifest as the program reads."""
     document: dict[str, Any] = {
-        "preprocessing": steps.model_dump(mode="json"),
+        "preprocessing": steps.to_json(),
         "input": {"shape": shape},
         "artefact": {
             "path": "model.onnx",
