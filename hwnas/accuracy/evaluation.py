@@ -52,15 +52,16 @@ class SubnetEvaluator:
         self.supernet = supernet
         self.symmetric = symmetric
         self.task = make_task("classification") if task is None else task
-        # held once: every sub-network sees the same images
-        self._recalibration = [x for x, _ in train.unaugmented(recalibration_samples)]
-        self._calibration = [x for x, _ in train.unaugmented(calibration_samples)]
-        self._validation = list(validation.unaugmented(validation_samples))
+        # the same ones for every sub-network
+        self._recalibration = train.kept(recalibration_samples)
+        self._calibration = train.kept(calibration_samples)
+        self._validation = validation.kept(validation_samples)
+        self._n_validation = validation.n if validation_samples is None else min(validation_samples, validation.n)
 
     @property
     def n_validation(self) -> int:
         """How many samples are measured on."""
-        return sum(len(y) for _, y in self._validation)
+        return self._n_validation
 
     def extract(self, blocks: NamedBlocks) -> SubNetwork:
         """The fp32 sub-network, recalibrated.
@@ -80,7 +81,7 @@ class SubnetEvaluator:
         """An extracted network with statistics of BatchNorm of its own, in place."""
         from hwnas.supernet.recalibration import recalibrate
 
-        return recalibrate(network, self._recalibration)
+        return recalibrate(network, (x for x, _ in self._recalibration))
 
     def quantize(self, network: SubNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when none is quantized."""
@@ -92,7 +93,7 @@ class SubnetEvaluator:
         if not any(is_quantized(b.precision) for b in blocks):
             return network
         # at the network's own resolution: ranges of activations differ with it
-        batches = [fit(x, network.in_shape) for x in self._calibration]
+        batches = [fit(x, network.in_shape) for x, _ in self._calibration]
         return quantize(network, batches, max_batches=len(batches), symmetric=self.symmetric)
 
     def score(self, network: nn.Module, *, in_shape: tuple[int, ...]) -> Score:

@@ -6,7 +6,7 @@ Knows numpy only: never where the samples came from, torch, or what they will be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from hwnas.data.augment import Augment
 from hwnas.data.decoding import DecodingRule
+from hwnas.data.streamed import StreamedImages, image_digest
 from hwnas.errors import DataError
 from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
-Inputs = npt.NDArray[Any]  # uint8 images, or float32 of another kind
+Inputs = npt.NDArray[Any] | StreamedImages  # uint8 images, or float32 of another kind
 Targets = npt.NDArray[Any]  # see `targets.py`
 InputKind = Literal["images", "arrays"]
 UNLABELLED = -1  # the label of an image whose class is not known, as in scikit-learn
@@ -30,11 +31,11 @@ _PIECE = 1 << 20  # values looked at in one go
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayDataset:
-    """Samples with targets in memory; serves as a torch map-style data set without torch.
+    """Samples with targets; serves as a torch map-style data set without torch.
 
     Attributes:
-        inputs: images, (N, H, W, C) uint8 in 0..255; or samples of another kind, (N, C, ...) float32 as they were
-            given: series (N, C, L), vectors (N, C).
+        inputs: images, (N, H, W, C) uint8 in 0..255, in memory or decoded when they are read; or samples of another
+            kind, (N, C, ...) float32 as they were given: series (N, C, L), vectors (N, C).
         targets: (N, ...) of one of the kinds of `targets.py`: (N,) int64 class indices, `UNLABELLED` throughout where
             none are known; (N, K) uint8 label sets; (N, K) float32 values; (N, H, W) uint8 masks.
         files: what the inputs were read from, one each; None: they were given as arrays.
@@ -60,7 +61,7 @@ class ArrayDataset:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], Any]:
         """One sample's input and its target."""
         target = self.targets[index]
         return self.inputs[index], int(target) if self.targets.ndim == 1 else target
@@ -77,7 +78,9 @@ class ArrayDataset:
 
     def subset(self, indices: IntArray) -> ArrayDataset:
         """The samples at these positions, in this order."""
-        return ArrayDataset(inputs=self.inputs[indices], targets=self.targets[indices], files=self.files_at(indices))
+        held = self.inputs
+        inputs = held.view(indices) if isinstance(held, StreamedImages) else held[indices]
+        return ArrayDataset(inputs=inputs, targets=self.targets[indices], files=self.files_at(indices))
 
     def files_at(self, indices: IntArray) -> tuple[Path, ...] | None:
         """The files of the samples at these positions."""
@@ -208,7 +211,7 @@ class Data:
         return self.input_shape[1:]
 
 
-def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Inputs) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel on the [0, 1] scale, exact whatever the number of images.
 
     Args:
@@ -220,11 +223,7 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
     # pixels have 256 values: counting them is exact, and a sum of floats over millions is not
     values = np.arange(256) / 255.0
     mean, std = [], []
-    step = max(1, _PIECE // images[0].size)
-    for c in range(images.shape[3]):
-        counts = np.zeros(256, np.int64)
-        for at in range(0, len(images), step):  # bincount makes eight bytes of each
-            counts += np.bincount(images[at : at + step, ..., c].ravel(), minlength=256)
+    for counts in _counts(images):
         share = counts / counts.sum()  # (256,)
         mean.append(float(share @ values))
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)))
@@ -234,7 +233,32 @@ def channel_statistics(images: UInt8Array) -> tuple[tuple[float, ...], tuple[flo
     return tuple(mean), tuple(max(s, 1 / 255) for s in std)
 
 
-def array_statistics(arrays: Inputs) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _counts(images: Inputs) -> Iterator[Int64Array]:
+    """(256,) of each channel: how often each value occurs."""
+    if isinstance(images, StreamedImages):
+        yield from images.facts.counts
+        return
+    step = max(1, _PIECE // images[0].size)
+    for c in range(images.shape[3]):
+        counts = np.zeros(256, np.int64)
+        for at in range(0, len(images), step):  # bincount makes eight bytes of each
+            counts += np.bincount(images[at : at + step, ..., c].ravel(), minlength=256)
+        yield counts
+
+
+def brightest(images: Inputs) -> int:
+    """The largest value of any pixel."""
+    return images.facts.brightest if isinstance(images, StreamedImages) else int(images.max())
+
+
+def digests(inputs: Inputs) -> npt.NDArray[np.uint64]:
+    """(N,) a number for the content of each sample."""
+    if isinstance(inputs, StreamedImages):
+        return inputs.facts.digests
+    return np.fromiter(map(image_digest, inputs), np.uint64, count=len(inputs))
+
+
+def array_statistics(arrays: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of samples that are no images; 1 for a channel that is constant.
 
     Args:
@@ -265,6 +289,14 @@ def array_statistics(arrays: Inputs) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(mean.tolist()), tuple(np.where(constant, 1.0, std).tolist())
 
 
+def _in_memory(inputs: Inputs) -> Iterator[npt.NDArray[Any]]:
+    """Arrays that hold all inputs, one after the other."""
+    if isinstance(inputs, StreamedImages):
+        yield from inputs.pieces()
+    else:
+        yield inputs
+
+
 def fingerprint(parts: Sequence[ArrayDataset], class_names: Sequence[str]) -> str:
     """sha256 over the parts of a data set, in order."""
     digest = hashlib.sha256()
@@ -273,7 +305,7 @@ def fingerprint(parts: Sequence[ArrayDataset], class_names: Sequence[str]) -> st
         digest.update(repr(part.inputs.shape).encode())
         if not part.are_images or part.targets.ndim > 1:  # what was not known before this told them apart
             digest.update(f"{part.inputs.dtype} {part.targets.dtype} {part.targets.shape}".encode())
-        for array in (part.inputs, part.targets):
+        for array in (*_in_memory(part.inputs), part.targets):
             # one byte order: a checkpoint may travel to another machine
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     digest.update(repr(tuple(class_names)).encode())

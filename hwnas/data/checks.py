@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hwnas.data.arrays import UNLABELLED, ArrayDataset, Data, InputKind, Inputs, RawData, UInt8Array
 from hwnas.data.augment import Augment
+from hwnas.data.streamed import StreamedImages
 from hwnas.data.targets import CLASS_INDICES, TargetKind
 from hwnas.errors import DataError
 from hwnas.foreign import shown
@@ -25,21 +26,21 @@ _PIECE = 1 << 20  # values
 _LAYOUTS = "(N, H, W) or (N, H, W, C)"
 
 
-def check_images(images: npt.ArrayLike, *, what: str) -> UInt8Array:
+def check_images(images: npt.ArrayLike | StreamedImages, *, what: str) -> UInt8Array | StreamedImages:
     """Images as (N, H, W, C) uint8.
 
     Args:
-        images: (N, H, W) or (N, H, W, C); integers in 0..255 or floats in [0, 1].
+        images: (N, H, W) or (N, H, W, C); integers in 0..255 or floats in [0, 1]; or decoded when they are read.
         what: named in errors: "training images".
 
     Raises:
         DataError: another shape, type or range; NaN; no image.
     """
-    array = as_array(images, what=what)
-    if array.ndim not in (3, 4):
-        raise DataError(f"{what}: shape {array.shape} is not allowed; give {_LAYOUTS}")
+    array = images if isinstance(images, StreamedImages) else as_array(images, what=what)
     given = array.shape
-    if array.ndim == 3:
+    if len(given) not in (3, 4):
+        raise DataError(f"{what}: shape {given} is not allowed; give {_LAYOUTS}")
+    if not isinstance(array, StreamedImages) and array.ndim == 3:
         array = array[..., None]  # (N, H, W) -> (N, H, W, 1)
     if not len(array):
         raise DataError(f"{what}: there is not one image")
@@ -54,7 +55,7 @@ def check_images(images: npt.ArrayLike, *, what: str) -> UInt8Array:
             f"{what}: shape {given} is not allowed; give {_LAYOUTS} with H and W at least "
             f"{_SMALLEST_SIDE} and C from 1 to {_MOST_CHANNELS}{hint}"
         )
-    return _to_uint8(array, what=what)
+    return array if isinstance(array, StreamedImages) else _to_uint8(array, what=what)
 
 
 def as_array(given: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
@@ -113,7 +114,7 @@ def _pieces(images: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield at, images[at : at + step]
 
 
-def check_arrays(arrays: npt.ArrayLike, *, what: str) -> Inputs:
+def check_arrays(arrays: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
     """Samples that are no images as (N, C, ...) float32.
 
     Args:
@@ -158,6 +159,7 @@ def check_part(
     Raises:
         DataError: see `check_images`, `check_arrays` and `TargetKind.check`.
     """
+    found: Inputs
     if inputs == "images":
         found = check_images(part[0], what=f"{which} images")
     else:

@@ -5,13 +5,11 @@ Knows arrays only. Nothing here is an error: it is told before training.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from hwnas.data.arrays import ArrayDataset
+from hwnas.data.arrays import ArrayDataset, brightest, digests
 
 _DARK = 32  # of 255
 _USUAL_CHANNELS = (1, 3, 4)
@@ -33,11 +31,11 @@ def doubts(parts: Mapping[str, ArrayDataset], *, class_names: Sequence[str]) -> 
 
 
 def _brightness(parts: Mapping[str, ArrayDataset]) -> Iterator[str]:
-    brightest = {which: int(part.inputs.max()) for which, part in parts.items()}
-    top = brightest["training"]
+    tops = {which: brightest(part.inputs) for which, part in parts.items()}
+    top = tops["training"]
     if top < _DARK:
         yield f"the brightest pixel of the training images is {top} of 255; are they scaled to another range?"
-    for which, here in brightest.items():
+    for which, here in tops.items():
         if here * 8 < top or top * 8 < here:
             yield (
                 f"the brightest pixel of the {which} images is {here} of 255, that of the training images {top}; are "
@@ -46,14 +44,14 @@ def _brightness(parts: Mapping[str, ArrayDataset]) -> Iterator[str]:
 
 
 def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -> Iterator[str]:
-    digests = {which: _digests(part) for which, part in parts.items()}
+    found = {which: digests(part.inputs) for which, part in parts.items()}
     what = "images" if parts["training"].are_images else "samples"
     seen: list[str] = []
-    for which, here in digests.items():
+    for which, here in found.items():
         # an image that is in both earlier parts is told of once
         new = np.ones(len(here), bool)
         for before in seen:
-            same = np.isin(here, digests[before]) & new
+            same = np.isin(here, found[before]) & new
             new &= ~same
             if n := int(same.sum()):
                 labels, first = parts[which].targets, ""
@@ -66,7 +64,7 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
         seen.append(which)
     if parts["training"].targets.ndim > 1:  # no classes that could contradict each other
         return
-    images = np.concatenate(list(digests.values()))
+    images = np.concatenate(list(found.values()))
     labels = np.concatenate([part.targets for part in parts.values()])
     # equal images stand side by side, their labels rising: a contradiction is a neighbour
     order = np.lexsort((labels, images))
@@ -76,13 +74,3 @@ def _duplicates(parts: Mapping[str, ArrayDataset], class_names: Sequence[str]) -
         at = int(np.argmax(contradicting))
         first, second = class_names[int(labels[at])], class_names[int(labels[at + 1])]
         yield f"{n:,} {what} stand under more than one class, exactly the same (the first under {first} and {second})"
-
-
-def _digests(part: ArrayDataset) -> npt.NDArray[np.uint64]:
-    """(N,) a number for each image's content."""
-    found = np.empty(len(part), np.uint64)
-    for i, image in enumerate(part.inputs):
-        # 64 bits: among a million images two different ones meet with a probability of 3e-8
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
-        found[i] = int.from_bytes(digest, "little")
-    return found

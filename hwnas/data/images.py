@@ -15,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hwnas.data.arrays import Int64Array, LeftOut, UInt8Array
-from hwnas.data.decoding import DecodingRule, ImageFacts, decode_fully, look, raw_grey
+from hwnas.data.decoding import Decoded, DecodingRule, ImageFacts, decode_fully, look, raw_grey
 from hwnas.data.discovery import FolderOptions, discover
-from hwnas.data.memory import require_memory
-from hwnas.data.stored import ImageFile, Listed
+from hwnas.data.memory import available_memory, require_memory
+from hwnas.data.stored import ImageFile, Listed, StoredImage
+from hwnas.data.streamed import StreamedImages, in_pieces
 from hwnas.errors import DataError
 from hwnas.foreign import shown
 
 _VALUES_AN_IMAGE = 1000  # of deep grey, kept to judge the range by
+_AT_ONCE = 16  # images decoded by all processors, before what they show is looked at
+_SHARE = 0.5  # of the memory that is left, which images may take: training needs some too
 _DARK = 64  # of 255: colour of 16 bits that never gets brighter has lost two of its eight bits
 
 
@@ -36,6 +39,7 @@ class ReadingOptions:
         ground: see `DecodingRule`.
         value_range: see `DecodingRule`; None: that of the training images, if they have more than eight bits of grey.
         skip_unreadable: leave out images that cannot be read; they are refused otherwise.
+        stream: decode images when they are needed (True) or keep them all (False); None: as memory allows.
     """
 
     size: int | None = None
@@ -43,6 +47,7 @@ class ReadingOptions:
     ground: str = "white"
     value_range: tuple[float, float] | None = None
     skip_unreadable: bool = False
+    stream: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,7 +55,7 @@ class Images:
     """What a source of stored images gives.
 
     Attributes:
-        parts: of `PARTS` -> images (N, H, W, C) and labels (N,).
+        parts: of `PARTS` -> images (N, H, W, C), in memory or decoded when they are read, and labels (N,).
         files: of `PARTS` -> what the images were read from; empty where they have no files of their own.
         class_names: in the order of the labels.
         rule: by which files became pixels.
@@ -59,7 +64,7 @@ class Images:
         warnings: what may be a mistake.
     """
 
-    parts: dict[str, tuple[UInt8Array, Int64Array]]
+    parts: dict[str, tuple[UInt8Array | StreamedImages, Int64Array]]
     files: dict[str, tuple[Path, ...]]
     class_names: tuple[str, ...]
     rule: DecodingRule
@@ -138,7 +143,9 @@ class _Reader:
         self._source = source
         self._reading = reading
         self._left_out: list[LeftOut] = []
+        self._notes: list[str] = []
         self._warnings: list[str] = []
+        self._streamed: bool | None = None
         self._transparent = 0
         self._used: dict[str, list[Path]] = {part: [] for part in listed}
 
@@ -154,7 +161,7 @@ class _Reader:
             class_names=self._class_names,
             rule=rule,
             left_out=tuple(self._left_out),
-            notes=tuple(self._describe_decoding(files, rule)),
+            notes=(*self._describe_decoding(files, rule), *self._notes),
             warnings=(*self._warnings, *self._doubts(files)),
         )
 
@@ -231,41 +238,85 @@ class _Reader:
 
     # ------------------------------------------------------------ the pixels
 
-    def _decode(self, files: Sequence[_Looked], rule: DecodingRule) -> tuple[UInt8Array, Int64Array]:
+    def _decode(self, files: Sequence[_Looked], rule: DecodingRule) -> tuple[UInt8Array | StreamedImages, Int64Array]:
+        """Every image decoded once; kept as pixels, or as what is read again, if they are many."""
         images: UInt8Array | None = None
-        labels = np.zeros(len(files), np.int64)
-        n = 0
+        shape: tuple[int, int, int] | None = None
+        stored: list[StoredImage] = []
+        labels: list[int] = []
         hidden: list[Listed] = []
-        dark, brightest = [f.at for f in files if f.facts.deep_colour], 0
-        for file in files:
-            at = file.at
-            try:
-                decoded = decode_fully(at.image.open(), rule)
-            except DataError as e:
-                self._leave_out(e, at)
-                continue
+        brightest = 0
+        for file, decoded in self._each(files, rule):
             pixels = decoded.pixels
-            if images is None:
+            if shape is None:
                 # known with the first image, and said before hours of decoding end in a MemoryError
-                require_memory(len(files) * pixels.size, what=f"{len(files):,} images of {_size(pixels)}")
-                # (N, H, W, C), filled in place: a list and its stack would take twice the memory
-                images, first = np.empty((len(files), *pixels.shape), np.uint8), at.image
-            if pixels.shape != images.shape[1:]:
+                shape, first = (pixels.shape[0], pixels.shape[1], pixels.shape[2]), file.at.image
+                if not self._is_streamed(pixels.size):
+                    # (N, H, W, C), filled in place: a list and its stack would take twice the memory
+                    images = np.empty((len(files), *shape), np.uint8)
+            if pixels.shape != shape:
                 raise DataError(
-                    f"{at.image} is {_size(pixels)} pixels, but {first} is {_size(images[0])}; give a "
-                    f"common size: {self._source}?size=64"
+                    f"{file.at.image} is {_size(pixels.shape)} pixels, but {first} is {_size(shape)}; give a common "
+                    f"size: {self._source}?size=64"
                 )
-            images[n], labels[n] = pixels, at.label
-            n += 1
-            if at.image.path is not None:
-                self._used[at.part].append(at.image.path)
+            if images is not None:
+                images[len(stored)] = pixels
+            stored.append(file.at.image)
+            labels.append(file.at.label)
             self._transparent += decoded.transparent
             if decoded.hidden:
-                hidden.append(at)
+                hidden.append(file.at)
             if file.facts.deep_colour:
                 brightest = max(brightest, int(pixels.max()))
-        if images is None:
+        if shape is None:
             raise DataError(f"not one image of {self._source} can be read")
+        self._refuse_unseen(hidden, dark=[f.at for f in files if f.facts.deep_colour], brightest=brightest, rule=rule)
+        paths = [image.path for image in stored if image.path is not None]
+        if files and paths:
+            self._used[files[0].at.part].extend(paths)
+        # fewer than N where unreadable ones were left out
+        held = StreamedImages(stored, rule=rule, shape=shape) if images is None else images[: len(stored)]
+        return held, np.array(labels, np.int64)
+
+    def _each(self, files: Sequence[_Looked], rule: DecodingRule) -> Iterator[tuple[_Looked, Decoded]]:
+        """The images in order, decoded, without those that cannot be."""
+
+        def tried(file: _Looked) -> Decoded | DataError:
+            try:
+                return decode_fully(file.at.image.open(), rule)
+            except DataError as e:
+                return e
+
+        for at, piece in enumerate(in_pieces(tried, files, step=_AT_ONCE)):
+            for file, found in zip(files[at * _AT_ONCE :], piece, strict=False):
+                if isinstance(found, DataError):
+                    self._leave_out(found, file.at)
+                else:
+                    yield file, found
+
+    def _is_streamed(self, image_bytes: int) -> bool:
+        """Whether images are decoded when they are read, rather than kept in memory: decided once, for all parts."""
+        if self._streamed is None:
+            n = sum(map(len, self._listed.values()))
+            needed, free = n * image_bytes, available_memory()
+            told = f"{n:,} images take {needed / 1e9:,.3g} GB of memory"
+            if self._reading.stream is not None:
+                self._streamed = self._reading.stream
+            else:
+                self._streamed = free is not None and needed > free * _SHARE
+            if self._streamed:
+                left = "" if free is None else f", of {free / 1e9:.3g} GB that are free"
+                self._notes.append(
+                    f"{told}{left}: they are read from their files whenever they are needed (stream=never keeps them)"
+                )
+            else:
+                require_memory(needed, what=f"{n:,} images")
+        return self._streamed
+
+    def _refuse_unseen(
+        self, hidden: Sequence[Listed], *, dark: Sequence[Listed], brightest: int, rule: DecodingRule
+    ) -> None:
+        """Hold that something is seen of drawings on nothing, and of colour with 16 bits."""
         if hidden:
             others = " or ".join(f"ground={g}" for g in ("white", "grey", "black") if g != rule.ground)
             raise DataError(
@@ -277,8 +328,6 @@ class _Reader:
                 f"{len(dark):,} images have 16 bits a channel, of which the upper eight are kept, but no pixel is "
                 f"brighter than {brightest} of 255 then (the first: {dark[0].image}); save them with 8 bits a channel"
             )
-        # fewer than N where unreadable ones were left out
-        return images[:n], labels[:n]
 
     # ------------------------------------------------------------ what is told
 
@@ -308,5 +357,5 @@ class _Reader:
             )
 
 
-def _size(pixels: UInt8Array) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -185,10 +185,12 @@ def split(
             rows[which], stay = stay[aside], stay[keep]
     if rows:
         own = raw.handed_over or _is_copy(train.inputs, raw.train[0])
-        train, *others = partition(train, [stay, *rows.values()], in_place=own and train.inputs.flags.writeable)
+        train, *others = partition(train, [stay, *rows.values()], in_place=own)
         parts |= zip(rows, others, strict=True)
+    # before all else that is asked of the pixels: it is the pass over all of them that tells the rest
+    digest = fingerprint((train, parts["validation"], parts["test"]), names)
     # after the split: the test set must not leak into the preprocessing
-    mean, std = channel_statistics(train.inputs) if train.are_images else array_statistics(train.inputs)
+    mean, std = channel_statistics(train.inputs) if train.are_images else array_statistics(np.asarray(train.inputs))
     in_order = {"training": train, "validation": parts["validation"], "test": parts["test"]}
     return Data(
         name=raw.name,
@@ -199,7 +201,7 @@ def split(
         mean=mean,
         std=std,
         augment=raw.augment,
-        fingerprint=fingerprint((train, parts["validation"], parts["test"]), names),
+        fingerprint=digest,
         decoding=raw.decoding,
         left_out=raw.left_out,
         notes=raw.notes,

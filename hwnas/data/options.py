@@ -10,7 +10,7 @@ from hwnas.data.images import ReadingOptions
 from hwnas.errors import DataError
 
 # of every source that reads image files
-READING = ("size", "channels", "ground", "range", "unreadable")
+READING = ("size", "channels", "ground", "range", "unreadable", "stream")
 
 
 def check_known(options: Mapping[str, str], *, source: str, known: Iterable[str] = ()) -> None:
@@ -39,6 +39,7 @@ def reading_options(options: Mapping[str, str]) -> ReadingOptions:
         ground=word(options, "ground", allowed=tuple(GROUNDS)) or "white",
         value_range=span(options, "range"),
         skip_unreadable=word(options, "unreadable", allowed=("skip",)) is not None,
+        stream={"always": True, "never": False, None: None}[word(options, "stream", allowed=("always", "never"))],
     )
 
 

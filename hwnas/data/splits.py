@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from hwnas.data.arrays import ArrayDataset, Inputs, Int64Array
+from hwnas.data.arrays import ArrayDataset, Int64Array
+from hwnas.data.streamed import StreamedImages
 from hwnas.errors import DataError
 
 
@@ -57,10 +60,10 @@ def partition(whole: ArrayDataset, rows: Sequence[Int64Array], *, in_place: bool
     Args:
         whole: given up if `in_place`.
         rows: positions in `whole`, each position once in all.
-        in_place: put the images in order within their own array, of which the results are slices: no second copy of
-            them is made. Else the results are copies.
+        in_place: put the images in order within their own array, if it can be written to, of which the results are
+            slices: no second copy of them is made. Else the results are copies, of images that are streamed views.
     """
-    if not in_place:
+    if not in_place or isinstance(whole.inputs, StreamedImages) or not whole.inputs.flags.writeable:
         return [whole.subset(r) for r in rows]
     _permute_(whole.inputs, np.concatenate(rows))
     ends = np.cumsum([len(r) for r in rows])
@@ -70,7 +73,7 @@ def partition(whole: ArrayDataset, rows: Sequence[Int64Array], *, in_place: bool
     ]
 
 
-def _permute_(array: Inputs, order: Int64Array) -> None:
+def _permute_(array: npt.NDArray[Any], order: Int64Array) -> None:
     """array[i] becomes what array[order[i]] was, cycle by cycle, with one row to spare."""
     done = order == np.arange(len(order))
     for start in np.flatnonzero(~done).tolist():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,11 @@ import numpy.typing as npt
 from hwnas.data.decoding import DecodingRule, decode
 from hwnas.data.stored import StoredImage
 from hwnas.errors import DataError
+from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
 _PIECE_BYTES = 16 << 20  # decoded at a time where all are gone through
 
 
@@ -111,7 +114,7 @@ class StreamedImages:
             at += len(piece)
         return held if dtype is None else held.astype(dtype)
 
-    def view(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> StreamedImages:
+    def view(self, rows: Sequence[int] | IntArray) -> StreamedImages:
         """The images at some positions, in this order; nothing is decoded."""
         stored = [self._stored[row] for row in (rows.tolist() if isinstance(rows, np.ndarray) else rows)]
         height, width, channels = self.shape[1:]
@@ -122,15 +125,13 @@ class StreamedImages:
         step = max(1, _PIECE_BYTES // int(np.prod(self.shape[1:])))
         counts = np.zeros((self.shape[3], 256), np.int64)
         digests = np.empty(len(self), np.uint64)
-        with ThreadPoolExecutor(processors()) as pool:
-            for at in range(0, len(self), step):
-                # Pillow's decoders let other threads work meanwhile
-                piece = np.stack(list(pool.map(self._decode, self._stored[at : at + step])))
-                if self._facts is None:
-                    for c in range(len(counts)):
-                        counts[c] += np.bincount(piece[..., c].ravel(), minlength=256)
-                    digests[at : at + step] = list(map(image_digest, piece))
-                yield piece
+        for at, images in enumerate(in_pieces(self._decode, self._stored, step=step)):
+            piece = np.stack(images)
+            if self._facts is None:
+                for c in range(len(counts)):
+                    counts[c] += np.bincount(piece[..., c].ravel(), minlength=256)
+                digests[at * step : at * step + len(piece)] = list(map(image_digest, piece))
+            yield piece
         if self._facts is None:
             self._facts = PixelFacts(counts=counts, digests=digests)
 
@@ -152,6 +153,21 @@ class StreamedImages:
                 "it was first read; leave the images alone while they are used"
             )
         return pixels
+
+
+def in_pieces(do: Callable[[_Given], _Found], given: Sequence[_Given], *, step: int) -> Iterator[list[_Found]]:
+    """What a function makes of each of many things, in order, some at a time, by every processor there is.
+
+    For functions that let other threads work while they do, as Pillow's decoders do. No more is held than one piece.
+
+    Args:
+        do: the function; what it raises goes on.
+        given: what it is called with.
+        step: things in a piece; the last may have fewer.
+    """
+    with ThreadPoolExecutor(processors()) as pool:
+        for at in range(0, len(given), step):
+            yield list(pool.map(do, given[at : at + step]))
 
 
 def image_digest(image: UInt8Array) -> int:

@@ -26,7 +26,7 @@ from hwnas.types import Array, Artefact, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 N_SAMPLES = 16  # images stored with their outputs
 _BATCH = 64  # images that torch computes at once
+_PART, _PART_BYTES = 2000, 256 << 20  # samples, and their bytes, that a request to the runtime holds at most
 _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
 
 
@@ -82,20 +83,11 @@ def test_candidate(
     from hwnas.data.tensors import fit
 
     task = work.task
-    batches = list(work.stream("test").unaugmented(work.config.deploy.test_samples))
-    # (N, C, ...), images at the network's own resolution
-    samples = torch.cat([fit(x, candidate.in_shape) for x, _ in batches]).contiguous()
-    targets = torch.cat([y for _, y in batches]).numpy()
-    expected = _outputs(candidate.network, samples)
-    of_subnetwork = _outputs(candidate.subnetwork, samples)
-    floats = None
-    if is_quantized(artefact.precision):  # what both programs round
-        rounded = candidate.float_network.eval()
-        floats = of_subnetwork if rounded is candidate.subnetwork else _outputs(rounded, samples)
-    inputs: Array = samples.numpy()
-    # in parts: a request holds all of its images in memory
-    parts = np.array_split(inputs, max(1, len(inputs) // 2000))
-    found = np.concatenate([worker.predict(artefact, part) for part in parts])
+    stream = work.stream("test")
+    answers = _ask(candidate, artefact, worker, stream.unaugmented(work.config.deploy.test_samples))
+    targets, expected, of_subnetwork = answers["targets"], answers["torch"], answers["fp32"]
+    floats = answers.get("floats")
+    found = answers["runtime"]
     step = output_step(expected, artefact.output)
     compared = compare(
         found,
@@ -124,7 +116,8 @@ def test_candidate(
     by_class = ByClass.of(targets, found.argmax(1), class_names=class_names) if is_classified else None
     kept = Samples(
         raw=_raw(test, agreed),
-        inputs=inputs[agreed].copy(),
+        # images at the network's own resolution
+        inputs=fit(stream.at(agreed.tolist()), candidate.in_shape).contiguous().numpy(),
         outputs=expected[agreed].copy(),
         # `test_samples` takes the first images
         mistakes=()
@@ -164,6 +157,47 @@ def test_candidate(
 
 def _others(score: Score, metric: str) -> dict[str, float]:
     return {name: value for name, value in score.measures.items() if name != metric}
+
+
+def _ask(
+    candidate: Candidate, artefact: Artefact, worker: Worker, batches: Iterable[tuple[Tensor, Tensor]]
+) -> dict[str, Array]:
+    """What torch and the runtime say of all samples, in parts: more are not held at once.
+
+    Returns:
+        `torch`, of the network that ships; `fp32`, of the sub-network before anything was done to it; `floats`, of what
+        is rounded, where something is; `runtime`; and `targets`.
+    """
+    answers: dict[str, list[Array]] = {}
+    networks = {"torch": candidate.network, "fp32": candidate.subnetwork}
+    if is_quantized(artefact.precision):  # what both programs round
+        networks["floats"] = candidate.float_network.eval()
+    for samples, targets in _parts(batches, in_shape=candidate.in_shape):
+        found: dict[str, Array] = {}
+        for name, network in networks.items():
+            same = next((other for other in found if networks[other] is network), None)
+            found[name] = _outputs(network, samples) if same is None else found[same]
+        found |= {"runtime": worker.predict(artefact, samples.numpy()), "targets": targets.numpy()}
+        for name, values in found.items():
+            answers.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in answers.items()}
+
+
+def _parts(batches: Iterable[tuple[Tensor, Tensor]], *, in_shape: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Samples as the network takes them, and their targets, as many as a request holds."""
+    import torch
+
+    from hwnas.data.tensors import fit
+
+    held: list[tuple[Tensor, Tensor]] = []
+    for x, y in batches:
+        held.append((fit(x, in_shape), y))
+        n = sum(len(kept) for _, kept in held)
+        if n >= _PART or n * held[0][0][0].nbytes >= _PART_BYTES:
+            yield torch.cat([x for x, _ in held]).contiguous(), torch.cat([y for _, y in held])
+            held.clear()
+    if held:
+        yield torch.cat([x for x, _ in held]).contiguous(), torch.cat([y for _, y in held])
 
 
 def _outputs(network: nn.Module, samples: Tensor) -> Array:

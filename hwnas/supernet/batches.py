@@ -6,7 +6,7 @@ and DataLoader make the batches; only the order of the samples is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from hwnas.data.arrays import ArrayDataset
+from hwnas.data.streamed import StreamedImages, processors
 from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
 
@@ -76,6 +77,7 @@ class BatchStream:
 
     Attributes:
         is_labelled: whether the targets are known.
+        is_streamed: whether samples are read from files whenever they are needed, by processes of their own.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class BatchStream:
         self.augment = augment
         self.mean, self.std = mean, std
         self._fetch = _Fetch(dataset)
+        self.is_streamed = isinstance(dataset, ArrayDataset) and isinstance(dataset.inputs, StreamedImages)
         self.is_labelled = not isinstance(dataset, ArrayDataset) or dataset.is_labelled
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -124,31 +127,70 @@ class BatchStream:
         for inputs, targets in self._load([part.tolist() for part in parts]):
             yield normalise(inputs, mean=self.mean, std=self.std), targets
 
+    def kept(self, limit: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
+        """What `unaugmented` gives, to be gone through as often as wanted.
+
+        In memory; of a data set that does not fit there it is made again each time.
+        """
+        return _Again(self, limit) if self.is_streamed else list(self.unaugmented(limit))
+
+    def at(self, rows: Sequence[int]) -> Tensor:
+        """(n, C, ...) the inputs of some samples, not augmented."""
+        ((inputs, _),) = self._load([list(rows)])
+        return normalise(inputs, mean=self.mean, std=self.std)
+
     def _generator(self, step: int) -> torch.Generator:
         """Of the random changes to a step's inputs."""
         return torch.Generator().manual_seed(int(step_rng(self.seed, step, stream=2).integers(2**62)))
 
-    def _load(self, batches: Iterable[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
-        # A whole batch is one "sample" of the loader, so that arrays are read at once. It has no workers: the threads
-        # that train take all cores. It draws a seed for workers nevertheless: from a generator of its own, so that
-        # torch's stays as it was.
-        return DataLoader(self._fetch, sampler=batches, batch_size=None, generator=torch.Generator())
+    def _load(self, batches: Iterable[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches by their indices: inputs, (N, C, ...) float32 with images in [0, 1], and targets."""
+        # A whole batch is one "sample" of the loader, so that arrays are read at once. For arrays it has no workers:
+        # the threads that train take all cores. Where images are decoded, workers get half as many. It draws a seed
+        # for workers in any case: from a generator of its own, so that torch's stays as it was.
+        workers = max(1, processors() // 2) if self.is_streamed else 0
+        loader = DataLoader(
+            self._fetch, sampler=batches, batch_size=None, generator=torch.Generator(), num_workers=workers
+        )
+        for found in loader:
+            if isinstance(found, DataError):
+                raise found
+            x, y = found
+            if self._fetch.gives_pixels:
+                x = to_unit_range(x.permute(0, 3, 1, 2))  # (N, H, W, C) -> (N, C, H, W)
+            yield x, y
 
 
-class _Fetch(Dataset[tuple[Tensor, Tensor]]):
-    """A data set of batches: indices -> inputs, (N, C, ...) float32 with images in [0, 1], and targets."""
+class _Again:
+    """Samples that are read anew whenever they are gone through."""
+
+    def __init__(self, stream: BatchStream, limit: int | None) -> None:
+        self._stream, self._limit = stream, limit
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._stream.unaugmented(self._limit)
+
+
+class _Fetch(Dataset[tuple[Tensor, Tensor] | DataError]):
+    """A data set whose samples are batches: indices -> inputs and targets.
+
+    Attributes:
+        gives_pixels: inputs are (N, H, W, C) uint8, of which a worker's answer is a quarter as large; else (N, C, ...)
+            float32, images in [0, 1].
+    """
 
     def __init__(self, samples: Any) -> None:
         self.samples = samples
+        self.gives_pixels = isinstance(samples, ArrayDataset) and samples.are_images
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor] | DataError:
         if isinstance(self.samples, ArrayDataset):
-            # copies, so that nobody writes into the data set
-            x = torch.from_numpy(self.samples.inputs[indices])
-            y = torch.from_numpy(self.samples.targets[indices])
-            if not self.samples.are_images:
-                return x, y
-            return to_unit_range(x.permute(0, 3, 1, 2)), y  # (N, H, W, C) -> (N, C, H, W)
+            try:
+                # copies, so that nobody writes into the data set
+                x = torch.from_numpy(self.samples.inputs[indices])
+            except DataError as e:  # returned: what a worker raises comes wrapped in the text of its traceback
+                return e
+            return x, torch.from_numpy(self.samples.targets[indices])
         samples = [self.samples[i] for i in indices]
         x = torch.stack([_to_tensor(s[0]) for s in samples])  # N of (C, H, W) -> (N, C, H, W)
         return x, torch.stack([torch.as_tensor(s[1]) for s in samples])

@@ -176,7 +176,7 @@ def test_statistics_are_means_over_batches_of_equal_size(supernet: Supernet, str
     """A last one of two images would count as much as all before it."""
     n = 2 * stream.batch_size + 1
     evaluator = SubnetEvaluator(supernet, train=stream, validation=stream, recalibration_samples=n)
-    sizes = [len(x) for x in evaluator._recalibration]
+    sizes = [len(x) for x, _ in evaluator._recalibration]
     assert sum(sizes) == n
     assert max(sizes) - min(sizes) <= 1
 
