@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwnas.adapted_run import AdaptedRun
-from hwnas.allowed import ACCURACY
 from hwnas.data import ArrayDataset, Data
 from hwnas.data.arrays import Targets
 from hwnas.errors import IntegrityError
@@ -47,7 +46,7 @@ def labelled_by_network(data: Data, run: AdaptedRun, space: AdaptedSpace, *, tas
     Raises:
         CheckpointError: the network's weights cannot be read.
     """
-    other = [] if task.metric == ACCURACY else [task.name]  # of classes there was no other task once
+    other = [] if task.name == "classification" else [task.name]  # of classes there was no other task once
     of = digest([data.fingerprint, run.weights_digest(), *other])
     parts = {name: getattr(data, name) for name in _PARTS}
     path = run.folder / LABELS

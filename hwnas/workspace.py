@@ -45,7 +45,7 @@ from hwnas.named_spaces import check_trainable, make_space
 from hwnas.network_labels import labelled_by_network
 from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
-from hwnas.tasks import Task, make_task
+from hwnas.tasks import Task, make_task, task_identity
 from hwnas.types import Device, Exporter, Runtime
 
 if TYPE_CHECKING:
@@ -239,12 +239,14 @@ class Workspace:
         Raises:
             ConfigError: it is not known, or not one for these targets.
         """
-        train = self.images.train
-        return (
-            self._asked_task.fitted(train, given=self.config.model is not None)
-            if train.is_labelled
-            else self._asked_task
-        )
+        images, given = self.images, self.config.model is not None
+        train = images.train
+        if not train.is_labelled:
+            try:
+                train = self.data.validation  # what the given network answers
+            except ConfigError:  # it is being adapted: there is nobody to ask yet
+                return self._asked_task
+        return self._asked_task.fitted(train, n_outputs=images.n_classes or None, given=given)
 
     @cached_property
     def _asked_task(self) -> Task:
@@ -412,12 +414,17 @@ class Workspace:
             "space": self.training_space.fingerprint(),
             "data": self.data.fingerprint,
             "batch_norm": self.config.train.batch_norm,
+            "task": task_identity(self.config.task.name),
+            "class_weights": str(self.config.task.class_weights or "alike"),
         }
         return found if self.config.model is None else {**found, "weights": self.adapted.weights_digest()}
 
     def weights_and_data(self) -> str:
         """What tells accuracies of this run's sub-networks from those of other weights, statistics or images."""
         weights = sha256_file(self.checkpoint) if self.checkpoint.exists() else ""
+        task = task_identity(self.config.task.name)
+        if task != "classification":  # once there was no other
+            weights = digest([weights, task])
         if not self.is_trained:
             return digest([weights, self.data.fingerprint, self.config.train.batch_norm])
         # that of a trained supernet tells the data by itself. Of a given network, accuracies from before the better of
@@ -440,7 +447,7 @@ class Workspace:
             mean=data.mean,
             std=data.std,
             seed=self.config.train.seed,
-            augment=functools.partial(augment_samples, policy=data.augment) if augmented else None,
+            augment=functools.partial(augment_samples, policy=data.augment) if augmented and data.are_images else None,
         )
 
     @property

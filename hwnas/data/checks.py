@@ -195,6 +195,8 @@ def check_words(given: RawData | Data) -> None:
     """
     if not isinstance(given.name, str) or not given.name or shown(given.name) != given.name:
         raise DataError(f"the data set's name is {given.name!a}, but must be text that can be printed")
+    if isinstance(given, RawData) and given.inputs not in ("images", "arrays"):
+        raise DataError(f"inputs is {given.inputs!r}, but must be 'images' or 'arrays'")
     if not isinstance(given.augment, Augment):
         raise DataError(f"augment is a {type(given.augment).__name__}, but must be a hwnas.data.Augment")
 

@@ -188,10 +188,11 @@ class Masks:
         return _class_names(found, given, what="training masks", of="pixel")
 
     def check_against(self, part: ArrayDataset, *, n_outputs: int, which: str) -> None:
-        if part.targets.shape[1:] != part.inputs.shape[1:3]:
+        size = tuple(part.inputs.shape[1:3] if part.are_images else part.inputs.shape[-2:])
+        if part.targets.shape[1:] != size:
             raise DataError(
                 f"{which} masks are {part.targets.shape[1]}x{part.targets.shape[2]}, and their images "
-                f"{part.inputs.shape[1]}x{part.inputs.shape[2]}; give both the same size"
+                f"{'x'.join(map(str, size))}; give both the same size"
             )
         known = part.targets[part.targets != IGNORED]
         if known.size and int(known.max()) >= n_outputs:

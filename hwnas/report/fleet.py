@@ -267,7 +267,7 @@ def _cells(row: FleetRow) -> dict[str, str]:
         "size": "" if row.size_bytes is None else quantity(SIZE, row.size_bytes),
         "speedup": "" if row.speedup is None else f"{row.speedup:.2f} ×",
     }
-    if row.accuracy is not None and row.n_test and row.metric in (ACCURACY, AGREEMENT):
+    if row.accuracy is not None and row.n_test and row.metric in (ACCURACY, AGREEMENT) and 0 <= row.accuracy <= 1:
         low, high = wilson_interval(row.accuracy, row.n_test)
         cells["interval"] = f"{100 * low:.1f} to {percent(high)}"
     return cells

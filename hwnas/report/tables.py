@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.allowed import EVALUATED
+from hwnas.allowed import ACCURACY, AGREEMENT, EVALUATED
 from hwnas.cost.quality import PredictionQuality
 from hwnas.deployment import Manifest, Measured, Parity, TensorInfo
 from hwnas.limits import as_limits
@@ -166,7 +166,7 @@ def accuracies(manifest: Manifest) -> tuple[AccuracyRow, ...]:
 def _interval(manifest: Manifest, value: float) -> tuple[float, ...]:
     """Where the value would lie on other samples, in 95 of 100 cases; nothing where nobody measured it."""
     a = manifest.accuracy
-    if manifest.output.task == "classification":
+    if manifest.output.task == "classification" and a.metric in (ACCURACY, AGREEMENT):
         return wilson_interval(value, max(1, a.n_test))
     return (
         () if a.standard_error is None else (value - 1.96 * a.standard_error, min(1.0, value + 1.96 * a.standard_error))

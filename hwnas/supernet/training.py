@@ -30,7 +30,12 @@ from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.tasks import Task, make_task
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
-EARLIER: Mapping[str, Any] = {"batch_norm": "recalibrated", "feature_weight": 0.0}  # of checkpoints that do not say it
+EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
+    "batch_norm": "recalibrated",
+    "feature_weight": 0.0,
+    "task": "classification",
+    "class_weights": "alike",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from hwnas.allowed import SCORE
 from hwnas.data.targets import TargetKind
+from hwnas.errors import ConfigError
 from hwnas.tasks.decisions import Decides
 from hwnas.types import Array, FloatArray, IntArray
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hwnas.data import ArrayDataset
 
 _RESAMPLES = 200
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,12 @@ class Task(ABC):
     counts: ClassVar[str] = "outputs"
     decides: ClassVar[Decides] = "value"
 
-    def fitted(self, train: ArrayDataset, *, given: bool = False) -> Self:
+    def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         """The task with what it has to know of the training targets; itself, if that is nothing.
 
         Args:
             train: samples with targets.
+            n_outputs: classes or values there are; None: those that occur.
             given: networks come trained: their outputs mean what they mean already.
         """
         return self
@@ -143,8 +146,9 @@ class Task(ABC):
         n = len(statistics)
         counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (resamples, N)
         found = np.asarray(self.measures(counts @ statistics / n)[self.metric])
+        found = found[np.isfinite(found)]  # of samples that say nothing of it
         # never 0, which would count as exact
-        return max(float(np.std(found[np.isfinite(found)], ddof=1)), 1e-3 / n)
+        return max(float(np.std(found, ddof=1)) if len(found) > 1 else 1 / n, 1e-3 / n)
 
     # ------------------------------------------------------------ agreement of two programs
 
@@ -162,6 +166,7 @@ def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
 
     Raises:
         ValueError: there is no sample.
+        ConfigError: what was measured is no share, or not a number.
     """
     parts = [task.statistics(outputs, targets).double().cpu().numpy() for outputs, targets in batches]
     n = sum(map(len, parts))
@@ -170,4 +175,19 @@ def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
     statistics = np.concatenate(parts)
     measures = {name: float(value) for name, value in task.measures(statistics.mean(0)).items()}
     value = measures[task.metric]
+    if not value <= 1 + _ROUNDING:  # NaN is not
+        raise ConfigError(
+            f"the task {task.name!r} measured {task.metric} as {value:g} on {n} samples; it must be a number of which "
+            "1 is perfect: do the outputs hold NaN, or are the targets all alike?"
+        )
+    value = min(value, 1.0)
     return Score(value=value, standard_error=task.standard_error(value, statistics), measures=measures, n=n)
+
+
+def mean_of_known(values: FloatArray) -> FloatArray:
+    """(..., K) -> (...) mean of those that are not NaN; NaN where none is known."""
+    known = ~np.isnan(values)
+    n = known.sum(-1)
+    total = np.where(known, values, 0.0).sum(-1)
+    found: FloatArray = np.divide(total, n, out=np.full(np.shape(total), np.nan), where=n > 0)
+    return found

@@ -44,9 +44,9 @@ class Classification(Task):
         self._asked = class_weights
         self._weights: tuple[float, ...] | None = None
 
-    def fitted(self, train: ArrayDataset, *, given: bool = False) -> Self:
+    def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         if self._asked is not None:
-            self._weights = weights_of(self._asked, np.bincount(train.targets))
+            self._weights = weights_of(self._asked, np.bincount(train.targets, minlength=n_outputs or 0))
         return self
 
     def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -111,7 +111,9 @@ def weights_of(asked: str | Sequence[float], counts: IntArray) -> tuple[float, .
         ConfigError: there is not one number a class.
     """
     if asked == BALANCED:
-        return tuple((counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+        # a class that was set aside as a whole teaches nothing, whatever it counts
+        weights = np.divide(counts.sum() / len(counts), counts, out=np.ones(len(counts)), where=counts > 0)
+        return tuple(weights.tolist())
     if isinstance(asked, str) or len(asked) != len(counts):
         raise ConfigError(f"task.class_weights is {asked!r}; give {BALANCED!r}, or {len(counts)} numbers, one a class")
     return tuple(map(float, asked))

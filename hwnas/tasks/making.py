@@ -7,6 +7,7 @@ from typing import Any
 
 from hwnas import registry
 from hwnas.errors import ConfigError
+from hwnas.files import sha256_file
 from hwnas.foreign import shown
 from hwnas.tasks.base import Task
 from hwnas.user_functions import Purpose, call_function, find_function
@@ -20,6 +21,17 @@ GIVES_TASK = Purpose(
     example="hwnas.tasks.Task",
     error=ConfigError,
 )
+
+
+def task_identity(name: str) -> str:
+    """What tells a task from another: its name, and of a user's own what stands in its file.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not name.startswith(_PREFIX):
+        return name
+    return f"{name} {sha256_file(find_function(name.removeprefix(_PREFIX), GIVES_TASK).file)}"
 
 
 def make_task(

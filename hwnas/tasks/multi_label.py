@@ -9,7 +9,7 @@ import numpy as np
 
 from hwnas.allowed import MACRO_F1
 from hwnas.data.targets import LABEL_SETS
-from hwnas.tasks.base import Task
+from hwnas.tasks.base import Task, mean_of_known
 from hwnas.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -60,19 +60,10 @@ class MultiLabel(Task):
         right, said, had = (means[..., i * k : (i + 1) * k] for i in range(3))
         f1 = np.divide(2 * right, said + had, out=np.full_like(right, np.nan), where=said + had > 0)
         return {
-            MACRO_F1: np.nan_to_num(_mean_of_known(f1)),
+            MACRO_F1: np.nan_to_num(mean_of_known(f1)),
             "label_accuracy": means[..., -2],
             "exact_match": means[..., -1],
         }
 
     def right_decisions(self, targets: Array) -> IntArray | None:
         return targets.reshape(-1).astype(np.int64)
-
-
-def _mean_of_known(values: FloatArray) -> FloatArray:
-    """(..., K) -> (...) mean of those that are not NaN; NaN where none is known."""
-    known = ~np.isnan(values)
-    n = known.sum(-1)
-    total = np.where(known, values, 0.0).sum(-1)
-    found: FloatArray = np.divide(total, n, out=np.full(np.shape(total), np.nan), where=n > 0)
-    return found

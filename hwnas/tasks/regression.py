@@ -9,7 +9,7 @@ import numpy as np
 
 from hwnas.allowed import R2
 from hwnas.data.targets import VALUES
-from hwnas.tasks.base import Task
+from hwnas.tasks.base import Task, mean_of_known
 from hwnas.types import FloatArray
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hwnas.data import ArrayDataset
 
-_LEAST = 1e-12  # of a variance
+_LEAST = 1e-9  # of a variance, in that of the training targets
 
 
 class Regression(Task):
@@ -27,9 +27,9 @@ class Regression(Task):
     network of a space foretells that many deviations from the training targets' mean (`mean` and `std` lead to the
     targets' units); one that was given trained has the targets' units already.
 
-    Measured are `r2`, the share of the variance of the values that is foretold (the mean over the values; to foretell
-    the mean gives 0, and it may be below), `mae` and `rmse`, the mean absolute error and the root of the mean
-    square, in the targets' units, over all values.
+    Measured are `r2`, the share of the variance of the values that is foretold (the mean over the values, but for those
+    that are the same for all samples; to foretell the mean gives 0, and it may be below), `mae` and `rmse`, the mean
+    absolute error and the root of the mean square, in the targets' units, over all values.
 
     Attributes:
         mean: an output of 0 means it, of each value.
@@ -47,7 +47,7 @@ class Regression(Task):
         self._centre: tuple[float, ...] | None = None
         self._scale: tuple[float, ...] | None = None
 
-    def fitted(self, train: ArrayDataset, *, given: bool = False) -> Self:
+    def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         values = train.targets.astype(np.float64)
         std = values.std(0)
         self._centre = tuple(values.mean(0).tolist())
@@ -82,8 +82,10 @@ class Regression(Task):
     def measures(self, means: FloatArray) -> Mapping[str, FloatArray]:
         k = (means.shape[-1] - 2) // 3
         errors, first, second = (means[..., i * k : (i + 1) * k] for i in range(3))
-        variance = np.maximum(second - first**2, _LEAST)
-        return {R2: (1 - errors / variance).mean(-1), "mae": means[..., -2], "rmse": np.sqrt(means[..., -1])}
+        variance = second - first**2
+        # of a value that is the same for all of these samples it cannot be said
+        share = 1 - np.divide(errors, variance, out=np.full_like(errors, np.nan), where=variance > _LEAST)
+        return {R2: mean_of_known(share), "mae": means[..., -2], "rmse": np.sqrt(means[..., -1])}
 
     def _in_units(self, outputs: Tensor) -> Tensor:
         if self.mean is None or self.std is None:

@@ -41,10 +41,11 @@ class Segmentation(Task):
         self._asked = class_weights
         self._weights: tuple[float, ...] | None = None
 
-    def fitted(self, train: ArrayDataset, *, given: bool = False) -> Self:
+    def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         if self._asked is not None:
             counts = np.bincount(train.targets.ravel(), minlength=IGNORED + 1)[:IGNORED]
-            self._weights = weights_of(self._asked, counts[: int(np.flatnonzero(counts)[-1]) + 1])
+            n = n_outputs or int(np.flatnonzero(counts)[-1]) + 1
+            self._weights = weights_of(self._asked, counts[:n])
         return self
 
     def fits(self, shape: tuple[int, ...], *, n_outputs: int | None) -> bool:
@@ -53,6 +54,8 @@ class Segmentation(Task):
     def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         from torch.nn.functional import cross_entropy
 
+        if not bool((targets != IGNORED).any()):  # a mean over no pixel would be NaN
+            return outputs.sum() * 0
         weight = None if self._weights is None else outputs.new_tensor(self._weights)
         return cross_entropy(
             _brought_to(outputs, targets.shape[-2:]),

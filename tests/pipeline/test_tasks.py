@@ -297,3 +297,20 @@ def test_a_limit_is_on_the_tasks_own_metric(folder: Path) -> None:
         tiny_config(folder / "run", {"task.name": "regression", "limits.accuracy": 0.9})
     limited = tiny_config(folder / "run", {"task.name": "regression", "limits.r2": 0.9})
     assert limited.limits.absolute()["r2"].at_least == 0.9  # type: ignore[union-attr]
+
+
+def test_another_task_is_another_run(folder: Path) -> None:
+    own = "from hwnas.tasks.classification import Classification\n\ndef make() -> Classification:\n"
+    own += "    return Classification()\n"
+    (folder / "own_task.py").write_text(own)
+    targets = np.arange(240) % 3
+
+    def seen(task: str, **changes: object) -> tuple[dict[str, str], str]:
+        work = Workspace(config(folder, targets, task, {k.replace("__", "."): v for k, v in changes.items()}))
+        return work.identity, work.weights_and_data()
+
+    plain, mine = seen("classification"), seen("python:own_task:make")
+    assert plain[1] != mine[1]
+    assert plain[0] != mine[0] != seen("classification", task__class_weights="balanced")[0]
+    (folder / "own_task.py").write_text(own + "# another loss\n")
+    assert seen("python:own_task:make")[1] != mine[1]

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score, jaccard_score, mean_absolute_error, r2_sco
 from torch import Tensor
 
 from hwnas.data.arrays import ArrayDataset
+from hwnas.errors import ConfigError
 from hwnas.tasks import Score, Task, make_task, score_of
 from hwnas.tasks.regression import Regression
 
@@ -82,6 +83,21 @@ def test_r2_and_errors_are_scikit_learns_in_the_targets_units(given: bool) -> No
     assert found.measures["rmse"] == pytest.approx(((targets - foretold) ** 2).mean() ** 0.5, rel=1e-6)
 
 
+def test_a_value_that_is_the_same_for_all_samples_says_nothing() -> None:
+    targets = RNG.normal(size=(60, 2)).astype(np.float32)
+    task = Regression().fitted(samples(targets), given=True)
+    seen = targets.copy()
+    seen[:, 1] = 0.0
+    seen[:2, 1] = 3.0  # of which a resample may have none
+    found = scored(task, torch.from_numpy(seen + 0.1), torch.from_numpy(seen))
+    assert found.standard_error < 1
+    seen[:, 1] = 0.0
+    only = scored(task, torch.from_numpy(seen + 0.1), torch.from_numpy(seen)).value
+    assert only == pytest.approx(r2_score(seen[:, 0], seen[:, 0] + 0.1), abs=1e-5)
+    with pytest.raises(ConfigError, match="measured r2 as nan on 60 samples"):
+        scored(task, torch.zeros(60, 2), torch.zeros(60, 2))
+
+
 def test_no_value_outweighs_another_by_its_unit() -> None:
     targets = (RNG.normal(size=(50, 2)) * [1.0, 1000.0]).astype(np.float32)
     task = Regression().fitted(samples(targets))
@@ -112,6 +128,16 @@ def test_outputs_of_another_size_are_brought_to_the_masks() -> None:
     outputs[:, 1] = 9.0
     assert scored(task, outputs, targets).value == 1.0
     assert task.loss(outputs, targets) < 1e-3
+
+
+def test_a_class_without_a_training_pixel_has_a_weight_too() -> None:
+    masks = np.zeros((4, 2, 2), np.uint8)
+    masks[0, 0] = 1
+    task = make_task("segmentation", settings={"class_weights": "balanced"})
+    task.fitted(ArrayDataset(inputs=np.zeros((4, 2, 2, 1), np.uint8), targets=masks), n_outputs=3)
+    assert torch.isfinite(task.loss(torch.zeros(4, 3, 2, 2), torch.from_numpy(masks)))
+    unknown = torch.full((4, 2, 2), 255, dtype=torch.uint8)
+    assert float(task.loss(torch.zeros(4, 3, 2, 2), unknown)) == 0.0
 
 
 def test_pixels_that_nobody_knows_teach_nothing() -> None:
