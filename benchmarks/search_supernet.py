@@ -141,7 +141,7 @@ def _tested(work: object, study: Study, numbers: Sequence[int]) -> np.ndarray:
         symmetric=work.symmetric,
     )
     rows = [int(np.flatnonzero(study.numbers == number)[0]) for number in numbers]
-    return np.array([evaluate(work.space.named_blocks(study.encodings[row].astype(np.int64))) for row in rows])
+    return np.array([evaluate(work.space.named_blocks(study.encodings[row].astype(np.int64))).value for row in rows])
 
 
 def _figures(fronts: Mapping[str, Front], largest_ms: float) -> list[Figure]:

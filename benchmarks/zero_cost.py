@@ -64,7 +64,7 @@ def measured(config: Config, *, n_images: int, console: Console) -> tuple[list[F
     with console.progress("networks") as progress:
         for encoding in encodings:
             blocks = work.space.named_blocks(encoding)
-            repeated, evaluating = _timed(lambda blocks=blocks: evaluator(blocks))
+            repeated, evaluating = _timed(lambda blocks=blocks: evaluator(blocks).value)
             network, extracting = _timed(lambda blocks=blocks: evaluator.extract(blocks))
             row = {"accuracy": repeated, "evaluating_s": evaluating, "extracting_s": extracting}
             rows.append(row | scored(network, x, y, resolution=network.in_shape[1:]))
