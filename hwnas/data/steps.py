@@ -222,7 +222,33 @@ class UnitRange(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Normalise(Step):
+class _ByChannel(Step):
+    """What subtracts a mean from each channel and divides it by a deviation.
+
+    Attributes:
+        mean: of each channel.
+        std: likewise, above zero.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_numbers("mean", self.mean)
+        _check_numbers("std", self.std)
+        if not self.mean or len(self.mean) != len(self.std):
+            raise DataError(f"{len(self.mean)} means and {len(self.std)} deviations; there is one of each a channel")
+        if min(self.std) <= 0:
+            raise DataError(f"std is {as_written(self.std)}, but every one must be above zero")
+
+    def describe(self) -> str:
+        """In words."""
+        mean, std = (", ".join(f"{v:.6g}" for v in values) for values in (self.mean, self.std))
+        return f"subtract {mean}, divide by {std}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalise(_ByChannel):
     """Subtract the mean, divide by the standard deviation.
 
     Attributes:
@@ -231,16 +257,6 @@ class Normalise(Step):
     """
 
     step: ClassVar[str] = "normalise"
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _check_one_of_each(self.mean, self.std)
-
-    def describe(self) -> str:
-        """In words."""
-        return _normalising(self.mean, self.std)
 
     def apply(self, given: Image) -> Image:
         """(H, W, C) float32 -> float32."""
@@ -300,7 +316,7 @@ class Numbers(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NormaliseNumbers(Step):
+class NormaliseNumbers(_ByChannel):
     """Subtract the mean of each channel, divide by its standard deviation; channels come first.
 
     Attributes:
@@ -309,16 +325,6 @@ class NormaliseNumbers(Step):
     """
 
     step: ClassVar[str] = "normalise_numbers"
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _check_one_of_each(self.mean, self.std)
-
-    def describe(self) -> str:
-        """In words."""
-        return _normalising(self.mean, self.std)
 
     def apply(self, given: Sample) -> Sample:
         """(C, ...) float32 -> float32."""
@@ -369,16 +375,3 @@ def _check_numbers(name: str, values: object, *, n: int | None = None) -> None:
     right = isinstance(values, tuple) and all(type(v) in (int, float) and math.isfinite(v) for v in values)
     if not isinstance(values, tuple) or not right or (n is not None and len(values) != n):
         raise DataError(f"{name} is {as_written(values)}, but must be {n or 'a list of'} finite numbers")
-
-
-def _check_one_of_each(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    _check_numbers("mean", mean)
-    _check_numbers("std", std)
-    if not mean or len(mean) != len(std):
-        raise DataError(f"{len(mean)} means and {len(std)} deviations; there is one of each a channel")
-    if min(std) <= 0:
-        raise DataError(f"std is {as_written(std)}, but every one must be above zero")
-
-
-def _normalising(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    return f"subtract {', '.join(f'{m:.6g}' for m in mean)}, divide by {', '.join(f'{v:.6g}' for v in std)}"

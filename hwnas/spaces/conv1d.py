@@ -21,7 +21,7 @@ from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces import _checks as check
 from hwnas.spaces.kinds import BlockKind, Variation
 from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
-from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
+from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels, with_shortcut
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import ACTIVATIONS, StageSpec
 from hwnas.types import Block, Option
@@ -40,15 +40,13 @@ def _separable(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     """Two separable convolutions, the first with the stride, and the input added before the last activation."""
     stride, act, kernel_size = int(attributes["stride"]), str(attributes["activation"]), int(attributes["kernel_size"])
     g = GraphBuilder()
-    x = shortcut = g.input(block.in_shape)
+    x = g.input(block.in_shape)
     hidden = int(attributes["hidden_channels"])
     # (C, L) -> (hidden, L / stride) -> (out, L / stride)
     y = _separable_conv(g, x, hidden, kernel_size=kernel_size, stride=stride, name="first")
     y = activation(g, y, act, name="first.act")
     y = _separable_conv(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
-    if stride != 1 or block.in_shape[0] != block.out_shape[0]:
-        shortcut = conv_norm(g, x, block.out_shape[0], stride=stride, name="shortcut")
-    return g.build(activation(g, g.op("add", shortcut, y, name="sum"), act, name="act"))
+    return g.build(activation(g, with_shortcut(g, x, y, stride=stride), act, name="act"))
 
 
 def _head(block: Block, attributes: Mapping[str, Option]) -> OpGraph:

@@ -42,6 +42,21 @@ def conv_norm(
     return g.batch_norm(x, name=f"{name}.bn")
 
 
+def with_shortcut(g: GraphBuilder, x: Ref, y: Ref, *, stride: int) -> Ref:
+    """The input of a residual block added to what it makes of it, projected where the shape changes (He et al., 2016).
+
+    Args:
+        g: the block's graph.
+        x: what enters the block.
+        y: what it makes of that.
+        stride: from the one to the other.
+    """
+    shortcut = x
+    if stride != 1 or x.shape[0] != y.shape[0]:
+        shortcut = conv_norm(g, x, y.shape[0], stride=stride, name="shortcut")
+    return g.op("add", shortcut, y, name="sum")
+
+
 def ratio_of_channels(channels: int, of: int) -> int | float:
     """How many times as many channels: an expand ratio, whole where it is."""
     return channels // of if channels % of == 0 else channels / of

@@ -18,7 +18,7 @@ from hwnas.spaces import _checks as check
 from hwnas.spaces._geometry import make_divisible
 from hwnas.spaces.kinds import BlockKind, Variation
 from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
-from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
+from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels, with_shortcut
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import StageSpec
 from hwnas.types import Block, Option
@@ -30,15 +30,13 @@ def _basic(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
     """Two convolutions, the first with the stride, and the input added before the last activation."""
     stride, act, kernel_size = int(attributes["stride"]), str(attributes["activation"]), int(attributes["kernel_size"])
     g = GraphBuilder()
-    x = shortcut = g.input(block.in_shape)
+    x = g.input(block.in_shape)
     hidden = int(attributes["hidden_channels"])
     # (C, H, W) -> (hidden, H / stride, W / stride) -> (out, H / stride, W / stride)
     y = conv_norm(g, x, hidden, kernel_size=kernel_size, stride=stride, name="first")
     y = activation(g, y, act, name="first.act")
     y = conv_norm(g, y, block.out_shape[0], kernel_size=kernel_size, name="second")
-    if stride != 1 or block.in_shape[0] != block.out_shape[0]:
-        shortcut = conv_norm(g, x, block.out_shape[0], stride=stride, name="shortcut")
-    return g.build(activation(g, g.op("add", shortcut, y, name="sum"), act, name="act"))
+    return g.build(activation(g, with_shortcut(g, x, y, stride=stride), act, name="act"))
 
 
 def _bottleneck(block: Block, attributes: Mapping[str, Option]) -> OpGraph:

@@ -19,6 +19,10 @@ from hwnas.spaces.resnet import ResNetSpace, ResNetSpec, resnet20
 from hwnas.testing import space_suite
 from hwnas.types import Block
 from tests.spaces.strategies import seeds, subsets
+from tests.spaces.supernets import (
+    check_every_shared_weight_learns,
+    check_extracted_networks_equal_the_active_supernet,
+)
 
 STAGE = {"channels": 16, "stride": 1, "depths": (1, 2), "kernel_sizes": (3, 5), "expand_ratios": (0.5, 1)}
 SPACE = {
@@ -170,32 +174,11 @@ def test_a_block_computes_what_the_paper_writes(stride):
 
 
 def test_extracted_networks_equal_the_active_supernet():
-    torch = pytest.importorskip("torch")
-    from hwnas.supernet.elastic import Supernet
-
-    torch.manual_seed(0)
-    net = Supernet(SMALL)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-        for encoding in SMALL.sample(12, np.random.default_rng(0), over="encodings"):
-            blocks = SMALL.named_blocks(encoding)
-            x = torch.randn(4, 1, *blocks[0][1].in_shape[1:])
-            # the supernet normalises by the batch, so the extracted network must be in training mode too
-            torch.testing.assert_close(net.extract(blocks).train()(x), net.train()(x, blocks), rtol=0, atol=1e-5)
+    check_extracted_networks_equal_the_active_supernet(SMALL)
 
 
 def test_every_shared_weight_learns():
-    torch = pytest.importorskip("torch")
-    from hwnas.supernet.elastic import Supernet
-
-    torch.manual_seed(0)
-    net = Supernet(SMALL).train()
-    deep = {f"stages.{s}.depth": 2 for s in range(2)}
-    small_kernels = SMALL.encode({c.name: c.options[0] for c in SMALL.choices} | deep)
-    for encoding in (small_kernels, SMALL.largest()):
-        net(torch.randn(8, 1, 8, 8), SMALL.named_blocks(encoding)).square().sum().backward()
-    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+    check_every_shared_weight_learns(SMALL)
 
 
 # ---------------------------------------------------------------- files, people, refusals
