@@ -131,6 +131,11 @@ def load_data(
                 'of your own take its answers instead: [data] labels = "network"'
             )
     elif isinstance(found, Data):
+        if inputs is not None:
+            raise DataError(
+                f"{spec!r} gives data that are ready, so inputs={inputs} has no say; leave it out, or let the source "
+                "give a RawData"
+            )
         if not labelled:
             found = _ready_without_labels(found)
         data = check_ready(found, targets=targets) if labelled else found

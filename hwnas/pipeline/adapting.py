@@ -117,8 +117,8 @@ class AdaptResult(Result):
         notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
         if self.slices and self.slices[0].metric == AGREEMENT:
             notes.append(
-                "The labels are what the network itself answers: agreement is the share of images that are answered as "
-                "it does, whether it is right or not"
+                "The labels are what the network itself answers: agreement tells how far others answer as it does, "
+                "whether it is right or not; of classes it is the share of samples that are answered alike"
             )
         elif self.slices:
             notes.append(

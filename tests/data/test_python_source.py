@@ -217,3 +217,12 @@ def test_arrays_of_a_user_are_not_put_in_another_order(mine: str) -> None:
     load_data(f"python:{mine}:arrays", seed=0)
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     assert np.array_equal(sys.modules[mine].images, images)
+
+
+def test_data_that_are_ready_are_not_told_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ready.py").write_text(
+        "from hwnas.data import load_data\ndef make(): return load_data('digits', seed=0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="are ready, so inputs=arrays has no say"):
+        load_data("python:ready:make?inputs=arrays", seed=0)
