@@ -89,8 +89,7 @@ class Tuning:
                 network,
                 self.work.stream("train", batch_size=c.batch_size, augmented=True),
                 steps=steps,
-                learning_rate=c.learning_rate,
-                weight_decay=c.weight_decay,
+                descent=self.work.descent,
                 teacher=self._given,
                 progress=progress,
             )

@@ -123,11 +123,16 @@ class TrainConfig(ConfigSection):
         "passes over the training images", example=f"{_DEFAULT_EPOCHS:g}"
     )
     batch_size: Count = Field(default=128, description="images")
-    learning_rate: Positive = Field(default=0.1, description="at its peak")
+    optimizer: Literal["sgd", "adamw"] | None = optional(
+        "sgd or adamw; as suits the space if left out: adamw for transformers", example='"adamw"'
+    )
+    learning_rate: Positive | None = optional("at its peak; 0.1 of sgd, 0.001 of adamw if left out", example="0.05")
     warmup_fraction: ShareFrom0 = Field(
         default=0.05, description="share of the steps with a rising rate; a cosine follows"
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=3e-5, description="on weights, not on biases and norms")
+    weight_decay: Annotated[float, Field(ge=0)] | None = optional(
+        "on weights, not on biases and norms; 3e-5 of sgd, 0.05 of adamw if left out", example="1e-4"
+    )
     label_smoothing: ShareFrom0 = Field(default=0.1, description="0: none")
     feature_weight: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="of what a given network's regions hand on, beside its answers; 0: answers alone"

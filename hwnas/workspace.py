@@ -51,6 +51,7 @@ from hwnas.types import Device, Exporter, Runtime
 if TYPE_CHECKING:
     from hwnas.spaces import Space
     from hwnas.supernet.batches import BatchStream
+    from hwnas.supernet.descent import Descent
     from hwnas.supernet.kinds import AnySupernet
 
 _EVALUATION_BATCH = 250  # images at most
@@ -252,6 +253,19 @@ class Workspace:
     def _asked_task(self) -> Task:
         c = self.config.task
         return make_task(c.name, settings={"class_weights": c.class_weights}, tell=self._tell)
+
+    @cached_property
+    def descent(self) -> Descent:
+        """How weights are trained: as asked, else as suits the networks.
+
+        Raises:
+            ConfigError: there is no such space.
+        """
+        from hwnas.supernet.descent import Descent
+
+        c = self.config.train
+        optimizer = c.optimizer or self.training_space.optimizer
+        return Descent.of(optimizer, learning_rate=c.learning_rate, weight_decay=c.weight_decay)
 
     @cached_property
     def training_space(self) -> Space:

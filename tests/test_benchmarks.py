@@ -34,7 +34,13 @@ ON_A_DEPLOYMENT = ("attacks",)
 # `quickstart` starts a process for its command by the same function; here more commands would load torch again, and its
 # imports take longer than what is tried
 IN_THIS_PROCESS = ("adapt_first_file", "budgets", "new_device")
-ON_A_TABLE = ("fashion_mnist", "preprocessing", "quickstart", "runtimes")  # they profile, but not to see how
+ON_A_TABLE = (
+    "families",
+    "fashion_mnist",
+    "preprocessing",
+    "quickstart",
+    "runtimes",
+)  # they profile, but not to see how
 MINUTES = ("emulated_board",)  # an emulated processor has no smaller run; tests/emulated tries the same board in parts
 
 
@@ -253,32 +259,39 @@ def test_the_configuration_of_fashion_mnist_is_valid() -> None:
     assert config.limits.absolute() == {}
 
 
+@pytest.mark.parametrize("family", ["resnet", "transformer", "series"])
+def test_the_configurations_of_other_families_are_valid(family) -> None:
+    config = load_config(FOLDER / f"families_{family}.toml")
+    assert config.output.folder == f"runs/family-{family}"
+    assert config.limits.absolute() == {}
+
+
 def test_a_fresh_start_deletes_what_a_run_made_and_nothing_else(on_path: None, tmp_path: Path) -> None:
     for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors", "config.toml", "mine.txt"):
         (tmp_path / name).write_text("")
     (tmp_path / "search").mkdir()
-    importlib.import_module("fashion_mnist")._forget(tmp_path)
+    importlib.import_module("_whole_way").forget(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_fresh_start_leaves_a_folder_that_is_no_run_alone(on_path: None, tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()
     with pytest.raises(ConfigError, match="does not look like"):
-        importlib.import_module("fashion_mnist")._forget(tmp_path)
+        importlib.import_module("_whole_way").forget(tmp_path)
     assert (tmp_path / "search").is_dir()
 
 
 def test_the_time_of_an_interrupted_training_is_noted(
     on_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = importlib.import_module("fashion_mnist")
+    program = importlib.import_module("_whole_way")
     steps = iter([0, 40, 40, 100, 100])
     monkeypatch.setattr(program, "_trained_steps", lambda folder: next(steps))
-    with pytest.raises(KeyboardInterrupt), program._training_timed(tmp_path):
+    with pytest.raises(KeyboardInterrupt), program.training_timed(tmp_path):
         raise KeyboardInterrupt
-    with program._training_timed(tmp_path):
+    with program.training_timed(tmp_path):
         pass
-    figures = {figure.name: figure.value for figure in program._training_figures(tmp_path)}
+    figures = {figure.name: figure.value for figure in program.training_figures(tmp_path)}
     assert figures["training_steps"] == figures["training_steps_timed"] == 100
     assert figures["training_s"] >= 0
 

@@ -42,15 +42,13 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
     """In floats, with its BatchNorm alive."""
     from hwnas.supernet.finetuning import train_alone
 
-    c = work.config.train
     with console.progress("train it alone") as progress:
         network = train_alone(
             copy.deepcopy(candidate.subnetwork),
             _images(work),
             task=work.task,
             steps=work.config.deploy.train_steps,
-            learning_rate=c.learning_rate,
-            weight_decay=c.weight_decay,
+            descent=work.descent,
             teacher=_teacher(work, evaluator),
             progress=progress,
         )

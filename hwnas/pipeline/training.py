@@ -161,12 +161,13 @@ def _identity(work: Workspace) -> dict[str, Any]:
 def _settings(work: Workspace) -> TrainSettings:
     from hwnas.supernet.training import TrainSettings
 
-    c = work.config.train
+    c, descent = work.config.train, work.descent
     return TrainSettings(
         steps=c.total_steps(len(work.images.train)),
-        learning_rate=c.learning_rate,
+        optimizer=descent.optimizer,
+        learning_rate=descent.learning_rate,
         warmup_fraction=c.warmup_fraction,
-        weight_decay=c.weight_decay,
+        weight_decay=descent.weight_decay,
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
         feature_weight=c.feature_weight,

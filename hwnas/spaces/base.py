@@ -42,6 +42,7 @@ class Space(ABC):
 
     Attributes:
         kind: name of the class in files; registered under `space_types`.
+        optimizer: that trains such networks well where none is asked for; see `hwnas.supernet.descent`.
         name: for people and files.
         choices: `encoding[i]` indexes `choices[i].options`. Parents stand before their children.
         slots: positions in the network; empty where no cost is a sum over blocks.
@@ -52,6 +53,7 @@ class Space(ABC):
     """
 
     kind: ClassVar[str]
+    optimizer: ClassVar[str] = "sgd"
     channel_divisor: int = 0
     precisions: tuple[str, ...] = ()
     resolutions: tuple[int, ...] = ()

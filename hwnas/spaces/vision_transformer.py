@@ -192,6 +192,7 @@ class VisionTransformerSpace(Space):
     """
 
     kind = "vision-transformer"
+    optimizer = "adamw"
 
     def __init__(self, name: str, spec: VisionTransformerSpec) -> None:
         self.spec = spec

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hwnas.data.tensors import fit
 from hwnas.errors import DivergenceError
 from hwnas.supernet.batches import BatchStream
+from hwnas.supernet.descent import Descent
 from hwnas.supernet.recalibration import keep_statistics_
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.supernet.subnetwork import SubNetwork
@@ -51,14 +52,14 @@ def finetune(
     """
     network.eval()  # with the statistics it will ship with; gradients flow all the same
     parameters = [p for p in network.parameters() if p.requires_grad]
-    descent = _Descent(
+    going_down = _Steps(
         parameters,
         torch.optim.SGD(parameters, momentum=0.9, nesterov=True),
         rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps),
         max_norm=1.0,
     )
     pupil = _Pupil(network=network, in_shape=in_shape, task=task or make_task("classification"), teacher=teacher)
-    _train(pupil, stream, descent, steps=steps, progress=progress)
+    _train(pupil, stream, going_down, steps=steps, progress=progress)
     return network.eval()
 
 
@@ -67,9 +68,8 @@ def train_alone(
     stream: BatchStream,
     *,
     steps: int,
-    learning_rate: float,
+    descent: Descent,
     task: Task | None = None,
-    weight_decay: float = 0.0,
     teacher: SubNetwork | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> SubNetwork:
@@ -82,10 +82,9 @@ def train_alone(
         network: left in evaluation mode, with statistics of BatchNorm anew (from the last images it was trained on), or
             as they were if they are frozen.
         stream: training batches; steps count from 0.
-        steps: optimiser steps, of SGD with Nesterov momentum 0.9; the rate rises for a twentieth of them, then falls.
-        learning_rate: at its peak.
+        steps: optimiser steps; the rate rises for a twentieth of them, then falls.
+        descent: the optimiser and its settings.
         task: as of `finetune`.
-        weight_decay: on weights, not on biases and norms.
         teacher: as of `finetune`.
         progress: told of each step.
 
@@ -96,26 +95,22 @@ def train_alone(
     if network.has_frozen_statistics:
         keep_statistics_(network)
     parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
     warmup = max(1, steps // 20)
-    descent = _Descent(
+    going_down = _Steps(
         parameters,
-        torch.optim.SGD([g for g in groups if g["params"]], momentum=0.9, nesterov=True),
-        rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps, warmup=warmup),
+        descent.make(parameters),
+        rate=lambda step: cosine_rate(step, peak=descent.learning_rate, steps=steps, warmup=warmup),
         max_norm=5.0,
     )
     pupil = _Pupil(
         network=network, in_shape=network.in_shape, task=task or make_task("classification"), teacher=teacher
     )
-    _train(pupil, stream, descent, steps=steps, progress=progress)
+    _train(pupil, stream, going_down, steps=steps, progress=progress)
     network.statistics_hold = network.has_frozen_statistics  # else they were those of other weights
     return network.eval()
 
 
-class _Descent:
+class _Steps:
     """An optimiser that follows its schedule, with gradients of a limited norm."""
 
     def __init__(
@@ -158,7 +153,7 @@ class _Pupil:
         return torch.stack(losses).mean()
 
 
-def _train(pupil: _Pupil, stream: BatchStream, descent: _Descent, *, steps: int, progress: ProgressCallback) -> None:
+def _train(pupil: _Pupil, stream: BatchStream, going_down: _Steps, *, steps: int, progress: ProgressCallback) -> None:
     """Go down the loss; the network stays in the mode it is in.
 
     Raises:
@@ -168,5 +163,5 @@ def _train(pupil: _Pupil, stream: BatchStream, descent: _Descent, *, steps: int,
         loss = pupil.loss(inputs, targets if stream.is_labelled else None)
         if not math.isfinite(loss.item()):
             raise DivergenceError(step, loss.item(), None)
-        descent.step(loss)
+        going_down.step(loss)
         progress(step + 1, steps, f"loss {loss.item():.3f}")

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
 from hwnas.supernet.batches import BatchStream, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
+from hwnas.supernet.descent import Descent, check_name, restore_state, state_tensors
 from hwnas.supernet.distillation import Taught, Teacher, feature_loss
 from hwnas.supernet.elastic import NamedBlocks
 from hwnas.supernet.kinds import AnySupernet
@@ -33,6 +34,7 @@ from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_pro
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "batch_norm": "recalibrated",
     "feature_weight": 0.0,
+    "optimizer": "sgd",
     "task": "classification",
     "class_weights": "alike",
 }
@@ -44,7 +46,8 @@ class TrainSettings:
 
     Attributes:
         steps: optimiser steps in all.
-        learning_rate: at its peak, for SGD with Nesterov momentum 0.9.
+        optimizer: `sgd` or `adamw`; see `hwnas.supernet.descent`.
+        learning_rate: at its peak.
         warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
         weight_decay: on weights of convolutions and linear layers and the matrices between kernel sizes; on no bias or
             norm.
@@ -58,6 +61,7 @@ class TrainSettings:
     """
 
     steps: int
+    optimizer: str = "sgd"
     learning_rate: float = 0.1
     warmup_fraction: float = 0.05
     weight_decay: float = 3e-5
@@ -69,6 +73,7 @@ class TrainSettings:
     checkpoint_every_s: float = 60.0
 
     def __post_init__(self) -> None:
+        check_name(self.optimizer)
         rules = {
             "steps": (self.steps >= 1, "at least 1"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
@@ -80,6 +85,11 @@ class TrainSettings:
         for name, (ok, allowed) in rules.items():
             if not ok:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be {allowed}")
+
+    @property
+    def descent(self) -> Descent:
+        """How the weights go down the loss."""
+        return Descent(optimizer=self.optimizer, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -149,13 +159,7 @@ class Trainer:
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
         # all modules at every step, and that takes longer than the average itself: only its function is used.
         self._averages = {k: p.detach().clone() for k, p in self._parameters.items()}
-        decayed = [p for p in self._parameters.values() if p.dim() > 1]  # biases and norms have one axis
-        kept = [p for p in self._parameters.values() if p.dim() <= 1]
-        self._optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}],
-            momentum=0.9,
-            nesterov=True,
-        )
+        self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
         self._parallel = parallel(self.supernet) if self._world > 1 else None
@@ -188,10 +192,7 @@ class Trainer:
             for name, p in self._parameters.items():
                 p.copy_(found.tensors[f"model.{name}"])
                 self._averages[name].copy_(found.tensors[f"ema.{name}"])
-                if f"momentum.{name}" in found.tensors:
-                    buffer = found.tensors[f"momentum.{name}"].to(self._device)
-                    # laid out in memory as the weight is (channels last), which the file does not keep
-                    self._optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffer)
+            restore_state(self._optimizer, self._parameters, found.tensors)
         self.step = found.meta["step"]
         self._scheduler = follow(self._optimizer, self.settings.rate, first_step=self.step)
         self.history = found.meta["history"]
@@ -303,9 +304,7 @@ class Trainer:
         for name, p in self._parameters.items():
             tensors[f"model.{name}"] = p
             tensors[f"ema.{name}"] = self._averages[name]
-            buffer = self._optimizer.state.get(p, {}).get("momentum_buffer")
-            if buffer is not None:
-                tensors[f"momentum.{name}"] = buffer
+        tensors |= state_tensors(self._optimizer, self._parameters)
         meta = {"step": self.step, "steps": self.settings.steps, "identity": self._identity, "history": self.history}
         save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
 

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from hwnas.errors import DivergenceError
+from hwnas.supernet.descent import Descent
 from hwnas.supernet.finetuning import finetune, train_alone
 from hwnas.supernet.subnetwork import SubNetwork
 from tests.supernet.test_training import make_stream
+
+DESCENT = Descent(learning_rate=0.05, weight_decay=0.0)
 
 
 def tuned(space, *, steps: int = 3, learning_rate: float = 0.05) -> list[torch.Tensor]:
@@ -44,7 +47,7 @@ def test_a_loss_that_is_not_finite_stops_it(space) -> None:
 def trained(space, *, steps: int = 3, teacher: SubNetwork | None = None) -> SubNetwork:
     torch.manual_seed(0)
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
-    return train_alone(network, make_stream(), steps=steps, learning_rate=0.05, teacher=teacher)
+    return train_alone(network, make_stream(), steps=steps, descent=DESCENT, teacher=teacher)
 
 
 def norms_of(network: torch.nn.Module) -> list[torch.nn.BatchNorm2d]:
@@ -66,14 +69,14 @@ def test_normalisation_is_alive_while_it_trains_and_rests_afterwards(space) -> N
 def test_statistics_of_a_given_network_hold_no_longer_once_it_was_trained(space) -> None:
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     network.statistics_hold = True
-    assert not train_alone(network, make_stream(), steps=1, learning_rate=0.05).statistics_hold
+    assert not train_alone(network, make_stream(), steps=1, descent=DESCENT).statistics_hold
 
 
 def test_frozen_statistics_stay_when_a_network_is_trained(space) -> None:
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     network.has_frozen_statistics = network.statistics_hold = True
     before = [m.running_mean.clone() for m in norms_of(network)]
-    assert train_alone(network, make_stream(), steps=2, learning_rate=0.05).statistics_hold
+    assert train_alone(network, make_stream(), steps=2, descent=DESCENT).statistics_hold
     assert all(torch.equal(m.running_mean, b) for m, b in zip(norms_of(network), before, strict=True))
     assert not any(m.training for m in network.modules())
 
@@ -88,4 +91,4 @@ def test_what_a_teacher_says_counts(space) -> None:
 def test_training_stops_at_a_loss_that_is_not_finite(space) -> None:
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     with pytest.raises(DivergenceError):
-        train_alone(network, make_stream(), steps=20, learning_rate=1e30)
+        train_alone(network, make_stream(), steps=20, descent=Descent(learning_rate=1e30))
