@@ -60,6 +60,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "vit-resnas-tiny": ("hwnas.spaces.presets:vit_resnas_tiny", ""),
         "conv1d-keyword": ("hwnas.spaces.conv1d:conv1d_keyword", ""),
         "conv1d-sensor": ("hwnas.spaces.conv1d:conv1d_sensor", ""),
+        "segment-tiny": ("hwnas.spaces.segmentation:segment_tiny", ""),
+        "segment-mobile": ("hwnas.spaces.segmentation:segment_mobile", ""),
         "test-tiny": ("hwnas.testing.spaces:tiny_space", ""),
     },
     "space_types": {  # classes, by the name they have in files
@@ -69,6 +71,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet": ("hwnas.spaces.mobilenet:MobileNetSpace", ""),
         "resnet": ("hwnas.spaces.resnet:ResNetSpace", ""),
         "resnet-bottleneck": ("hwnas.spaces.resnet:BottleneckSpace", ""),
+        "segmentation": ("hwnas.spaces.segmentation:SegmentationSpace", ""),
         "vision-transformer": ("hwnas.spaces.vision_transformer:VisionTransformerSpace", ""),
     },
     "block_kinds": {  # what slots become, by the name that keys of tables begin with
@@ -85,6 +88,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mlp": ("hwnas.spaces.vision_transformer_kinds:MLP", ""),
         "patch_merging": ("hwnas.spaces.vision_transformer_kinds:PATCH_MERGING", ""),
         "token_classifier": ("hwnas.spaces.vision_transformer_kinds:TOKEN_CLASSIFIER", ""),
+        "hourglass": ("hwnas.spaces.segmentation_kinds:HOURGLASS", ""),
+        "mask_head": ("hwnas.spaces.segmentation_kinds:MASK_HEAD", ""),
         "separable1d": ("hwnas.spaces.conv1d:SEPARABLE1D", ""),
         "head1d": ("hwnas.spaces.conv1d:HEAD1D", ""),
         "quantize": ("hwnas.spaces.kinds:QUANTIZE", ""),

@@ -38,7 +38,8 @@ class BlockMaker:
         in_shape = self._entering(place, chosen)
         channels, sizes = self._channels[chosen["width_mult"]], self._sizes[chosen["resolution"]]
         if place.role == "head":
-            out_shape: tuple[int, ...] = (self._geometry.n_classes,)
+            n_classes = self._geometry.n_classes
+            out_shape = self._geometry.shape(n_classes, sizes[0]) if self._spec.every_position else (n_classes,)
             kind, attributes = self._spec.head(channels.head)
         elif place.role == "stem":
             out_shape = self._geometry.shape(channels.stem, sizes[1])
@@ -73,6 +74,7 @@ class BlockMaker:
         stage, name = f"stages.{place.stage}", f"stages.{place.stage}.blocks.{place.block}"
         expanded = self._geometry.expanded(channels, place.stage, place.block)
         return Asked(
+            stage=place.stage,
             hidden_channels=self._geometry.hidden(expanded, chosen[f"{name}.expand_ratio"]),
             kernel_size=chosen[f"{name}.kernel_size"],
             stride=self._stages[place.stage].stride if place.block == 0 else 1,

@@ -21,23 +21,30 @@ def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
     return g.op("mul", x, s, name=f"{name}.scaled")
 
 
-def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+def inverted_residual(
+    g: GraphBuilder, x: Ref, out_channels: int, attributes: Mapping[str, Option], *, stride: int
+) -> Ref:
     """Expand, depthwise, squeeze-and-excite, project (Sandler et al., 2018, section 3; Howard et al., 2019).
 
-    `expand` is absent where hidden_channels equals the input's channels. The input is added to the output where
-    stride is 1 and both have as many channels.
+    `expand` is absent where hidden_channels equals the input's channels. Nothing is added to it here.
     """
-    hidden, stride, act = int(attributes["hidden_channels"]), int(attributes["stride"]), str(attributes["activation"])
-    g = GraphBuilder()
-    x = y = g.input(block.in_shape)
-    if hidden != block.in_shape[0]:  # (C, H, W) -> (hidden, H, W)
-        y = activation(g, conv_norm(g, y, hidden, name="expand"), act, name="expand.act")
+    hidden, act = int(attributes["hidden_channels"]), str(attributes["activation"])
+    if hidden != x.shape[0]:  # (C, H, W) -> (hidden, H, W)
+        x = activation(g, conv_norm(g, x, hidden, name="expand"), act, name="expand.act")
     kernel_size = int(attributes["kernel_size"])
-    y = conv_norm(g, y, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, name="depthwise")
-    y = activation(g, y, act, name="depthwise.act")  # (hidden, H, W) -> (hidden, H / stride, W / stride)
+    x = conv_norm(g, x, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, name="depthwise")
+    x = activation(g, x, act, name="depthwise.act")  # (hidden, H, W) -> (hidden, H / stride, W / stride)
     if attributes["se_channels"]:
-        y = squeeze_excite(g, y, int(attributes["se_channels"]), name="se")
-    y = conv_norm(g, y, block.out_shape[0], name="project")  # no activation: a linear bottleneck
+        x = squeeze_excite(g, x, int(attributes["se_channels"]), name="se")
+    return conv_norm(g, x, out_channels, name="project")  # no activation: a linear bottleneck
+
+
+def _mbconv(block: Block, attributes: Mapping[str, Option]) -> OpGraph:
+    """An inverted residual; the input is added to it where stride is 1 and both have as many channels."""
+    stride = int(attributes["stride"])
+    g = GraphBuilder()
+    x = g.input(block.in_shape)
+    y = inverted_residual(g, x, block.out_shape[0], attributes, stride=stride)
     if stride == 1 and block.in_shape[0] == block.out_shape[0]:
         y = g.op("add", x, y, name="sum")
     return g.build(y)

@@ -30,6 +30,7 @@ class Asked:
     """What a block inside a stage is to be.
 
     Attributes:
+        stage: that it is in, from 0.
         hidden_channels: inside it, by its expand ratio.
         kernel_size: of its convolutions over space.
         stride: over the whole block.
@@ -37,6 +38,7 @@ class Asked:
         se: squeeze-and-excitation in its stage.
     """
 
+    stage: int
     hidden_channels: int
     kernel_size: int
     stride: int
@@ -54,6 +56,7 @@ class NetworkSpec(ABC):
     Attributes:
         expands: what an expand ratio multiplies: the channels that enter a block, or those that leave it.
         axes: positions have: 2 of images (C, H, W), 1 of series (C, L).
+        every_position: the head gives outputs for each position of the input, (classes, H, W), rather than (classes,).
         in_channels: of the input.
         n_classes: outputs of the head.
         resolutions: heights and widths of the input, in pixels; of series their lengths.
@@ -71,6 +74,7 @@ class NetworkSpec(ABC):
 
     expands: ClassVar[Literal["in", "out"]] = "in"
     axes: ClassVar[Literal[1, 2]] = 2
+    every_position: ClassVar[bool] = False
 
     in_channels: int
     n_classes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hwnas.config import Config
 from hwnas.deployment import Labels, Manifest, Mask, Prediction, Values
 from hwnas.errors import ConfigError, DataError, SpaceError
 from hwnas.search import load_study
+from hwnas.spaces import StageSpec
+from hwnas.spaces.segmentation import SegmentationSpace, SegmentationSpec
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
@@ -195,6 +198,36 @@ def test_masks(folder: Path) -> None:
     assert isinstance(found, Mask)
     assert found.classes.shape == (8, 8)
     assert (found.classes == masks[1]).mean() > 0.5
+    assert "mean IoU" in words(result, console)
+
+
+def test_masks_on_a_space_of_segmentation(folder: Path) -> None:
+    x = images()
+    masks = (x > 100).astype(np.uint8)
+    masks[0, 0] = 255
+    stages = [
+        StageSpec(channels=8, stride=1, depths=(1, 2), kernel_sizes=(3,), expand_ratios=(2, 3), activations=("relu",))
+    ]
+    spec = SegmentationSpec(
+        in_channels=1,
+        n_classes=2,
+        resolutions=(8, 12),
+        stem_channels=8,
+        stages=stages * 2,
+        reductions=(1, 2),
+        head_channels=16,
+        head_activation="relu",
+    )
+    (folder / "space.json").write_text(json.dumps(SegmentationSpace("small", spec).to_json()))
+    changes = {"space.preset": "space.json", "train.steps": 150}
+    manifest, result, console = run(config(folder, masks, "segmentation", changes))
+    assert (manifest.space, manifest.accuracy.metric) == ("small", "mean_iou")
+    assert manifest.input.shape in ((1, 8, 8), (1, 12, 12))
+    assert manifest.accuracy.test_runtime > 0.6
+    with deployments.load(result.deployment) as network:
+        found = network.predict(x[1])
+    assert isinstance(found, Mask)
+    assert found.classes.shape == manifest.input.shape[1:]
     assert "mean IoU" in words(result, console)
 
 
