@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hwnas.data import RawData
 from hwnas.errors import DataError
 
 _TEST_PEOPLE, _VALIDATION_PEOPLE = (9, 10), (7, 8)
 
 
-def load(file: str = "", length: str = "128", step: str = "32") -> dict[str, Any]:
-    """Windows and their exercises, as an `npz` file would have them.
+def load(file: str = "", length: str = "128", step: str = "32") -> RawData:
+    """Windows and their exercises.
 
     Args:
         file: seglearn's `watch_dataset.npy`; empty: of the installed package.
@@ -27,8 +27,8 @@ def load(file: str = "", length: str = "128", step: str = "32") -> dict[str, Any
         step: from one window of a series to the next.
 
     Returns:
-        `x_<part>` (N, 6, length) float32 and `y_<part>` (N,) for the parts `train`, `val` and `test`, whose people are
-        others, and `class_names`.
+        Windows (N, 6, length) float32 and their classes (N,) for training, validation and testing, each of other
+        people.
 
     Raises:
         DataError: the file is not there.
@@ -37,17 +37,17 @@ def load(file: str = "", length: str = "128", step: str = "32") -> dict[str, Any
     if not path.is_file():
         raise DataError(f"{path} is not there; name seglearn's watch_dataset.npy: python:_exercises:load?file=FILE")
     found = np.load(path, allow_pickle=True).item()
-    parts: dict[str, list[tuple[npt.NDArray[np.float32], int]]] = {"train": [], "val": [], "test": []}
+    parts: dict[str, list[tuple[npt.NDArray[np.float32], int]]] = {"train": [], "validation": [], "test": []}
     for series, exercise, person in zip(found["X"], found["y"], found["subject"], strict=True):
-        part = "test" if person in _TEST_PEOPLE else "val" if person in _VALIDATION_PEOPLE else "train"
+        part = "test" if person in _TEST_PEOPLE else "validation" if person in _VALIDATION_PEOPLE else "train"
         values = np.asarray(series, np.float32).T  # (6, samples)
         for begin in range(0, values.shape[1] - int(length) + 1, int(step)):
             parts[part].append((values[:, begin : begin + int(length)], int(exercise)))
-    arrays: dict[str, Any] = {"class_names": list(found["y_labels"])}
-    for part, windows in parts.items():
-        arrays[f"x_{part}"] = np.stack([x for x, _ in windows])
-        arrays[f"y_{part}"] = np.array([y for _, y in windows], np.int64)
-    return arrays
+    arrays = {
+        part: (np.stack([x for x, _ in windows]), np.array([y for _, y in windows], np.int64))
+        for part, windows in parts.items()
+    }
+    return RawData(name="exercises", inputs="arrays", class_names=tuple(found["y_labels"]), **arrays)
 
 
 def _of_seglearn() -> Path:

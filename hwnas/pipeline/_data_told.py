@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hwnas._console import Console
-from hwnas.data import Data
+from hwnas.data import POLICIES, Data, parse_spec
 from hwnas.data.arrays import LeftOut
 from hwnas.quantities import capitalised
 from hwnas.results import Shown
@@ -32,6 +32,17 @@ def tell_data(data: Data, console: Console) -> None:
         (console.warn if lost else console.note)(text)
     for warning in data.warnings:
         console.warn(warning)
+
+
+def tell_unchanged(data: Data, source: str, console: Console) -> None:
+    """Tell that every pass shows images as they are, where nobody asked for that: networks learn those by heart."""
+    if not data.train.are_images or data.augment != POLICIES["none"] or "augment" in parse_spec(source)[2]:
+        return
+    asked = f"{source}{'&' if '?' in source else '?'}augment=natural"
+    console.note(
+        "training images are shown unchanged, for their source does not say what may be done to them; where shifts and "
+        f'mirrors leave what they show, write source = "{asked}" (augment=none: unchanged)'
+    )
 
 
 def data_record(data: Data, *, source: str) -> dict[str, Any]:

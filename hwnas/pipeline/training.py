@@ -16,7 +16,7 @@ from hwnas._tables import format_value
 from hwnas.config import Config
 from hwnas.files import write_json
 from hwnas.integrity import seal_document
-from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data
+from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
@@ -100,6 +100,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
                 f"training on {count(len(data.train), 'image')} ({data.name}): "
                 f"{format_value(space.count())} networks share weights"
             )
+            tell_unchanged(data, config.data.source, console)
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
         # also where nothing was trained: `_make_trainer` started it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from io import StringIO
 
@@ -10,11 +11,11 @@ import pytest
 from rich.console import Console as RichConsole
 
 from hwnas._console import Console
-from hwnas.data import Data, RawData, split
+from hwnas.data import POLICIES, Data, RawData, split
 from hwnas.data.arrays import LeftOut
 from hwnas.data.decoding import DecodingRule
 from hwnas.integrity import open_document
-from hwnas.pipeline._data_told import data_record, tell_data
+from hwnas.pipeline._data_told import data_record, tell_data, tell_unchanged
 from tests.runs import FinishedRun
 
 LEFT_OUT = (
@@ -127,3 +128,15 @@ def test_channels_that_may_come_first_are_told() -> None:
     assert "the images have 8 channels" in doubts(train=(images, LABELS))[0]
     with pytest.raises(ValueError, match=r"transpose\(0, 2, 3, 1\)"):
         doubts(train=(np.zeros((12, 4, 16, 16), np.uint8), LABELS))
+
+
+def test_that_images_are_shown_unchanged_is_told_unless_it_was_asked_for() -> None:
+    def said(source: str, policy: str = "none") -> str:
+        stderr = StringIO()
+        given = dataclasses.replace(data(), augment=POLICIES[policy])
+        tell_unchanged(given, source, Console(stderr=RichConsole(file=stderr, width=400)))
+        return stderr.getvalue()
+
+    assert 'write source = "npz:a.npz?augment=natural"' in said("npz:a.npz")
+    assert 'write source = "python:m:f?year=1&augment=natural"' in said("python:m:f?year=1")
+    assert said("npz:a.npz?augment=none") == said("folder:photos", "natural") == ""
