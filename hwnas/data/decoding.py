@@ -137,7 +137,7 @@ def decode_fully(source: Source | Image, rule: DecodingRule) -> Decoded:
     Raises:
         DataError: see `decode`.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         return _decode(image, rule)
 
 
@@ -147,8 +147,8 @@ def look(source: Source) -> ImageFacts:
     Raises:
         DataError: it is not an image of a format in FORMATS.
     """
-    with _open(source) as image:
-        raw = _raw_mode(image)
+    with open_image(source) as image:
+        raw = stored_mode(image)
         deep = _is_deep(image)
         profile = image.info.get("icc_profile")
         return ImageFacts(
@@ -168,7 +168,7 @@ def raw_grey(source: Source) -> npt.NDArray[Any]:
     Raises:
         DataError: it cannot be read, or is no such image; NaN.
     """
-    with _open(source) as image:
+    with open_image(source) as image:
         return _raw(image)
 
 
@@ -183,7 +183,7 @@ def readable_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def _open(source: Source | Image) -> Iterator[Image]:
+def open_image(source: Source | Image) -> Iterator[Image]:
     """The image, not yet decoded; whatever goes wrong inside becomes a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
@@ -227,7 +227,7 @@ def _decode(file: Image, rule: DecodingRule) -> Decoded:
     if _is_deep(file):
         image = pillow.fromarray(_eight_bits(file, rule))
     else:
-        may_be, stored = _may_be_transparent(file), _raw_mode(file)
+        may_be, stored = _may_be_transparent(file), stored_mode(file)
         # first of all: the steps after it are about the picture as it is seen
         image = ImageOps.exif_transpose(file)
         if may_be:
@@ -239,13 +239,13 @@ def _decode(file: Image, rule: DecodingRule) -> Decoded:
         image = image.convert(mode)
     if rule.size is not None:
         # the crop first: the resize then computes only what stays
-        image = _centre_square(image).resize((rule.size, rule.size), pillow.Resampling.BILINEAR)
+        image = centre_square(image).resize((rule.size, rule.size), pillow.Resampling.BILINEAR)
     array = np.array(image, dtype=np.uint8)
     pixels = array.reshape(*array.shape[:2], rule.channels)
     return Decoded(pixels=pixels, transparent=transparent, hidden=hidden)
 
 
-def _centre_square(image: Image) -> Image:
+def centre_square(image: Image) -> Image:
     """As `preprocess.CentreSquare` cuts it out: at whole pixels."""
     side = min(image.size)
     left, top = ((extent - side) // 2 for extent in image.size)
@@ -257,7 +257,7 @@ def _scale_key_(image: Image, stored: str) -> None:
 
     Args:
         image: a copy of the file's.
-        stored: how the file stores a pixel, see `_raw_mode`.
+        stored: how the file stores a pixel, see `stored_mode`.
     """
     key = image.info.get("transparency")
     if isinstance(key, tuple) and ";16" in stored:
@@ -329,7 +329,7 @@ def _may_be_transparent(image: Image) -> bool:
     return "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
 
 
-def _raw_mode(image: Image) -> str:
+def stored_mode(image: Image) -> str:
     """How the file stores a pixel, in Pillow's words: `RGB;16B`."""
     tile = getattr(image, "tile", None)
     if not tile:

@@ -222,7 +222,7 @@ class _Discoverer:
         """The folders the user named."""
         if "train" not in self._options.folders:
             raise DataError(f"name the folder of the training images too: {self._source}?train=FOLDER")
-        parts = {p: _below(root, self._options.folders[p], option=p) for p in PARTS if p in self._options.folders}
+        parts = {p: folder_below(root, self._options.folders[p], option=p) for p in PARTS if p in self._options.folders}
         for part, folder in parts.items():
             for other, also in parts.items():
                 # images would be in two parts, and what is measured on them too good
@@ -387,7 +387,7 @@ def _is_wrapper(folder: Folder) -> bool:
     return len(folder.holding) == 1 and bool(folder.holding[0].own) and says_nothing(folder.holding[0].name)
 
 
-def _below(root: Folder, path: str, *, option: str) -> Folder:
+def folder_below(root: Folder, path: str, *, option: str) -> Folder:
     """The folder at a path below another."""
     pure = PurePath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:

@@ -36,7 +36,10 @@ from hwnas.user_functions import find_function
 
 
 class DataSource(Protocol):
-    """What is registered under the kind `data`."""
+    """What is registered under the kind `data`.
+
+    A source whose targets differ with the task has a parameter `targets` beside these, the `TargetKind` that is wanted.
+    """
 
     def __call__(self, argument: str, *, options: Mapping[str, str]) -> RawData | Data:
         """The data of `name:argument?option=value`.
@@ -114,7 +117,9 @@ def load_data(
         function = find_function(argument, GIVES_DATA)
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
     try:
-        found = source(argument, options=options)
+        # where targets are left aside, images are wanted however they are sorted
+        wanted = registry.taken_by(source, {"targets": targets}) if labelled else {}
+        found = source(argument, options=options, **wanted)
     except SystemExit as e:
         raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e
     if isinstance(found, RawData):

@@ -18,12 +18,14 @@ from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
 from hwnas.data.images import read_image_folder
+from hwnas.data.mask_folders import read_masked_folder
 from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
 from hwnas.data.options import READING, check_known, reading_options, word
 from hwnas.data.part_names import PARTS
 from hwnas.data.paths import existing
 from hwnas.data.python_source import GIVES_DATA, arrays_of, as_given
+from hwnas.data.targets import CLASS_INDICES, MASKS, TargetKind
 from hwnas.errors import DataError, MissingPackageError
 from hwnas.foreign import shown
 from hwnas.user_functions import call_function
@@ -96,8 +98,10 @@ def npz(argument: str, *, options: Mapping[str, str]) -> RawData:
     return replace(raw, handed_over=True)
 
 
-def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
+def folder(argument: str, *, options: Mapping[str, str], targets: TargetKind = CLASS_INDICES) -> RawData:
     """One folder a class, or a folder for each part (training, validation, test) with one folder a class in each.
+
+    Where masks are wanted: a folder `images` and a folder `masks`, see `mask_folders.py`.
 
     Options:
         size: pixels; images are cut to a centred square and resized.
@@ -110,9 +114,13 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
         classes: `none` says that folders are no classes: every image below is taken, and has no label.
         unreadable: `skip` leaves out images that cannot be read, which are refused otherwise.
 
+    `parts` and `classes` are not for masks.
+
     Raises:
         DataError: no class, an unreadable image, images of several sizes and no `size`, ...
     """
+    if targets is MASKS:
+        return _masked_folder(argument, options=options)
     check_known(options, source="folder", known=(*READING, *PARTS, "parts", "classes"))
     path = existing(argument, source="folder", folder=True)
     reading = reading_options(options)
@@ -140,6 +148,29 @@ def folder(argument: str, *, options: Mapping[str, str]) -> RawData:
         left_out=found.left_out,
         notes=found.notes,
         warnings=found.warnings,
+        handed_over=True,
+    )
+
+
+def _masked_folder(argument: str, *, options: Mapping[str, str]) -> RawData:
+    check_known(options, source="folder", known=(*READING, *PARTS))
+    path = existing(argument, source="folder", folder=True)
+    stated = {part: options[part] for part in PARTS if part in options}
+    found = read_masked_folder(path, folders=stated, reading=reading_options(options))
+    images = found.images
+    parts = {part: (pixels, found.masks[part]) for part, (pixels, _) in images.parts.items()}
+    return RawData(
+        name=shown(path.resolve().name),
+        train=parts["train"],
+        validation=parts.get("val"),
+        test=parts.get("test"),
+        class_names=found.class_names,
+        augment=POLICIES["natural"],
+        decoding=images.rule,
+        files=images.files,
+        left_out=images.left_out,
+        notes=images.notes,
+        warnings=images.warnings,
         handed_over=True,
     )
 

@@ -120,7 +120,7 @@ class CentreSquare(Step):
         """(H, W, C) -> (S, S, C), S the shorter side."""
         height, width, _ = given.shape
         side = min(height, width)
-        # rounded down, as `decoding._centre_square` does
+        # rounded down, as `decoding.centre_square` does
         top, left = (height - side) // 2, (width - side) // 2
         return given[top : top + side, left : left + side]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hwnas import deployment as deployments
 from hwnas import pipeline
@@ -201,7 +202,7 @@ def test_masks(folder: Path) -> None:
     assert "mean IoU" in words(result, console)
 
 
-def test_masks_on_a_space_of_segmentation(folder: Path) -> None:
+def test_masks_of_a_folder_on_a_space_of_segmentation(folder: Path) -> None:
     x = images()
     masks = (x > 100).astype(np.uint8)
     masks[0, 0] = 255
@@ -219,13 +220,17 @@ def test_masks_on_a_space_of_segmentation(folder: Path) -> None:
         head_activation="relu",
     )
     (folder / "space.json").write_text(json.dumps(SegmentationSpace("small", spec).to_json()))
-    changes = {"space.preset": "space.json", "train.steps": 150}
+    for name, arrays in (("images", x), ("masks", masks)):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i, array in enumerate(arrays):
+            Image.fromarray(array).save(folder / "photos" / name / f"{i:03}.png")
+    changes = {"space.preset": "space.json", "train.steps": 150, "data.source": "folder:photos"}
     manifest, result, console = run(config(folder, masks, "segmentation", changes))
     assert (manifest.space, manifest.accuracy.metric) == ("small", "mean_iou")
     assert manifest.input.shape in ((1, 8, 8), (1, 12, 12))
     assert manifest.accuracy.test_runtime > 0.6
     with deployments.load(result.deployment) as network:
-        found = network.predict(x[1])
+        found = network.predict(folder / "photos/images/001.png")
     assert isinstance(found, Mask)
     assert found.classes.shape == manifest.input.shape[1:]
     assert "mean IoU" in words(result, console)
