@@ -231,26 +231,35 @@ def quantize_input(graph: GraphProto, *, channels_last: bool = True) -> TensorSp
     return _specification(graph, readers[0], dtype, channels_last=channels_last)
 
 
-def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> TensorSpec:
-    """Cuts the trailing DequantizeLinear off: the graph's output becomes uint8 or int8, images (N, H, W, C) or series.
+def quantize_output(graph: GraphProto, which: int = 0, *, channels_last: bool = True) -> TensorSpec:
+    """Cuts the trailing DequantizeLinear off: an output becomes uint8 or int8, images (N, H, W, C) or series.
 
     Args:
         graph: changed in place.
+        which: of its outputs.
         channels_last: as in `quantize_input`.
 
     Returns:
         What the output is now.
 
     Raises:
-        ExportError: the graph does not end with a DequantizeLinear.
+        ExportError: the output is not made by a DequantizeLinear.
     """
-    result = graph.output[0]
+    result = graph.output[which]
     last = _producers(graph).get(result.name)
     if last is None or not is_dequantize(last):
         raise ExportError(
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )
-    graph.node.remove(last)
+    if any(result.name in node.input for node in graph.node):  # others go on with its floats
+        kept, floats = last, f"{result.name}_values"
+        last = NodeProto()
+        last.CopyFrom(kept)
+        for node in graph.node:
+            node.input[:] = [floats if name == result.name else name for name in node.input]
+        kept.output[0] = floats
+    else:
+        graph.node.remove(last)
     dtype = _integer_type(graph, last)
     maker = _producers(graph).get(last.input[0])
     row = _row_step([maker] if maker is not None else [], "Squeeze")
@@ -262,14 +271,22 @@ def quantize_output(graph: GraphProto, *, channels_last: bool = True) -> TensorS
         if row is not None:  # (N, 1, L, C) -> (N, L, C)
             inside, after = row.input[0], f"{result.name}_row"
             graph.node.remove(row)
-        graph.node.append(helper.make_node("Transpose", [inside], [after], name="leave", perm=[0, 2, 3, 1]))
+        graph.node.append(
+            helper.make_node("Transpose", [inside], [after], name=_step("leave", which), perm=[0, 2, 3, 1])
+        )
         if row is not None:
-            graph.node.append(helper.make_node("Squeeze", [after, _FIRST], [result.name], name="leave_row"))
+            graph.node.append(
+                helper.make_node("Squeeze", [after, _FIRST], [result.name], name=_step("leave_row", which))
+            )
             if all(t.name != _FIRST for t in graph.initializer):
                 graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), _FIRST))
         _permute(result, (0, 2, 1) if row is not None else (0, 2, 3, 1))
     result.type.tensor_type.elem_type = dtype
     return _specification(graph, last, dtype, channels_last=channels_last)
+
+
+def _step(name: str, which: int) -> str:
+    return f"{name}_{which}" if which else name
 
 
 def _specification(graph: GraphProto, node: NodeProto, dtype: int, *, channels_last: bool) -> TensorSpec:

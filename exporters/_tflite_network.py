@@ -13,6 +13,7 @@ from hwnas.errors import ExportError
 from hwnas.graph import OpGraph
 from hwnas.precisions import is_conversion
 from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule
+from hwnas.supernet.parting import parted_module, parts_of
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm
 from hwnas.supernet.quantization.modules import Quantizer
 from hwnas.supernet.quantization.region import QuantizedRegion
@@ -31,8 +32,8 @@ def to_tflite(
     model: nn.Module,
     shape: Sequence[int],
     ends: Ends,
-) -> tuple[bytes, TensorSpec, TensorSpec]:
-    """The file of a module, and what its input and output look like.
+) -> tuple[bytes, TensorSpec, list[TensorSpec], bool]:
+    """The file of a module, what its input and its outputs look like, and whether it has several of these.
 
     Args:
         model: is not changed; batch normalisation is folded in a copy.
@@ -45,6 +46,7 @@ def to_tflite(
             and the module has others there.
     """
     parts = list(_parts(model, ""))
+    several = parts_of(model)
     for name, part in parts:
         if not isinstance(part, OpGraphModule | QuantizedRegion):
             raise ExportError(
@@ -59,6 +61,11 @@ def to_tflite(
         parts.pop(0)
     if ends.integer_output is not False and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
         parts.pop()
+    leaves = several and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves and parts.pop()
+    if several:
+        name, part = parts[-1]
+        assert isinstance(part, GraphInterpreter)
+        parts[-1] = name, parted_module(part)
     graph, graphs = Graph(), [_graph_of(part) for _, part in parts]
     has_layout = len(shape) == 3 or _begins_with_series(graphs)
     layout = (ends.input_layout or "NHWC") if has_layout else "NCHW"  # (what is no image and no series has none)
@@ -66,50 +73,56 @@ def to_tflite(
         graph, "input", shape, layout=layout, quantization=quantization, whole_numbers=_takes_whole_numbers(graphs)
     )
     entered = x
+    found: tuple[Value, ...] = (x,)
     for name, part in parts:
         # folding copies, so that refreshing the weights' scales does not touch the caller's module either
-        x = _written(graph, fold_batchnorm(part), x, name=name)
-    if x is entered:
+        found = _written(graph, fold_batchnorm(part), found[0], name=name)
+    if found[0] is entered:
         raise ExportError(f"{type(model).__name__} computes nothing: its file would have no operator")
-    result = _result_shape(graphs[-1])
-    series = is_series(x, result)
-    if series or (len(x.shape) == 4 and len(result) == 1):
-        prefix = f"{parts[-1][0]}." if parts[-1][0] else ""
-        # (1, 1, L, C) -> (1, L, C), or (1, 1, 1, C) -> (1, C)
-        x = ops.reshape(graph, x, (1, *result[::-1]), name=f"{prefix}{ends.output_name}")
-    for end, asked, found in (
-        ("input", ends.integer_input, quantization),
-        ("output", ends.integer_output, x.quantization),
+    prefix = f"{parts[-1][0]}." if parts[-1][0] else ""
+    names = [part.name for part in several] or [ends.output_name]
+    if len(found) != len(names):
+        raise ExportError(f"{type(model).__name__} gives {len(found)} tensors; written are {len(names)}")
+    if leaves:
+        found = tuple(ops.dequantize(graph, y, name=f"{prefix}{n}.floats") for n, y in zip(names, found, strict=True))
+    shapes = [graphs[-1].by_name[name].shape for name in graphs[-1].outputs]
+    results = [_as_told(graph, y, shape, name=f"{prefix}{n}") for n, y, shape in zip(names, found, shapes, strict=True)]
+    for end, asked, quantized in (
+        ("input", ends.integer_input, [quantization]),
+        ("output", ends.integer_output, [y.quantization for y, _ in results]),
     ):
-        if asked is not None and asked != (found is not None):
-            raise ExportError(
-                f"the {end} of {type(model).__name__} is to have {'integers' if asked else 'floats'}, but the module "
-                f"has {'floats' if asked else 'integers'} there"
-            )
+        for q in quantized:
+            if asked is not None and asked != (q is not None):
+                raise ExportError(
+                    f"the {end} of {type(model).__name__} is to have {'integers' if asked else 'floats'}, but the "
+                    f"module has {'floats' if asked else 'integers'} there"
+                )
     return (
-        graph.to_bytes({ends.output_name: x}),
+        graph.to_bytes({n: y for n, (y, _) in zip(names, results, strict=True)}),
         _specification(given, layout),
-        _specification(x, "NHWC" if series or len(result) == 3 else "NCHW"),
+        [_specification(y, told) for y, told in results],
+        bool(several),
     )
 
 
-def _written(graph: Graph, module: nn.Module, x: Value, *, name: str) -> Value:
+def _as_told(graph: Graph, x: Value, shape: tuple[int, ...], *, name: str) -> tuple[Value, str]:
+    """An output as a file gives it, and its layout: series without their row, vectors without positions."""
+    series = is_series(x, shape)
+    if series or (len(x.shape) == 4 and len(shape) == 1):
+        x = ops.reshape(graph, x, (1, *shape[::-1]), name=name)  # (1, 1, L, C) -> (1, L, C), or (1, 1, 1, C) -> (1, C)
+    return x, "NHWC" if series or len(shape) == 3 else "NCHW"
+
+
+def _written(graph: Graph, module: nn.Module, x: Value, *, name: str) -> tuple[Value, ...]:
     assert isinstance(module, GraphInterpreter)
     writing = Writing(graph=graph, module=module, prefix=f"{name}." if name else "")
     write = _tflite_int8.write if isinstance(module, QuantizedRegion) else _tflite_float.write
-    results = write(writing, [x])
-    if len(results) != 1:
-        raise ExportError(f"{name or type(module).__name__} gives {len(results)} tensors; written is one")
-    return results[0]
+    return write(writing, [x])
 
 
 def _graph_of(module: nn.Module) -> OpGraph:
     assert isinstance(module, GraphInterpreter)
     return module.op_graph
-
-
-def _result_shape(graph: OpGraph) -> tuple[int, ...]:
-    return graph.by_name[graph.outputs[0]].shape
 
 
 def _takes_whole_numbers(graphs: Sequence[OpGraph]) -> bool:

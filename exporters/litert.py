@@ -35,6 +35,8 @@ class LiteRtExporter:
     ) -> Artefact:
         """Write a module as it is in eval mode; it is not changed.
 
+        A network of several outputs (`hwnas.graph.joining`) gives each of them, in their order.
+
         Args:
             model: float, or quantized by `hwnas.supernet.quantization.quantize`.
             example: one batch (N, ...); only its shape matters.
@@ -48,7 +50,7 @@ class LiteRtExporter:
         """
         if ends.fixed_batch and len(example) != 1:
             raise ExportError(f"format {self.format!r} has one sample at a time, not {len(example)}")
-        data, given, result = _writer()(model, tuple(example.shape[1:]), ends)
+        data, given, results, several = _writer()(model, tuple(example.shape[1:]), ends)
         write_whole(path, data)
         return Artefact(
             path=path,
@@ -57,12 +59,13 @@ class LiteRtExporter:
             sha256=hashlib.sha256(data).hexdigest(),
             size_bytes=len(data),
             input=given,
-            output=result,
+            output=TensorSpec() if several else results[0],
             batch=1,
+            outputs=tuple(results) if several else (),
         )
 
 
-def _writer() -> Callable[[nn.Module, Sequence[int], Ends], tuple[bytes, TensorSpec, TensorSpec]]:
+def _writer() -> Callable[[nn.Module, Sequence[int], Ends], tuple[bytes, TensorSpec, list[TensorSpec], bool]]:
     """`to_tflite`.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,8 @@ class OnnxExporter:
     ) -> Artefact:
         """Write a module as it is in eval mode; it is left in the mode it had.
 
+        A network of several outputs (`hwnas.graph.joining`) gives each of them, under its own name.
+
         Args:
             model: float, or quantized by `hwnas.supernet.quantization.quantize`.
             example: one batch (N, ...) of float32; only its shape matters.
@@ -49,20 +51,27 @@ class OnnxExporter:
         Raises:
             ExportError: the module has something that ONNX cannot say; names it. Or its ends cannot look like that.
         """
+        from hwnas.supernet.parting import parted_network
+
         from . import _qdq
 
         if ends.input_layout == "NHWC" and not ends.integer_input:
             raise ExportError(f"format {self.format!r} takes images of floats as NCHW alone, not NHWC; say no layout")
         any_batch = self._any_batch and not ends.fixed_batch
-        proto = _trace(model, example, names=("input", ends.output_name), dynamic_batch=any_batch)
-        given, result = TensorSpec(), TensorSpec()
+        several = parted_network(model)
+        names = [ends.output_name] if several is None else [part.name for part in several.parts]
+        proto = _trace(several or model, example, names=names, dynamic_batch=any_batch)
+        given, results = TensorSpec(), [TensorSpec()] * len(names)
         if ends.integer_input:
             last = self._channels_last if ends.input_layout is None else ends.input_layout == "NHWC"
             given = _qdq.quantize_input(proto.graph, channels_last=last)
         if ends.integer_output:
-            result = _qdq.quantize_output(proto.graph, channels_last=self._channels_last)
+            results = [
+                _qdq.quantize_output(proto.graph, i, channels_last=self._channels_last) for i in range(len(names))
+            ]
         _qdq.drop_unused(proto.graph)
-        return replace(self._write(proto, path, precision=precision), input=given, output=result)
+        written = replace(self._write(proto, path, precision=precision), input=given)
+        return replace(written, output=results[0]) if several is None else replace(written, outputs=tuple(results))
 
     def _write(self, proto: onnx.ModelProto, path: Path, *, precision: str) -> Artefact:
         """The file, and what it is called."""
@@ -72,14 +81,14 @@ class OnnxExporter:
 # ---------------------------------------------------------------- writing
 
 
-def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic_batch: bool) -> onnx.ModelProto:
+def _trace(model: nn.Module, example: Tensor, *, names: Sequence[str], dynamic_batch: bool) -> onnx.ModelProto:
     import onnx
     import torch
     from torch.jit._trace import TracerWarning
 
     from . import _onnx_series, _qdq
 
-    axes = {name: {0: "batch"} for name in names} if dynamic_batch else None
+    axes = {name: {0: "batch"} for name in ("input", *names)} if dynamic_batch else None
     buffer = io.BytesIO()
     with _predicting(model):
         try:
@@ -94,8 +103,8 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
                     buffer,  # type: ignore[arg-type]
                     dynamo=False,
                     opset_version=OPSET,
-                    input_names=[names[0]],
-                    output_names=[names[1]],
+                    input_names=["input"],
+                    output_names=list(names),
                     dynamic_axes=axes,
                 )
         except Exception as e:  # torch raises nearly anything here
@@ -103,7 +112,7 @@ def _trace(model: nn.Module, example: Tensor, *, names: tuple[str, str], dynamic
     proto = onnx.load_from_string(buffer.getvalue())
     _qdq.tidy(proto.graph)
     _onnx_series.series_as_images(proto)
-    _tell_shape_(proto.graph.output[0], model, example, dynamic_batch=dynamic_batch)
+    _tell_shapes_(proto.graph.output, model, example, dynamic_batch=dynamic_batch)
     return proto
 
 
@@ -119,17 +128,20 @@ def _predicting(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _tell_shape_(result: onnx.ValueInfoProto, model: nn.Module, example: Tensor, *, dynamic_batch: bool) -> None:
-    """Say the shape of an output that torch did not find out, as behind a quantized padding."""
+def _tell_shapes_(
+    results: Iterable[onnx.ValueInfoProto], model: nn.Module, example: Tensor, *, dynamic_batch: bool
+) -> None:
+    """Say the shapes of outputs that torch did not find out, as behind a quantized padding."""
     import torch
 
-    dims = result.type.tensor_type.shape.dim
-    if all(dim.HasField("dim_value") for dim in dims[1:]):
+    told = [result.type.tensor_type.shape.dim for result in results]
+    if all(dim.HasField("dim_value") for dims in told for dim in dims[1:]):
         return
     with _predicting(model), torch.no_grad():
-        shape = model(example).shape
-    for dim, n in list(zip(dims, shape, strict=True))[dynamic_batch:]:
-        dim.dim_value = n
+        found = model(example)
+    for dims, output in zip(told, found if isinstance(found, tuple) else (found,), strict=True):
+        for dim, n in list(zip(dims, output.shape, strict=True))[dynamic_batch:]:
+            dim.dim_value = n
 
 
 def _write(proto: onnx.ModelProto, path: Path, *, format: str, precision: str) -> Artefact:

@@ -206,6 +206,7 @@ class Artefact:
     """A file a runtime loads; `input` and `output` say what its first tensors look like.
 
     Attributes:
+        outputs: of a file of several outputs, what each looks like, in their order; `output` says nothing then.
         batch: how many samples it takes at a time; `any` number, or None: nobody told.
     """
 
@@ -217,6 +218,7 @@ class Artefact:
     input: TensorSpec = TensorSpec()
     output: TensorSpec = TensorSpec()
     batch: Batch | None = None
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Session(Protocol):

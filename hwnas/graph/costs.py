@@ -14,6 +14,7 @@ from hwnas.errors import GraphError
 from hwnas.graph.operators import OPERATORS, Call, operator
 from hwnas.graph.types import Op, OpGraph, Value
 
+JOIN = "join_outputs"  # several outputs side by side: they stay where they are
 NORMALISATIONS = ("batch_norm",)  # of fixed statistics: folded into the layer before when a network ships
 
 
@@ -104,8 +105,8 @@ def liveness(graph: OpGraph) -> tuple[frozenset[str], ...]:
         first = op.inputs[0] if op.inputs else ""
         reuses = rule.in_place and bool(first) and until[storage[first]] == i and not _widens(graph, op)
         for name in op.outputs:
-            if not graph.by_name[name].batched:
-                storage[name], until[name] = name, -1  # constant: never alive
+            if not graph.by_name[name].batched or op.kind == JOIN:
+                storage[name], until[name] = name, -1  # constant, or no tensor of its own: never alive
                 continue
             storage[name] = storage[first] if reuses else name
             until[storage[name]] = max(last[name], i)  # at least while it is made, though nobody reads it

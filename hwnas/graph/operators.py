@@ -209,6 +209,10 @@ def _concat(call: Call) -> tuple[Shape, ...]:
     return ((*call.x[:axis], sum(s[axis] for s in call.inputs), *call.x[axis + 1 :]),)
 
 
+def _join(call: Call) -> tuple[Shape, ...]:
+    return ((sum(map(math.prod, call.inputs)),),)  # tensors of any shapes, one after the other
+
+
 def _split(call: Call) -> tuple[Shape, ...]:
     axis = call["axis"]
     parts: Shape = call["sizes"]
@@ -384,6 +388,8 @@ _OPERATORS = (
     Operator(kind="weight", infer=_held, defaults={}, roles=("weight",)),  # a weight as a value of its own
     # a tensor of no input and no weight: `numbers` are its bytes, little-endian, as base64
     Operator(kind="constant", infer=_constant, defaults={}, required=("shape", "dtype", "numbers")),
+    # the end of a network of several outputs (joining.py); `names` are theirs, with commas between them
+    Operator(kind="join_outputs", infer=_join, defaults={}, required=("names",)),
     Operator(kind="quantize", infer=_same, defaults={}, required=("precision",)),
     Operator(kind="dequantize", infer=_same, defaults={}, required=("precision",)),
 )

@@ -22,7 +22,7 @@ from hwnas.measure._groups import GroupMeasurement, Result, time_loaded
 from hwnas.measure._link import Link
 from hwnas.measure.board import Board, BoardProcess
 from hwnas.measure.connection import boards_of, reached
-from hwnas.measure.interface import from_artefact, to_artefact
+from hwnas.measure.interface import answers, to_artefact
 from hwnas.measure.protocol import ReplyError, RuntimeBrokenError, can_be_disturbed
 from hwnas.measure.statistics import summarize
 from hwnas.measure.timing import TimingSettings
@@ -163,13 +163,15 @@ class Worker:
     def predict(self, artefact: Artefact, images: Array, *, timeout_s: float = 600.0) -> Array:
         """(N, C, H, W) float32 -> (N, classes) float32 logits, whatever layout and types the artefact has.
 
+        Several outputs are one row, see `hwnas.measure.interface.answers`.
+
         Raises:
             HwnasError: as for `run`.
         """
         outputs = self.run(artefact, [to_artefact(images, artefact.input)], timeout_s=timeout_s)
         self._check_logits(artefact, outputs, n=len(images))
         # any layout and type -> (N, classes) float32
-        return from_artefact(outputs[0], artefact.output)
+        return answers(outputs, artefact)
 
     def _outputs(self, path: Path, n: int) -> tuple[Array, ...]:
         try:
@@ -179,15 +181,16 @@ class Worker:
 
     def _check_logits(self, artefact: Artefact, outputs: Sequence[Array], *, n: int) -> None:
         """Outputs of another type or number than the artefact's would be taken for logits."""
-        wanted = np.dtype(artefact.output.dtype)
+        specs = artefact.outputs or (artefact.output,)
         found = ", ".join(f"{o.dtype} {o.shape}" for o in outputs) or "none"
-        if len(outputs) != 1 or len(outputs[0].shape) < 2 or len(outputs[0]) != n:
-            raise MeasurementError(
-                f"{artefact.path} was run on {n} images and has the outputs {found}, not their logits"
-            )
-        # floats of another width lose nothing that matters; integers of another type have another scale
-        if outputs[0].dtype.kind != wanted.kind or (wanted.kind != "f" and outputs[0].dtype != wanted):
-            raise MeasurementError(f"{artefact.path} should have outputs of type {wanted}; it has {found}")
+        if len(outputs) != len(specs) or any(len(o.shape) < 2 or len(o) != n for o in outputs):
+            told = "their logits" if len(specs) == 1 else f"the {len(specs)} outputs of each"
+            raise MeasurementError(f"{artefact.path} was run on {n} images and has the outputs {found}, not {told}")
+        for output, spec in zip(outputs, specs, strict=True):
+            wanted = np.dtype(spec.dtype)
+            # floats of another width lose nothing that matters; integers of another type have another scale
+            if output.dtype.kind != wanted.kind or (wanted.kind != "f" and output.dtype != wanted):
+                raise MeasurementError(f"{artefact.path} should have outputs of type {wanted}; it has {found}")
 
     def measure(
         self,

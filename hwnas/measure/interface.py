@@ -6,9 +6,11 @@ specifications only; it needs numpy and nothing else, so that a board can use it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from hwnas.types import Array, TensorSpec
+from hwnas.types import Array, Artefact, TensorSpec
 
 
 def to_artefact(images: Array, spec: TensorSpec) -> Array:
@@ -34,3 +36,15 @@ def from_artefact(outputs: Array, spec: TensorSpec) -> Array:
     else:
         values = (outputs.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
     return np.moveaxis(values, -1, 1) if spec.layout == "NHWC" and values.ndim > 2 else values
+
+
+def answers(outputs: Sequence[Array], artefact: Artefact) -> Array:
+    """All that an artefact gives -> (N, ...) float32: its output, or its several side by side in one row, (N, sum).
+
+    See `hwnas.output_parts` for what is where.
+    """
+    if not artefact.outputs:
+        (only,) = outputs
+        return from_artefact(only, artefact.output)
+    pairs = zip(outputs, artefact.outputs, strict=True)
+    return np.concatenate([from_artefact(o, spec).reshape(len(o), -1) for o, spec in pairs], 1)

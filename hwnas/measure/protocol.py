@@ -88,13 +88,17 @@ def can_be_disturbed(context: Mapping[str, str]) -> bool:
 
 def artefact_to_json(artefact: Artefact) -> dict[str, Any]:
     """An artefact as JSON values, with an absolute path: the child may have another working folder."""
-    return {**asdict(artefact), "path": str(artefact.path.resolve())}
+    value = {**asdict(artefact), "path": str(artefact.path.resolve())}
+    if not artefact.outputs:  # boards of an earlier version know of one output
+        del value["outputs"]
+    return value
 
 
 def artefact_from_json(value: Mapping[str, Any]) -> Artefact:
     """The inverse of `artefact_to_json`."""
     specs = {end: TensorSpec(**value[end]) for end in ("input", "output")}
-    return Artefact(**{**value, "path": Path(value["path"]), **specs})
+    outputs = tuple(TensorSpec(**spec) for spec in value.get("outputs", ()))
+    return Artefact(**{**value, "path": Path(value["path"]), **specs, "outputs": outputs})
 
 
 def error_to_json(error: Exception) -> dict[str, str]:

@@ -343,6 +343,7 @@ FUNCTIONS: Mapping[str, Callable[..., Results]] = {
     "sum": lambda call, x, w: torch.sum(x[0], _axes(call), keepdim=call["keepdim"]),
     "max": lambda call, x, w: torch.amax(x[0], _axes(call), keepdim=call["keepdim"]),
     "concat": lambda call, x, w: torch.cat(list(x), call["axis"] + 1),
+    "join_outputs": lambda call, x, w: torch.cat([y.flatten(1) for y in x], 1),
     "split": lambda call, x, w: torch.split(x[0], list(call["sizes"]), call["axis"] + 1),
     "unbind": lambda call, x, w: torch.unbind(x[0], call["axis"] + 1),
     "select": lambda call, x, w: torch.select(x[0], call["axis"] + 1, call["index"]),

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from hwnas.errors import ExportError
+from hwnas.supernet.parting import parted_network
 
 
 def torch_program(network: nn.Module, *, in_shape: Sequence[int]) -> bytes:
     """The content of a `.pt2` file that computes what a network does.
 
     It takes batches of any size. Parameters and buffers have the network's own names and train. The same network gives
-    the same bytes; nothing in them names the folders or files that it was made in.
+    the same bytes; nothing in them names the folders or files that it was made in. Several outputs are a tuple.
 
     Args:
         network: in evaluation mode; it takes one tensor, (N, *in_shape).
@@ -29,6 +30,7 @@ def torch_program(network: nn.Module, *, in_shape: Sequence[int]) -> bytes:
     """
     # two samples: of one torch would take the size for granted
     example = torch.zeros(2, *in_shape)
+    network = parted_network(network) or network
     content = io.BytesIO()
     try:
         with torch.enable_grad():  # as it trains, whoever calls

@@ -143,6 +143,10 @@ CASES: dict[str, tuple[OpGraph, Compute]] = {
     "sum": (_on_image("sum", axes=(0,), keepdim=True), lambda m, x: x.sum(1, keepdim=True)),
     "max": (_on_image("max", axes=(1, 2)), lambda m, x: x.amax((2, 3))),
     "concat": (_one("concat", IMAGE, (3, 6, 6), axis=0), lambda m, x, y: torch.cat([x, y], 1)),
+    "join_outputs": (
+        _one("join_outputs", IMAGE, (3,), names="image,row"),
+        lambda m, x, y: torch.cat([x.flatten(1), y], 1),
+    ),
     "split": (_on_image("split", axis=0, sizes=(1, 3)), lambda m, x: x.split([1, 3], 1)),
     "unbind": (_one("unbind", (3, 4), axis=0), lambda m, x: x.unbind(1)),
     "select": (_on_image("select", axis=2, index=-1), lambda m, x: x[..., -1]),

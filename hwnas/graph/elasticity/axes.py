@@ -300,6 +300,11 @@ def _constant(s: Site) -> None:
     s.pin("it is a table that the network's code makes", *(s.y(axis) for axis in range(len(s.outputs[0]))))
 
 
+def _outputs(s: Site) -> None:
+    """Each input is an output of the network."""
+    s.pin(OUTPUT, *s.every_axis())
+
+
 _ELEMENTWISE = (
     *("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "identity", "mish", "gelu", "leaky_relu"),
     *("elu", "clamp", "dropout", "power", "sqrt", "exp", "affine", "quantize", "dequantize"),
@@ -323,6 +328,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "resize"), _window),
     **dict.fromkeys(("mean", "sum", "max"), _reduce),
     "concat": _concat,
+    "join_outputs": _outputs,
     "split": _split,
     "slice": _slice,
     **dict.fromkeys(("unbind", "select"), _one_by_one),

@@ -202,7 +202,7 @@ def _check_alike(view: View, largest: View) -> None:
     if len(view.graph.inputs) != 1 or len(view.graph.outputs) != 1:
         raise SpaceError(
             f"the network has {len(view.graph.inputs)} inputs and {len(view.graph.outputs)} outputs; networks of one "
-            "each can be searched so far"
+            "input can be searched so far, and several outputs joined to one (hwnas.graph.joining)"
         )
     pairs = [
         ("operators", [(op.name, op.kind) for op in v.graph.ops], v.graph.weights(), v.dependencies.dims)

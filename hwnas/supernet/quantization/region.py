@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from hwnas.graph import Op, OpGraph
-from hwnas.graph.costs import call_of
+from hwnas.graph.costs import JOIN, call_of
 from hwnas.graph.patterns import follower
 from hwnas.precisions import DEQUANTIZE, QUANTIZE
 from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule, Step
@@ -168,6 +168,9 @@ class QuantizedRegion(GraphInterpreter):
                 result.connect(made_by[item.op.inputs[0]])
             made = made_by[item.op.inputs[0]] if result is None else output_quantizer(result)
             made_by.update(dict.fromkeys(item.outputs, made))
+            if item.op.kind == JOIN:  # each of these tensors leaves the region
+                for name in item.op.inputs:
+                    made_by[name].needed = True
         return tuple(made_by[name] for name in self.op_graph.outputs)
 
     @property

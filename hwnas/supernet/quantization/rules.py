@@ -44,8 +44,8 @@ _NEW_SCALE = frozenset({"add", "sub", "mul", "concat", "mean", "adaptive_avg_poo
 # every runtime that an operator's both sides are integers
 _SAME_SCALE = frozenset({"avg_pool2d", "max_pool2d", "adaptive_max_pool2d", "max", "permute", "slice", "select"})
 _UNIT_SCALE = frozenset({"sigmoid", "softmax"})
-_KEEPS = frozenset({"reshape", "identity", "dropout", "split", "unbind", "expand", "dequantize"})
-_MOVES = _KEEPS - {"dequantize"} | {"permute", "slice", "select"}
+_KEEPS = frozenset({"reshape", "identity", "dropout", "split", "unbind", "expand", "dequantize", "join_outputs"})
+_MOVES = _KEEPS - {"dequantize", "join_outputs"} | {"permute", "slice", "select"}
 
 
 def keeps_scale(kind: str) -> bool:

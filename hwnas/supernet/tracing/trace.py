@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from hwnas.errors import GraphError
 from hwnas.graph import OpGraph, Weight
+from hwnas.graph.joining import joined
 from hwnas.graph.types import Attribute
 from hwnas.supernet.tracing import layers, numbers, shapes  # noqa: F401 - their rules
 from hwnas.supernet.tracing.constants import Constant, as_value, computed, held_constant
@@ -30,6 +31,7 @@ from hwnas.supernet.tracing.layouts import (
     sample_shape,
     told_by_size,
 )
+from hwnas.supernet.tracing.outputs import output_names
 from hwnas.supernet.tracing.recorder import Recorder, checked, dtype_name
 from hwnas.supernet.tracing.rules import RULES, Mask, TracedCall, layouts
 
@@ -96,7 +98,12 @@ def trace(module: nn.Module, example_inputs: Tensor | Sequence[Tensor], *, train
 
 
 def trace_with_numbers(
-    module: nn.Module, example_inputs: Tensor | Sequence[Tensor], *, training: bool = True
+    module: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    *,
+    training: bool = True,
+    join: bool = False,
+    names: Sequence[str] | None = None,
 ) -> tuple[OpGraph, dict[str, Tensor]]:
     """The graph of `trace`, and the numbers of its weights.
 
@@ -104,12 +111,14 @@ def trace_with_numbers(
         module: see `trace`; likewise the others.
         example_inputs: see there.
         training: see there.
+        join: give several outputs as one (`hwnas.graph.joining`).
+        names: of several outputs that are joined; None: those that the module's result has.
 
     Returns:
         The graph, and name of a weight -> its tensor: the module's own, not a copy.
 
     Raises:
-        GraphError: see `trace`.
+        GraphError: see `trace`; or the outputs cannot be joined.
     """
     inputs = checked_inputs(example_inputs)
     twin = copied(module).train(training)
@@ -121,6 +130,8 @@ def trace_with_numbers(
     program = exported(twin, inputs, samples=samples)
     walk = _Walk(Recorder(twin, samples=samples), program)
     graph = walk.graph()
+    if join:
+        graph = joined(graph, output_names(program) if names is None else names)
     return graph, {w.name: walk.numbers[w.name] for w in graph.weights()}
 
 
