@@ -81,7 +81,7 @@ class TaskConfig(ConfigSection):
 
     name: Text = Field(
         default="classification",
-        description="classification, multi_label, regression, segmentation, python:module:function",
+        description="classification, multi_label, regression, segmentation, outputs, python:module:function",
     )
     class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(strict=False)] | None = optional(
         "what errors of each class count in training: balanced, or one number a class; alike if left out",

@@ -13,7 +13,9 @@ from hwnas._places import user_path
 from hwnas.config import is_definition, is_function
 from hwnas.errors import ConfigError, IntegrityError, SpaceError
 from hwnas.foreign import ForeignFileError, read_foreign, shown
+from hwnas.graph.joining import output_parts
 from hwnas.integrity import parse_json
+from hwnas.output_parts import OutputPart
 from hwnas.spaces import Space, space_from_json
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.user_functions import Purpose, call_function, find_function
@@ -70,6 +72,11 @@ def make_space(
     return space
 
 
+def parts_of_space(space: Space) -> tuple[OutputPart, ...]:
+    """The several outputs of a space's networks, the same for all of them; none where they have one."""
+    return output_parts(space.network.largest.graph) if isinstance(space, AdaptedSpace) else ()
+
+
 def check_trainable(space: Space, *, of: tuple[int, ...], n_outputs: int | None, task: Task) -> None:
     """Hold that networks of a space can be trained on samples for a task.
 
@@ -87,6 +94,14 @@ def check_trainable(space: Space, *, of: tuple[int, ...], n_outputs: int | None,
         raise SpaceError(
             f"space {space.name!r} has no {missing}, so no network can be made of it; a run needs a space of blocks "
             "with a precision, such as a StagedSpace"
+        )
+    if (parts := parts_of_space(space)) and not task.takes_several:
+        names = ", ".join(part.name for part in parts)
+        raise SpaceError(
+            f"the network has {len(parts)} outputs ({names}), and the task {task.name!r} takes one. To learn and "
+            'measure all of them as the network gives them: [task] name = "outputs" and [data] labels = "network"; '
+            'with labels of your own it needs a task of your own, [task] name = "python:module:function", that says '
+            "takes_several = True (docs/tasks.md)"
         )
     blocks = [block for _, block in space.named_blocks(space.largest())]
     takes, gives = blocks[0].in_shape, blocks[-1].out_shape

@@ -21,6 +21,7 @@ from hwnas.data import ArrayDataset, Data
 from hwnas.data.arrays import Targets
 from hwnas.errors import IntegrityError
 from hwnas.files import write_whole
+from hwnas.graph.joining import output_parts
 from hwnas.integrity import digest, open_tensors, seal_tensors
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ def labelled_by_network(data: Data, run: AdaptedRun, space: AdaptedSpace, *, tas
         answers = {name: _answers(network, part, data=data, task=task) for name, part in parts.items()}
         with contextlib.suppress(OSError):  # of a run that can only be read it is asked again
             _keep(path, answers, of=of)
+    several = output_parts(space.network.largest.graph)
     n_outputs = [block.out_shape for _, block in space.named_blocks(space.largest())][-1][0]
     answered = {name: dataclasses.replace(part, targets=answers[name]) for name, part in parts.items()}
+    names = [part.name for part in several] or list(map(str, range(n_outputs)))
     # to networks of another one these are other data
-    return dataclasses.replace(data, **answered, class_names=tuple(map(str, range(n_outputs))), fingerprint=of)
+    return dataclasses.replace(data, **answered, class_names=tuple(names), fingerprint=of)
 
 
 def _keep(path: Path, answers: Mapping[str, Targets], *, of: str) -> None:

@@ -114,6 +114,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     "tasks": {
         "classification": ("hwnas.tasks.classification:Classification", ""),
         "multi_label": ("hwnas.tasks.multi_label:MultiLabel", ""),
+        "outputs": ("hwnas.tasks.outputs:Outputs", ""),
         "regression": ("hwnas.tasks.regression:Regression", ""),
         "segmentation": ("hwnas.tasks.segmentation:Segmentation", ""),
     },

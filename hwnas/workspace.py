@@ -41,7 +41,7 @@ from hwnas.errors import ConfigError
 from hwnas.files import sha256_file, write_whole
 from hwnas.integrity import digest
 from hwnas.locking import locked
-from hwnas.named_spaces import check_trainable, make_space
+from hwnas.named_spaces import check_trainable, make_space, parts_of_space
 from hwnas.network_labels import labelled_by_network
 from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
@@ -242,6 +242,9 @@ class Workspace:
         """
         images, given = self.images, self.config.model is not None
         train = images.train
+        if given:
+            with contextlib.suppress(ConfigError):  # it is being adapted: `check_fits` tells the task then
+                self._asked_task.parts = parts_of_space(self.adapted_space)
         if not train.is_labelled:
             try:
                 train = self.data.validation  # what the given network answers
@@ -252,7 +255,13 @@ class Workspace:
     @cached_property
     def _asked_task(self) -> Task:
         c = self.config.task
-        return make_task(c.name, settings={"class_weights": c.class_weights}, tell=self._tell)
+        task = make_task(c.name, settings={"class_weights": c.class_weights}, tell=self._tell)
+        if not task.takes_labels and self.config.data.labels == "source":
+            raise ConfigError(
+                f"the task {task.name!r} learns what a given network answers, and knows no other labels: "
+                '[data] labels = "network" takes its answers'
+            )
+        return task
 
     @cached_property
     def descent(self) -> Descent:
@@ -296,6 +305,7 @@ class Workspace:
         """
         images = self.images
         n_outputs = images.n_classes if self.config.data.labels == "source" else None
+        self._asked_task.parts = parts_of_space(space)
         check_trainable(space, of=images.input_shape, n_outputs=n_outputs, task=self._asked_task)
 
     @property

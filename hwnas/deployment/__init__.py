@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.deployment.folder import MANIFEST, SCHEMA
 from hwnas.deployment.loading import LoadedDeployment, load
-from hwnas.deployment.predictions import AnyPrediction, Labels, Mask, Outputs, Prediction, Values
+from hwnas.deployment.predictions import AnyPrediction, Labels, Mask, NamedOutputs, Outputs, Prediction, Values
 from hwnas.deployment.shipped import OutputMeaning, Shipped
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Measured,
         OutputInfo,
         Parity,
+        PartInfo,
         PrecisionSpeedup,
         SlowBlock,
         TensorInfo,
@@ -70,10 +71,12 @@ __all__ = [
     "Mask",
     "Measured",
     "Mistake",
+    "NamedOutputs",
     "OutputInfo",
     "OutputMeaning",
     "Outputs",
     "Parity",
+    "PartInfo",
     "PrecisionSpeedup",
     "Prediction",
     "Samples",

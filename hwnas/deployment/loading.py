@@ -107,13 +107,15 @@ class LoadedDeployment:
         return [prediction_of(row, shipped.output, names=shipped.classes) for row in self.logits(prepared)]
 
     def logits(self, inputs: Array) -> Array:
-        """(N, C, ...) float32 as `preprocess_batch` gives -> (N, ...) float32, of a classifier (N, classes)."""
-        from hwnas.measure.interface import from_artefact, to_artefact
+        """(N, C, ...) float32 as `preprocess_batch` gives -> (N, ...) float32, of a classifier (N, classes).
+
+        Several outputs are one row, (N, sum of their sizes), as `shipped.output.parts` says.
+        """
+        from hwnas.measure.interface import answers, to_artefact
 
         # (N, C, H, W), laid out and typed as the artefact has it
         artefact = self.shipped.artefact
-        (outputs,) = self._open().run([to_artefact(inputs, artefact.input)])
-        return from_artefact(outputs, artefact.output)
+        return answers(self._open().run([to_artefact(inputs, artefact.input)]), artefact)
 
     def _open(self) -> Session:
         # loaded with the first image: preprocessing alone needs no runtime installed

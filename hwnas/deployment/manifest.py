@@ -33,6 +33,7 @@ from hwnas.deployment.shipped import MOST_THREADS
 from hwnas.errors import ArtefactError
 from hwnas.files import write_document
 from hwnas.foreign import quoted
+from hwnas.output_parts import OutputPart
 from hwnas.precisions import EXACT
 from hwnas.spaces.kinds import current_key
 from hwnas.tasks.decisions import Decides
@@ -208,6 +209,7 @@ class ArtefactInfo(Section):
     """A file of the deployment.
 
     Attributes:
+        outputs: of a file of several outputs, each, in their order; `output` says nothing then.
         batch: how many samples it takes at a time; `any` number; None where its exporter did not tell (an older one, or
             the anchor's).
     """
@@ -218,6 +220,7 @@ class ArtefactInfo(Section):
     size_bytes: int
     input: TensorInfo = TensorInfo()
     output: TensorInfo = TensorInfo()
+    outputs: tuple[TensorInfo, ...] = ()
     batch: Annotated[int, Field(ge=1)] | Literal["any"] | None = None
 
     @classmethod
@@ -230,6 +233,7 @@ class ArtefactInfo(Section):
             size_bytes=artefact.size_bytes,
             input=TensorInfo(**asdict(artefact.input)),
             output=TensorInfo(**asdict(artefact.output)),
+            outputs=tuple(TensorInfo(**asdict(spec)) for spec in artefact.outputs),
             batch=artefact.batch,
         )
 
@@ -240,18 +244,39 @@ class InputInfo(Section):
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
+class PartInfo(Section):
+    """One of several outputs.
+
+    Attributes:
+        name: of it, also in a file whose format has names.
+        shape: of one sample, channels first.
+        step: what an integer output can tell apart: by it a runtime is held against torch.
+    """
+
+    name: str
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    step: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def part(self) -> OutputPart:
+        """What it is, without how it is compared."""
+        return OutputPart(name=self.name, shape=self.shape)
+
+
 class OutputInfo(Section):
     """What the network's outputs mean.
 
     Attributes:
-        task: `classification`, `multi_label`, `regression`, `segmentation`, or a user's own.
+        task: `classification`, `multi_label`, `regression`, `segmentation`, `outputs`, or a user's own.
         mean: of values that an output of 0 means, one each; None where outputs mean what they are.
         std: and how much more one more means.
+        parts: several outputs, in the order of the file; `samples.safetensors` has them side by side in one row.
     """
 
     task: str = "classification"
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    parts: tuple[PartInfo, ...] = ()
 
 
 class DeviceInfo(Section):
@@ -325,6 +350,8 @@ class Manifest(Section):
         # optional for schema 1 alone: a manifest that lost them must not pass as an old one
         if self.is_sealed and (self.preprocessing is None or not self.samples_sha256):
             raise ValueError("the steps of the preprocessing or the checksum of the samples are missing")
+        if len(self.output.parts) != len(self.artefact.outputs):
+            raise ValueError("the file has another number of outputs than are named")
         return self
 
     def write(self, folder: Path) -> None:
@@ -410,6 +437,7 @@ def checked_artefact(folder: Path, info: ArtefactInfo, *, precision: str) -> Art
         size_bytes=path.stat().st_size,
         input=TensorSpec(**info.input.model_dump()),
         output=TensorSpec(**info.output.model_dump()),
+        outputs=tuple(TensorSpec(**spec.model_dump()) for spec in info.outputs),
         batch=info.batch,
     )
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from hwnas.deployment.shipped import OutputMeaning
+from hwnas.output_parts import split_outputs
 from hwnas.types import Array
 
 
@@ -79,7 +80,18 @@ class Outputs:
     outputs: Array
 
 
-AnyPrediction: TypeAlias = Prediction | Labels | Values | Mask | Outputs
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NamedOutputs:
+    """What a network of several outputs says.
+
+    Attributes:
+        outputs: name -> float32, in the network's order and each in its shape, channels first.
+    """
+
+    outputs: dict[str, Array]
+
+
+AnyPrediction: TypeAlias = Prediction | Labels | Values | Mask | Outputs | NamedOutputs
 
 
 def prediction_of(outputs: Array, info: OutputMeaning, *, names: Sequence[str]) -> AnyPrediction:
@@ -90,6 +102,8 @@ def prediction_of(outputs: Array, info: OutputMeaning, *, names: Sequence[str]) 
         info: what outputs mean.
         names: of classes, labels or values.
     """
+    if info.parts:
+        return NamedOutputs(outputs={name: row[0] for name, row in split_outputs(outputs[None], info.parts).items()})
     if info.task == "classification":
         # less the largest: exp of a large logit overflows
         powers = np.exp(outputs.astype(np.float64) - outputs.max())

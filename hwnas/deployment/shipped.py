@@ -16,6 +16,7 @@ from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment.folder import FIRST_SCHEMA, MANIFEST, check_file, read_manifest
 from hwnas.errors import ArtefactError, DataError
 from hwnas.foreign import as_written
+from hwnas.output_parts import OutputPart
 from hwnas.types import Artefact, Device, Option, TensorSpec
 
 LAYOUTS = ("NCHW", "NHWC")
@@ -28,14 +29,16 @@ class OutputMeaning:
     """What a network's outputs mean.
 
     Attributes:
-        task: `classification`, `multi_label`, `regression`, `segmentation`, or a user's own.
+        task: `classification`, `multi_label`, `regression`, `segmentation`, `outputs`, or a user's own.
         mean: of values that an output of 0 means, one each; None where outputs mean what they are.
         std: and how much more one more means.
+        parts: several outputs, side by side in one row; none of a network of one.
     """
 
     task: str = "classification"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    parts: tuple[OutputPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +83,19 @@ def read_shipped(folder: Path) -> Shipped:
         steps = Preprocessing.from_json(value.get("preprocessing"))
     except DataError as e:
         raise ArtefactError(f"{folder / MANIFEST}: {e}; export the network again, or use the hwnas that made it") from e
+    artefact = _artefact(folder, manifest.object("artefact"), precision=manifest.text("precision"))
+    output = _output(manifest.object("output")) if "output" in value else OutputMeaning()
+    if len(output.parts) != len(artefact.outputs):
+        raise ArtefactError(
+            f"{folder / MANIFEST}: the file has another number of outputs than are named; export the network again"
+        )
     return Shipped(
-        artefact=_artefact(folder, manifest.object("artefact"), precision=manifest.text("precision")),
+        artefact=artefact,
         runtime=runtime,
         device=_device(manifest.object("device")),
         input_shape=tuple(map(int, manifest.object("input").numbers("shape", at_least=1, whole=True))),
         preprocessing=steps,
-        output=_output(manifest.object("output")) if "output" in value else OutputMeaning(),
+        output=output,
         classes=manifest.texts("classes"),
     )
 
@@ -104,6 +113,7 @@ def _artefact(folder: Path, info: _Fields, *, precision: str) -> Artefact:
         size_bytes=path.stat().st_size,
         input=_tensor(info.object("input")),
         output=_tensor(info.object("output")),
+        outputs=tuple(map(_tensor, info.objects("outputs"))) if "outputs" in info.value else (),
         batch=batch,
     )
 
@@ -137,7 +147,16 @@ def _output(info: _Fields) -> OutputMeaning:
         info.numbers(name, at_least=least) if info.value.get(name) is not None else None
         for name, least in (("mean", -math.inf), ("std", 0))
     )
-    return OutputMeaning(task=info.text("task"), mean=mean, std=std)
+    return OutputMeaning(
+        task=info.text("task"),
+        mean=mean,
+        std=std,
+        parts=tuple(map(_part, info.objects("parts"))) if "parts" in info.value else (),
+    )
+
+
+def _part(info: _Fields) -> OutputPart:
+    return OutputPart(name=info.text("name"), shape=tuple(map(int, info.numbers("shape", at_least=1, whole=True))))
 
 
 class _Fields:
@@ -167,6 +186,13 @@ class _Fields:
         if not isinstance(found, dict):
             raise self.wrong(name, "an object")
         return _Fields(found, path=self._path, where=f"{self._where}{name}.")
+
+    def objects(self, name: str) -> list[_Fields]:
+        """A list of objects within it."""
+        found = self.value.get(name)
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise self.wrong(name, "a list of objects")
+        return [_Fields(each, path=self._path, where=f"{self._where}{name}.{i}.") for i, each in enumerate(found)]
 
     def text(self, name: str, *, allowed: tuple[str, ...] = ()) -> str:
         """A text; one of those allowed, if any are named."""

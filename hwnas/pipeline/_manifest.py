@@ -79,7 +79,7 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         reference=ArtefactInfo.of(anchor, path=kept_anchor),
         reference_ms=anchor_ms,
         input=InputInfo(shape=candidate.subnetwork.in_shape),
-        output=OutputInfo(task=work.task.name, **work.task.output_scale()),
+        output=OutputInfo(task=work.task.name, parts=proven.tested.parts, **work.task.output_scale()),
         preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,
         rejected=tuple(r.to_dict() for r in rejected),

@@ -12,17 +12,17 @@ import numpy as np
 
 from hwnas.allowed import ACCURACY, AGREEMENT
 from hwnas.data import ArrayDataset, Data, Preprocessing
-from hwnas.deployment import Accuracy, ByClass, Parity, Samples
+from hwnas.deployment import Accuracy, ByClass, Parity, PartInfo, Samples
 from hwnas.deployment.mistakes import worst_mistakes
 from hwnas.deployment.samples import RawImage, raw_images
 from hwnas.errors import VerificationError
 from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
-from hwnas.pipeline.parity import Comparison, compare, most_wrong, output_step
+from hwnas.pipeline.parity import Comparison, compare_outputs, most_wrong, output_steps
 from hwnas.precisions import EXACT, is_quantized
-from hwnas.tasks import Score, score_of
+from hwnas.tasks import Score, Task, score_of
 from hwnas.tasks.decisions import scores
-from hwnas.types import Array, Artefact, IntArray
+from hwnas.types import Array, Artefact, FloatArray, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 N_SAMPLES = 16  # images stored with their outputs
 _BATCH = 64  # images that torch computes at once
 _PART, _PART_BYTES = 2000, 256 << 20  # samples, and their bytes, that a request to the runtime holds at most
+_SMALLEST = 1e-30  # step of an output that is the same for all samples
 _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
 
 
@@ -49,6 +50,7 @@ class TestResult:
     Attributes:
         accuracy: in torch and through the runtime.
         parity: how far the two agree.
+        parts: the several outputs, with the steps that they were compared by.
         preprocessing: every step from an image to the network's input.
         samples: what ships to verify it on.
     """
@@ -57,6 +59,7 @@ class TestResult:
 
     accuracy: Accuracy
     parity: Parity
+    parts: tuple[PartInfo, ...]
     preprocessing: Preprocessing
     samples: Samples
 
@@ -88,12 +91,12 @@ def test_candidate(
     targets, expected, of_subnetwork = answers["targets"], answers["torch"], answers["fp32"]
     floats = answers.get("floats")
     found = answers["runtime"]
-    step = output_step(expected, artefact.output)
-    compared = compare(
+    compared = compare_outputs(
         found,
         expected,
+        parts=task.parts,
         decides=task.decides,
-        step=step,
+        steps=output_steps(expected, artefact, task.parts),
         floats=floats,
         right=task.right_decisions(targets),
     )
@@ -108,11 +111,11 @@ def test_candidate(
             f"network in floats ({compared.error_ratio:.2f} times torch's error) and as often right"
         )
     # integers may fall to the other side of a tie on another processor: only samples both agree on tell a change
-    agreed = _most_agreed(found, expected, task.decides)
+    agreed = _most_agreed(found, expected, "value" if task.parts else task.decides, steps=_steps_of(compared, task))
     steps = _preprocessing(work.data, resolution=candidate.in_shape[1:])
     test, class_names = work.data.test, work.data.class_names
     # answers of a network are no classes that somebody wants to be found
-    is_classified = work.config.ranked_by == ACCURACY
+    is_classified = work.config.ranked_by == ACCURACY and not task.parts
     by_class = ByClass.of(targets, found.argmax(1), class_names=class_names) if is_classified else None
     kept = Samples(
         raw=_raw(test, agreed),
@@ -150,6 +153,9 @@ def test_candidate(
     return TestResult(
         accuracy=accuracy,
         parity=_parity(compared),
+        parts=tuple(
+            PartInfo(name=part.name, shape=part.shape, step=compared.outputs[part.name].step) for part in task.parts
+        ),
         preprocessing=steps,
         samples=kept,
     )
@@ -209,11 +215,17 @@ def _outputs(network: nn.Module, samples: Tensor) -> Array:
     return outputs
 
 
-def _most_agreed(found: Array, expected: Array, decides: str) -> IntArray:
+def _steps_of(compared: Comparison, task: Task) -> FloatArray:
+    """(sum of the sizes,) the step of each value of several outputs; (1,) of one output."""
+    steps = [np.full(part.size, max(compared.outputs[part.name].step, _SMALLEST)) for part in task.parts]
+    return np.concatenate(steps) if steps else np.ones(1)
+
+
+def _most_agreed(found: Array, expected: Array, decides: str, *, steps: FloatArray) -> IntArray:
     """(N_SAMPLES,) the first of the samples of which a runtime and torch decide most alike: of classes, all of them."""
     ours, theirs = scores(expected, decides), scores(found, decides)
     if ours is None or theirs is None:
-        off = np.abs(found - expected).reshape(len(expected), -1).max(1)
+        off = (np.abs(found - expected).reshape(len(expected), -1) / steps).max(1)
         return np.sort(np.argsort(off, kind="stable")[:N_SAMPLES])
     other = (ours.argmax(1) != theirs.argmax(1)).reshape(len(expected), -1).sum(1)  # (N,)
     if len(other) == len(ours):  # one decision a sample

@@ -13,6 +13,7 @@ from hwnas.config import ModelConfig
 from hwnas.errors import ConfigError, GraphError
 from hwnas.given_inputs import InputShape
 from hwnas.graph import unknown_operators
+from hwnas.graph.joining import output_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,9 +44,10 @@ def traced(
     """The network's graph at each resolution, ascending, and the numbers of its weights.
 
     As it trains; if that cannot be read (random numbers, outputs that are only for training), as it predicts, told.
+    Several outputs are joined to one (`hwnas.graph.joining`).
 
     Raises:
-        GraphError: it cannot be traced at one of them.
+        GraphError: it cannot be traced at one of them, or its outputs cannot be joined.
         ConfigError: it takes several inputs.
     """
     if len(inputs) > 1:
@@ -55,13 +57,19 @@ def traced(
         )
     (given,) = inputs
     sides = model.elastic.resolutions
+    predicting: tuple[list[OpGraph], Mapping[str, Tensor]] | None = None
     try:
         found = _graphs(module, given, sides, training=True)
         why = _unreadable(found[0][-1])
+        training = output_parts(found[0][-1])
+        if why is None and (training or _predicts_several(module, given)):
+            predicting = _graphs(module, given, sides, training=False)
+            if output_parts(predicting[0][-1]) != training:
+                why = f"it has other outputs then ({', '.join(map(str, training)) or 'one'})"
     except GraphError as e:
         why = str(e)
     if why is not None:
-        predicting = _graphs(module, given, sides, training=False)
+        predicting = predicting or _graphs(module, given, sides, training=False)
         if _unreadable(predicting[0][-1]) is not None:
             return predicting  # what is the matter is not how it trains; told by those who cannot go on with it
         found = predicting
@@ -69,14 +77,46 @@ def traced(
             f"the network cannot be taken as it trains: {why}. It is taken as it predicts, so smaller ones are trained "
             "without its dropout and stochastic depth"
         )
+    _check_alike(found[0])
     return found
+
+
+def _predicts_several(module: nn.Module, given: InputShape) -> bool:
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    from hwnas.supernet.given import example_inputs
+
+    with torch.no_grad():
+        try:
+            found = tree_leaves(module(*example_inputs((given,))))
+        except (RuntimeError, TypeError, ValueError) as e:
+            raise GraphError(f"the network cannot predict one sample: {str(e).splitlines()[0]}") from e
+    return sum(isinstance(x, torch.Tensor) for x in found) > 1
+
+
+def _check_alike(graphs: Sequence[OpGraph]) -> None:
+    """Hold that several outputs are of the same shapes at every resolution: what is learned from them is one row.
+
+    Raises:
+        GraphError: they are not.
+    """
+    largest = output_parts(graphs[-1])
+    for graph in graphs[:-1]:
+        if (parts := output_parts(graph)) != largest:
+            side = graph.by_name[graph.inputs[0]].shape[-1]
+            here, there = (", ".join(map(str, found)) for found in (parts, largest))
+            raise GraphError(
+                f"at {side} px the network's outputs are {here}, else {there}; several outputs must have the same "
+                "shapes at every resolution: leave out model.elastic.resolutions"
+            )
 
 
 def _unreadable(graph: OpGraph) -> str | None:
     """Why a graph is not what is shipped."""
     if unknown := unknown_operators(graph):
         return f"its operator {unknown[0]} is not known"
-    return f"it has {len(graph.outputs)} outputs then" if len(graph.outputs) > 1 else None
+    return None
 
 
 def shared_norms(graph: OpGraph) -> tuple[str, ...]:
@@ -89,15 +129,17 @@ def _graphs(
     module: nn.Module, given: InputShape, sides: Sequence[int] | None, *, training: bool
 ) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
     from hwnas.supernet.given import example_inputs
+    from hwnas.supernet.importing import OnnxNetwork
     from hwnas.supernet.tracing import trace_with_numbers
 
+    names = module.outputs if isinstance(module, OnnxNetwork) else None
     found: list[OpGraph] = []
     numbers: Mapping[str, Tensor] = {}
     for side in sides or (given.shape[-1],):
         shape = (given.shape[0], side, side) if sides else given.shape
         example = example_inputs((InputShape(shape, given.dtype),))
         try:
-            graph, numbers = trace_with_numbers(module, example, training=training)
+            graph, numbers = trace_with_numbers(module, example, training=training, join=True, names=names)
         except GraphError as e:
             if not sides:
                 raise

@@ -19,6 +19,8 @@ from hwnas.config import CONFIG_FILE, Config, load_config, model_name
 from hwnas.cost import analytic
 from hwnas.errors import ConfigError, TableError
 from hwnas.graph import unknown_operators
+from hwnas.graph.joining import output_parts
+from hwnas.output_parts import OutputPart
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._sizing import sized_by
 from hwnas.pipeline._traced import inputs_of, shared_norms, traced
@@ -70,6 +72,7 @@ class AdaptResult(Result):
         fixed: what keeps its size, and why.
         unknown: operators that nothing is known of.
         slices: what some of the networks are worth before any training; none where no images were named.
+        outputs: of a network of several, each; none of a network of one.
         seconds: it took.
         trains: whether the run trains the smaller networks.
     """
@@ -85,6 +88,7 @@ class AdaptResult(Result):
     fixed: tuple[Fixed, ...]
     unknown: tuple[str, ...]
     slices: tuple[Slice, ...]
+    outputs: tuple[OutputPart, ...]
     seconds: float
     trains: bool
 
@@ -98,6 +102,8 @@ class AdaptResult(Result):
             ("MACs", _span(self.macs)),
             ("parameters", _span(self.parameters)),
         ]
+        if self.outputs:
+            rows.append(("outputs", f"{len(self.outputs)}: {', '.join(map(str, self.outputs))}"))
         for device, ends in self.latencies_ms.items():
             low, high = (quantity("latency_ms", ms) for ms in ends)
             rows.append((f"latency on {device}", f"{low} to {high} (estimated)"))
@@ -115,6 +121,11 @@ class AdaptResult(Result):
             rows.append((f"{metric_name(found.metric)}, {found.name}", f"{percent(found.accuracy, decimals=1)}{of}"))
         rows.append(("time", format_seconds(self.seconds)))
         notes = [f"stays as it is, because {f.reason}: {_some(f.modules)}" for f in self.fixed]
+        if self.outputs:
+            notes.append(
+                'With [task] name = "outputs" smaller networks learn from all outputs alike: from how far each is from '
+                "the given network's, in units of its mean square; a task of your own gets all of them"
+            )
         if self.slices and self.slices[0].metric == AGREEMENT:
             notes.append(
                 "The labels are what the network itself answers: agreement tells how far others answer as it does, "
@@ -200,6 +211,7 @@ def adapt(
         fixed=_fixed(space),
         unknown=unknown_operators(graphs[-1]),
         slices=slices,
+        outputs=output_parts(graphs[-1]),
         seconds=round(time.monotonic() - begun, 1),
         trains=work.is_trained,
     )

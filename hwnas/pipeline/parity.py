@@ -6,12 +6,14 @@ Knows arrays of outputs; never how they were computed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from hwnas.output_parts import OutputPart, columns
 from hwnas.tasks.decisions import scores
-from hwnas.types import Array, IntArray, TensorSpec
+from hwnas.types import Array, Artefact, IntArray, TensorSpec
 
 TOLERANCE = 1e-4  # largest difference of a float logit, relative to the largest logit
 STEPS = 2  # of an output's scale that integers may be off by: a value on the edge between two steps falls to either
@@ -39,6 +41,8 @@ class Comparison:
         decides: what a decision is called.
         lost: decisions that torch's integers make right, and the runtime's do not.
         gained: the other way round.
+        outputs: of a network of several, each by its name; the numbers above are of all of them then: sums, the
+            largest difference and scale, and the largest error ratio.
     """
 
     n: int
@@ -51,6 +55,7 @@ class Comparison:
     decides: str = "prediction"
     lost: int = 0
     gained: int = 0
+    outputs: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def is_another_rounding(self) -> bool:
@@ -78,8 +83,11 @@ class Comparison:
 
         Args:
             exact: outputs are floats that nothing is lost of.
-            share: of decisions that may be others, beyond near-ties.
+            share: of decisions that may be others, beyond near-ties. Of several outputs each must be right.
         """
+        if self.outputs:
+            found = ((name, each.problems(exact=exact, share=share)) for name, each in self.outputs.items())
+            return [f"output {name!r}: {problem}" for name, problems in found for problem in problems]
         # at least 1: logits near zero would be held to rounding errors
         allowed = TOLERANCE * max(1.0, self.scale)
         if not np.isfinite(self.difference) or (exact and self.difference > allowed):
@@ -146,6 +154,53 @@ def compare(
     )
 
 
+def compare_outputs(
+    found: Array,
+    expected: Array,
+    *,
+    parts: Sequence[OutputPart],
+    decides: str = "value",
+    steps: Mapping[str, float],
+    floats: Array | None = None,
+    right: IntArray | None = None,
+) -> Comparison:
+    """Hold a runtime's outputs against torch's, each of several by itself: its values are compared with its own range.
+
+    Args:
+        found: (N, ...) by the runtime; likewise the next.
+        expected: see `compare`.
+        parts: the several outputs; none of a network of one.
+        decides: see `compare`; several outputs are values.
+        steps: of each part, or of the only output under "", at least; see `compare`.
+        floats: see `compare`.
+        right: likewise.
+    """
+    if not parts:
+        return compare(found, expected, decides=decides, step=steps.get("", 0.0), floats=floats, right=right)
+    each = {
+        part.name: compare(
+            found[:, at],
+            expected[:, at],
+            decides="value",
+            step=steps.get(part.name, 0.0),
+            floats=None if floats is None else floats[:, at],
+        )
+        for part, at in columns(parts)
+    }
+    ratios = [c.error_ratio for c in each.values() if c.error_ratio is not None]
+    return Comparison(
+        n=sum(c.n for c in each.values()),
+        difference=max(c.difference for c in each.values()),
+        scale=max(c.scale for c in each.values()),
+        step=max(c.step for c in each.values()),
+        disagreements=sum(c.disagreements for c in each.values()),
+        near_ties=0,
+        error_ratio=max(ratios, default=None),
+        decides="value",
+        outputs=each,
+    )
+
+
 def _values(found: Array, expected: Array, *, step: float) -> tuple[int, int, int]:
     """How many values there are, and how many are others."""
     return expected.size, int((np.abs(found - expected) > STEPS * step * _MORE).sum()), 0
@@ -182,6 +237,14 @@ def output_step(expected: Array, spec: TensorSpec | None = None) -> float:
     """
     own = spec.scale if spec is not None and np.dtype(spec.dtype).kind in "iu" else 0.0
     return max(own, float(expected.max() - expected.min()) / _QUANT_RANGE)
+
+
+def output_steps(expected: Array, artefact: Artefact, parts: Sequence[OutputPart]) -> dict[str, float]:
+    """`output_step` of each of several outputs by name, or of the only one under ""."""
+    if not parts:
+        return {"": output_step(expected, artefact.output)}
+    specs = zip(columns(parts), artefact.outputs, strict=True)
+    return {part.name: output_step(expected[:, at], spec) for (part, at), spec in specs}
 
 
 def most_wrong(n: int, *, share: float = WRONG_SHARE) -> int:

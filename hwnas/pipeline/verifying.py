@@ -13,17 +13,17 @@ from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.memory import METRIC as MEMORY
 from hwnas.deployment import Latency, Manifest, Parity, Samples, check_files, checked_artefact
 from hwnas.deployment.doubts import Doubt, doubt_texts
-from hwnas.errors import VerificationError
+from hwnas.errors import ArtefactError, VerificationError
 from hwnas.limits import as_limits
 from hwnas.measure import Worker, first_reachable
 from hwnas.pipeline._confirmation import device_to_verify_on
-from hwnas.pipeline.parity import ERROR, WRONG_SHARE, Comparison, compare
+from hwnas.pipeline.parity import ERROR, WRONG_SHARE, Comparison, compare_outputs
 from hwnas.pipeline.verdict import Verdict, reach_verdict
 from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import allowed_text, metric_name, quantity
 from hwnas.results import Result, Shown
-from hwnas.types import Artefact, Runtime, Statistic, TellsCosts
+from hwnas.types import Array, Artefact, Runtime, Statistic, TellsCosts
 
 MEASURED = "measured"
 _UNSEALED = (
@@ -214,10 +214,23 @@ def _run(worker: Worker, manifest: Manifest, artefact: Artefact, *, anchor: Arte
     return _Found(
         context=context,
         same_context=same,
-        compared=compare(outputs, samples.outputs, decides=manifest.parity.decides, step=manifest.parity.step),
+        compared=_compared(manifest, outputs, samples.outputs),
         predicted_ms=predicted_ms,
         verdict=verdict,
     )
+
+
+def _compared(manifest: Manifest, found: Array, expected: Array) -> Comparison:
+    """The runtime's outputs with those that ship.
+
+    Raises:
+        ArtefactError: the samples hold others than the manifest names.
+    """
+    parts = manifest.output.parts
+    if parts and expected.shape[1:] != (sum(p.part.size for p in parts),):
+        raise ArtefactError("the samples hold other outputs than the manifest names; export the network again")
+    steps = {p.name: p.step for p in parts} or {"": manifest.parity.step}
+    return compare_outputs(found, expected, parts=[p.part for p in parts], decides=manifest.parity.decides, steps=steps)
 
 
 def _broken_promises(manifest: Manifest, found: _Found, *, exact: bool, samples: Samples) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.allowed import SCORE
 from hwnas.data.targets import TargetKind
 from hwnas.errors import ConfigError
+from hwnas.output_parts import OutputPart, Row, split_outputs
 from hwnas.tasks.decisions import Decides
 from hwnas.types import Array, FloatArray, IntArray
 
@@ -58,6 +59,10 @@ class Task(ABC):
         targets: what they learn from.
         counts: what the outputs are, in the plural, for messages.
         decides: what outputs decide, see `decisions.py`; by that a runtime is held against torch.
+        takes_several: whether it knows what to do with a network of several outputs. It is given them side by side in
+            one row, (N, sum of their sizes), and `split` tells them apart.
+        takes_labels: whether it knows labels of others than a given network.
+        parts: the several outputs, once the networks are known; none of networks of one output.
     """
 
     name: ClassVar[str]
@@ -65,6 +70,9 @@ class Task(ABC):
     targets: ClassVar[TargetKind]
     counts: ClassVar[str] = "outputs"
     decides: ClassVar[Decides] = "value"
+    takes_several: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = True
+    parts: tuple[OutputPart, ...] = ()
 
     def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         """The task with what it has to know of the training targets; itself, if that is nothing.
@@ -88,6 +96,14 @@ class Task(ABC):
             n_outputs: names there are of classes or values; None: any.
         """
         return len(shape) == 1 and n_outputs in (None, shape[0])
+
+    def split(self, outputs: Row) -> dict[str, Row]:
+        """The several outputs of a row by name, each (N, ...) in its own shape; of one output that, as `output`.
+
+        Args:
+            outputs: (N, sum of the sizes), a tensor or an array; targets of this form likewise.
+        """
+        return split_outputs(outputs, self.parts) if self.parts else {"output": outputs}
 
     # ------------------------------------------------------------ learning
 

@@ -40,7 +40,7 @@ def make_task(
     """The task of that name.
 
     Args:
-        name: `classification`, `multi_label`, `regression`, `segmentation`, one that somebody registered, or
+        name: `classification`, `multi_label`, `regression`, `segmentation`, `outputs`, one that somebody registered, or
             `python:module:function` for a function without arguments that gives a `Task`.
         settings: what the configuration says beside the name; a task takes those it has.
         tell: is told what will be run, before it is.

@@ -55,7 +55,7 @@ def test_what_is_no_task_is_refused(here: Path, function: str, says: str) -> Non
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="classification, multi_label, regression, segmentation"):
+    with pytest.raises(UnknownNameError, match="classification, multi_label, outputs, regression, segmentation"):
         make_task("detection")
 
 
@@ -75,14 +75,40 @@ def test_weights_are_one_a_class() -> None:
         task.fitted(labels)
 
 
+def documented() -> list[str]:
+    """The programs of the page about tasks."""
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    return [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+
+
+def test_the_documented_task_of_several_outputs_learns_both_and_is_ranked_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from hwnas.output_parts import OutputPart
+    from hwnas.tasks import score_of
+
+    (tmp_path / "my_two.py").write_text(documented()[1])
+    monkeypatch.chdir(tmp_path)
+    task = make_task("python:my_two:make")
+    assert task.takes_several
+    task.parts = (OutputPart(name="classes", shape=(2,)), OutputPart(name="boxes", shape=(4,)))
+    assert task.fits((6,), n_outputs=2)
+    assert not task.fits((6,), n_outputs=6)
+    rows = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    assert score_of(task, [(rows, rows[:, :2].argmax(1))]).value == 1
+    off = rows.clone()
+    off[:, 2:] += 1
+    assert float(task.distill(off, rows)) == pytest.approx(float(task.distill(rows, rows)) + 1)
+
+
 def test_the_task_of_the_documentation_is_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from hwnas.tasks import score_of
 
-    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
-    (code,) = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
-    (tmp_path / "my_task.py").write_text(code)
+    (tmp_path / "my_task.py").write_text(documented()[0])
     monkeypatch.chdir(tmp_path)
     task = make_task("python:my_task:make")
     logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [1.0, 2.0], [2.0, 1.0]])
