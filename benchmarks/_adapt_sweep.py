@@ -164,13 +164,15 @@ class Sweep:
         self, graph: OpGraph, numbers: Mapping[str, Tensor]
     ) -> tuple[AdaptedSpace, AdaptedSupernet] | None:
         from hwnas.graph.costs import macs
+        from hwnas.graph.joining import joined
         from hwnas.spaces.adapted.wishes import Wishes, adapt
         from hwnas.spaces.kinds import block_graph
         from hwnas.supernet.adapted import AdaptedSupernet
 
         with self._stage("elastic"):
-            if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-                raise SpaceError("traced; one input and output only so far")
+            if len(graph.inputs) != 1:
+                raise SpaceError("traced; one input only so far")
+            graph = joined(graph, [f"output_{i}" for i in range(len(graph.outputs))])
             began, began_cpu = time.perf_counter(), time.process_time()
             space = adapt(self.network.name, [graph], Wishes())
             supernet = AdaptedSupernet(space, numbers)
@@ -196,7 +198,7 @@ class Sweep:
 
         found = supernet.extract(with_precision(space, space.largest(), EXACT))
         x = self.network.inputs(_SAMPLES, seed=2)
-        expected = module(x)
+        expected = in_a_row(module(x))
         difference = relative(found(x), expected)
         if not difference <= EQUAL:
             raise SpaceError(f"the largest network's outputs differ by {difference:.2g} of the largest one")
@@ -258,7 +260,7 @@ class Sweep:
             expected = model(x).numpy()
             run |= measured(outputs, expected, model)
             if model is not floats:
-                run["error_ratio"] = error_ratio(outputs, expected, floats(x).numpy())
+                run["error_ratio"] = error_ratio(outputs, expected, floats(x).numpy(), model)
             hold(run, precision)
 
 
@@ -296,6 +298,15 @@ def compared(network: Network, module: nn.Module, graph: OpGraph, numbers: Mappi
     expected, found = tree_leaves(module(x)), tree_leaves(made.eval()(x))
     pairs = list(zip(expected, found, strict=True))
     return max(float(a.abs().max()) for a, _ in pairs), max(float((a - b).abs().max()) for a, b in pairs)
+
+
+def in_a_row(outputs: Any) -> Tensor:
+    """What a module gives; several outputs side by side, (N, sum of their sizes)."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    found = tree_leaves(outputs)
+    return found[0] if len(found) == 1 else torch.cat([y.flatten(1) for y in found], 1)
 
 
 def with_precision(space: AdaptedSpace, encoding: IntArray, precision: str) -> NamedBlocks:

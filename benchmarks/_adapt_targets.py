@@ -102,7 +102,7 @@ class Target:
 
 def through(session: Any, artefact: Any, x: Tensor) -> Array:
     """What a file gives for these inputs, one after the other, as float32."""
-    from hwnas.measure.interface import from_artefact, to_artefact
+    from hwnas.measure.interface import answers, to_artefact
 
     samples = [sample[None] for sample in x.numpy()]
     if x.is_floating_point():
@@ -110,14 +110,34 @@ def through(session: Any, artefact: Any, x: Tensor) -> Array:
     else:  # token ids; a file that says nothing of theirs takes them as torch does
         spec = artefact.input.dtype
         given = [s.astype(spec) if spec.startswith("int") else s for s in samples]
-    return np.concatenate([from_artefact(session.run([one])[0], artefact.output) for one in given])
+    return np.concatenate([answers(session.run([one]), artefact) for one in given])
+
+
+def apart(row: Array, model: nn.Module | None) -> list[Array]:
+    """What a network gives, each of several outputs by itself."""
+    from hwnas.output_parts import split_outputs
+    from hwnas.supernet.parting import parts_of
+
+    parts = () if model is None else parts_of(model)
+    return list(split_outputs(row, parts).values()) if parts else [row]
 
 
 def measured(found: Array, expected: Array, model: nn.Module) -> dict[str, float]:
-    """How far a runtime's outputs are from torch's: absolutely, relative to the largest, in steps of their scale."""
+    """How far a runtime's outputs are from torch's: absolutely, relative to the largest, in steps of their scale.
+
+    Of several outputs each is measured by its own, and the worst counts.
+    """
+    outputs = apart(expected, model)
+    quantizer = getattr(model, "output_quantizer", None) if len(outputs) == 1 else None
+    scale = None if quantizer is None else float(quantizer.scale)
+    each = [_measured(a, b, scale) for a, b in zip(apart(found, model), outputs, strict=True)]
+    worst = {name: max(m[name] for m in each) for name in ("largest_output", "relative_difference", "steps")}
+    return {**worst, "identical": min(m["identical"] for m in each)}
+
+
+def _measured(found: Array, expected: Array, scale: float | None) -> dict[str, float]:
     difference = np.abs(found - expected)
-    quantizer = getattr(model, "output_quantizer", None)
-    step = float(quantizer.scale) if quantizer is not None else float(np.ptp(expected)) / 255
+    step = float(np.ptp(expected)) / 255 if scale is None else scale
     return {
         "largest_output": float(np.abs(expected).max()),
         "relative_difference": float(difference.max() / np.abs(expected).max()),
@@ -127,10 +147,13 @@ def measured(found: Array, expected: Array, model: nn.Module) -> dict[str, float
     }
 
 
-def error_ratio(found: Array, expected: Array, floats: Array) -> float:
-    """How far a runtime's int8 is from fp32, over how far torch's is: roots of mean squares."""
-    errors = [float(np.sqrt(np.mean((y - floats) ** 2))) for y in (found, expected)]
-    return errors[0] / max(errors[1], 1e-12)
+def error_ratio(found: Array, expected: Array, floats: Array, model: nn.Module | None = None) -> float:
+    """How far a runtime's int8 is from fp32, over how far torch's is: roots of mean squares; of the worst output."""
+    ratios = []
+    for given, known, exact in zip(*(apart(row, model) for row in (found, expected, floats)), strict=True):
+        errors = [float(np.sqrt(np.mean((y - exact) ** 2))) for y in (given, known)]
+        ratios.append(errors[0] / max(errors[1], 1e-12))
+    return max(ratios)
 
 
 def hold(run: Mapping[str, Any], precision: str) -> None:

@@ -424,7 +424,16 @@ def test_a_sweep_of_networks_tells_every_step_that_failed_and_goes_on(on_path: N
     assert row["traced"]
     assert row["equal"]
     assert not row["elastic"]
-    assert "one input and output only so far" in row["failures"][0]["reason"]
+    assert "'output_1' is what the network is given" in row["failures"][0]["reason"]
+
+
+def test_a_sweep_takes_a_network_of_several_outputs_to_its_files(on_path: None) -> None:
+    (fpn,) = (n for n in importlib.import_module("_adapt_networks").own_networks() if n.name == "fpn")
+    target = importlib.import_module("_adapt_targets").Target.of("onnxruntime")
+    row = importlib.import_module("_adapt_sweep").Sweep(fpn, [target], subnetworks=1).run(limit_s=120)
+    assert row["failures"] == []
+    assert row["largest_equal"]
+    assert row["verified"] == {"onnxruntime": {"fp32": True, "int8": True}}
 
 
 class _TwoOutputs(torch.nn.Module):
