@@ -11,7 +11,7 @@ from torch import nn
 
 from hwnas.errors import ExportError
 from hwnas.graph import OpGraph
-from hwnas.precisions import is_conversion
+from hwnas.precisions import DEQUANTIZE, is_conversion
 from hwnas.supernet.graph_module import GraphInterpreter, OpGraphModule
 from hwnas.supernet.parting import parted_module, parts_of
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm
@@ -61,7 +61,8 @@ def to_tflite(
         parts.pop(0)
     if ends.integer_output is not False and parts and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves:
         parts.pop()
-    leaves = several and isinstance(last := parts[-1][1], QuantizedRegion) and last.leaves and parts.pop()
+    # behind several outputs, as integers or in the float form of a network that has them
+    leaves = bool(several) and {op.kind for op in _graph_of(parts[-1][1]).ops} == {DEQUANTIZE} and bool(parts.pop())
     if several:
         name, part = parts[-1]
         assert isinstance(part, GraphInterpreter)
@@ -84,7 +85,10 @@ def to_tflite(
     if len(found) != len(names):
         raise ExportError(f"{type(model).__name__} gives {len(found)} tensors; written are {len(names)}")
     if leaves:
-        found = tuple(ops.dequantize(graph, y, name=f"{prefix}{n}.floats") for n, y in zip(names, found, strict=True))
+        found = tuple(
+            y if y.quantization is None else ops.dequantize(graph, y, name=f"{prefix}{n}.floats")
+            for n, y in zip(names, found, strict=True)
+        )
     shapes = [graphs[-1].by_name[name].shape for name in graphs[-1].outputs]
     results = [_as_told(graph, y, shape, name=f"{prefix}{n}") for n, y, shape in zip(names, found, shapes, strict=True)]
     for end, asked, quantized in (

@@ -208,6 +208,7 @@ class Workspace:
         """
         if self.config.data.labels == "source":
             return self.images
+        self._asked_task.parts = parts_of_space(self.adapted_space)
         return labelled_by_network(self.images, self.adapted, self.adapted_space, task=self._asked_task)
 
     @cached_property

@@ -107,6 +107,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "batch": "N" if m.artefact.batch == "any" else m.artefact.batch or 1,
         "given": tables.stored_as(m.artefact.input, m.input.shape),
         "taken": tables.stored_as(m.artefact.output),
+        "outputs": tables.outputs(m),
         "runs": tables.facts(m.runs),
         "context": tables.facts({**m.device.options, **m.device.context}),
         "provenance": tables.facts(m.provenance),

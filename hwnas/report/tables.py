@@ -224,6 +224,12 @@ def rejected(manifest: Manifest) -> TextTable:
     )
 
 
+def outputs(manifest: Manifest) -> list[str]:
+    """Several outputs, each with its name, its shape and how the file has it; none of a network of one."""
+    pairs = zip(manifest.output.parts, manifest.artefact.outputs, strict=True)
+    return [f"{info.part}{stored_as(tensor, info.shape)}" for info, tensor in pairs]
+
+
 def stored_as(tensor: TensorInfo, shape: Sequence[int] = ()) -> str:
     """How canonical float32 values become an artefact's own tensor; empty if they are it already.
 

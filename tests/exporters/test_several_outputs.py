@@ -20,7 +20,7 @@ from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.parting import parted_network, parts_of
 from hwnas.supernet.program import torch_program
 from hwnas.supernet.quantization import quantize, without_rounding
-from hwnas.supernet.subnetwork import BlockSequence
+from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
 from hwnas.supernet.tracing import trace_with_numbers
 from hwnas.types import Array, Artefact, Device, Ends, Exporter
 
@@ -105,6 +105,15 @@ def test_every_output_of_integers_is_torchs_to_its_own_step(runtime: str, ends: 
     for part, at in columns(PARTS):
         step = float(np.ptp(expected[:, at])) / 255
         assert np.abs(found[:, at] - expected[:, at]).max() <= 2.01 * step, part.name
+
+
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_the_float_form_of_a_network_of_integers_is_written_too(runtime: str, tmp_path: Path) -> None:
+    model = without_rounding(network("int8"))  # with what leads to integers and back
+    sub = SubNetwork.of(m for m in model.blocks if isinstance(m, BlockModule))
+    artefact = written(FORMATS[runtime](), sub, tmp_path, "fp32", Ends())
+    with torch.no_grad():
+        np.testing.assert_allclose(predicted(runtime, artefact), sub(images()).numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_an_onnx_file_has_the_outputs_names_and_shapes_and_no_row_of_them(tmp_path: Path) -> None:

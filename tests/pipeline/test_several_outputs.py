@@ -138,8 +138,8 @@ def test_a_pyramid_goes_the_whole_way_to_outputs_by_their_names(folder: Path, pr
     assert [(p.name, p.shape) for p in manifest.output.parts] == [(f"p{i}", (4, n, n)) for i, n in enumerate((8, 4, 2))]
     assert len(manifest.artefact.outputs) == 3
     assert pipeline.verify(result.deployment, console=console).exit_status == 0
-    samples = Samples.read(result.deployment)
-    assert samples.outputs.shape[1:] == (4 * (64 + 16 + 4),)
+    assert Samples.read(result.deployment).outputs.shape[1:] == (4 * (64 + 16 + 4),)
+    assert "N × p1 4x4x4<" in (result.deployment / "report.html").read_text()
 
 
 def test_a_deployment_predicts_each_output_in_its_shape(folder: Path) -> None:
