@@ -5,6 +5,7 @@ Knows one candidate and its file; never other candidates, limits or tables.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ from hwnas.measure import Worker
 from hwnas.pipeline._candidate import Candidate
 from hwnas.pipeline.parity import Comparison, compare_outputs, most_wrong, output_steps
 from hwnas.precisions import EXACT, is_quantized
-from hwnas.tasks import Score, Task, score_of
+from hwnas.tasks import Score, Task, score_of_statistics, statistics_of
 from hwnas.tasks.decisions import scores
 from hwnas.types import Array, Artefact, FloatArray, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 N_SAMPLES = 16  # images stored with their outputs
 _BATCH = 64  # images that torch computes at once
-_PART, _PART_BYTES = 2000, 256 << 20  # samples, and their bytes, that a request to the runtime holds at most
+_PART, _PART_BYTES = 2000, 256 << 20  # samples, and bytes of them or of their outputs, that a request holds at most
+_HELD_BYTES = 256 << 20  # of one program's outputs, of which more are measured than are held against the other's
+_STORED_BYTES = 512 << 20  # of the stored samples together; a deployment whose samples are larger is not read
 _SMALLEST = 1e-30  # step of an output that is the same for all samples
 _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others are stored as pixels
 
@@ -81,14 +84,19 @@ def test_candidate(
         WrongOutputsError: the runtime computes something else than torch.
         VerificationError: the steps that the manifest would hold do not lead to the images that were tested.
     """
-    import torch
-
     from hwnas.data.tensors import fit
 
     task = work.task
     stream = work.stream("test")
-    answers = _ask(candidate, artefact, worker, stream.unaugmented(work.config.deploy.test_samples))
-    targets, expected, of_subnetwork = answers["targets"], answers["torch"], answers["fp32"]
+    answers, statistics = _ask(
+        candidate,
+        artefact,
+        worker,
+        stream.unaugmented(work.config.deploy.test_samples),
+        task=task,
+        held_bytes=None if work.config.ranked_by == ACCURACY else _HELD_BYTES,  # confusions are counted over all
+    )
+    targets, expected = answers["targets"], answers["torch"]
     floats = answers.get("floats")
     found = answers["runtime"]
     compared = compare_outputs(
@@ -117,6 +125,7 @@ def test_candidate(
     # answers of a network are no classes that somebody wants to be found
     is_classified = work.config.ranked_by == ACCURACY and not task.parts
     by_class = ByClass.of(targets, found.argmax(1), class_names=class_names) if is_classified else None
+    agreed = agreed[: _stored(test, expected, in_shape=candidate.in_shape)]
     kept = Samples(
         raw=_raw(test, agreed),
         # images at the network's own resolution
@@ -132,10 +141,7 @@ def test_candidate(
             f"the steps of the manifest do not lead to the images that were tested: {problems[0]}; did image files "
             "change meanwhile?"
         )
-    test_score = {
-        name: score_of(task, [(torch.from_numpy(outputs), torch.from_numpy(targets))])
-        for name, outputs in (("torch", expected), ("fp32", of_subnetwork), ("runtime", found))
-    }
+    test_score = {name: score_of_statistics(task, parts) for name, parts in statistics.items()}
     runtime = test_score["runtime"]
     accuracy = Accuracy(
         metric=work.config.ranked_by,
@@ -166,44 +172,86 @@ def _others(score: Score, metric: str) -> dict[str, float]:
 
 
 def _ask(
-    candidate: Candidate, artefact: Artefact, worker: Worker, batches: Iterable[tuple[Tensor, Tensor]]
-) -> dict[str, Array]:
-    """What torch and the runtime say of all samples, in parts: more are not held at once.
+    candidate: Candidate,
+    artefact: Artefact,
+    worker: Worker,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    task: Task,
+    held_bytes: int | None,
+) -> tuple[dict[str, Array], dict[str, list[FloatArray]]]:
+    """What torch and the runtime say of all samples, in parts: more are not computed at once.
+
+    Args:
+        candidate: the network in torch.
+        artefact: its file.
+        worker: of the runtime.
+        batches: inputs and targets.
+        task: that they are for.
+        held_bytes: of outputs of each program that are kept, of the first samples; None: all.
 
     Returns:
-        `torch`, of the network that ships; `fp32`, of the sub-network before anything was done to it; `floats`, of what
-        is rounded, where something is; `runtime`; and `targets`.
+        `torch`, of the network that ships, `floats`, of what is rounded, where something is, `runtime` and `targets`,
+        of as many of the first samples as are kept; and what the task measures of all samples, by `torch`, `fp32` (of
+        the sub-network before anything was done to it) and `runtime`.
     """
+    import torch
+
     answers: dict[str, list[Array]] = {}
+    statistics: dict[str, list[FloatArray]] = {"torch": [], "fp32": [], "runtime": []}
     networks = {"torch": candidate.network, "fp32": candidate.subnetwork}
     if is_quantized(artefact.precision):  # what both programs round
         networks["floats"] = candidate.float_network.eval()
-    for samples, targets in _parts(batches, in_shape=candidate.in_shape):
+    held = 0
+    output_bytes = _outputs(candidate.network, torch.zeros(1, *candidate.in_shape)).nbytes
+    for samples, targets in _parts(batches, in_shape=candidate.in_shape, output_bytes=output_bytes):
         found: dict[str, Array] = {}
         for name, network in networks.items():
             same = next((other for other in found if networks[other] is network), None)
             found[name] = _outputs(network, samples) if same is None else found[same]
-        found |= {"runtime": worker.predict(artefact, samples.numpy()), "targets": targets.numpy()}
-        for name, values in found.items():
-            answers.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in answers.items()}
+        found |= {"runtime": worker.predict(artefact, samples.numpy())}
+        for name, measured in statistics.items():
+            measured.append(statistics_of(task, torch.from_numpy(found[name]), targets))
+        del found["fp32"]  # only measured
+        more = len(samples) if held_bytes is None else max(held_bytes // output_bytes, N_SAMPLES) - held
+        if more > 0:
+            held += len(samples)
+            for name, values in {**found, "targets": targets.numpy()}.items():
+                answers.setdefault(name, []).append(values[:more])
+    return {name: np.concatenate(values) for name, values in answers.items()}, statistics
 
 
-def _parts(batches: Iterable[tuple[Tensor, Tensor]], *, in_shape: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+def _parts(
+    batches: Iterable[tuple[Tensor, Tensor]], *, in_shape: tuple[int, ...], output_bytes: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Samples as the network takes them, and their targets, as many as a request holds."""
-    import torch
-
     from hwnas.data.tensors import fit
 
     held: list[tuple[Tensor, Tensor]] = []
+    most = 1
     for x, y in batches:
         held.append((fit(x, in_shape), y))
-        n = sum(len(kept) for _, kept in held)
-        if n >= _PART or n * held[0][0][0].nbytes >= _PART_BYTES:
-            yield torch.cat([x for x, _ in held]).contiguous(), torch.cat([y for _, y in held])
+        most = max(1, min(_PART, _PART_BYTES // max(held[0][0][0].nbytes, output_bytes)))
+        if sum(len(kept) for _, kept in held) >= most:
+            yield from _joined(held, most)
             held.clear()
     if held:
-        yield torch.cat([x for x, _ in held]).contiguous(), torch.cat([y for _, y in held])
+        yield from _joined(held, most)
+
+
+def _joined(held: Sequence[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches as parts of `most` samples or fewer."""
+    import torch
+
+    x, y = (torch.cat(tensors) for tensors in zip(*held, strict=True))
+    for part, targets in zip(torch.split(x, most), torch.split(y, most), strict=True):
+        yield part.contiguous(), targets
+
+
+def _stored(test: ArrayDataset, outputs: Array, *, in_shape: tuple[int, ...]) -> int:
+    """How many samples may be stored: raw, as inputs and as outputs."""
+    raw = math.prod(test.inputs.shape[1:]) * test.inputs.dtype.itemsize
+    return max(1, _STORED_BYTES // (raw + 4 * math.prod(in_shape) + int(outputs[0].nbytes)))
 
 
 def _outputs(network: nn.Module, samples: Tensor) -> Array:

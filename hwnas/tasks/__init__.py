@@ -6,7 +6,7 @@
 Knows tensors, arrays and targets; must never know devices, tables or spaces.
 """
 
-from hwnas.tasks.base import Score, Task, score_of
+from hwnas.tasks.base import Score, Task, score_of, score_of_statistics, statistics_of
 from hwnas.tasks.making import make_task, task_identity
 
-__all__ = ["Score", "Task", "make_task", "score_of", "task_identity"]
+__all__ = ["Score", "Task", "make_task", "score_of", "score_of_statistics", "statistics_of", "task_identity"]

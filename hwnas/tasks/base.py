@@ -7,7 +7,7 @@ tell its standard error.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -184,7 +184,25 @@ def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
         ValueError: there is no sample.
         ConfigError: what was measured is no share, or not a number.
     """
-    parts = [task.statistics(outputs, targets).double().cpu().numpy() for outputs, targets in batches]
+    return score_of_statistics(task, [statistics_of(task, outputs, targets) for outputs, targets in batches])
+
+
+def statistics_of(task: Task, outputs: Tensor, targets: Tensor) -> FloatArray:
+    """(N, M) `Task.statistics` of some samples, for `score_of_statistics`."""
+    found: FloatArray = task.statistics(outputs, targets).double().cpu().numpy()
+    return found
+
+
+def score_of_statistics(task: Task, parts: Sequence[FloatArray]) -> Score:
+    """The same where outputs are not kept: only what a task measures of each sample.
+
+    Args:
+        task: that they are for.
+        parts: (N, M) of `statistics_of`, one after the other.
+
+    Raises:
+        ValueError, ConfigError: see `score_of`.
+    """
     n = sum(map(len, parts))
     if n == 0:
         raise ValueError("there is no sample to evaluate on")
