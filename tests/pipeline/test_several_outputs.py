@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,27 @@ def test_each_output_is_held_against_torch_by_its_own_range(folder: Path) -> Non
     assert problem.startswith("output 'small': 200 of 200 values are others")
     assert compared.problems(exact=True)[0].startswith("output 'small': outputs differ")
     assert compare_outputs(expected, expected, parts=parts, steps={}).problems(exact=True) == []
+
+
+def test_an_onnx_file_says_what_its_outputs_are_called(folder: Path) -> None:
+    import warnings
+
+    import torch
+
+    namespace: dict[str, Any] = {}
+    exec(NETWORKS, namespace)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            namespace["heads"](),
+            (torch.zeros(1, 1, 16, 16),),
+            "heads.onnx",
+            dynamo=False,
+            output_names=["which", "how much"],
+        )
+    config = asked(folder, "heads", model__source="onnx:heads.onnx")
+    found = pipeline.adapt(config, console=ReadConsole(), with_images=False)
+    assert [str(part) for part in found.outputs] == ["which 10", "how_much 2"]
 
 
 @pytest.mark.parametrize(("kind", "said"), [("more", "it has other outputs then"), ("fewer", "it has other outputs")])
