@@ -126,7 +126,7 @@ class TrainConfig(ConfigSection):
     optimizer: Literal["sgd", "adamw"] | None = optional(
         "sgd or adamw; as suits the space if left out: adamw for transformers", example='"adamw"'
     )
-    learning_rate: Positive | None = optional("at its peak; 0.1 of sgd, 0.001 of adamw if left out", example="0.05")
+    learning_rate: Positive | None = optional("at its peak; 0.1 of sgd, 0.0005 of adamw if left out", example="0.05")
     warmup_fraction: ShareFrom0 = Field(
         default=0.05, description="share of the steps with a rising rate; a cosine follows"
     )

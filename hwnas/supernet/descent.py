@@ -44,8 +44,8 @@ class Descent:
 
         Args:
             optimizer: by name.
-            learning_rate: None: 0.1 of `sgd`, 0.001 of `adamw`.
-            weight_decay: None: 3e-5 of `sgd`, 0.05 of `adamw` (DeiT, Touvron et al., 2021, table 9).
+            learning_rate: None: 0.1 of `sgd`, 0.0005 of `adamw` (DeiT, Touvron et al., 2021, table 9).
+            weight_decay: None: 3e-5 of `sgd`, 0.05 of `adamw` (the same).
         """
         check_name(optimizer)
         rate, decay = _SUITABLE[optimizer]
@@ -68,7 +68,7 @@ class Descent:
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
 
 
-_SUITABLE: Mapping[str, tuple[float, float]] = {"sgd": (0.1, 3e-5), "adamw": (1e-3, 0.05)}  # rate, weight decay
+_SUITABLE: Mapping[str, tuple[float, float]] = {"sgd": (0.1, 3e-5), "adamw": (5e-4, 0.05)}  # rate, weight decay
 
 
 def check_name(optimizer: str) -> None:

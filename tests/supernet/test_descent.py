@@ -20,7 +20,7 @@ ADAMW = dataclasses.replace(SETTINGS, optimizer="adamw", learning_rate=0.003, we
 
 def test_what_is_left_out_suits_the_optimizer() -> None:
     assert Descent.of("sgd") == Descent()
-    assert Descent.of("adamw") == Descent(optimizer="adamw", learning_rate=1e-3, weight_decay=0.05)
+    assert Descent.of("adamw") == Descent(optimizer="adamw", learning_rate=5e-4, weight_decay=0.05)
     assert Descent.of("adamw", weight_decay=0.0).weight_decay == 0.0
     with pytest.raises(ConfigError, match=r"there is no optimiser 'lion'; there are sgd, adamw"):
         Descent.of("lion")
