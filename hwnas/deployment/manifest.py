@@ -243,6 +243,11 @@ class InputInfo(Section):
 
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
+    @property
+    def what(self) -> str:
+        """What samples are called: images, if they have height and width."""
+        return "images" if len(self.shape) == 3 else "samples"
+
 
 class PartInfo(Section):
     """One of several outputs.

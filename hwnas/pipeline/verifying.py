@@ -23,6 +23,7 @@ from hwnas.precisions import EXACT, computed_in, is_quantized, offered_as
 from hwnas.precisions import precision as precision_of_name
 from hwnas.quantities import allowed_text, metric_name, quantity
 from hwnas.results import Result, Shown
+from hwnas.tasks.decisions import Decides
 from hwnas.types import Array, Artefact, Runtime, Statistic, TellsCosts
 
 MEASURED = "measured"
@@ -48,8 +49,9 @@ class VerifyResult(Result):
         size_bytes: of the file.
         source: `measured`, or by what a runtime without hardware estimates.
         max_abs_diff: the largest difference of an output from torch's.
-        n: samples that were compared.
-        n_equal: of them, those with the same prediction.
+        n: decisions that were compared: of a classifier, its predictions.
+        n_equal: of them, those that are the same.
+        decides: what a decision is, as `Parity` of a manifest has it.
         same_context: whether this is the machine and runtime the deployment was made on.
         limits: metric -> what was promised.
     """
@@ -66,12 +68,13 @@ class VerifyResult(Result):
     max_abs_diff: float
     n: int
     n_equal: int
+    decides: Decides
     same_context: bool
     limits: Limits
 
     @property
     def top1_agreement(self) -> float:
-        """Share of equal predictions, in [0, 1]."""
+        """Share of equal decisions, in [0, 1]."""
         return self.n_equal / self.n
 
     def values(self) -> Mapping[str, object]:
@@ -88,7 +91,7 @@ class VerifyResult(Result):
             title=f"{self.folder}: verified",
             rows=[
                 ("outputs, largest difference", f"{self.max_abs_diff:.2g}"),
-                ("outputs, equal predictions", f"{self.n_equal} of {self.n}"),
+                (f"outputs, equal {self.decides}s", f"{self.n_equal} of {self.n}"),
                 (measured, f"{quantity('latency_ms', latency.minimum)} minimum ({_promise(limits, 'latency_ms')})"),
                 (
                     "  with what disturbed it now",
@@ -191,6 +194,7 @@ def _result(folder: Path, manifest: Manifest, found: _Found, *, artefact: Artefa
         max_abs_diff=found.compared.difference,
         n=found.compared.n,
         n_equal=found.compared.n - found.compared.disagreements,
+        decides=manifest.parity.decides,
         same_context=found.same_context,
         limits=manifest.limits,
     )

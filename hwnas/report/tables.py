@@ -113,7 +113,10 @@ def _found(manifest: Manifest, metric: str) -> tuple[float | None, str]:
     if metric == "size_bytes":
         return float(manifest.artefact.size_bytes), "measured, the file"
     if metric == manifest.accuracy.metric:
-        return manifest.accuracy.test_runtime, f"measured, {manifest.runtime} on {manifest.accuracy.n_test} test images"
+        return (
+            manifest.accuracy.test_runtime,
+            f"measured, {manifest.runtime} on {manifest.accuracy.n_test} test {manifest.input.what}",
+        )
     return None, ""
 
 
@@ -337,13 +340,16 @@ def parity(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """How the runtime's outputs agree with torch's."""
     p = manifest.parity
     return (
-        ({"prediction": "Same class as torch"}.get(p.decides, f"Same {p.decides}s as torch"), _agreement(p)),
+        (
+            {"prediction": "Same class as torch"}.get(p.decides, f"Same {p.decides}s as torch"),
+            _agreement(p, what=manifest.input.what),
+        ),
         (f"Largest difference of {'an output' if p.decides == 'value' else 'a logit'}", digits(p.max_abs_diff)),
         *([] if p.error_ratio is None else [("Distance from floats, over that of torch", digits(p.error_ratio))]),
     )
 
 
-def _agreement(p: Parity) -> str:
+def _agreement(p: Parity, *, what: str) -> str:
     ties = f"; {p.near_ties} more are near-ties" if p.near_ties else ""
-    what = "test images" if p.decides == "prediction" else f"{p.decides}s"
-    return f"{percent(p.top1_agreement, decimals=2)} of {p.n} {what}{ties}"
+    decided = f"test {what}" if p.decides == "prediction" else f"{p.decides}s"
+    return f"{percent(p.top1_agreement, decimals=2)} of {p.n} {decided}{ties}"
