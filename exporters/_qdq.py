@@ -21,6 +21,7 @@ from hwnas.types import Array, TensorSpec
 ROW_AXES = "series_axes"  # the initializer that says where the row of an image of a series is: axis 2
 _FIRST = "first_axis"
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+_MOVES = _SHAPE_ONLY | {"Identity", "Split"}  # no value becomes another one
 
 
 def tidy(graph: GraphProto) -> None:
@@ -246,13 +247,14 @@ def quantize_output(graph: GraphProto, which: int = 0, *, channels_last: bool = 
         ExportError: the output is not made by a DequantizeLinear.
     """
     result = graph.output[which]
+    _dequantize_last(graph, result.name)
     last = _producers(graph).get(result.name)
     if last is None or not is_dequantize(last):
         raise ExportError(
             f"output {result.name!r} is not dequantized last, but made by {_kinds([last] if last else [])}"
         )
     if any(result.name in node.input for node in graph.node):  # others go on with its floats
-        kept, floats = last, f"{result.name}_values"
+        kept, floats = last, _free(graph, f"{result.name}_values")
         last = NodeProto()
         last.CopyFrom(kept)
         for node in graph.node:
@@ -283,6 +285,49 @@ def quantize_output(graph: GraphProto, which: int = 0, *, channels_last: bool = 
         _permute(result, (0, 2, 1) if row is not None else (0, 2, 3, 1))
     result.type.tensor_type.elem_type = dtype
     return _specification(graph, last, dtype, channels_last=channels_last)
+
+
+def _dequantize_last(graph: GraphProto, name: str) -> None:
+    """Makes a DequantizeLinear the last step of an output, where steps after it only move values: of the integers.
+
+    Others may go on with the floats, so those steps stay for them.
+    """
+    made_by = _producers(graph)
+    steps: list[tuple[NodeProto, str]] = []
+    node, made = made_by.get(name), name
+    while node is not None and node.op_type in _MOVES:
+        steps.append((node, made))
+        made = node.input[0]
+        node = made_by.get(made)
+    if not steps or node is None or not is_dequantize(node):
+        return
+    inside, last = node.input[0], NodeProto()
+    last.CopyFrom(node)
+    moved: list[NodeProto] = []
+    for step, made in reversed(steps):
+        copy = NodeProto()
+        copy.CopyFrom(step)
+        copy.name = f"{step.name}_of_{name}"
+        copy.input[0] = inside
+        copy.output[:] = [_free(graph, f"{output}_levels_of_{name}") for output in step.output]
+        inside = copy.output[list(step.output).index(made)]
+        moved.append(copy)
+    floats = _free(graph, f"{name}_moved")
+    for other in graph.node:
+        other.input[:] = [floats if x == name else x for x in other.input]
+        other.output[:] = [floats if x == name else x for x in other.output]
+    last.input[0], last.output[0], last.name = inside, name, f"{last.name}_of_{name}"
+    graph.node.extend([*moved, last])
+    drop_unused(graph)
+
+
+def _free(graph: GraphProto, name: str) -> str:
+    """A name like this one that no tensor has."""
+    taken = {x for node in graph.node for x in (*node.input, *node.output)}
+    taken |= {x.name for x in (*graph.input, *graph.output, *graph.initializer)}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _step(name: str, which: int) -> str:

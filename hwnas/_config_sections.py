@@ -124,7 +124,7 @@ class TrainConfig(ConfigSection):
     )
     batch_size: Count = Field(default=128, description="images")
     optimizer: Literal["sgd", "adamw"] | None = optional(
-        "sgd or adamw; as suits the space if left out: adamw for transformers", example='"adamw"'
+        "sgd or adamw; if left out adamw for spaces of transformers, else sgd", example='"adamw"'
     )
     learning_rate: Positive | None = optional("at its peak; 0.1 of sgd, 0.0005 of adamw if left out", example="0.05")
     warmup_fraction: ShareFrom0 = Field(

@@ -208,7 +208,7 @@ class Workspace:
         """
         if self.config.data.labels == "source":
             return self.images
-        self._asked_task.parts = parts_of_space(self.adapted_space)
+        self._asked_task = self._asked_task.with_parts(parts_of_space(self.adapted_space))
         return labelled_by_network(self.images, self.adapted, self.adapted_space, task=self._asked_task)
 
     @cached_property
@@ -245,7 +245,7 @@ class Workspace:
         train = images.train
         if given:
             with contextlib.suppress(ConfigError):  # it is being adapted: `check_fits` tells the task then
-                self._asked_task.parts = parts_of_space(self.adapted_space)
+                self._asked_task = self._asked_task.with_parts(parts_of_space(self.adapted_space))
         if not train.is_labelled:
             try:
                 train = self.data.validation  # what the given network answers
@@ -306,7 +306,7 @@ class Workspace:
         """
         images = self.images
         n_outputs = images.n_classes if self.config.data.labels == "source" else None
-        self._asked_task.parts = parts_of_space(space)
+        self._asked_task = self._asked_task.with_parts(parts_of_space(space))
         check_trainable(space, of=images.input_shape, n_outputs=n_outputs, task=self._asked_task)
 
     @property

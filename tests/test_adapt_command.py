@@ -34,6 +34,8 @@ def test_a_function_becomes_a_run_that_trains_a_little() -> None:
     config = load_config("run")
     assert config.model is not None
     assert (config.train.epochs, config.train.learning_rate) == (3.0, 0.01)
+    assert said(*TYPED, "--output", "other", "--set", "train.optimizer=adamw")[0] == 0
+    assert load_config("other").train.learning_rate == 5e-5  # what AdamW takes is a fraction of what SGD takes
 
 
 def test_no_training_is_written_down() -> None:

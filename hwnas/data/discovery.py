@@ -223,13 +223,7 @@ class _Discoverer:
         if "train" not in self._options.folders:
             raise DataError(f"name the folder of the training images too: {self._source}?train=FOLDER")
         parts = {p: folder_below(root, self._options.folders[p], option=p) for p in PARTS if p in self._options.folders}
-        for part, folder in parts.items():
-            for other, also in parts.items():
-                # images would be in two parts, and what is measured on them too good
-                if part != other and any(inner is also for inner in folder.walk()):
-                    raise DataError(
-                        f"the folder of the {_WORDS[other]} images lies in that of the {_WORDS[part]} images"
-                    )
+        hold_apart(parts)
         self._leave_others(root, list(parts.values()))
         return parts
 
@@ -400,6 +394,18 @@ def folder_below(root: Folder, path: str, *, option: str) -> Folder:
             raise DataError(f"{shown(folder.path)} has no folder {shown(name)!r} (option {option}); it holds {held}")
         folder = found
     return folder
+
+
+def hold_apart(parts: Mapping[str, Folder]) -> None:
+    """Hold that no part's folder lies in another's, where images would be in two parts.
+
+    Raises:
+        DataError: one does: what is measured on such images would be too good.
+    """
+    for part, folder in parts.items():
+        for other, also in parts.items():
+            if part != other and any(inner is also for inner in folder.walk()):
+                raise DataError(f"the folder of the {_WORDS[other]} images lies in that of the {_WORDS[part]} images")
 
 
 def _list(folders: Sequence[Folder]) -> str:

@@ -118,7 +118,7 @@ def load_data(
         tell(f"data source: the function {function.function} of {shown(function.file)} is run")
     try:
         # where targets are left aside, images are wanted however they are sorted
-        wanted = registry.taken_by(source, {"targets": targets}) if labelled else {}
+        wanted = registry.taken_by(source, {"targets": targets, "labelled": labelled})
         found = source(argument, options=options, **wanted)
     except SystemExit as e:
         raise DataError(f"the data source {name!r} ended the program (SystemExit: {e.code})") from e

@@ -19,7 +19,7 @@ import numpy as np
 
 from hwnas.data.arrays import LeftOut, UInt8Array
 from hwnas.data.augment import IGNORED
-from hwnas.data.discovery import folder_below
+from hwnas.data.discovery import folder_below, hold_apart
 from hwnas.data.images import Images, ReadingOptions, read_images
 from hwnas.data.mask_files import check_mask, read_mask, seen_size
 from hwnas.data.memory import require_memory
@@ -71,14 +71,16 @@ def read_masked_folder(root: Path, *, folders: Mapping[str, str], reading: Readi
     """
     source = f"folder:{shown(root)}"
     skip = reading.skip_unreadable
-    tree = _unwrapped(read_tree(root))
+    whole = read_tree(root)
+    # paths that the user named are of the folder that they named
+    tree = whole if folders and all(_is_below(whole, path) for path in folders.values()) else _unwrapped(whole)
     parts = _parts(tree, folders)
     left_out = list(_unused(tree, used=list(chain.from_iterable(parts.values()))))
     pairs = {
         part: dict(_pairs(images, masks, part=part, left_out=left_out, skip=skip))
         for part, (images, masks) in parts.items()
     }
-    names = _names(tree.path)
+    names = _names(tree.path, root=root)
     # headers before any pixel: an hour of decoding must not end with a mask of another size
     for image, mask in chain.from_iterable(p.items() for p in pairs.values()):
         try:
@@ -92,6 +94,12 @@ def read_masked_folder(root: Path, *, folders: Mapping[str, str], reading: Readi
     images = read_images(listed, class_names=("",), source=source, reading=reading)
     masks = _masks(images, pairs, size=reading.size, names=names)
     return MaskedImages(images=replace(images, left_out=(*left_out, *images.left_out)), masks=masks, class_names=names)
+
+
+def folder_beside_masks(root: Path) -> Path | None:
+    """The first folder of images with a folder of masks beside it, at or below a folder; None: there is none."""
+    found = (two for folder in read_tree(root).walk() for two in _by_names(folder).values())
+    return next((images.path for images, _ in found), None)
 
 
 # ---------------------------------------------------------------- which folders
@@ -109,9 +117,11 @@ def _parts(root: Folder, named: Mapping[str, str]) -> dict[str, tuple[Folder, Fo
     found = _by_names(root)
     whole = found.get("train")
     if named:  # folders that hold the two, or that are held by them
-        if whole is None:
+        if whole is None or all(_is_below(root, path) for path in named.values()):
+            hold_apart({p: folder_below(root, path, option=p) for p, path in named.items()})
             return _complete({p: _both(folder_below(root, path, option=p)) for p, path in named.items()}, root)
         images, masks = ({p: folder_below(f, path, option=p) for p, path in named.items()} for f in whole)
+        hold_apart(images)
         return _complete({p: (images[p], masks[p]) for p in named}, root)
     if not found:
         return _complete({p: _both(f) for p, f in _by_part(root.holding).items() if p != "unlabelled"}, root)
@@ -120,9 +130,22 @@ def _parts(root: Folder, named: Mapping[str, str]) -> dict[str, tuple[Folder, Fo
         if "train" in images:
             alone = sorted(images.keys() ^ masks.keys())
             if alone:
-                raise DataError(f"in {shown(root.path)} there are only images or only masks of the part {alone[0]!r}")
+                lacking, has = (whole[1], whole[0]) if alone[0] in images else (whole[0], whole[1])
+                raise DataError(
+                    f"{shown(has.name)} in {shown(root.path)} has a part {alone[0]!r} that {shown(lacking.name)} has "
+                    "not; add it, or name the parts that are to be used: train=FOLDER&val=FOLDER&test=FOLDER"
+                )
             found = {p: (images[p], masks[p]) for p in images}
     return _complete(found, root)
+
+
+def _is_below(root: Folder, path: str) -> bool:
+    """Whether a folder has one at this path; of a path that is none too, which is refused where it is followed."""
+    try:
+        folder_below(root, path, option="")
+    except DataError:
+        return False
+    return True
 
 
 def _both(folder: Folder) -> tuple[Folder, Folder]:
@@ -260,9 +283,11 @@ def _by_stem(folder: Folder) -> dict[PurePath, Path]:
 # ---------------------------------------------------------------- which classes
 
 
-def _names(root: Path) -> tuple[str, ...] | None:
-    file = root / _NAMES_FILE
-    if not file.is_file():
+def _names(folder: Path, *, root: Path) -> tuple[str, ...] | None:
+    """Of a file beside the images, or around the folder that an archive unpacked into."""
+    around = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+    file = next((found for above in around if (found := above / _NAMES_FILE).is_file()), None)
+    if file is None:
         return None
     try:
         text = read_foreign(file, limit_bytes=_LARGEST_NAMES).removeprefix(codecs.BOM_UTF8)
@@ -292,7 +317,7 @@ def _masks(
             if part == "train":
                 first |= {c: file for c in found if c not in first}
         if part == "train":
-            _check_classes(first, has_ignored=bool((masks[part] == IGNORED).any()), named=names is not None)
+            _check_classes(first, has_ignored=bool((masks[part] == IGNORED).any()), names=names)
             n_classes = n_classes or max(first) + 1
     return masks
 
@@ -305,8 +330,8 @@ def _beyond(file: Path, found: int, n_classes: int, *, named: bool) -> str:
     )
 
 
-def _check_classes(first: Mapping[int, Path], *, has_ignored: bool, named: bool) -> None:
-    """Hold that training masks have classes from 0 without gaps, as far as no names say how many there are."""
+def _check_classes(first: Mapping[int, Path], *, has_ignored: bool, names: Sequence[str] | None) -> None:
+    """Hold that training masks have classes from 0 without gaps, and all that are named."""
     if not first:
         raise DataError("training masks: not one pixel is of a known class")
     if set(first) == {0} and has_ignored:
@@ -315,7 +340,12 @@ def _check_classes(first: Mapping[int, Path], *, has_ignored: bool, named: bool)
             f"what is now {IGNORED}"
         )
     gap = next(c for c in range(IGNORED + 1) if c not in first)
-    if not named and gap <= max(first):
+    if names is not None and gap < len(names):
+        raise DataError(
+            f"no training mask has a pixel of class {gap} ({shown(names[gap])}), which {_NAMES_FILE} names; add one to "
+            f"the training images, or take the class out of {_NAMES_FILE} and of all masks"
+        )
+    if gap <= max(first):
         raise DataError(
             f"the mask {shown(first[max(first)])} has a pixel of class {max(first)}, but no training mask one of class "
             f"{gap}; number the classes from 0 without gaps"

@@ -18,7 +18,7 @@ from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
 from hwnas.data.images import read_image_folder
-from hwnas.data.mask_folders import read_masked_folder
+from hwnas.data.mask_folders import folder_beside_masks, read_masked_folder
 from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
 from hwnas.data.options import READING, check_known, reading_options, word
@@ -98,10 +98,13 @@ def npz(argument: str, *, options: Mapping[str, str]) -> RawData:
     return replace(raw, handed_over=True)
 
 
-def folder(argument: str, *, options: Mapping[str, str], targets: TargetKind = CLASS_INDICES) -> RawData:
+def folder(
+    argument: str, *, options: Mapping[str, str], targets: TargetKind = CLASS_INDICES, labelled: bool = True
+) -> RawData:
     """One folder a class, or a folder for each part (training, validation, test) with one folder a class in each.
 
-    Where masks are wanted: a folder `images` and a folder `masks`, see `mask_folders.py`.
+    Where masks are wanted: a folder `images` and a folder `masks`, see `mask_folders.py`. Where labels are left aside
+    (not `labelled`), masks among the images are refused.
 
     Options:
         size: pixels; images are cut to a centred square and resized.
@@ -119,10 +122,15 @@ def folder(argument: str, *, options: Mapping[str, str], targets: TargetKind = C
     Raises:
         DataError: no class, an unreadable image, images of several sizes and no `size`, ...
     """
-    if targets is MASKS:
+    if targets is MASKS and labelled:
         return _masked_folder(argument, options=options)
     check_known(options, source="folder", known=(*READING, *PARTS, "parts", "classes"))
     path = existing(argument, source="folder", folder=True)
+    if targets is MASKS and (beside := folder_beside_masks(path)) is not None:
+        raise DataError(
+            f"{shown(path)} has masks beside its images, which would be read as images where their labels are the "
+            f"network's answers; name the images alone: folder:{shown(beside)}?classes=none"
+        )
     reading = reading_options(options)
     stated = FolderOptions(
         folders={part: options[part] for part in PARTS if part in options},

@@ -90,8 +90,9 @@ def _predicts_several(module: nn.Module, given: InputShape) -> bool:
     with torch.no_grad():
         try:
             found = tree_leaves(module(*example_inputs((given,))))
-        except (RuntimeError, TypeError, ValueError) as e:
-            raise GraphError(f"the network cannot predict one sample: {str(e).splitlines()[0]}") from e
+        except Exception as e:  # of somebody else's code
+            why = (str(e).splitlines() or [""])[0]
+            raise GraphError(f"the network cannot predict one sample: {type(e).__name__}: {why}") from e
     return sum(isinstance(x, torch.Tensor) for x in found) > 1
 
 

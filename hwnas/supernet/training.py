@@ -47,7 +47,8 @@ class TrainSettings:
     Attributes:
         steps: optimiser steps in all.
         optimizer: `sgd` or `adamw`; see `hwnas.supernet.descent`.
-        learning_rate: at its peak.
+        learning_rate: at its peak; what is left out of it and of the weight decay suits `sgd` (`Descent.of` knows what
+            suits others).
         warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
         weight_decay: on weights of convolutions and linear layers and the matrices between kernel sizes; on no bias or
             norm.

@@ -6,6 +6,7 @@ tell its standard error.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,14 @@ class Task(ABC):
     takes_several: ClassVar[bool] = False
     takes_labels: ClassVar[bool] = True
     parts: tuple[OutputPart, ...] = ()
+
+    def with_parts(self, parts: tuple[OutputPart, ...]) -> Self:
+        """The task of networks of these outputs; itself, if it is that already."""
+        if parts == self.parts:
+            return self
+        task = copy.copy(self)
+        object.__setattr__(task, "parts", parts)  # a task of one's own may be a frozen dataclass
+        return task
 
     def fitted(self, train: ArrayDataset, *, n_outputs: int | None = None, given: bool = False) -> Self:
         """The task with what it has to know of the training targets; itself, if that is nothing.

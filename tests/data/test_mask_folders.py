@@ -93,6 +93,26 @@ def test_another_part_beside_validation_is_the_test(tmp_path: Path) -> None:
     assert sizes(load(tmp_path)) == (6, 3, 2)
 
 
+@pytest.mark.parametrize("options", ["?train=tr&test=tr", "?train=tr&test=tr/more"])
+def test_parts_that_overlap_are_refused(tmp_path: Path, options: str) -> None:
+    plant(plant(tmp_path / "tr") / "more")
+    assert "the folder of the test images lies in that of the training images" in refused(tmp_path, options)
+
+
+def test_folders_that_are_named_are_those_below_the_one_that_is_given(tmp_path: Path) -> None:
+    plant(tmp_path / "alone" / "tr", n=7)
+    assert sum(sizes(load(tmp_path / "alone", "?train=tr"))) == 7
+    plant(plant(tmp_path / "beside") / "holdout", n=6)
+    assert sum(sizes(load(tmp_path / "beside", "?train=holdout"))) == 6
+
+
+def test_a_part_of_images_alone_is_named_with_what_to_do(tmp_path: Path) -> None:
+    plant(tmp_path, images="images/train", masks="masks/train")
+    plant(tmp_path, images="images/test", masks="elsewhere")
+    assert "images in " in (said := refused(tmp_path))
+    assert "has a part 'test' that masks has not; add it, or name the parts" in said
+
+
 def test_what_may_be_either_part_is_asked_about(tmp_path: Path) -> None:
     for part in ("train", "eval"):
         plant(tmp_path, images=f"{part}/images", masks=f"{part}/masks")
@@ -125,6 +145,10 @@ def test_images_alone_are_read_for_other_tasks_as_before(tmp_path: Path) -> None
     assert data.class_names == ("images", "masks")
     unlabelled = load_data(f"folder:{tmp_path / 'images'}?classes=none", seed=0, labelled=False, targets=MASKS)
     assert not unlabelled.train.is_labelled
+    with pytest.raises(
+        DataError, match=r"has masks beside its images.*name the images alone: folder:.*images\?classes"
+    ):
+        load_data(f"folder:{tmp_path}", seed=0, labelled=False, targets=MASKS)
 
 
 # ---------------------------------------------------------------- pixels
@@ -189,6 +213,9 @@ def test_classes_are_named_by_a_file(tmp_path: Path) -> None:
     plant(tmp_path)
     (tmp_path / "classes.txt").write_text("\ufeffroad\nHäuser\n", encoding="utf-8")
     assert load(tmp_path).class_names == ("road", "Häuser")
+    plant(tmp_path / "archive" / "inner")
+    (tmp_path / "archive" / "classes.txt").write_text("grass\nroof\n")
+    assert load(tmp_path / "archive").class_names == ("grass", "roof")
 
 
 def test_streamed_images_have_the_same_masks(tmp_path: Path) -> None:
@@ -262,6 +289,12 @@ def test_values_beyond_the_named_classes_are_refused(tmp_path: Path) -> None:
     change(plant(tmp_path), np.full((12, 12), 2, np.uint8))
     (tmp_path / "classes.txt").write_text("road\nhouse\n")
     assert "masks/7.png has a pixel of class 2, but classes.txt names 2 classes" in refused(tmp_path)
+
+
+def test_a_named_class_without_a_pixel_is_refused(tmp_path: Path) -> None:
+    plant(tmp_path)
+    (tmp_path / "classes.txt").write_text("road\nhouse\ntree\n")
+    assert "no training mask has a pixel of class 2 (tree), which classes.txt names" in refused(tmp_path)
 
 
 def test_values_beyond_those_of_training_are_refused(tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ class Heads(nn.Module):
         return {"mask": self.mask(x), "features": x, "classes": 20 * self.classes(x.mean((2, 3)))}
 
 
+class Derived(nn.Module):
+    """Outputs that are others with their values moved, and one that is called as a step of a file might be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.stem(x)
+        first, second = y.split(4, 1)
+        return {"y_values": self.head(y), "y": y, "first": first, "second": second, "flat": y.flatten(1)}
+
+
 PARTS = (
     OutputPart(name="mask", shape=(2, 8, 8)),
     OutputPart(name="features", shape=(8, 8, 8)),
@@ -54,10 +68,10 @@ def images(n: int = 6) -> Tensor:
 
 
 @torch.no_grad()
-def network(precision: str, *, smaller: bool = False) -> BlockSequence:
+def network(precision: str, *, smaller: bool = False, of: type[nn.Module] = Heads) -> BlockSequence:
     torch.manual_seed(0)
-    graph, numbers = trace_with_numbers(Heads().eval(), images(), join=True)
-    assert output_parts(graph) == PARTS
+    graph, numbers = trace_with_numbers(of().eval(), images(), join=True)
+    assert of is not Heads or output_parts(graph) == PARTS
     space = adapt("heads", [graph], Wishes())
     encoding = space.smallest() if smaller else space.largest()
     for i, choice in enumerate(space.choices):
@@ -105,6 +119,20 @@ def test_every_output_of_integers_is_torchs_to_its_own_step(runtime: str, ends: 
     for part, at in columns(PARTS):
         step = float(np.ptp(expected[:, at])) / 255
         assert np.abs(found[:, at] - expected[:, at]).max() <= 2.01 * step, part.name
+
+
+@pytest.mark.parametrize("runtime", FORMATS)
+@pytest.mark.parametrize("ends", ENDS)
+def test_outputs_made_of_others_by_moving_values_are_torchs(runtime: str, ends: str, tmp_path: Path) -> None:
+    found = network("int8", of=Derived)
+    artefact = written(FORMATS[runtime](), found, tmp_path, "int8", ENDS[ends])
+    with torch.no_grad():
+        expected = found(images()).numpy()
+    values, y, first, second, flat = np.split(predicted(runtime, artefact), np.cumsum([128, 512, 256, 256]), axis=1)
+    step = max(spec.scale or 0.0 for spec in artefact.outputs) or float(np.abs(expected).max()) / 127
+    assert np.abs(np.concatenate([values, y, first, second, flat], 1) - expected).max() < 1.5 * step
+    np.testing.assert_array_equal(np.concatenate([first, second], 1), y)
+    np.testing.assert_array_equal(flat, y)
 
 
 @pytest.mark.parametrize("runtime", FORMATS)

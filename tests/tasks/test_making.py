@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hwnas.errors import ConfigError, UnknownNameError
+from hwnas.output_parts import OutputPart
 from hwnas.tasks import make_task
+from hwnas.tasks.classification import Classification
 from hwnas.tasks.regression import Regression
 
 OWN = """
@@ -115,3 +118,13 @@ def test_the_task_of_the_documentation_is_as_it_says(tmp_path: Path, monkeypatch
     found = score_of(task, [(logits, torch.tensor([0, 1, 1, 0]))])
     assert found.value == pytest.approx(1 - 10 / 22)
     assert 0.01 < found.standard_error < 0.5
+
+
+def test_a_task_of_ones_own_may_be_frozen_and_stays_as_it_is() -> None:
+    @dataclass(frozen=True)
+    class Frozen(Classification):
+        cost: float = 2.0
+
+    task, parts = Frozen(), (OutputPart(name="a", shape=(2,)), OutputPart(name="b", shape=(3,)))
+    assert task.with_parts(()) is task
+    assert (task.with_parts(parts).parts, task.with_parts(parts).cost, task.parts) == (parts, 2.0, ())
