@@ -75,12 +75,13 @@ def read_masked_folder(root: Path, *, folders: Mapping[str, str], reading: Readi
     # paths that the user named are of the folder that they named
     tree = whole if folders and all(_is_below(whole, path) for path in folders.values()) else _unwrapped(whole)
     parts = _parts(tree, folders)
-    left_out = list(_unused(tree, used=list(chain.from_iterable(parts.values()))))
+    named = _names_file(tree.path, root=root)
+    left_out = list(_unused(tree, used=list(chain.from_iterable(parts.values())), named=named))
     pairs = {
         part: dict(_pairs(images, masks, part=part, left_out=left_out, skip=skip))
         for part, (images, masks) in parts.items()
     }
-    names = _names(tree.path, root=root)
+    names = None if named is None else _names(named)
     # headers before any pixel: an hour of decoding must not end with a mask of another size
     for image, mask in chain.from_iterable(p.items() for p in pairs.values()):
         try:
@@ -214,11 +215,13 @@ def _told(found: dict[str, _T]) -> dict[str, _T]:
     return found
 
 
-def _unused(folder: Folder, *, used: Sequence[Folder]) -> Iterator[LeftOut]:
-    """Everything outside the folders of images and masks."""
+def _unused(folder: Folder, *, used: Sequence[Folder], named: Path | None) -> Iterator[LeftOut]:
+    """Everything outside the folders of images and masks, but for the file that names classes."""
     if any(folder is one for one in used):
         return
     for odd in folder.odd:
+        if odd.path == named:
+            continue
         yield LeftOut(part="", class_name="", reason=odd.reason, count=odd.count, example=shown(odd.path))
     if folder.images:
         yield LeftOut(
@@ -230,7 +233,7 @@ def _unused(folder: Folder, *, used: Sequence[Folder]) -> Iterator[LeftOut]:
             image=True,
         )
     for inner in folder.folders:
-        yield from _unused(inner, used=used)
+        yield from _unused(inner, used=used, named=named)
 
 
 # ---------------------------------------------------------------- which files
@@ -283,12 +286,13 @@ def _by_stem(folder: Folder) -> dict[PurePath, Path]:
 # ---------------------------------------------------------------- which classes
 
 
-def _names(folder: Path, *, root: Path) -> tuple[str, ...] | None:
-    """Of a file beside the images, or around the folder that an archive unpacked into."""
+def _names_file(folder: Path, *, root: Path) -> Path | None:
+    """Beside the images, or around the folder that an archive unpacked into."""
     around = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
-    file = next((found for above in around if (found := above / _NAMES_FILE).is_file()), None)
-    if file is None:
-        return None
+    return next((found for above in around if (found := above / _NAMES_FILE).is_file()), None)
+
+
+def _names(file: Path) -> tuple[str, ...]:
     try:
         text = read_foreign(file, limit_bytes=_LARGEST_NAMES).removeprefix(codecs.BOM_UTF8)
     except (OSError, ForeignFileError) as e:

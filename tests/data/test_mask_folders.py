@@ -212,7 +212,8 @@ def grey_png(values: np.ndarray, *, bits: int) -> bytes:
 def test_classes_are_named_by_a_file(tmp_path: Path) -> None:
     plant(tmp_path)
     (tmp_path / "classes.txt").write_text("\ufeffroad\nHäuser\n", encoding="utf-8")
-    assert load(tmp_path).class_names == ("road", "Häuser")
+    data = load(tmp_path)
+    assert (data.class_names, data.left_out) == (("road", "Häuser"), ())
     plant(tmp_path / "archive" / "inner")
     (tmp_path / "archive" / "classes.txt").write_text("grass\nroof\n")
     assert load(tmp_path / "archive").class_names == ("grass", "roof")
