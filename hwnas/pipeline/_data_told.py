@@ -41,7 +41,7 @@ def tell_unchanged(data: Data, source: str, console: Console) -> None:
     asked = f"{source}{'&' if '?' in source else '?'}augment=natural"
     console.note(
         "training images are shown unchanged, for their source does not say what may be done to them; where shifts and "
-        f'mirrors leave what they show, write source = "{asked}" (augment=none: unchanged)'
+        f'mirrors change nothing about their targets, write source = "{asked}" (augment=none: unchanged)'
     )
 
 
