@@ -15,6 +15,7 @@ from hwnas.types import FloatArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ROUNDED = 1e-14  # of a second moment: a variance below it is the rounding of moments
 _LEAST = 1e-12  # of a mean square: of nothing but zeros there is no scale
 
 
@@ -81,7 +82,8 @@ class Outputs(Task):
             error = means[..., begin]
             first, second = (means[..., begin + 1 + i * channels :][..., :channels] for i in range(2))
             variance = (second - first**2).mean(-1)
+            least = _ROUNDED * second.mean(-1)  # an output's unit may be any
             # of what is the same for all samples no share can be told: it is right, or it is not
-            same = np.where(error <= _LEAST, 0.0, 1.0)
-            yield 1 - np.divide(error, variance, out=same, where=variance > _LEAST)
+            same = np.where(error <= least, 0.0, 1.0)
+            yield 1 - np.divide(error, variance, out=same, where=variance > least)
             begin += 1 + 2 * channels

@@ -60,6 +60,15 @@ def test_an_output_that_never_changes_is_right_or_not() -> None:
     assert score_of(task(), [(off, t)]).value == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("unit", "offset"), [(1e-8, 0.0), (1.0, 1e5)])
+def test_an_output_of_any_unit_is_scored_by_what_varies(unit: float, offset: float) -> None:
+    t = rows(500).double()
+    t[:, 18:] = t[:, 18:] * unit + offset
+    off = t.clone()
+    off[:, 18:] = off[:, 18:].mean(0)
+    assert score_of(task(), [(off, t)]).measures["output small"] == pytest.approx(0, abs=1e-2)
+
+
 def test_a_network_of_one_output_of_any_shape_is_taken_as_well() -> None:
     found = Outputs()
     t = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
