@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hwnas import registry
 from hwnas.data.array_names import understood
@@ -17,7 +19,7 @@ from hwnas.data.arrays import Data, RawData
 from hwnas.data.augment import POLICIES, Augment, policy
 from hwnas.data.discovery import FolderOptions
 from hwnas.data.idx import read_idx_folder
-from hwnas.data.images import read_image_folder
+from hwnas.data.images import Images, read_image_folder
 from hwnas.data.mask_folders import folder_beside_masks, read_masked_folder
 from hwnas.data.naming import class_names
 from hwnas.data.npz import Archive
@@ -144,20 +146,7 @@ def folder(
         raise DataError("the option parts=none says that folders are classes, and classes=none that they are not")
     found = read_image_folder(path, options=stated, reading=reading)
     parts = {p: (images, None if stated.no_classes else labels) for p, (images, labels) in found.parts.items()}
-    return RawData(
-        name=shown(path.resolve().name),
-        train=parts["train"],
-        validation=parts.get("val"),
-        test=parts.get("test"),
-        class_names=None if stated.no_classes else found.class_names,
-        augment=POLICIES["natural"],
-        decoding=found.rule,
-        files=found.files,
-        left_out=found.left_out,
-        notes=found.notes,
-        warnings=found.warnings,
-        handed_over=True,
-    )
+    return _read_below(path, found, parts, class_names=None if stated.no_classes else found.class_names)
 
 
 def _masked_folder(argument: str, *, options: Mapping[str, str]) -> RawData:
@@ -165,14 +154,24 @@ def _masked_folder(argument: str, *, options: Mapping[str, str]) -> RawData:
     path = existing(argument, source="folder", folder=True)
     stated = {part: options[part] for part in PARTS if part in options}
     found = read_masked_folder(path, folders=stated, reading=reading_options(options))
-    images = found.images
-    parts = {part: (pixels, found.masks[part]) for part, (pixels, _) in images.parts.items()}
+    parts = {part: (pixels, found.masks[part]) for part, (pixels, _) in found.images.parts.items()}
+    return _read_below(path, found.images, parts, class_names=found.class_names)
+
+
+def _read_below(
+    path: Path,
+    images: Images,
+    parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike | None]],
+    *,
+    class_names: tuple[str, ...] | None,
+) -> RawData:
+    """What was read below a folder, by parts."""
     return RawData(
         name=shown(path.resolve().name),
         train=parts["train"],
         validation=parts.get("val"),
         test=parts.get("test"),
-        class_names=found.class_names,
+        class_names=class_names,
         augment=POLICIES["natural"],
         decoding=images.rule,
         files=images.files,

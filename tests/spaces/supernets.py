@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from hwnas.spaces.staged import StagedSpace
 
+if TYPE_CHECKING:
+    from hwnas.supernet.elastic import Supernet
 
-def check_extracted_networks_equal_the_active_supernet(space: StagedSpace) -> None:
+
+def randomised(space: StagedSpace) -> Supernet:
+    """A supernet whose parameters are all away from where they begin."""
     torch = pytest.importorskip("torch")
     from hwnas.supernet.elastic import Supernet
 
@@ -17,7 +23,14 @@ def check_extracted_networks_equal_the_active_supernet(space: StagedSpace) -> No
     with torch.no_grad():
         for p in net.parameters():
             p.add_(torch.randn_like(p) * 0.1)
-        for encoding in space.sample(12, np.random.default_rng(0), over="encodings"):
+    return net
+
+
+def check_extracted_networks_equal_the_active_supernet(space: StagedSpace) -> None:
+    torch = pytest.importorskip("torch")
+    net = randomised(space)
+    with torch.no_grad():
+        for encoding in (space.largest(), *space.sample(12, np.random.default_rng(0), over="encodings")):
             blocks = space.named_blocks(encoding)
             x = torch.randn(4, *blocks[0][1].in_shape)
             # the supernet normalises by the batch, so the extracted network must be in training mode too

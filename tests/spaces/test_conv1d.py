@@ -19,6 +19,11 @@ from hwnas.spaces.kinds import block_graph
 from hwnas.testing import space_suite
 from hwnas.types import Block
 from tests.spaces.strategies import seeds, subsets
+from tests.spaces.supernets import (
+    check_every_shared_weight_learns,
+    check_extracted_networks_equal_the_active_supernet,
+    randomised,
+)
 
 STAGE = {"channels": 16, "stride": 1, "depths": (1, 2), "kernel_sizes": (3, 5, 9), "expand_ratios": (0.5, 1)}
 SPACE = {
@@ -180,27 +185,8 @@ def test_a_block_computes_what_the_paper_writes(in_channels, stride):
 # ---------------------------------------------------------------- the supernet
 
 
-def randomised(space: Conv1dSpace):
-    torch = pytest.importorskip("torch")
-    from hwnas.supernet.elastic import Supernet
-
-    torch.manual_seed(0)
-    net = Supernet(space)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return net
-
-
 def test_extracted_networks_equal_the_active_supernet():
-    torch = pytest.importorskip("torch")
-    net = randomised(SMALL)
-    x = torch.randn(4, 3, 21)
-    with torch.no_grad():
-        for encoding in (SMALL.largest(), *SMALL.sample(12, np.random.default_rng(0), over="encodings")):
-            blocks = SMALL.named_blocks(encoding)
-            # the supernet normalises by the batch, so the extracted network must be in training mode too
-            torch.testing.assert_close(net.extract(blocks).train()(x), net.train()(x, blocks), rtol=0, atol=1e-5)
+    check_extracted_networks_equal_the_active_supernet(SMALL)
 
 
 def test_smaller_kernels_are_the_transformed_centre_of_larger_ones():
@@ -221,16 +207,7 @@ def test_smaller_kernels_are_the_transformed_centre_of_larger_ones():
 
 
 def test_every_shared_weight_learns():
-    torch = pytest.importorskip("torch")
-    from hwnas.supernet.elastic import Supernet
-
-    torch.manual_seed(0)
-    net = Supernet(SMALL).train()
-    deep = {f"stages.{s}.depth": 2 for s in range(2)}
-    small_kernels = SMALL.encode({c.name: c.options[0] for c in SMALL.choices} | deep)
-    for encoding in (small_kernels, SMALL.largest()):
-        net(torch.randn(8, 3, 21), SMALL.named_blocks(encoding)).square().sum().backward()
-    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+    check_every_shared_weight_learns(SMALL)
 
 
 def test_statistics_are_those_of_the_series_that_were_shown():
