@@ -39,6 +39,7 @@ Kernel = tuple[int, ...]
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv_transpose2d")
 # Operator -> what its weight begins with, however many axes that has; a prelu of slope 1 would be no activation.
 _BEGIN = {"batch_norm": 1.0, "layer_norm": 1.0, "group_norm": 1.0, "prelu": 0.25}
+_LEARNED_STD = 0.2  # of a tensor that is learned itself, as positions are: about what patches begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,15 @@ class ElasticBlock(nn.Module):
             for _, w in op.weights
             if _has_positions(g, op)
         }
+        self._learned = {w.name for g in graphs for op in g.ops if op.kind == "weight" for _, w in op.weights}
+        self._patches = {
+            w.name
+            for g in graphs
+            if all(op.kind != "batch_norm" for op in g.ops)
+            for op in g.ops
+            if op.kind in _CONVOLUTIONS and "groups" not in dict(op.attributes)
+            for _, w in op.weights
+        }
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
         kernels = sorted({kernel for all_ in varying.values() for kernel in all_})
@@ -95,7 +105,8 @@ class ElasticBlock(nn.Module):
         """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest.
 
         Linear layers inside a network of positions keep the size of what they are given (LeCun et al., 1998, by
-        fan-in), as the sums that they are added to want it.
+        fan-in), as the sums that they are added to want it. Positions begin about as large as the patches that they are
+        added to: a network that hardly sees where a patch lies learns slowly.
         """
         for name, p in self.weights.items():
             if name.endswith("bias"):
@@ -107,11 +118,15 @@ class ElasticBlock(nn.Module):
             elif p.dim() == 2:
                 inside = name.replace("/", ".") in self._of_positions
                 nn.init.normal_(p, std=p.shape[1] ** -0.5 if inside else 0.01)
+            elif name.replace("/", ".") in self._learned:
+                nn.init.normal_(p, std=_LEARNED_STD)
             else:
                 # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
                 # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation
-                # behind it takes the factor out again, and other numbers would change every run of an old seed.
-                groups = p.shape[0] if p.shape[1] == 1 and p.shape[-1] > 1 else 1
+                # behind it takes the factor out again, and other numbers would change every run of an old seed. Patches
+                # have none behind them.
+                sees_one = p.shape[1] == 1 and p.shape[-1] > 1 and name.replace("/", ".") not in self._patches
+                groups = p.shape[0] if sees_one else 1
                 nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p[0, 0].numel())) ** 0.5)
         for t in self.transforms.values():
             nn.init.eye_(t)
