@@ -20,6 +20,7 @@ from hwnas.deployment.shipped import OutputMeaning, Shipped
 
 if TYPE_CHECKING:
     from hwnas.deployment.by_class import ByClass, guessing_note
+    from hwnas.deployment.by_pixel import ByPixel
     from hwnas.deployment.manifest import (
         PROGRAM,
         Accuracy,
@@ -46,10 +47,12 @@ else:
         # what checks documents is not on a board that only predicts
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from hwnas.deployment import by_class, manifest, mistakes, samples
+        from hwnas.deployment import by_class, by_pixel, manifest, mistakes, samples
 
         return next(
-            getattr(module, name) for module in (manifest, by_class, mistakes, samples) if hasattr(module, name)
+            getattr(module, name)
+            for module in (manifest, by_class, by_pixel, mistakes, samples)
+            if hasattr(module, name)
         )
 
 
@@ -62,6 +65,7 @@ __all__ = [
     "AnyPrediction",
     "ArtefactInfo",
     "ByClass",
+    "ByPixel",
     "DeviceInfo",
     "InputInfo",
     "Labels",

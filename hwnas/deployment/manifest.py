@@ -26,6 +26,7 @@ from hwnas.allowed import ACCURACY, EVALUATED, Allowed, allowed_from_json, allow
 from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment._section import Section
 from hwnas.deployment.by_class import ByClass
+from hwnas.deployment.by_pixel import ByPixel
 from hwnas.deployment.doubts import Doubt, doubt_texts
 from hwnas.deployment.folder import FIRST_SCHEMA, MANIFEST, check_file, read_manifest
 from hwnas.deployment.samples import SAMPLES
@@ -146,6 +147,7 @@ class Accuracy(Section):
         others: what else the task measures on the test samples, through the runtime, by name.
         by_class: of the test images, through the runtime; None where there are no classes or labels are answers, and in
             a manifest of schema 1.
+        by_pixel: the same of the pixels of test masks; None of other tasks, and in a manifest of an earlier version.
     """
 
     metric: str = ACCURACY
@@ -159,6 +161,11 @@ class Accuracy(Section):
     standard_error: Annotated[float, Field(ge=0)] | None = None
     others: dict[str, float] = Field(default_factory=dict)
     by_class: ByClass | None = None
+    by_pixel: ByPixel | None = None
+
+    def warnings(self) -> list[str]:
+        """What a reader of the metric alone would not expect of the classes."""
+        return [w for by in (self.by_class, self.by_pixel) if by is not None for w in by.warnings()]
 
     @field_validator("metric")
     @classmethod

@@ -95,7 +95,10 @@ def _elsewhere_rows(manifest: Manifest) -> list[tuple[str, Any]]:
 
 
 def _class_rows(manifest: Manifest) -> list[tuple[str, Any]]:
-    by_class = manifest.accuracy.by_class
+    by_class, by_pixel = manifest.accuracy.by_class, manifest.accuracy.by_pixel
+    if by_pixel is not None:
+        lowest = min((c for c in by_pixel.classes if c.iou is not None), key=lambda c: c.iou or 0.0)
+        return [("  worst class", f"{lowest.name}: {percent(lowest.iou or 0.0, decimals=2)} IoU")]
     if by_class is None:
         return []
     # a class without test images has no recall, and is no worst class

@@ -13,7 +13,7 @@ import numpy as np
 
 from hwnas.allowed import ACCURACY, AGREEMENT
 from hwnas.data import ArrayDataset, Data, Preprocessing
-from hwnas.deployment import Accuracy, ByClass, Parity, PartInfo, Samples
+from hwnas.deployment import Accuracy, ByClass, ByPixel, Parity, PartInfo, Samples
 from hwnas.deployment.mistakes import worst_mistakes
 from hwnas.deployment.samples import RawImage, raw_images
 from hwnas.errors import VerificationError
@@ -23,6 +23,7 @@ from hwnas.pipeline.parity import Comparison, compare_outputs, most_wrong, outpu
 from hwnas.precisions import EXACT, is_quantized
 from hwnas.tasks import Score, Task, score_of_statistics, statistics_of
 from hwnas.tasks.decisions import scores
+from hwnas.tasks.segmentation import Segmentation
 from hwnas.types import Array, Artefact, FloatArray, IntArray
 from hwnas.workspace import Workspace
 
@@ -156,6 +157,7 @@ def test_candidate(
         # of answers that stand for targets they would bear names that promise more
         others={} if work.config.ranked_by == AGREEMENT else _others(runtime, task.metric),
         by_class=by_class,
+        by_pixel=_by_pixel(work, statistics["runtime"], class_names=class_names),
     )
     return TestResult(
         accuracy=accuracy,
@@ -166,6 +168,13 @@ def test_candidate(
         preprocessing=steps,
         samples=kept,
     )
+
+
+def _by_pixel(work: Workspace, statistics: Sequence[FloatArray], *, class_names: Sequence[str]) -> ByPixel | None:
+    """How the pixels of each class fare; None of other tasks, and where answers of a network stand for masks."""
+    if not isinstance(work.task, Segmentation) or work.config.ranked_by == AGREEMENT:
+        return None
+    return ByPixel.of(work.task.by_class(np.concatenate(statistics)), class_names=class_names)
 
 
 def _others(score: Score, metric: str) -> dict[str, float]:

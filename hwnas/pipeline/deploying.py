@@ -134,8 +134,7 @@ def _first_that_holds(setting: _Setting, answers: Sequence[Answer], *, console: 
                 continue
             write_deployment_report(work, built, costs=setting.costs, study=study, trial=answer.number)
             manifest = Manifest.read(built)
-            by_class = manifest.accuracy.by_class
-            for warning in [*(by_class.warnings() if by_class is not None else ()), *manifest.latency_warnings()]:
+            for warning in [*manifest.accuracy.warnings(), *manifest.latency_warnings()]:
                 console.warn(warning)
             return ExportResult(deployment=built, manifest=manifest)
     raise _none_of(rejected, limits=setting.limits)

@@ -178,12 +178,34 @@ def _interval(manifest: Manifest, value: float) -> tuple[float, ...]:
 
 def class_facts(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """How the classes fare together; empty where nothing is known by class."""
-    by_class = manifest.accuracy.by_class
+    by_class, by_pixel = manifest.accuracy.by_class, manifest.accuracy.by_pixel
+    if by_pixel is not None:
+        share = f"{percent(by_pixel.majority_share)} of the pixels ({by_pixel.majority})"
+        return (("Naming the largest class for every pixel", f"{percent(by_pixel.majority_iou)} mean IoU; {share}"),)
     if by_class is None:
         return ()
     return (
         ("Mean recall of the classes (balanced accuracy)", percent(by_class.balanced_accuracy)),
         ("Naming the largest class for every image", f"{percent(by_class.majority_share)} ({by_class.majority})"),
+    )
+
+
+def pixels(manifest: Manifest) -> TextTable:
+    """How the pixels of each class fare, the worst class first; no rows where there are no masks."""
+    by_pixel = manifest.accuracy.by_pixel
+    classes = [] if by_pixel is None else [c for c in by_pixel.classes if c.iou is not None]
+    rows = [
+        (
+            c.name,
+            percent(c.iou or 0.0),
+            f"{c.n:,}",
+            percent(c.found / c.n) if c.n else "none there",
+            percent(c.found / c.said) if c.said else "never said",
+        )
+        for c in sorted(classes, key=lambda c: c.iou or 0.0)
+    ]
+    return TextTable(
+        headers=("Class", "IoU", "Pixels", "Found (recall)", "Right where said (precision)"), rows=tuple(rows)
     )
 
 

@@ -88,6 +88,15 @@ class Segmentation(Task):
             found.append(torch.bincount(bins.flatten(), minlength=n * (k + 1)).view(n, k + 1)[:, :k])
         return torch.cat(found, 1).double()  # (N, 3 * classes): right, said and so
 
+    def by_class(self, statistics: FloatArray) -> FloatArray:
+        """(3, classes) pixels in all samples that were found, said to be, and are of each class.
+
+        Args:
+            statistics: (N, 3 * classes) of `hwnas.tasks.statistics_of`.
+        """
+        counts: FloatArray = statistics.sum(0).reshape(3, -1)
+        return counts
+
     def measures(self, means: FloatArray) -> Mapping[str, FloatArray]:
         k = means.shape[-1] // 3
         right, said, so = (means[..., i * k : (i + 1) * k] for i in range(3))

@@ -194,6 +194,9 @@ def test_masks(folder: Path) -> None:
     assert (manifest.accuracy.metric, manifest.parity.decides) == ("mean_iou", "pixel")
     assert manifest.accuracy.test_runtime > 0.4
     assert manifest.parity.n == 64 * manifest.accuracy.n_test
+    assert manifest.accuracy.by_pixel is not None
+    assert manifest.accuracy.by_pixel.mean_iou == pytest.approx(manifest.accuracy.test_runtime)
+    assert "worst class" in words(result, console)
     with deployments.load(result.deployment) as network:
         found = network.predict(x[1])
     assert isinstance(found, Mask)
