@@ -115,7 +115,7 @@ def through(session: Any, artefact: Any, x: Tensor) -> Array:
 
 def apart(row: Array, model: nn.Module | None) -> list[Array]:
     """What a network gives, each of several outputs by itself."""
-    from hwnas.output_parts import split_outputs
+    from hwnas.row_parts import split_outputs
     from hwnas.supernet.parting import parts_of
 
     parts = () if model is None else parts_of(model)

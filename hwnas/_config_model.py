@@ -6,6 +6,7 @@ Knows values and their rules; not the network, nor how a file is read.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,6 +16,7 @@ from pydantic_core import core_schema
 
 from hwnas._config_sections import DataConfig, TrainConfig, is_function
 from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, optional
+from hwnas.errors import ConfigError
 from hwnas.given_inputs import InputShape, parse_inputs
 
 
@@ -97,7 +99,6 @@ def _source(value: str) -> str:
 
 Inputs = Annotated[tuple[InputShape, ...], _Inputs()]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
-OfChannel = Annotated[float, Field(ge=0, le=1)]
 
 
 class ElasticConfig(ConfigSection):
@@ -136,8 +137,9 @@ class ModelConfig(ConfigSection):
         'of tokens "128:int64"',
         examples=["[3, 224, 224]", "[[3, 224, 224], [16]]", '"128:int64"'],
     )
-    mean: tuple[OfChannel, ...] | None = listed(
-        "of each channel, of pixels from 0 to 1, as the network was trained; the data's own if left out",
+    mean: tuple[float, ...] | None = listed(
+        "of each channel, of pixels from 0 to 1, as the network was trained; of samples that are no images in their "
+        "own units, one number for all channels or one each; the data's own if left out",
         example="[0.485, 0.456, 0.406]",
     )
     std: tuple[Positive, ...] | None = listed("likewise; give both or neither", example="[0.229, 0.224, 0.225]")
@@ -175,8 +177,33 @@ class ModelConfig(ConfigSection):
             self.check_input(self.input)
         return self
 
+    def normalisation(self, channels: int, *, are_images: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, where they are given.
+
+        Args:
+            channels: of the samples.
+            are_images: whether they are pixels, which are from 0 to 1 here.
+
+        Raises:
+            ConfigError: they are not as many, or no image's.
+        """
+        mean, std = self.mean or (), self.std or ()
+        if are_images and not all(0 <= m <= 1 for m in (*mean, *std)):
+            raise ConfigError(
+                f"model.mean and model.std are of pixels from 0 to 1, and are {list(mean)} and {list(std)}; divide "
+                "those of pixels from 0 to 255 by 255"
+            )
+        if not are_images:  # one number for all
+            mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
+        if not len(mean) == len(std) == channels:
+            raise ConfigError(
+                f"model.mean and model.std have {len(mean)} and {len(std)} numbers, and samples have {channels} "
+                f"channels; give one each{'' if are_images else ', or one for all'}"
+            )
+        return mean, std
+
     def check_input(self, inputs: tuple[InputShape, ...]) -> None:
-        """Hold what is said of images to the network's input.
+        """Hold what is said of samples to the network's input.
 
         Args:
             inputs: one sample of each.
@@ -186,9 +213,9 @@ class ModelConfig(ConfigSection):
         """
         shape = inputs[0].shape
         is_image = len(inputs) == 1 and len(shape) == 3
-        if not is_image and (self.mean or self.std or self.elastic.resolutions):
+        if not is_image and self.elastic.resolutions:
             raise ValueError(
-                "mean, std and elastic.resolutions are of images, and the input is "
+                "elastic.resolutions are of images, and the input is "
                 f"{','.join(map(str, inputs))}; an image is [channels, height, width]"
             )
         if self.elastic.resolutions and shape[1] != shape[2]:
@@ -198,9 +225,14 @@ class ModelConfig(ConfigSection):
                 f"elastic.resolutions ends with {self.elastic.resolutions[-1]}, and the input is {inputs[0]}; the "
                 "largest network is the given one, so the last must be the input's side"
             )
+        channels = shape[0] if len(inputs) == 1 else sum(math.prod(x.shape) for x in inputs)  # of one row
+        allowed = (channels,) if is_image else (1, channels)
         for name, of_channels in (("mean", self.mean), ("std", self.std)):
-            if of_channels is not None and len(of_channels) != shape[0]:
-                raise ValueError(f"{name} has {len(of_channels)} values, and the input {shape[0]} channels")
+            if of_channels is not None and len(of_channels) not in allowed:
+                raise ValueError(
+                    f"{name} has {len(of_channels)} values, and the input {channels} channels"
+                    f"{'' if is_image else '; give one each, or one for all'}"
+                )
 
 
 def refuse_without_network(data: DataConfig, train: TrainConfig) -> None:

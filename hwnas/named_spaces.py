@@ -13,9 +13,9 @@ from hwnas._places import user_path
 from hwnas.config import is_definition, is_function
 from hwnas.errors import ConfigError, IntegrityError, SpaceError
 from hwnas.foreign import ForeignFileError, read_foreign, shown
-from hwnas.graph.joining import output_parts
+from hwnas.graph.joining import input_parts, output_parts
 from hwnas.integrity import parse_json
-from hwnas.output_parts import OutputPart
+from hwnas.row_parts import RowPart
 from hwnas.spaces import Space, space_from_json
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.user_functions import Purpose, call_function, find_function
@@ -72,9 +72,14 @@ def make_space(
     return space
 
 
-def parts_of_space(space: Space) -> tuple[OutputPart, ...]:
+def parts_of_space(space: Space) -> tuple[RowPart, ...]:
     """The several outputs of a space's networks, the same for all of them; none where they have one."""
     return output_parts(space.network.largest.graph) if isinstance(space, AdaptedSpace) else ()
+
+
+def inputs_of_space(space: Space) -> tuple[RowPart, ...]:
+    """The several inputs of a space's networks, which are one row; none where they have one."""
+    return input_parts(space.network.largest.graph) if isinstance(space, AdaptedSpace) else ()
 
 
 def check_trainable(space: Space, *, of: tuple[int, ...], n_outputs: int | None, task: Task) -> None:

@@ -232,7 +232,8 @@ class Workspace:
             return found
         # as the given network sees its images; to it others are other data, of other accuracies
         seen = digest([found.fingerprint, list(model.mean), list(model.std)])
-        return dataclasses.replace(found, mean=model.mean, std=model.std, fingerprint=seen)
+        mean, std = model.normalisation(found.in_channels, are_images=found.are_images)
+        return dataclasses.replace(found, mean=mean, std=std, fingerprint=seen)
 
     @cached_property
     def task(self) -> Task:

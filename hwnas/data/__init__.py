@@ -9,6 +9,7 @@ from hwnas.data.arrays import ArrayDataset, Data, RawData
 from hwnas.data.augment import POLICIES, Augment, augment_batch, augment_samples
 from hwnas.data.load import DataSource, load_data, parse_spec, split
 from hwnas.data.preprocess import Preprocessing
+from hwnas.data.rows import one_row
 
 __all__ = [
     "POLICIES",
@@ -21,6 +22,7 @@ __all__ = [
     "augment_batch",
     "augment_samples",
     "load_data",
+    "one_row",
     "parse_spec",
     "split",
 ]

@@ -5,7 +5,7 @@ Every problem is found here, before any training. Knows numpy only, never where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hwnas.data.arrays import UNLABELLED, ArrayDataset, Data, InputKind, Inputs, RawData, UInt8Array
 from hwnas.data.augment import Augment
+from hwnas.data.rows import one_row
 from hwnas.data.streamed import StreamedImages
 from hwnas.data.targets import CLASS_INDICES, TargetKind
 from hwnas.errors import DataError
@@ -114,17 +115,22 @@ def _pieces(images: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield at, images[at : at + step]
 
 
-def check_arrays(arrays: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
+def check_arrays(arrays: npt.ArrayLike | Mapping[str, npt.ArrayLike], *, what: str) -> npt.NDArray[Any]:
     """Samples that are no images as (N, C, ...) float32.
 
     Args:
-        arrays: (N, C, ...) numbers, channels first: series (N, C, L), vectors (N, C).
+        arrays: (N, C, ...) numbers, channels first: series (N, C, L), vectors (N, C); or several inputs by name, which
+            become one row a sample.
         what: named in errors: "training samples".
 
     Raises:
         DataError: another shape or type; NaN; no sample.
     """
-    array = as_array(arrays, what=what)
+    try:
+        given = one_row(arrays) if isinstance(arrays, Mapping) else arrays
+    except DataError as e:
+        raise DataError(f"{what}: {e}") from e
+    array = as_array(given, what=what)
     if array.ndim < 2 or array.dtype.kind not in "biuf" or not all(array.shape[1:]):
         raise DataError(
             f"{what}: {array.dtype} of shape {array.shape} is not allowed; give numbers of shape (N, C, ...), channels "
@@ -160,7 +166,7 @@ def check_part(
         DataError: see `check_images`, `check_arrays` and `TargetKind.check`.
     """
     found: Inputs
-    if inputs == "images":
+    if inputs == "images" and not isinstance(part[0], Mapping):
         found = check_images(part[0], what=f"{which} images")
     else:
         found = check_arrays(part[0], what=f"{which} samples")

@@ -9,7 +9,7 @@ never know torch, tables or search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from hwnas import registry
+from hwnas.data.rows import row_of_sample
 from hwnas.deployment.predictions import AnyPrediction, prediction_of
 from hwnas.deployment.shipped import Shipped, read_shipped
+from hwnas.errors import DataError
 from hwnas.types import Array, Runtime, Session
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from hwnas.deployment.manifest import Manifest
 
-AnyImage: TypeAlias = "Path | str | bytes | PillowImage | Array"
+AnyImage: TypeAlias = "Path | str | bytes | PillowImage | Array | Mapping[str, Array] | Sequence[Array]"
 
 
 class LoadedDeployment:
@@ -74,14 +76,19 @@ class LoadedDeployment:
 
         Args:
             image: a path, a file's content, a Pillow image, or an array of pixels, (H, W) or (H, W, C) uint8, turned as
-                it is to be seen.
+                it is to be seen. Of a network of other samples an array of numbers, (C, ...); of one of several inputs
+                a dictionary of such arrays, or they in their order.
 
         Returns:
-            (C, H, W) float32.
+            (C, H, W) float32, or (C, ...); several inputs are one row.
 
         Raises:
             DataError: it is no such image, or not like those that the network was trained on.
         """
+        if self.shipped.input_parts:
+            return self.shipped.preprocessing.apply(row_of_sample(image, self.shipped.input_parts))
+        if isinstance(image, Mapping | Sequence) and not isinstance(image, str | bytes):
+            raise DataError(f"the network takes one input, not {len(image)}; give an image or an array")
         return self.shipped.preprocessing.apply(image)
 
     def preprocess_batch(self, images: Iterable[AnyImage]) -> Array:

@@ -34,8 +34,8 @@ from hwnas.deployment.shipped import MOST_THREADS
 from hwnas.errors import ArtefactError
 from hwnas.files import write_document
 from hwnas.foreign import quoted
-from hwnas.output_parts import OutputPart
 from hwnas.precisions import EXACT
+from hwnas.row_parts import RowPart
 from hwnas.spaces.kinds import current_key
 from hwnas.tasks.decisions import Decides
 from hwnas.types import Artefact, Device, Option, Statistic, TensorSpec
@@ -245,10 +245,23 @@ class ArtefactInfo(Section):
         )
 
 
+class InputPart(Section):
+    """One of several inputs: its name, and its shape of one sample."""
+
+    name: str
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
 class InputInfo(Section):
-    """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32, or (C, ...) of no image."""
+    """The network's input, to which `Manifest.preprocessing` leads: (C, H, W) float32, or (C, ...) of no image.
+
+    Attributes:
+        shape: of one sample.
+        parts: several inputs, which are side by side in one row; none of a network of one.
+    """
 
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    parts: tuple[InputPart, ...] = ()
 
     @property
     def what(self) -> str:
@@ -270,9 +283,9 @@ class PartInfo(Section):
     step: Annotated[float, Field(ge=0)] = 0.0
 
     @property
-    def part(self) -> OutputPart:
+    def part(self) -> RowPart:
         """What it is, without how it is compared."""
-        return OutputPart(name=self.name, shape=self.shape)
+        return RowPart(name=self.name, shape=self.shape)
 
 
 class OutputInfo(Section):

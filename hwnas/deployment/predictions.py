@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from hwnas.deployment.shipped import OutputMeaning
-from hwnas.output_parts import split_outputs
+from hwnas.row_parts import split_outputs
 from hwnas.types import Array
 
 

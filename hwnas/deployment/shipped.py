@@ -16,7 +16,7 @@ from hwnas.data.preprocess import Preprocessing
 from hwnas.deployment.folder import FIRST_SCHEMA, MANIFEST, check_file, read_manifest
 from hwnas.errors import ArtefactError, DataError
 from hwnas.foreign import as_written
-from hwnas.output_parts import OutputPart
+from hwnas.row_parts import RowPart
 from hwnas.types import Artefact, Device, Option, TensorSpec
 
 LAYOUTS = ("NCHW", "NHWC")
@@ -38,7 +38,7 @@ class OutputMeaning:
     task: str = "classification"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    parts: tuple[OutputPart, ...] = ()
+    parts: tuple[RowPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class Shipped:
         runtime: that runs it.
         device: as it was described, without its connection: it is here.
         input_shape: (C, ...) of one sample.
+        input_parts: several inputs, side by side in one row; none of a network of one.
         preprocessing: every step that leads there.
         output: what outputs mean.
         classes: what outputs are called.
@@ -59,6 +60,7 @@ class Shipped:
     runtime: str
     device: Device
     input_shape: tuple[int, ...]
+    input_parts: tuple[RowPart, ...]
     preprocessing: Preprocessing
     output: OutputMeaning
     classes: tuple[str, ...]
@@ -89,11 +91,13 @@ def read_shipped(folder: Path) -> Shipped:
         raise ArtefactError(
             f"{folder / MANIFEST}: the file has another number of outputs than are named; export the network again"
         )
+    given = manifest.object("input")
     return Shipped(
         artefact=artefact,
         runtime=runtime,
         device=_device(manifest.object("device")),
-        input_shape=tuple(map(int, manifest.object("input").numbers("shape", at_least=1, whole=True))),
+        input_shape=tuple(map(int, given.numbers("shape", at_least=1, whole=True))),
+        input_parts=tuple(map(_part, given.objects("parts"))) if "parts" in given.value else (),
         preprocessing=steps,
         output=output,
         classes=manifest.texts("classes"),
@@ -155,8 +159,8 @@ def _output(info: _Fields) -> OutputMeaning:
     )
 
 
-def _part(info: _Fields) -> OutputPart:
-    return OutputPart(name=info.text("name"), shape=tuple(map(int, info.numbers("shape", at_least=1, whole=True))))
+def _part(info: _Fields) -> RowPart:
+    return RowPart(name=info.text("name"), shape=tuple(map(int, info.numbers("shape", at_least=1, whole=True))))
 
 
 class _Fields:

@@ -41,7 +41,7 @@ def from_artefact(outputs: Array, spec: TensorSpec) -> Array:
 def answers(outputs: Sequence[Array], artefact: Artefact) -> Array:
     """All that an artefact gives -> (N, ...) float32: its output, or its several side by side in one row, (N, sum).
 
-    See `hwnas.output_parts` for what is where.
+    See `hwnas.row_parts` for what is where.
     """
     if not artefact.outputs:
         (only,) = outputs

@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import __version__, registry
-from hwnas.deployment import SAMPLES, SCHEMA, ArtefactInfo, DeviceInfo, InputInfo, Manifest, Measured, OutputInfo
+from hwnas.deployment import (
+    SAMPLES,
+    SCHEMA,
+    ArtefactInfo,
+    DeviceInfo,
+    InputInfo,
+    InputPart,
+    Manifest,
+    Measured,
+    OutputInfo,
+)
 from hwnas.files import sha256_file
 from hwnas.measure.connection import connections
+from hwnas.named_spaces import inputs_of_space
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
 from hwnas.pipeline.speedup import measure_speedup
@@ -78,7 +89,10 @@ def describe(bench: Bench, proven: Proven, *, rejected: Sequence[Rejection]) -> 
         artefact=ArtefactInfo.of(artefact, path=artefact.path.name),
         reference=ArtefactInfo.of(anchor, path=kept_anchor),
         reference_ms=anchor_ms,
-        input=InputInfo(shape=candidate.subnetwork.in_shape),
+        input=InputInfo(
+            shape=candidate.subnetwork.in_shape,
+            parts=tuple(InputPart(name=p.name, shape=p.shape) for p in inputs_of_space(work.space)),
+        ),
         output=OutputInfo(task=work.task.name, parts=proven.tested.parts, **work.task.output_scale()),
         preprocessing=proven.tested.preprocessing,
         classes=work.data.class_names,

@@ -44,32 +44,25 @@ def traced(
     """The network's graph at each resolution, ascending, and the numbers of its weights.
 
     As it trains; if that cannot be read (random numbers, outputs that are only for training), as it predicts, told.
-    Several outputs are joined to one (`hwnas.graph.joining`).
+    Several outputs are joined to one, and several inputs are one row (`hwnas.graph.joining`).
 
     Raises:
-        GraphError: it cannot be traced at one of them, or its outputs cannot be joined.
-        ConfigError: it takes several inputs.
+        GraphError: it cannot be traced at one of them, or its inputs or outputs cannot be joined.
     """
-    if len(inputs) > 1:
-        raise ConfigError(
-            f"the network takes {len(inputs)} inputs; networks of one input can be adapted so far "
-            "(hwnas.supernet.tracing.trace reads the others)"
-        )
-    (given,) = inputs
     sides = model.elastic.resolutions
     predicting: tuple[list[OpGraph], Mapping[str, Tensor]] | None = None
     try:
-        found = _graphs(module, given, sides, training=True)
+        found = _graphs(module, inputs, sides, training=True)
         why = _unreadable(found[0][-1])
         training = output_parts(found[0][-1])
-        if why is None and (training or _predicts_several(module, given)):
-            predicting = _graphs(module, given, sides, training=False)
+        if why is None and (training or _predicts_several(module, inputs)):
+            predicting = _graphs(module, inputs, sides, training=False)
             if output_parts(predicting[0][-1]) != training:
                 why = f"it has other outputs then ({', '.join(map(str, training)) or 'one'})"
     except GraphError as e:
         why = str(e)
     if why is not None:
-        predicting = predicting or _graphs(module, given, sides, training=False)
+        predicting = predicting or _graphs(module, inputs, sides, training=False)
         if _unreadable(predicting[0][-1]) is not None:
             return predicting  # what is the matter is not how it trains; told by those who cannot go on with it
         found = predicting
@@ -81,7 +74,7 @@ def traced(
     return found
 
 
-def _predicts_several(module: nn.Module, given: InputShape) -> bool:
+def _predicts_several(module: nn.Module, inputs: Sequence[InputShape]) -> bool:
     import torch
     from torch.utils._pytree import tree_leaves
 
@@ -89,7 +82,7 @@ def _predicts_several(module: nn.Module, given: InputShape) -> bool:
 
     with torch.no_grad():
         try:
-            found = tree_leaves(module(*example_inputs((given,))))
+            found = tree_leaves(module(*example_inputs(inputs)))
         except Exception as e:  # of somebody else's code
             why = (str(e).splitlines() or [""])[0]
             raise GraphError(f"the network cannot predict one sample: {type(e).__name__}: {why}") from e
@@ -127,7 +120,7 @@ def shared_norms(graph: OpGraph) -> tuple[str, ...]:
 
 
 def _graphs(
-    module: nn.Module, given: InputShape, sides: Sequence[int] | None, *, training: bool
+    module: nn.Module, inputs: Sequence[InputShape], sides: Sequence[int] | None, *, training: bool
 ) -> tuple[list[OpGraph], Mapping[str, Tensor]]:
     from hwnas.supernet.given import example_inputs
     from hwnas.supernet.importing import OnnxNetwork
@@ -136,9 +129,10 @@ def _graphs(
     names = module.outputs if isinstance(module, OnnxNetwork) else None
     found: list[OpGraph] = []
     numbers: Mapping[str, Tensor] = {}
-    for side in sides or (given.shape[-1],):
-        shape = (given.shape[0], side, side) if sides else given.shape
-        example = example_inputs((InputShape(shape, given.dtype),))
+    for side in sides or (0,):
+        # several resolutions are those of one image
+        asked = [InputShape((x.shape[0], side, side), x.dtype) for x in inputs] if sides else inputs
+        example = example_inputs(asked)
         try:
             graph, numbers = trace_with_numbers(module, example, training=training, join=True, names=names)
         except GraphError as e:

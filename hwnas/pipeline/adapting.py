@@ -19,8 +19,7 @@ from hwnas.config import CONFIG_FILE, Config, load_config, model_name
 from hwnas.cost import analytic
 from hwnas.errors import ConfigError, TableError
 from hwnas.graph import unknown_operators
-from hwnas.graph.joining import output_parts
-from hwnas.output_parts import OutputPart
+from hwnas.graph.joining import input_parts, output_parts
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._sizing import sized_by
 from hwnas.pipeline._traced import inputs_of, shared_norms, traced
@@ -28,6 +27,7 @@ from hwnas.pipeline._zero_shot import Slice, zero_shot
 from hwnas.pipeline.costs import load_costs
 from hwnas.quantities import count, metric_name, percent, quantity
 from hwnas.results import Result, Shown
+from hwnas.row_parts import RowPart
 from hwnas.torch_process import prepare_torch
 from hwnas.workspace import Workspace
 
@@ -73,6 +73,7 @@ class AdaptResult(Result):
         unknown: operators that nothing is known of.
         slices: what some of the networks are worth before any training; none where no images were named.
         outputs: of a network of several, each; none of a network of one.
+        inputs: likewise.
         seconds: it took.
         trains: whether the run trains the smaller networks.
     """
@@ -88,7 +89,8 @@ class AdaptResult(Result):
     fixed: tuple[Fixed, ...]
     unknown: tuple[str, ...]
     slices: tuple[Slice, ...]
-    outputs: tuple[OutputPart, ...]
+    outputs: tuple[RowPart, ...]
+    inputs: tuple[RowPart, ...]
     seconds: float
     trains: bool
 
@@ -102,6 +104,8 @@ class AdaptResult(Result):
             ("MACs", _span(self.macs)),
             ("parameters", _span(self.parameters)),
         ]
+        if self.inputs:
+            rows.append(("inputs, in one row", f"{len(self.inputs)}: {', '.join(map(str, self.inputs))}"))
         if self.outputs:
             rows.append(("outputs", f"{len(self.outputs)}: {', '.join(map(str, self.outputs))}"))
         for device, ends in self.latencies_ms.items():
@@ -185,6 +189,7 @@ def adapt(
     space = _space(name, graphs, config)
     if with_images:  # before anything is written
         work.check_fits(space)
+        _tell_of_numbers(work, console)
     _tell_of(module, graphs[-1], work=work, console=console)
     supernet = _ranked(work, AdaptedSupernet(space, numbers).eval(), console=console, with_images=with_images)
     space = supernet.space
@@ -212,6 +217,7 @@ def adapt(
         unknown=unknown_operators(graphs[-1]),
         slices=slices,
         outputs=output_parts(graphs[-1]),
+        inputs=input_parts(graphs[-1]),
         seconds=round(time.monotonic() - begun, 1),
         trains=work.is_trained,
     )
@@ -244,6 +250,16 @@ def _tell_of(module: nn.Module, graph: OpGraph, *, work: Workspace, console: Con
         console.warn(
             f"{_some(shared)} normalises by batches in several places; smaller networks get statistics of their own at "
             'the first of them only, and keep the given ones at the others: train.batch_norm = "frozen" keeps all'
+        )
+
+
+def _tell_of_numbers(work: Workspace, console: Console) -> None:
+    """That samples which are no images are brought to mean 0 and deviation 1, which the network may not know."""
+    assert work.config.model is not None
+    if not work.images.are_images and work.config.model.mean is None:
+        console.note(
+            "the network is given samples of mean 0 and deviation 1 in each channel, by those of the training samples; "
+            "if it was trained on others say so, as model.mean = [0.0] and model.std = [1.0] for samples as they are"
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwnas.output_parts import OutputPart, columns
+from hwnas.row_parts import RowPart, columns
 from hwnas.tasks.decisions import scores
 from hwnas.types import Array, Artefact, IntArray, TensorSpec
 
@@ -158,7 +158,7 @@ def compare_outputs(
     found: Array,
     expected: Array,
     *,
-    parts: Sequence[OutputPart],
+    parts: Sequence[RowPart],
     decides: str = "value",
     steps: Mapping[str, float],
     floats: Array | None = None,
@@ -239,7 +239,7 @@ def output_step(expected: Array, spec: TensorSpec | None = None) -> float:
     return max(own, float(expected.max() - expected.min()) / _QUANT_RANGE)
 
 
-def output_steps(expected: Array, artefact: Artefact, parts: Sequence[OutputPart]) -> dict[str, float]:
+def output_steps(expected: Array, artefact: Artefact, parts: Sequence[RowPart]) -> dict[str, float]:
     """`output_step` of each of several outputs by name, or of the only one under ""."""
     if not parts:
         return {"": output_step(expected, artefact.output)}

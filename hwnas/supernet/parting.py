@@ -12,8 +12,8 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from hwnas.graph.joining import output_parts, parted
-from hwnas.output_parts import OutputPart
 from hwnas.precisions import DEQUANTIZE
+from hwnas.row_parts import RowPart
 from hwnas.supernet.graph_module import GraphInterpreter
 from hwnas.supernet.quantization.region import QuantizedRegion
 from hwnas.supernet.subnetwork import BlockSequence
@@ -28,7 +28,7 @@ class Parted(nn.Module):
         parts: what they are, in order.
     """
 
-    def __init__(self, blocks: list[nn.Module], parts: tuple[OutputPart, ...]) -> None:
+    def __init__(self, blocks: list[nn.Module], parts: tuple[RowPart, ...]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.parts = parts
@@ -41,7 +41,7 @@ class Parted(nn.Module):
         return outputs
 
 
-def parts_of(model: nn.Module) -> tuple[OutputPart, ...]:
+def parts_of(model: nn.Module) -> tuple[RowPart, ...]:
     """The several outputs of a network; none where it has one."""
     return next((parts for _, module in _ends(model) if (parts := output_parts(module.op_graph))), ())
 

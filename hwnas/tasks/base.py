@@ -17,7 +17,7 @@ import numpy as np
 from hwnas.allowed import SCORE
 from hwnas.data.targets import TargetKind
 from hwnas.errors import ConfigError
-from hwnas.output_parts import OutputPart, Row, split_outputs
+from hwnas.row_parts import Row, RowPart, split_outputs
 from hwnas.tasks.decisions import Decides
 from hwnas.types import Array, FloatArray, IntArray
 
@@ -73,9 +73,9 @@ class Task(ABC):
     decides: ClassVar[Decides] = "value"
     takes_several: ClassVar[bool] = False
     takes_labels: ClassVar[bool] = True
-    parts: tuple[OutputPart, ...] = ()
+    parts: tuple[RowPart, ...] = ()
 
-    def with_parts(self, parts: tuple[OutputPart, ...]) -> Self:
+    def with_parts(self, parts: tuple[RowPart, ...]) -> Self:
         """The task of networks of these outputs; itself, if it is that already."""
         if parts == self.parts:
             return self

@@ -13,8 +13,8 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.graph.joining import output_parts
 from hwnas.measure import Worker
-from hwnas.output_parts import OutputPart, columns
 from hwnas.precisions import is_quantized
+from hwnas.row_parts import RowPart, columns
 from hwnas.spaces.adapted.wishes import Wishes, adapt
 from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.parting import parted_network, parts_of
@@ -57,9 +57,9 @@ class Derived(nn.Module):
 
 
 PARTS = (
-    OutputPart(name="mask", shape=(2, 8, 8)),
-    OutputPart(name="features", shape=(8, 8, 8)),
-    OutputPart(name="classes", shape=(5,)),
+    RowPart(name="mask", shape=(2, 8, 8)),
+    RowPart(name="features", shape=(8, 8, 8)),
+    RowPart(name="classes", shape=(5,)),
 )
 
 

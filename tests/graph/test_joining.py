@@ -8,8 +8,8 @@ from hwnas.errors import GraphError
 from hwnas.graph import GraphBuilder, OpGraph, Ref, macs, peak_memory_bytes
 from hwnas.graph.elasticity.axes import OUTPUT
 from hwnas.graph.elasticity.dependencies import Dependencies
-from hwnas.graph.joining import joined, output_parts, parted
-from hwnas.output_parts import OutputPart
+from hwnas.graph.joining import in_one_row, input_parts, joined, output_parts, parted
+from hwnas.row_parts import RowPart
 
 
 def heads(*, more: tuple[str, ...] = ()) -> OpGraph:
@@ -36,7 +36,7 @@ def test_outputs_are_joined_to_a_row_and_told_by_their_names() -> None:
     graph = joined(heads(), ["maps", "row of 5"])
     assert len(graph.outputs) == 1
     assert graph.by_name[graph.outputs[0]].shape == (4 * 8 * 8 + 5,)
-    assert output_parts(graph) == (OutputPart(name="maps", shape=(4, 8, 8)), OutputPart(name="row_of_5", shape=(5,)))
+    assert output_parts(graph) == (RowPart(name="maps", shape=(4, 8, 8)), RowPart(name="row_of_5", shape=(5,)))
     assert OpGraph.from_json(graph.to_json()) == graph
 
 
@@ -82,3 +82,39 @@ def test_outputs_keep_their_channels_and_the_trunk_does_not() -> None:
 def test_what_cannot_be_joined_is_refused_by_name_with_what_to_do(more: str, told: str) -> None:
     with pytest.raises(GraphError, match=told):
         joined(heads(more=(more,)), ["a", "b", "c"])
+
+
+# ---------------------------------------------------------------- several inputs
+
+
+def two_inputs(dtype: str = "float32", shape: tuple[int, ...] = (5,)) -> OpGraph:
+    g = GraphBuilder()
+    image = g.input((3, 4, 4), name="image")
+    numbers = g.input(shape, name="numbers", dtype=dtype)
+    return g.build(g.op("mean", image, name="pool", axes=(1, 2)), g.op("relu", numbers, name="act"))
+
+
+def test_inputs_are_cut_from_a_row_and_told_by_their_names() -> None:
+    graph = in_one_row(two_inputs())
+    assert [graph.by_name[name].shape for name in graph.inputs] == [(3 * 4 * 4 + 5,)]
+    assert input_parts(graph) == (RowPart(name="image", shape=(3, 4, 4)), RowPart(name="numbers", shape=(5,)))
+    assert [op.kind for op in graph.ops] == ["split", "reshape", "mean", "relu"]
+    assert OpGraph.from_json(graph.to_json()) == graph
+    assert macs(graph) == macs(two_inputs())
+
+
+def test_one_input_is_left_alone() -> None:
+    g = GraphBuilder()
+    one = g.build(g.op("relu", g.input((3,)), name="r"))
+    assert in_one_row(one) is one
+    assert input_parts(one) == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "told"),
+    [("int64", (5,), "input 'numbers' is 5 of int64; several inputs must be tensors of float32"),
+     ("float32", (), "input 'numbers' is one number of float32")],
+)  # fmt: skip
+def test_other_inputs_are_refused(dtype: str, shape: tuple[int, ...], told: str) -> None:
+    with pytest.raises(GraphError, match=told):
+        in_one_row(two_inputs(dtype, shape))

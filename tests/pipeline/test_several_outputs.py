@@ -13,8 +13,8 @@ from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.deployment import Manifest, NamedOutputs, Samples
 from hwnas.errors import ConfigError, GraphError, SpaceError
-from hwnas.output_parts import OutputPart
 from hwnas.pipeline.parity import compare_outputs
+from hwnas.row_parts import RowPart
 from hwnas.testing.run import tiny_config
 from tests.runs import ReadConsole
 
@@ -156,7 +156,7 @@ def test_a_deployment_predicts_each_output_in_its_shape(folder: Path) -> None:
 
 
 def test_each_output_is_held_against_torch_by_its_own_range(folder: Path) -> None:
-    parts = (OutputPart(name="large", shape=(1000,)), OutputPart(name="small", shape=(4,)))
+    parts = (RowPart(name="large", shape=(1000,)), RowPart(name="small", shape=(4,)))
     rng = np.random.default_rng(0)
     expected = rng.normal(size=(50, 1004)).astype(np.float32)
     expected[:, :1000] *= 1000

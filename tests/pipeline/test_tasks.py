@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,30 @@ def unet():
 def series():
     torch.manual_seed(0)
     return Net(nn.Conv1d, 3, Classes()).eval()
+
+class Two(nn.Module):
+    """An image and numbers, which meet before the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.image = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.numbers = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        self.out = nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, image, numbers):
+        return self.out(torch.cat([self.image(image).mean((2, 3)), self.numbers(numbers)], 1))
+
+def two():
+    torch.manual_seed(0)
+    return Two().eval()
+
+def load():
+    import numpy as np
+    classes = np.arange(240) % 4
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(240, 1, 8, 8)) + 2 * (classes % 2)[:, None, None, None]
+    numbers = 50 * (rng.normal(size=(240, 4)) + 3 * (classes // 2)[:, None])
+    return {"x_train": {"image": image, "numbers": numbers}, "y_train": classes}
 '''
 
 
@@ -281,6 +306,38 @@ def test_series(folder: Path) -> None:
             network.predict("photo.jpg")
     assert isinstance(found, Prediction)
     assert found.class_name == "1"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_several_inputs(folder: Path, precision: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec((folder / "nets.py").read_text(), namespace)
+    found = namespace["load"]()
+    inputs, classes = found["x_train"], found["y_train"]
+    changes = {"data.source": "python:nets:load", "model.weights": None, "train.steps": 150}
+    of_network = {"model.input": [[1, 8, 8], [4]], "space.precisions": [precision], "limits.latency_fraction": None}
+    manifest, result, console = run(adapted(folder, "two", [68], {**changes, **of_network}))
+    assert manifest.input.shape == (68,)
+    assert [(p.name, p.shape) for p in manifest.input.parts] == [("image", (1, 8, 8)), ("numbers", (4,))]
+    assert manifest.accuracy.test_runtime > 0.8
+    assert "the network is given samples of mean 0 and deviation 1 in each channel" in console.said
+    with deployments.load(result.deployment) as network:
+        told = [network.predict({name: array[i] for name, array in inputs.items()}) for i in range(40)]
+        with pytest.raises(DataError, match="a sample has the inputs image 1x8x8, numbers 4; given are: image"):
+            network.predict({"image": inputs["image"][0]})
+    said = [int(p.class_name) for p in told if isinstance(p, Prediction)]
+    assert np.mean(np.array(said) == classes[:40]) > 0.8
+
+
+def test_samples_that_are_no_images_are_given_as_they_are_where_the_network_was_trained_so(folder: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(240, 4)) + 200
+    np.savez(folder / "data.npz", x_train=x, y_train=np.arange(240) % 2)
+    asked = adapted(folder, "two", [4], {"data.source": "npz:data.npz?inputs=arrays", "model.weights": None})
+    as_they_are = asked.replaced({"model.mean": [0.0], "model.std": [1.0]})
+    brought, left = (Workspace(c).images for c in (asked, as_they_are))
+    assert left.mean == (0.0,) * 4
+    assert brought.mean == pytest.approx((200.0,) * 4, abs=1)
+    assert brought.fingerprint != left.fingerprint
 
 
 def test_series_on_a_space_of_series(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hwnas.errors import ConfigError, UnknownNameError
-from hwnas.output_parts import OutputPart
+from hwnas.row_parts import RowPart
 from hwnas.tasks import make_task
 from hwnas.tasks.classification import Classification
 from hwnas.tasks.regression import Regression
@@ -89,14 +89,14 @@ def test_the_documented_task_of_several_outputs_learns_both_and_is_ranked_by_one
 ) -> None:
     import torch
 
-    from hwnas.output_parts import OutputPart
+    from hwnas.row_parts import RowPart
     from hwnas.tasks import score_of
 
     (tmp_path / "my_two.py").write_text(documented()[1])
     monkeypatch.chdir(tmp_path)
     task = make_task("python:my_two:make")
     assert task.takes_several
-    task.parts = (OutputPart(name="classes", shape=(2,)), OutputPart(name="boxes", shape=(4,)))
+    task.parts = (RowPart(name="classes", shape=(2,)), RowPart(name="boxes", shape=(4,)))
     assert task.fits((6,), n_outputs=2)
     assert not task.fits((6,), n_outputs=6)
     rows = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
@@ -125,6 +125,6 @@ def test_a_task_of_ones_own_may_be_frozen_and_stays_as_it_is() -> None:
     class Frozen(Classification):
         cost: float = 2.0
 
-    task, parts = Frozen(), (OutputPart(name="a", shape=(2,)), OutputPart(name="b", shape=(3,)))
+    task, parts = Frozen(), (RowPart(name="a", shape=(2,)), RowPart(name="b", shape=(3,)))
     assert task.with_parts(()) is task
     assert (task.with_parts(parts).parts, task.with_parts(parts).cost, task.parts) == (parts, 2.0, ())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hwnas.output_parts import OutputPart
+from hwnas.row_parts import RowPart
 from hwnas.tasks import make_task, score_of
 from hwnas.tasks.outputs import Outputs
 
-PARTS = (OutputPart(name="large", shape=(2, 3, 3)), OutputPart(name="small", shape=(4,)))
+PARTS = (RowPart(name="large", shape=(2, 3, 3)), RowPart(name="small", shape=(4,)))
 SIZE = 22
 
 

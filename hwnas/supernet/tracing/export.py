@@ -5,9 +5,11 @@ It knows torch's exporter and what goes wrong in it; never operators.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import torch
@@ -92,16 +94,28 @@ def exported(module: nn.Module, inputs: Sequence[Tensor], *, samples: int) -> to
     try:
         # As it trains: a `torch.no_grad()` around the caller must not change the graph. `strict=False` runs forward
         # itself; the strict way reads Python's bytecode, and refuses more modules.
-        with warnings.catch_warnings(), torch.enable_grad():
+        with _quiet(), warnings.catch_warnings(), torch.enable_grad():
             warnings.filterwarnings("ignore", ".*(was|were) assigned during export")  # of the copy, which goes
             return torch.export.export(module, batch, strict=False)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as e:
         raise GraphError(_reason(module, batch, e)) from e
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging where in itself it failed: the error that is raised says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _reason(module: nn.Module, batch: Sequence[Tensor], error: Exception) -> str:
     name = type(module).__name__
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
     if any(word in str(error) for word in ("data-dependent", "Data-dependent", "DataDependent")):
         return (
             f"{name} cannot be traced: what it does depends on the numbers it computes ({first}); a graph does "

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from hwnas.errors import GraphError
 from hwnas.graph import OpGraph, Weight
-from hwnas.graph.joining import joined
+from hwnas.graph.joining import in_one_row, joined
 from hwnas.graph.types import Attribute
 from hwnas.supernet.tracing import layers, numbers, shapes  # noqa: F401 - their rules
 from hwnas.supernet.tracing.constants import Constant, as_value, computed, held_constant
@@ -111,7 +111,7 @@ def trace_with_numbers(
         module: see `trace`; likewise the others.
         example_inputs: see there.
         training: see there.
-        join: give several outputs as one (`hwnas.graph.joining`).
+        join: give several outputs as one, and take several inputs as one (`hwnas.graph.joining`).
         names: of several outputs that are joined; None: those that the module's result has.
 
     Returns:
@@ -131,7 +131,7 @@ def trace_with_numbers(
     walk = _Walk(Recorder(twin, samples=samples), program)
     graph = walk.graph()
     if join:
-        graph = joined(graph, output_names(program) if names is None else names)
+        graph = in_one_row(joined(graph, output_names(program) if names is None else names))
     return graph, {w.name: walk.numbers[w.name] for w in graph.weights()}
 
 

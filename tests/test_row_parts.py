@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hwnas.output_parts import OutputPart, columns, split_outputs
+from hwnas.row_parts import RowPart, columns, split_outputs
 
-PARTS = (OutputPart(name="boxes", shape=(4,)), OutputPart(name="mask", shape=(1, 2, 3)))
+PARTS = (RowPart(name="boxes", shape=(4,)), RowPart(name="mask", shape=(1, 2, 3)))
 
 
 def test_a_row_is_taken_apart_in_the_parts_order_and_shapes() -> None:
