@@ -7,6 +7,7 @@ picture is exact: it was put together here. Knows arrays; nothing of networks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ _NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", 
 _MOST_TURNED = 60.0  # degrees
 
 Images = npt.NDArray[np.uint8]
-Compose = Callable[[Images, npt.NDArray[np.int64], int, np.random.Generator], tuple[Images, npt.NDArray[Any]]]
+Compose = Callable[..., tuple[Images, npt.NDArray[Any]]]  # of items, their classes, a number, and random numbers
 
 
-def load(task: str, train: str = "12000", test: str = "3000", folder: str = _FOLDER) -> RawData:
+def load(task: str, train: str = "12000", test: str = "3000", side: str = "32", folder: str = _FOLDER) -> RawData:
     """Pictures and targets.
 
     Args:
@@ -33,10 +34,11 @@ def load(task: str, train: str = "12000", test: str = "3000", folder: str = _FOL
             four items of a picture have).
         train: training pictures.
         test: test pictures.
+        side: of pictures with masks, in pixels; the others have 32.
         folder: Fashion-MNIST's files; `digits`: scikit-learn's digits instead, which are there without a download.
 
     Returns:
-        Pictures (N, 32, 32) uint8 and their targets, for training and for testing, and the classes' names.
+        Pictures (N, side, side) uint8 and their targets, for training and for testing, and the classes' names.
 
     Raises:
         DataError: there is no such task, or the items are not there.
@@ -44,6 +46,8 @@ def load(task: str, train: str = "12000", test: str = "3000", folder: str = _FOL
     if task not in _COMPOSE:
         raise DataError(f"pictures for {task!r} are not composed; there are {', '.join(_COMPOSE)}")
     compose, names = _COMPOSE[task]
+    if task == "segmentation":
+        compose = partial(compose, side=int(side))
     parts = {
         part: compose(*_items(folder, part), n, np.random.default_rng(seed))
         for seed, (part, n) in enumerate({"train": int(train), "test": int(test)}.items())
@@ -64,18 +68,18 @@ def _items(folder: str, part: str) -> tuple[Images, npt.NDArray[np.int64]]:
 
 
 def _masks(
-    items: Images, classes: npt.NDArray[np.int64], n: int, rng: np.random.Generator
+    items: Images, classes: npt.NDArray[np.int64], n: int, rng: np.random.Generator, *, side: int
 ) -> tuple[Images, npt.NDArray[np.uint8]]:
-    """One to three items of 16 to 28 pixels, the later ones before the others, on clutter of pieces of other items."""
-    x = np.zeros((n, _SIDE, _SIDE), np.uint8)
-    y = np.zeros((n, _SIDE, _SIDE), np.uint8)
+    """One to three items of half a side to seven eighths of it, later ones before others, on clutter of other items."""
+    x = np.zeros((n, side, side), np.uint8)
+    y = np.zeros((n, side, side), np.uint8)
     for picture, mask in zip(x, y, strict=True):
         for _ in range(6):  # pieces too small to tell what they are of
-            top, left, i = rng.integers(0, _SIDE - 8), rng.integers(0, _SIDE - 8), rng.integers(len(items))
+            top, left, i = rng.integers(0, side - 8), rng.integers(0, side - 8), rng.integers(len(items))
             picture[top : top + 8, left : left + 8] = items[i, 10:18, 10:18] // 2
         for i in rng.integers(len(items), size=rng.integers(1, 4)):
-            item = _scaled(items[i], int(rng.integers(16, 29)))
-            top, left = rng.integers(0, _SIDE - len(item) + 1, 2)
+            item = _scaled(items[i], int(rng.integers(side // 2, side * 7 // 8 + 1)))
+            top, left = rng.integers(0, side - len(item) + 1, 2)
             there = item > 20
             region = (slice(top, top + len(item)), slice(left, left + len(item)))
             picture[region][there] = item[there]
