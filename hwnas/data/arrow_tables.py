@@ -7,6 +7,7 @@ Parquet files one group of rows is held at a time. Knows pyarrow; not which file
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,7 +232,10 @@ class _ArrowRows:
 
 
 class _ParquetRows:
-    """Of a Parquet file, which is decompressed group by group: the last group of a column is kept."""
+    """Of a Parquet file, which is decompressed group by group: the last group of a column is kept.
+
+    One thread reads at a time: of two that ask one file at once pyarrow 26 fails, or ends the process.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
@@ -242,19 +246,22 @@ class _ParquetRows:
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._ends = np.cumsum(sizes, dtype=np.int64)  # (row groups,)
         self._kept: tuple[str, int, Any] | None = None
+        self._reading = threading.Lock()
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
     def values(self, column: str) -> list[Any]:
-        found: list[Any] = self._file.read(columns=[column]).column(column).to_pylist()
+        with self._reading:
+            found: list[Any] = self._file.read(columns=[column]).column(column).to_pylist()
         return found
 
     def value(self, column: str, row: int) -> Any:
         group = int(np.searchsorted(self._ends, row, side="right"))
         kept = self._kept  # once: another thread may put its own there
         if kept is None or kept[:2] != (column, group):
-            kept = (column, group, self._file.read_row_group(group, columns=[column]).column(column))
+            with self._reading:
+                kept = (column, group, self._file.read_row_group(group, columns=[column]).column(column))
             self._kept = kept
         first = int(self._ends[group - 1]) if group else 0
         return kept[2][row - first].as_py()

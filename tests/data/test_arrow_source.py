@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -382,3 +383,13 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_the_other_sources_do_not_load_pyarrow() -> None:
     code = "import sys, hwnas.data.sources; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_many_threads_read_one_parquet_file(tmp_path: Path) -> None:
+    """pyarrow's own reader mixes them up, or ends the process."""
+    pq.write_table(pa.table({"a": [f"{i}" * 50 for i in range(1000)]}), tmp_path / "x.parquet", row_group_size=5)
+    table = Table(tmp_path / "x.parquet")
+    rows = [i * 37 % 1000 for i in range(2000)]  # another group each
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda row: table.value("a", row), rows))
+    assert found == [f"{row}" * 50 for row in rows]
