@@ -17,6 +17,7 @@ from pydantic_core import core_schema
 from hwnas._config_sections import DataConfig, TrainConfig, is_function
 from hwnas._config_values import ConfigSection, Count, Positive, Text, listed, optional
 from hwnas.errors import ConfigError
+from hwnas.foreign import as_written
 from hwnas.given_inputs import InputShape, parse_inputs
 
 
@@ -188,10 +189,10 @@ class ModelConfig(ConfigSection):
             ConfigError: they are not as many, or no image's.
         """
         mean, std = self.mean or (), self.std or ()
-        if are_images and not all(0 <= m <= 1 for m in (*mean, *std)):
+        if are_images and not all(0 <= m <= 1 for m in mean):
             raise ConfigError(
-                f"model.mean and model.std are of pixels from 0 to 1, and are {list(mean)} and {list(std)}; divide "
-                "those of pixels from 0 to 255 by 255"
+                f"model.mean is of pixels from 0 to 1, and is {as_written(mean)}; divide mean and std of pixels from 0 "
+                "to 255 by 255"
             )
         if not are_images:  # one number for all
             mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
@@ -226,12 +227,11 @@ class ModelConfig(ConfigSection):
                 "largest network is the given one, so the last must be the input's side"
             )
         channels = shape[0] if len(inputs) == 1 else sum(math.prod(x.shape) for x in inputs)  # of one row
-        allowed = (channels,) if is_image else (1, channels)
         for name, of_channels in (("mean", self.mean), ("std", self.std)):
-            if of_channels is not None and len(of_channels) not in allowed:
+            if of_channels is not None and len(of_channels) not in (1, channels):
                 raise ValueError(
-                    f"{name} has {len(of_channels)} values, and the input {channels} channels"
-                    f"{'' if is_image else '; give one each, or one for all'}"
+                    f"{name} has {len(of_channels)} values, and the input {channels} channels; give one each"
+                    f"{'' if is_image else ', or one for all'}"
                 )
 
 

@@ -5,7 +5,7 @@ Knows names, files and what a run needs of a space; no images, devices or weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hwnas import registry
@@ -80,6 +80,27 @@ def parts_of_space(space: Space) -> tuple[RowPart, ...]:
 def inputs_of_space(space: Space) -> tuple[RowPart, ...]:
     """The several inputs of a space's networks, which are one row; none where they have one."""
     return input_parts(space.network.largest.graph) if isinstance(space, AdaptedSpace) else ()
+
+
+def check_inputs(space: Space, given: Sequence[RowPart]) -> None:
+    """Hold that samples of several inputs have those of a space's networks, in their order.
+
+    Args:
+        space: of the networks.
+        given: the inputs of the samples; none where they are rows already, or have one.
+
+    Raises:
+        SpaceError: they are others, or in another order.
+    """
+    wanted = inputs_of_space(space)
+    if not given:
+        return
+    is_other_order = {p.name for p in given} == {p.name for p in wanted} and list(given) != list(wanted)
+    if is_other_order or [p.shape for p in given] != [p.shape for p in wanted]:
+        raise SpaceError(
+            f"{space.name} takes {', '.join(map(str, wanted)) or 'one input'}, and the samples are "
+            f"{', '.join(map(str, given))}; give the inputs in the order in which the network takes them"
+        )
 
 
 def check_trainable(space: Space, *, of: tuple[int, ...], n_outputs: int | None, task: Task) -> None:

@@ -41,7 +41,7 @@ from hwnas.errors import ConfigError
 from hwnas.files import sha256_file, write_whole
 from hwnas.integrity import digest
 from hwnas.locking import locked
-from hwnas.named_spaces import check_trainable, make_space, parts_of_space
+from hwnas.named_spaces import check_inputs, check_trainable, make_space, parts_of_space
 from hwnas.network_labels import labelled_by_network
 from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
@@ -306,6 +306,7 @@ class Workspace:
             SpaceError: they cannot.
         """
         images = self.images
+        check_inputs(space, images.inputs)
         n_outputs = images.n_classes if self.config.data.labels == "source" else None
         self._asked_task = self._asked_task.with_parts(parts_of_space(space))
         check_trainable(space, of=images.input_shape, n_outputs=n_outputs, task=self._asked_task)

@@ -281,12 +281,13 @@ def test_one_mean_of_samples_that_are_no_images_is_that_of_every_channel() -> No
 
 @pytest.mark.parametrize(
     ("mean", "shape", "channels", "told"),
-    [([103.9, 116.8, 123.7], [3, 8, 8], 3, "of pixels from 0 to 1, and are [103.9, 116.8, 123.7]"),
+    [([103.9, 116.8, 123.7], [3, 8, 8], 3, "model.mean is of pixels from 0 to 1, and is (103.9, 116.8, 123.7)"),
+     ([0.5], [3, 8, 8], 3, "have 1 and 1 numbers, and samples have 3 channels; give one each"),
      ([0.5, 0.5, 0.5], [3, 8, 8], 1, "have 3 and 3 numbers, and samples have 1 channels; give one each")],
 )  # fmt: skip
 def test_means_that_no_image_has_are_refused(mean: list[float], shape: list[int], channels: int, told: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
-        given_model(mean, [1.0] * 3, shape).normalisation(channels, are_images=True)
+        given_model(mean, [2.0] * len(mean), shape).normalisation(channels, are_images=True)
 
 
 TASK_OF = {
@@ -391,7 +392,7 @@ def test_inputs_are_lists_or_texts_and_survive_the_way_to_toml_and_back(written:
         ("task = 'detection'", "task is 'detection', and what a network is for is said in"),
         ("weights = ''", "model.weights is '', but should not be blank"),
         ("mean = [0.5, 0.5, 0.5]", "model: give mean and std, or neither"),
-        ("mean = [0.5]\nstd = [0.5]", "model: mean has 1 values, and the input 3 channels"),
+        ("mean = [0.5, 0.5]\nstd = [0.5, 0.5]", "model: mean has 2 values, and the input 3 channels; give one each"),
         ("std = [0, 1, 1]", "model.std.0 is 0, but should be greater than 0"),
         (
             "input = [16]\nmean = [0.5, 0.5]\nstd = [0.5, 0.5]",

@@ -6,6 +6,7 @@ Knows numpy only: never where the samples came from, torch, or what they will be
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from hwnas.data.augment import Augment
 from hwnas.data.decoding import DecodingRule
 from hwnas.data.streamed import StreamedImages, image_digest
 from hwnas.errors import DataError
+from hwnas.row_parts import RowPart, columns
 from hwnas.types import IntArray
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -163,6 +165,7 @@ class Data:
         left_out: what was found and not used.
         notes: what was chosen, where it is not obvious.
         warnings: what may be a mistake.
+        inputs: several inputs of a sample, which are side by side in one row; none where there is one.
     """
 
     name: str
@@ -178,6 +181,7 @@ class Data:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    inputs: tuple[RowPart, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -256,6 +260,29 @@ def digests(inputs: Inputs) -> npt.NDArray[np.uint64]:
     if isinstance(inputs, StreamedImages):
         return inputs.facts.digests
     return np.fromiter(map(image_digest, inputs), np.uint64, count=len(inputs))
+
+
+def row_statistics(rows: npt.NDArray[Any], parts: Sequence[RowPart]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The same of several inputs in one row: the numbers of a channel of an input have one mean and one deviation.
+
+    Args:
+        rows: (N, sum of sizes) float32.
+        parts: the inputs.
+
+    Raises:
+        DataError: an input is constant.
+    """
+    means: list[float] = []
+    deviations: list[float] = []
+    for part, place in columns(parts):
+        channels, *around = part.shape or (1,)
+        try:
+            found = array_statistics(rows[:, place].reshape(len(rows), channels, *around))
+        except DataError as e:
+            raise DataError(f"input {part}: {e}") from e
+        for values, of_part in zip((means, deviations), found, strict=True):
+            values.extend(value for value in of_part for _ in range(math.prod(around)))
+    return tuple(means), tuple(deviations)
 
 
 def array_statistics(arrays: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -23,11 +23,13 @@ from hwnas.data.arrays import (
     array_statistics,
     channel_statistics,
     fingerprint,
+    row_statistics,
 )
 from hwnas.data.augment import policy
 from hwnas.data.checks import check_part, check_ready, check_shape, check_words, unlabelled
 from hwnas.data.findings import doubts
 from hwnas.data.python_source import GIVES_DATA
+from hwnas.data.rows import in_one_order
 from hwnas.data.splits import partition, stratified_split
 from hwnas.data.targets import CLASS_INDICES, TargetKind
 from hwnas.errors import DataError
@@ -162,6 +164,7 @@ def split(
     Raises:
         DataError: see `load_data`.
     """
+    raw, inputs = in_one_order(raw)
     given = {"validation": raw.validation, "test": raw.test}
     # each part on its own first, so that an error names the part
     train = check_part(raw.train, which="training", files=raw.files.get("train"), inputs=raw.inputs, targets=targets)
@@ -200,7 +203,10 @@ def split(
     # before all else that is asked of the pixels: it is the pass over all of them that tells the rest
     digest = fingerprint((train, parts["validation"], parts["test"]), names)
     # after the split: the test set must not leak into the preprocessing
-    mean, std = channel_statistics(train.inputs) if train.are_images else array_statistics(np.asarray(train.inputs))
+    if inputs:
+        mean, std = row_statistics(np.asarray(train.inputs), inputs)
+    else:
+        mean, std = channel_statistics(train.inputs) if train.are_images else array_statistics(np.asarray(train.inputs))
     in_order = {"training": train, "validation": parts["validation"], "test": parts["test"]}
     return Data(
         name=raw.name,
@@ -215,6 +221,7 @@ def split(
         decoding=raw.decoding,
         left_out=raw.left_out,
         notes=raw.notes,
+        inputs=inputs,
         warnings=(*raw.warnings, *doubts(in_order, class_names=names)),
     )
 

@@ -10,6 +10,7 @@ where images come from.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from hwnas.foreign import as_written
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
+_MOST_LISTED = 64  # means of channels, each by itself
 _LUMA = np.array([19595, 38470, 7471])  # of ITU-R 601, in units of 1 / 65536
 
 
@@ -108,7 +110,16 @@ class Preprocessing:
             mean: of each channel.
             std: likewise.
         """
-        normalise = NormaliseNumbers(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+        each = list(zip(map(float, mean), map(float, std), strict=True))
+        if len(each) <= _MOST_LISTED:
+            normalise = NormaliseNumbers(mean=tuple(m for m, _ in each), std=tuple(s for _, s in each))
+        else:  # rows of several inputs have as many channels as numbers
+            runs = [(pair, len(list(same))) for pair, same in itertools.groupby(each)]
+            normalise = NormaliseNumbers(
+                mean=tuple(m for (m, _), _ in runs),
+                std=tuple(s for (_, s), _ in runs),
+                counts=tuple(n for _, n in runs),
+            )
         return cls((Numbers(shape=tuple(map(int, shape))), normalise))
 
     @property

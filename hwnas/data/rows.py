@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hwnas.errors import DataError
 from hwnas.row_parts import RowPart
+
+if TYPE_CHECKING:
+    from hwnas.data.arrays import RawData
 
 
 def one_row(inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]) -> npt.NDArray[np.float32]:
@@ -31,7 +35,8 @@ def one_row(inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]) -> np
         DataError: there is none, one has no samples' axis, or they are of different samples.
     """
     names = list(inputs) if isinstance(inputs, Mapping) else [f"input {i}" for i in range(len(inputs))]
-    arrays = [np.asarray(x) for x in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
+    given = inputs.values() if isinstance(inputs, Mapping) else inputs
+    arrays = [_array(x, name) for name, x in zip(names, given, strict=True)]
     told = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in zip(names, arrays, strict=True))
     if not arrays or any(x.ndim < 1 or x.dtype.kind not in "biuf" for x in arrays):
         raise DataError(f"several inputs must be arrays of numbers, (N, ...) each, not {told or 'none'}")
@@ -59,14 +64,64 @@ def row_of_sample(sample: object, parts: Sequence[RowPart]) -> npt.NDArray[np.fl
     elif isinstance(sample, list | tuple) and len(sample) == len(parts):
         given = list(sample)
     else:
-        whole = np.asarray(sample)
+        whole = _array(sample, "row")
         size = sum(part.size for part in parts)
         if whole.dtype.kind not in "biuf" or whole.shape != (size,):
             raise DataError(f"a sample has the inputs {wanted}: give them by name, in order, or as one row of {size}")
         return np.asarray(whole, np.float32)
-    arrays: list[npt.NDArray[Any]] = [np.asarray(x) for x in given]
+    arrays = [_array(x, part.name) for part, x in zip(parts, given, strict=True)]
     for part, array in zip(parts, arrays, strict=True):
         if array.shape != part.shape or array.dtype.kind not in "biuf":
             raise DataError(f"the input {part} of a sample is given as {array.dtype} of shape {array.shape}")
     (row,) = one_row([array[None] for array in arrays])
     return np.asarray(row, np.float32)
+
+
+def in_one_order(raw: RawData) -> tuple[RawData, tuple[RowPart, ...]]:
+    """What a source found, with several inputs in the order of the training samples' in every part; and which they are.
+
+    Raises:
+        DataError: a part has inputs of other names or shapes.
+    """
+    first = raw.train[0]
+    if not isinstance(first, Mapping):
+        for which, part in (("validation", raw.validation), ("test", raw.test)):
+            if part is not None and isinstance(part[0], Mapping):
+                raise DataError(f"{which} samples have inputs by name, other than the training samples; give all so")
+        return raw, ()
+    parts = _parts_of(first, "training")
+    changes: dict[str, Any] = {}
+    for which, part in (("validation", raw.validation), ("test", raw.test)):
+        if part is None:
+            continue
+        named = part[0]
+        found = _parts_of(named, which) if isinstance(named, Mapping) else ()
+        if {p.name: p.shape for p in found} != {p.name: p.shape for p in parts}:
+            told = ", ".join(map(str, found)) or "one without a name"
+            wanted = ", ".join(map(str, parts))
+            raise DataError(f"{which} samples have the inputs {told}, and training samples {wanted}")
+        by_name: dict[str, npt.ArrayLike] = dict(named)  # type: ignore[arg-type]  # it has parts
+        changes[which] = ({p.name: by_name[p.name] for p in parts}, part[1])
+    return replace(raw, **changes), parts
+
+
+def _parts_of(inputs: Mapping[str, npt.ArrayLike], which: str) -> tuple[RowPart, ...]:
+    try:
+        one_row(inputs)
+    except DataError as e:
+        raise DataError(f"{which} samples: {e}") from e
+    return tuple(RowPart(name=str(name), shape=_array(x, name).shape[1:]) for name, x in inputs.items())
+
+
+def _array(given: object, name: str) -> npt.NDArray[Any]:
+    """What somebody gave as an array; tensors of torch lose their gradient.
+
+    Raises:
+        DataError: it is ragged.
+    """
+    try:
+        # by what it can do: this module must not import torch
+        detach = getattr(given, "detach", None)
+        return np.asarray(given if detach is None else detach().cpu())
+    except (ValueError, TypeError, RuntimeError) as e:
+        raise DataError(f"input {name!r} is not one array ({' '.join(str(e).split())})") from e

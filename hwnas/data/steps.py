@@ -221,6 +221,9 @@ class UnitRange(Step):
         return given.astype(np.float32) / np.float32(255)
 
 
+_MOST_TOLD = 16  # means in a sentence
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ByChannel(Step):
     """What subtracts a mean from each channel and divides it by a deviation.
@@ -320,16 +323,40 @@ class NormaliseNumbers(_ByChannel):
     """Subtract the mean of each channel, divide by its standard deviation; channels come first.
 
     Attributes:
-        mean: of each channel.
+        mean: of each channel, or of each run of channels.
         std: likewise, above zero.
+        counts: channels of each run, one run after the other; empty where there is one of each a channel.
     """
 
     step: ClassVar[str] = "normalise_numbers"
 
+    counts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _ByChannel.__post_init__(self)
+        right = isinstance(self.counts, tuple) and all(type(n) is int and n >= 1 for n in self.counts)
+        if not right or (self.counts and len(self.counts) != len(self.mean)):
+            raise DataError(f"counts is {as_written(self.counts)}, but must be a whole number from 1 for each mean")
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest."""
+        found = Step.to_json(self)
+        if not self.counts:  # as before there were runs
+            del found["counts"]
+        return found
+
+    def describe(self) -> str:
+        """In words."""
+        if len(self.mean) > _MOST_TOLD:
+            return f"subtract a mean and divide by a deviation, of {len(self.mean)} channels each its own"
+        words = _ByChannel.describe(self)
+        return f"{words}, of {', '.join(map(str, self.counts))} channels in their order" if self.counts else words
+
     def apply(self, given: Sample) -> Sample:
         """(C, ...) float32 -> float32."""
         around = (-1, *(1,) * (given.ndim - 1))
-        shift, scale = (np.asarray(v, np.float32).reshape(around) for v in (self.mean, self.std))
+        counts = self.counts or 1
+        shift, scale = (np.repeat(np.asarray(v, np.float32), counts).reshape(around) for v in (self.mean, self.std))
         return np.ascontiguousarray((given - shift) / scale)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -87,9 +87,10 @@ class LoadedDeployment:
         """
         if self.shipped.input_parts:
             return self.shipped.preprocessing.apply(row_of_sample(image, self.shipped.input_parts))
-        if isinstance(image, Mapping | Sequence) and not isinstance(image, str | bytes):
-            raise DataError(f"the network takes one input, not {len(image)}; give an image or an array")
-        return self.shipped.preprocessing.apply(image)
+        if isinstance(image, Mapping):
+            raise DataError(f"the network takes one input, not {len(image)} by name; give an image or an array")
+        single: Any = image  # what is no image is refused there
+        return self.shipped.preprocessing.apply(single)
 
     def preprocess_batch(self, images: Iterable[AnyImage]) -> Array:
         """(N, C, H, W) float32, see `preprocess`."""

@@ -24,6 +24,7 @@ from hwnas.row_parts import RowPart
 _SEPARATOR = ","
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.\-]")
 _ROW = "inputs_in_one_row"
+_FLAT = "_in_row"  # behind the name of an input of several axes, before it is shaped
 _TAKEN = "input"  # by the first tensor of a file
 
 
@@ -79,7 +80,9 @@ def in_one_row(graph: OpGraph) -> OpGraph:
     row = Value(name=unique_name(_ROW, values_taken), shape=(sum(math.prod(v.shape) for v in values),))
     # those of one axis are cut from the row as they are, the others as rows
     flat = [
-        v if len(v.shape) == 1 else Value(name=unique_name(f"{v.name}_row", values_taken), shape=(math.prod(v.shape),))
+        v
+        if len(v.shape) == 1
+        else Value(name=unique_name(f"{v.name}{_FLAT}", values_taken), shape=(math.prod(v.shape),))
         for v in values
     ]
     cut = Op(
@@ -109,7 +112,12 @@ def input_parts(graph: OpGraph) -> tuple[RowPart, ...]:
     if len(graph.inputs) != 1 or not graph.inputs[0].startswith(_ROW):
         return ()
     (cut,) = (op for op in graph.ops if graph.inputs[0] in op.inputs)
-    shaped = {op.inputs[0]: op.outputs[0] for op in graph.ops if op.kind == "reshape" and op.inputs[0] in cut.outputs}
+    # those of `in_one_row` alone: the network may reshape an input of one axis itself
+    shaped = {
+        op.inputs[0]: op.outputs[0]
+        for op in graph.ops
+        if op.kind == "reshape" and op.inputs[0] in cut.outputs and op.inputs[0].startswith(f"{op.outputs[0]}{_FLAT}")
+    }
     values = [graph.by_name[shaped.get(name, name)] for name in cut.outputs]
     return tuple(RowPart(name=v.name, shape=v.shape) for v in values)
 

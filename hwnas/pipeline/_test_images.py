@@ -174,7 +174,10 @@ def _by_pixel(work: Workspace, statistics: Sequence[FloatArray], *, class_names:
     """How the pixels of each class fare; None of other tasks, and where answers of a network stand for masks."""
     if not isinstance(work.task, Segmentation) or work.config.ranked_by == AGREEMENT:
         return None
-    return ByPixel.of(work.task.by_class(np.concatenate(statistics)), class_names=class_names)
+    counts = work.task.by_class(np.concatenate(statistics))
+    if not counts[2].any():  # of no pixel it is known what it is
+        return None
+    return ByPixel.of(counts, class_names=class_names)
 
 
 def _others(score: Score, metric: str) -> dict[str, float]:

@@ -113,13 +113,13 @@ class ElasticBlock(nn.Module):
                 nn.init.zeros_(p)
             elif name.replace("/", ".") in self._constants:
                 nn.init.constant_(p, self._constants[name.replace("/", ".")])
+            elif name.replace("/", ".") in self._learned:
+                nn.init.normal_(p, std=_LEARNED_STD)
             elif p.dim() == 1:
                 nn.init.ones_(p)
             elif p.dim() == 2:
                 inside = name.replace("/", ".") in self._of_positions
                 nn.init.normal_(p, std=p.shape[1] ** -0.5 if inside else 0.01)
-            elif name.replace("/", ".") in self._learned:
-                nn.init.normal_(p, std=_LEARNED_STD)
             else:
                 # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
                 # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from hwnas.data import RawData, one_row, split
+from hwnas.data import Preprocessing, RawData, one_row, split
 from hwnas.data.rows import row_of_sample
 from hwnas.errors import DataError
 from hwnas.row_parts import RowPart, split_outputs
@@ -67,3 +67,40 @@ def test_a_source_gives_them_by_name() -> None:
     assert not data.are_images
     with pytest.raises(DataError, match="training samples: several inputs must be of the same samples"):
         split(RawData(name="two", train=({"a": np.zeros((4, 2)), "b": np.zeros((5, 2))}, np.arange(4) % 2)), seed=0)
+
+
+def test_other_parts_of_a_data_set_are_brought_to_the_order_of_the_training_samples() -> None:
+    given = inputs()
+    classes = np.arange(20) % 2
+    other = dict(reversed(given.items()))
+    data = split(RawData(name="two", train=(given, classes), test=(other, classes)), seed=0)
+    assert data.inputs == PARTS
+    np.testing.assert_array_equal(data.test.inputs, one_row(given))
+
+
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [({"image": np.zeros((4, 2, 3, 3)), "years": np.zeros((4, 1))}, "test samples have the inputs image 2x3x3, years"),
+     (np.zeros((4, 19)), "test samples have the inputs one without a name, and training samples image 2x3x3, age 1"),
+     ({"image": [[1], [2, 3]], "age": np.zeros((2, 1))}, "test samples: input 'image' is not one array")],
+)  # fmt: skip
+def test_parts_of_other_inputs_are_refused(test: object, told: str) -> None:
+    raw = RawData(name="two", train=(inputs(), np.arange(20) % 2), test=(test, np.arange(4) % 2))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=re.escape(told)):
+        split(raw, seed=0)
+
+
+def test_each_channel_of_an_input_has_one_mean_and_a_manifest_says_it_once() -> None:
+    rng = np.random.default_rng(0)
+    given = {"image": rng.normal(size=(40, 2, 8, 8)) + np.array([[[3]], [[50]]]), "age": rng.integers(0, 90, (40, 1))}
+    data = split(RawData(name="two", train=(given, np.arange(40) % 2)), seed=0)
+    assert len(data.mean) == 2 * 64 + 1
+    assert len(set(data.mean)) == 3
+    assert data.mean[0] == pytest.approx(3, abs=0.1)
+    steps = Preprocessing.of_numbers(data.input_shape, mean=data.mean, std=data.std)
+    assert len(str(steps.to_json())) < 500
+    row = one_row(given)[0]
+    np.testing.assert_array_equal(
+        Preprocessing.from_json(steps.to_json()).apply(row), (row - np.float32(data.mean)) / np.float32(data.std)
+    )
+    assert "of 64, 64, 1 channels in their order" in steps.steps[-1].describe()

@@ -118,3 +118,11 @@ def test_one_input_is_left_alone() -> None:
 def test_other_inputs_are_refused(dtype: str, shape: tuple[int, ...], told: str) -> None:
     with pytest.raises(GraphError, match=told):
         in_one_row(two_inputs(dtype, shape))
+
+
+def test_what_the_network_makes_of_a_flat_input_is_not_taken_for_it() -> None:
+    g = GraphBuilder()
+    image, numbers = g.input((2, 2, 2), name="image"), g.input((16,), name="numbers")
+    square = g.op("reshape", numbers, name="square", shape=(4, 4))
+    row = in_one_row(g.build(g.op("relu", image, name="act"), square))
+    assert [str(p) for p in input_parts(row)] == ["image 2x2x2", "numbers 16"]

@@ -329,6 +329,16 @@ def test_several_inputs(folder: Path, precision: str) -> None:
     assert np.mean(np.array(said) == classes[:40]) > 0.8
 
 
+def test_inputs_in_another_order_than_the_networks_are_refused(folder: Path) -> None:
+    turned = (
+        "def turned():\n    found = load()\n    return {**found, 'x_train': dict(reversed(found['x_train'].items()))}\n"
+    )
+    (folder / "nets.py").write_text(NETWORKS + turned)
+    changes = {"data.source": "python:nets:turned", "model.weights": None, "model.input": [[1, 8, 8], [4]]}
+    with pytest.raises(SpaceError, match=r"takes image 1x8x8, numbers 4, and the samples are numbers 4, image 1x8x8;"):
+        pipeline.adapt(adapted(folder, "two", [68], changes), console=ReadConsole())
+
+
 def test_samples_that_are_no_images_are_given_as_they_are_where_the_network_was_trained_so(folder: Path) -> None:
     x = np.random.default_rng(0).normal(size=(240, 4)) + 200
     np.savez(folder / "data.npz", x_train=x, y_train=np.arange(240) % 2)
