@@ -359,3 +359,19 @@ def test_presets_take_an_activation_and_a_multiple():
     inside = {dict(b.attributes)["hidden_features"] for b in space.distinct_blocks() if b.kind == "mlp"}
     assert all(n % 16 == 0 for n in inside)
     assert {dict(b.attributes)["activation"] for b in space.distinct_blocks() if b.kind == "mlp"} == {"relu"}
+
+
+def test_positions_begin_about_as_large_as_the_patches_they_are_added_to() -> None:
+    import torch
+
+    from hwnas.supernet.elastic import Supernet
+
+    torch.manual_seed(0)
+    space = vit_tiny(1, 10)  # grey: a patch has the shape of a depthwise kernel, and is none
+    weights = {name: w.detach() for name, w in Supernet(space).named_parameters()}
+    patches, positions = (
+        next(w for name, w in weights.items() if name.endswith(f"{part}/weight")) for part in ("patches", "positions")
+    )
+    image = torch.rand(64, 1, 32, 32) * 2 - 1
+    made = torch.nn.functional.conv2d(image, patches, stride=4)
+    assert 0.3 < float(positions.std() / made.std()) < 3
