@@ -247,6 +247,7 @@ class Workspace:
         if given:
             with contextlib.suppress(ConfigError):  # it is being adapted: `check_fits` tells the task then
                 self._asked_task = self._asked_task.with_parts(parts_of_space(self.adapted_space))
+                check_inputs(self.adapted_space, images.inputs)  # the source may give others than when it was adapted
         if not train.is_labelled:
             try:
                 train = self.data.validation  # what the given network answers

@@ -8,13 +8,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from hwnas.deployment._section import Section
+from hwnas.deployment._section import Count, Section, Share, missed_note
 from hwnas.types import IntArray
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
 _MOST_CONFUSIONS = 400  # kept of them: all of 20 classes
-_MOST_NAMED = 5
 
 
 class ClassRecall(Section):
@@ -28,9 +25,9 @@ class ClassRecall(Section):
     """
 
     name: str
-    n: _Count
-    found: _Count
-    recall: _Share | None
+    n: Count
+    found: Count
+    recall: Share | None
 
 
 class Confusion(Section):
@@ -53,8 +50,8 @@ class ByClass(Section):
     """
 
     majority: str
-    majority_share: _Share
-    balanced_accuracy: _Share
+    majority_share: Share
+    balanced_accuracy: Share
     classes: tuple[ClassRecall, ...]
     confusions: tuple[Confusion, ...]
 
@@ -98,11 +95,8 @@ class ByClass(Section):
         note = guessing_note(accuracy, majority=self.majority, share=self.majority_share, n=n)
         if note:
             told.append(note)
-        missed = [c for c in self.classes if c.n and not c.found]
-        if missed:
-            names = ", ".join(f"{c.name!r} (0 of {c.n})" for c in missed[:_MOST_NAMED])
-            more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
-            told.append(f"not one test image is found of {names}{more}")
+        if missed := missed_note([(c.name, c.n) for c in self.classes if c.n and not c.found], what="test image"):
+            told.append(missed)
         return told
 
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from pydantic import Field
-
-from hwnas.deployment._section import Section
+from hwnas.deployment._section import Count, Section, Share, missed_note
 from hwnas.types import FloatArray
-
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
-_MOST_NAMED = 5
 
 
 class ClassPixels(Section):
@@ -27,10 +20,10 @@ class ClassPixels(Section):
     """
 
     name: str
-    n: _Count
-    said: _Count
-    found: _Count
-    iou: _Share | None
+    n: Count
+    said: Count
+    found: Count
+    iou: Share | None
 
 
 class ByPixel(Section):
@@ -44,8 +37,8 @@ class ByPixel(Section):
     """
 
     majority: str
-    majority_share: _Share
-    majority_iou: _Share
+    majority_share: Share
+    majority_iou: Share
     classes: tuple[ClassPixels, ...]
 
     @classmethod
@@ -92,9 +85,6 @@ class ByPixel(Section):
                 f"gives: {100 * self.majority_iou:.2f} %, {100 * self.majority_share:.2f} % of the pixels are of "
                 f"{self.majority!r}"
             )
-        missed = [c for c in self.classes if c.n and not c.found]
-        if missed:
-            names = ", ".join(f"{c.name!r} (0 of {c.n})" for c in missed[:_MOST_NAMED])
-            more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
-            told.append(f"not one test pixel is found of {names}{more}")
+        if missed := missed_note([(c.name, c.n) for c in self.classes if c.n and not c.found], what="test pixel"):
+            told.append(missed)
         return told

@@ -337,6 +337,11 @@ def test_inputs_in_another_order_than_the_networks_are_refused(folder: Path) -> 
     changes = {"data.source": "python:nets:turned", "model.weights": None, "model.input": [[1, 8, 8], [4]]}
     with pytest.raises(SpaceError, match=r"takes image 1x8x8, numbers 4, and the samples are numbers 4, image 1x8x8;"):
         pipeline.adapt(adapted(folder, "two", [68], changes), console=ReadConsole())
+    as_adapted = adapted(folder, "two", [68], {**changes, "data.source": "python:nets:load"})
+    pipeline.adapt(as_adapted, console=ReadConsole())
+    with pytest.raises(SpaceError, match="give the inputs in the order in which the network takes them"):
+        _ = Workspace(as_adapted.replaced({"data.source": "python:nets:turned"})).task  # every stage asks for it
+    assert Workspace(as_adapted).task.name == "classification"
 
 
 def test_samples_that_are_no_images_are_given_as_they_are_where_the_network_was_trained_so(folder: Path) -> None:
