@@ -81,6 +81,7 @@ class Tuning:
     ) -> nn.Module:
         """A module after so many steps of training, calibrated; 0: as it is."""
         from hwnas.supernet.finetuning import train_alone
+        from hwnas.torch_process import training_device
 
         c = self.work.config.train
         network = self.subnetwork(module, precision=precision)
@@ -91,6 +92,7 @@ class Tuning:
                 steps=steps,
                 descent=self.work.descent,
                 teacher=self._given,
+                device=training_device(),
                 progress=progress,
             )
         return self._evaluator.quantize(self._evaluator.recalibrate(network))

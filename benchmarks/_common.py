@@ -192,6 +192,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": cores,
         "torch_threads": _torch_threads(),
+        "gpu": _gpu(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES}
@@ -243,6 +244,12 @@ def hwnas(*arguments: str | Path, cwd: Path | None = None) -> tuple[int, dict[st
     program = Path(sys.executable).with_name("hwnas")
     done = subprocess.run([program, *arguments, "--json"], cwd=cwd, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
+
+
+def _gpu() -> str | None:
+    """What torch trained on; None if there is none, or the program never needed torch."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else None
 
 
 def children_cpu_s() -> float:

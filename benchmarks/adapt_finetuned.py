@@ -2,8 +2,9 @@
 
 What its owner would do comes first: another classifier, some passes over the images (CIFAR-10 at 64 px). That network
 is what hwnas is given: it makes it elastic, trains the supernet for `--shared` passes and each smaller network that it
-finds for `--alone` more, and deploys it in int8. Budgets are shares of the latency of the fine-tuned network itself in
-int8, measured in the same way; accuracies are the runtime's on the test images. All files are timed once more in the
+finds alone (for `--alone` passes over its share of the latency, so that all take about the same time), and deploys it
+in int8. Budgets are shares of the latency of the fine-tuned network itself in int8, measured in the same way;
+accuracies are the runtime's on the test images. All files are timed once more in the
 same rounds in the end. `_pretrained.py` says where the weights come from; --kept FOLDER goes on where it was stopped.
 """
 
@@ -24,7 +25,7 @@ from _resnet8_runs import noise
 
 from hwnas.config import Config
 from hwnas.errors import ConfigError
-from hwnas.torch_process import prepare_torch
+from hwnas.torch_process import prepare_torch, training_device
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=64, help="that images are brought to, in pixels (64)")
     parser.add_argument("--epochs", type=float, default=2.0, help="of the owner's fine-tuning (2)")
     parser.add_argument("--shared", type=float, default=1.0, help="of the supernet (1)")
-    parser.add_argument("--alone", type=float, default=1.0, help="of each network that is deployed (1)")
+    parser.add_argument(
+        "--alone", type=float, default=1.0, help="of each smaller network, times its share of the latency (1)"
+    )
+    parser.add_argument("--budget", action="append", choices=BUDGETS, help="percent; may be repeated (all)")
     parser.add_argument("--trials", type=int, default=60, help="networks that the search evaluates (60)")
     parser.add_argument("--threads", type=int, default=1, help="of training (1)")
     parser.add_argument("--device", default="cpu", help="see `hwnas devices` (cpu)")
@@ -141,7 +145,8 @@ class Trial:
 
     @property
     def _budgets(self) -> Mapping[str, float]:
-        return {"100": 1.0} if self.bench.smoke else BUDGETS
+        asked = ["100"] if self.bench.smoke else self.bench.options.budget or list(BUDGETS)
+        return {name: BUDGETS[name] for name in asked}
 
     # ------------------------------------------------------------ the owner
 
@@ -153,7 +158,8 @@ class Trial:
 
         from hwnas.data.tensors import resize
 
-        network = self._module().train()
+        device = training_device()
+        network = self._module().train().to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         stream = work.stream("train", batch_size=self.config.train.batch_size, augmented=True)
         steps = 2 if self.bench.smoke else round(self.bench.options.epochs * len(work.data.train) / stream.batch_size)
@@ -165,12 +171,12 @@ class Trial:
         with self.console.progress("fine-tune as its owner would") as progress:
             for step, (x, y) in enumerate(stream.batches(0, steps)):
                 optimizer.zero_grad(set_to_none=True)
-                loss = F.cross_entropy(network(resize(x, side)), y)
+                loss = F.cross_entropy(network(resize(x.to(device), side)), y.to(device))
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 progress(step + 1, steps, f"loss {loss.item():.3f}")
-        save_file({k: v.contiguous() for k, v in network.eval().state_dict().items()}, self.weights)
+        save_file({k: v.contiguous() for k, v in network.cpu().eval().state_dict().items()}, self.weights)
 
     def _module(self) -> nn.Module:
         if self.bench.smoke:
@@ -219,7 +225,7 @@ class Trial:
         share = self._budgets[name]
         # at its own latency the network itself is asked for, and shall not fail by the noise of two looks at it
         limit = (share if share < 1 else 1 + _NOISE) * own_latency_ms(self.config, given)
-        passes = self.bench.options.alone if share < 1 else 0.0
+        passes = self.bench.options.alone / share if share < 1 else 0.0  # each in about the same time
         steps = 1 if self.bench.smoke else round(passes * len(work.data.train) / self._batch)
         # what an export keeps below a limit is a margin against noise; budgets are shares of what was measured
         changed = {"limits.latency_ms": limit / 0.97, "limits.latency_fraction": None, "deploy.train_steps": steps}

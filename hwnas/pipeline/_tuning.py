@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from hwnas._console import Console
 from hwnas.pipeline._candidate import Candidate
+from hwnas.pipeline.memory import telling_memory
 from hwnas.quantities import metric_name, percent
+from hwnas.torch_process import training_device
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
     """In floats, with its BatchNorm alive."""
     from hwnas.supernet.finetuning import train_alone
 
-    with console.progress("train it alone") as progress:
+    with console.progress("train it alone") as progress, telling_memory(work.config.train.batch_size):
         network = train_alone(
             copy.deepcopy(candidate.subnetwork),
             _images(work),
@@ -50,6 +52,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
             steps=work.config.deploy.train_steps,
             descent=work.descent,
             teacher=_teacher(work, evaluator),
+            device=training_device(),
             progress=progress,
         )
     found = candidate.with_trained(evaluator.recalibrate(network), evaluator)
@@ -64,7 +67,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
     from hwnas.supernet.finetuning import finetune
 
     c = work.config.deploy
-    with console.progress("fine-tune") as progress:
+    with console.progress("fine-tune") as progress, telling_memory(work.config.train.batch_size):
         network = finetune(
             # the calibrated one must stay: it is kept where tuning does harm
             copy.deepcopy(candidate.network),
@@ -74,6 +77,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             steps=c.finetune_steps,
             learning_rate=c.finetune_learning_rate,
             teacher=_teacher(work, evaluator),
+            device=training_device(),
             progress=progress,
         )
     better = _does_no_harm(

@@ -13,6 +13,7 @@ from hwnas.config import TrainConfig
 from hwnas.cost.analytic import training_bytes
 from hwnas.data.memory import available_memory
 from hwnas.errors import ConfigError
+from hwnas.torch_process import training_device
 from hwnas.workspace import Workspace
 
 
@@ -28,7 +29,8 @@ def refuse_too_large(work: Workspace) -> None:
             f"train.batch_size is {c.batch_size:,}, but there are {n:,} training images; give at most {n}"
         )
     free = available_memory()
-    if free is None or _on_gpu():
+    # a GPU says itself, without harm, that its memory does not suffice
+    if free is None or training_device() != "cpu":
         return
     space = work.training_space
     image_bytes = sum(training_bytes(b) for _, b in space.named_blocks(space.largest()))
@@ -55,10 +57,3 @@ def telling_memory(batch_size: int) -> Iterator[None]:
             raise
         said = str(e).splitlines()[0]
         raise ConfigError(f"the memory does not suffice for train.batch_size {batch_size:,} ({said}); give less") from e
-
-
-def _on_gpu() -> bool:
-    """Whether the step is made elsewhere: a GPU says itself, without harm, that its memory does not suffice."""
-    import torch
-
-    return torch.cuda.is_available()

@@ -21,7 +21,7 @@ from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
-from hwnas.torch_process import prepare_torch
+from hwnas.torch_process import prepare_torch, training_device
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _make_trainer(work: Workspace) -> Trainer:
         settings=_settings(work),
         task=work.task,
         keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=training_device(),
     )
     if work.config.model is not None:
         blocks = space.named_blocks(space.largest())

@@ -5,6 +5,7 @@ Knows modules and batches; must never know spaces, devices or search.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ def finetune(
     task: Task | None = None,
     learning_rate: float = 0.005,
     teacher: SubNetwork | None = None,
+    device: str = "cpu",
     progress: ProgressCallback = ignore_progress,
 ) -> nn.Module:
     """Train a network in place with SGD and a cosine schedule; its BatchNorm statistics stay fixed.
@@ -45,12 +47,14 @@ def finetune(
         learning_rate: at the start.
         teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015), best the supernet's
             largest network; None: labels only. Of samples without labels its targets are all.
+        device: where it is trained, "cpu" or "cuda", in float32; it comes back to the processor.
         progress: told of each step.
 
     Raises:
         DivergenceError: a loss is not finite.
     """
     network.eval()  # with the statistics it will ship with; gradients flow all the same
+    network.to(device)
     parameters = [p for p in network.parameters() if p.requires_grad]
     going_down = _Steps(
         parameters,
@@ -58,9 +62,16 @@ def finetune(
         rate=lambda step: cosine_rate(step, peak=learning_rate, steps=steps),
         max_norm=1.0,
     )
-    pupil = _Pupil(network=network, in_shape=in_shape, task=task or make_task("classification"), teacher=teacher)
+    pupil = _Pupil(
+        network=network,
+        in_shape=in_shape,
+        task=task or make_task("classification"),
+        teacher=_moved(teacher, device),
+        device=device,
+        in_bfloat16=False,  # steps of integers are finer than its 8 significant bits
+    )
     _train(pupil, stream, going_down, steps=steps, progress=progress)
-    return network.eval()
+    return network.to("cpu").eval()
 
 
 def train_alone(
@@ -71,6 +82,7 @@ def train_alone(
     descent: Descent,
     task: Task | None = None,
     teacher: SubNetwork | None = None,
+    device: str = "cpu",
     progress: ProgressCallback = ignore_progress,
 ) -> SubNetwork:
     """Train an extracted network in place, in floats and with its BatchNorm alive, unless that is frozen.
@@ -86,6 +98,7 @@ def train_alone(
         descent: the optimiser and its settings.
         task: as of `finetune`.
         teacher: as of `finetune`.
+        device: as of `finetune`; on a GPU bfloat16 autocast is used.
         progress: told of each step.
 
     Raises:
@@ -94,6 +107,7 @@ def train_alone(
     network.train()
     if network.has_frozen_statistics:
         keep_statistics_(network)
+    network.to(device)
     parameters = [p for p in network.parameters() if p.requires_grad]
     warmup = max(1, steps // 20)
     going_down = _Steps(
@@ -103,11 +117,21 @@ def train_alone(
         max_norm=5.0,
     )
     pupil = _Pupil(
-        network=network, in_shape=network.in_shape, task=task or make_task("classification"), teacher=teacher
+        network=network,
+        in_shape=network.in_shape,
+        task=task or make_task("classification"),
+        teacher=_moved(teacher, device),
+        device=device,
+        in_bfloat16=device != "cpu",
     )
     _train(pupil, stream, going_down, steps=steps, progress=progress)
     network.statistics_hold = network.has_frozen_statistics  # else they were those of other weights
-    return network.eval()
+    return network.to("cpu").eval()
+
+
+def _moved(teacher: SubNetwork | None, device: str) -> SubNetwork | None:
+    """The teacher where the network learns: a copy, if that is elsewhere."""
+    return teacher if teacher is None or device == "cpu" else copy.deepcopy(teacher).to(device)
 
 
 class _Steps:
@@ -141,16 +165,25 @@ class _Pupil:
     in_shape: tuple[int, ...]
     task: Task
     teacher: SubNetwork | None
+    device: str
+    in_bfloat16: bool
 
     def loss(self, inputs: Tensor, targets: Tensor | None) -> Tensor:
         """By targets, where there are any, and teacher, where there is one."""
-        outputs = self.network(fit(inputs, self.in_shape))
-        losses = [] if targets is None else [self.task.loss(outputs, targets)]
+        inputs = inputs.to(self.device)
+        outputs = self._of(self.network, inputs, self.in_shape)
+        losses = [] if targets is None else [self.task.loss(outputs, targets.to(self.device))]
         if self.teacher is not None:
             with torch.no_grad():
-                soft = self.teacher(fit(inputs, self.teacher.in_shape))
+                soft = self._of(self.teacher, inputs, self.teacher.in_shape)
             losses.append(self.task.distill(outputs, soft))
         return torch.stack(losses).mean()
+
+    def _of(self, network: nn.Module, inputs: Tensor, in_shape: tuple[int, ...]) -> Tensor:
+        """(N, ...) float32 what a network makes of inputs."""
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
+            found: Tensor = network(fit(inputs, in_shape))
+        return found.float()
 
 
 def _train(pupil: _Pupil, stream: BatchStream, going_down: _Steps, *, steps: int, progress: ProgressCallback) -> None:
