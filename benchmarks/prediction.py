@@ -1,13 +1,15 @@
 """How well latency is predicted: random networks that no fit has seen, each measured twice.
 
 Profiles into a fresh folder (or completes the tables it is given), draws networks of each precision, measures them
-in two separate passes, and compares the prediction with their mean, and the passes with each other.
+in two separate passes, and compares the prediction with their mean, and the passes with each other. Beside it: what the
+same tables predict without their pairs of neighbouring blocks, which tell what blocks pay for ends of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from _common import SMOKE, Benchmark, Figure, script
+from _common import ROOT, SMOKE, Benchmark, Figure, script
 
 from hwnas._console import Console
 from hwnas.config import Config, load_config
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", metavar="PRESET", help="whose networks (mobilenet-tiny)")
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="of a network of one's own, profiled anew")
+    parser.add_argument("--task", help="that the space is for, with --data (classification)")
+    parser.add_argument("--data", metavar="SOURCE", help="for a space that the digits do not fit, as [data] source")
     parser.add_argument("--device", action="append", help="see `hwnas devices` (cpu); may be repeated")
     parser.add_argument("--tables", metavar="FOLDER", help="of latency tables; what they lack is measured and added")
     parser.add_argument("--networks", type=int, default=50, help="of each precision (50)")
@@ -46,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mean-error", type=float, default=3, help="in percent, at most: the target (3)")
     parser.add_argument("--within-10", type=float, default=98, help="percent of networks, at least: the target (98)")
     bench = Benchmark("prediction", parser, argv)
+    # where the run finds functions of this folder that give data
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")]))
     options = bench.options
     figures: list[Figure] = []
     results: dict[str, dict[str, Any]] = {}
@@ -53,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench.console.note(f"-- {device}")
         with tempfile.TemporaryDirectory(prefix="hwnas-prediction-") as temporary:
             values = {"device.name": device, "profile.tables": options.tables}
+            values |= {k: v for k, v in (("task.name", options.task), ("data.source", options.data)) if v}
             smoke = {**SMOKE, "space.precisions": None}
             if options.space:
                 values["space.preset"] = options.space
@@ -123,7 +130,7 @@ def compare(config: Config, n: int, *, seed: int, console: Console) -> dict[str,
             "computed_in": p,
             "profile_s": profiled.seconds,
             "drift_over_tables": drifts[p],
-            **_compared(costs, networks[p], measured[p]),
+            **_compared(costs, networks[p], measured[p], config=config),
         }
         for name, p in offered.items()
     }
@@ -222,24 +229,34 @@ def _phase(statistics: Iterable[Statistic]) -> float:
 
 
 def _compared(
-    costs: Costs, networks: Sequence[tuple[tuple[str, ...], tuple[Block, ...]]], passes: Sequence[Sequence[float]]
+    costs: Costs,
+    networks: Sequence[tuple[tuple[str, ...], tuple[Block, ...]]],
+    passes: Sequence[Sequence[float]],
+    *,
+    config: Config,
 ) -> dict[str, Any]:
     import numpy as np
 
-    from hwnas.cost import PredictionQuality
+    from hwnas.cost import NetworkSample, PredictionQuality, fit_correction
 
+    samples = [NetworkSample(blocks=n.blocks, measured=n.statistic.minimum) for n in costs.networks]
+    seed, confidence = config.search.seed, config.profile.confidence
+    without_pairs = fit_correction(samples, costs.entries, seed=seed, confidence=confidence)
+    unpaired = np.array([without_pairs.predict(keys, costs.entries) for keys, _ in networks])
     predicted = np.array([costs.latency.predict(keys, costs.entries) for keys, _ in networks])
     measured = np.array(passes)  # (passes, n)
     mean = measured.mean(axis=0)
     sums = np.array([sum(costs.entries[key] for key in keys) for keys, _ in networks])
     quality: dict[str, PredictionQuality] = {
         "prediction": PredictionQuality.of(predicted, mean),
+        "prediction_without_pairs": PredictionQuality.of(unpaired, mean),
         "prediction_of_one_pass": PredictionQuality.of(predicted, measured[0]),
         "plain_sum": PredictionQuality.of(sums, mean),
         "repeatability": PredictionQuality.of(measured[1], measured[0]),
     }
     return {
         **{name: asdict(q) for name, q in quality.items()},
+        "cuts_ms": dict(costs.latency.cuts),
         "within_upper_bound": float((mean <= predicted * costs.latency.upper_ratio).mean()),
         "networks": [
             {"predicted_ms": float(p), "measured_ms": [float(x) for x in m]}
@@ -258,6 +275,9 @@ def _figures(name: str, result: Mapping[str, Any], *, targets: tuple[float, floa
         Figure(name=f"{name}_within_5_percent", value=100 * prediction["within_5"]),
         Figure(name=f"{name}_largest_error_percent", value=prediction["max_abs_error_percent"]),
         Figure(name=f"{name}_kendall_tau", value=prediction["kendall_tau"], at_least=0.9),
+        Figure(
+            name=f"{name}_mean_error_without_pairs", value=result["prediction_without_pairs"]["mean_abs_error_percent"]
+        ),
         Figure(name=f"{name}_below_upper_bound_percent", value=100 * result["within_upper_bound"]),
         Figure(name=f"{name}_mean_error_of_one_pass", value=result["prediction_of_one_pass"]["mean_abs_error_percent"]),
         Figure(name=f"{name}_plain_sum_mean_error_percent", value=result["plain_sum"]["mean_abs_error_percent"]),

@@ -1,7 +1,8 @@
 """The lines of the latency table's file, and back.
 
-Since schema 2 every line carries its checksum; since schema 3 keys of blocks leave out attributes at their defaults.
-Tables of schemas 1 and 2 are read, their keys as they are written today. Knows JSON; neither the disk
+Since schema 2 every line carries its checksum; since schema 3 keys of blocks leave out attributes at their defaults;
+since schema 4 there are pairs of neighbouring blocks. Tables of earlier schemas are read, their keys as they are
+written today. Knows JSON; neither the disk
 (`hwnas.appending` does) nor what an entry is used for.
 """
 
@@ -21,8 +22,9 @@ from hwnas.spaces.kinds import current_key
 from hwnas.types import Device, MeasurementFailure, Statistic
 
 # a new schema is a new number here and a conversion in `with_current_keys`; older files stay readable
-SCHEMA = 3
+SCHEMA = 4
 UNSEALED_SCHEMA = 1  # without checksums
+KEYS_SCHEMA = 3  # keys are as they are written today
 
 _IN_FILES = {"minimum": "fastest"}  # fields of `Statistic` whose word in files, tables' and audits', is another
 _MAY_DIFFER = ("governor", "date", "reference_ms")  # the drift correction is for these
@@ -115,12 +117,16 @@ class BlockEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkEntry:
-    """One measured whole network: the keys of its blocks in order, its time, its file's size; `board` as of a block."""
+    """One measured chain of blocks: the keys of its blocks in order, its time, its file's size; `board` as of a block.
+
+    `is_pair`: two neighbours, with ends as they have them inside a network; else it is a whole network.
+    """
 
     blocks: tuple[str, ...]
     statistic: Statistic
     size_bytes: int
     board: str = ""
+    is_pair: bool = False
 
 
 def context_values(context: TableContext) -> dict[str, Any]:
@@ -139,7 +145,7 @@ def entry_values(entry: BlockEntry | NetworkEntry) -> dict[str, Any]:
     """
     if isinstance(entry, NetworkEntry):
         return {
-            "kind": "network",
+            "kind": "pair" if entry.is_pair else "network",
             "blocks": list(entry.blocks),
             "latency_ms": _statistic_values(entry.statistic),
             "size_bytes": entry.size_bytes,
@@ -205,7 +211,7 @@ def read_table(path: Path) -> TableFile:
                 # the schema decides how every later line is read, so the context comes first
                 context, schema = _parse_context(found), found["schema"]
             else:
-                entries.append(_parse_entry(found if schema == SCHEMA else with_current_keys(found)))
+                entries.append(_parse_entry(found if schema >= KEYS_SCHEMA else with_current_keys(found)))
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise TableError(
                 f"{path}, line {number} is damaged ({type(e).__name__}: {e}); restore the file, or delete this line if "
@@ -221,7 +227,7 @@ def with_current_keys(values: Mapping[str, Any]) -> dict[str, Any]:
         KeyError: it names no blocks.
         TypeError: a key is no text.
     """
-    if values["kind"] == "network":
+    if "blocks" in values:
         return {**values, "blocks": [current_key(_text(b, "block")) for b in values["blocks"]]}
     return {**values, "block": current_key(_text(values["block"], "block"))}
 
@@ -240,12 +246,16 @@ def _parse_context(values: dict[str, Any]) -> TableContext:
 
 def _parse_entry(values: dict[str, Any]) -> BlockEntry | NetworkEntry:
     board = _text(values.get("board", ""), "board")
-    if values["kind"] == "network":
+    if values["kind"] in ("network", "pair"):
         blocks = tuple(_text(b, "block") for b in values["blocks"])
+        is_pair = values["kind"] == "pair"
+        if is_pair and len(blocks) != 2:
+            raise ValueError(f"a pair of {len(blocks)} blocks")
         statistic = _parse_statistic(values["latency_ms"], values.get("costs", {}))
-        return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=_size(values["size_bytes"]), board=board)
+        n_bytes = _size(values["size_bytes"])
+        return NetworkEntry(blocks=blocks, statistic=statistic, size_bytes=n_bytes, board=board, is_pair=is_pair)
     if values["kind"] != "block":
-        raise ValueError(f"unknown kind {values['kind']!r}; known: block, network")
+        raise ValueError(f"unknown kind {values['kind']!r}; known: block, network, pair")
     block = _text(values["block"], "block")
     if "failure" in values:
         reason = _text(values["failure"], "failure")

@@ -1,9 +1,9 @@
 """Corrects sums of block costs by whole networks that were measured, and bounds what error is left.
 
-A network is not the sum of its blocks: measured alone, each block pays for a call of its own, and
-neighbours share caches. The correction is linear in features that add up over blocks (the entries and
-the number of blocks of each group, and a constant), so a corrected cost is still a sum over slots and
-its exact minimum can still be found. This module must never know how a sample was taken, or torch.
+A network is not the sum of its blocks: measured alone, each block pays for a call of its own and for ends of its own
+(`hwnas.cost.cuts`), and neighbours share caches. The correction is linear in features that add up over blocks (the
+entries less their ends and the number of blocks of each group, and a constant), so a corrected cost is still a sum over
+slots and its exact minimum can still be found. This module must never know how a sample was taken, or torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.cost.cuts import without_cut
 from hwnas.cost.quality import PredictionQuality
 from hwnas.errors import MissingEntryError, TableError
 from hwnas.precisions import is_conversion
@@ -47,7 +48,7 @@ class NetworkSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """`corrected = constant + sum over blocks of (scale * entry + per_block)`, by group of blocks.
+    """`corrected = constant + sum over blocks of (scale * (entry - cut) + per_block)`, by group of blocks.
 
     The groups are `fp32`, `int8` and `boundary` (quantize and dequantize blocks). A group that no
     measured network contained is left as it is.
@@ -64,6 +65,8 @@ class Correction:
         n_fit: networks the parameters were fitted on.
         quality: on the other networks, which the parameters have not seen.
         factors: state of samples -> what brings a measurement in it to that of the corrected costs.
+        cuts: tensor that a block hands on (`hwnas.cost.cuts.cut_of`) -> what of its entry no network pays, in the
+            table's unit. Of groups whose networks are told better by it, else empty.
     """
 
     scales: Mapping[str, float]
@@ -75,12 +78,13 @@ class Correction:
     n_fit: int
     quality: PredictionQuality
     factors: Mapping[str, float] = field(default_factory=dict)
+    cuts: Mapping[str, float] = field(default_factory=dict)
 
     def correct(self, block: Block, entry: float) -> float:
         """What one block contributes to the corrected cost of a network."""
         group = _group(block)
         # a group that no sample contained has no evidence against its plain sum
-        return self.scales.get(group, 1.0) * entry + self.per_block.get(group, 0.0)
+        return self.scales.get(group, 1.0) * without_cut(block, entry, self.cuts) + self.per_block.get(group, 0.0)
 
     def predict(self, blocks: Sequence[str], entries: Mapping[str, float]) -> float:
         """The corrected cost of the network with these block keys.
@@ -129,13 +133,20 @@ def entry_of(key: str, entries: Mapping[str, float], *, table: str = "the table"
 
 
 def fit_correction(
-    networks: Sequence[NetworkSample], entries: Mapping[str, float], *, seed: int, confidence: float = 0.9
+    networks: Sequence[NetworkSample],
+    entries: Mapping[str, float],
+    *,
+    seed: int,
+    confidence: float = 0.9,
+    cuts: Mapping[str, float] | None = None,
 ) -> Correction:
     """Fit a correction on some of the networks and bound its error on the others.
 
     Fit: non-negative least squares on relative errors, ridge-regularised towards the plain sum times the
     median ratio (its strength chosen by leave-one-out), with Huber weights against outliers. The factors of
-    states of the machine are unknowns of the same fit.
+    states of the machine are unknowns of the same fit. What cuts cost is taken off the entries of those groups of
+    which leave-one-out then tells better: pairs are measured with errors of their own, and where a runtime hands
+    tensors on as they are, these are all that there is to them.
 
     Bound: split-conformal (Vovk et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured /
     corrected of the held-out networks. It holds on average over networks drawn as the samples were;
@@ -147,6 +158,7 @@ def fit_correction(
         entries: block key -> cost of the block alone, positive; the unit is free.
         seed: decides which networks are held out.
         confidence: of the upper bound, in (0, 1).
+        cuts: tensor -> what cutting networks there adds to sums of their blocks (`hwnas.cost.cuts.cut_costs`).
 
     Raises:
         TableError: too few networks, or a measurement or an entry that is not positive and finite.
@@ -162,9 +174,10 @@ def fit_correction(
         raise TableError(f"measured networks cost {measured.tolist()}; all must be positive and finite")
     if not all(n.blocks for n in networks):
         raise TableError("a measured network has no blocks; measure the table again")
-    design = _Design.of(networks, entries)
     test = held_out_rows(len(networks), seed=seed, confidence=confidence)
     train = np.setdiff1d(np.arange(len(networks)), test)
+    cuts = _cuts_that_tell(networks, entries, measured, train, cuts=cuts or {})
+    design = _Design.of(networks, entries, cuts=cuts)
     weights, factors = _fit(design, measured, train)
     # (N, 2 G + 1) @ (2 G + 1,) -> (N,)
     predicted, found = design.features @ weights, design.in_one_state(measured, factors)
@@ -185,6 +198,7 @@ def fit_correction(
         n_fit=len(train),
         quality=PredictionQuality.of(predicted[test], found[test]),
         factors={state: float(f) for state, f in zip(design.states, factors, strict=True)},
+        cuts=cuts,
     )
 
 
@@ -251,24 +265,27 @@ class _Design:
         return measured * (1.0 + self.in_state @ (factors - 1.0))
 
     @classmethod
-    def of(cls, networks: Sequence[NetworkSample], entries: Mapping[str, float]) -> _Design:
-        group_of = {key: _group(Block.from_key(key)) for n in networks for key in n.blocks}
-        cost_of = {key: entry_of(key, entries) for key in group_of}
-        for key, cost in cost_of.items():
-            if not (math.isfinite(cost) and cost > 0):
+    def of(
+        cls, networks: Sequence[NetworkSample], entries: Mapping[str, float], *, cuts: Mapping[str, float]
+    ) -> _Design:
+        met = dict.fromkeys(k for n in networks for k in n.blocks)
+        # of all entries, not only those met in samples: the floor must hold for every block of the space
+        blocks = {key: Block.from_key(key) for key in (*entries, *met)}
+        group_of = {key: _group(block) for key, block in blocks.items()}
+        cost_of = {key: without_cut(block, entry_of(key, entries), cuts) for key, block in blocks.items()}
+        for key in met:
+            if not (math.isfinite(cost_of[key]) and cost_of[key] > 0):
                 raise TableError(
-                    f"the entry of block {key!r} is {cost}; it must be positive and finite: measure it again"
+                    f"the entry of block {key!r} is {entries[key]}; it must be positive and finite: measure it again"
                 )
-        groups = tuple(sorted(set(group_of.values())))
+        groups = tuple(sorted({group_of[key] for key in met}))
         sums, counts = np.zeros((2, len(networks), len(groups)))
         for i, network in enumerate(networks):
             for key in network.blocks:
                 g = groups.index(group_of[key])
                 sums[i, g] += cost_of[key]
                 counts[i, g] += 1
-        # of all entries, not only those met in samples: the floor must hold for every block of the space
-        known = {**{k: _group(Block.from_key(k)) for k in entries}, **group_of}
-        cheapest = np.array([min(entries[k] for k, g in known.items() if g == group) for group in groups])
+        cheapest = np.array([min(cost_of[k] for k, g in group_of.items() if g == group) for group in groups])
         typical = sums.sum(axis=0) / counts.sum(axis=0)  # of one block of the group
         features = np.ones((len(networks), 2 * len(groups) + 1))
         # measured from the cheapest entry, so that a floor and a
@@ -297,15 +314,44 @@ def _fit(design: _Design, measured: FloatArray, train: IntArray) -> tuple[FloatA
     # nothing can be left out of one network: the tightest prior, next to the plain sum
     if len(train) == 1:
         return _robust_fit(design, measured, train, _LOOSENESS[0])
+    best = min(_LOOSENESS, key=lambda looseness: _left_out_error(design, measured, train, looseness))
+    return _robust_fit(design, measured, train, best)
 
-    def error(looseness: float) -> float:
-        left_out = []
-        for at, i in enumerate(train):
-            weights, factors = _robust_fit(design, measured, np.delete(train, at), looseness)
-            left_out.append(design.features[i] @ weights / design.in_one_state(measured, factors)[i] - 1)
-        return float(np.abs(left_out).mean())
 
-    return _robust_fit(design, measured, train, min(_LOOSENESS, key=error))
+def _left_out_error(design: _Design, measured: FloatArray, train: IntArray, looseness: float) -> float:
+    """The mean relative error on each of the `train` rows, of a fit to the others."""
+    left_out = []
+    for at, i in enumerate(train):
+        weights, factors = _robust_fit(design, measured, np.delete(train, at), looseness)
+        left_out.append(design.features[i] @ weights / design.in_one_state(measured, factors)[i] - 1)
+    return float(np.abs(left_out).mean())
+
+
+def _cuts_that_tell(
+    networks: Sequence[NetworkSample],
+    entries: Mapping[str, float],
+    measured: FloatArray,
+    train: IntArray,
+    *,
+    cuts: Mapping[str, float],
+) -> dict[str, float]:
+    """The cuts of those groups whose networks are told better with than without them; of none from one network."""
+    groups = sorted({name.partition("|")[0] for name in cuts})
+    if not groups or len(train) == 1:
+        return {}
+
+    def of(chosen: frozenset[str]) -> dict[str, float]:
+        return {name: cost for name, cost in cuts.items() if name.partition("|")[0] in chosen}
+
+    def error(chosen: frozenset[str]) -> float:
+        return _left_out_error(_Design.of(networks, entries, cuts=of(chosen)), measured, train, 1.0)
+
+    chosen: frozenset[str] = frozenset()
+    least = error(chosen)
+    for group in groups:  # one after the other: networks of one precision do not see the others' cuts
+        if (found := error(chosen | {group})) < least:
+            chosen, least = chosen | {group}, found
+    return of(chosen)
 
 
 def _robust_fit(

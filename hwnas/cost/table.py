@@ -2,11 +2,11 @@
 
 Knows block keys, statistics and the context they were measured in; never torch, nor how a sample was taken.
 
-The file's first line is the context, each further one a block or a network. Lines are appended and synced under a
-lock, so several processes may write one table. A line counts once its end is on disk: what a killed process or
-a full disk left without one is dropped on reading and cut off before the next append. Every line carries its number
-and a checksum: one that is damaged, lost, doubled or moved is an error, never skipped. `repair_table`, which those who
-measure call first, puts damaged lines aside, so that what they held is measured again.
+The file's first line is the context, each further one a block, a pair of neighbouring blocks or a network. Lines are
+appended and synced under a lock, so several processes may write one table. A line counts once its end is on disk: what
+a killed process or a full disk left without one is dropped on reading and cut off before the next append. Every line
+carries its number and a checksum: one that is damaged, lost, doubled or moved is an error, never skipped.
+`repair_table`, which those who measure call first, puts damaged lines aside, so that what they held is measured again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from hwnas.appending import append_sealed, complete_lines, is_unsealed, repair_sealed, upgrade_sealed
 from hwnas.cost._table_file import (
+    KEYS_SCHEMA,
     SCHEMA,
     UNSEALED_SCHEMA,
     BlockEntry,
@@ -32,7 +33,16 @@ from hwnas.cost._table_file import (
 from hwnas.errors import IntegrityError, MissingEntryError, TableContextError, TableError
 from hwnas.types import MeasurementFailure, Statistic
 
-__all__ = ["SCHEMA", "BlockEntry", "LatencyTable", "NetworkEntry", "TableContext", "repair_table", "statistic_values"]
+__all__ = [
+    "KEYS_SCHEMA",
+    "SCHEMA",
+    "BlockEntry",
+    "LatencyTable",
+    "NetworkEntry",
+    "TableContext",
+    "repair_table",
+    "statistic_values",
+]
 
 
 class LatencyTable:
@@ -109,15 +119,20 @@ class LatencyTable:
             ]
         )
 
-    def append_network(self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int, board: str = "") -> None:
+    def append_network(
+        self, blocks: Sequence[str], statistic: Statistic, *, size_bytes: int, board: str = "", is_pair: bool = False
+    ) -> None:
         """Add one whole network: the keys of its blocks in order, its time in milliseconds, its file's size.
 
-        `board` says which of several boards measured it.
+        `board` says which of several boards measured it; `is_pair` that it is no whole network but two neighbours.
 
         Raises:
             OSError: it could not be written; file and table are as before.
         """
-        self._append([NetworkEntry(blocks=tuple(blocks), statistic=statistic, size_bytes=size_bytes, board=board)])
+        entry = NetworkEntry(
+            blocks=tuple(blocks), statistic=statistic, size_bytes=size_bytes, board=board, is_pair=is_pair
+        )
+        self._append([entry])
 
     @property
     def entries(self) -> Mapping[str, float]:
@@ -138,7 +153,12 @@ class LatencyTable:
     @property
     def networks(self) -> tuple[NetworkEntry, ...]:
         """Whole networks, in the order they were measured; one measured again stands there again."""
-        return tuple(self._networks)
+        return tuple(n for n in self._networks if not n.is_pair)
+
+    @property
+    def pairs(self) -> tuple[NetworkEntry, ...]:
+        """Pairs of neighbouring blocks, likewise."""
+        return tuple(n for n in self._networks if n.is_pair)
 
     def latency_ms(self, key: str) -> float:
         """Time of a block, the minimum.
@@ -239,8 +259,9 @@ def repair_table(path: Path) -> tuple[str, ...]:
             f"the other lines are kept, damaged ones put aside in {path.name}.damaged, and what is missing is measured"
         )
         done.append(f"{path}: {'; '.join(problems)}; {rest}")
-    # repairing may have put every line aside, and then no file is left
-    if path.exists() and _upgrade(path):
+    # repairing may have put every line aside, and then no file is left; what else is older is brought to today's by
+    # the first line that is appended, which nobody needs to hear of
+    if path.exists() and read_table(path).schema < KEYS_SCHEMA and _upgrade(path):
         done.append(f"{path} named attributes at their defaults in its keys; now it leaves them out")
     return tuple(done)
 

@@ -41,7 +41,7 @@ def bring_to_one_phase(
 
     Args:
         tables: precision -> its table, with everything measured.
-        blocks: of the space, of all precisions; what else is in the tables is left alone.
+        blocks: of the space, of all precisions; what else is in the tables is left alone, but for pairs of these.
         networks: precision -> those that correct its sums.
         console: shows how far it is, and warns of what stayed in another phase.
 
@@ -111,7 +111,9 @@ def _drifts(opened: TimedTable, blocks: Sequence[Block], networks: Sequence[tupl
         b.key: opened.table.statistics[b.key] for b in blocks if b.key in opened.table.statistics
     }
     wanted = {tuple(b.key for b in network) for network in networks}
+    known = {b.key for b in blocks}
     # measured again: the last counts
+    found.update({n.blocks: n.statistic for n in opened.table.pairs if known.issuperset(n.blocks)})
     found.update({n.blocks: n.statistic for n in opened.table.networks if n.blocks in wanted})
     # tables of earlier versions do not tell
     return {key: s.phase_drift for key, s in found.items() if s.phase_drift is not None}
@@ -134,5 +136,10 @@ def _look_again(
         return now is not None and abs(math.log(now / phase)) < abs(math.log(before[key] / phase))
 
     opened.time_blocks([b for b in blocks if b.key in before], console=console, label="blocks again", counts=counts)
+    of_key = {b.key: b for b in blocks}
+    pairs = [
+        tuple(of_key[key] for key in n) for n in dict.fromkeys(p.blocks for p in opened.table.pairs) if n in before
+    ]
+    opened.time_pairs(pairs, console=console, label="pairs again", counts=counts)
     again = [n for n in networks if tuple(b.key for b in n) in before]
     opened.time_networks(again, console=console, label="networks again", counts=counts)

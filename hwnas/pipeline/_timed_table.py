@@ -1,17 +1,22 @@
-"""One latency table while it is measured: opened, and filled with the times of blocks and of whole networks.
+"""One latency table while it is measured: opened, and filled with the times of blocks, of pairs and of whole networks.
 
 What was measured is appended at once, so an interrupted profile goes on where it was.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from hwnas import registry
 from hwnas._console import Console
+from hwnas.cost import analytic
+from hwnas.cost.cuts import cut_of
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
@@ -20,10 +25,12 @@ from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.measure.boards import Boards
 from hwnas.pipeline._exports import Exports
 from hwnas.pipeline.costs import anchor_path, anchor_precision, artefact_precision, table_path
+from hwnas.precisions import is_conversion
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 from hwnas.workspace import Workspace
 
+_LOOKED_THROUGH = 200  # networks of each precision, for neighbours
 NETWORK_SETTINGS = {"rounds": 61, "min_rounds": 15, "target_error": 0.006}  # longer: they are the yardstick
 
 Timing = Statistic | MeasurementFailure
@@ -65,6 +72,13 @@ class TimedTable:
         wanted = {ENERGY} if self.work.device.meter else set()
         measured = {n.blocks for n in self.table.networks if wanted <= n.statistic.costs.keys()}
         return list({keys: n for n in networks if (keys := tuple(b.key for b in n)) not in measured}.values())
+
+    def lacking_pairs(self, pairs: Sequence[tuple[Block, ...]], blocks: Sequence[Block]) -> list[tuple[Block, ...]]:
+        """Those of these pairs whose tensor no pair of these blocks cuts that ends in the same kind of block."""
+        keys = {b.key for b in blocks}
+        of_space = [pair.blocks for pair in self.table.pairs if keys.issuperset(pair.blocks)]
+        known = {_cut([Block.from_key(key) for key in pair]) for pair in of_space}
+        return [pair for pair in pairs if _cut(pair) not in known]
 
     def time_blocks(
         self,
@@ -109,26 +123,58 @@ class TimedTable:
         counts: Callable[[Key, Timing], bool] = _whatever,
     ) -> int:
         """Measure whole networks and append what counts, as `time_blocks` does; how many failed."""
-        if not networks:
-            return 0
-
         from hwnas.supernet.untrained import untrained_network
 
         def export(network: tuple[Block, ...], path: Path) -> Artefact:
             untrained = untrained_network(network, precision=artefact_precision(network), symmetric=self.work.symmetric)
             return untrained.write(self.work.exporter, path)
 
+        settings = timing(self.work, **NETWORK_SETTINGS)
+        return self._time_chains(networks, export, settings=settings, console=console, label=label, counts=counts)
+
+    def time_pairs(
+        self,
+        pairs: Sequence[tuple[Block, ...]],
+        *,
+        console: Console,
+        label: str = "pairs",
+        counts: Callable[[Key, Timing], bool] = _whatever,
+    ) -> int:
+        """Measure pairs of neighbouring blocks and append what counts, as `time_blocks` does; how many failed."""
+        from hwnas.supernet.untrained import untrained_part
+
+        def export(pair: tuple[Block, ...], path: Path) -> Artefact:
+            return untrained_part(pair, symmetric=self.work.symmetric).write(self.work.exporter, path)
+
+        settings = timing(self.work)
+        return self._time_chains(
+            pairs, export, settings=settings, console=console, label=label, counts=counts, is_pair=True
+        )
+
+    def _time_chains(
+        self,
+        chains: Sequence[tuple[Block, ...]],
+        export: Callable[[tuple[Block, ...], Path], Artefact],
+        *,
+        settings: TimingSettings,
+        console: Console,
+        label: str,
+        counts: Callable[[Key, Timing], bool],
+        is_pair: bool = False,
+    ) -> int:
+        if not chains:
+            return 0
+
         def keep(results: Mapping[str, Timing], sizes: Mapping[str, int]) -> None:
             for name, result in results.items():
                 # a network that failed is no entry: it is tried again the next time
                 if isinstance(result, Statistic) and counts(keys[name], result):
                     board = self._measured_by().get(name, "")
-                    self.table.append_network(keys[name], result, size_bytes=sizes[name], board=board)
+                    self.table.append_network(keys[name], result, size_bytes=sizes[name], board=board, is_pair=is_pair)
 
-        named = {f"network {i}": network for i, network in enumerate(networks)}
-        keys = {name: tuple(b.key for b in network) for name, network in named.items()}
+        named = {f"{'pair' if is_pair else 'network'} {i}": chain for i, chain in enumerate(chains)}
+        keys = {name: tuple(b.key for b in chain) for name, chain in named.items()}
         with console.progress(f"{label}, {self.table.context.precision}") as progress:
-            settings = timing(self.work, **NETWORK_SETTINGS)
             results = self._measure(named, export, settings=settings, progress=progress, keep=keep)
         return sum(isinstance(r, MeasurementFailure) for r in results.values())
 
@@ -169,6 +215,30 @@ class TimedTable:
                 progress=on_group,
                 on_result=on_result,
             )
+
+
+def neighbours(work: Workspace) -> list[tuple[Block, ...]]:
+    """Pairs of neighbouring blocks of the space: for each tensor that is handed on, one for each kind that takes it.
+
+    The cheapest that random networks have, in which what the tensor costs shows best.
+    """
+    rng = np.random.default_rng([work.config.search.seed, 11])
+    found: dict[tuple[str, str], tuple[tuple[float, str, str], tuple[Block, ...]]] = {}
+    for precision in work.space.precisions:
+        part = work.space.restrict(precisions=(precision,))
+        for encoding in part.sample(_LOOKED_THROUGH, rng, over="encodings"):
+            for pair in itertools.pairwise(block for _, block in part.named_blocks(encoding)):
+                if any(is_conversion(b.kind) for b in pair):
+                    continue
+                order = (float(sum(analytic.macs(b) for b in pair)), pair[0].key, pair[1].key)
+                if (name := _cut(pair)) not in found or order < found[name][0]:
+                    found[name] = order, pair
+    return [pair for _, pair in found.values()]
+
+
+def _cut(pair: Sequence[Block]) -> tuple[str, str]:
+    """Names what a pair cuts: the tensor, and the kind of block that takes it."""
+    return cut_of(pair[0]) or "", pair[1].kind
 
 
 def open_tables(

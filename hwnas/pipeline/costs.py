@@ -22,6 +22,7 @@ from hwnas.cost import (
     fit_correction,
     size_entries,
 )
+from hwnas.cost.cuts import cut_costs
 from hwnas.cost.energy import EnergyModel, energy_model, no_energy_error
 from hwnas.cost.memory import memory_cost
 from hwnas.cost.table import LatencyTable, NetworkEntry
@@ -149,7 +150,13 @@ def load_costs(work: Workspace) -> Costs:
         raise TableError(f"the largest network was not measured in {work.tables}; run `hwnas profile`")
     fit = functools.partial(fit_correction, seed=work.config.search.seed, confidence=work.config.profile.confidence)
     # minima, as the entries are: a median would bring its disturbances into the correction
-    latency = fit([NetworkSample(blocks=n.blocks, measured=n.statistic.minimum) for n in usable], entries)
+    # measured again: the last counts
+    pairs = {n.blocks: n.statistic.minimum for t in tables.values() for n in t.pairs}
+    latency = fit(
+        [NetworkSample(blocks=n.blocks, measured=n.statistic.minimum) for n in usable],
+        entries,
+        cuts=cut_costs(pairs.items(), entries),
+    )
     sizes = [NetworkSample(blocks=n.blocks, measured=float(n.size_bytes)) for n in usable]
     # blocks alone, by key: keys of all precisions differ
     alone = {key: s.costs for t in tables.values() for key, s in t.statistics.items()}

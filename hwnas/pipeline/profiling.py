@@ -1,4 +1,4 @@
-"""Stage `profile`: time every distinct block of the space, then whole networks, on the device.
+"""Stage `profile`: time every distinct block of the space, pairs of neighbours, then whole networks, on the device.
 
 Everything measured is appended to the device's tables at once, so an interrupted profile goes on
 where it was.
@@ -23,7 +23,7 @@ from hwnas.measure.connection import check_board_is_named
 from hwnas.pipeline._boards import open_boards
 from hwnas.pipeline._last_used import begin, keep_tables
 from hwnas.pipeline._one_phase import bring_to_one_phase
-from hwnas.pipeline._timed_table import open_tables
+from hwnas.pipeline._timed_table import neighbours, open_tables
 from hwnas.pipeline.costs import Costs, load_costs, precision_of
 from hwnas.pipeline.training import refuse_other_run
 from hwnas.quantities import count, percent, quantity
@@ -145,6 +145,10 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
         for precision, opened in tables.items():
             lacking = opened.lacking_blocks([b for b in blocks if b.precision == precision])
             failures += opened.time_blocks(lacking, console=console)
+        pairs = neighbours(work)
+        cut = {p: [pair for pair in pairs if pair[0].precision == p] for p in tables}
+        for precision, opened in tables.items():
+            failures += opened.time_pairs(opened.lacking_pairs(cut[precision], blocks), console=console)
         for precision, opened in tables.items():
             failures += opened.time_networks(opened.lacking_networks(of_table[precision]), console=console)
         n_outside = bring_to_one_phase(tables, blocks, of_table, console=console)

@@ -5,6 +5,8 @@ Knows blocks; neither weights nor files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hwnas.precisions import DEQUANTIZE, QUANTIZE, gives_integers, is_quantized, simulated_as, takes_integers
 from hwnas.types import Block
 
@@ -14,16 +16,17 @@ def conversion(kind: str, shape: tuple[int, ...], *, precision: str) -> Block:
     return Block(kind=kind, in_shape=shape, out_shape=shape, precision=precision)
 
 
-def between_neighbours(block: Block) -> list[Block]:
-    """A block with the conversions that make integers of what enters it, and values of the integers that leave it.
+def between_neighbours(part: Sequence[Block]) -> list[Block]:
+    """Part of a network with the conversions that make integers of what enters it, and values of those that leave it.
 
-    What an exporter cuts off again, so that the block alone takes and gives what it does in a network.
+    What an exporter cuts off again, so that the part alone takes and gives what it does in a network.
     """
-    blocks = [block]
-    if takes_integers(block):  # a `quantize` block does not, and is what makes integers itself
-        blocks.insert(0, conversion(QUANTIZE, block.in_shape, precision=block.precision))
-        if gives_integers(block):
-            blocks.append(conversion(DEQUANTIZE, block.out_shape, precision=block.precision))
+    blocks, (first, last) = list(part), (part[0], part[-1])
+    if takes_integers(first):  # a `quantize` block does not, and is what makes integers itself
+        blocks.insert(0, conversion(QUANTIZE, first.in_shape, precision=first.precision))
+    # nobody adds an end to a `quantize` block: what it makes are its values' integers already
+    if gives_integers(last) and takes_integers(last):
+        blocks.append(conversion(DEQUANTIZE, last.out_shape, precision=last.precision))
     return blocks
 
 

@@ -50,27 +50,32 @@ class Untrained:
 
 
 def untrained_block(block: Block, *, symmetric: bool = False, seed: int = 0) -> Untrained:
-    """One block alone, with ends as it has them in a network.
+    """One block alone; see `untrained_part`."""
+    return untrained_part([block], symmetric=symmetric, seed=seed)
+
+
+def untrained_part(part: Sequence[Block], *, symmetric: bool = False, seed: int = 0) -> Untrained:
+    """Neighbouring blocks without the rest of their network, with ends as they have them in it.
 
     An int8 block takes and gives integers, as between its neighbours in a running network. A `quantize` block leads
     from floats there, a `dequantize` block back: a change of layout belongs to the change of precision.
 
     Args:
-        block: of any registered kind.
+        part: of any registered kinds, of one precision.
         symmetric: quantized activations have zero point 0, as the runtime wants them (`Runtime.quantization`).
         seed: of the weights.
 
     Raises:
-        SpaceError: there is no module for the block's kind.
-        UnknownNameError: its precision is not known.
+        SpaceError: there is no module for a block's kind.
+        UnknownNameError: the precision is not known.
     """
     ends = Ends(
-        integer_input=takes_integers(block),
-        integer_output=gives_integers(block),
+        integer_input=takes_integers(part[0]),
+        integer_output=gives_integers(part[-1]),
         fixed_batch=True,  # latency is that of one image
         output_name="output",
     )
-    whole = untrained_network(between_neighbours(block), precision=block.precision, symmetric=symmetric, seed=seed)
+    whole = untrained_network(between_neighbours(part), precision=part[0].precision, symmetric=symmetric, seed=seed)
     return replace(whole, ends=ends)
 
 

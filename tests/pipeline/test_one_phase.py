@@ -87,6 +87,18 @@ def test_networks_of_a_slow_phase_are_timed_again(config: Config, measured: list
         assert found[keys].minimum == pytest.approx(network.statistic.minimum, rel=0.05)
 
 
+def test_pairs_of_a_slow_phase_are_timed_again(config: Config, measured: list[str]) -> None:
+    table = LatencyTable.open(table_path(Workspace(config), "int8"))
+    before = table.pairs
+    for pair in before[:2]:
+        table.append_network(pair.blocks, slowed(pair.statistic), size_bytes=pair.size_bytes, is_pair=True)
+    pipeline.profile(config, console=ReadConsole())
+    assert len(measured) == 2
+    found = {n.blocks: n.statistic for n in LatencyTable.open(table.path).pairs}
+    for pair in before[:2]:
+        assert found[pair.blocks].minimum == pytest.approx(pair.statistic.minimum, rel=0.05)
+
+
 def test_a_machine_that_stays_slow_is_asked_four_times_and_told(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hwnas import pipeline
 from hwnas.appending import read_sealed
 from hwnas.config import Config
+from hwnas.cost.cuts import cut_of
 from hwnas.cost.table import LatencyTable
 from hwnas.errors import ConfigError, TableContextError, TableError
 from hwnas.pipeline._candidate import Bench
 from hwnas.pipeline._timed_table import timing
 from hwnas.pipeline.costs import MIXED, anchor_path, largest_network, load_costs, precision_of, table_path
 from hwnas.pipeline.profiling import sample_networks
+from hwnas.precisions import is_conversion
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
-from hwnas.types import Option
+from hwnas.types import Block, Option
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole, contents
 
@@ -33,6 +37,38 @@ def test_every_block_and_network_is_in_the_tables(config: Config) -> None:
     }
     for network in sample_networks(work):
         assert tuple(b.key for b in network) in measured[precision_of(network)]
+
+
+def test_each_tensor_that_blocks_hand_on_is_cut_by_a_pair(config: Config) -> None:
+    work = Workspace(config)
+    for precision in ("fp32", "int8"):
+        part = work.space.restrict(precisions=(precision,))
+        kept = list(part.sample(50, np.random.default_rng(0), over="encodings"))
+        handed_on = {
+            cut_of(a)
+            for encoding in kept
+            for a, b in itertools.pairwise(block for _, block in part.named_blocks(encoding))
+            if not (is_conversion(a.kind) or is_conversion(b.kind))
+        }
+        pairs = LatencyTable.open(table_path(work, precision)).pairs
+        assert {cut_of(Block.from_key(n.blocks[0])) for n in pairs} == handed_on
+        for first, second in (n.blocks for n in pairs):
+            assert Block.from_key(first).out_shape == Block.from_key(second).in_shape
+
+
+def test_pairs_of_a_space_beside_are_no_pairs_of_this_one(config: Config, measured: list[str]) -> None:
+    table = LatencyTable.open(table_path(Workspace(config), "fp32"))
+    elsewhere = [
+        [key.replace("kernel_size=3", "kernel_size=9") for key in pair.blocks]
+        for pair in table.pairs
+        if any("kernel_size=3" in key for key in pair.blocks)
+    ]
+    table.path.unlink()
+    other = LatencyTable.open(table.path, table.context)
+    for keys in elsewhere:
+        other.append_network(keys, table.pairs[0].statistic, size_bytes=1, is_pair=True)
+    pipeline.profile(config, console=ReadConsole())
+    assert sum(key.startswith("pair ") for key in measured) == len(table.pairs)
 
 
 def test_networks_of_every_precision_correct_the_sums(config: Config) -> None:
@@ -105,7 +141,7 @@ def test_an_interrupted_profile_goes_on_where_it_was(tmp_path: Path, measured: l
     table = LatencyTable.open(table_path(Workspace(config), "int8"))
     measured.clear()
     pipeline.profile(config, console=ReadConsole())
-    blocks = [key for key in measured if not key.startswith("network ")]
+    blocks = [key for key in measured if not key.startswith(("network ", "pair "))]
     n_all = len(Workspace(config).space.distinct_blocks())
     assert 0 < len(table.entries) < 20
     assert len(blocks) == n_all - len(table.entries)

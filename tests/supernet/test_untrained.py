@@ -8,7 +8,7 @@ import torch
 from hwnas.errors import SpaceError, UnknownNameError
 from hwnas.precisions import EXACT
 from hwnas.supernet.quantization import QuantizedNetwork
-from hwnas.supernet.untrained import Untrained, drift_anchor, untrained_block, untrained_network
+from hwnas.supernet.untrained import Untrained, drift_anchor, untrained_block, untrained_network, untrained_part
 from hwnas.testing.exporter_suite import sample_blocks
 from hwnas.types import NETWORK_ENDS, Artefact, Block, Ends
 
@@ -43,6 +43,15 @@ def test_an_int8_block_has_integers_where_its_neighbours_are(place: int, integer
     ends = untrained_block(sample_blocks("iiii")[place]).ends
     assert (ends.integer_input, ends.integer_output) == integers
     assert ends.fixed_batch
+
+
+@pytest.mark.parametrize(("first", "integers"), [(1, (True, True)), (2, (True, True))])
+def test_a_pair_of_int8_blocks_has_integers_at_its_ends(first: int, integers: tuple[bool, bool]) -> None:
+    pair = sample_blocks("iiii")[first : first + 2]
+    part = untrained_part(pair)
+    assert (part.ends.integer_input, part.ends.integer_output) == integers
+    assert tuple(part.example.shape[1:]) == pair[0].in_shape
+    assert isinstance(part.model, QuantizedNetwork)
 
 
 def test_a_float_block_has_float_ends() -> None:
