@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN_FOLDER", help="of a run with a finished search")
     parser.add_argument("--space", metavar="PRESET", help="random networks of it instead of a run's")
-    parser.add_argument("--device", action="append", help="of the run; all if left out; may be repeated")
+    parser.add_argument("--device", action="append", help="the run's if left out; may be repeated")
     parser.add_argument("--networks", type=int, default=10, help="how many (10)")
     parser.add_argument("--test-samples", type=int, help="test images; all if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the networks (0)")
@@ -168,10 +168,10 @@ def _compared(
     import numpy as np
     import torch
 
-    from hwnas.data.tensors import resize
+    from hwnas.data.tensors import fit
     from hwnas.pipeline.parity import compare as compare_outputs
 
-    images = [resize(x, in_shape[1:]).contiguous() for x, _ in test]
+    images = [fit(x, in_shape).contiguous() for x, _ in test]
     labels: Array = torch.cat([y for _, y in test]).numpy()
     with torch.inference_mode():
         expected: Array = torch.cat([network(x) for x in images]).numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from hwnas.types import Artefact
 from hwnas.workspace import Workspace
 from tests.once import made_once
 from tests.runs import FinishedRun, hwnas
+
+# a shell that starts something in the background may have it ignore Ctrl-C, which its children inherit: tests of it
+# would wait for an end that does not come
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
