@@ -157,7 +157,7 @@ def profile(
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Measure the device: every distinct block, and whole networks to correct their sums."""
+    """Measure the device: every distinct block, and whole networks and pairs of blocks to correct their sums."""
     with speaking(json_output=json_output, debug=debug) as console:
         asked = _configure(config, values=values, output=output, device=device, any_device=True)
         _stage("profile", asked, console=console)

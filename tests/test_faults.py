@@ -274,7 +274,7 @@ def test_a_block_that_crashes_the_runtime_is_named_and_the_rest_is_measured(tmp_
     console = ReadConsole()
     with pytest.raises(MissingEntryError):
         pipeline.profile(config, console=console)
-    assert "1 measurement failed; the reasons are in the tables" in console.said
+    assert "1 block could not be measured; the reasons are in the tables" in console.said
     table = fp32_table(config)
     ((key, reason),) = table.failures.items()
     assert "simulated crash on 13.onnx" in reason

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from hwnas.cost.cuts import without_cut
+from hwnas.cost.cuts import cut_of, without_cut
 from hwnas.cost.quality import PredictionQuality
 from hwnas.errors import MissingEntryError, TableError
 from hwnas.precisions import is_conversion
@@ -28,6 +29,7 @@ _LOOSENESS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # factors on the prior, tightest 
 _LEAST = 0.1  # no block is corrected below this share of its entry (times the median ratio)
 _ITERATIONS = 8  # of reweighting; the weights settle after about five
 _HUBER = 1.5  # residuals beyond so many standard deviations count linearly, not squared
+_BETTER = 0.9  # of the error without cuts: what it must be with them, or they are taken for errors of their own
 _SMALLEST_SPREAD = 1e-4  # relative: below it all residuals are rounding, none an outlier
 
 
@@ -54,7 +56,7 @@ class Correction:
     measured network contained is left as it is.
 
     Attributes:
-        scales: group -> factor on its entries, positive.
+        scales: group -> factor on its entries less their cuts, positive.
         per_block: group -> added for each of its blocks, in the table's unit; negative where blocks
             measured alone pay for a call they do not pay inside a network.
         constant: added to every network, at least 0, in the table's unit.
@@ -145,8 +147,8 @@ def fit_correction(
     Fit: non-negative least squares on relative errors, ridge-regularised towards the plain sum times the
     median ratio (its strength chosen by leave-one-out), with Huber weights against outliers. The factors of
     states of the machine are unknowns of the same fit. What cuts cost is taken off the entries of those groups of
-    which leave-one-out then tells better: pairs are measured with errors of their own, and where a runtime hands
-    tensors on as they are, these are all that there is to them.
+    which leave-one-out then tells better by a tenth: pairs are measured with errors of their own, and where a runtime
+    hands tensors on as they are, these are all that there is to them. A group of which a tensor lacks its cut has none.
 
     Bound: split-conformal (Vovk et al., 2005; Lei et al., 2018, section 2.2) on the ratios measured /
     corrected of the held-out networks. It holds on average over networks drawn as the samples were;
@@ -327,6 +329,17 @@ def _left_out_error(design: _Design, measured: FloatArray, train: IntArray, loos
     return float(np.abs(left_out).mean())
 
 
+def _has_all(group: str, networks: Sequence[NetworkSample], cuts: Mapping[str, float]) -> bool:
+    """Whether no tensor of a group that the networks hand on lacks its cut: else some would lose ends, others not."""
+    handed_on = {cut_of(Block.from_key(a)) for n in networks for a, b in pairwise(n.blocks) if _is_cut(a, b)}
+    return all(name in cuts for name in handed_on if name is not None and name.partition("|")[0] == group)
+
+
+def _is_cut(first: str, second: str) -> bool:
+    """Whether there are pairs of such neighbours; changes of precision have entries of their own."""
+    return not is_conversion(Block.from_key(first).kind) and not is_conversion(Block.from_key(second).kind)
+
+
 def _cuts_that_tell(
     networks: Sequence[NetworkSample],
     entries: Mapping[str, float],
@@ -349,7 +362,7 @@ def _cuts_that_tell(
     chosen: frozenset[str] = frozenset()
     least = error(chosen)
     for group in groups:  # one after the other: networks of one precision do not see the others' cuts
-        if (found := error(chosen | {group})) < least:
+        if _has_all(group, networks, cuts) and (found := error(chosen | {group})) < _BETTER * least:
             chosen, least = chosen | {group}, found
     return of(chosen)
 

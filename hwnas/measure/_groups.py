@@ -88,7 +88,7 @@ class GroupMeasurement:
                 anchor=anchor,
                 anchor_ms=self._anchor_ms,
                 settings=self._settings,
-                energy=True,
+                energy=self._settings.energy,
             )
         except RuntimeBrokenError:
             raise

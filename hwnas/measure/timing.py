@@ -56,6 +56,7 @@ class TimingSettings:
         group_size: candidates in memory and in the same rounds.
         timeout_s: a candidate that takes longer to load and run once, or on average to be timed, has hung.
         seed: of the samples' order.
+        energy: measure it too, where the device has a meter.
     """
 
     rounds: int = 40
@@ -68,6 +69,7 @@ class TimingSettings:
     group_size: int = 16
     timeout_s: float = 30.0
     seed: int = 0
+    energy: bool = True
 
     def __post_init__(self) -> None:
         for name in ("rounds", "min_rounds", "anchor_every", "group_size"):

@@ -113,10 +113,15 @@ def _drifts(opened: TimedTable, blocks: Sequence[Block], networks: Sequence[tupl
     wanted = {tuple(b.key for b in network) for network in networks}
     known = {b.key for b in blocks}
     # measured again: the last counts
-    found.update({n.blocks: n.statistic for n in opened.table.pairs if known.issuperset(n.blocks)})
+    found.update({_of_pair(n.blocks): n.statistic for n in opened.table.pairs if known.issuperset(n.blocks)})
     found.update({n.blocks: n.statistic for n in opened.table.networks if n.blocks in wanted})
     # tables of earlier versions do not tell
     return {key: s.phase_drift for key, s in found.items() if s.phase_drift is not None}
+
+
+def _of_pair(keys: Key) -> Key:
+    """Tells a pair from a network of these two blocks."""
+    return ("pair", *keys)
 
 
 def _look_again(
@@ -137,9 +142,10 @@ def _look_again(
 
     opened.time_blocks([b for b in blocks if b.key in before], console=console, label="blocks again", counts=counts)
     of_key = {b.key: b for b in blocks}
-    pairs = [
-        tuple(of_key[key] for key in n) for n in dict.fromkeys(p.blocks for p in opened.table.pairs) if n in before
-    ]
-    opened.time_pairs(pairs, console=console, label="pairs again", counts=counts)
+    timed = dict.fromkeys(pair.blocks for pair in opened.table.pairs)
+    pairs = [tuple(of_key[key] for key in keys) for keys in timed if _of_pair(keys) in before]
+    opened.time_pairs(
+        pairs, console=console, label="pairs again", counts=lambda keys, result: counts(_of_pair(keys), result)
+    )
     again = [n for n in networks if tuple(b.key for b in n) in before]
     opened.time_networks(again, console=console, label="networks again", counts=counts)

@@ -20,12 +20,14 @@ from hwnas.cost.cuts import cut_of
 from hwnas.cost.energy import METRIC as ENERGY
 from hwnas.cost.energy import without_energy
 from hwnas.cost.table import LatencyTable, TableContext, repair_table
+from hwnas.errors import ExportError
 from hwnas.files import sha256_file, write_whole
 from hwnas.measure import TimingSettings, Worker, artefact_from_file
 from hwnas.measure.boards import Boards
 from hwnas.pipeline._exports import Exports
 from hwnas.pipeline.costs import anchor_path, anchor_precision, artefact_precision, table_path
 from hwnas.precisions import is_conversion
+from hwnas.quantities import count
 from hwnas.scratch import scratch
 from hwnas.types import Artefact, Block, MeasurementFailure, ProgressCallback, Statistic
 from hwnas.workspace import Workspace
@@ -139,17 +141,26 @@ class TimedTable:
         console: Console,
         label: str = "pairs",
         counts: Callable[[Key, Timing], bool] = _whatever,
-    ) -> int:
-        """Measure pairs of neighbouring blocks and append what counts, as `time_blocks` does; how many failed."""
+    ) -> None:
+        """Measure pairs of neighbouring blocks and append what counts, as `time_blocks` does.
+
+        What can be done without them does not end for them: of one that cannot be written is told, and no more are.
+        """
         from hwnas.supernet.untrained import untrained_part
 
         def export(pair: tuple[Block, ...], path: Path) -> Artefact:
             return untrained_part(pair, symmetric=self.work.symmetric).write(self.work.exporter, path)
 
-        settings = timing(self.work)
-        return self._time_chains(
-            pairs, export, settings=settings, console=console, label=label, counts=counts, is_pair=True
-        )
+        settings = timing(self.work, energy=False)  # of which nothing is made
+        try:
+            self._time_chains(
+                pairs, export, settings=settings, console=console, label=label, counts=counts, is_pair=True
+            )
+        except ExportError as e:
+            console.warn(
+                f"not all pairs of neighbouring blocks could be measured in {self.table.context.precision}, and "
+                f"predictions do without: {e}"
+            )
 
     def _time_chains(
         self,
@@ -176,7 +187,14 @@ class TimedTable:
         keys = {name: tuple(b.key for b in chain) for name, chain in named.items()}
         with console.progress(f"{label}, {self.table.context.precision}") as progress:
             results = self._measure(named, export, settings=settings, progress=progress, keep=keep)
-        return sum(isinstance(r, MeasurementFailure) for r in results.values())
+        failures = {name: r.reason for name, r in results.items() if isinstance(r, MeasurementFailure)}
+        if failures:  # which are in no table
+            name, reason = next(iter(failures.items()))
+            console.warn(
+                f"{len(failures)} of {count(len(chains), 'pair' if is_pair else 'network')} could not be measured in "
+                f"{self.table.context.precision}; the first, {' + '.join(keys[name])}: {reason}"
+            )
+        return len(failures)
 
     def _measured_by(self) -> Mapping[str, str]:
         """Key -> which of several boards measured it; empty for one."""
@@ -217,22 +235,28 @@ class TimedTable:
             )
 
 
-def neighbours(work: Workspace) -> list[tuple[Block, ...]]:
+def neighbours(work: Workspace, networks: Iterable[Sequence[Block]]) -> list[tuple[Block, ...]]:
     """Pairs of neighbouring blocks of the space: for each tensor that is handed on, one for each kind that takes it.
 
-    The cheapest that random networks have, in which what the tensor costs shows best.
+    The cheapest that these and other random networks have: in them what the tensor costs shows best.
     """
     rng = np.random.default_rng([work.config.search.seed, 11])
     found: dict[tuple[str, str], tuple[tuple[float, str, str], tuple[Block, ...]]] = {}
-    for precision in work.space.precisions:
-        part = work.space.restrict(precisions=(precision,))
-        for encoding in part.sample(_LOOKED_THROUGH, rng, over="encodings"):
-            for pair in itertools.pairwise(block for _, block in part.named_blocks(encoding)):
-                if any(is_conversion(b.kind) for b in pair):
-                    continue
-                order = (float(sum(analytic.macs(b) for b in pair)), pair[0].key, pair[1].key)
-                if (name := _cut(pair)) not in found or order < found[name][0]:
-                    found[name] = order, pair
+    parts = [work.space.restrict(precisions=(p,)) for p in work.space.precisions]
+    others = (
+        [block for _, block in part.named_blocks(encoding)]
+        for part in parts
+        for encoding in part.sample(_LOOKED_THROUGH, rng, over="encodings")
+    )
+    # of one precision alone, so that all of a table's pairs are of its precision
+    known = (n for n in networks if len({b.precision for b in n}) == 1)
+    for network in itertools.chain(known, others):
+        for pair in itertools.pairwise(network):
+            if any(is_conversion(b.kind) for b in pair):
+                continue
+            order = (float(sum(analytic.macs(b) for b in pair)), pair[0].key, pair[1].key)
+            if (name := _cut(pair)) not in found or order < found[name][0]:
+                found[name] = order, pair
     return [pair for _, pair in found.values()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from hwnas._console import Console
@@ -44,7 +45,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
     """In floats, with its BatchNorm alive."""
     from hwnas.supernet.finetuning import train_alone
 
-    with console.progress("train it alone") as progress, telling_memory(work.config.train.batch_size):
+    with console.progress("train it alone") as progress, _telling_memory(work):
         network = train_alone(
             copy.deepcopy(candidate.subnetwork),
             _images(work),
@@ -67,7 +68,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
     from hwnas.supernet.finetuning import finetune
 
     c = work.config.deploy
-    with console.progress("fine-tune") as progress, telling_memory(work.config.train.batch_size):
+    with console.progress("fine-tune") as progress, _telling_memory(work):
         network = finetune(
             # the calibrated one must stay: it is kept where tuning does harm
             copy.deepcopy(candidate.network),
@@ -84,6 +85,12 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
         evaluator, candidate, network, what="fine-tuned", metric=work.config.ranked_by, console=console
     )
     return candidate.with_finetuned(network) if better else candidate
+
+
+def _telling_memory(work: Workspace) -> AbstractContextManager[None]:
+    # the batches are the supernet's, whose run knows no others
+    cure = "hide the GPU (CUDA_VISIBLE_DEVICES= in the environment), or give deploy.train_steps and finetune_steps 0"
+    return telling_memory(work.config.train.batch_size, cure=cure)
 
 
 def _images(work: Workspace) -> BatchStream:

@@ -44,8 +44,12 @@ def refuse_too_large(work: Workspace) -> None:
 
 
 @contextmanager
-def telling_memory(batch_size: int) -> Iterator[None]:
+def telling_memory(batch_size: int, *, cure: str = "give less") -> Iterator[None]:
     """Say in our words what torch says when it gets no memory, on a GPU or here.
+
+    Args:
+        batch_size: of the steps.
+        cure: what to do.
 
     Raises:
         ConfigError: there was not enough.
@@ -56,4 +60,4 @@ def telling_memory(batch_size: int) -> Iterator[None]:
         if "out of memory" not in str(e) and "allocate memory" not in str(e):
             raise
         said = str(e).splitlines()[0]
-        raise ConfigError(f"the memory does not suffice for train.batch_size {batch_size:,} ({said}); give less") from e
+        raise ConfigError(f"the memory does not suffice for train.batch_size {batch_size:,} ({said}); {cure}") from e

@@ -1,4 +1,4 @@
-"""Stage `profile`: time every distinct block of the space, pairs of neighbours, then whole networks, on the device.
+"""Stage `profile`: time every distinct block of the space, whole networks and pairs of neighbours on the device.
 
 Everything measured is appended to the device's tables at once, so an interrupted profile goes on
 where it was.
@@ -42,8 +42,8 @@ class ProfileResult(Result):
         precisions: of the space, as they are computed.
         n_blocks: distinct ones in the tables.
         n_networks: whole ones.
-        n_outside_phase: times of either that were taken while the machine was slower than for the others, and could
-            not be had otherwise.
+        n_outside_phase: times of these, or of pairs, that were taken while the machine was slower than for the others,
+            and could not be had otherwise.
         plain_sums: how well sums of blocks predict whole networks.
         correction: of the sums, with how well it predicts networks it was not fitted to.
         latency_ms_bounds: of the fastest and the slowest network of the space.
@@ -145,17 +145,19 @@ def profile(config: Config, *, console: Console) -> ProfileResult:
         for precision, opened in tables.items():
             lacking = opened.lacking_blocks([b for b in blocks if b.precision == precision])
             failures += opened.time_blocks(lacking, console=console)
-        pairs = neighbours(work)
-        cut = {p: [pair for pair in pairs if pair[0].precision == p] for p in tables}
         for precision, opened in tables.items():
-            failures += opened.time_pairs(opened.lacking_pairs(cut[precision], blocks), console=console)
+            opened.time_networks(opened.lacking_networks(of_table[precision]), console=console)
+        pairs = neighbours(work, networks)
         for precision, opened in tables.items():
-            failures += opened.time_networks(opened.lacking_networks(of_table[precision]), console=console)
+            lacking_pairs = opened.lacking_pairs([p for p in pairs if p[0].precision == precision], blocks)
+            opened.time_pairs(lacking_pairs, console=console)
         n_outside = bring_to_one_phase(tables, blocks, of_table, console=console)
         keep_tables(work, (opened.table for opened in tables.values()))
         boards = worker.shares() if isinstance(worker, Boards) else ()
     if failures:
-        console.warn(f"{count(failures, 'measurement')} failed; the reasons are in the tables in {work.tables}")
+        console.warn(
+            f"{count(failures, 'block')} could not be measured; the reasons are in the tables in {work.tables}"
+        )
     seconds = time.monotonic() - started
     for other in work.others:
         console.note(f"-- profile {other.device.name}, which has limits too")

@@ -47,7 +47,7 @@ def finetune(
         learning_rate: at the start.
         teacher: gives soft targets, mixed half and half with the labels (Hinton et al., 2015), best the supernet's
             largest network; None: labels only. Of samples without labels its targets are all.
-        device: where it is trained, "cpu" or "cuda", in float32; it comes back to the processor.
+        device: where it is trained, "cpu" or "cuda", in float32 of full precision; it comes back to the processor.
         progress: told of each step.
 
     Raises:
@@ -192,6 +192,12 @@ def _train(pupil: _Pupil, stream: BatchStream, going_down: _Steps, *, steps: int
     Raises:
         DivergenceError: a loss is not finite.
     """
+    # TF32's 11 significant bits in convolutions put sums of integers times their scales on neighbouring integers
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=pupil.in_bfloat16):
+        _descend(pupil, stream, going_down, steps=steps, progress=progress)
+
+
+def _descend(pupil: _Pupil, stream: BatchStream, going_down: _Steps, *, steps: int, progress: ProgressCallback) -> None:
     for step, (inputs, targets) in enumerate(stream.batches(0, steps)):
         loss = pupil.loss(inputs, targets if stream.is_labelled else None)
         if not math.isfinite(loss.item()):

@@ -82,6 +82,21 @@ def test_cuts_that_tell_nothing_are_left_alone() -> None:
     assert not fit_correction(measured_networks(30, rng), INSIDE, seed=0, cuts=wrong).cuts
 
 
+def test_cuts_that_lack_one_of_the_tensors_are_left_alone() -> None:
+    """Else some blocks would lose their ends, and others not."""
+    some = {name: cost for name, cost in cut_costs(pairs(), ALONE).items() if name != "fp32|16x16x16"}
+    assert not fit_correction(measured_networks(30, np.random.default_rng(0)), ALONE, seed=0, cuts=some).cuts
+
+
+def test_errors_of_pairs_are_rarely_taken_for_cuts_where_networks_are_few() -> None:
+    taken = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        wrong = {name: float(rng.normal(0, 0.01)) for name in cut_costs(pairs(), ALONE)}
+        taken += bool(fit_correction(measured_networks(9, rng, noise=0.01), INSIDE, seed=seed, cuts=wrong).cuts)
+    assert taken <= 2
+
+
 def test_each_precision_is_decided_for_itself() -> None:
     eight = {Block.from_key(k): v for k, v in INSIDE.items()}
     plain = {block(b.out_shape[1], int(b.attributes[0][1]), "int8").key: v / 2 for b, v in eight.items()}

@@ -12,7 +12,8 @@ from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.cost.table import LatencyTable
 from hwnas.measure import Worker
-from hwnas.pipeline._one_phase import phases_of
+from hwnas.pipeline._one_phase import _drifts, phases_of
+from hwnas.pipeline._timed_table import TimedTable
 from hwnas.pipeline.costs import load_costs, table_path
 from hwnas.types import Artefact, MeasurementFailure, Statistic
 from hwnas.workspace import Workspace
@@ -97,6 +98,20 @@ def test_pairs_of_a_slow_phase_are_timed_again(config: Config, measured: list[st
     found = {n.blocks: n.statistic for n in LatencyTable.open(table.path).pairs}
     for pair in before[:2]:
         assert found[pair.blocks].minimum == pytest.approx(pair.statistic.minimum, rel=0.05)
+
+
+def test_a_pair_is_told_from_a_network_of_its_two_blocks(config: Config) -> None:
+    work = Workspace(config)
+    table = LatencyTable.open(table_path(work, "fp32"))
+    pair = table.pairs[0]
+    blocks = {b.key: b for b in work.space.distinct_blocks()}
+    network = tuple(blocks[key] for key in pair.blocks)
+    table.append_network(pair.blocks, dataclasses.replace(pair.statistic, phase_drift=1.0), size_bytes=1)
+    table.append_network(pair.blocks, slowed(pair.statistic), size_bytes=1, is_pair=True)
+    opened = TimedTable(work=work, worker=None, table=table, anchor=None)  # type: ignore[arg-type]  # nothing is timed
+    found = _drifts(opened, list(blocks.values()), [network])
+    assert found[pair.blocks] == 1.0
+    assert found["pair", *pair.blocks] == SLOW
 
 
 def test_a_machine_that_stays_slow_is_asked_four_times_and_told(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ from hwnas.appending import read_sealed
 from hwnas.config import Config
 from hwnas.cost.cuts import cut_of
 from hwnas.cost.table import LatencyTable
-from hwnas.errors import ConfigError, TableContextError, TableError
+from hwnas.errors import ConfigError, ExportError, TableContextError, TableError
 from hwnas.pipeline._candidate import Bench
 from hwnas.pipeline._timed_table import timing
 from hwnas.pipeline.costs import MIXED, anchor_path, largest_network, load_costs, precision_of, table_path
 from hwnas.pipeline.profiling import sample_networks
 from hwnas.precisions import is_conversion
+from hwnas.supernet import untrained
+from hwnas.supernet.untrained import Untrained
 from hwnas.testing.fake import OPTIONS
 from hwnas.testing.run import describe_fake_device, tiny_config
 from hwnas.types import Block, Option
@@ -54,6 +58,26 @@ def test_each_tensor_that_blocks_hand_on_is_cut_by_a_pair(config: Config) -> Non
         assert {cut_of(Block.from_key(n.blocks[0])) for n in pairs} == handed_on
         for first, second in (n.blocks for n in pairs):
             assert Block.from_key(first).out_shape == Block.from_key(second).in_shape
+
+
+def test_a_pair_that_cannot_be_written_costs_nobody_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = untrained.untrained_part
+
+    def refuse(part: Sequence[Block], **settings: Any) -> Untrained:
+        if len(part) > 1:
+            raise ExportError("no such neighbours")
+        return whole(part, **settings)
+
+    monkeypatch.setattr(untrained, "untrained_part", refuse)
+    console = ReadConsole()
+    result = pipeline.profile(tiny_config(tmp_path), console=console)
+    assert "not all pairs of neighbouring blocks could be measured in int8" in console.said
+    assert "no such neighbours" in console.said
+    assert "the reasons are in the tables" not in console.said
+    assert not result.correction.cuts
+    assert result.n_networks > 4
 
 
 def test_pairs_of_a_space_beside_are_no_pairs_of_this_one(config: Config, measured: list[str]) -> None:
