@@ -174,7 +174,7 @@ def _attempt(
     with new_folder(final) as folder:
         artefact = candidate.write(bench.work.exporter, folder)
         # again: this is the file that ships, and what its manifest says must be of it
-        measured, misses = bench.measure(candidate, artefact)
+        measured, misses = bench.measure(candidate, artefact, again=True)
         if misses:
             return Rejection(answer=answer, reason=_reason(misses, measured, answer))
         try:

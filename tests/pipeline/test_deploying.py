@@ -28,7 +28,7 @@ from hwnas.errors import (
 )
 from hwnas.measure import Worker
 from hwnas.measure.connection import boards_of
-from hwnas.pipeline import deploying, verdict
+from hwnas.pipeline import _candidate, deploying, verdict
 from hwnas.pipeline._candidate import Bench, Candidate
 from hwnas.pipeline._deployment_summary import speedup_rows
 from hwnas.pipeline._manifest import _describe_device
@@ -137,6 +137,27 @@ def test_the_file_that_would_ship_is_measured_too(
     slow([1, 2])  # the first candidate is fine before it is fine-tuned, and misses its limit in the end
     result = pipeline.export(config, console=ReadConsole())
     assert [r["trial"] for r in result.manifest.rejected] == best_trials(config, finished)[:1]
+
+
+@pytest.mark.parametrize(("shares", "rejected"), [((0.96, 0.99), 0), ((0.99, 0.96), 1), ((0.96, 1.01), 1)])
+def test_what_repeating_may_differ_by_is_asked_for_once(
+    config: Config,
+    finished: FinishedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    shares: tuple[float, float],
+    rejected: int,
+) -> None:
+    """What was trained for an hour since it kept its limit with room is not lost to noise within the limit."""
+    limit, asked = finished.document["manifest"]["limits"]["latency_ms"], iter(shares)
+
+    def reach(*arguments: object, **options: object) -> verdict.Verdict:
+        found: verdict.Verdict = verdict.reach_verdict(*arguments, **options)  # type: ignore[arg-type]
+        share = next(asked, 0.5)
+        return dataclasses.replace(found, statistic=dataclasses.replace(found.statistic, minimum=share * limit))
+
+    monkeypatch.setattr(_candidate, "reach_verdict", reach)
+    result = pipeline.export(config, console=ReadConsole())
+    assert len(result.manifest.rejected) == rejected
 
 
 def test_one_time_that_is_far_from_its_prediction_rejects_nobody(
