@@ -59,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench.console.note(f"-- {device}")
         with tempfile.TemporaryDirectory(prefix="hwnas-prediction-") as temporary:
             values = {"device.name": device, "profile.tables": options.tables}
-            values |= {k: v for k, v in (("task.name", options.task), ("data.source", options.data)) if v}
             smoke = {**SMOKE, "space.precisions": None}
+            of_data = {k: v for k, v in (("task.name", options.task), ("data.source", options.data)) if v}
+            values, smoke = {**values, **of_data}, {**smoke, **of_data}
             if options.space:
                 values["space.preset"] = options.space
                 smoke |= {"space.preset": options.space, "space.resolutions": None}
