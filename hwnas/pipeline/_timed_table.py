@@ -190,9 +190,10 @@ class TimedTable:
         failures = {name: r.reason for name, r in results.items() if isinstance(r, MeasurementFailure)}
         if failures:  # which are in no table
             name, reason = next(iter(failures.items()))
+            of = f" ({' + '.join(keys[name])})" if is_pair else ""
             console.warn(
                 f"{len(failures)} of {count(len(chains), 'pair' if is_pair else 'network')} could not be measured in "
-                f"{self.table.context.precision}; the first, {' + '.join(keys[name])}: {reason}"
+                f"{self.table.context.precision}; the first{of}: {reason}"
             )
         return len(failures)
 
