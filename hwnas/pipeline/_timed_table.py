@@ -249,8 +249,8 @@ def neighbours(work: Workspace, networks: Iterable[Sequence[Block]]) -> list[tup
         for part in parts
         for encoding in part.sample(_LOOKED_THROUGH, rng, over="encodings")
     )
-    # of one precision alone, so that all of a table's pairs are of its precision
-    known = (n for n in networks if len({b.precision for b in n}) == 1)
+    # of one precision of the space alone: the largest network may be of a wider one, whose blocks have no entries
+    known = (n for n in networks if any({b.precision for b in n} == {p} for p in work.space.precisions))
     for network in itertools.chain(known, others):
         for pair in itertools.pairwise(network):
             if any(is_conversion(b.kind) for b in pair):

@@ -80,6 +80,17 @@ def test_a_pair_that_cannot_be_written_costs_nobody_the_profile(
     assert result.n_networks > 4
 
 
+def test_no_pair_is_timed_in_a_precision_that_the_space_has_not(tmp_path: Path, measured: list[str]) -> None:
+    """The largest network is measured in the widest precision all the same."""
+    config = tiny_config(tmp_path, {"space.precisions": ["int8"]})
+    pipeline.profile(config, console=ReadConsole())
+    assert LatencyTable.open(table_path(Workspace(config), "int8")).pairs
+    assert not LatencyTable.open(table_path(Workspace(config), "fp32")).pairs
+    measured.clear()
+    pipeline.profile(config, console=ReadConsole())
+    assert not measured
+
+
 def test_pairs_of_a_space_beside_are_no_pairs_of_this_one(config: Config, measured: list[str]) -> None:
     table = LatencyTable.open(table_path(Workspace(config), "fp32"))
     elsewhere = [
