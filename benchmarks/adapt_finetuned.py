@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--alone", type=float, default=1.0, help="of each smaller network, times its share of the latency (1)"
     )
+    parser.add_argument("--alone-rate", type=float, default=0.08, help="of learning, of each smaller network (0.08)")
     parser.add_argument("--budget", action="append", choices=BUDGETS, help="percent; may be repeated (all)")
     parser.add_argument("--trials", type=int, default=60, help="networks that the search evaluates (60)")
     parser.add_argument("--threads", type=int, default=1, help="of training (1)")
@@ -228,7 +229,8 @@ class Trial:
         passes = self.bench.options.alone / share if share < 1 else 0.0  # each in about the same time
         steps = 1 if self.bench.smoke else round(passes * len(work.data.train) / self._batch)
         # what an export keeps below a limit is a margin against noise; budgets are shares of what was measured
-        changed = {"limits.latency_ms": limit / 0.97, "limits.latency_fraction": None, "deploy.train_steps": steps}
+        changed: dict[str, object] = {"limits.latency_ms": limit / 0.97, "limits.latency_fraction": None}
+        changed |= {"deploy.train_steps": steps, "deploy.train_learning_rate": self.bench.options.alone_rate}
         result = pipeline.export(self.config.replaced(changed), console=self.console)
         manifest = result.manifest
         source = result.deployment / manifest.artefact.path

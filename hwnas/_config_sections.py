@@ -364,8 +364,9 @@ class BudgetConfig(LimitsConfig):
 class DeployConfig(ConfigSection):
     """How the chosen network becomes a file."""
 
-    train_steps: Natural = Field(
-        default=0, description="of the chosen network alone, in floats, at train.learning_rate; before fine-tuning"
+    train_steps: Natural = Field(default=0, description="of the chosen network alone, in floats; before fine-tuning")
+    train_learning_rate: Positive | None = optional(
+        "of these steps at its peak; train.learning_rate if left out", example="0.08"
     )
     finetune_steps: Natural = Field(default=0, description="quantization-aware steps before export")
     finetune_learning_rate: Positive = Field(default=0.02, description="at its start; a cosine follows")

@@ -7,6 +7,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     network_labels.safetensors  what a given network answers, where its answers are the labels
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
+    alone/                      chosen networks that are trained by themselves before they ship, or were
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its drift anchor
     search/                     journals, study.safetensors of the last search, and every study under its own name
     search/<device>/            the same, in a run for several devices
@@ -170,6 +171,11 @@ class Workspace:
         return self.folder / "checkpoint.safetensors" if self.is_trained else self.adapted.weights
 
     @property
+    def alone_trained(self) -> Path:
+        """Folder of networks that are trained by themselves, each where it stands."""
+        return self.folder / "alone"
+
+    @property
     def tables(self) -> Path:
         """Folder of the device's latency tables."""
         chosen = self.config.profile.tables
@@ -278,6 +284,16 @@ class Workspace:
         c = self.config.train
         optimizer = c.optimizer or self.training_space.optimizer
         return Descent.of(optimizer, learning_rate=c.learning_rate, weight_decay=c.weight_decay)
+
+    @cached_property
+    def descent_alone(self) -> Descent:
+        """How the chosen network is trained by itself.
+
+        Raises:
+            ConfigError: there is no such space.
+        """
+        rate = self.config.deploy.train_learning_rate
+        return self.descent if rate is None else dataclasses.replace(self.descent, learning_rate=rate)
 
     @cached_property
     def training_space(self) -> Space:

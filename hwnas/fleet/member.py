@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -244,6 +244,7 @@ class Member:
             "tables": dict(self.costs.hashes),
             "checkpoint": sha256_file(self.work.checkpoint),
             "deploy": self.config.deploy.model_dump(mode="json"),
+            "alone": asdict(self.work.descent_alone),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from hwnas._console import Console
+from hwnas.integrity import digest
 from hwnas.pipeline._candidate import Candidate
 from hwnas.pipeline.memory import telling_memory
 from hwnas.quantities import metric_name, percent
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from hwnas.accuracy import SubnetEvaluator
     from hwnas.supernet.batches import BatchStream
+    from hwnas.supernet.finetuning import Kept
     from hwnas.supernet.subnetwork import SubNetwork
 
 
@@ -43,17 +47,23 @@ def tuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, 
 
 def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
     """In floats, with its BatchNorm alive."""
-    from hwnas.supernet.finetuning import train_alone
+    from hwnas.supernet.finetuning import digest_of_tensors, train_alone
 
+    steps, descent = work.config.deploy.train_steps, work.descent_alone
+    start = copy.deepcopy(candidate.subnetwork)
+    # statistics of BatchNorm are made anew while it trains: where they differ in their last bits, it is the same one
+    begins = digest_of_tensors(start.named_parameters())
+    how = {"alone": asdict(descent), "steps": steps}
     with console.progress("train it alone") as progress, _telling_memory(work):
         network = train_alone(
-            copy.deepcopy(candidate.subnetwork),
+            start,
             _images(work),
             task=work.task,
-            steps=work.config.deploy.train_steps,
-            descent=work.descent,
+            steps=steps,
+            descent=descent,
             teacher=_teacher(work, evaluator),
             device=training_device(),
+            kept=_kept(work, begins, how, console=console),
             progress=progress,
         )
     found = candidate.with_trained(evaluator.recalibrate(network), evaluator)
@@ -65,13 +75,16 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
 
 def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, *, console: Console) -> Candidate:
     """Quantization-aware."""
-    from hwnas.supernet.finetuning import finetune
+    from hwnas.supernet.finetuning import digest_of_tensors, finetune
 
     c = work.config.deploy
+    # the calibrated one must stay: it is kept where tuning does harm
+    start = copy.deepcopy(candidate.network)
+    begins = digest_of_tensors([*start.named_parameters(), *start.named_buffers()])
+    how = {"quantized": dict(work.computed), "learning_rate": c.finetune_learning_rate, "steps": c.finetune_steps}
     with console.progress("fine-tune") as progress, _telling_memory(work):
         network = finetune(
-            # the calibrated one must stay: it is kept where tuning does harm
-            copy.deepcopy(candidate.network),
+            start,
             _images(work),
             in_shape=candidate.in_shape,
             task=work.task,
@@ -79,6 +92,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             learning_rate=c.finetune_learning_rate,
             teacher=_teacher(work, evaluator),
             device=training_device(),
+            kept=_kept(work, begins, how, console=console),
             progress=progress,
         )
     better = _does_no_harm(
@@ -91,6 +105,28 @@ def _telling_memory(work: Workspace) -> AbstractContextManager[None]:
     # the batches are the supernet's, whose run knows no others
     cure = "hide the GPU (CUDA_VISIBLE_DEVICES= in the environment), or give deploy.train_steps and finetune_steps 0"
     return telling_memory(work.config.train.batch_size, cure=cure)
+
+
+def _kept(work: Workspace, begins: str, how: Mapping[str, Any], *, console: Console) -> Kept:
+    """Where a training is kept, under a name that no other has.
+
+    Args:
+        work: of the run.
+        begins: digest of the network it begins with.
+        how: it is trained.
+        console: told where it goes on.
+    """
+    from hwnas.supernet.finetuning import Kept
+
+    c = work.config
+    images = [c.data.source, c.train.batch_size, c.train.seed]
+    name = digest([begins, how, images, work.identity, work.weights_and_data()])[:16]
+    return Kept(
+        path=work.alone_trained / f"{name}.safetensors",
+        every_s=c.train.checkpoint_every_s,
+        tell=console.note,
+        warn=console.warn,
+    )
 
 
 def _images(work: Workspace) -> BatchStream:

@@ -312,6 +312,23 @@ def test_what_is_trained_by_itself_is_kept_unless_it_does_harm_on_validation_ima
     assert (result.manifest.artefact.sha256 != calibrated) is kept
 
 
+@pytest.mark.parametrize("steps", ["train_steps", "finetune_steps"])
+def test_what_was_trained_by_itself_is_not_trained_again(config: Config, steps: str) -> None:
+    tuning = config.replaced({f"deploy.{steps}": 2, "train.checkpoint_every_s": 0.001})
+    told = []
+    for _ in range(2):
+        console = ReadConsole()
+        pipeline.export(tuning, console=console)
+        told.append("is at step 2 of 2" in console.said.replace("\n", " "))
+    other = ReadConsole()
+    pipeline.export(
+        tuning.replaced({"deploy.train_learning_rate": 0.3, "deploy.finetune_learning_rate": 0.3}), console=other
+    )
+    assert told == [False, True]
+    assert "is at step" not in other.said  # nor what was trained in another way
+    assert len(list(Path(config.output.folder, "alone").iterdir())) == 2
+
+
 def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) -> None:
     from hwnas.files import sha256_file
 

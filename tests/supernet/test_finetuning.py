@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from hwnas.errors import DivergenceError
 from hwnas.supernet.descent import Descent
-from hwnas.supernet.finetuning import finetune, train_alone
+from hwnas.supernet.finetuning import Kept, digest_of_tensors, finetune, train_alone
 from hwnas.supernet.subnetwork import SubNetwork
 from tests.supernet.test_training import make_stream
 
@@ -92,3 +98,58 @@ def test_training_stops_at_a_loss_that_is_not_finite(space) -> None:
     network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
     with pytest.raises(DivergenceError):
         train_alone(network, make_stream(), steps=20, descent=Descent(learning_rate=1e30))
+
+
+# ---------------------------------------------------------------- where it is kept
+
+
+class StoppedError(Exception):
+    """Somebody presses Ctrl-C."""
+
+
+def stop_after(steps: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, note: str) -> None:
+        if done == steps:
+            raise StoppedError
+
+    return progress
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_stopped_training_goes_on_to_the_same_bits(space, tmp_path: Path, optimizer: str) -> None:
+    descent = Descent.of(optimizer, learning_rate=0.01)
+    kept = Kept(path=tmp_path / "alone" / "a.safetensors", every_s=0.0)
+    told: list[str] = []
+
+    def run(**given: Any) -> SubNetwork:
+        torch.manual_seed(0)
+        network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+        return train_alone(network, make_stream(), steps=4, descent=descent, **given)
+
+    with pytest.raises(StoppedError):
+        run(kept=kept, progress=stop_after(3))
+    resumed = run(kept=replace(kept, tell=told.append)).state_dict()
+    assert told == [f"{kept.path} is at step 2 of 4"]
+    assert all(torch.equal(v, resumed[k]) for k, v in run().state_dict().items())
+
+
+def test_a_finished_training_is_not_done_again(space, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    start, kept = copy.deepcopy(network), Kept(path=tmp_path / "a.safetensors")
+    shape = network.in_shape
+    first = finetune(network, make_stream(), in_shape=shape, steps=2, kept=kept).state_dict()
+    steps: list[int] = []
+    again = finetune(
+        start, make_stream(), in_shape=shape, steps=2, kept=kept, progress=lambda done, total, note: steps.append(done)
+    )
+    assert not steps
+    assert all(torch.equal(v, first[k]) for k, v in again.state_dict().items())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_names_of_trainings_tell_networks_apart() -> None:
+    a, b = torch.zeros(2, 3), torch.zeros(3, 2)
+    digests = [digest_of_tensors(t) for t in ([("w", a)], [("v", a)], [("w", b)], [("w", a + 1)], [("w", a.double())])]
+    assert len(set(digests)) == len(digests)
+    assert digest_of_tensors([("w", a.T)]) == digest_of_tensors([("w", b)])
