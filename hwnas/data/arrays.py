@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -332,7 +333,7 @@ def fingerprint(parts: Sequence[ArrayDataset], class_names: Sequence[str]) -> st
         digest.update(repr(part.inputs.shape).encode())
         if not part.are_images or part.targets.ndim > 1:  # what was not known before this told them apart
             digest.update(f"{part.inputs.dtype} {part.targets.dtype} {part.targets.shape}".encode())
-        for array in (*_in_memory(part.inputs), part.targets):
+        for array in chain(_in_memory(part.inputs), [part.targets]):  # one piece of streamed images at a time
             # one byte order: a checkpoint may travel to another machine
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     digest.update(repr(tuple(class_names)).encode())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,23 @@ def test_all_files_are_decoded_twice_to_be_loaded(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(ImageFile, "open", lambda self: opened.append(self.path) or read(self))
     load_data(f"folder:{folder}?size=16&stream=always", seed=0)
     assert len(opened) == 41 * 3  # the header, the pixels, and all that is asked of them
+
+
+def test_a_piece_at_a_time_is_held_while_all_are_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "_PIECE_BYTES", 1)  # one image each
+    pieces, held = StreamedImages.pieces, []
+
+    def counted(self: StreamedImages) -> Iterator[np.ndarray]:
+        found: list[weakref.ref[np.ndarray]] = []
+        for piece in pieces(self):
+            found.append(weakref.ref(piece))
+            held.append(sum(ref() is not None for ref in found))
+            yield piece
+
+    monkeypatch.setattr(StreamedImages, "pieces", counted)
+    load_data(f"folder:{folder}?size=16&stream=always", seed=0)
+    assert len(held) > 20
+    assert max(held) <= 2  # that which is read, and the last one
 
 
 def test_images_without_labels_and_with_parts_are_streamed_too(folder: Path, tmp_path: Path) -> None:
