@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from hwnas import __version__
 from hwnas._console import Console
 from hwnas.integrity import digest
 from hwnas.pipeline._candidate import Candidate
@@ -63,7 +64,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
             descent=descent,
             teacher=_teacher(work, evaluator),
             device=training_device(),
-            kept=_kept(work, begins, how, console=console),
+            kept=_kept(work, candidate, {**how, "begins": begins}, console=console),
             progress=progress,
         )
     found = candidate.with_trained(evaluator.recalibrate(network), evaluator)
@@ -92,7 +93,7 @@ def _finetuned(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate
             learning_rate=c.finetune_learning_rate,
             teacher=_teacher(work, evaluator),
             device=training_device(),
-            kept=_kept(work, begins, how, console=console),
+            kept=_kept(work, candidate, {**how, "begins": begins}, console=console),
             progress=progress,
         )
     better = _does_no_harm(
@@ -107,22 +108,28 @@ def _telling_memory(work: Workspace) -> AbstractContextManager[None]:
     return telling_memory(work.config.train.batch_size, cure=cure)
 
 
-def _kept(work: Workspace, begins: str, how: Mapping[str, Any], *, console: Console) -> Kept:
+def _kept(work: Workspace, candidate: Candidate, how: Mapping[str, Any], *, console: Console) -> Kept:
     """Where a training is kept, under a name that no other has.
 
     Args:
         work: of the run.
-        begins: digest of the network it begins with.
-        how: it is trained.
+        candidate: what is trained; the same weights may be of several networks, as of two resolutions.
+        how: what it begins with, and how it is trained.
         console: told where it goes on.
     """
     from hwnas.supernet.finetuning import Kept
 
     c = work.config
-    images = [c.data.source, c.train.batch_size, c.train.seed]
-    name = digest([begins, how, images, work.identity, work.weights_and_data()])[:16]
+    what = {
+        "version": __version__,
+        "network": dict(candidate.answer.architecture),
+        "in_shape": list(candidate.in_shape),
+        "images": [c.data.source, c.train.batch_size, c.train.seed],
+        "run": work.identity,
+        "teacher": work.weights_and_data(),
+    }
     return Kept(
-        path=work.alone_trained / f"{name}.safetensors",
+        path=work.alone_trained / f"{digest([what, how])[:16]}.safetensors",
         every_s=c.train.checkpoint_every_s,
         tell=console.note,
         warn=console.warn,

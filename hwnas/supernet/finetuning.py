@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.data.tensors import fit
-from hwnas.errors import DivergenceError
+from hwnas.errors import CheckpointError, DivergenceError
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, previous, save_checkpoint
 from hwnas.supernet.descent import Descent, restore_state, state_tensors
@@ -268,6 +268,8 @@ def _resume(kept: Kept, network: nn.Module, going_down: _Steps, *, steps: int) -
     found = load_newest(kept.path, warn=kept.warn)
     if found is None:
         return 0
+    if found.meta.get("name") != kept.path.stem:  # its name is what tells it from others
+        raise CheckpointError(f"{kept.path} was kept as {found.meta.get('name')}; delete it to train anew")
     step: int = found.meta["step"]
     with torch.no_grad():
         for name, tensor in _tensors(network).items():
@@ -282,7 +284,7 @@ def _save(kept: Kept, network: nn.Module, going_down: _Steps, *, step: int, step
     """Keep a training; of a finished one the network alone."""
     kept.path.parent.mkdir(exist_ok=True)
     state = going_down.state() if step < steps else {}
-    meta = {"step": step, "steps": steps}
+    meta = {"name": kept.path.stem, "step": step, "steps": steps}
     save_checkpoint(kept.path, Checkpoint(tensors={**_tensors(network), **state}, meta=meta))
     if step == steps:
         previous(kept.path).unlink(missing_ok=True)

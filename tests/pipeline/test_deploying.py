@@ -28,7 +28,7 @@ from hwnas.errors import (
 )
 from hwnas.measure import Worker
 from hwnas.measure.connection import boards_of
-from hwnas.pipeline import _candidate, deploying, verdict
+from hwnas.pipeline import _candidate, _tuning, deploying, verdict
 from hwnas.pipeline._candidate import Bench, Candidate
 from hwnas.pipeline._deployment_summary import speedup_rows
 from hwnas.pipeline._manifest import _describe_device
@@ -327,6 +327,19 @@ def test_what_was_trained_by_itself_is_not_trained_again(config: Config, steps: 
     assert told == [False, True]
     assert "is at step" not in other.said  # nor what was trained in another way
     assert len(list(Path(config.output.folder, "alone").iterdir())) == 2
+
+
+def test_another_resolution_of_the_same_weights_is_another_training(config: Config) -> None:
+    work = Workspace(config)
+
+    def kept(side: int) -> Path:
+        candidate: Any = SimpleNamespace(
+            answer=SimpleNamespace(architecture={"resolution": side}), in_shape=(1, side, side)
+        )
+        return _tuning._kept(work, candidate, {"begins": "alike"}, console=ReadConsole()).path
+
+    assert kept(16) == kept(16)
+    assert kept(16) != kept(24)
 
 
 def test_provenance_names_what_the_network_was_made_of(finished: FinishedRun) -> None:

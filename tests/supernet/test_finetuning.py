@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hwnas.errors import DivergenceError
+from hwnas.errors import CheckpointError, DivergenceError
 from hwnas.supernet.descent import Descent
 from hwnas.supernet.finetuning import Kept, digest_of_tensors, finetune, train_alone
 from hwnas.supernet.subnetwork import SubNetwork
@@ -146,6 +146,15 @@ def test_a_finished_training_is_not_done_again(space, tmp_path: Path) -> None:
     assert not steps
     assert all(torch.equal(v, first[k]) for k, v in again.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_file_under_the_name_of_another_training_is_refused(space, tmp_path: Path) -> None:
+    network = SubNetwork(b for _, b in space.named_blocks(space.smallest()))
+    first, other = (Kept(path=tmp_path / f"{name}.safetensors") for name in "ab")
+    train_alone(copy.deepcopy(network), make_stream(), steps=1, descent=DESCENT, kept=first)
+    first.path.rename(other.path)
+    with pytest.raises(CheckpointError, match="was kept as a; delete it"):
+        train_alone(network, make_stream(), steps=1, descent=DESCENT, kept=other)
 
 
 def test_names_of_trainings_tell_networks_apart() -> None:
