@@ -30,6 +30,7 @@ _LARGE: dict[str, object] = {
 # name -> configuration of the space, and the target if there is one
 SPACES: Mapping[str, tuple[dict[str, object], float | None]] = {
     "mobilenet-tiny": ({}, None),
+    "mobilenet-small": ({"space.preset": "mobilenet-small"}, 1.3),
     "mobilenet-v3-large": (_LARGE, 1.3),
     "mobilenet-v3-large_kernels_3_5": ({**_LARGE, "space.kernel_sizes": [3, 5]}, 1.3),  # XNNPACK is slow at 7 x 7
 }

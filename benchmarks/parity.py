@@ -102,7 +102,7 @@ def compare(
         for name, forms in networks:
             found: dict[str, Any] = {"network": name, "trained": trained}
             for precision, in_shape, network in forms:
-                found |= _compared(work, worker, network, test, in_shape=in_shape, precision=precision)
+                found |= compared(work, worker, network, test, in_shape=in_shape, precision=precision)
             rows.append(found)
             progress(len(rows), n, name)
     return rows
@@ -155,7 +155,7 @@ def _precisions(work: Workspace) -> tuple[str, ...]:
     return tuple(p for p in PRECISIONS if p in work.device.precisions)
 
 
-def _compared(
+def compared(
     work: Workspace,
     worker: Worker,
     network: nn.Module,
@@ -164,7 +164,16 @@ def _compared(
     in_shape: tuple[int, ...],
     precision: str,
 ) -> dict[str, float]:
-    """One network wholly in one precision."""
+    """One network wholly in one precision, in torch and on a runtime.
+
+    Args:
+        work: of a run whose device's precisions are known.
+        worker: of the device.
+        network: as it ships.
+        test: batches of images and labels.
+        in_shape: of an image as the network takes it.
+        precision: `fp32` or `int8`.
+    """
     import numpy as np
     import torch
 

@@ -138,6 +138,10 @@ class TrainConfig(ConfigSection):
         default=0.0, description="of what a given network's regions hand on, beside its answers; 0: answers alone"
     )
     ema_decay: ShareFrom0 = Field(default=0.999, description="of the averaged weights that are kept; 0: no average")
+    quantized_fraction: ShareFrom0 = Field(
+        default=0.0,
+        description="share of the steps, the last, in which networks compute as int8 will, too; 0: none",
+    )
     batch_norm: Literal["recalibrated", "frozen"] = Field(
         default="recalibrated",
         description="statistics of each network: of training images it is shown; frozen: those of the given network",

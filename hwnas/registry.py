@@ -51,6 +51,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "spaces": {
         "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
+        "mobilenet-small": ("hwnas.spaces.presets:mobilenet_small", ""),
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
         "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
         "resnet29": ("hwnas.spaces.resnet:resnet29", ""),

@@ -63,7 +63,7 @@ def new_supernet(work: Workspace) -> AnySupernet:
 
     space = work.training_space
     if not isinstance(space, AdaptedSpace):
-        return Supernet(space)
+        return Supernet(space, rounded=work.config.train.quantized_fraction > 0)
     if work.config.model is None:  # of a definition, without weights
         from hwnas.supernet.adapted import AdaptedSupernet
 

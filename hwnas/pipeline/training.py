@@ -150,7 +150,7 @@ def refuse_other_run(work: Workspace) -> None:
     if found is not None:
         c, n = work.config.train, len(work.images.train)
         # as the trainer makes it, so that both refuse the same
-        wanted = run_identity(_settings(work), _identity(work), batch_size=c.batch_size, n_samples=n)
+        wanted = run_identity(settings_of(work), _identity(work), batch_size=c.batch_size, n_samples=n)
         refuse_other_identity(work.checkpoint, found.meta["identity"], wanted)
 
 
@@ -159,7 +159,13 @@ def _identity(work: Workspace) -> dict[str, Any]:
     return {**work.identity, "strategy": c.strategy, "n_random": c.n_random}
 
 
-def _settings(work: Workspace) -> TrainSettings:
+def settings_of(work: Workspace, *, quantized_fraction: float | None = None) -> TrainSettings:
+    """How a run's supernet is trained.
+
+    Args:
+        work: of the run.
+        quantized_fraction: another than the configuration's.
+    """
     from hwnas.supernet.training import TrainSettings
 
     c, descent = work.config.train, work.descent
@@ -171,6 +177,7 @@ def _settings(work: Workspace) -> TrainSettings:
         weight_decay=descent.weight_decay,
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
+        quantized_fraction=c.quantized_fraction if quantized_fraction is None else quantized_fraction,
         feature_weight=c.feature_weight,
         seed=c.seed,
         checkpoint_every_s=c.checkpoint_every_s,
@@ -197,7 +204,7 @@ def _make_trainer(work: Workspace) -> Trainer:
         work.stream("train", batch_size=c.batch_size, augmented=True),
         strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
         named_blocks=space.named_blocks,
-        settings=_settings(work),
+        settings=settings_of(work),
         task=work.task,
         keeping=Keeping(path=work.checkpoint, identity=_identity(work)),
         device=training_device(),

@@ -60,6 +60,60 @@ def mobilenet_tiny(
     )
 
 
+def mobilenet_small(
+    in_channels: int = 3,
+    n_classes: int = 10,
+    *,
+    activation: str | None = None,
+    se: bool | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
+) -> MobileNetSpace:
+    """For images of 24 to 32 pixels, where a network may take a millisecond: a stem without stride, five stages, relu6.
+
+    About the widths and depths of MobileNetV2 (Sandler et al., 2018, table 2), for small images.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: for the whole network instead of relu6.
+        se: squeeze-and-excitation in all blocks.
+        channel_divisor: channels are rounded to multiples of it.
+    """
+    act = activation or "relu6"
+    return MobileNetSpace(
+        "mobilenet-small",
+        MobileNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(24, 32),
+            stem_channels=16,
+            stem_stride=1,
+            stem_activation=act,
+            stages=[
+                StageSpec(
+                    channels=channels,
+                    stride=stride,
+                    depths=depths,
+                    kernel_sizes=kernel_sizes,
+                    expand_ratios=(3, 4, 6),
+                    activations=(act,),
+                    se=(bool(se),),
+                )
+                for channels, stride, depths, kernel_sizes in (
+                    (24, 2, (1, 2, 3), (3, 5)),
+                    (40, 1, (1, 2, 3), (3, 5)),
+                    (80, 2, (1, 2, 3, 4), (3, 5)),
+                    (112, 1, (1, 2, 3), (3, 5)),
+                    (160, 2, (1, 2, 3), (3,)),  # 4 x 4 positions: larger kernels would be mostly padding
+                )
+            ],
+            head_channels=640,
+            head_activation=act,
+            channel_divisor=channel_divisor,
+        ),
+    )
+
+
 _LARGE_STAGES = (  # channels, stride, squeeze-and-excitation, activation, as published
     (24, 2, False, "relu"),
     (40, 2, True, "relu"),

@@ -6,6 +6,9 @@ and DataLoader make the batches; only the order of the samples is ours.
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -159,6 +162,44 @@ class BatchStream:
             if self._fetch.gives_pixels:
                 x = to_unit_range(x.permute(0, 3, 1, 2))  # (N, H, W, C) -> (N, C, H, W)
             yield x, y
+
+
+def made_ahead(batches: Iterator[tuple[Tensor, Tensor]], *, ahead: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same batches, made by a thread while the last one is trained on: for a GPU, beside which processors are idle.
+
+    Args:
+        batches: made in order, in one thread.
+        ahead: how many may wait.
+    """
+    waiting: queue.Queue[tuple[Tensor, Tensor] | Exception | None] = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def put(item: tuple[Tensor, Tensor] | Exception | None) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return True
+        return False
+
+    def make() -> None:
+        try:
+            for x, y in batches:
+                if not put((x.pin_memory(), y.pin_memory()) if torch.cuda.is_available() else (x, y)):
+                    return
+            put(None)
+        except Exception as e:  # noqa: BLE001  # raised again where batches are taken
+            put(e)
+
+    thread = threading.Thread(target=make, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
 
 
 class _Again:

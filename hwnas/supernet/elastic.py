@@ -12,21 +12,29 @@ This module knows graphs of blocks, and slots; never a kind of block, devices, t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hwnas.data.tensors import fit
 from hwnas.errors import SpaceError
-from hwnas.precisions import is_conversion
+from hwnas.precisions import QUANTIZE, is_conversion, is_quantized
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
+from hwnas.supernet.gpu import needs_no_plans, without_plans_
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.kernels import shrink_kernel
+from hwnas.supernet.quantization.rounding import (
+    LearnedRange,
+    RoundedModule,
+    RoundedValue,
+    RoundingPlan,
+    round_weights,
+    rounding_plan,
+)
 from hwnas.supernet.recalibration import forget_statistics_
 from hwnas.supernet.subnetwork import SubNetwork
 
@@ -44,10 +52,40 @@ _LEARNED_STD = 0.2  # of a tensor that is learned itself, as positions are: abou
 
 @dataclass(frozen=True, slots=True)
 class _Skeleton:
-    """A module without storage, and its parameters' shapes, which every forward pass needs."""
+    """A module without storage, and its parameters' shapes, which every forward pass needs.
+
+    Attributes:
+        plan: what integers round in it; None: it computes in floats.
+    """
 
     module: nn.Module
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    plan: RoundingPlan | None = None
+    places: list[tuple[str, dict[str, Any], str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = []
+        for path, part in self.module.named_modules():
+            places += [(f"{path}.{key}" if path else key, part._parameters, key) for key in part._parameters]
+        object.__setattr__(self, "places", [place for place in places if place[1][place[2]] is not None])
+
+    def on(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Run the module on other weights.
+
+        `torch.func.functional_call` does the same, and looks up every place of every module anew each time.
+
+        Args:
+            weights: of all its parameters, by name.
+            x: (N, ...) what enters it.
+        """
+        kept = [parameters[key] for _, parameters, key in self.places]
+        try:
+            for name, parameters, key in self.places:
+                parameters[key] = weights[name]
+            return self.module(x)  # type: ignore[no-any-return]
+        finally:
+            for (_, parameters, key), parameter in zip(self.places, kept, strict=True):
+                parameters[key] = parameter
 
 
 class ElasticBlock(nn.Module):
@@ -55,15 +93,20 @@ class ElasticBlock(nn.Module):
 
     Args:
         variants: every block the slot can be; at least one, all of one kind.
+        rounded: they are also trained as integers compute them, to ranges that are learned.
+
+    Attributes:
+        without_plans: whether convolutions are computed without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
+        ranges: path of a range (`RoundedValue.path`, with / for .) -> it; one for all variants that have the value.
 
     Raises:
         SpaceError: the kernels of a convolution vary and are not as long along each axis, or some have more axes.
     """
 
-    def __init__(self, variants: Sequence[Block]) -> None:
+    def __init__(self, variants: Sequence[Block], *, rounded: bool = False) -> None:
         super().__init__()
-        self._by_block: dict[Block, _Skeleton] = {}
-        self._skeletons: dict[tuple[Op, ...], _Skeleton] = {}
+        self._by_block: dict[tuple[Block, bool], _Skeleton] = {}
+        self._skeletons: dict[tuple[tuple[Op, ...], bool], _Skeleton] = {}
         graphs = {graph.ops: graph for graph in map(block_graph, variants)}.values()
         largest: dict[str, tuple[int, ...]] = {}
         for name, shape in (parameter for graph in graphs for parameter in _parameters(graph)):
@@ -93,12 +136,17 @@ class ElasticBlock(nn.Module):
             if op.kind in _CONVOLUTIONS and "groups" not in dict(op.attributes)
             for _, w in op.weights
         }
+        self.without_plans = needs_no_plans(graphs)
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
         kernels = sorted({kernel for all_ in varying.values() for kernel in all_})
         self.transforms = nn.ParameterDict(  # one for all convolutions of the slot; onto a kernel, from the next larger
             {str(kernel[-1]): nn.Parameter(torch.eye(math.prod(kernel))) for kernel in kernels[:-1]}
         )
+        if rounded:
+            plans = [rounding_plan(graph) for graph in graphs]
+            paths = dict.fromkeys(value.path.replace(".", "/") for plan in plans for value in plan.values)
+            self.ranges = nn.ModuleDict({path: LearnedRange() for path in paths})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -131,20 +179,24 @@ class ElasticBlock(nn.Module):
         for t in self.transforms.values():
             nn.init.eye_(t)
 
-    def _skeleton(self, block: Block) -> _Skeleton:
+    def _skeleton(self, block: Block, *, rounded: bool = False) -> _Skeleton:
         """The module of a block without storage; BatchNorm normalises by the batch and keeps no statistics.
 
         Blocks that differ in nothing but resolution or precision have the same operators, and share a module.
         """
-        if block not in self._by_block:
+        if (block, rounded) not in self._by_block:
             graph = block_graph(block)
-            if graph.ops not in self._skeletons:
+            if (graph.ops, rounded) not in self._skeletons:
+                plan = rounding_plan(graph) if rounded else None
                 with torch.device("meta"):
-                    module = OpGraphModule(graph)
+                    module = OpGraphModule(graph) if plan is None else RoundedModule(graph, plan)
                 forget_statistics_(module)
-                self._skeletons[graph.ops] = _Skeleton(module=module, shapes=tuple(_parameters(graph)))
-            self._by_block[block] = self._skeletons[graph.ops]
-        return self._by_block[block]
+                if self.without_plans:
+                    without_plans_(module)
+                found = _Skeleton(module=module, shapes=tuple(_parameters(graph)), plan=plan)
+                self._skeletons[graph.ops, rounded] = found
+            self._by_block[block, rounded] = self._skeletons[graph.ops, rounded]
+        return self._by_block[block, rounded]
 
     def subnetwork_weights(self, block: Block) -> dict[str, Tensor]:
         """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them."""
@@ -165,13 +217,47 @@ class ElasticBlock(nn.Module):
         """Kernel size -> the matrix that leads to it."""
         return {int(k): matrix for k, matrix in self.transforms.items()}
 
-    def forward(self, x: Tensor, block: Block) -> Tensor:
-        """Run one variant on the shared weights."""
-        skeleton = self._skeleton(block).module
+    def forward(self, x: Tensor, block: Block, *, rounded: bool = False) -> Tensor:
+        """Run one variant on the shared weights.
+
+        Args:
+            x: (N, ...) what enters it.
+            block: the variant.
+            rounded: as integers compute it.
+        """
+        found = self._skeleton(block, rounded=rounded)
+        skeleton, weights = found.module, self.subnetwork_weights(block)
         # skeletons are no sub-modules of this one, so its mode does not reach them by itself
         if skeleton.training != self.training:
             skeleton.train(self.training)
-        return functional_call(skeleton, self.subnetwork_weights(block), (x,), strict=True)  # type: ignore[no-any-return]
+        if found.plan is not None:
+            for name in found.plan.weights:
+                weights[name] = round_weights(weights[name])
+            for value in found.plan.values:
+                learned = self.range_at(value.path)
+                in_skeleton = skeleton.get_submodule(value.path)
+                assert isinstance(in_skeleton, LearnedRange)
+                in_skeleton.seen = learned.seen
+                weights[f"{value.path}.scale"] = learned.scale
+                weights[f"{value.path}.zero_point"] = learned.zero_point
+        return found.on(weights, x)
+
+    def range_at(self, path: str) -> LearnedRange:
+        """The range of a value, by its path in a variant's module."""
+        found = self.ranges[path.replace(".", "/")]
+        assert isinstance(found, LearnedRange)
+        return found
+
+    def plan_of(self, block: Block) -> RoundingPlan:
+        """What a variant's integer form rounds."""
+        plan = self._skeleton(block, rounded=True).plan
+        assert plan is not None
+        return plan
+
+    def output_range(self, block: Block) -> LearnedRange | None:
+        """Of what a variant gives; None where what it reads has it."""
+        output = self.plan_of(block).output
+        return self.range_at(RoundedValue(value="", quantizer=output).path) if output else None
 
 
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -220,18 +306,22 @@ class Supernet(nn.Module):
 
     Args:
         space: a space of blocks whose kinds are registered.
+        rounded: its networks are also trained as integers compute them.
 
     Attributes:
         space_name: of the space.
+        rounds: whether blocks of a quantized precision compute as integers do now.
+        without_plans: whether it computes without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
         is_given: whether its weights are those of a network that was given trained: never.
 
     Raises:
         SpaceError: the space has no slots, or a slot mixes kinds of blocks.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, rounded: bool = False) -> None:
         super().__init__()
         self.space_name = space.name
+        self.rounds = False
         self.is_given = False
         self.slots = nn.ModuleDict()
         for index, slot in enumerate(space.slots):
@@ -240,7 +330,11 @@ class Supernet(nn.Module):
                 continue
             if len({b.kind for b in variants}) > 1:
                 raise SpaceError(f"slot {slot.name!r} mixes block kinds {sorted({b.kind for b in variants})}")
-            self.slots[slot.name.replace(".", "/")] = ElasticBlock(variants)
+            self.slots[slot.name.replace(".", "/")] = ElasticBlock(variants, rounded=rounded)
+        self.input_range = LearnedRange() if rounded else None
+        self.without_plans = all(slot.without_plans for slot in self._elastic_blocks())
+        for slot in self._elastic_blocks():
+            slot.without_plans = self.without_plans
         if not self.slots:
             raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
 
@@ -255,10 +349,44 @@ class Supernet(nn.Module):
             (N, classes) logits.
         """
         x = fit(x, blocks[0][1].in_shape)  # (N, C, any, any) -> (N, C, H, W)
+        before: tuple[ElasticBlock, Block] | None = None
+        integers = False
         for name, block in blocks:
-            if not _only_converts(block):
-                x = self._slot(name)(x, block)
+            if _only_converts(block):
+                continue
+            slot, rounded = self._slot(name), self.rounds and is_quantized(block.precision)
+            if rounded and not integers:
+                x = self._entering(x, before)
+            x = slot(x, block, rounded=rounded)
+            before, integers = (slot, block), rounded
         return x
+
+    def _elastic_blocks(self) -> Iterator[ElasticBlock]:
+        for slot in self.slots.values():
+            assert isinstance(slot, ElasticBlock)
+            yield slot
+
+    def _entering(self, x: Tensor, before: tuple[ElasticBlock, Block] | None) -> Tensor:
+        """What a block in integers reads, behind one in floats or first of all."""
+        learned = self.input_range if before is None else before[0].output_range(before[1])
+        return x if learned is None else learned(x)
+
+    def _ranges(self, blocks: NamedBlocks) -> tuple[Mapping[str, tuple[float, float]], ...] | None:
+        """Of each block, path of a quantizer -> its range, none of one in floats; None after training in floats."""
+        if self.input_range is None:
+            return None
+        found: list[dict[str, tuple[float, float]]] = []
+        leaving = self.input_range
+        for name, block in blocks:
+            if _only_converts(block):
+                (op,) = block_graph(block).ops
+                found.append({op.name: leaving.ends} if op.kind == QUANTIZE else {})
+                continue
+            slot = self._slot(name)
+            values = slot.plan_of(block).values if is_quantized(block.precision) else ()
+            found.append({v.quantizer: slot.range_at(v.path).ends for v in values})
+            leaving = slot.output_range(block) or leaving
+        return tuple(found)
 
     def _slot(self, name: str) -> ElasticBlock:
         key = name.replace(".", "/")
@@ -285,4 +413,5 @@ class Supernet(nn.Module):
             parameters = dict(module.named_parameters())
             for key, value in self._slot(name).subnetwork_weights(block).items():
                 parameters[key].copy_(value)
+        network.ranges = self._ranges(blocks)
         return network.eval()

@@ -12,8 +12,8 @@ other weights (`torch.func.functional_call`). It knows graphs; never blocks, spa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
 from typing import Any
@@ -156,18 +156,29 @@ class OpGraphModule(GraphInterpreter):
 
     Args:
         graph: any; its operators need a rule in `hwnas.supernet.operators`.
+        filters: name of a value -> path and module of what it goes through before anybody reads it.
 
     Raises:
         GraphError: operators without a rule; names them, with their places.
     """
 
-    def __init__(self, graph: OpGraph) -> None:
+    def __init__(self, graph: OpGraph, *, filters: Mapping[str, tuple[str, nn.Module]] | None = None) -> None:
         super().__init__(graph)
         unknown = [op for op in graph.ops if op.kind not in MODULES and op.kind not in FUNCTIONS]
         if unknown:
             named = ", ".join(f"{op.kind} ({op.name!r})" for op in unknown)
             raise GraphError(f"torch has no rule here for {named}; known: {', '.join(sorted({*MODULES, *FUNCTIONS}))}")
-        self._take_steps_([(op.name, self._step_(op, self._new_module(op))) for op in graph.ops])
+        self._take_steps_([step for op in graph.ops for step in self._filtered_(op, filters or {})])
+
+    def _filtered_(self, op: Op, filters: Mapping[str, tuple[str, nn.Module]]) -> Iterator[tuple[str, Step]]:
+        """An operator's step, and those of what its results go through."""
+        step = self._step_(op, self._new_module(op))
+        names = {name: f"{name} before {filters[name][0]}" for name in step.outputs if name in filters}
+        yield op.name, replace(step, outputs=tuple(names.get(name, name) for name in step.outputs))
+        for name, raw in names.items():
+            path, module = filters[name]
+            self._put_(path, module)
+            yield path, Step(path=path, inputs=(raw,), outputs=(name,))
 
     def _new_module(self, op: Op) -> nn.Module | None:
         if op.kind in MODULES and (self.keeps(op) or op.kind not in FUNCTIONS):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hwnas.data.tensors import fit
 from hwnas.supernet.graph_module import Part
-from hwnas.supernet.subnetwork import SubNetwork
+from hwnas.supernet.quantization.rounding import rounded
+from hwnas.supernet.subnetwork import BlockSequence, SubNetwork
 
 
 def forget_statistics_(module: nn.Module) -> None:
@@ -40,7 +41,8 @@ def count_no_batches_(module: nn.Module) -> None:
 def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     """Set every BatchNorm's running mean and variance to their average over the batches, in place.
 
-    Those of a network whose statistics hold already stay (`SubNetwork.statistics_hold`).
+    Those of a network whose statistics hold already stay (`SubNetwork.statistics_hold`). Blocks in integers whose
+    ranges were learned show what they normalise as they round it.
 
     Args:
         network: an extracted network; left in evaluation mode.
@@ -51,6 +53,16 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
     """
     if network.statistics_hold:
         return network.eval()
+    runs = network if network.ranges is None else rounded(network)
+    _take_statistics_(runs, batches, in_shape=network.in_shape)
+    if runs is not network:
+        found = dict(runs.named_buffers())
+        for name, buffer in network.named_buffers():
+            buffer.copy_(found[name])
+    return network.eval()
+
+
+def _take_statistics_(network: BlockSequence, batches: Iterable[Tensor], *, in_shape: tuple[int, ...]) -> None:
     # of images, of sequences and of plain features: a kind of block may normalise behind a linear layer
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]
@@ -61,11 +73,9 @@ def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
         m.train()
     seen = 0
     for x in batches:
-        network(fit(x, network.in_shape))
+        network(fit(x, in_shape))
         seen += 1
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
-    network.eval()
     if not seen:
         raise ValueError("recalibration needs at least one batch of training images")
-    return network

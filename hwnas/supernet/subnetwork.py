@@ -6,7 +6,7 @@ This module knows blocks by their graphs; never a kind of block, weights' origin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -22,13 +22,20 @@ class BlockModule(OpGraphModule):
     Args:
         block: of any registered kind.
         graph: what it has become; as it is if not given.
+        filters: see `OpGraphModule`.
 
     Raises:
         SpaceError: the block's kind is not registered, or its attributes make no sense.
     """
 
-    def __init__(self, block: Block, *, graph: OpGraph | None = None) -> None:
-        super().__init__(block_graph(block) if graph is None else graph)
+    def __init__(
+        self,
+        block: Block,
+        *,
+        graph: OpGraph | None = None,
+        filters: Mapping[str, tuple[str, nn.Module]] | None = None,
+    ) -> None:
+        super().__init__(block_graph(block) if graph is None else graph, filters=filters)
         self.slot_block = block
 
 
@@ -38,10 +45,13 @@ class BlockSequence(nn.Module):
     Attributes:
         statistics_hold: whether its BatchNorm statistics are its own already, as of a network that was given trained.
         has_frozen_statistics: whether they stay what they are whatever happens to its weights.
+        ranges: of each block, path of a quantizer of its integer form -> lowest and highest value, as they were
+            learned; None: nothing was, and they have to be calibrated.
     """
 
     statistics_hold = False
     has_frozen_statistics = False
+    ranges: tuple[Mapping[str, tuple[float, float]], ...] | None = None
 
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()

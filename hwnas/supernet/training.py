@@ -20,23 +20,28 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
-from hwnas.supernet.batches import BatchStream, step_rng
+from hwnas.supernet.batches import BatchStream, made_ahead, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
 from hwnas.supernet.descent import Descent, check_name, restore_state, state_tensors
 from hwnas.supernet.distillation import Taught, Teacher, feature_loss
-from hwnas.supernet.elastic import NamedBlocks
+from hwnas.supernet.elastic import NamedBlocks, Supernet
+from hwnas.supernet.gpu import plans_off
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
+from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
+from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.tasks import Task, make_task
 from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
 
+_STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "batch_norm": "recalibrated",
     "feature_weight": 0.0,
     "optimizer": "sgd",
     "task": "classification",
     "class_weights": "alike",
+    "quantized_fraction": 0.0,
 }
 
 
@@ -54,6 +59,8 @@ class TrainSettings:
             norm.
         label_smoothing: for the networks that learn from classes or labels.
         ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
+        quantized_fraction: share of the steps, the last ones, in which networks compute as integers will, too; 0: none.
+            See `hwnas.supernet.quantized`.
         feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
             `hwnas.supernet.distillation`.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
@@ -68,6 +75,7 @@ class TrainSettings:
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
     ema_decay: float = 0.999
+    quantized_fraction: float = 0.0
     feature_weight: float = 0.0
     max_grad_norm: float = 5.0
     seed: int = 0
@@ -82,6 +90,7 @@ class TrainSettings:
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
             "feature_weight": (self.feature_weight >= 0, "at least 0"),
             "ema_decay": (0 <= self.ema_decay < 1, "in [0, 1)"),
+            "quantized_fraction": (0 <= self.quantized_fraction <= 1, "in [0, 1]"),
         }
         for name, (ok, allowed) in rules.items():
             if not ok:
@@ -96,6 +105,11 @@ class TrainSettings:
         """The learning rate of a step."""
         warmup = max(1, round(self.steps * self.warmup_fraction))
         return cosine_rate(step, peak=self.learning_rate, steps=self.steps, warmup=warmup)
+
+    @property
+    def first_quantized(self) -> int:
+        """The step from which on networks compute as integers will, too."""
+        return self.steps - round(self.steps * self.quantized_fraction)
 
     def decay(self, step: int) -> float:
         """What the averaged weights keep of themselves at a step."""
@@ -154,12 +168,19 @@ class Trainer:
         self._device = torch.device(device)
         self.supernet = supernet.to(self._device)
         self.supernet.is_given = False
+        self._without_plans = isinstance(supernet, Supernet) and supernet.without_plans
         self._teacher: Teacher | None = None
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._parameters = dict(self.supernet.named_parameters())
         # AveragedModel would keep the same bits (with one update before the first step, which copies), but walks over
         # all modules at every step, and that takes longer than the average itself: only its function is used.
         self._averages = {k: p.detach().clone() for k, p in self._parameters.items()}
+        self._steps_of_ranges = [learned.scale.detach() for learned in learned_ranges(self.supernet)]
+        if settings.quantized_fraction and not self._steps_of_ranges:
+            raise ConfigError(
+                "train.quantized_fraction is above 0, but this supernet is trained in floats alone, as those of given "
+                "networks are; leave it out, and let deploy.finetune_steps train the chosen network for integers"
+            )
         self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
@@ -208,8 +229,10 @@ class Trainer:
         """
         last = min(self.settings.steps, until if until is not None else self.settings.steps)
         saved = time.monotonic()
-        for images, labels in self.stream.batches(self.step, last):
-            losses = self._train_step(self.step, images, labels)
+        batches = self.stream.batches(self.step, last)
+        for images, labels in made_ahead(batches) if self._device.type == "cuda" else batches:
+            with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
+                losses = self._train_step(self.step, images, labels)
             self.step += 1
             note = f"loss {losses[0]:.3f}" + (f", smallest {losses[-1]:.3f}" if len(losses) > 1 else "")
             progress(self.step, self.settings.steps, note)
@@ -223,21 +246,24 @@ class Trainer:
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> list[float]:
         # torch's DistributedSampler pads each epoch and shuffles by a generator of its own; and the random changes of a
         # batch are drawn for the whole of it: every process makes all of it, and takes its share
-        images = images[self._rank :: self._world].to(self._device)
-        labels = labels[self._rank :: self._world].to(self._device)
-        targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
-        self._optimizer.zero_grad(set_to_none=True)
+        whole_batch, images = images, images[self._rank :: self._world].to(self._device, non_blocking=True)
+        labels = labels[self._rank :: self._world].to(self._device, non_blocking=True)
         self.supernet.train()
+        targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
+        networks = [self._named_blocks(target.encoding) for target in targets]
+        if step >= self.settings.first_quantized:
+            networks = self._quantized(networks, step, whole_batch)
+        self._optimizer.zero_grad(set_to_none=True)
         outputs: list[Tensor] = []
         losses: list[Tensor] = []
         given = self._taught(images)
-        for target in targets:
+        for target, blocks in zip(targets, networks, strict=True):
             last = len(losses) == len(targets) - 1
             with self._reducing(last):
                 handed_on: dict[str, Tensor] = {}
                 asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                    found = (self._parallel or self.supernet)(images, self._named_blocks(target.encoding), **asked)
+                    found = (self._parallel or self.supernet)(images, blocks, **asked)
                 found = found.float()  # (N, ...); bfloat16 would leave a softmax 8 significant bits
                 soft = None if given is None else given.outputs
                 loss = self._loss(found, labels, pupil_of=target.teacher, outputs=outputs, given=soft)
@@ -253,8 +279,27 @@ class Trainer:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.max_grad_norm)
         self._optimizer.step()
         self._scheduler.step()
+        if step >= self.settings.first_quantized:
+            torch._foreach_clamp_min_(self._steps_of_ranges, SMALLEST_SCALE)
         self._average(step)
         return [float(x) for x in losses]
+
+    def _quantized(self, networks: Sequence[NamedBlocks], step: int, images: Tensor) -> list[NamedBlocks]:
+        """The same networks in the precisions of a step; before the first of these ranges begin with what they see."""
+        if step == self.settings.first_quantized:
+            # of the whole batch, so that all processes begin alike; more networks than those of the step, because each
+            # range wants to be seen
+            drawn = (
+                self._named_blocks(target.encoding)
+                for more in range(_STEPS_SEEN)
+                for target in self.strategy.architectures(step, step_rng(self.settings.seed, step + more, stream=3))
+            )
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                begin_ranges_(self.supernet, drawn, images.to(self._device))
+            for name in range_names(self.supernet):  # there was nothing to average before
+                self._averages[name].copy_(self._parameters[name].detach())
+        self.supernet.rounds = True
+        return in_precisions(networks, step, step_rng(self.settings.seed, step, stream=4))
 
     def _loss(
         self, found: Tensor, labels: Tensor, *, pupil_of: int | None, outputs: Sequence[Tensor], given: Tensor | None
@@ -297,6 +342,12 @@ class Trainer:
     def _average(self, step: int) -> None:
         average = get_ema_multi_avg_fn(self.settings.decay(step))  # type: ignore[no-untyped-call]
         average(list(self._averages.values()), list(self._parameters.values()), step)
+
+    @torch.no_grad()
+    def take_averages_(self) -> None:
+        """Give the supernet the averaged weights, as `load_averaged` does of a checkpoint; the training ends here."""
+        for name, p in self._parameters.items():
+            p.copy_(self._averages[name])
 
     def _save(self) -> None:
         if self._path is None or self._rank != 0:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from hwnas.data.augment import Augment, augment_batch
 from hwnas.errors import DataError
 from hwnas.supernet import batches
-from hwnas.supernet.batches import BatchStream, EpochOrder
+from hwnas.supernet.batches import BatchStream, EpochOrder, made_ahead
 from tests.supernet.test_training import make_images, make_stream
 
 # 20 samples of a data set of 10 with seed 3, as every version since the first gave them
@@ -91,3 +93,33 @@ def test_plain_batches_are_all_samples_in_order_and_of_one_size(n, sizes) -> Non
     found = list(make_stream(data).unaugmented(n))  # of 16 at most
     assert [len(x) for x, _ in found] == sizes
     assert [label for _, y in found for label in y.tolist()] == data.targets[:n].tolist()
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
+    plain = list(augmented_stream().batches(0, 12))
+    ahead = list(made_ahead(augmented_stream().batches(0, 12)))
+    assert len(ahead) == len(plain)
+    for (x, y), (x2, y2) in zip(plain, ahead, strict=True):
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+
+
+def test_what_goes_wrong_while_batches_are_made_ahead_is_raised_where_they_are_taken() -> None:
+    def broken():
+        yield from augmented_stream().batches(0, 2)
+        raise DataError("an image is damaged")
+
+    taken = made_ahead(broken())
+    next(taken)
+    next(taken)
+    with pytest.raises(DataError, match="damaged"):
+        next(taken)
+
+
+def test_who_stops_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    taken = made_ahead(augmented_stream().batches(0, 1000))
+    next(taken)
+    assert threading.active_count() == before + 1
+    taken.close()
+    assert threading.active_count() == before

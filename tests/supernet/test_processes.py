@@ -40,6 +40,13 @@ def test_two_processes_that_were_interrupted_end_with_the_weights_of_an_uninterr
     assert all(torch.equal(whole[k], pieces[k]) for k in whole)
 
 
+def test_two_processes_round_alike(folder) -> None:
+    assert torch.equal(torch.load(folder / "quantized.0"), torch.load(folder / "quantized.1"))
+    whole, pieces = (load_checkpoint(folder / f"{n}.safetensors").tensors for n in ("quantized", "quantized_pieces"))
+    assert all(torch.equal(whole[k], pieces[k]) for k in whole)
+    assert all(bool(whole[k] > 0) for k in whole if k.startswith("ema.") and k.endswith(".scale"))
+
+
 def test_a_step_of_two_processes_follows_the_mean_of_their_gradients(folder, space) -> None:
     """Over all passes of the step: parameters that the last pass leaves out, the smallest network's, count as well."""
     threads = torch.get_num_threads()

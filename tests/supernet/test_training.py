@@ -38,10 +38,12 @@ def make_stream(data: object | None = None, **changes: object) -> BatchStream:
 SETTINGS = TrainSettings(steps=8, learning_rate=0.05, ema_decay=0.9)
 
 
-def make_trainer(space, path: Path | None, *, settings=SETTINGS, seed: int = 0, stream=None, **changes) -> Trainer:
+def make_trainer(
+    space, path: Path | None, *, settings=SETTINGS, seed: int = 0, stream=None, rounded: bool = False, **changes
+) -> Trainer:
     torch.manual_seed(seed)
     return Trainer(
-        Supernet(space),
+        Supernet(space, rounded=rounded),
         stream or make_stream(),
         strategy=SandwichRule(space, n_random=1),
         named_blocks=space.named_blocks,

@@ -5,6 +5,7 @@ Arguments: a folder for the checkpoints, the steps of a training.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import distributed
 
 from hwnas.supernet.processes import start_distributed, stop_distributed
 from tests.supernet.conftest import make_space
-from tests.supernet.test_training import make_trainer
+from tests.supernet.test_training import SETTINGS, make_trainer
 
 
 def main(folder: Path, steps: int) -> None:
@@ -29,8 +30,23 @@ def main(folder: Path, steps: int) -> None:
     again = make_trainer(space, folder / "pieces.safetensors", seed=99)
     assert again.resume() == 1
     again.run(until=steps)
+    _quantized(folder, steps)
     torch.save(weights, folder / f"first_step.{distributed.get_rank()}")
     stop_distributed()
+
+
+def _quantized(folder: Path, steps: int) -> None:
+    """The same of a training whose last half rounds: ranges begin alike in both processes."""
+    settings = dataclasses.replace(SETTINGS, steps=steps, quantized_fraction=0.5)
+    asked = {"settings": settings, "rounded": True}
+    make_trainer(make_space(), folder / "quantized.safetensors", **asked).run()
+    make_trainer(make_space(), folder / "quantized_pieces.safetensors", **asked).run(until=1)
+    distributed.barrier()
+    again = make_trainer(make_space(), folder / "quantized_pieces.safetensors", seed=99, **asked)
+    again.resume()
+    again.run()
+    weights = torch.cat([p.detach().flatten() for p in again.supernet.parameters()])
+    torch.save(weights, folder / f"quantized.{distributed.get_rank()}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ networks and tensors, not data sets, files or runtimes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 
@@ -17,7 +17,7 @@ from hwnas.errors import DataError, SpaceError
 from hwnas.precisions import is_quantized, precision
 from hwnas.supernet.quantization.bias_correction import BiasCorrection
 from hwnas.supernet.quantization.folding import fold_batchnorm
-from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
+from hwnas.supernet.quantization.modules import InputQuantizer, QuantizedWeights, Quantizer, UnitQuantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
@@ -99,7 +99,7 @@ def quantize(
                 module.take_format_(precision(block.precision).weights)
             if isinstance(module, QuantizedWeights | Quantizer):
                 module.scheme = SYMMETRIC if symmetric else ASYMMETRIC
-    _calibrate_(quantized, islice(calibration, max_batches), correct_biases=correct_biases)
+    _calibrate_(quantized, islice(calibration, max_batches), correct_biases=correct_biases, learned=network.ranges)
     return quantized
 
 
@@ -121,25 +121,46 @@ def _check_conversions(network: QuantizedNetwork) -> None:
 
 
 @torch.no_grad()
-def _calibrate_(network: QuantizedNetwork, calibration: Iterable[Tensor], *, correct_biases: bool) -> None:
-    _set_observing_(network, True)
+def _calibrate_(
+    network: QuantizedNetwork,
+    calibration: Iterable[Tensor],
+    *,
+    correct_biases: bool,
+    learned: Sequence[Mapping[str, tuple[float, float]]] | None,
+) -> None:
+    """Fix all ranges: as learned, where they were, else by what batches show."""
+    known = {f"{i}.{path}": ends for i, block in enumerate(learned or ()) for path, ends in block.items()}
+    asked = [
+        (name, module)
+        for name, module in network.blocks.named_modules()
+        if isinstance(module, Quantizer) and name not in known
+    ]
+    by_batches = [module for _, module in asked if type(module) not in (UnitQuantizer, InputQuantizer)]
     biases, first = BiasCorrection(network), None
-    for batch in calibration:
-        sees = correct_biases and first is None
-        first = batch if first is None else first
-        with biases.seeing() if sees else nullcontext():
-            network(batch)
-    _set_observing_(network, False)
-    if first is None:
-        raise DataError("calibration has no batches; give at least one batch of images")
-    for name, module in network.named_modules():
-        if isinstance(module, Quantizer):
-            try:
-                module.calibrate()
-            except DataError as e:
-                raise DataError(f"{name}: {e}") from e
+    if by_batches or correct_biases:
+        _set_observing_(network, True)
+        for batch in calibration:
+            sees = correct_biases and first is None
+            first = batch if first is None else first
+            with biases.seeing() if sees else nullcontext():
+                network(batch)
+            if not by_batches:
+                break
+        _set_observing_(network, False)
+        if first is None:
+            raise DataError("calibration has no batches; give at least one batch of images")
+    for name, module in asked:
+        try:
+            module.calibrate()
+        except DataError as e:
+            raise DataError(f"blocks.{name}: {e}") from e
+    for name, (low, high) in known.items():
+        quantizer = network.blocks.get_submodule(name)
+        assert isinstance(quantizer, Quantizer)
+        quantizer.forget()
+        quantizer.set_range(low, high)
     _connect_(network)
-    if correct_biases:
+    if correct_biases and first is not None:
         with biases.correcting_():
             network(first)
 

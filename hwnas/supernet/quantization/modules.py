@@ -163,6 +163,10 @@ class Quantizer(nn.Module):
         self._extremes.clear()
         self.set_range(min(0.0, float(seen[:, 0].min())), max(0.0, float(seen[:, 1].max())))
 
+    def forget(self) -> None:
+        """What was seen, which takes memory."""
+        self._extremes.clear()
+
     def set_range(self, low: float, high: float) -> None:
         """Fix scale and zero point so that the range covers `low` <= 0 <= `high`."""
         if low == high:  # nothing but zeros was seen: a dead tensor, which training may revive
