@@ -52,6 +52,7 @@ def _trained(work: Workspace, evaluator: SubnetEvaluator, candidate: Candidate, 
 
     steps, descent = work.config.deploy.train_steps, work.descent_alone
     start = copy.deepcopy(candidate.subnetwork)
+    start.ranges = None  # those learned with the supernet are of its weights
     # statistics of BatchNorm are made anew while it trains: where they differ in their last bits, it is the same one
     begins = digest_of_tensors(start.named_parameters())
     how = {"alone": asdict(descent), "steps": steps}

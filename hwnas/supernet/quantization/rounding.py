@@ -63,25 +63,29 @@ class RoundingPlan:
 
     Attributes:
         values: each activation.
-        weights: names of the weights, whose first axis is that of output channels.
+        weights: name -> axis of the output channels, each of which has a scale.
         output: path of the quantizer that rounds the first output; "" where the input's scale holds on.
     """
 
     values: tuple[RoundedValue, ...]
-    weights: frozenset[str]
+    weights: Mapping[str, int]
     output: str
 
 
 def rounding_plan(graph: OpGraph) -> RoundingPlan:
-    """What a graph's integer form rounds, by the very module that computes it."""
+    """What a graph's integer form rounds, by the very module that computes it.
+
+    An activation that reads the graph's input, or what is rounded already, has no range of its own before it.
+    """
     with torch.device("meta"):
         region = QuantizedRegion(fold_batchnorm(OpGraphModule(graph)))
     names = {id(module): name for name, module in region.named_modules()}
-    values, weights = [], set()
+    values: dict[str, RoundedValue] = {}
+    weights: dict[str, int] = {}
     for item in region.op_plan:
         layer, result = region.layer_of(item), region.result_of(item)
-        if layer is not None and layer.axis == 0:
-            weights.add(f"{item.op.name}.weight")
+        if layer is not None:
+            weights[f"{item.op.name}.weight"] = layer.axis
         if result is None:
             continue
         reads = item.op.outputs if item.computes else item.op.inputs
@@ -89,10 +93,11 @@ def rounding_plan(graph: OpGraph) -> RoundingPlan:
             reads = item.activation.inputs
         for name, quantizer in _of_its_own(result):
             value = reads[0] if name == "before" else item.outputs[0]
-            values.append(RoundedValue(value=value, quantizer=names[id(quantizer)]))
-    output = region.output_quantizer
-    own = output is not None and type(output) is Quantizer
-    return RoundingPlan(values=tuple(values), weights=frozenset(weights), output=names[id(output)] if own else "")
+            if value not in graph.inputs:
+                values.setdefault(value, RoundedValue(value=value, quantizer=names[id(quantizer)]))
+    learned = [v.quantizer for v in values.values()]
+    output = names.get(id(region.output_quantizer), "")
+    return RoundingPlan(values=tuple(values.values()), weights=weights, output=output if output in learned else "")
 
 
 def _of_its_own(result: nn.Module) -> Iterator[tuple[str, Quantizer]]:
@@ -191,12 +196,17 @@ class _Round(torch.autograd.Function):
         return grads[0] * inside, of_scale, None, None
 
 
-def round_weights(weight: Tensor) -> Tensor:
-    """(C, ...) weights as int8 has them, with a scale for each output channel; gradients pass straight through."""
-    largest = torch.linalg.vector_norm(weight.detach().flatten(1), math.inf, dim=1)  # (C,)
-    scale = largest.mul_(1 / 127).clamp_min_(1e-8)
+def round_weights(weight: Tensor, axis: int = 0) -> Tensor:
+    """Weights as int8 has them, with a scale for each output channel; gradients pass straight through.
+
+    Args:
+        weight: of a convolution or linear layer.
+        axis: of its output channels.
+    """
+    channels = weight.detach().transpose(0, axis).flatten(1)
+    scale = torch.linalg.vector_norm(channels, math.inf, dim=1).mul_(1 / 127).clamp_min_(1e-8)
     zero = torch.zeros_like(scale, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -128, 127)
+    return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -128, 127)
 
 
 class RoundedModule(OpGraphModule):
@@ -234,9 +244,9 @@ def _rounded_block(block: BlockModule, ends: Mapping[str, tuple[float, float]]) 
     filters = {v.value: (v.path, LearnedRange()) for v in plan.values if v.quantizer in ends}
     module = BlockModule(block.slot_block, filters=filters)
     module.load_state_dict(block.state_dict(), strict=False)  # all but ranges
-    for name in plan.weights:
+    for name, axis in plan.weights.items():
         weight = module.get_parameter(name)
-        weight.copy_(round_weights(weight))
+        weight.copy_(round_weights(weight, axis))
     for value in plan.values:
         if value.quantizer in ends:
             learned = module.get_submodule(value.path)
