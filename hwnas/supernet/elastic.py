@@ -127,6 +127,7 @@ class ElasticBlock(nn.Module):
             for _, w in op.weights
             if _has_positions(g, op)
         }
+        self._ends_of_branches = _ends_of_branches(graphs)
         self._learned = {w.name for g in graphs for op in g.ops if op.kind == "weight" for _, w in op.weights}
         self._patches = {
             w.name
@@ -152,12 +153,16 @@ class ElasticBlock(nn.Module):
     def reset_parameters(self) -> None:
         """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest.
 
+        A normalisation whose result is added to what went around it begins with 0: networks of any depth begin as
+        shallow ones, and deep ones do not shout down the others (Goyal et al., 2017, section 5.1; Yu et al., 2020,
+        "BigNAS", section 3.1).
+
         Linear layers inside a network of positions keep the size of what they are given (LeCun et al., 1998, by
         fan-in), as the sums that they are added to want it. Positions begin about as large as the patches that they are
         added to: a network that hardly sees where a patch lies learns slowly.
         """
         for name, p in self.weights.items():
-            if name.endswith("bias"):
+            if name.endswith("bias") or name.replace("/", ".") in self._ends_of_branches:
                 nn.init.zeros_(p)
             elif name.replace("/", ".") in self._constants:
                 nn.init.constant_(p, self._constants[name.replace("/", ".")])
@@ -231,8 +236,8 @@ class ElasticBlock(nn.Module):
         if skeleton.training != self.training:
             skeleton.train(self.training)
         if found.plan is not None:
-            for name in found.plan.weights:
-                weights[name] = round_weights(weights[name])
+            for name, axis in found.plan.weights.items():
+                weights[name] = round_weights(weights[name], axis)
             for value in found.plan.values:
                 learned = self.range_at(value.path)
                 in_skeleton = skeleton.get_submodule(value.path)
@@ -263,6 +268,28 @@ class ElasticBlock(nn.Module):
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes, in the order of the graph's module."""
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
+
+
+def _ends_of_branches(graphs: Iterable[OpGraph]) -> frozenset[str]:
+    """Scales of batch normalisations whose result is added to what is none, and read by nobody else, in all graphs."""
+    ends: set[str] = set()
+    others: set[str] = set()
+    for graph in graphs:
+        for op in (op for op in graph.ops if op.kind == "batch_norm"):
+            scale = op.weight("weight")
+            if scale is not None:
+                (ends if _ends_a_branch(graph, op) else others).add(scale.name)
+    return frozenset(ends - others)
+
+
+def _ends_a_branch(graph: OpGraph, norm: Op) -> bool:
+    (result,) = norm.outputs
+    readers = graph.consumers.get(result, ())
+    if len(readers) != 1 or readers[0].kind != "add" or result in graph.outputs:
+        return False
+    # a projected shortcut is normalised too: with 0 for both nothing would pass
+    added = [graph.producers.get(name) for name in readers[0].inputs if name != result]
+    return bool(added) and all(op is None or op.kind != "batch_norm" for op in added)
 
 
 def _has_positions(graph: OpGraph, op: Op) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hwnas import registry
+from hwnas import named_spaces, registry
 from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph, Ref, Weight
 from hwnas.spaces.categorical import CategoricalSpace
@@ -224,6 +224,10 @@ def test_training_takes_the_steps_it_always_took() -> None:
     space = tiny_space()
     torch.manual_seed(3)
     net = Supernet(space)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if name.endswith("bn/weight"):
+                p.fill_(1.0)  # all began so then, those at the end of a residual branch too
     optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(1)
     losses = []
@@ -236,3 +240,25 @@ def test_training_takes_the_steps_it_always_took() -> None:
             losses.append(loss.item())
         optimizer.step()
     assert losses == pytest.approx(KNOWN_LOSSES, abs=1e-4)
+
+
+def test_residual_branches_begin_with_nothing_and_shortcuts_do_not() -> None:
+    supernet = Supernet(named_spaces.make_space("resnet20", in_channels=3, n_classes=4, style={}))
+    branches, shortcuts = [], []
+    for name, p in supernet.named_parameters():
+        if "bn" in name and name.endswith("weight"):
+            (branches if not p.any() else shortcuts).append(name)
+    # where a stage begins the shortcut is projected, and would leave nothing beside a branch of nothing
+    assert len(branches) == 7
+    assert not any(f"stages/{stage}/blocks/0" in name for stage in (1, 2) for name in branches)
+    assert len(shortcuts) > len(branches)
+
+
+def test_a_supernet_of_any_depth_begins_as_a_shallow_one(space) -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(space).train()
+    x = torch.randn(4, 2, 12, 12)
+    deep = space.decode(space.largest())
+    shallow = {**deep, "stages.1.depth": 1}
+    found = [supernet(x, space.named_blocks(space.encode(a))) for a in (deep, shallow)]
+    assert torch.allclose(found[0], found[1], atol=1e-6)
