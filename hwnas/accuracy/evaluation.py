@@ -84,7 +84,10 @@ class SubnetEvaluator:
         return recalibrate(network, (x for x, _ in self._recalibration))
 
     def quantize(self, network: SubNetwork) -> nn.Module:
-        """The network at the precision of its blocks; the network itself when none is quantized."""
+        """The network at the precision of its blocks; the network itself when none is quantized.
+
+        With ranges that were learned nothing is calibrated, and biases stay as they were trained through the rounding.
+        """
         from hwnas.data.tensors import fit
         from hwnas.supernet.quantization import quantize
 
@@ -93,8 +96,9 @@ class SubnetEvaluator:
         if not any(is_quantized(b.precision) for b in blocks):
             return network
         # at the network's own resolution: ranges of activations differ with it
-        batches = [fit(x, network.in_shape) for x, _ in self._calibration]
-        return quantize(network, batches, max_batches=len(batches), symmetric=self.symmetric)
+        batches = (fit(x, network.in_shape) for x, _ in self._calibration)
+        calibrated = network.ranges is None
+        return quantize(network, batches, max_batches=None, symmetric=self.symmetric, correct_biases=calibrated)
 
     def score(self, network: nn.Module, *, in_shape: tuple[int, ...]) -> Score:
         """How good any network is on the validation samples.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -186,9 +187,9 @@ def test_all_calibration_images_are_used(
 ) -> None:
     seen = 0
 
-    def count(network: object, batches: list[torch.Tensor], *, max_batches: int, symmetric: bool) -> object:
+    def count(network: object, batches: Iterable[torch.Tensor], *, max_batches: int | None, **_: object) -> object:
         nonlocal seen
-        seen = sum(len(x) for x in batches[:max_batches])
+        seen = sum(len(x) for x in itertools.islice(batches, max_batches))
         return network
 
     monkeypatch.setattr("hwnas.supernet.quantization.quantize", count)

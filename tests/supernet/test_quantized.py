@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hwnas.accuracy import SubnetEvaluator
 from hwnas.errors import ConfigError
 from hwnas.graph import GraphBuilder
 from hwnas.named_spaces import make_space
@@ -15,7 +16,7 @@ from hwnas.spaces.kinds import block_graph
 from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.supernet.elastic import Supernet
 from hwnas.supernet.quantization import quantize
-from hwnas.supernet.quantization.modules import Quantizer
+from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
@@ -224,6 +225,18 @@ def test_extracted_networks_have_the_ranges_that_were_learned_and_need_no_calibr
     assert float(stem.get_submodule("conv.act").scale) == pytest.approx(scale.item(), rel=1e-5)
     known = [m for m in quantized.modules() if isinstance(m, Quantizer)]
     assert all(float(m.scale) != 1.0 for m in known)  # what a quantizer has that nobody set
+
+
+def test_networks_with_learned_ranges_are_evaluated_without_calibration_images(space) -> None:
+    stream = make_stream()
+    supernet = begun(space, torch.randn(16, 2, 8, 8)).eval()
+    evaluator = SubnetEvaluator(supernet, train=stream, validation=stream)
+    network = evaluator.extract(all_int8(space, space.smallest()))
+    evaluator._calibration = iter(())
+    ships = evaluator.quantize(network)
+    layers = [m for m in ships.modules() if isinstance(m, QuantizedWeights)]
+    assert layers
+    assert not any(bool(m.bias_shift.any()) for m in layers)
 
 
 def test_a_mixed_network_has_ranges_where_integers_begin(space) -> None:

@@ -63,7 +63,7 @@ def quantize(
     network: SubNetwork,
     calibration: Iterable[Tensor],
     *,
-    max_batches: int = 4,
+    max_batches: int | None = 4,
     symmetric: bool = False,
     correct_biases: bool = True,
 ) -> QuantizedNetwork:
@@ -76,7 +76,8 @@ def quantize(
     Args:
         network: trained, its BatchNorm statistics up to date.
         calibration: batches (N, C, H, W) as the network will see them; a few hundred samples do.
-        max_batches: batches used at most; the rest is not even read.
+        max_batches: batches used at most, None for all; the rest is not even read. Where all ranges were learned, none
+            is read but one to correct biases by.
         symmetric: activations in int8 with zero point 0, and only those that weights meet or that a block passes on;
             float biases: what a runtime of `quantization` "symmetric" computes (schemes.py).
         correct_biases: by the first batch, which costs another pass; of no use to who only wants to time the network.
@@ -87,7 +88,7 @@ def quantize(
         ValueError: `max_batches` is out of range.
         DataError: no calibration batch, or activations that are not finite.
     """
-    if max_batches < 1:
+    if max_batches is not None and max_batches < 1:
         raise ValueError(f"max_batches is {max_batches}, but must be 1 or more")
     folded = fold_batchnorm(network).eval()
     quantized = QuantizedNetwork(_quantize_block(block) for block in folded.blocks).eval()
