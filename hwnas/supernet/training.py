@@ -108,8 +108,9 @@ class TrainSettings:
 
     @property
     def first_quantized(self) -> int:
-        """The step from which on networks compute as integers will, too."""
-        return self.steps - round(self.steps * self.quantized_fraction)
+        """The step from which on networks compute as integers will, too; there is one, where any share is asked for."""
+        asked = round(self.steps * self.quantized_fraction)
+        return self.steps - (max(1, asked) if self.quantized_fraction else 0)
 
     def decay(self, step: int) -> float:
         """What the averaged weights keep of themselves at a step."""

@@ -328,6 +328,11 @@ def test_ranges_are_kept_and_averaged_from_where_they_begin(space, tmp_path) -> 
     assert all(now[n].item() > 0 for n in scales)
 
 
+@pytest.mark.parametrize(("share", "first"), [(0.0, 8), (0.01, 7), (0.5, 4), (1.0, 0)])
+def test_any_share_asks_for_one_step_at_least(share, first) -> None:
+    assert dataclasses.replace(SETTINGS, quantized_fraction=share).first_quantized == first
+
+
 def test_a_supernet_without_ranges_is_told(space) -> None:
     with pytest.raises(ConfigError, match="quantized_fraction"):
         make_trainer(space, None, settings=QUANTIZED)
