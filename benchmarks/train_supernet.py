@@ -138,7 +138,7 @@ def _on_device(
     for way, network in ways:
         ships = evaluator.quantize(network)
         found = compared(work, worker, ships, test, in_shape=network.in_shape, precision="int8")
-        row[f"{way}_torch"] = found["int8_accuracy_torch"]
+        row[f"{way}_{device}_torch"] = found["int8_accuracy_torch"]
         row[f"{way}_{device}"] = found["int8_accuracy_runtime"]
 
 

@@ -42,7 +42,7 @@ def trained_supernet(work: Workspace) -> AnySupernet:
             f"{told}{work.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
             "go on with `hwnas train` first"
         )
-    supernet = load_averaged(work.new_supernet(), found)
+    supernet = load_averaged(new_supernet(work, rounded="ema.input_range.scale" in found.tensors), found)
     if work.config.model is not None:
         from hwnas.supernet.adapted import AdaptedSupernet
 
@@ -53,8 +53,12 @@ def trained_supernet(work: Workspace) -> AnySupernet:
     return supernet
 
 
-def new_supernet(work: Workspace) -> AnySupernet:
+def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet:
     """One before its first step: of a given network's weights, or of such as torch begins with.
+
+    Args:
+        work: of the run.
+        rounded: whether it has ranges that are learned; None: as the configuration wants to train it.
 
     Raises:
         CheckpointError: the given network's weights cannot be read.
@@ -63,7 +67,7 @@ def new_supernet(work: Workspace) -> AnySupernet:
 
     space = work.training_space
     if not isinstance(space, AdaptedSpace):
-        return Supernet(space, rounded=work.config.train.quantized_fraction > 0)
+        return Supernet(space, rounded=work.config.train.quantized_fraction > 0 if rounded is None else rounded)
     if work.config.model is None:  # of a definition, without weights
         from hwnas.supernet.adapted import AdaptedSupernet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ EVALUATION = "equal batches, corrected biases"
 class SubnetEvaluator:
     """How good sub-networks are on validation samples, each at the precision it ships in.
 
-    A sub-network is extracted, its BatchNorm recalibrated, its int8 blocks quantized with calibrated
-    ranges, and evaluated; the supernet is never changed.
+    A sub-network is extracted, its BatchNorm recalibrated, its int8 blocks quantized with ranges that were learned
+    with the weights or else are calibrated, and evaluated; the supernet is never changed.
 
     Args:
         supernet: trained, on the CPU.
@@ -86,10 +87,12 @@ class SubnetEvaluator:
     def quantize(self, network: SubNetwork) -> nn.Module:
         """The network at the precision of its blocks; the network itself when none is quantized.
 
-        With ranges that were learned nothing is calibrated, and biases stay as they were trained through the rounding.
+        With ranges that were learned nothing is calibrated, and biases stay as they were trained through the rounding;
+        BatchNorm is recalibrated once more, of the rounded network.
         """
         from hwnas.data.tensors import fit
         from hwnas.supernet.quantization import quantize
+        from hwnas.supernet.recalibration import recalibrate
 
         blocks: list[Block] = [b.slot_block for b in network.blocks]  # type: ignore[misc]
         # nothing to calibrate, which costs a pass over the images
@@ -98,6 +101,8 @@ class SubnetEvaluator:
         # at the network's own resolution: ranges of activations differ with it
         batches = (fit(x, network.in_shape) for x, _ in self._calibration)
         calibrated = network.ranges is None
+        if not calibrated:
+            network = recalibrate(copy.deepcopy(network), (x for x, _ in self._recalibration), as_rounded=True)
         return quantize(network, batches, max_batches=None, symmetric=self.symmetric, correct_biases=calibrated)
 
     def score(self, network: nn.Module, *, in_shape: tuple[int, ...]) -> Score:
@@ -111,7 +116,9 @@ class SubnetEvaluator:
 
     def __call__(self, blocks: NamedBlocks) -> Score:
         """How good a sub-network is at its blocks' precisions."""
-        network = self.extract(blocks)
+        network = self.supernet.extract(blocks)
+        if network.ranges is None or not any(is_quantized(b.precision) for _, b in blocks):
+            network = self.extract(blocks)  # else `quantize` recalibrates it
         return self.score(self.quantize(network), in_shape=network.in_shape)
 
 

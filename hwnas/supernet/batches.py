@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,9 @@ Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]  # 
 def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
     """The numpy generator of one step; `stream` separates independent uses.
 
-    Taken are 1 (the order of an epoch, which stands in place of the step), 2 (random changes of a step's images) and
-    3 (the sub-networks a step trains). Another number would give every existing seed another training.
+    Taken are 1 (the order of an epoch, which stands in place of the step), 2 (random changes of a step's images),
+    3 (the sub-networks a step trains) and 4 (which of them compute in integers). Another number would give every
+    existing seed another training.
 
     Args:
         seed: of the training.
@@ -164,8 +165,10 @@ class BatchStream:
             yield x, y
 
 
-def made_ahead(batches: Iterator[tuple[Tensor, Tensor]], *, ahead: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
+def made_ahead(batches: Iterator[tuple[Tensor, Tensor]], *, ahead: int = 4) -> Generator[tuple[Tensor, Tensor]]:
     """The same batches, made by a thread while the last one is trained on: for a GPU, beside which processors are idle.
+
+    Who stops early closes it (`contextlib.closing`), which ends the thread.
 
     Args:
         batches: made in order, in one thread.

@@ -30,7 +30,6 @@ from hwnas.supernet.kernels import shrink_kernel
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
     RoundedModule,
-    RoundedValue,
     RoundingPlan,
     round_weights,
     rounding_plan,
@@ -146,8 +145,10 @@ class ElasticBlock(nn.Module):
         )
         if rounded:
             plans = [rounding_plan(graph) for graph in graphs]
-            paths = dict.fromkeys(value.path.replace(".", "/") for plan in plans for value in plan.values)
-            self.ranges = nn.ModuleDict({path: LearnedRange() for path in paths})
+            values = {value.path.replace(".", "/"): value for plan in plans for value in plan.values}
+            self.ranges = nn.ModuleDict(
+                {path: LearnedRange(before_hardswish=v.before_hardswish) for path, v in values.items()}
+            )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -260,9 +261,9 @@ class ElasticBlock(nn.Module):
         return plan
 
     def output_range(self, block: Block) -> LearnedRange | None:
-        """Of what a variant gives; None where what it reads has it."""
+        """Of what a variant gives; None where its scale is fixed, or that of what it reads."""
         output = self.plan_of(block).output
-        return self.range_at(RoundedValue(value="", quantizer=output).path) if output else None
+        return None if output is None else self.range_at(output.path)
 
 
 def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -359,9 +360,9 @@ class Supernet(nn.Module):
                 raise SpaceError(f"slot {slot.name!r} mixes block kinds {sorted({b.kind for b in variants})}")
             self.slots[slot.name.replace(".", "/")] = ElasticBlock(variants, rounded=rounded)
         self.input_range = LearnedRange() if rounded else None
-        self.without_plans = all(slot.without_plans for slot in self._elastic_blocks())
-        for slot in self._elastic_blocks():
-            slot.without_plans = self.without_plans
+        self.without_plans = all(block.without_plans for block in self._elastic_blocks())
+        for block in self._elastic_blocks():
+            block.without_plans = self.without_plans
         if not self.slots:
             raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
 
@@ -403,16 +404,17 @@ class Supernet(nn.Module):
         if self.input_range is None:
             return None
         found: list[dict[str, tuple[float, float]]] = []
-        leaving = self.input_range
+        leaving: LearnedRange | None = self.input_range
         for name, block in blocks:
             if _only_converts(block):
                 (op,) = block_graph(block).ops
-                found.append({op.name: leaving.ends} if op.kind == QUANTIZE else {})
+                # what floats give may have no range, and is calibrated
+                found.append({op.name: leaving.ends} if op.kind == QUANTIZE and leaving is not None else {})
                 continue
             slot = self._slot(name)
             values = slot.plan_of(block).values if is_quantized(block.precision) else ()
             found.append({v.quantizer: slot.range_at(v.path).ends for v in values})
-            leaving = slot.output_range(block) or leaving
+            leaving = slot.output_range(block)
         return tuple(found)
 
     def _slot(self, name: str) -> ElasticBlock:

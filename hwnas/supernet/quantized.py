@@ -51,7 +51,7 @@ def in_precisions(networks: Sequence[NamedBlocks], step: int, rng: np.random.Gen
 def begin_ranges_(supernet: AnySupernet, networks: Iterable[NamedBlocks], images: Tensor) -> None:
     """Let all ranges begin with what networks show of them, looked at until there is none left to see.
 
-    A value that no network has begins as wide as the widest of all.
+    A value that no network has begins as wide as the widest of all, to both sides.
 
     Args:
         supernet: in training mode.
@@ -68,11 +68,10 @@ def begin_ranges_(supernet: AnySupernet, networks: Iterable[NamedBlocks], images
             break
     for learned in ranges:
         learned.begin_()
-    widest = max(ranges, key=lambda learned: learned.scale.item())
+    wide = max(max(-low, high) for low, high in (learned.ends for learned in ranges))
     for learned in ranges:
         if learned.scale.item() == 0.0:
-            learned.scale.copy_(widest.scale)
-            learned.zero_point.copy_(widest.zero_point)
+            learned.set_ends_(-wide, wide)
 
 
 def learned_ranges(supernet: AnySupernet) -> Iterable[LearnedRange]:

@@ -38,22 +38,23 @@ def count_no_batches_(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def recalibrate(network: SubNetwork, batches: Iterable[Tensor]) -> SubNetwork:
+def recalibrate(network: SubNetwork, batches: Iterable[Tensor], *, as_rounded: bool = False) -> SubNetwork:
     """Set every BatchNorm's running mean and variance to their average over the batches, in place.
 
-    Those of a network whose statistics hold already stay (`SubNetwork.statistics_hold`). Blocks in integers whose
-    ranges were learned show what they normalise as they round it.
+    Those of a network whose statistics hold already stay (`SubNetwork.statistics_hold`).
 
     Args:
         network: an extracted network; left in evaluation mode.
         batches: (N, ...) preprocessed training data, not augmented; images are resized to the network's input.
+        as_rounded: of what blocks in integers normalise as they round it to the ranges that were learned, instead of
+            what floats would be.
 
     Raises:
         ValueError: there is no batch.
     """
     if network.statistics_hold:
         return network.eval()
-    runs = network if network.ranges is None else rounded(network)
+    runs = rounded(network) if as_rounded else network
     _take_statistics_(runs, batches, in_shape=network.in_shape)
     if runs is not network:
         found = dict(runs.named_buffers())

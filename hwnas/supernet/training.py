@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,9 +229,16 @@ class Trainer:
             OSError: a checkpoint cannot be written.
         """
         last = min(self.settings.steps, until if until is not None else self.settings.steps)
-        saved = time.monotonic()
         batches = self.stream.batches(self.step, last)
-        for images, labels in made_ahead(batches) if self._device.type == "cuda" else batches:
+        with contextlib.ExitStack() as stack:
+            if self._device.type == "cuda":
+                batches = stack.enter_context(contextlib.closing(made_ahead(batches)))
+            self._take_steps(batches, last=last, progress=progress)
+        self._save()
+
+    def _take_steps(self, batches: Iterable[tuple[Tensor, Tensor]], *, last: int, progress: ProgressCallback) -> None:
+        saved = time.monotonic()
+        for images, labels in batches:
             with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
                 losses = self._train_step(self.step, images, labels)
             self.step += 1
@@ -242,7 +249,6 @@ class Trainer:
             if time.monotonic() - saved > self.settings.checkpoint_every_s and self.step < last:
                 self._save()
                 saved = time.monotonic()
-        self._save()
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> list[float]:
         # torch's DistributedSampler pads each epoch and shuffles by a generator of its own; and the random changes of a

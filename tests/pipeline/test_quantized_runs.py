@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from hwnas import pipeline
 from hwnas.config import Config
@@ -71,6 +72,34 @@ def test_a_network_that_is_trained_by_itself_forgets_the_ranges_of_the_supernet(
     work = Workspace(config)
     blocks = work.space.named_blocks(work.space.smallest())
     assert make_evaluator(work).extract(blocks).ranges is not None
+
+
+def test_ranges_are_those_of_the_checkpoint_whatever_the_configuration_says_by_now(config: Config) -> None:
+    work = Workspace(config.replaced({"train.quantized_fraction": 0.0}))
+    blocks = work.space.named_blocks(work.space.smallest())
+    found = make_evaluator(work).extract(blocks)
+    there = make_evaluator(Workspace(config)).extract(blocks)
+    assert found.ranges is not None
+    assert found.ranges == there.ranges
+
+
+def test_what_integers_are_compared_with_is_the_network_in_floats(config: Config) -> None:
+    work = Workspace(config)
+    evaluator = make_evaluator(work)
+    integers, floats = (
+        evaluator.extract(work.training_space.restrict(precisions=(p,)).named_blocks(e))
+        for p in ("int8", "fp32")
+        for e in [work.training_space.restrict(precisions=(p,)).smallest()]
+    )
+    mine, theirs = (
+        [v for k, v in network.named_buffers() if k.endswith(("running_mean", "running_var"))]
+        for network in (integers, floats)
+    )
+    assert mine
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    ships = evaluator.quantize(integers)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))  # which has statistics of its own
+    assert ships is not integers
 
 
 def test_another_share_of_quantized_steps_is_another_training(config: Config) -> None:

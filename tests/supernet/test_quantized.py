@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hwnas.accuracy import SubnetEvaluator
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, DataError
 from hwnas.graph import GraphBuilder
 from hwnas.named_spaces import make_space
 from hwnas.precisions import is_conversion
@@ -16,7 +16,7 @@ from hwnas.spaces.kinds import block_graph
 from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.supernet.elastic import Supernet
 from hwnas.supernet.quantization import quantize
-from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
+from hwnas.supernet.quantization.modules import HardswishQuantizer, QuantizedWeights, Quantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
@@ -65,7 +65,8 @@ def test_a_plan_names_the_quantizers_of_the_integer_form(space) -> None:
     plan = rounding_plan(block_graph(blocks[1]))  # an inverted residual with squeeze-and-excitation, and a sum
     assert {v.quantizer for v in plan.values} >= {"expand.act", "depthwise.act", "project.conv_quantizer", "sum"}
     assert plan.weights.keys() >= {"expand.conv.weight", "depthwise.conv.weight", "project.conv.weight"}
-    assert plan.output == "sum"
+    assert plan.output is not None
+    assert plan.output.quantizer == "sum"
 
 
 def test_a_hard_swish_is_rounded_before_and_behind(space) -> None:
@@ -205,7 +206,7 @@ def test_every_family_ships_as_it_was_trained(preset, length) -> None:
     x = torch.randn(16, *shape)
     supernet = begun(space, x, n=3)
     network = supernet.extract(all_int8(space, space.smallest()))
-    recalibrate(network, [x])
+    recalibrate(network, [x], as_rounded=True)
     with torch.no_grad():
         as_trained = rounded(network)(x)
         ships = quantize(network, [], correct_biases=False)(x)
@@ -219,7 +220,7 @@ def test_extracted_networks_have_the_ranges_that_were_learned_and_need_no_calibr
     with torch.no_grad():
         scale.mul_(0.5)
     network = supernet.extract(all_int8(space, space.largest()))
-    recalibrate(network, [torch.randn(16, 2, 12, 12)])
+    recalibrate(network, [torch.randn(16, 2, 12, 12)], as_rounded=True)
     quantized = quantize(network, iter(()), correct_biases=False)
     stem = next(b for b in quantized.blocks if isinstance(b, QuantizedBlock) and b.slot_block.kind == "conv")
     assert float(stem.get_submodule("conv.act").scale) == pytest.approx(scale.item(), rel=1e-5)
@@ -246,7 +247,7 @@ def test_a_mixed_network_has_ranges_where_integers_begin(space) -> None:
     blocks = space.named_blocks(space.encode(architecture))
     supernet = begun(space, torch.randn(16, 2, 12, 12))
     network = supernet.extract(blocks)
-    recalibrate(network, [torch.randn(16, 2, 12, 12)])
+    recalibrate(network, [torch.randn(16, 2, 12, 12)], as_rounded=True)
     quantized = quantize(network, iter(()), correct_biases=False)
     entering = [b for b in quantized.blocks if isinstance(b, QuantizedBlock) and b.enters]
     assert len(entering) == 2  # the images, and what the block in floats gives
@@ -259,13 +260,85 @@ def test_statistics_are_those_of_the_rounded_network(space) -> None:
     supernet = begun(space, x)
     blocks = all_int8(space, space.smallest())
     network, plain = supernet.extract(blocks), supernet.extract(blocks)
-    plain.ranges = None
-    recalibrate(network, [x])
+    recalibrate(network, [x], as_rounded=True)
     recalibrate(plain, [x])
     means = [dict(n.named_buffers()) for n in (network, plain)]
     last = [k for k in means[0] if k.endswith("running_mean")][-1]
     assert not torch.equal(means[0][last], means[1][last])
     assert torch.allclose(means[0][last], means[1][last], atol=0.1 * float(means[1][last].abs().max()) + 0.05)
+
+
+@pytest.mark.parametrize("preset", ["vit-tiny", "resnet50"])
+def test_integers_behind_floats_that_were_only_moved_have_the_range_of_what_was_moved(preset) -> None:
+    """What leaves a patch embedding is permuted, what leaves a deep stem the largest of a window."""
+    space = make_space(preset, in_channels=3, n_classes=4, style={})
+    space = space.restrict(resolutions=[space.resolutions[0]])
+    architecture = {n: "int8" if n.endswith("precision") else v for n, v in space.decode(space.smallest()).items()}
+    blocks = space.named_blocks(space.encode({**architecture, f"{space.slots[0].name}.precision": "fp32"}))
+    shape = blocks[0][1].in_shape
+    supernet = begun(space, torch.randn(4, *shape), n=0)
+    network = supernet.extract(blocks)
+    kinds = [b.kind for _, b in blocks]
+    assert kinds[1] == "quantize"
+    (found,) = network.ranges[1].values()
+    slot = supernet.slots[blocks[0][0].replace(".", "/")]
+    own = [slot.range_at(v.path).ends for v in slot.plan_of(blocks[0][1]).values]
+    assert found in own
+    assert found != supernet.input_range.ends
+
+
+def test_where_floats_have_no_range_integers_behind_them_are_calibrated(space, monkeypatch) -> None:
+    supernet = begun(space, torch.randn(16, 2, 12, 12))
+    architecture = space.decode(space.largest())
+    names = {n for n in architecture if n.endswith("precision")}
+    blocks = space.named_blocks(
+        space.encode({**architecture, **dict.fromkeys(names, "int8"), "stages.0.blocks.0.precision": "fp32"})
+    )
+    monkeypatch.setattr(supernet.slots["stages/0/blocks/0"], "output_range", lambda block: None)
+    network = supernet.extract(blocks)
+    x = torch.randn(16, 2, 12, 12)
+    recalibrate(network, [x], as_rounded=True)
+    with pytest.raises(DataError, match="calibration has no batches"):
+        quantize(network, iter(()), correct_biases=False)
+    quantized = quantize(network, [x], correct_biases=False)
+    second = [b for b in quantized.blocks if isinstance(b, QuantizedBlock) and b.enters][1]
+    assert float(second.output_quantizer.scale) not in (1.0, supernet.input_range.scale.item())
+
+
+def test_a_learned_range_never_undoes_the_activation_that_it_stands_for(space) -> None:
+    supernet = begun(space, torch.randn(16, 2, 12, 12))
+    learned = supernet.slots["stem"].range_at("conv.act_range")
+    learned.set_ends_(-4.0, 8.0)  # of a relu6
+    network = supernet.extract(all_int8(space, space.largest()))
+    recalibrate(network, [torch.randn(16, 2, 12, 12)], as_rounded=True)
+    quantized = quantize(network, iter(()), correct_biases=False)
+    stem = next(b for b in quantized.blocks if isinstance(b, QuantizedBlock) and b.slot_block.kind == "conv")
+    out = stem(torch.randn(16, 2, 12, 12) * 50).detach()
+    assert float(out.min()) == 0.0
+    assert float(out.max()) == pytest.approx(6.0)
+
+
+def test_branches_that_begin_with_nothing_may_take_either_sign() -> None:
+    learned = LearnedRange()
+    learned.watch_()
+    learned(torch.zeros(1, 4))
+    learned.begin_()
+    x = torch.tensor([[-0.5, -0.1, 0.1, 0.5]])
+    assert torch.allclose(learned(x), x, atol=0.005)
+
+
+def test_before_a_hard_swish_the_grid_that_ships_is_trained_on(space) -> None:
+    x = torch.randn(16, 2, 12, 12)
+    supernet = begun(space, x, n=12)
+    architecture = {**space.decode(space.largest()), "stages.1.activation": "hswish"}
+    network = supernet.extract(all_int8(space, space.encode(architecture)))
+    recalibrate(network, [x], as_rounded=True)
+    quantized = quantize(network, iter(()), correct_biases=False)
+    shipped = [m for m in quantized.modules() if isinstance(m, HardswishQuantizer)]
+    trained = [m for m in rounded(network).modules() if isinstance(m, LearnedRange) and m.before_hardswish]
+    assert shipped
+    assert [float(m.scale) for m in shipped] == pytest.approx([m.scale.item() for m in trained])
+    assert [int(m.zero_point) for m in shipped] == [int(m.zero_point.item()) for m in trained]
 
 
 # ---------------------------------------------------------------- precisions of a step

@@ -159,7 +159,8 @@ def _calibrate_(
         quantizer = network.blocks.get_submodule(name)
         assert isinstance(quantizer, Quantizer)
         quantizer.forget()
-        quantizer.set_range(low, high)
+        # it stands for the activation too: what that never gives must not be in its range, whatever was learned
+        quantizer.set_range(max(low, min(0.0, quantizer.lower)), min(high, quantizer.upper))
     _connect_(network)
     if correct_biases and first is not None:
         with biases.correcting_():

@@ -197,8 +197,14 @@ class HardswishQuantizer(Quantizer):
         super().__init__(lower=-3.0)
 
     def set_range(self, low: float, high: float) -> None:
-        n = min(_QUANT_RANGE - 1, max(1, math.floor(3 * _QUANT_RANGE / (high + 3.0))))
+        n = self.levels_below_zero(high)
         self.set_qparams(3.0 / n, n)
+
+    @staticmethod
+    def levels_below_zero(high: float) -> int:
+        """How many steps lead from -3 to 0 where the range covers `high`."""
+        # an end that is on a grid already (a learned one) is not to be missed by its last bit
+        return min(_QUANT_RANGE - 1, max(1, math.floor(3 * _QUANT_RANGE / (high + 3.0) + 1e-4)))
 
 
 class UnitQuantizer(Quantizer):

@@ -24,13 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.graph import OpGraph
-from hwnas.precisions import is_quantized
+from hwnas.precisions import is_quantized, precision
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization.folding import fold_batchnorm
 from hwnas.supernet.quantization.modules import (
+    HardswishQuantizer,
     InputQuantizer,
     Quantizer,
     UnitQuantizer,
+    output_quantizer,
 )
 from hwnas.supernet.quantization.region import QuantizedRegion
 from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
@@ -46,15 +48,17 @@ class RoundedValue:
     Attributes:
         value: its name in the graph.
         quantizer: path of the quantizer that will round it.
+        before_hardswish: rounded on the grid of `HardswishQuantizer`, of which nothing is learned.
     """
 
     value: str
     quantizer: str
+    before_hardswish: bool = False
 
     @property
     def path(self) -> str:
         """Where its range is among a module's parts."""
-        return f"{self.quantizer}_range"
+        return f"{self.quantizer}_{'grid' if self.before_hardswish else 'range'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +68,12 @@ class RoundingPlan:
     Attributes:
         values: each activation.
         weights: name -> axis of the output channels, each of which has a scale.
-        output: path of the quantizer that rounds the first output; "" where the input's scale holds on.
+        output: of which the first output is, where numbers only moved since; None: its scale is fixed, or the input's.
     """
 
     values: tuple[RoundedValue, ...]
     weights: Mapping[str, int]
-    output: str
+    output: RoundedValue | None
 
 
 def rounding_plan(graph: OpGraph) -> RoundingPlan:
@@ -94,10 +98,27 @@ def rounding_plan(graph: OpGraph) -> RoundingPlan:
         for name, quantizer in _of_its_own(result):
             value = reads[0] if name == "before" else item.outputs[0]
             if value not in graph.inputs:
-                values.setdefault(value, RoundedValue(value=value, quantizer=names[id(quantizer)]))
-    learned = [v.quantizer for v in values.values()]
-    output = names.get(id(region.output_quantizer), "")
-    return RoundingPlan(values=tuple(values.values()), weights=weights, output=output if output in learned else "")
+                found = RoundedValue(
+                    value=value,
+                    quantizer=names[id(quantizer)],
+                    before_hardswish=isinstance(quantizer, HardswishQuantizer),
+                )
+                values.setdefault(value, found)
+    learned = {v.quantizer: v for v in values.values()}
+    output = learned.get(names.get(id(_output_quantizer(region)), ""))
+    return RoundingPlan(values=tuple(values.values()), weights=weights, output=output)
+
+
+def _output_quantizer(region: QuantizedRegion) -> Quantizer | None:
+    """What rounded the numbers of the first output, before some of them were only moved or chosen among."""
+    made_by = {name: item for item in region.op_plan for name in item.outputs}
+    name = region.op_graph.outputs[0]
+    while name in made_by:
+        result = region.result_of(made_by[name])
+        if result is not None and not isinstance(result, InputQuantizer):
+            return output_quantizer(result)
+        name = made_by[name].op.inputs[0]
+    return None
 
 
 def _of_its_own(result: nn.Module) -> Iterator[tuple[str, Quantizer]]:
@@ -110,15 +131,19 @@ def _of_its_own(result: nn.Module) -> Iterator[tuple[str, Quantizer]]:
 class LearnedRange(nn.Module):
     """Rounds to 256 levels of a range that is learned.
 
+    Args:
+        before_hardswish: the range begins at -3 and is not learned: its grid has -3 and 0 on it.
+
     Attributes:
         scale: (1,) of a level; 0 before anything was seen.
         zero_point: (1,) the level that 0 has; not learned.
         seen: (2,) lowest and highest value of every tensor, while it watches instead of rounding; None: it rounds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, before_hardswish: bool = False) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.zeros(1))
+        self.before_hardswish = before_hardswish
+        self.scale = nn.Parameter(torch.zeros(1), requires_grad=not before_hardswish)
         self.zero_point = nn.Parameter(torch.zeros(1), requires_grad=False)
         self.seen: list[Tensor] | None = None
 
@@ -146,13 +171,18 @@ class LearnedRange(nn.Module):
             return
         low, high = (float(v) for v in torch.stack(seen).mean(0))
         low, high = min(low, 0.0), max(high, 0.0)
-        if high - low < _LEVELS * SMALLEST_SCALE:  # nothing but zeros
-            high = low + 1.0
+        if high - low < _LEVELS * SMALLEST_SCALE:  # nothing but zeros, as residual branches begin: of either sign later
+            low, high = -1.0, 1.0
         self.set_ends_(low, high)
 
     @torch.no_grad()
     def set_ends_(self, low: float, high: float) -> None:
         """Round to the range from `low` <= 0 to `high` >= 0."""
+        if self.before_hardswish:
+            levels = HardswishQuantizer.levels_below_zero(high)
+            self.scale.fill_(3 / levels)
+            self.zero_point.fill_(levels)
+            return
         scale = (high - low) / _LEVELS
         self.scale.fill_(scale)
         self.zero_point.fill_(min(_LEVELS, max(0, round(-low / scale))))
@@ -196,15 +226,16 @@ class _Round(torch.autograd.Function):
         return grads[0] * inside, of_scale, None, None
 
 
-def round_weights(weight: Tensor, axis: int = 0) -> Tensor:
+def round_weights(weight: Tensor, axis: int = 0, *, largest: int = 127) -> Tensor:
     """Weights as int8 has them, with a scale for each output channel; gradients pass straight through.
 
     Args:
         weight: of a convolution or linear layer.
         axis: of its output channels.
+        largest: quantized value, of as many bits as a precision has.
     """
     channels = weight.detach().transpose(0, axis).flatten(1)
-    scale = torch.linalg.vector_norm(channels, math.inf, dim=1).mul_(1 / 127).clamp_min_(1e-8)
+    scale = torch.linalg.vector_norm(channels, math.inf, dim=1).mul_(1 / largest).clamp_min_(1e-8)
     zero = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -128, 127)
 
@@ -218,7 +249,9 @@ class RoundedModule(OpGraphModule):
     """
 
     def __init__(self, graph: OpGraph, plan: RoundingPlan) -> None:
-        super().__init__(graph, filters={v.value: (v.path, LearnedRange()) for v in plan.values})
+        super().__init__(
+            graph, filters={v.value: (v.path, LearnedRange(before_hardswish=v.before_hardswish)) for v in plan.values}
+        )
 
 
 def rounded(network: SubNetwork) -> BlockSequence:
@@ -241,12 +274,15 @@ def rounded(network: SubNetwork) -> BlockSequence:
 @torch.no_grad()
 def _rounded_block(block: BlockModule, ends: Mapping[str, tuple[float, float]]) -> nn.Module:
     plan = rounding_plan(block.op_graph)
-    filters = {v.value: (v.path, LearnedRange()) for v in plan.values if v.quantizer in ends}
+    filters = {
+        v.value: (v.path, LearnedRange(before_hardswish=v.before_hardswish)) for v in plan.values if v.quantizer in ends
+    }
     module = BlockModule(block.slot_block, filters=filters)
     module.load_state_dict(block.state_dict(), strict=False)  # all but ranges
+    largest = precision(block.slot_block.precision).weights.quant_max
     for name, axis in plan.weights.items():
         weight = module.get_parameter(name)
-        weight.copy_(round_weights(weight, axis))
+        weight.copy_(round_weights(weight, axis, largest=largest))
     for value in plan.values:
         if value.quantizer in ends:
             learned = module.get_submodule(value.path)
