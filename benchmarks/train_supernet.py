@@ -12,6 +12,7 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,7 @@ def _alone(work: Workspace, test: Any, row: Mapping[str, Any], *, console: Conso
         work.stream("train", batch_size=c.batch_size, augmented=True),
         strategy=_Only(encoding),
         named_blocks=space.named_blocks,
-        settings=settings_of(work, quantized_fraction=0.0),
+        settings=replace(settings_of(work), quantized_fraction=0.0),
         task=work.task,
         device=training_device(),
     )

@@ -159,13 +159,8 @@ def _identity(work: Workspace) -> dict[str, Any]:
     return {**work.identity, "strategy": c.strategy, "n_random": c.n_random}
 
 
-def settings_of(work: Workspace, *, quantized_fraction: float | None = None) -> TrainSettings:
-    """How a run's supernet is trained.
-
-    Args:
-        work: of the run.
-        quantized_fraction: another than the configuration's.
-    """
+def settings_of(work: Workspace) -> TrainSettings:
+    """How a run's supernet is trained."""
     from hwnas.supernet.training import TrainSettings
 
     c, descent = work.config.train, work.descent
@@ -177,7 +172,7 @@ def settings_of(work: Workspace, *, quantized_fraction: float | None = None) -> 
         weight_decay=descent.weight_decay,
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
-        quantized_fraction=c.quantized_fraction if quantized_fraction is None else quantized_fraction,
+        quantized_fraction=c.quantized_fraction,
         feature_weight=c.feature_weight,
         seed=c.seed,
         checkpoint_every_s=c.checkpoint_every_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwnas.spaces.mobilenet import MobileNetSpace, MobileNetSpec
 from hwnas.spaces.network import CHANNEL_DIVISOR
-from hwnas.spaces.stages import StageSpec
+from hwnas.spaces.stages import StageSpec, stages_alike
 from hwnas.spaces.vision_transformer import TransformerStage, VisionTransformerSpace, VisionTransformerSpec
 from hwnas.spaces.vision_transformer_kinds import GELU
 
@@ -35,24 +35,17 @@ def mobilenet_tiny(
             resolutions=(16, 24, 32),
             stem_channels=16,
             stem_activation=act,
-            stages=[
-                StageSpec(
-                    channels=channels,
-                    stride=stride,
-                    depths=(1, 2, 3),
-                    kernel_sizes=kernel_sizes,
-                    expand_ratios=(3, 4, 6),
-                    activations=(act,),
-                    se=(bool(se),),
-                )
+            stages=stages_alike(
                 # the last two stages see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
-                for channels, stride, kernel_sizes in (
-                    (16, 2, (3, 5, 7)),
-                    (24, 1, (3, 5, 7)),
-                    (40, 2, (3, 5)),
-                    (64, 1, (3, 5)),
-                )
-            ],
+                (
+                    (16, 2, (1, 2, 3), (3, 5, 7)),
+                    (24, 1, (1, 2, 3), (3, 5, 7)),
+                    (40, 2, (1, 2, 3), (3, 5)),
+                    (64, 1, (1, 2, 3), (3, 5)),
+                ),
+                activation=act,
+                se=bool(se),
+            ),
             head_channels=256,
             head_activation=act,
             channel_divisor=channel_divisor,
@@ -89,24 +82,17 @@ def mobilenet_small(
             stem_channels=16,
             stem_stride=1,
             stem_activation=act,
-            stages=[
-                StageSpec(
-                    channels=channels,
-                    stride=stride,
-                    depths=depths,
-                    kernel_sizes=kernel_sizes,
-                    expand_ratios=(3, 4, 6),
-                    activations=(act,),
-                    se=(bool(se),),
-                )
-                for channels, stride, depths, kernel_sizes in (
+            stages=stages_alike(
+                (
                     (24, 2, (1, 2, 3), (3, 5)),
                     (40, 1, (1, 2, 3), (3, 5)),
                     (80, 2, (1, 2, 3, 4), (3, 5)),
                     (112, 1, (1, 2, 3), (3, 5)),
                     (160, 2, (1, 2, 3), (3,)),  # 4 x 4 positions: larger kernels would be mostly padding
-                )
-            ],
+                ),
+                activation=act,
+                se=bool(se),
+            ),
             head_channels=640,
             head_activation=act,
             channel_divisor=channel_divisor,

@@ -19,7 +19,7 @@ from hwnas.spaces._geometry import make_divisible
 from hwnas.spaces.mobilenet import SE_DIVISOR
 from hwnas.spaces.network import CHANNEL_DIVISOR, Asked, NetworkSpec, Part
 from hwnas.spaces.staged import StagedSpace
-from hwnas.spaces.stages import ACTIVATIONS, StageSpec
+from hwnas.spaces.stages import ACTIVATIONS, stages_alike
 from hwnas.types import Option
 
 
@@ -185,18 +185,11 @@ def _make(
             resolutions=resolutions,
             stem_channels=16,
             stem_activation=act,
-            stages=[
-                StageSpec(
-                    channels=channels,
-                    stride=stride,
-                    depths=depths,
-                    kernel_sizes=kernel_sizes,
-                    expand_ratios=(3, 4, 6),
-                    activations=(act,),
-                    se=(bool(style[1]),),
-                )
-                for channels, stride, _ in stages
-            ],
+            stages=stages_alike(
+                [(channels, stride, depths, kernel_sizes) for channels, stride, _ in stages],
+                activation=act,
+                se=bool(style[1]),
+            ),
             reductions=[reduction for _, _, reduction in stages],
             head_channels=head_channels,
             head_activation=act,

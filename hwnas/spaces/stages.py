@@ -75,5 +75,29 @@ class StageSpec:
         return cls(**value)
 
 
+def stages_alike(
+    rows: Iterable[tuple[int, int, tuple[int, ...], tuple[int, ...]]], *, activation: str, se: bool
+) -> list[StageSpec]:
+    """Stages of one activation that expand 3, 4 or 6 times, as Once-for-All's do (Cai et al., 2020, section 4.1).
+
+    Args:
+        rows: channels, stride, depths and kernel sizes of each.
+        activation: of all.
+        se: squeeze-and-excitation in all blocks.
+    """
+    return [
+        StageSpec(
+            channels=channels,
+            stride=stride,
+            depths=depths,
+            kernel_sizes=kernel_sizes,
+            expand_ratios=(3, 4, 6),
+            activations=(activation,),
+            se=(se,),
+        )
+        for channels, stride, depths, kernel_sizes in rows
+    ]
+
+
 def _ascending(what: str, values: Iterable[object], *, each: Any) -> tuple[Any, ...]:
     return tuple(sorted(check.options(what, values, each=each)))

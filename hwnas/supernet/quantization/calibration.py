@@ -17,7 +17,7 @@ from hwnas.errors import DataError, SpaceError
 from hwnas.precisions import is_quantized, precision
 from hwnas.supernet.quantization.bias_correction import BiasCorrection
 from hwnas.supernet.quantization.folding import fold_batchnorm
-from hwnas.supernet.quantization.modules import InputQuantizer, QuantizedWeights, Quantizer, UnitQuantizer
+from hwnas.supernet.quantization.modules import QuantizedWeights, Quantizer
 from hwnas.supernet.quantization.region import QuantizedBlock
 from hwnas.supernet.quantization.schemes import ASYMMETRIC, SYMMETRIC
 from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
@@ -136,7 +136,7 @@ def _calibrate_(
         for name, module in network.blocks.named_modules()
         if isinstance(module, Quantizer) and name not in known
     ]
-    by_batches = [module for _, module in asked if type(module) not in (UnitQuantizer, InputQuantizer)]
+    by_batches = any(module.has_range for _, module in asked)
     biases, first = BiasCorrection(network), None
     if by_batches or correct_biases:
         _set_observing_(network, True)
@@ -162,7 +162,7 @@ def _calibrate_(
         # it stands for the activation too: what that never gives must not be in its range, whatever was learned
         quantizer.set_range(max(low, min(0.0, quantizer.lower)), min(high, quantizer.upper))
     _connect_(network)
-    if correct_biases and first is not None:
+    if correct_biases:
         with biases.correcting_():
             network(first)
 

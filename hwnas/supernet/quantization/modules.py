@@ -109,10 +109,12 @@ class Quantizer(nn.Module):
     Attributes:
         scheme: to which integers, and whether the tensor is quantized although no weights meet it.
         needed: weights meet the tensor, or a block passes it on.
+        has_range: whether its range is one of its own that depends on the numbers: to be learned or calibrated.
     """
 
     scale: Tensor
     zero_point: Tensor
+    has_range = True
 
     def __init__(self, *, lower: float = -math.inf, upper: float = math.inf) -> None:
         super().__init__()
@@ -210,6 +212,8 @@ class HardswishQuantizer(Quantizer):
 class UnitQuantizer(Quantizer):
     """Quantizes a gate: [0, 1), known without calibration. TFLite's int8 LOGISTIC takes this scale and no other."""
 
+    has_range = False
+
     def __init__(self) -> None:
         super().__init__()
         self.set_qparams(1 / (_QUANT_RANGE + 1), 0)
@@ -254,6 +258,8 @@ class QuantizedSiLU(nn.Module):
 
 class InputQuantizer(Quantizer):
     """Quantizes a result with the parameters of what it was made from, as integer kernels of average pools do."""
+
+    has_range = False
 
     def connect(self, source: Quantizer) -> None:
         """Take the input's scale and zero point."""

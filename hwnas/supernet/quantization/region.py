@@ -139,11 +139,20 @@ class QuantizedRegion(GraphInterpreter):
     @property
     def output_quantizer(self) -> Quantizer | None:
         """What rounds the first output; None where the input's scale holds on."""
+        return self._rounded_by()
+
+    @property
+    def output_source(self) -> Quantizer | None:
+        """What rounded the numbers of the first output, before some of them were only moved or chosen among."""
+        return self._rounded_by(beyond=InputQuantizer)
+
+    def _rounded_by(self, *, beyond: type[Quantizer] | tuple[()] = ()) -> Quantizer | None:
+        """The last quantizer before the first output that is not of a kind."""
         last = {name: item for item in self.op_plan for name in item.outputs}
         name = self.op_graph.outputs[0]
         while name in last:
             result = self.result_of(last[name])
-            if result is not None:
+            if result is not None and not isinstance(result, beyond):
                 return output_quantizer(result)
             name = last[name].op.inputs[0]
         return None

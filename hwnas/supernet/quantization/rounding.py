@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,7 @@ from hwnas.graph import OpGraph
 from hwnas.precisions import is_quantized, precision
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.quantization.folding import fold_batchnorm
-from hwnas.supernet.quantization.modules import (
-    HardswishQuantizer,
-    InputQuantizer,
-    Quantizer,
-    UnitQuantizer,
-    output_quantizer,
-)
+from hwnas.supernet.quantization.modules import HardswishQuantizer, Quantizer
 from hwnas.supernet.quantization.region import QuantizedRegion
 from hwnas.supernet.subnetwork import BlockModule, BlockSequence, SubNetwork
 
@@ -105,26 +99,14 @@ def rounding_plan(graph: OpGraph) -> RoundingPlan:
                 )
                 values.setdefault(value, found)
     learned = {v.quantizer: v for v in values.values()}
-    output = learned.get(names.get(id(_output_quantizer(region)), ""))
+    output = learned.get(names.get(id(region.output_source), ""))
     return RoundingPlan(values=tuple(values.values()), weights=weights, output=output)
-
-
-def _output_quantizer(region: QuantizedRegion) -> Quantizer | None:
-    """What rounded the numbers of the first output, before some of them were only moved or chosen among."""
-    made_by = {name: item for item in region.op_plan for name in item.outputs}
-    name = region.op_graph.outputs[0]
-    while name in made_by:
-        result = region.result_of(made_by[name])
-        if result is not None and not isinstance(result, InputQuantizer):
-            return output_quantizer(result)
-        name = made_by[name].op.inputs[0]
-    return None
 
 
 def _of_its_own(result: nn.Module) -> Iterator[tuple[str, Quantizer]]:
     """Quantizers with a range that depends on the numbers, each with its name inside of what rounds a result."""
     for name, module in result.named_modules():
-        if isinstance(module, Quantizer) and not isinstance(module, InputQuantizer | UnitQuantizer):
+        if isinstance(module, Quantizer) and module.has_range:
             yield name, module
 
 
@@ -249,9 +231,12 @@ class RoundedModule(OpGraphModule):
     """
 
     def __init__(self, graph: OpGraph, plan: RoundingPlan) -> None:
-        super().__init__(
-            graph, filters={v.value: (v.path, LearnedRange(before_hardswish=v.before_hardswish)) for v in plan.values}
-        )
+        super().__init__(graph, filters=_ranges(plan.values))
+
+
+def _ranges(values: Iterable[RoundedValue]) -> dict[str, tuple[str, LearnedRange]]:
+    """Name of a value -> path and range that it goes through."""
+    return {v.value: (v.path, LearnedRange(before_hardswish=v.before_hardswish)) for v in values}
 
 
 def rounded(network: SubNetwork) -> BlockSequence:
@@ -274,18 +259,14 @@ def rounded(network: SubNetwork) -> BlockSequence:
 @torch.no_grad()
 def _rounded_block(block: BlockModule, ends: Mapping[str, tuple[float, float]]) -> nn.Module:
     plan = rounding_plan(block.op_graph)
-    filters = {
-        v.value: (v.path, LearnedRange(before_hardswish=v.before_hardswish)) for v in plan.values if v.quantizer in ends
-    }
-    module = BlockModule(block.slot_block, filters=filters)
+    values = [v for v in plan.values if v.quantizer in ends]
+    ranges = _ranges(values)
+    module = BlockModule(block.slot_block, filters=ranges)
     module.load_state_dict(block.state_dict(), strict=False)  # all but ranges
     largest = precision(block.slot_block.precision).weights.quant_max
     for name, axis in plan.weights.items():
         weight = module.get_parameter(name)
         weight.copy_(round_weights(weight, axis, largest=largest))
-    for value in plan.values:
-        if value.quantizer in ends:
-            learned = module.get_submodule(value.path)
-            assert isinstance(learned, LearnedRange)
-            learned.set_ends_(*ends[value.quantizer])
+    for value in values:
+        ranges[value.value][1].set_ends_(*ends[value.quantizer])
     return module
