@@ -63,7 +63,8 @@ class DataConfig(ConfigSection):
     """The images to learn from."""
 
     source: Text = Field(
-        default="digits", description="digits, idx:FOLDER, npz:FILE, folder:DIR?size=64, python:module:function"
+        default="digits",
+        description="digits, idx:FOLDER, npz:FILE, folder:DIR?size=64, zoo:NAME, python:module:function",
     )
     labels: Literal["source", "network"] = Field(
         default="source",
@@ -114,6 +115,10 @@ class SpaceConfig(ConfigSection):
 class TrainConfig(ConfigSection):
     """How the supernet is trained."""
 
+    supernet: Text | None = optional(
+        "a trained one that is taken instead: zoo:NAME (`hwnas zoo`), or the folder of one",
+        example='"zoo:cifar10-mobilenet"',
+    )
     strategy: Text = Field(default="sandwich", description="which networks a step trains")
     n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=2, description="random networks a step, besides the largest and the smallest"
@@ -154,6 +159,9 @@ class TrainConfig(ConfigSection):
     def _one_length(self) -> Self:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
+        if self.supernet is not None and (self.steps is not None or self.epochs is not None):
+            said = "steps" if self.steps is not None else "epochs"
+            raise ValueError(f"{said} is of a training, and supernet names one that is trained; leave out either")
         return self
 
     def total_steps(self, n_images: int) -> int:

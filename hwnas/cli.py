@@ -29,6 +29,7 @@ from hwnas._commands import Commands, signals, speak_any_language, speaking, std
 from hwnas._device_commands import audit_file, devices_app
 from hwnas._places import user_path
 from hwnas._question_commands import query, serve
+from hwnas._zoo_commands import zoo_app
 from hwnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ app = typer.Typer(
 ConfigArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[CONFIG]", help="A TOML file or the folder of a run; without it: the digits.", callback=given
+        metavar="[CONFIG]",
+        help="A TOML file or the folder of a run; without it: a supernet that ships (see `hwnas zoo`).",
+        callback=given,
     ),
 ]
 DeviceOption = Annotated[
@@ -63,6 +66,9 @@ DeviceOption = Annotated[
 ]
 
 
+_OF_A_TRAINING = ("data.source", "space.preset", "model.", "train.")  # settings that ask for a supernet of one's own
+
+
 def _configure(
     config: str | None,
     *,
@@ -71,14 +77,21 @@ def _configure(
     limits: list[str] | None = None,
     device: str | None = None,
     any_device: bool = False,
+    supernet: str | None = None,
+    data: str | None = None,
     options: Mapping[str, tuple[str, object]] | None = None,
 ) -> Config:
-    from hwnas.config import Config, load_config
+    from hwnas.config import load_config
 
-    loaded = load_config(config) if config else Config.default_digits()
     changed = changes(values)
+    loaded = load_config(config) if config else _without_file(supernet, data, changed)
     # options that stand for one value of the configuration
-    for option, (key, value) in {"--output": ("output.folder", output or None), **(options or {})}.items():
+    asked = {
+        "--output": ("output.folder", output or None),
+        "--supernet": ("train.supernet", supernet),
+        "--data": ("data.source", data),
+    }
+    for option, (key, value) in {**asked, **(options or {})}.items():
         if value is not None:
             if key in changed:
                 raise ConfigError(f"give {option} or --set {key}, not both")
@@ -88,6 +101,18 @@ def _configure(
     if device and any_device and not loaded.is_for(device):
         return loaded.part(device)
     return loaded.only(device) if device else loaded
+
+
+def _without_file(supernet: str | None, data: str | None, changed: Mapping[str, object]) -> Config:
+    """What a run is of that names no configuration: a supernet that ships, unless something is to be trained."""
+    from hwnas.config import Config
+
+    if supernet is not None:
+        return Config.of_supernet(supernet)
+    trains = any(key.startswith(_OF_A_TRAINING) for key in changed)
+    if data is None and not trains:
+        return Config.quick_start()
+    return Config.default_digits() if data in (None, "digits") else Config()
 
 
 # ---------------------------------------------------------------- the whole way and its stages
@@ -115,14 +140,33 @@ def run(
     values: SetOption = None,
     output: OutputOption = None,
     device: DeviceOption = None,
+    supernet: Annotated[
+        str | None,
+        typer.Option(
+            "--supernet",
+            metavar="NAME",
+            help="Train nothing: take one that is trained, zoo:NAME (see `hwnas zoo`) or a folder.",
+            callback=given,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Images: digits, folder:DIR?size=64, ...; `--data digits` alone trains a small supernet on those.",
+            callback=given,
+        ),
+    ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """The whole way: train, profile, search, export, verify, report."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage(
-            "run_all", _configure(config, limits=limit, values=values, output=output, device=device), console=console
+        asked = _configure(
+            config, limits=limit, values=values, output=output, device=device, supernet=supernet, data=data
         )
+        _stage("run_all", asked, console=console)
 
 
 @app.command()
@@ -352,6 +396,7 @@ app.command()(serve)
 
 app.add_typer(devices_app, name="devices")
 app.command("audit")(audit_file)
+app.add_typer(zoo_app, name="zoo")
 
 
 @app.command()

@@ -74,7 +74,10 @@ __all__ = [
 
 CONFIG_FILE = "config.toml"
 _OF_ANY_NETWORK = {"precisions", "resolutions", "kernel_sizes"}  # keys of [space] that are for one's own network too
+_OF_ANY_SUPERNET = {*_OF_ANY_NETWORK, "width_mults"}  # and for one that is trained
+_SPACE_OF_A_SUPERNET = "Fewer of the supernet's networks to choose from, and in which precisions."
 _SPACE_OF_ONES_OWN = "Fewer parts of the network to choose from, and in which precisions."
+_QUICK_START = "zoo:cifar10-mobilenet"
 _NO_BUDGETS = """\
 # More than one budget: a table for each, see [limits]; with `device` for one device alone.
 # [[budgets]]
@@ -100,6 +103,20 @@ class Config(ConfigSection):
 
     _whole: Config | None = PrivateAttr(default=None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _images_of_supernet(cls, values: object) -> object:
+        """A trained supernet brings images along, where no others are named."""
+        if not isinstance(values, Mapping):
+            return values
+        data, train = values.get("data", {}), values.get("train", {})
+        if not (isinstance(data, Mapping) and isinstance(train, Mapping)) or "source" in data:
+            return values
+        supernet = train.get("supernet")
+        if not isinstance(supernet, str):
+            return values
+        return {**values, "data": {**data, "source": f"zoo:{supernet.removeprefix('zoo:')}"}}
+
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
         for where, limits in (("limits", self.limits), *(("budgets", b) for b in self.budgets)):
@@ -114,8 +131,17 @@ class Config(ConfigSection):
     def _one_source_of_networks(self) -> Self:
         if self.model is None:
             refuse_without_network(self.data, self.train)
-            return self
         given = {key for key in self.space.model_fields_set if getattr(self.space, key) is not None}
+        if self.train.supernet is not None:
+            if self.model is not None:
+                raise ValueError("train.supernet has networks, and so has [model]; leave out one of the two")
+            if of_preset := sorted(given - _OF_ANY_SUPERNET):
+                raise ValueError(
+                    f"space.{of_preset[0]} is of a preset, and train.supernet brings the space that it was trained on; "
+                    "leave out one of the two"
+                )
+        if self.model is None:
+            return self
         if of_preset := sorted(given - _OF_ANY_NETWORK):
             raise ValueError(
                 f"space.{of_preset[0]} is of a preset, and with [model] the networks are parts of your own; leave out "
@@ -245,8 +271,30 @@ class Config(ConfigSection):
     # ------------------------------------------------------------ TOML
 
     @classmethod
+    def quick_start(cls) -> Config:
+        """A supernet that ships: int8, within half the latency of the largest fp32 network."""
+        return cls.of_supernet(_QUICK_START)
+
+    @classmethod
+    def of_supernet(cls, named: str) -> Config:
+        """A trained supernet, in int8, within half the latency of the largest fp32 network.
+
+        Args:
+            named: as in train.supernet.
+        """
+        name = Path(named.removeprefix("zoo:")).name
+        return cls(
+            data=DataConfig(source=f"zoo:{named.removeprefix('zoo:')}"),
+            space=SpaceConfig(precisions=(INTEGERS,)),
+            train=TrainConfig(supernet=named),
+            search=SearchConfig(n_trials=60),
+            limits=LimitsConfig(latency_fraction=0.5),
+            output=OutputConfig(folder=f"runs/{name}"),
+        )
+
+    @classmethod
     def default_digits(cls) -> Config:
-        """The quick start: digits, int8, within half the latency of the largest fp32 network."""
+        """A training that takes seconds: digits, int8, within half the latency of the largest fp32 network."""
         return cls(
             data=DataConfig(validation_fraction=0.2),  # a tenth is 144 images, too few to tell networks apart
             space=SpaceConfig(resolutions=(16,), precisions=(INTEGERS,)),
@@ -259,10 +307,13 @@ class Config(ConfigSection):
 
     def to_toml(self) -> str:
         """The configuration as TOML with comments; the inverse of `parse_config`."""
-        # with a network of one's own, what is of a preset has no place in [space]
-        own = self.model is not None
-        without = SpaceConfig.model_fields.keys() - _OF_ANY_NETWORK if own else ()
-        comments = {"space": _SPACE_OF_ONES_OWN} if own else {}
+        # with a network of one's own or a trained supernet, what is of a preset has no place in [space]
+        without: Iterable[str] = ()
+        comments: dict[str, str] = {}
+        if self.model is not None:
+            without, comments = SpaceConfig.model_fields.keys() - _OF_ANY_NETWORK, {"space": _SPACE_OF_ONES_OWN}
+        elif self.train.supernet is not None:
+            without, comments = SpaceConfig.model_fields.keys() - _OF_ANY_SUPERNET, {"space": _SPACE_OF_A_SUPERNET}
         sections = [
             format_section(name, _entries(section, without=without), comment=comments.get(name, _summary(section)))
             for name, section in self._sections()
@@ -282,10 +333,11 @@ class Config(ConfigSection):
                 yield from ((f"{name}.{key}", below) for key, below in section if isinstance(below, ConfigSection))
 
     def _document(self) -> dict[str, Any]:
-        """Everything that is set, as a file would have it; a preset only if it was named."""
+        """Everything that is set, as a file would have it; a preset and a source of images only if they were named."""
         found = self.model_dump(exclude_none=True)
-        if "preset" not in self.space.model_fields_set:
-            del found["space"]["preset"]
+        for section, key in (("space", "preset"), ("data", "source")):
+            if key not in getattr(self, section).model_fields_set:
+                del found[section][key]
         return found
 
     def replaced(self, values: Mapping[str, object]) -> Config:
@@ -365,7 +417,7 @@ def load_config(path: Path | str) -> Config:
     is_run = path.is_dir()
     file = path / CONFIG_FILE if is_run else path
     if not file.exists():
-        hint = "; is this the folder of a run?" if is_run else "; `hwnas run` without one does the digits"
+        hint = "; is this the folder of a run?" if is_run else "; `hwnas run` without one takes a supernet that ships"
         raise ConfigError(f"there is no configuration {file}{hint}")
     config = _validate(read_toml(file, what="configuration"), where=str(file))
     return config.replaced({"output.folder": str(path)}) if is_run else config

@@ -51,6 +51,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "spaces": {
         "mobilenet-tiny": ("hwnas.spaces.presets:mobilenet_tiny", ""),
+        "mobilenet-mini": ("hwnas.spaces.presets:mobilenet_mini", ""),
         "mobilenet-small": ("hwnas.spaces.presets:mobilenet_small", ""),
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
         "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
@@ -110,6 +111,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "strategies": {
         "sandwich": ("hwnas.supernet.strategies:SandwichRule", ""),
+        "split-sandwich": ("hwnas.supernet.strategies:SplitSandwich", ""),
         "largest": ("hwnas.supernet.strategies:LargestOnly", ""),
     },
     "tasks": {
@@ -121,6 +123,7 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "data": {
         "digits": ("hwnas.data.sources:digits", ""),
+        "zoo": ("hwnas.zoo.source:images", ""),
         "idx": ("hwnas.data.sources:idx", ""),
         "npz": ("hwnas.data.sources:npz", ""),
         "folder": ("hwnas.data.sources:folder", ""),

@@ -65,7 +65,8 @@ def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet
     """
     from hwnas.supernet.elastic import Supernet
 
-    space = work.training_space
+    # all of a trained one's weights, also where fewer of its networks are asked for
+    space = work.training_space if work.zoo_entry is None else work.zoo_entry.card.space
     if not isinstance(space, AdaptedSpace):
         return Supernet(space, rounded=work.config.train.quantized_fraction > 0 if rounded is None else rounded)
     if work.config.model is None:  # of a definition, without weights

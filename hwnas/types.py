@@ -471,11 +471,14 @@ class TrainTarget:
 
     Attributes:
         encoding: (D,) the sub-network.
-        teacher: learns from the labels if None, else from the outputs of the target with this index.
+        teacher: learns from the labels if None, else from the outputs of the target with this index, which saw all of
+            this one's images.
+        images: which of the batch it sees, by a slice of the batch.
     """
 
     encoding: IntArray
     teacher: int | None = None
+    images: slice = field(default_factory=lambda: slice(None))
 
 
 class TrainingStrategy(Protocol):

@@ -48,6 +48,8 @@ from hwnas.precisions import asked_as, is_quantized
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.tasks import Task, make_task, task_identity
 from hwnas.types import Device, Exporter, Runtime
+from hwnas.zoo import Entry, find_entry
+from hwnas.zoo.images import as_trained_on
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
@@ -234,6 +236,8 @@ class Workspace:
             targets=self._asked_task.targets,
             tell=self._tell,
         )
+        if self.zoo_entry is not None:
+            return as_trained_on(found, self.zoo_entry, tell=self._tell)
         if model is None or model.mean is None or model.std is None:
             return found
         # as the given network sees its images; to it others are other data, of other accuracies
@@ -307,6 +311,9 @@ class Workspace:
         if self.config.model is not None:
             self.check_fits(self.adapted_space)
             return self.adapted_space.restrict(resolutions=c.resolutions)
+        if self.zoo_entry is not None:
+            self.check_fits(self.zoo_entry.card.space)
+            return self.zoo_entry.card.space.restrict(resolutions=c.resolutions, width_mults=c.width_mults)
         sizes = {"in_channels": self.images.in_channels, "n_classes": self.images.n_classes}
         # only what was said: presets have defaults of their own
         given = {"activation": c.activation, "se": c.se, "channel_divisor": c.channel_divisor}
@@ -327,6 +334,16 @@ class Workspace:
         n_outputs = images.n_classes if self.config.data.labels == "source" else None
         self._asked_task = self._asked_task.with_parts(parts_of_space(space))
         check_trainable(space, of=images.input_shape, n_outputs=n_outputs, task=self._asked_task)
+
+    @cached_property
+    def zoo_entry(self) -> Entry | None:
+        """The trained supernet that is taken, if one is.
+
+        Raises:
+            ConfigError: there is no such one, or it is damaged.
+        """
+        named = self.config.train.supernet
+        return None if named is None else find_entry(named)
 
     @property
     def adapted(self) -> AdaptedRun:
@@ -460,6 +477,7 @@ class Workspace:
             "batch_norm": self.config.train.batch_norm,
             "task": task_identity(self.config.task.name),
             "class_weights": str(self.config.task.class_weights or "alike"),
+            "supernet": "" if self.zoo_entry is None else self.zoo_entry.weights_digest,
         }
         return found if self.config.model is None else {**found, "weights": self.adapted.weights_digest()}
 

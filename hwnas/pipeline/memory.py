@@ -23,6 +23,8 @@ def refuse_too_large(work: Workspace) -> None:
     Raises:
         ConfigError: it is larger than the data set, or than the memory.
     """
+    if work.zoo_entry is not None:  # nothing is trained
+        return
     c, n = work.config.train, len(work.images.train)
     if c.batch_size > max(n, TrainConfig().batch_size):  # fewer images than the default are no mistake
         raise ConfigError(

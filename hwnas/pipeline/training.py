@@ -14,7 +14,7 @@ from hwnas import registry
 from hwnas._console import Console, format_seconds
 from hwnas._tables import format_value
 from hwnas.config import Config
-from hwnas.files import write_json
+from hwnas.files import write_json, write_whole
 from hwnas.integrity import seal_document
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
 from hwnas.pipeline._last_used import begin
@@ -26,6 +26,7 @@ from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer, TrainSettings
+    from hwnas.zoo import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,9 @@ def train(config: Config, *, console: Console) -> TrainResult:
     # before the lock and the folder: nothing is left behind by a wish that cannot be met
     if not work.is_trained:
         return _as_given(work, console=console)
+    if work.zoo_entry is not None:
+        with work.alone("training"):
+            return _from_zoo(work, work.zoo_entry, console=console)
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work)
@@ -125,6 +129,32 @@ def _as_given(work: Workspace, *, console: Console) -> TrainResult:
     return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
 
 
+def _from_zoo(work: Workspace, entry: Entry, *, console: Console) -> TrainResult:
+    """A supernet that was trained elsewhere becomes the run's, with what is known of its networks.
+
+    Raises:
+        CheckpointError: the folder holds another one, or the weights do not fit the space.
+    """
+    from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
+
+    refuse_other_run(work)
+    begin(work, console=console)
+    record = data_record(work.images, source=work.config.data.source)
+    write_json(work.folder / DATA_FILE, seal_document(record))
+    console.note(f"nothing is trained: the supernet is {entry.card.name} ({entry.card.title})")
+    if load_newest(work.checkpoint, warn=console.warn) is None:
+        tensors = {f"ema.{name}": tensor for name, tensor in entry.tensors().items()}
+        # the same bytes at every time and place: known accuracies are of a checkpoint
+        meta = {"step": 0, "steps": 0, "identity": _identity(work), "history": []}
+        save_checkpoint(work.checkpoint, Checkpoint(tensors=tensors, meta=meta))
+    for name in entry.known:
+        known = work.folder / "search" / name
+        if not known.exists():
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(known, entry.read(name))
+    return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
+
+
 def _loss(value: float | None) -> str | None:
     """With as many decimals as the progress has."""
     return None if value is None else f"{value:.3f}"
@@ -148,6 +178,9 @@ def refuse_other_run(work: Workspace) -> None:
 
     found = load_newest(work.checkpoint)
     if found is not None:
+        if work.zoo_entry is not None:
+            refuse_other_identity(work.checkpoint, found.meta["identity"], work.identity)
+            return
         c, n = work.config.train, len(work.images.train)
         # as the trainer makes it, so that both refuse the same
         wanted = run_identity(settings_of(work), _identity(work), batch_size=c.batch_size, n_samples=n)
@@ -156,6 +189,8 @@ def refuse_other_run(work: Workspace) -> None:
 
 def _identity(work: Workspace) -> dict[str, Any]:
     c = work.config.train
+    if work.zoo_entry is not None:  # how it was trained stands on its card
+        return work.identity
     return {**work.identity, "strategy": c.strategy, "n_random": c.n_random}
 
 

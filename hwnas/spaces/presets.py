@@ -53,6 +53,44 @@ def mobilenet_tiny(
     )
 
 
+def mobilenet_mini(
+    in_channels: int = 3,
+    n_classes: int = 10,
+    *,
+    activation: str | None = None,
+    se: bool | None = None,
+    channel_divisor: int = CHANNEL_DIVISOR,
+) -> MobileNetSpace:
+    """For images of 24 to 32 pixels, wide rather than deep, so that int8 is worth it: three stages, relu6.
+
+    Args:
+        in_channels: of the input.
+        n_classes: outputs.
+        activation: for the whole network instead of relu6.
+        se: squeeze-and-excitation in all blocks.
+        channel_divisor: channels are rounded to multiples of it.
+    """
+    act = activation or "relu6"
+    return MobileNetSpace(
+        "mobilenet-mini",
+        MobileNetSpec(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            resolutions=(24, 32),
+            stem_channels=16,
+            stem_activation=act,
+            stages=stages_alike(
+                ((32, 1, (1, 2), (3, 5)), (64, 2, (1, 2, 3), (3, 5)), (128, 2, (1, 2, 3), (3, 5))),
+                activation=act,
+                se=bool(se),
+            ),
+            head_channels=512,
+            head_activation=act,
+            channel_divisor=channel_divisor,
+        ),
+    )
+
+
 def mobilenet_small(
     in_channels: int = 3,
     n_classes: int = 10,

@@ -34,6 +34,10 @@ class Taught:
     outputs: Tensor
     handed_on: Mapping[str, Tensor]
 
+    def part(self, images: slice) -> Taught:
+        """What it makes of some images of the batch."""
+        return Taught(outputs=self.outputs[images], handed_on={k: v[images] for k, v in self.handed_on.items()})
+
 
 class Teacher:
     """A given network, from which all networks of a step learn.

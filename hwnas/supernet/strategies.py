@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,22 @@ class SandwichRule:
             TrainTarget(encoding=self.space.largest()),
             *(TrainTarget(encoding=e, teacher=0) for e in others),
         ]
+
+
+class SplitSandwich(SandwichRule):
+    """As the sandwich rule, but each network besides the largest sees a share of the batch of its own.
+
+    Different images of a batch go to different networks, as in Liao et al. (2021), "Searching for efficient multi-stage
+    vision transformers" (ViT-ResNAS), section 3.3. All of them together cost about as much as one, so that a given time
+    is enough for more steps, and the largest network, from which the others learn, sees more images.
+    """
+
+    def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]:
+        """Largest first, then the random ones, the smallest last; who takes which share changes with every step."""
+        largest, *others = super().architectures(step, rng)
+        # whole shares of the shuffled batch, interleaved: under `torchrun` each process has a part of each
+        shares = [slice(int(i), None, len(others)) for i in rng.permutation(len(others))]
+        return [largest, *(replace(target, images=s) for target, s in zip(others, shares, strict=True))]
 
 
 class LargestOnly:

@@ -32,7 +32,7 @@ from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
 from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.tasks import Task, make_task
-from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, ignore_progress
+from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, TrainTarget, ignore_progress
 
 _STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
@@ -42,6 +42,7 @@ EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "task": "classification",
     "class_weights": "alike",
     "quantized_fraction": 0.0,
+    "supernet": "",
 }
 
 
@@ -266,16 +267,22 @@ class Trainer:
         given = self._taught(images)
         for target, blocks in zip(targets, networks, strict=True):
             last = len(losses) == len(targets) - 1
+            part = images[target.images]
+            if not len(part):
+                raise ConfigError(
+                    f"a batch of {len(images)} images is too small for the {len(targets)} networks of a step to share; "
+                    'give a larger train.batch_size, or train.strategy = "sandwich", where each sees all of it'
+                )
             with self._reducing(last):
                 handed_on: dict[str, Tensor] = {}
                 asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                    found = (self._parallel or self.supernet)(images, blocks, **asked)
+                    found = (self._parallel or self.supernet)(part, blocks, **asked)
                 found = found.float()  # (N, ...); bfloat16 would leave a softmax 8 significant bits
-                soft = None if given is None else given.outputs
-                loss = self._loss(found, labels, pupil_of=target.teacher, outputs=outputs, given=soft)
-                if given is not None and given.handed_on:
-                    loss = loss + self.settings.feature_weight * feature_loss(handed_on, given.handed_on)
+                taught = None if given is None else given.part(target.images)
+                loss = self._loss(found, labels, target=target, outputs=outputs, taught=taught)
+                if taught is not None and taught.handed_on:
+                    loss = loss + self.settings.feature_weight * feature_loss(handed_on, taught.handed_on)
                 outputs.append(found.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
@@ -309,15 +316,17 @@ class Trainer:
         return in_precisions(networks, step, step_rng(self.settings.seed, step, stream=4))
 
     def _loss(
-        self, found: Tensor, labels: Tensor, *, pupil_of: int | None, outputs: Sequence[Tensor], given: Tensor | None
+        self, found: Tensor, labels: Tensor, *, target: TrainTarget, outputs: Sequence[Tensor], taught: Taught | None
     ) -> Tensor:
         """Of one network: by the labels, by what the given network says, or by an earlier network of the step."""
-        if pupil_of is not None:
-            return self.task.distill(found, outputs[pupil_of] if given is None else given)
-        if given is not None and not self.stream.is_labelled:
-            return self.task.distill(found, given)
-        loss = self.task.loss(found, labels, label_smoothing=self.settings.label_smoothing)
-        return loss if given is None else (loss + self.task.distill(found, given)) / 2
+        if target.teacher is not None:
+            return self.task.distill(
+                found, outputs[target.teacher][target.images] if taught is None else taught.outputs
+            )
+        if taught is not None and not self.stream.is_labelled:
+            return self.task.distill(found, taught.outputs)
+        loss = self.task.loss(found, labels[target.images], label_smoothing=self.settings.label_smoothing)
+        return loss if taught is None else (loss + self.task.distill(found, taught.outputs)) / 2
 
     def _taught(self, images: Tensor) -> Taught | None:
         """What the given network makes of the images; None without one."""

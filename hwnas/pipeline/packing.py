@@ -1,0 +1,213 @@
+"""A run's trained supernet as a folder that others can take networks from: an entry of the zoo.
+
+Knows runs and entries; never devices or search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwnas._console import Console
+from hwnas._places import quoted, user_path
+from hwnas.config import Config
+from hwnas.data import ArrayDataset, Data
+from hwnas.errors import ConfigError
+from hwnas.files import write_whole
+from hwnas.foreign import is_file_name
+from hwnas.quantities import count
+from hwnas.results import Result, Shown
+from hwnas.workspace import Workspace
+from hwnas.zoo import Card, Entry, find_entry
+from hwnas.zoo.card import FILE
+from hwnas.zoo.entry import LABELS, WEIGHTS, write_images
+
+_NOT_SAID = "not stated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """What a run does not know of itself, and how many images go along.
+
+    Attributes:
+        title: of the entry, in a line; made up of space and data where it is left out.
+        about_data: what the supernet was trained on and who made it; the data's name where it is left out.
+        licence: of weights and images.
+        hardware: it was trained on.
+        seconds: the training took.
+        command: that trained it.
+        n_images: of each part, at most: to recalibrate statistics with, to rank networks by, and to check deployments.
+    """
+
+    title: str = ""
+    about_data: str = ""
+    licence: str = _NOT_SAID
+    hardware: str = _NOT_SAID
+    seconds: float = 0.0
+    command: str = "hwnas train"
+    n_images: tuple[int, int, int] = (600, 1000, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackResult(Result):
+    """A packed supernet.
+
+    Attributes:
+        folder: of the entry.
+        size_bytes: of all of its files.
+        images: part -> how many are in it.
+        known: networks whose accuracies are in it.
+    """
+
+    folder: Path
+    size_bytes: int
+    images: Mapping[str, int]
+    known: int
+
+    @property
+    def shown(self) -> Shown:
+        """What is in it, and how it is used."""
+        return Shown(
+            title="Packed supernet",
+            rows=[
+                ("folder", str(self.folder)),
+                ("size", f"{self.size_bytes / 1e6:.1f} MB"),
+                ("images", ", ".join(f"{n:,} {part}" for part, n in self.images.items())),
+                ("known accuracies", self.known),
+            ],
+            notes=[
+                f"Networks of it: hwnas run --supernet {quoted(self.folder)}",
+                "What such a run evaluates goes into it with: hwnas zoo pack RUN_OF_IT FOLDER",
+            ],
+        )
+
+
+def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, console: Console) -> PackResult:
+    """Write the supernet of a finished training as an entry; of a run of that entry, what it has evaluated.
+
+    Args:
+        config: of the run.
+        folder: of the entry; its last part is the entry's name.
+        packing: what the run does not know of itself.
+        console: to speak on.
+
+    Raises:
+        ConfigError: the run is of a network of one's own, or of no classes of images; the folder holds something else.
+        CheckpointError: its training is not finished.
+        OSError: the entry cannot be written.
+    """
+    folder = user_path(folder)
+    work = Workspace(config)
+    if work.zoo_entry is not None:
+        if work.zoo_entry.folder.resolve() != folder.resolve():
+            raise ConfigError(
+                f"the run in {work.folder} is of the supernet in {work.zoo_entry.folder}, which is packed already; "
+                "name that folder to add what the run has evaluated"
+            )
+        return _result(_with_known(work.zoo_entry, work), console=console)
+    _refuse(work, folder)
+    packing = packing or Packing()
+    content = _weights(work)  # before anything is written: it may be missing
+    parts = _some(work.images, packing.n_images, seed=work.config.data.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / WEIGHTS, content)
+    write_images(folder, parts)
+    data, space = work.images, work.training_space
+    card = Card(
+        name=folder.resolve().name,
+        title=packing.title or f"{space.name}, trained on {data.name}",
+        space=space,
+        class_names=data.class_names,
+        mean=data.mean,
+        std=data.std,
+        augment=data.augment,
+        data=packing.about_data or data.name,
+        licence=packing.licence,
+        recipe=work.config.whole.to_toml(),
+        command=packing.command,
+        hardware=packing.hardware,
+        seconds=packing.seconds,
+    )
+    names = [WEIGHTS, LABELS, *(f"{part}.png" for part in parts)]
+    return _result(_written(Entry(folder=folder, card=card), names), console=console)
+
+
+def _refuse(work: Workspace, folder: Path) -> None:
+    if work.config.model is not None:
+        raise ConfigError(
+            "a supernet of a network of your own cannot be packed: its run's folder is what can be copied"
+        )
+    if work.config.task.name != "classification" or not work.images.are_images:
+        raise ConfigError(
+            f"only supernets that classify images can be packed, and this one is for {work.config.task.name} of "
+            f"{work.images.what}"
+        )
+    if not is_file_name(folder.resolve().name):
+        raise ConfigError(
+            f"{folder} cannot be the folder of a supernet: its last part is the name; give letters, digits, - and _"
+        )
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())):
+        raise ConfigError(f"{folder} holds something else than a packed supernet; name a new folder")
+
+
+def _weights(work: Workspace) -> bytes:
+    """The averaged weights, matrices at half precision: 2 bytes a weight, of what was trained in 4."""
+    import safetensors.torch
+
+    tensors = {
+        # what is one number a channel stays as it is: it is little, and ranges and statistics hang on it
+        name: (p.detach().half() if p.dim() > 1 else p.detach()).cpu().contiguous()
+        for name, p in work.supernet.named_parameters()
+    }
+    return bytes(safetensors.torch.save(tensors))
+
+
+def _some(data: Data, n: tuple[int, int, int], *, seed: int) -> dict[str, ArrayDataset]:
+    """So many images of each part, drawn at random, in memory."""
+    rng = np.random.default_rng(seed)
+    parts = {"train": data.train, "val": data.validation, "test": data.test}
+    found = {}
+    for (name, part), most in zip(parts.items(), n, strict=True):
+        rows = np.sort(rng.permutation(len(part))[:most])
+        some = part.subset(rows)
+        found[name] = ArrayDataset(inputs=np.asarray(some.inputs[np.arange(len(rows))]), targets=some.targets)
+    return found
+
+
+def _with_known(entry: Entry, work: Workspace) -> Entry:
+    """The entry with the accuracies that a run of it knows."""
+    found = sorted((work.folder / "search").glob("accuracies-*.jsonl"))
+    if not found:
+        raise ConfigError(f"the run in {work.folder} has evaluated no networks yet: start it with `hwnas run`")
+    for file in found:
+        write_whole(entry.folder / file.name, file.read_bytes())
+    return _written(entry, [*entry.card.files, *(file.name for file in found)])
+
+
+def with_measured(entry: Entry, card: Card) -> Entry:
+    """The entry with another card for the same files."""
+    return _written(Entry(folder=entry.folder, card=card), list(entry.card.files))
+
+
+def _written(entry: Entry, names: list[str]) -> Entry:
+    """The entry with a card that names its files, read again."""
+    files = {name: hashlib.sha256((entry.folder / name).read_bytes()).hexdigest() for name in sorted(set(names))}
+    dataclasses.replace(entry.card, files=files).write(entry.folder)
+    return find_entry(str(entry.folder))
+
+
+def _result(entry: Entry, *, console: Console) -> PackResult:
+    data = entry.data()
+    known = sum(max(0, len(entry.read(name).splitlines()) - 1) for name in entry.known)
+    console.note(f"{count(len(entry.card.files), 'file')} in {entry.folder}")
+    return PackResult(
+        folder=entry.folder,
+        size_bytes=sum((entry.folder / name).stat().st_size for name in [*entry.card.files, FILE]),
+        images={"training": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        known=known,
+    )

@@ -1,0 +1,128 @@
+"""What is written about a trained supernet: `card.json`. Knows JSON values and a space's definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hwnas.data.augment import Augment
+from hwnas.errors import ConfigError, HwnasError, IntegrityError
+from hwnas.files import read_document, write_document
+from hwnas.spaces import Space, space_from_json
+
+FILE = "card.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How good one of the supernet's networks is, as it is taken out, on all test images of its data set.
+
+    Attributes:
+        network: which: smallest, middle, largest, ...
+        macs: of one image.
+        accuracies: how it was computed -> share of the images that were right.
+    """
+
+    network: str
+    macs: int
+    accuracies: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What is known of a trained supernet.
+
+    Attributes:
+        name: short; of a shipped one also that of its folder.
+        title: in a line.
+        space: its networks.
+        class_names: in the order of the outputs.
+        mean: per channel, of the images it was trained on, scaled to [0, 1].
+        std: likewise.
+        augment: what may be done to training images without changing their class.
+        data: what it was trained on, and where the images of the entry are from.
+        licence: of the weights and of the images.
+        recipe: the configuration it was trained with, TOML.
+        command: that trained it.
+        hardware: it was trained on.
+        seconds: the training took.
+        measured: how good some of its networks are.
+        files: name in the entry's folder -> SHA-256 of its content.
+    """
+
+    name: str
+    title: str
+    space: Space
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+    data: str
+    licence: str
+    recipe: str
+    command: str
+    hardware: str
+    seconds: float
+    measured: tuple[Measured, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Into a folder, with a checksum.
+
+        Raises:
+            OSError: it cannot be written; an older one is untouched.
+        """
+        values = {f: getattr(self, f) for f in self.__dataclass_fields__}
+        values |= {
+            "space": self.space.to_json(),
+            "augment": asdict(self.augment),
+            "measured": [asdict(m) for m in self.measured],
+            "files": dict(self.files),
+        }
+        write_document(folder / FILE, {"schema": SCHEMA, **values})
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a folder.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    path = folder / FILE
+    try:
+        return _card(read_document(path))
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"there is no trained supernet in {folder}: its {FILE} is missing; `hwnas zoo` lists those that ship, and "
+            "`hwnas zoo pack RUN FOLDER` makes one of a run"
+        ) from e
+    except (OSError, IntegrityError, KeyError, TypeError, ValueError, HwnasError) as e:
+        raise ConfigError(f"the card {path} cannot be used ({e}); take a sound copy of the folder") from e
+
+
+def _card(values: Mapping[str, Any]) -> Card:
+    if values["schema"] != SCHEMA:
+        raise ValueError(f"schema {values['schema']!r}; this version reads {SCHEMA}")
+    texts = ("name", "title", "data", "licence", "recipe", "command", "hardware")
+    measured = tuple(
+        Measured(
+            network=str(m["network"]),
+            macs=int(m["macs"]),
+            accuracies={str(k): float(v) for k, v in m["accuracies"].items()},
+        )
+        for m in values["measured"]
+    )
+    return Card(
+        **{key: str(values[key]) for key in texts},
+        space=space_from_json(values["space"]),
+        class_names=tuple(map(str, values["class_names"])),
+        mean=tuple(map(float, values["mean"])),
+        std=tuple(map(float, values["std"])),
+        augment=Augment(**values["augment"]),
+        seconds=float(values["seconds"]),
+        measured=measured,
+        files={str(k): str(v) for k, v in values["files"].items()},
+    )

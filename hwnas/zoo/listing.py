@@ -1,0 +1,107 @@
+"""Trained supernets as results of a command: all that ship, or one in full. Knows entries; never torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwnas._console import format_seconds
+from hwnas._places import quoted
+from hwnas.results import Result, Shown
+from hwnas.zoo.card import Card
+from hwnas.zoo.entry import PREFIX, entry_names, find_entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooList(Result):
+    """The trained supernets that ship.
+
+    Attributes:
+        cards: in the order of their names.
+    """
+
+    cards: tuple[Card, ...]
+
+    def values(self) -> dict[str, object]:
+        """Name -> title."""
+        return {"supernets": {c.name: c.title for c in self.cards}}
+
+    @property
+    def shown(self) -> Shown:
+        """A row for each."""
+        return Shown(
+            title="Trained supernets",
+            columns=["name", "space", "classes", "distinct networks", "what it is"],
+            rows=[(c.name, c.space.name, len(c.class_names), c.space.count(), c.title) for c in self.cards],
+            notes=[
+                "All that is known of one: hwnas zoo show NAME",
+                f"Networks of one for this machine: hwnas run --supernet {PREFIX}NAME",
+                "Your own, from a run: hwnas zoo pack RUN FOLDER; then hwnas run --supernet FOLDER.",
+            ],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooCard(Result):
+    """One trained supernet.
+
+    Attributes:
+        folder: of its files.
+        card: what it is.
+        asked: what it was asked for by.
+    """
+
+    folder: Path
+    card: Card
+    asked: str
+
+    def values(self) -> dict[str, object]:
+        """The card, without the space's definition."""
+        keys = ("name", "title", "data", "licence", "recipe", "command", "hardware", "seconds", "class_names")
+        measured = [{"network": m.network, "macs": m.macs, **m.accuracies} for m in self.card.measured]
+        return {"folder": str(self.folder), **{k: getattr(self.card, k) for k in keys}, "measured": measured}
+
+    @property
+    def shown(self) -> Shown:
+        """A row for everything that is said."""
+        c = self.card
+        rows: list[tuple[str, object]] = [
+            ("space", f"{c.space.name}, {c.space.count():,} distinct networks"),
+            ("classes", list(c.class_names)),
+            ("data", c.data),
+            ("licence", c.licence),
+            ("trained with", c.command),
+            ("on", f"{c.hardware}{f', in {format_seconds(c.seconds)}' if c.seconds else ''}"),
+        ]
+        for m in c.measured:
+            told = ", ".join(f"{how} {100 * share:.1f} %" for how, share in m.accuracies.items())
+            rows.append((m.network, f"{m.macs / 1e6:.1f} million MACs; {told}"))
+        rows += [("folder", str(self.folder))]
+        return Shown(
+            title=f"{c.name}: {c.title}",
+            rows=rows,
+            notes=[
+                "Accuracies are of networks as they are taken out, on all test images of the data set.",
+                f"Networks of it for this machine: hwnas run --supernet {quoted(self.asked)}",
+            ],
+        )
+
+
+def all_entries() -> ZooList:
+    """The trained supernets that ship, in the order of their names."""
+    return ZooList(cards=tuple(find_entry(f"{PREFIX}{name}").card for name in entry_names()))
+
+
+def one_entry(named: str) -> ZooCard:
+    """Everything that is known of a trained supernet.
+
+    Args:
+        named: the name of one that ships, with `zoo:` before it or without, or the folder of one.
+
+    Raises:
+        ConfigError: none of this name ships, and there is none in such a folder; or its card is damaged.
+    """
+    ships = named.removeprefix(PREFIX) in entry_names()
+    asked = f"{PREFIX}{named.removeprefix(PREFIX)}" if ships else named
+    found = find_entry(asked)
+    return ZooCard(folder=found.folder, card=found.card, asked=asked)
