@@ -82,9 +82,37 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("command", STAGES)
-def test_a_stage_without_configuration_does_the_digits(command: str, calls: list[tuple[str, Any]]) -> None:
+def test_a_stage_without_configuration_takes_the_supernet_that_ships(
+    command: str, calls: list[tuple[str, Any]]
+) -> None:
     assert invoke(command).exit_code == 0
-    assert calls == [(STAGES[command], Config.default_digits())]
+    assert calls == [(STAGES[command], Config.quick_start())]
+
+
+def test_a_run_takes_a_trained_supernet_or_other_images(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text('[data]\nsource = "npz:a.npz"\n')
+    for arguments, wanted in (
+        (("--supernet", "zoo:cifar10-mobilenet"), Config.quick_start()),
+        (("--supernet", "my/own"), Config.of_supernet("my/own")),
+        (("--data", "digits"), Config.default_digits()),
+        (("--data", "npz:a.npz"), Config().replaced({"data.source": "npz:a.npz"})),
+        (("--set", "train.steps=5"), Config.default_digits().replaced({"train.steps": 5})),
+        ((tmp_path / "my.toml", "--data", "npz:b.npz"), Config().replaced({"data.source": "npz:b.npz"})),
+        (
+            (tmp_path / "my.toml", "--supernet", "my/own"),
+            Config().replaced({"data.source": "npz:a.npz", "train.supernet": "my/own"}),
+        ),
+    ):
+        calls.clear()
+        assert invoke("run", *arguments).exit_code == 0
+        assert calls == [(STAGES["run"], wanted)]
+    assert Config.of_supernet("my/own").output.folder == "runs/own"
+
+
+def test_an_option_and_the_value_it_stands_for_are_not_both_given() -> None:
+    found = invoke("run", "--supernet", "my/own", "--set", "train.supernet=my/other")
+    assert found.exit_code == 2
+    assert "give --supernet or --set train.supernet, not both" in found.stderr
 
 
 @pytest.mark.parametrize("command", STAGES)

@@ -58,7 +58,7 @@ def test_a_value_is_read_and_the_others_stay() -> None:
 
 def test_an_unknown_key_names_the_nearest_and_the_known() -> None:
     message = refused("[train]\nbatch_siez = 64")
-    assert "unknown key 'train.batch_siez', did you mean 'batch_size'? known: strategy, " in message
+    assert "unknown key 'train.batch_siez', did you mean 'batch_size'? known: supernet, " in message
     assert message.endswith("(in my.toml)")
 
 
@@ -213,6 +213,7 @@ def test_a_run_that_was_moved_stays_in_its_new_folder(tmp_path: Path) -> None:
 
 def test_the_quick_start_survives_the_way_to_toml_and_back() -> None:
     assert parse_config(Config.default_digits().to_toml()) == Config.default_digits()
+    assert parse_config(Config.quick_start().to_toml()) == Config.quick_start()
 
 
 @given(

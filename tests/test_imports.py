@@ -88,10 +88,10 @@ def _rows() -> Iterator[Row]:
 
 ROWS = list(_rows())
 # what the command line is split into: how commands end, those about devices and budgets, what is typed, paths
-CLI_COMMANDS = ("cli", "_adapt_command", "_device_commands", "_question_commands")
-CLI_PARTS = {"_commands", "_adapt_command", "_device_commands", "_question_commands", "_arguments", "_places"}
+CLI_COMMANDS = ("cli", "_adapt_command", "_device_commands", "_question_commands", "_zoo_commands")
+CLI_PARTS = {*CLI_COMMANDS[1:], "_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
-_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison", "serve"}
+_CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison", "serve", "zoo"}
 CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "__version__", *CLI_PARTS}
 
 

@@ -16,8 +16,9 @@ from hwnas.errors import CheckpointError, ConfigError, DataError, DivergenceErro
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.checkpoint import load_checkpoint, load_newest, previous
 from hwnas.supernet.elastic import Supernet
-from hwnas.supernet.strategies import LargestOnly, SandwichRule
+from hwnas.supernet.strategies import LargestOnly, SandwichRule, SplitSandwich
 from hwnas.supernet.training import Keeping, Trainer, TrainSettings, load_averaged, refuse_other_identity
+from hwnas.types import TrainTarget
 
 
 def make_images(n: int = 64) -> ArrayDataset:
@@ -255,6 +256,68 @@ def test_the_sandwich_trains_largest_first_and_distils_the_rest(space, rng) -> N
     assert [t.teacher for t in targets] == [None, 0, 0, 0]
     assert np.array_equal(targets[0].encoding, space.largest())
     assert np.array_equal(targets[-1].encoding, space.smallest())
+
+
+def test_the_split_sandwich_gives_each_pupil_a_share_of_the_batch_of_its_own(space, rng) -> None:
+    seen = set()
+    for step in range(20):
+        largest, *others = SplitSandwich(space, n_random=2).architectures(step, rng)
+        assert (largest.teacher, largest.images) == (None, slice(None))
+        assert [t.teacher for t in others] == [0, 0, 0]
+        assert np.array_equal(others[-1].encoding, space.smallest())
+        shares = [range(16)[t.images] for t in others]
+        assert sorted(i for share in shares for i in share) == list(range(16))
+        seen.add(shares[-1].start)
+    assert seen == {0, 1, 2}  # the smallest is not always given the same rows
+
+
+class Halves:
+    """The largest learns from all images, the smallest from the second half of them."""
+
+    def __init__(self, space) -> None:
+        self.space = space
+
+    def architectures(self, step, rng):
+        second = TrainTarget(encoding=self.space.smallest(), teacher=0, images=slice(8, None))
+        return [TrainTarget(encoding=self.space.largest()), second]
+
+
+def test_a_pupil_is_shown_its_share_and_what_the_teacher_said_of_it(space, monkeypatch) -> None:
+    trainer = make_trainer(space, None)
+    trainer.strategy = Halves(space)
+    shown: list[torch.Tensor] = []
+    learned: list[tuple[torch.Tensor, torch.Tensor]] = []
+    forward, distill = trainer.supernet.forward, trainer.task.distill
+
+    def watched(images, blocks):
+        shown.append(images)
+        return forward(images, blocks)
+
+    def distilled(found, teacher):
+        learned.append((found, teacher))
+        return distill(found, teacher)
+
+    outputs: list[torch.Tensor] = []
+    loss = trainer.task.loss
+
+    def lost(found, labels, **keywords):
+        outputs.append(found.detach())
+        return loss(found, labels, **keywords)
+
+    monkeypatch.setattr(trainer.supernet, "forward", watched)
+    monkeypatch.setattr(trainer.task, "distill", distilled)
+    monkeypatch.setattr(trainer.task, "loss", lost)
+    trainer.run(until=1)
+    assert [len(x) for x in shown] == [16, 8]
+    assert torch.equal(shown[1], shown[0][8:])
+    assert torch.equal(learned[0][1], outputs[0][8:])
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(space) -> None:
+    trainer = make_trainer(space, None, stream=make_stream(batch_size=2))
+    trainer.strategy = SplitSandwich(space, n_random=2)
+    with pytest.raises(ConfigError, match="batch of 2 images is too small for the 4 networks"):
+        trainer.run()
 
 
 def test_largest_only_trains_one_network(space, rng) -> None:

@@ -1,0 +1,177 @@
+"""Runs of a packed supernet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas import pipeline
+from hwnas.config import Config, load_config
+from hwnas.errors import CheckpointError, ConfigError, DataError
+from hwnas.pipeline.packing import Packing, pack
+from hwnas.testing.run import tiny_config
+from hwnas.workspace import Workspace
+from hwnas.zoo import find_entry
+from tests.runs import ReadConsole
+
+
+def config_of(packed: Path, folder: Path, **changes: object) -> Config:
+    """A run of it that takes seconds."""
+    config = tiny_config(folder, {"limits.latency_fraction": 1.5})
+    values = {"train.supernet": str(packed), "train.steps": None, "space.preset": None, "data.source": None}
+    return config.replaced({**values, **changes})
+
+
+def test_the_whole_way_trains_nothing_and_asks_for_no_other_images(packed: Path, tmp_path: Path) -> None:
+    config, console = config_of(packed, tmp_path / "run"), ReadConsole()
+    assert config.data.source == f"zoo:{packed}"
+    made = pipeline.run_all(config, console=console)
+    assert made.manifest.parity.top1_agreement == 1.0
+    assert "nothing is trained: the supernet is few-digits (few digits)" in console.said
+    checkpoint = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    pipeline.train(load_config(tmp_path / "run"), console=ReadConsole())  # again: nothing changes
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == checkpoint
+
+
+def test_what_a_run_evaluated_goes_into_the_folder_and_is_known_to_the_next(packed: Path, tmp_path: Path) -> None:
+    first = config_of(packed, tmp_path / "first")
+    for stage in (pipeline.train, pipeline.profile, pipeline.search):
+        stage(first, console=ReadConsole())
+    result = pack(first, packed, console=ReadConsole())
+    assert result.known == first.search.n_trials
+    second = first.replaced({"output.folder": str(tmp_path / "second")})
+    for stage in (pipeline.train, pipeline.profile):
+        stage(second, console=ReadConsole())
+    found = pipeline.search(second, console=ReadConsole())
+    assert found.evaluations.reused > 0
+    assert found.evaluations.measured < first.search.n_trials
+
+
+def test_a_run_of_it_is_not_packed_as_another(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, tmp_path / "run")
+    with pytest.raises(ConfigError, match="which is packed already"):
+        pack(config, tmp_path / "other", console=ReadConsole())
+    with pytest.raises(ConfigError, match="has evaluated no networks yet"):
+        pack(config, packed, console=ReadConsole())
+
+
+def test_networks_are_those_of_the_training(trained: Config, packed: Path, tmp_path: Path) -> None:
+    """But for the half precision of the weights: the same space, and the same accuracies to a few images."""
+    config = config_of(packed, tmp_path / "run", **{"data.source": trained.data.source})
+    pipeline.train(config, console=ReadConsole())
+    mine, theirs = Workspace(config), Workspace(trained)
+    assert mine.training_space == theirs.training_space
+    assert (mine.images.mean, mine.images.std) == (theirs.images.mean, theirs.images.std)
+    blocks = mine.training_space.named_blocks(mine.training_space.largest())
+    for got, wanted in zip(
+        mine.supernet.extract(blocks).parameters(), theirs.supernet.extract(blocks).parameters(), strict=True
+    ):
+        assert np.allclose(got.detach(), wanted.detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_a_folder_with_another_supernet_is_refused_and_stays(trained: Config, packed: Path, tmp_path: Path) -> None:
+    own = trained.replaced({"output.folder": str(tmp_path / "run")})
+    pipeline.train(own, console=ReadConsole())
+    before = {p: p.read_bytes() for p in (tmp_path / "run").glob("c*")}
+    config = config_of(packed, tmp_path / "run", **{"data.source": trained.data.source})
+    with pytest.raises(CheckpointError, match="supernet was '', now"):
+        pipeline.train(config, console=ReadConsole())
+    assert {p: p.read_bytes() for p in (tmp_path / "run").glob("c*")} == before
+
+
+def test_a_training_does_not_go_on_with_a_packed_one(trained: Config, packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, tmp_path / "run", **{"data.source": trained.data.source})
+    pipeline.train(config, console=ReadConsole())
+    with pytest.raises(CheckpointError, match="supernet was"):
+        pipeline.train(trained.replaced({"output.folder": str(tmp_path / "run")}), console=ReadConsole())
+
+
+def test_images_of_ones_own_are_seen_as_those_of_the_training(packed: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 99, (300, 8, 8, 1), dtype=np.uint8), np.arange(300) % 10
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels)
+    told: list[str] = []
+    config = config_of(packed, tmp_path / "run", **{"data.source": f"npz:{tmp_path / 'own.npz'}"})
+    found = Workspace(config, tell=told.append).images
+    card = find_entry(str(packed)).card
+    assert (found.mean, found.std) == (card.mean, card.std)
+    without = Workspace(config.replaced({"train.supernet": None}), tell=told.append).images
+    assert found.fingerprint != without.fingerprint
+    assert not told  # their names are numbers, as those of the digits are
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x_train": np.zeros((99, 8, 8, 3), np.uint8)}, "images of 3 channels, and the supernet few-digits takes"),
+        ({"n": 7}, "has 7 classes .*, and the supernet few-digits tells 10 apart"),
+        ({"names": [str(9 - i) for i in range(10)]}, "in another order .*give them in its order: 0, 1, 2"),
+    ],
+)
+def test_images_of_other_classes_are_refused(
+    arrays: dict[str, object], said: str, packed: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    n = int(arrays.pop("n", 10))
+    names = arrays.pop("names", None)
+    x = rng.integers(0, 99, (99, 8, 8, 1), dtype=np.uint8)
+    if "x_train" in arrays:
+        x = rng.integers(0, 99, (99, 8, 8, 3), dtype=np.uint8)
+    more = {} if names is None else {"class_names": np.array(names)}
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=np.arange(99) % n, **more)
+    config = config_of(packed, tmp_path / "run", **{"data.source": f"npz:{tmp_path / 'own.npz'}"})
+    with pytest.raises(DataError, match=said):
+        pipeline.train(config, console=ReadConsole())
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_without_names_are_taken_for_those_of_the_supernet(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hwnas.zoo import images
+
+    entry = find_entry(str(_named(trained, tmp_path)))
+    told: list[str] = []
+    images.as_trained_on(Workspace(trained).images, entry, tell=told.append)
+    assert "taken for those of the supernet letters, in its order: a, b, c" in told[0]
+
+
+def _named(trained: Config, tmp_path: Path) -> Path:
+    import dataclasses
+
+    pack(trained, tmp_path / "letters", packing=Packing(n_images=(50, 50, 50)), console=ReadConsole())
+    entry = find_entry(str(tmp_path / "letters"))
+    dataclasses.replace(entry.card, class_names=tuple("abcdefghij")).write(entry.folder)
+    return entry.folder
+
+
+def test_an_unfinished_or_other_run_is_not_packed(trained: Config, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something else"):
+        pack(trained, tmp_path / "full", console=ReadConsole())
+    with pytest.raises(CheckpointError, match="no trained supernet"):
+        pack(trained.replaced({"output.folder": str(tmp_path / "none")}), tmp_path / "new", console=ReadConsole())
+    assert not (tmp_path / "new").exists()
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_settings_of_a_preset_or_a_training_contradict_a_trained_supernet(packed: Path, tmp_path: Path) -> None:
+    for key, value, said in (
+        ("space.preset", "resnet20", "space.preset is of a preset"),
+        ("train.steps", 5, "steps is of a training"),
+        ("train.epochs", 5.0, "epochs is of a training"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            config_of(packed, tmp_path / "run", **{key: value})
+    with pytest.raises(ConfigError, match=r"and so has \[model\]"):
+        config_of(packed, tmp_path, **{"model.source": "python:a:b", "model.input": [3, 8, 8]})
+
+
+def test_fewer_of_its_networks_can_be_asked_for(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, tmp_path / "run", **{"space.kernel_sizes": [3]})
+    pipeline.train(config, console=ReadConsole())
+    kernels = {o for c in Workspace(config).space.choices if c.name.endswith("kernel") for o in c.options}
+    assert kernels <= {3}
