@@ -119,6 +119,9 @@ class TrainConfig(ConfigSection):
         "a trained one that is taken instead: zoo:NAME (`hwnas zoo`), or the folder of one",
         example='"zoo:cifar10-mobilenet"',
     )
+    start_from: Text | None = optional(
+        "a trained one whose weights the training begins with: the folder of a run, or zoo:NAME", example='"runs/old"'
+    )
     strategy: Text = Field(default="sandwich", description="which networks a step trains")
     n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=2, description="random networks a step, besides the largest and the smallest"
@@ -159,8 +162,8 @@ class TrainConfig(ConfigSection):
     def _one_length(self) -> Self:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
-        if self.supernet is not None and (self.steps is not None or self.epochs is not None):
-            said = "steps" if self.steps is not None else "epochs"
+        said = next((key for key in ("steps", "epochs", "start_from") if getattr(self, key) is not None), None)
+        if self.supernet is not None and said is not None:
             raise ValueError(f"{said} is of a training, and supernet names one that is trained; leave out either")
         return self
 

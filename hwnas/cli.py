@@ -33,7 +33,7 @@ from hwnas._zoo_commands import zoo_app
 from hwnas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from hwnas._console import Console
     from hwnas.config import Config
@@ -84,7 +84,8 @@ def _configure(
     from hwnas.config import load_config
 
     changed = changes(values)
-    loaded = load_config(config) if config else _without_file(supernet, data, changed)
+    asked_for = {*changed, *(key for key, value in (options or {}).values() if value is not None)}
+    loaded = load_config(config) if config else _without_file(supernet, data, asked_for)
     # options that stand for one value of the configuration
     asked = {
         "--output": ("output.folder", output or None),
@@ -103,13 +104,13 @@ def _configure(
     return loaded.only(device) if device else loaded
 
 
-def _without_file(supernet: str | None, data: str | None, changed: Mapping[str, object]) -> Config:
+def _without_file(supernet: str | None, data: str | None, asked_for: Iterable[str]) -> Config:
     """What a run is of that names no configuration: a supernet that ships, unless something is to be trained."""
     from hwnas.config import Config
 
     if supernet is not None:
         return Config.of_supernet(supernet)
-    trains = any(key.startswith(_OF_A_TRAINING) for key in changed)
+    trains = any(key.startswith(_OF_A_TRAINING) for key in asked_for)
     if data is None and not trains:
         return Config.quick_start()
     return Config.default_digits() if data in (None, "digits") else Config()
@@ -173,6 +174,22 @@ def run(
 def train(
     config: ConfigArgument = None,
     *,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Begin with a trained supernet: the folder of a run, or zoo:NAME; it may have fewer classes, be "
+            "narrower or shallower.",
+            callback=given,
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", metavar="NAME", help="Which networks a step trains; see docs/training.md.", callback=given
+        ),
+    ] = None,
     values: SetOption = None,
     output: OutputOption = None,
     json_output: JsonFlag = False,
@@ -180,7 +197,8 @@ def train(
 ) -> None:
     """Train the supernet."""
     with speaking(json_output=json_output, debug=debug) as console:
-        _stage("train", _configure(config, values=values, output=output), console=console)
+        options = {"--from": ("train.start_from", start_from), "--strategy": ("train.strategy", strategy)}
+        _stage("train", _configure(config, values=values, output=output, options=options), console=console)
 
 
 @app.command()

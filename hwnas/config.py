@@ -142,6 +142,8 @@ class Config(ConfigSection):
                 )
         if self.model is None:
             return self
+        if self.train.start_from is not None:
+            raise ValueError("train.start_from is for a preset; a supernet of [model] begins with the network itself")
         if of_preset := sorted(given - _OF_ANY_NETWORK):
             raise ValueError(
                 f"space.{of_preset[0]} is of a preset, and with [model] the networks are parts of your own; leave out "

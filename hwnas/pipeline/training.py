@@ -21,10 +21,12 @@ from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
+from hwnas.starting_point import starting_point
 from hwnas.torch_process import prepare_torch, training_device
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
+    from hwnas.supernet.kinds import AnySupernet
     from hwnas.supernet.training import Trainer, TrainSettings
     from hwnas.zoo import Entry
 
@@ -88,7 +90,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
             return _from_zoo(work, work.zoo_entry, console=console)
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
-        trainer = _make_trainer(work)
+        trainer = _make_trainer(work, console=console)
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
@@ -127,6 +129,28 @@ def _as_given(work: Workspace, *, console: Console) -> TrainResult:
     write_json(work.folder / DATA_FILE, seal_document(record))
     console.note("nothing is trained (train.steps = 0): smaller networks are parts of the given one as it is")
     return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
+
+
+def _begin_with(work: Workspace, supernet: AnySupernet, named: str, *, console: Console) -> None:
+    """Give a new supernet the weights of a trained one.
+
+    Raises:
+        CheckpointError: that has none, or the two have nothing in common.
+    """
+    from hwnas.supernet.elastic import Supernet
+    from hwnas.supernet.growing import grow_
+
+    found, space = starting_point(named), work.training_space
+    assert isinstance(supernet, Supernet)
+    tensors = found.tensors  # first: where there are none, classes are not what is missing
+    names, known = work.images.class_names, found.class_names
+    classes = [known.index(name) if name in known else None for name in names]
+    grown = grow_(supernet, tensors, largest=space.named_blocks(space.largest()), classes=classes)
+    n_known = sum(c is not None for c in classes)
+    console.note(
+        f"the supernet begins with {named}: {len(grown.kept)} of {len(grown.kept) + len(grown.anew)} tensors are "
+        f"its, and it knows {n_known} of the {len(names)} classes"
+    )
 
 
 def _from_zoo(work: Workspace, entry: Entry, *, console: Console) -> TrainResult:
@@ -191,7 +215,8 @@ def _identity(work: Workspace) -> dict[str, Any]:
     c = work.config.train
     if work.zoo_entry is not None:  # how it was trained stands on its card
         return work.identity
-    return {**work.identity, "strategy": c.strategy, "n_random": c.n_random}
+    begins = "" if c.start_from is None else starting_point(c.start_from).digest
+    return {**work.identity, "strategy": c.strategy, "n_random": c.n_random, "start_from": begins}
 
 
 def settings_of(work: Workspace) -> TrainSettings:
@@ -214,7 +239,7 @@ def settings_of(work: Workspace) -> TrainSettings:
     )
 
 
-def _make_trainer(work: Workspace) -> Trainer:
+def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     import torch
 
     from hwnas.supernet.distillation import Teacher
@@ -229,6 +254,8 @@ def _make_trainer(work: Workspace) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         supernet = work.new_supernet()
+    if c.start_from is not None and not work.checkpoint.exists():
+        _begin_with(work, supernet, c.start_from, console=console)
     trainer = Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),

@@ -43,6 +43,7 @@ EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "class_weights": "alike",
     "quantized_fraction": 0.0,
     "supernet": "",
+    "start_from": "",
 }
 
 
