@@ -122,7 +122,7 @@ class TrainConfig(ConfigSection):
     start_from: Text | None = optional(
         "a trained one whose weights the training begins with: the folder of a run, or zoo:NAME", example='"runs/old"'
     )
-    strategy: Text = Field(default="sandwich", description="which networks a step trains")
+    strategy: Text = Field(default="sandwich", description="which networks a step trains; see docs/training.md")
     n_random: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=2, description="random networks a step, besides the largest and the smallest"
     )

@@ -112,6 +112,11 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
     "strategies": {
         "sandwich": ("hwnas.supernet.strategies:SandwichRule", ""),
         "split-sandwich": ("hwnas.supernet.strategies:SplitSandwich", ""),
+        "progressive": ("hwnas.supernet.strategies:ProgressiveShrinking", ""),
+        "best-up": ("hwnas.supernet.strategies:BestUp", ""),
+        "worst-up": ("hwnas.supernet.strategies:WorstUp", ""),
+        "probability-shift": ("hwnas.supernet.strategies:ProbabilityShift", ""),
+        "compound": ("hwnas.supernet.strategies:Compound", ""),
         "largest": ("hwnas.supernet.strategies:LargestOnly", ""),
     },
     "tasks": {

@@ -487,6 +487,20 @@ class TrainingStrategy(Protocol):
     def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]: ...
 
 
+@runtime_checkable
+class LearningStrategy(TrainingStrategy, Protocol):
+    """A strategy that is told the losses; what it makes of them is kept with the checkpoint."""
+
+    def observe(self, targets: Sequence[TrainTarget], losses: Sequence[float]) -> None:
+        """Take note of a step: the loss of each target, alike in all processes."""
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as JSON values."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with what `state` gave, to the bit."""
+
+
 # Where long work reports to: (done, total, note). The command line draws it; `ignore_progress` does not.
 ProgressCallback = Callable[[int, int, str], None]
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hwnas import registry
 from hwnas._console import Console, format_seconds
 from hwnas._tables import format_value
 from hwnas.config import Config
+from hwnas.cost.analytic import macs
 from hwnas.files import write_json, write_whole
 from hwnas.integrity import seal_document
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
@@ -23,6 +26,7 @@ from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.starting_point import starting_point
 from hwnas.torch_process import prepare_torch, training_device
+from hwnas.types import FloatArray, IntArray
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -239,6 +243,16 @@ def settings_of(work: Workspace) -> TrainSettings:
     )
 
 
+def _for_strategies(work: Workspace) -> dict[str, Any]:
+    """What a strategy may ask for, by the names of its parameters."""
+    c, space = work.config.train, work.training_space
+
+    def sizes(encodings: IntArray) -> FloatArray:
+        return np.array([sum(macs(block) for _, block in space.named_blocks(e)) for e in encodings], dtype=float)
+
+    return {"n_random": c.n_random, "steps": c.total_steps(len(work.images.train)), "sizes": sizes}
+
+
 def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     import torch
 
@@ -259,7 +273,7 @@ def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     trainer = Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),
-        strategy=strategy(space, **registry.taken_by(strategy, {"n_random": c.n_random})),
+        strategy=strategy(space, **registry.taken_by(strategy, _for_strategies(work))),
         named_blocks=space.named_blocks,
         settings=settings_of(work),
         task=work.task,

@@ -32,7 +32,14 @@ from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
 from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
 from hwnas.supernet.schedules import cosine_rate, follow
 from hwnas.tasks import Task, make_task
-from hwnas.types import IntArray, ProgressCallback, TrainingStrategy, TrainTarget, ignore_progress
+from hwnas.types import (
+    IntArray,
+    LearningStrategy,
+    ProgressCallback,
+    TrainingStrategy,
+    TrainTarget,
+    ignore_progress,
+)
 
 _STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
@@ -221,6 +228,8 @@ class Trainer:
         self.step = found.meta["step"]
         self._scheduler = follow(self._optimizer, self.settings.rate, first_step=self.step)
         self.history = found.meta["history"]
+        if isinstance(self.strategy, LearningStrategy):
+            self.strategy.restore(found.meta["strategy"])
         return self.step
 
     def run(self, *, until: int | None = None, progress: ProgressCallback = ignore_progress) -> None:
@@ -287,7 +296,7 @@ class Trainer:
                 outputs.append(found.detach())  # a teacher does not learn from its pupils
                 losses.append(loss.detach())
                 if last:
-                    self._check_finite(losses, step)
+                    told = self._check_finite(losses, step)
                 # one after the other, so that one network's activations are in memory at a time; gradients add up
                 loss.backward()  # type: ignore[no-untyped-call]
         if self.settings.max_grad_norm:
@@ -297,6 +306,8 @@ class Trainer:
         if step >= self.settings.first_quantized:
             torch._foreach_clamp_min_(self._steps_of_ranges, SMALLEST_SCALE)
         self._average(step)
+        if isinstance(self.strategy, LearningStrategy):
+            self.strategy.observe(targets, told)
         return [float(x) for x in losses]
 
     def _quantized(self, networks: Sequence[NamedBlocks], step: int, images: Tensor) -> list[NamedBlocks]:
@@ -342,18 +353,20 @@ class Trainer:
             return contextlib.nullcontext()
         return self._parallel.no_sync()
 
-    def _check_finite(self, losses: Sequence[Tensor], step: int) -> None:
-        """Stop all processes together where one has a loss that is not finite.
+    def _check_finite(self, losses: Sequence[Tensor], step: int) -> list[float]:
+        """Stop all processes together where one has a loss that is not finite; returns their means over processes.
 
         Before the last backward pass, which sends the gradients.
         """
         values = torch.stack(list(losses))
         if self._world > 1:
             distributed.all_reduce(values)
+            values /= self._world
         if not bool(torch.isfinite(values).all()):
             bad = next(float(v) for v in values if not math.isfinite(float(v)))
             kept = str(self._path) if self._path is not None and self._path.exists() else None
             raise DivergenceError(step, bad, kept)
+        return [float(v) for v in values]
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -375,6 +388,8 @@ class Trainer:
             tensors[f"ema.{name}"] = self._averages[name]
         tensors |= state_tensors(self._optimizer, self._parameters)
         meta = {"step": self.step, "steps": self.settings.steps, "identity": self._identity, "history": self.history}
+        if isinstance(self.strategy, LearningStrategy):
+            meta["strategy"] = self.strategy.state()
         save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
 
 

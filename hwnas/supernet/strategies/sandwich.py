@@ -1,4 +1,4 @@
-"""Which sub-networks a training step runs, and what each learns from. Knows spaces, not torch."""
+"""The sandwich rule, and the largest network alone. Knows spaces and numbers."""
 
 from __future__ import annotations
 
