@@ -154,6 +154,9 @@ class TrainConfig(ConfigSection):
         default="recalibrated",
         description="statistics of each network: of training images it is shown; frozen: those of the given network",
     )
+    watch_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.03, description="of the time at most, for accuracies of three networks on the way; 0: none"
+    )
     seed: Seed = Field(default=0, description="of weights, order and augmentation")
     threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")

@@ -22,6 +22,7 @@ from hwnas.integrity import seal_document
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
 from hwnas.pipeline._last_used import begin
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
+from hwnas.precisions import EXACT
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.starting_point import starting_point
@@ -32,7 +33,12 @@ from hwnas.workspace import Workspace
 if TYPE_CHECKING:
     from hwnas.supernet.kinds import AnySupernet
     from hwnas.supernet.training import Trainer, TrainSettings
+    from hwnas.supernet.watching import Watch
     from hwnas.zoo import Entry
+
+
+LOG_FILE = "training.csv"
+_WATCHED = 500  # images of the accuracies that are shown on the way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
+        trainer.watch_by(_watch(work, trainer) if first_process else None, work.folder / LOG_FILE)
         record = data_record(data, source=config.data.source)
         if first_process:
             write_json(work.folder / DATA_FILE, seal_document(record))
@@ -241,6 +248,49 @@ def settings_of(work: Workspace) -> TrainSettings:
         seed=c.seed,
         checkpoint_every_s=c.checkpoint_every_s,
     )
+
+
+def _watch(work: Workspace, trainer: Trainer) -> Watch | None:
+    """Looks at the smallest, a middle and the largest network, in floats, on some validation images."""
+    import torch
+
+    from hwnas.accuracy import SubnetEvaluator
+    from hwnas.supernet.watching import Watch
+
+    share = work.config.train.watch_share
+    if not share or trainer.step >= trainer.settings.steps:
+        return None
+    space = work.training_space.restrict(precisions=(EXACT,))
+    middle = space.canonical(np.array([len(c.options) // 2 for c in space.choices]))
+    encodings = {"smallest": space.smallest(), "middle": middle, "largest": space.largest()}
+    made: list[SubnetEvaluator] = []
+
+    def look() -> dict[str, float]:
+        if not made:  # when it is first asked for: a short training needs no second copy of the weights
+            with torch.random.fork_rng(devices=[]):
+                supernet = work.new_supernet()
+            supernet.is_given = False
+            made.append(
+                SubnetEvaluator(
+                    supernet.eval(),
+                    train=work.stream("train"),
+                    validation=work.stream("validation"),
+                    task=work.task,
+                    recalibration_samples=min(_WATCHED, work.config.search.recalibration_samples),
+                    validation_samples=_WATCHED,
+                )
+            )
+        (evaluator,) = made
+        with torch.no_grad():
+            for name, p in evaluator.supernet.named_parameters():
+                p.copy_(trainer.averages()[name])
+        found = {}
+        for name, encoding in encodings.items():
+            network = evaluator.recalibrate(evaluator.supernet.extract(space.named_blocks(encoding)))
+            found[name] = evaluator.score(network, in_shape=network.in_shape).value
+        return found
+
+    return Watch(look, share=share)
 
 
 def _for_strategies(work: Workspace) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
 from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
 from hwnas.supernet.schedules import cosine_rate, follow
+from hwnas.supernet.watching import Log, Watch
 from hwnas.tasks import Task, make_task
 from hwnas.types import (
     IntArray,
@@ -151,6 +152,10 @@ class Trainer:
         task: what the networks are for; None: classification.
         keeping: where the run is kept and goes on; None keeps nothing.
         device: "cpu" or "cuda"; on a GPU bfloat16 autocast is used.
+
+    Attributes:
+        step: how many were taken.
+        history: losses, two hundred rows over the whole of a training.
     """
 
     def __init__(
@@ -194,6 +199,8 @@ class Trainer:
         self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
+        self._watch: Watch | None = None
+        self._log: Log | None = None
         self._parallel = parallel(self.supernet) if self._world > 1 else None
 
     def learn_from(self, teacher: Teacher) -> None:
@@ -205,6 +212,22 @@ class Trainer:
             teacher: of the same outputs.
         """
         self._teacher = teacher.to(self._device)
+
+    def watch_by(self, watch: Watch | None, log: Path) -> None:
+        """Let somebody see how it goes: accuracies beside the losses, and all of it as a CSV file.
+
+        After `resume`: lines of the file that the training is not at yet are taken away.
+
+        Args:
+            watch: looks at accuracies; None: losses alone are shown.
+            log: path of the file, which the first process writes.
+        """
+        if self._rank == 0:
+            self._watch, self._log = watch, Log(log, until=self.step)
+
+    def averages(self) -> Mapping[str, Tensor]:
+        """Name of a parameter -> its average so far, not to be changed."""
+        return self._averages
 
     def resume(self, *, warn: Callable[[str], None] | None = None) -> int:
         """Load the newest checkpoint, if there is one; returns the step to go on from.
@@ -248,18 +271,33 @@ class Trainer:
         self._save()
 
     def _take_steps(self, batches: Iterable[tuple[Tensor, Tensor]], *, last: int, progress: ProgressCallback) -> None:
-        saved = time.monotonic()
+        saved, accuracies = time.monotonic(), ""
         for images, labels in batches:
             with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
                 losses = self._train_step(self.step, images, labels)
             self.step += 1
             note = f"loss {losses[0]:.3f}" + (f", smallest {losses[-1]:.3f}" if len(losses) > 1 else "")
-            progress(self.step, self.settings.steps, note)
+            found = self._looked_at()
+            if found:
+                accuracies = "".join(f", {name} {100 * share:.1f} %" for name, share in found.items())
+            progress(self.step, self.settings.steps, note + accuracies)
+            noted = {"loss": losses[0], "loss_smallest": losses[-1]}
             if self.step % max(1, self.settings.steps // 200) == 0:
-                self.history.append({"step": self.step, "loss": losses[0], "loss_smallest": losses[-1]})
+                self.history.append({"step": self.step, **noted})
+            elif not found:
+                noted = {}
+            if noted and self._log is not None:
+                rate = self.settings.rate(self.step - 1)
+                self._log.add(
+                    self.step, {"learning_rate": rate, **noted, **{f"accuracy_{k}": v for k, v in found.items()}}
+                )
             if time.monotonic() - saved > self.settings.checkpoint_every_s and self.step < last:
                 self._save()
                 saved = time.monotonic()
+
+    def _looked_at(self) -> Mapping[str, float]:
+        """Accuracies, where it is time for them."""
+        return self._watch.look() if self._watch is not None and self._watch.is_due else {}
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> list[float]:
         # torch's DistributedSampler pads each epoch and shuffles by a generator of its own; and the random changes of a
@@ -391,6 +429,8 @@ class Trainer:
         if isinstance(self.strategy, LearningStrategy):
             meta["strategy"] = self.strategy.state()
         save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
+        if self._log is not None:
+            self._log.write()
 
 
 def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:
