@@ -131,6 +131,7 @@ class TrainConfig(ConfigSection):
         "passes over the training images", example=f"{_DEFAULT_EPOCHS:g}"
     )
     batch_size: Count = Field(default=128, description="images")
+    accumulate: Count = Field(default=1, description="parts of a batch, one after the other, where memory is short")
     optimizer: Literal["sgd", "adamw"] | None = optional(
         "sgd or adamw; if left out adamw for spaces of transformers, else sgd", example='"adamw"'
     )

@@ -36,12 +36,13 @@ def refuse_too_large(work: Workspace) -> None:
         return
     space = work.training_space
     image_bytes = sum(training_bytes(b) for _, b in space.named_blocks(space.largest()))
-    share = -(-c.batch_size // int(os.environ.get("WORLD_SIZE", "1")))  # of this process, under torchrun
+    # of this process, under torchrun, and at a time
+    share = -(-c.batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * c.accumulate))
     if share * image_bytes > free:
         raise ConfigError(
             f"train.batch_size is {c.batch_size:,}: a step of the largest network keeps at least "
             f"{share * image_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; give at most "
-            f"{free // image_bytes:,}, or smaller space.resolutions"
+            f"{free // image_bytes:,}, smaller space.resolutions, or a larger train.accumulate"
         )
 
 

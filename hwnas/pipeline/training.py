@@ -245,6 +245,7 @@ def settings_of(work: Workspace) -> TrainSettings:
         ema_decay=c.ema_decay,
         quantized_fraction=c.quantized_fraction,
         feature_weight=c.feature_weight,
+        accumulate=c.accumulate,
         seed=c.seed,
         checkpoint_every_s=c.checkpoint_every_s,
     )

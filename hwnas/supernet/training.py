@@ -52,6 +52,7 @@ EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "quantized_fraction": 0.0,
     "supernet": "",
     "start_from": "",
+    "accumulate": 1,
 }
 
 
@@ -73,6 +74,8 @@ class TrainSettings:
             See `hwnas.supernet.quantized`.
         feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
             `hwnas.supernet.distillation`.
+        accumulate: parts that a batch is cut into, one after the other, so that a step takes less memory; statistics of
+            normalisation are those of a part.
         max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
         seed: of the sub-networks that each step draws; order and augmentation have the stream's.
         checkpoint_every_s: seconds between checkpoints.
@@ -87,6 +90,7 @@ class TrainSettings:
     ema_decay: float = 0.999
     quantized_fraction: float = 0.0
     feature_weight: float = 0.0
+    accumulate: int = 1
     max_grad_norm: float = 5.0
     seed: int = 0
     checkpoint_every_s: float = 60.0
@@ -95,6 +99,7 @@ class TrainSettings:
         check_name(self.optimizer)
         rules = {
             "steps": (self.steps >= 1, "at least 1"),
+            "accumulate": (self.accumulate >= 1, "at least 1"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
@@ -310,33 +315,24 @@ class Trainer:
         if step >= self.settings.first_quantized:
             networks = self._quantized(networks, step, whole_batch)
         self._optimizer.zero_grad(set_to_none=True)
-        outputs: list[Tensor] = []
-        losses: list[Tensor] = []
-        given = self._taught(images)
-        for target, blocks in zip(targets, networks, strict=True):
-            last = len(losses) == len(targets) - 1
-            part = images[target.images]
-            if not len(part):
-                raise ConfigError(
-                    f"a batch of {len(images)} images is too small for the {len(targets)} networks of a step to share; "
-                    'give a larger train.batch_size, or train.strategy = "sandwich", where each sees all of it'
-                )
-            with self._reducing(last):
-                handed_on: dict[str, Tensor] = {}
-                asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
-                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-                    found = (self._parallel or self.supernet)(part, blocks, **asked)
-                found = found.float()  # (N, ...); bfloat16 would leave a softmax 8 significant bits
-                taught = None if given is None else given.part(target.images)
-                loss = self._loss(found, labels, target=target, outputs=outputs, taught=taught)
-                if taught is not None and taught.handed_on:
-                    loss = loss + self.settings.feature_weight * feature_loss(handed_on, taught.handed_on)
-                outputs.append(found.detach())  # a teacher does not learn from its pupils
-                losses.append(loss.detach())
-                if last:
-                    told = self._check_finite(losses, step)
-                # one after the other, so that one network's activations are in memory at a time; gradients add up
-                loss.backward()  # type: ignore[no-untyped-call]
+        # whole networks of a part after another, so that the activations of one network on one part are in memory at a
+        # time; gradients add up
+        n_parts = self.settings.accumulate
+        losses = [torch.zeros((), device=self._device) for _ in targets]
+        told: list[float] = []
+        for i in range(n_parts):
+            outputs: list[Tensor] = []
+            part, wanted = images[i::n_parts], labels[i::n_parts]
+            given = self._taught(part)
+            for j, (target, blocks) in enumerate(zip(targets, networks, strict=True)):
+                last = (i, j) == (n_parts - 1, len(targets) - 1)
+                with self._reducing(last):
+                    found, loss = self._forward(blocks, target, part, wanted, outputs=outputs, given=given)
+                    outputs.append(found.detach())  # a teacher does not learn from its pupils
+                    losses[j] += loss.detach() / n_parts
+                    if last:
+                        told = self._check_finite(losses, step)
+                    (loss / n_parts).backward()  # type: ignore[no-untyped-call]
         if self.settings.max_grad_norm:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.max_grad_norm)
         self._optimizer.step()
@@ -347,6 +343,34 @@ class Trainer:
         if isinstance(self.strategy, LearningStrategy):
             self.strategy.observe(targets, told)
         return [float(x) for x in losses]
+
+    def _forward(
+        self,
+        blocks: NamedBlocks,
+        target: TrainTarget,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        outputs: Sequence[Tensor],
+        given: Taught | None,
+    ) -> tuple[Tensor, Tensor]:
+        """What one network makes of its share of some images, and its loss."""
+        share = images[target.images]
+        if not len(share):
+            raise ConfigError(
+                f"{len(images)} images are too few for the networks of a step to share; give a larger train.batch_size "
+                'or train.strategy = "sandwich", where each sees all of them'
+            )
+        handed_on: dict[str, Tensor] = {}
+        asked = {"handed_on": handed_on} if given is not None and given.handed_on else {}
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            found = (self._parallel or self.supernet)(share, blocks, **asked)
+        found = found.float()  # (N, ...); bfloat16 would leave a softmax 8 significant bits
+        taught = None if given is None else given.part(target.images)
+        loss = self._loss(found, labels, target=target, outputs=outputs, taught=taught)
+        if taught is not None and taught.handed_on:
+            loss = loss + self.settings.feature_weight * feature_loss(handed_on, taught.handed_on)
+        return found, loss
 
     def _quantized(self, networks: Sequence[NamedBlocks], step: int, images: Tensor) -> list[NamedBlocks]:
         """The same networks in the precisions of a step; before the first of these ranges begin with what they see."""

@@ -313,10 +313,33 @@ def test_a_pupil_is_shown_its_share_and_what_the_teacher_said_of_it(space, monke
     assert torch.equal(learned[0][1], outputs[0][8:])
 
 
+def test_a_batch_in_parts_is_the_mean_of_its_parts(space) -> None:
+    """Of networks without statistics of a batch: two halves one after the other are the whole."""
+    from hwnas.spaces.presets import vit_tiny
+
+    transformer = vit_tiny(2, 2).restrict(precisions=("fp32",))
+    found = []
+    for parts in (1, 2):
+        settings = dataclasses.replace(SETTINGS, accumulate=parts, max_grad_norm=0.0)
+        trainer = make_trainer(transformer, None, settings=settings, stream=make_stream(batch_size=8))
+        notes: list[str] = []
+        trainer.run(until=2, progress=lambda done, total, note, notes=notes: notes.append(note))
+        found.append((notes, dict(trainer.supernet.named_parameters())))
+    (notes, whole), (same, halves) = found
+    assert notes == same
+    assert all(torch.allclose(whole[k], halves[k], atol=1e-6) for k in whole)
+
+
+def test_a_batch_in_more_parts_than_images_is_refused(space) -> None:
+    trainer = make_trainer(space, None, settings=dataclasses.replace(SETTINGS, accumulate=17))
+    with pytest.raises(ConfigError, match="0 images are too few"):
+        trainer.run()
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(space) -> None:
     trainer = make_trainer(space, None, stream=make_stream(batch_size=2))
     trainer.strategy = SplitSandwich(space, n_random=2)
-    with pytest.raises(ConfigError, match="batch of 2 images is too small for the 4 networks"):
+    with pytest.raises(ConfigError, match="2 images are too few for the networks of a step to share"):
         trainer.run()
 
 
