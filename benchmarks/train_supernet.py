@@ -20,7 +20,7 @@ from _common import SMOKE, Benchmark, Figure, script
 from parity import compared
 
 from hwnas.config import Config, load_config
-from hwnas.types import IntArray, Option, TrainTarget
+from hwnas.types import IntArray, Option, ProgressCallback, TrainTarget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,7 @@ def _on_device(
     """Accuracies of one network: in floats in torch, in integers there and on the runtime, ranges learned and not."""
     if "fp32" not in row:
         floats = evaluator.extract(_blocks(work, row, "fp32"))
-        row["fp32"] = _accuracy(floats, test)
+        row["fp32"] = accuracy_of(floats, test)
     integers = evaluator.extract(_blocks(work, row, "int8"))
     ways: list[tuple[str, SubNetwork]] = [("int8", integers)]
     if integers.ranges is not None:
@@ -170,35 +170,51 @@ def _largest(work: Workspace) -> Mapping[str, Option]:
 
 
 def _alone(work: Workspace, test: Any, row: Mapping[str, Any], *, console: Console) -> float:
-    """Accuracy in floats of the same network trained by itself: as many steps of it alone, the same settings."""
-    import torch
-
-    from hwnas.accuracy import SubnetEvaluator
-    from hwnas.pipeline.training import settings_of
-    from hwnas.supernet.elastic import Supernet
-    from hwnas.supernet.training import Trainer
-    from hwnas.torch_process import training_device
-
-    c, space = work.config.train, work.training_space.restrict(precisions=("fp32",))
+    """Accuracy in floats of the same network trained by itself."""
+    space = work.training_space.restrict(precisions=("fp32",))
     encoding = space.encode({k: v for k, v in row["architecture"].items() if k in _names(space)})
-    torch.manual_seed(c.seed)
-    supernet = Supernet(space)
-    trainer = Trainer(
-        supernet,
-        work.stream("train", batch_size=c.batch_size, augmented=True),
-        strategy=_Only(encoding),
-        named_blocks=space.named_blocks,
-        settings=replace(settings_of(work), quantized_fraction=0.0),
-        task=work.task,
-        device=training_device(),
-    )
     with console.progress(f"{row['network']} alone") as progress:
+        return accuracy_of(Alone(work, space).trained(encoding, progress=progress), test)
+
+
+class Alone:
+    """Trains networks by themselves: as many steps of one alone as the run's supernet takes, the same settings.
+
+    Args:
+        work: of the run.
+        space: its networks in floats.
+    """
+
+    def __init__(self, work: Workspace, space: Space) -> None:
+        self._work, self._space = work, space
+
+    def trained(self, encoding: IntArray, *, progress: ProgressCallback) -> SubNetwork:
+        """One network with the averaged weights of its training, recalibrated."""
+        import torch
+
+        from hwnas.accuracy import SubnetEvaluator
+        from hwnas.pipeline.training import settings_of
+        from hwnas.supernet.elastic import Supernet
+        from hwnas.supernet.training import Trainer
+        from hwnas.torch_process import training_device
+
+        work, space, c = self._work, self._space, self._work.config.train
+        torch.manual_seed(c.seed)
+        supernet = Supernet(space)
+        trainer = Trainer(
+            supernet,
+            work.stream("train", batch_size=c.batch_size, augmented=True),
+            strategy=_Only(encoding),
+            named_blocks=space.named_blocks,
+            settings=replace(settings_of(work), quantized_fraction=0.0),
+            task=work.task,
+            device=training_device(),
+        )
         trainer.run(progress=progress)
-    trainer.take_averages_()
-    evaluator = SubnetEvaluator(
-        supernet.cpu().eval(), train=work.stream("train"), validation=work.stream("validation"), validation_samples=1
-    )
-    return _accuracy(evaluator.extract(space.named_blocks(encoding)), test)
+        trainer.take_averages_()
+        train, validation = work.stream("train"), work.stream("validation")
+        evaluator = SubnetEvaluator(supernet.cpu().eval(), train=train, validation=validation, validation_samples=1)
+        return evaluator.extract(space.named_blocks(encoding))
 
 
 class _Only:
@@ -211,7 +227,8 @@ class _Only:
         return [TrainTarget(encoding=self.encoding)]
 
 
-def _accuracy(network: SubNetwork, test: Any) -> float:
+def accuracy_of(network: SubNetwork, test: Any) -> float:
+    """Share of the images of some batches that a network in floats tells right."""
     import torch
 
     from hwnas.data.tensors import fit
