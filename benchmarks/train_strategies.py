@@ -1,9 +1,9 @@
 """Training strategies on equal budgets: each trains a supernet with as many multiply-accumulates as the others.
 
 The same networks are then taken from each supernet as it has them: the smallest, a middle, the largest, and random ones
-of all sizes, on all test images, in floats. With `--alone` every one of them is trained by itself as well, with the same
-recipe for as many steps as the sandwich rule takes, which says how far behind a supernet's networks are and whether it
-ranks them right (Kendall's tau of the random ones). Goes on with what it finds trained in the folder.
+of all sizes, on all test images, in floats. With `--alone` each is trained by itself as well, with the same recipe for
+as many steps as the sandwich rule takes: that says how far behind a supernet's networks are, and whether it ranks them
+right (Kendall's tau of the random ones). Goes on with what it finds trained in the folder.
 """
 
 from __future__ import annotations
