@@ -112,6 +112,13 @@ class SpaceConfig(ConfigSection):
     se: bool | None = optional("squeeze-and-excitation everywhere or nowhere", example="false")
 
 
+ZOO = "zoo:"
+_OF_A_TRAINING = (
+    *("steps", "epochs", "start_from", "strategy", "n_random", "accumulate", "feature_weight", "ema_decay"),
+    *("quantized_fraction", "batch_norm"),
+)
+
+
 class TrainConfig(ConfigSection):
     """How the supernet is trained."""
 
@@ -162,13 +169,37 @@ class TrainConfig(ConfigSection):
     threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")
 
+    @property
+    def source_of_supernet(self) -> str | None:
+        """The images that a trained supernet brings along, as a data source."""
+        if self.supernet is None or self.supernet.startswith(ZOO):
+            return self.supernet
+        # a folder, though one that ships may have its name
+        return f"{ZOO}{self.supernet if '/' in self.supernet else f'./{self.supernet}'}"
+
+    @model_validator(mode="after")
+    def _parts_of_a_batch(self) -> Self:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, and a batch has {self.batch_size} images; give at most those"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_of_a_training(self) -> Self:
+        """Beside a trained supernet, what would only be of its training is no setting that has an effect."""
+        for key in _OF_A_TRAINING if self.supernet is not None else ():
+            default = type(self).model_fields[key].default
+            if getattr(self, key) != default:
+                raise ValueError(
+                    f"{key} is of a training, and supernet names one that is trained; leave out one of the two"
+                )
+        return self
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
-        said = next((key for key in ("steps", "epochs", "start_from") if getattr(self, key) is not None), None)
-        if self.supernet is not None and said is not None:
-            raise ValueError(f"{said} is of a training, and supernet names one that is trained; leave out either")
         return self
 
     def total_steps(self, n_images: int) -> int:

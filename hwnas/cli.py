@@ -66,7 +66,9 @@ DeviceOption = Annotated[
 ]
 
 
-_OF_A_TRAINING = ("data.source", "space.preset", "model.", "train.")  # settings that ask for a supernet of one's own
+# settings that ask for a supernet of one's own; those of [train] do, but for some
+_OF_A_TRAINING = ("data.source", "space.preset", "model.", "train.")
+_OF_ANY_RUN = {"train.batch_size", "train.checkpoint_every_s", "train.seed", "train.threads", "train.watch_share"}
 
 
 def _configure(
@@ -85,7 +87,8 @@ def _configure(
 
     changed = changes(values)
     asked_for = {*changed, *(key for key, value in (options or {}).values() if value is not None)}
-    loaded = load_config(config) if config else _without_file(supernet, data, asked_for)
+    named = supernet if supernet is not None else str(changed.get("train.supernet") or "") or None
+    loaded = load_config(config) if config else _without_file(named, data, asked_for)
     # options that stand for one value of the configuration
     asked = {
         "--output": ("output.folder", output or None),
@@ -110,7 +113,7 @@ def _without_file(supernet: str | None, data: str | None, asked_for: Iterable[st
 
     if supernet is not None:
         return Config.of_supernet(supernet)
-    trains = any(key.startswith(_OF_A_TRAINING) for key in asked_for)
+    trains = any(key.startswith(_OF_A_TRAINING) and key not in _OF_ANY_RUN for key in asked_for)
     if data is None and not trains:
         return Config.quick_start()
     return Config.default_digits() if data in (None, "digits") else Config()

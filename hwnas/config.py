@@ -24,6 +24,7 @@ from hwnas._config_model import (
     refuse_without_network,
 )
 from hwnas._config_sections import (
+    ZOO,
     BudgetConfig,
     DataConfig,
     DeployConfig,
@@ -110,12 +111,15 @@ class Config(ConfigSection):
         if not isinstance(values, Mapping):
             return values
         data, train = values.get("data", {}), values.get("train", {})
-        if not (isinstance(data, Mapping) and isinstance(train, Mapping)) or "source" in data:
-            return values
-        supernet = train.get("supernet")
+        supernet = train.supernet if isinstance(train, TrainConfig) else _value(train, "supernet")
         if not isinstance(supernet, str):
             return values
-        return {**values, "data": {**data, "source": f"zoo:{supernet.removeprefix('zoo:')}"}}
+        source = TrainConfig(supernet=supernet).source_of_supernet
+        if isinstance(data, DataConfig) and "source" not in data.model_fields_set:
+            return {**values, "data": data.model_copy(update={"source": source})}
+        if isinstance(data, Mapping) and "source" not in data:
+            return {**values, "data": {**data, "source": source}}
+        return values
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
@@ -284,9 +288,8 @@ class Config(ConfigSection):
         Args:
             named: as in train.supernet.
         """
-        name = Path(named.removeprefix("zoo:")).name
+        name = user_path(named.removeprefix(ZOO)).resolve().name
         return cls(
-            data=DataConfig(source=f"zoo:{named.removeprefix('zoo:')}"),
             space=SpaceConfig(precisions=(INTEGERS,)),
             train=TrainConfig(supernet=named),
             search=SearchConfig(n_trials=60),
@@ -340,6 +343,8 @@ class Config(ConfigSection):
         for section, key in (("space", "preset"), ("data", "source")):
             if key not in getattr(self, section).model_fields_set:
                 del found[section][key]
+        if self.train.supernet is not None and found["data"].get("source") == self.train.source_of_supernet:
+            del found["data"]["source"]  # it goes with the supernet
         return found
 
     def replaced(self, values: Mapping[str, object]) -> Config:
@@ -378,6 +383,10 @@ class Config(ConfigSection):
         document = {**self._document(), "limits": dict(limits)}
         del document["budgets"]
         return _validate(document, where="the given limits")
+
+
+def _value(section: object, key: str) -> object:
+    return section.get(key) if isinstance(section, Mapping) else None
 
 
 def _join(limits: LimitsConfig, budget: LimitsConfig) -> LimitsConfig:

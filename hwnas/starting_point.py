@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas._places import user_path
 from hwnas.errors import CheckpointError, ConfigError, IntegrityError
-from hwnas.files import read_document, sha256_file
+from hwnas.files import read_document
 from hwnas.zoo import Entry, find_entry
 from hwnas.zoo.card import FILE as CARD
 from hwnas.zoo.entry import PREFIX
@@ -37,17 +37,6 @@ class StartingPoint:
     named: str
     entry: Entry | None
     folder: Path
-
-    @property
-    def digest(self) -> str:
-        """Of the weights.
-
-        Raises:
-            CheckpointError: there are none.
-        """
-        if self.entry is not None:
-            return self.entry.weights_digest
-        return sha256_file(self._checkpoint)
 
     @property
     def _checkpoint(self) -> Path:
@@ -90,7 +79,8 @@ class StartingPoint:
             return self.entry.card.class_names
         try:
             document: dict[str, Any] = read_document(self.folder / _DATA)
-            return tuple(map(str, document["counts"]["train"]))
+            # runs of before have no names there, but counts by class
+            return tuple(map(str, document.get("class_names", document["counts"]["train"])))
         except (OSError, IntegrityError, KeyError, TypeError) as e:
             raise CheckpointError(
                 f"{self.folder / _DATA} does not tell the classes of the supernet there ({e}); start its training "

@@ -474,11 +474,13 @@ class TrainTarget:
         teacher: learns from the labels if None, else from the outputs of the target with this index, which saw all of
             this one's images.
         images: which of the batch it sees, by a slice of the batch.
+        name: what its loss is called on the way; empty: it is not told.
     """
 
     encoding: IntArray
     teacher: int | None = None
     images: slice = field(default_factory=lambda: slice(None))
+    name: str = ""
 
 
 class TrainingStrategy(Protocol):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # told apart in what is kept of accuracies; another with every change of what is measured for the same network
-EVALUATION = "equal batches, corrected biases"
+EVALUATION = "equal batches, corrected biases, drawn samples"
 
 
 class SubnetEvaluator:
@@ -54,8 +54,8 @@ class SubnetEvaluator:
         self.symmetric = symmetric
         self.task = make_task("classification") if task is None else task
         # the same ones for every sub-network
-        self._recalibration = train.kept(recalibration_samples)
-        self._calibration = train.kept(calibration_samples)
+        self._recalibration = train.kept(recalibration_samples, shuffled=True)
+        self._calibration = train.kept(calibration_samples, shuffled=True)
         self._validation = validation.kept(validation_samples)
         self._n_validation = validation.n if validation_samples is None else min(validation_samples, validation.n)
 

@@ -58,6 +58,7 @@ def data_record(data: Data, *, source: str) -> dict[str, Any]:
         "name": data.name,
         "source": source,
         "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
         "counts": {
             part: dict(zip(data.class_names if _by_class(data) else (data.what,), n, strict=True))
             for part, n in counts.items()

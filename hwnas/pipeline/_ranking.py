@@ -43,11 +43,11 @@ def ranked(work: Workspace, supernet: AdaptedSupernet) -> AdaptedSupernet:
     macs = max(1, sum(analytic.macs(b) for _, b in space.named_blocks(space.largest())))
     stream = work.stream("train", batch_size=_BATCH)
     n = _between(_LARGEST_MACS / macs, _FEWEST, _MOST)
-    rank_(supernet, "measured", batches=[x for x, _ in stream.unaugmented(n)])
+    rank_(supernet, "measured", batches=[x for x, _ in stream.unaugmented(n, shuffled=True)])
     # at most: one block after another leaves, and before each all that are left are tried (`rank_blocks`)
     evaluations = sum(len(d.blocks) * (len(d.blocks) + 1) // 2 for d in space.spec.depths)
     n = _between(_LARGEST_MACS_BLOCKS / (2 * macs * max(1, evaluations)), _FEWEST_BLOCKS, _MOST_BLOCKS)
-    few = [x for x, _ in stream.unaugmented(n)]
+    few = [x for x, _ in stream.unaugmented(n, shuffled=True)]
     with torch.no_grad():
         given = supernet.extract(space.named_blocks(space.largest()))
         right = torch.cat([given(supernet.fit(x)) for x in few])

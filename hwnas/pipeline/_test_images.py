@@ -128,15 +128,16 @@ def test_candidate(
     is_classified = work.config.ranked_by == ACCURACY and not task.parts
     by_class = ByClass.of(targets, found.argmax(1), class_names=class_names) if is_classified else None
     agreed = agreed[: _stored(test, expected, in_shape=candidate.in_shape)]
+    rows = stream.rows(work.config.deploy.test_samples)
+    asked = test if len(rows) == len(test) else test.subset(rows)
     kept = Samples(
-        raw=_raw(test, agreed),
+        raw=_raw(test, rows[agreed]),
         # images at the network's own resolution
-        inputs=fit(stream.at(agreed.tolist()), candidate.in_shape).contiguous().numpy(),
+        inputs=fit(stream.at(rows[agreed].tolist()), candidate.in_shape).contiguous().numpy(),
         outputs=expected[agreed].copy(),
-        # `test_samples` takes the first images
         mistakes=()
         if by_class is None or not test.are_images
-        else worst_mistakes(test.inputs[: len(targets)], targets, found, by_class=by_class, class_names=class_names),
+        else worst_mistakes(asked.inputs[: len(targets)], targets, found, by_class=by_class, class_names=class_names),
     )
     if problems := kept.preprocessing_problems(steps):
         raise VerificationError(

@@ -42,7 +42,7 @@ def refuse_too_large(work: Workspace) -> None:
         raise ConfigError(
             f"train.batch_size is {c.batch_size:,}: a step of the largest network keeps at least "
             f"{share * image_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; give at most "
-            f"{free // image_bytes:,}, smaller space.resolutions, or a larger train.accumulate"
+            f"{free // image_bytes * c.batch_size // share:,}, smaller space.resolutions, or a larger train.accumulate"
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,20 @@ import numpy as np
 
 from hwnas._console import Console
 from hwnas._places import quoted, user_path
+from hwnas.appending import append_sealed, read_sealed
 from hwnas.config import Config
 from hwnas.data import ArrayDataset, Data
-from hwnas.errors import ConfigError
+from hwnas.errors import ConfigError, IntegrityError
 from hwnas.files import write_whole
 from hwnas.foreign import is_file_name
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
-from hwnas.zoo import Card, Entry, find_entry
-from hwnas.zoo.card import FILE
-from hwnas.zoo.entry import LABELS, WEIGHTS, write_images
+from hwnas.zoo import Card, Entry
+from hwnas.zoo.card import FILE, read_card
+from hwnas.zoo.entry import LABELS, MOST_PIXELS, WEIGHTS, write_images
 
+_CHANNELS = (1, 3)
 _NOT_SAID = "not stated"
 
 
@@ -110,13 +113,10 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
                 "name that folder to add what the run has evaluated"
             )
         return _result(_with_known(work.zoo_entry, work), console=console)
-    _refuse(work, folder)
     packing = packing or Packing()
+    _refuse(work, folder, packing.n_images)
     content = _weights(work)  # before anything is written: it may be missing
     parts = _some(work.images, packing.n_images, seed=work.config.data.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, content)
-    write_images(folder, parts)
     data, space = work.images, work.training_space
     card = Card(
         name=folder.resolve().name,
@@ -126,6 +126,7 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         mean=data.mean,
         std=data.std,
         augment=data.augment,
+        decoding=data.decoding,
         data=packing.about_data or data.name,
         licence=packing.licence,
         recipe=work.config.whole.to_toml(),
@@ -133,11 +134,19 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         hardware=packing.hardware,
         seconds=packing.seconds,
     )
-    names = [WEIGHTS, LABELS, *(f"{part}.png" for part in parts)]
-    return _result(_written(Entry(folder=folder, card=card), names), console=console)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # in a folder of its own, which takes its name when it is whole
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        made = Path(scratch, "entry")
+        made.mkdir()
+        write_whole(made / WEIGHTS, content)
+        write_images(made, parts)
+        _written(Entry(folder=made, card=card), [WEIGHTS, LABELS, *(f"{part}.png" for part in parts)])
+        made.replace(folder)  # an empty folder is replaced, another one is refused
+    return _result(Entry(folder=folder, card=read_card(folder)), console=console)
 
 
-def _refuse(work: Workspace, folder: Path) -> None:
+def _refuse(work: Workspace, folder: Path, n_images: tuple[int, int, int]) -> None:
     if work.config.model is not None:
         raise ConfigError(
             "a supernet of a network of your own cannot be packed: its run's folder is what can be copied"
@@ -151,8 +160,17 @@ def _refuse(work: Workspace, folder: Path) -> None:
         raise ConfigError(
             f"{folder} cannot be the folder of a supernet: its last part is the name; give letters, digits, - and _"
         )
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())):
-        raise ConfigError(f"{folder} holds something else than a packed supernet; name a new folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is there already; name a new folder, or remove it first")
+    if work.images.in_channels not in _CHANNELS:
+        raise ConfigError(f"images of {work.images.in_channels} channels cannot be packed; grey ones and colours can")
+    height, width = work.images.native_size
+    for n, part in zip(n_images, ("training", "validation", "test"), strict=True):
+        if n * height * width > MOST_PIXELS:
+            raise ConfigError(
+                f"{n:,} {part} images of {height} x {width} pixels are too many for one file; give at most "
+                f"{MOST_PIXELS // (height * width):,} (--images)"
+            )
 
 
 def _weights(work: Workspace) -> bytes:
@@ -173,7 +191,7 @@ def _some(data: Data, n: tuple[int, int, int], *, seed: int) -> dict[str, ArrayD
     parts = {"train": data.train, "val": data.validation, "test": data.test}
     found = {}
     for (name, part), most in zip(parts.items(), n, strict=True):
-        rows = np.sort(rng.permutation(len(part))[:most])
+        rows = rng.permutation(len(part))[:most]  # in this order: the first ones are taken by who wants fewer
         some = part.subset(rows)
         found[name] = ArrayDataset(inputs=np.asarray(some.inputs[np.arange(len(rows))]), targets=some.targets)
     return found
@@ -185,8 +203,30 @@ def _with_known(entry: Entry, work: Workspace) -> Entry:
     if not found:
         raise ConfigError(f"the run in {work.folder} has evaluated no networks yet: start it with `hwnas run`")
     for file in found:
-        write_whole(entry.folder / file.name, file.read_bytes())
+        _add_known(entry.folder / file.name, file)
     return _written(entry, [*entry.card.files, *(file.name for file in found)])
+
+
+def _add_known(known: Path, found: Path) -> None:
+    """Put the networks of one file of accuracies behind those of another of the same conditions.
+
+    Raises:
+        ConfigError: one of them is damaged.
+    """
+    try:
+        first, *more = read_sealed(found)
+        networks = read_sealed(known)[1:] if known.exists() else []
+    except IntegrityError as e:
+        raise ConfigError(
+            f"the accuracies in {known if known.exists() else found} or {found} are damaged ({e}); search in that run "
+            "again, which puts aside what is damaged"
+        ) from e
+    keys = {network["key"] for network in networks}
+    networks += [network for network in more if network["key"] not in keys]
+    with tempfile.TemporaryDirectory(prefix=".known-", dir=known.parent) as scratch:
+        written = Path(scratch, known.name)
+        append_sealed(written, networks, first=first)
+        written.replace(known)
 
 
 def with_measured(entry: Entry, card: Card) -> Entry:
@@ -198,7 +238,7 @@ def _written(entry: Entry, names: list[str]) -> Entry:
     """The entry with a card that names its files, read again."""
     files = {name: hashlib.sha256((entry.folder / name).read_bytes()).hexdigest() for name in sorted(set(names))}
     dataclasses.replace(entry.card, files=files).write(entry.folder)
-    return find_entry(str(entry.folder))
+    return Entry(folder=entry.folder, card=read_card(entry.folder))
 
 
 def _result(entry: Entry, *, console: Console) -> PackResult:

@@ -17,28 +17,26 @@ from hwnas._console import Console, format_seconds
 from hwnas._tables import format_value
 from hwnas.config import Config
 from hwnas.cost.analytic import macs
+from hwnas.errors import ConfigError
 from hwnas.files import write_json, write_whole
 from hwnas.integrity import seal_document
+from hwnas.pipeline._beginning import begin_with, look_at_beginning
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
 from hwnas.pipeline._last_used import begin
+from hwnas.pipeline._watching import watch
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
-from hwnas.precisions import EXACT
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
-from hwnas.starting_point import starting_point
 from hwnas.torch_process import prepare_torch, training_device
-from hwnas.types import FloatArray, IntArray
+from hwnas.types import FloatArray, IntArray, TrainingStrategy
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
-    from hwnas.supernet.kinds import AnySupernet
     from hwnas.supernet.training import Trainer, TrainSettings
-    from hwnas.supernet.watching import Watch
     from hwnas.zoo import Entry
 
 
 LOG_FILE = "training.csv"
-_WATCHED = 500  # images of the accuracies that are shown on the way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +94,15 @@ def train(config: Config, *, console: Console) -> TrainResult:
     if not work.is_trained:
         return _as_given(work, console=console)
     if work.zoo_entry is not None:
-        with work.alone("training"):
-            return _from_zoo(work, work.zoo_entry, console=console)
+        with work.alone("training") if first_process else contextlib.nullcontext():
+            return _from_zoo(work, work.zoo_entry, writes=first_process, console=console)
     refuse_too_large(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work, console=console)
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
-        trainer.watch_by(_watch(work, trainer) if first_process else None, work.folder / LOG_FILE)
+        trainer.watch_by(watch(work, trainer) if first_process else None, work.folder / LOG_FILE)
         record = data_record(data, source=config.data.source)
         if first_process:
             write_json(work.folder / DATA_FILE, seal_document(record))
@@ -142,29 +140,7 @@ def _as_given(work: Workspace, *, console: Console) -> TrainResult:
     return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
 
 
-def _begin_with(work: Workspace, supernet: AnySupernet, named: str, *, console: Console) -> None:
-    """Give a new supernet the weights of a trained one.
-
-    Raises:
-        CheckpointError: that has none, or the two have nothing in common.
-    """
-    from hwnas.supernet.elastic import Supernet
-    from hwnas.supernet.growing import grow_
-
-    found, space = starting_point(named), work.training_space
-    assert isinstance(supernet, Supernet)
-    tensors = found.tensors  # first: where there are none, classes are not what is missing
-    names, known = work.images.class_names, found.class_names
-    classes = [known.index(name) if name in known else None for name in names]
-    grown = grow_(supernet, tensors, largest=space.named_blocks(space.largest()), classes=classes)
-    n_known = sum(c is not None for c in classes)
-    console.note(
-        f"the supernet begins with {named}: {len(grown.kept)} of {len(grown.kept) + len(grown.anew)} tensors are "
-        f"its, and it knows {n_known} of the {len(names)} classes"
-    )
-
-
-def _from_zoo(work: Workspace, entry: Entry, *, console: Console) -> TrainResult:
+def _from_zoo(work: Workspace, entry: Entry, *, writes: bool, console: Console) -> TrainResult:
     """A supernet that was trained elsewhere becomes the run's, with what is known of its networks.
 
     Raises:
@@ -173,8 +149,11 @@ def _from_zoo(work: Workspace, entry: Entry, *, console: Console) -> TrainResult
     from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
 
     refuse_other_run(work)
-    begin(work, console=console)
     record = data_record(work.images, source=work.config.data.source)
+    none = TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
+    if not writes:
+        return none
+    begin(work, console=console)
     write_json(work.folder / DATA_FILE, seal_document(record))
     console.note(f"nothing is trained: the supernet is {entry.card.name} ({entry.card.title})")
     if load_newest(work.checkpoint, warn=console.warn) is None:
@@ -187,7 +166,7 @@ def _from_zoo(work: Workspace, entry: Entry, *, console: Console) -> TrainResult
         if not known.exists():
             known.parent.mkdir(parents=True, exist_ok=True)
             write_whole(known, entry.read(name))
-    return TrainResult(checkpoint=work.checkpoint, steps=0, loss=None, loss_smallest=None, data=record, seconds=0.0)
+    return none
 
 
 def _loss(value: float | None) -> str | None:
@@ -207,6 +186,8 @@ def refuse_other_run(work: Workspace) -> None:
         return
     # looked for by name first: torch is not imported for a folder without a checkpoint
     if not work.folder.is_dir() or not any(work.folder.glob(f"{work.checkpoint.stem}*")):
+        if work.config.train.start_from is not None:  # it is not begun: what it is to begin with is looked at now
+            look_at_beginning(work)
         return
     from hwnas.supernet.checkpoint import load_newest
     from hwnas.supernet.training import refuse_other_identity, run_identity
@@ -226,8 +207,8 @@ def _identity(work: Workspace) -> dict[str, Any]:
     c = work.config.train
     if work.zoo_entry is not None:  # how it was trained stands on its card
         return work.identity
-    begins = "" if c.start_from is None else starting_point(c.start_from).digest
-    return {**work.identity, "strategy": c.strategy, "n_random": c.n_random, "start_from": begins}
+    # by its name: once begun, a training needs what it began with no more
+    return {**work.identity, "strategy": c.strategy, "n_random": c.n_random, "start_from": c.start_from or ""}
 
 
 def settings_of(work: Workspace) -> TrainSettings:
@@ -251,57 +232,24 @@ def settings_of(work: Workspace) -> TrainSettings:
     )
 
 
-def _watch(work: Workspace, trainer: Trainer) -> Watch | None:
-    """Looks at the smallest, a middle and the largest network, in floats, on some validation images."""
-    import torch
+def _strategy(work: Workspace) -> TrainingStrategy:
+    """Which networks a step trains; given what it has parameters for.
 
-    from hwnas.accuracy import SubnetEvaluator
-    from hwnas.supernet.watching import Watch
-
-    share = work.config.train.watch_share
-    if not share or trainer.step >= trainer.settings.steps:
-        return None
-    space = work.training_space.restrict(precisions=(EXACT,))
-    middle = space.canonical(np.array([len(c.options) // 2 for c in space.choices]))
-    encodings = {"smallest": space.smallest(), "middle": middle, "largest": space.largest()}
-    made: list[SubnetEvaluator] = []
-
-    def look() -> dict[str, float]:
-        if not made:  # when it is first asked for: a short training needs no second copy of the weights
-            with torch.random.fork_rng(devices=[]):
-                supernet = work.new_supernet()
-            supernet.is_given = False
-            made.append(
-                SubnetEvaluator(
-                    supernet.eval(),
-                    train=work.stream("train"),
-                    validation=work.stream("validation"),
-                    task=work.task,
-                    recalibration_samples=min(_WATCHED, work.config.search.recalibration_samples),
-                    validation_samples=_WATCHED,
-                )
-            )
-        (evaluator,) = made
-        with torch.no_grad():
-            for name, p in evaluator.supernet.named_parameters():
-                p.copy_(trainer.averages()[name])
-        found = {}
-        for name, encoding in encodings.items():
-            network = evaluator.recalibrate(evaluator.supernet.extract(space.named_blocks(encoding)))
-            found[name] = evaluator.score(network, in_shape=network.in_shape).value
-        return found
-
-    return Watch(look, share=share)
-
-
-def _for_strategies(work: Workspace) -> dict[str, Any]:
-    """What a strategy may ask for, by the names of its parameters."""
+    Raises:
+        ConfigError: a setting is none that it can have.
+    """
     c, space = work.config.train, work.training_space
 
     def sizes(encodings: IntArray) -> FloatArray:
         return np.array([sum(macs(block) for _, block in space.named_blocks(e)) for e in encodings], dtype=float)
 
-    return {"n_random": c.n_random, "steps": c.total_steps(len(work.images.train)), "sizes": sizes}
+    options = {"n_random": c.n_random, "steps": c.total_steps(len(work.images.train)), "sizes": sizes}
+    make = registry.load("strategies", c.strategy)
+    try:
+        made: TrainingStrategy = make(space, **registry.taken_by(make, options))
+    except ValueError as e:
+        raise ConfigError(f"train.strategy {c.strategy!r} cannot be used: {e}") from e
+    return made
 
 
 def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
@@ -312,7 +260,6 @@ def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     from hwnas.supernet.training import Keeping, Trainer
 
     c, space = work.config.train, work.training_space
-    strategy = registry.load("strategies", c.strategy)
     prepare_torch(c.threads)
     start_distributed()
     # the caller's random state stays: initial weights depend on the seed alone
@@ -320,11 +267,11 @@ def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
         torch.manual_seed(c.seed)
         supernet = work.new_supernet()
     if c.start_from is not None and not work.checkpoint.exists():
-        _begin_with(work, supernet, c.start_from, console=console)
+        begin_with(work, supernet, console=console)
     trainer = Trainer(
         supernet,
         work.stream("train", batch_size=c.batch_size, augmented=True),
-        strategy=strategy(space, **registry.taken_by(strategy, _for_strategies(work))),
+        strategy=_strategy(work),
         named_blocks=space.named_blocks,
         settings=settings_of(work),
         task=work.task,

@@ -21,6 +21,7 @@ from hwnas.data.arrays import ArrayDataset
 from hwnas.data.streamed import StreamedImages, processors
 from hwnas.data.tensors import normalise, to_unit_range
 from hwnas.errors import DataError
+from hwnas.types import IntArray
 
 Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]  # of inputs and targets
 
@@ -38,6 +39,9 @@ def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
         stream: which use.
     """
     return np.random.default_rng([seed, stream, step])
+
+
+_DRAWN_BY = 0  # seed of the samples that are taken where not all are: the same for every run of the same data
 
 
 class EpochOrder(Sampler[int]):
@@ -121,22 +125,39 @@ class BatchStream:
                 changed, known = self.augment(inputs, targets, self._generator(step))
             yield normalise(changed, mean=self.mean, std=self.std), known
 
-    def unaugmented(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first `limit` samples (None: all) in order, not augmented, in batches whose sizes differ by one at most.
+    def rows(self, limit: int | None, *, shuffled: bool = False) -> IntArray:
+        """Positions of `limit` samples (None: all), drawn once for all: the first ones may be all of one class.
 
-        Statistics are means over batches: a last one of few samples would count as much as all others.
+        Args:
+            limit: how many, at most.
+            shuffled: in random order; else in that of the data set.
         """
-        n = self.n if limit is None else min(limit, self.n)
-        parts = np.array_split(np.arange(n), -(-n // self.batch_size)) if n else []
+        drawn = np.random.default_rng(_DRAWN_BY).permutation(self.n)[: self.n if limit is None else limit]
+        return drawn if shuffled else np.sort(drawn)
+
+    def unaugmented(self, limit: int | None = None, *, shuffled: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """`limit` samples (None: all), not augmented, in batches whose sizes differ by one at most.
+
+        Statistics are means over batches: a last one of few samples would count as much as all others, and of sorted
+        samples each batch would tell of one class.
+
+        Args:
+            limit: how many, at most; see `rows`.
+            shuffled: in random order; else in that of the data set.
+        """
+        rows = self.rows(limit, shuffled=shuffled)
+        parts = np.array_split(rows, -(-len(rows) // self.batch_size)) if len(rows) else []
         for inputs, targets in self._load([part.tolist() for part in parts]):
             yield normalise(inputs, mean=self.mean, std=self.std), targets
 
-    def kept(self, limit: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
+    def kept(self, limit: int | None = None, *, shuffled: bool = False) -> Iterable[tuple[Tensor, Tensor]]:
         """What `unaugmented` gives, to be gone through as often as wanted.
 
         In memory; of a data set that does not fit there it is made again each time.
         """
-        return _Again(self, limit) if self.is_streamed else list(self.unaugmented(limit))
+        if self.is_streamed:
+            return _Again(self, limit, shuffled=shuffled)
+        return list(self.unaugmented(limit, shuffled=shuffled))
 
     def at(self, rows: Sequence[int]) -> Tensor:
         """(n, C, ...) the inputs of some samples, not augmented."""
@@ -208,11 +229,11 @@ def made_ahead(batches: Iterator[tuple[Tensor, Tensor]], *, ahead: int = 4) -> G
 class _Again:
     """Samples that are read anew whenever they are gone through."""
 
-    def __init__(self, stream: BatchStream, limit: int | None) -> None:
-        self._stream, self._limit = stream, limit
+    def __init__(self, stream: BatchStream, limit: int | None, *, shuffled: bool) -> None:
+        self._stream, self._limit, self._shuffled = stream, limit, shuffled
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._stream.unaugmented(self._limit)
+        return self._stream.unaugmented(self._limit, shuffled=self._shuffled)
 
 
 class _Fetch(Dataset[tuple[Tensor, Tensor] | DataError]):

@@ -2,10 +2,13 @@
 
 Sub-networks use leading slices of shared weights, so that what both spaces have stays where it is, and networks of the
 old space compute in the new one what they computed before. What is new to a layer's inputs begins with 0, so that the
-largest network begins as the old largest one too, in the manner of Net2Net (Chen et al., 2016, section 2) and of the
-transformations of EAS (Cai et al., 2018, section 3.2): wider layers hand on more, which nobody listens to yet; blocks
-that are added pass on what they are given, where residual branches begin with 0 (`ElasticBlock.reset_parameters`).
-Layer normalisation averages over what is new as well: of wider transformers this holds of the old networks alone.
+largest network begins as the old largest one too where kernels, channels and residual blocks are added, in the manner
+of Net2Net (Chen et al., 2016, section 2) and of the transformations of EAS (Cai et al., 2018, section 3.2): wider
+layers hand on more, which nobody listens to yet; blocks that are added pass on what they are given, where residual
+branches begin with 0 (`ElasticBlock.reset_parameters`).
+It does not where blocks get parts they had not (an expansion, squeeze-and-excitation), and of wider transformers, whose
+layer normalisation averages over what is new as well: there it holds of the old networks alone. Maps of positions are
+resized.
 
 Knows elastic weights and graphs; never data, devices, tables or search.
 """
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hwnas.errors import CheckpointError
 from hwnas.spaces.kinds import block_graph
@@ -61,12 +65,14 @@ def grow_(
     Raises:
         CheckpointError: the two have less than half of the other one's tensors in common.
     """
-    outputs = _output_weights(largest)
+    outputs, maps = _output_weights(largest), _maps(largest)
     kept, anew = [], []
     for name, p in supernet.named_parameters():
         if not _is_taken(name):
             continue
         found, rows = old.get(name), classes if name in outputs else None
+        if found is not None and name in maps and found.dim() == p.dim() == 3:  # (features, height, width)
+            found = functional.interpolate(found[None], size=p.shape[1:], mode="bilinear", align_corners=False)[0]
         if found is None or not _take(p, found, rows=rows, matrices=_matrices(name, old)):
             anew.append(name)
         else:
@@ -89,7 +95,8 @@ def _take(p: Tensor, old: Tensor, *, rows: Sequence[int | None] | None, matrices
     if p.dim() != old.dim():
         return False
     if p.dim() > 2 and p.shape[2:] != old.shape[2:]:
-        if len(set(p.shape[2:])) > 1 or len(set(old.shape[2:])) > 1:
+        sides = {*p.shape[2:]}, {*old.shape[2:]}
+        if any(len(s) > 1 or min(s) % 2 == 0 for s in sides):  # patches are no kernels around a position
             return False
         old = _kernel(old, p, matrices)
     if p.dim() > 1:
@@ -120,7 +127,7 @@ def _kernel(old: Tensor, p: Tensor, matrices: Mapping[int, Tensor]) -> Tensor:
         margin = (theirs - mine) // 2
         return old[(slice(None), slice(None), *(slice(margin, margin + mine),) * (old.dim() - 2))]
     margin = (mine - theirs) // 2
-    return torch.nn.functional.pad(old, (margin, mine - theirs - margin) * (old.dim() - 2))
+    return functional.pad(old, (margin, mine - theirs - margin) * (old.dim() - 2))
 
 
 def _matrices(name: str, old: Mapping[str, Tensor]) -> dict[int, Tensor]:
@@ -134,6 +141,17 @@ def _output_weights(largest: NamedBlocks) -> frozenset[str]:
     """Names of the parameters whose rows are the network's outputs."""
     slot, block = largest[-1]
     return frozenset(f"{_SLOT}{slot.replace('.', '/')}{_WEIGHTS}{name.replace('.', '/')}" for name in _last(block))
+
+
+def _maps(largest: NamedBlocks) -> frozenset[str]:
+    """Names of tensors that are learned for each place of an image, as positions are."""
+    return frozenset(
+        f"{_SLOT}{slot.replace('.', '/')}{_WEIGHTS}{w.name.replace('.', '/')}"
+        for slot, block in largest
+        for op in block_graph(block).ops
+        if op.kind == "weight"
+        for _, w in op.weights
+    )
 
 
 def _last(block: Block) -> tuple[str, ...]:

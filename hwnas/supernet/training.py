@@ -42,6 +42,7 @@ from hwnas.types import (
     ignore_progress,
 )
 
+_LOSS = "loss"  # of a step's first network, the largest
 _STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "batch_norm": "recalibrated",
@@ -281,12 +282,12 @@ class Trainer:
             with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
                 losses = self._train_step(self.step, images, labels)
             self.step += 1
-            note = f"loss {losses[0]:.3f}" + (f", smallest {losses[-1]:.3f}" if len(losses) > 1 else "")
+            note = "".join(f", {name} {loss:.3f}" for name, loss in losses.items())
             found = self._looked_at()
             if found:
                 accuracies = "".join(f", {name} {100 * share:.1f} %" for name, share in found.items())
-            progress(self.step, self.settings.steps, note + accuracies)
-            noted = {"loss": losses[0], "loss_smallest": losses[-1]}
+            progress(self.step, self.settings.steps, note.removeprefix(", ") + accuracies)
+            noted = {name if name == _LOSS else f"{_LOSS}_{name}": loss for name, loss in losses.items()}
             if self.step % max(1, self.settings.steps // 200) == 0:
                 self.history.append({"step": self.step, **noted})
             elif not found:
@@ -304,7 +305,8 @@ class Trainer:
         """Accuracies, where it is time for them."""
         return self._watch.look() if self._watch is not None and self._watch.is_due else {}
 
-    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> list[float]:
+    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """One step of the optimiser; what losses are called on the way -> this process's."""
         # torch's DistributedSampler pads each epoch and shuffles by a generator of its own; and the random changes of a
         # batch are drawn for the whole of it: every process makes all of it, and takes its share
         whole_batch, images = images, images[self._rank :: self._world].to(self._device, non_blocking=True)
@@ -342,7 +344,8 @@ class Trainer:
         self._average(step)
         if isinstance(self.strategy, LearningStrategy):
             self.strategy.observe(targets, told)
-        return [float(x) for x in losses]
+        named = {t.name: float(x) for t, x in zip(targets[1:], losses[1:], strict=True) if t.name}
+        return {_LOSS: float(losses[0]), **named}
 
     def _forward(
         self,
@@ -442,6 +445,8 @@ class Trainer:
             p.copy_(self._averages[name])
 
     def _save(self) -> None:
+        if self._log is not None:  # first: lines behind a checkpoint are taken away again, and missing ones stay so
+            self._log.write()
         if self._path is None or self._rank != 0:
             return
         tensors: dict[str, Tensor] = {}
@@ -453,8 +458,6 @@ class Trainer:
         if isinstance(self.strategy, LearningStrategy):
             meta["strategy"] = self.strategy.state()
         save_checkpoint(self._path, Checkpoint(tensors=tensors, meta=meta))
-        if self._log is not None:
-            self._log.write()
 
 
 def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.data.augment import Augment
+from hwnas.data.decoding import DecodingRule
 from hwnas.errors import ConfigError, HwnasError, IntegrityError
 from hwnas.files import read_document, write_document
 from hwnas.spaces import Space, space_from_json
@@ -43,6 +44,7 @@ class Card:
         mean: per channel, of the images it was trained on, scaled to [0, 1].
         std: likewise.
         augment: what may be done to training images without changing their class.
+        decoding: how image files became pixels; None where they were none.
         data: what it was trained on, and where the images of the entry are from.
         licence: of the weights and of the images.
         recipe: the configuration it was trained with, TOML.
@@ -60,6 +62,7 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment
+    decoding: DecodingRule | None
     data: str
     licence: str
     recipe: str
@@ -79,6 +82,7 @@ class Card:
         values |= {
             "space": self.space.to_json(),
             "augment": asdict(self.augment),
+            "decoding": None if self.decoding is None else self.decoding.to_dict(),
             "measured": [asdict(m) for m in self.measured],
             "files": dict(self.files),
         }
@@ -103,6 +107,17 @@ def read_card(folder: Path) -> Card:
         raise ConfigError(f"the card {path} cannot be used ({e}); take a sound copy of the folder") from e
 
 
+def _rule(values: Mapping[str, Any]) -> DecodingRule:
+    span = values["value_range"]
+    size = values["size"]
+    return DecodingRule(
+        channels=int(values["channels"]),
+        ground=str(values["ground"]),
+        value_range=None if span is None else (float(span[0]), float(span[1])),
+        size=None if size is None else int(size),
+    )
+
+
 def _card(values: Mapping[str, Any]) -> Card:
     if values["schema"] != SCHEMA:
         raise ValueError(f"schema {values['schema']!r}; this version reads {SCHEMA}")
@@ -122,6 +137,7 @@ def _card(values: Mapping[str, Any]) -> Card:
         mean=tuple(map(float, values["mean"])),
         std=tuple(map(float, values["std"])),
         augment=Augment(**values["augment"]),
+        decoding=None if values["decoding"] is None else _rule(values["decoding"]),
         seconds=float(values["seconds"]),
         measured=measured,
         files={str(k): str(v) for k, v in values["files"].items()},

@@ -13,6 +13,7 @@ In an entry's folder:
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ PREFIX = "zoo:"
 WEIGHTS, LABELS = "supernet.safetensors", "labels.json"
 _IMAGES = {"train": "train.png", "val": "val.png", "test": "test.png"}
 _LARGEST_BYTES = 1 << 30  # of a file; it may be anybody's
-_MOST_PIXELS = 1 << 28  # of the images of a part
+MOST_PIXELS = 80_000_000  # of the images of a part: of more Pillow warns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ class Entry:
             mean=card.mean,
             std=card.std,
             augment=card.augment,
+            decoding=card.decoding,
             fingerprint=fingerprint(tuple(parts.values()), card.class_names),
             notes=(card.data,),
         )
@@ -128,21 +130,22 @@ def find_entry(named: str) -> Entry:
     """The trained supernet that a name stands for.
 
     Args:
-        named: `zoo:NAME`, or the path of a folder, with `zoo:` before it or without.
+        named: `zoo:NAME`, or the path of a folder, with `zoo:` before it or without. `zoo:` and the name of one that
+            ships is that one, though there may be such a folder: `./NAME` is the folder.
 
     Raises:
         ConfigError: none of this name ships, and there is none in such a folder; or its card is damaged.
     """
     name = named.removeprefix(PREFIX)
-    if name in entry_names():
+    folder = user_path(name)
+    # a name that ships comes first where it is called one, else a folder of the same name
+    if name in entry_names() and (named.startswith(PREFIX) or not folder.is_dir()):
         folder = ENTRIES / name
-    else:
-        folder = user_path(name)
-        if not folder.is_dir():
-            raise ConfigError(
-                f"{name} is no trained supernet that ships ({', '.join(entry_names()) or 'none does'}), and no folder; "
-                "`hwnas zoo` lists them, and `hwnas zoo pack RUN FOLDER` makes one of a run"
-            )
+    elif not folder.is_dir():
+        raise ConfigError(
+            f"{name} is no trained supernet that ships ({', '.join(entry_names()) or 'none does'}), and no folder; "
+            "`hwnas zoo` lists them, and `hwnas zoo pack RUN FOLDER` makes one of a run"
+        )
     return Entry(folder=folder, card=read_card(folder))
 
 
@@ -182,11 +185,11 @@ def _images(content: bytes, labels: object, *, where: Path) -> ArrayDataset:
     if not isinstance(labels, list) or not labels or not all(isinstance(c, int) and c >= 0 for c in labels):
         raise DataError(f"the classes of {where} are no whole numbers")
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            if image.width * image.height > _MOST_PIXELS or image.height % len(labels):
+        with warnings.catch_warnings(action="error"), Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.width * image.height > MOST_PIXELS or image.height % len(labels):
                 raise DataError(f"{where} is no column of {len(labels)} images")
             pixels = np.asarray(image)
-    except (UnidentifiedImageError, OSError) as e:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise DataError(f"{where} is no image ({e})") from e
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise DataError(f"{where} is no image of eight bits a channel")

@@ -29,6 +29,11 @@ def as_trained_on(data: Data, entry: Entry, *, tell: Callable[[str], None]) -> D
         what = f"images of {data.in_channels} channels" if data.are_images else "samples that are no images"
         raise DataError(f"{data.name} has {what}, and the supernet {card.name} takes images of {len(card.mean)}")
     _check_classes(data, entry, tell=tell)
+    if card.decoding is not None and data.decoding is not None and data.decoding != card.decoding:
+        tell(
+            f"image files of {data.name} become pixels in another way than those of the supernet {card.name} did: "
+            f"{data.decoding.to_dict()}, and {card.decoding.to_dict()}"
+        )
     if (data.mean, data.std) == (card.mean, card.std):
         return data
     # to the networks they are other images than with statistics of their own, of other accuracies

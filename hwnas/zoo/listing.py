@@ -9,7 +9,7 @@ from hwnas._console import format_seconds
 from hwnas._places import quoted
 from hwnas.results import Result, Shown
 from hwnas.zoo.card import Card
-from hwnas.zoo.entry import PREFIX, entry_names, find_entry
+from hwnas.zoo.entry import ENTRIES, PREFIX, entry_names, find_entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def one_entry(named: str) -> ZooCard:
     Raises:
         ConfigError: none of this name ships, and there is none in such a folder; or its card is damaged.
     """
-    ships = named.removeprefix(PREFIX) in entry_names()
-    asked = f"{PREFIX}{named.removeprefix(PREFIX)}" if ships else named
-    found = find_entry(asked)
+    found = find_entry(named)
+    ships = found.folder.parent == ENTRIES
+    asked = f"{PREFIX}{found.folder.name}" if ships else named
     return ZooCard(folder=found.folder, card=found.card, asked=asked)

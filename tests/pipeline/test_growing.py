@@ -13,6 +13,7 @@ from hwnas.data import load_data
 from hwnas.errors import CheckpointError, ConfigError
 from hwnas.pipeline.packing import Packing, pack
 from hwnas.pipeline.workers import make_evaluator
+from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
 from tests.runs import ReadConsole
@@ -69,6 +70,22 @@ def test_a_stopped_training_goes_on_and_does_not_begin_again(made: Path) -> None
     assert "begins with" not in console.said
 
 
+def test_what_a_training_began_with_may_go(made: Path, tmp_path: Path) -> None:
+    """Stopped, it ends with the bits of one that was not, though what it began with is gone."""
+    import shutil
+
+    shutil.copytree(made / "few", tmp_path / "old")
+    changes = {"train.start_from": str(tmp_path / "old"), "train.steps": 20, "train.checkpoint_every_s": 1e-9}
+    whole, parts = (config_of(tmp_path, n, **changes, **{"data.source": f"npz:{made / 'few.npz'}"}) for n in "ab")
+    pipeline.train(whole, console=ReadConsole())
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(parts, console=ReadConsole(interrupt_after=("train", 8)))
+    shutil.rmtree(tmp_path / "old")
+    pipeline.train(parts, console=ReadConsole())
+    a, b = (load_checkpoint(tmp_path / n / "checkpoint.safetensors").tensors for n in "ab")
+    assert all((a[k] == b[k]).all() for k in a)
+
+
 def test_another_beginning_is_another_run(made: Path) -> None:
     with pytest.raises(CheckpointError, match="start_from was ''"):
         pipeline.train(config_of(made, "few", **{"train.start_from": str(made / "few")}), console=ReadConsole())
@@ -92,6 +109,9 @@ def test_what_cannot_be_begun_with_is_told(made: Path, tmp_path: Path) -> None:
         pipeline.train(half, console=ReadConsole(interrupt_after=("train", 20)))
     with pytest.raises(CheckpointError, match=r"is at step \d+ of 120; finish its training"):
         pipeline.train(config_of(made, "x", **{"train.start_from": str(made / "half")}), console=ReadConsole())
+    with pytest.raises(CheckpointError, match="there is no trained supernet in"):  # before anything is measured
+        pipeline.run_all(config_of(made, "y", **{"train.start_from": str(tmp_path)}), console=ReadConsole())
+    assert not (made / "y").exists()
     other = {"train.start_from": str(made / "few"), "space.preset": "vit-tiny"}
     with pytest.raises(CheckpointError, match="less than half of that one's"):
         pipeline.train(config_of(made, "x", **other), console=ReadConsole())

@@ -104,6 +104,21 @@ def test_a_smaller_kernel_is_taken_as_the_old_supernet_had_it(x) -> None:
     assert torch.allclose(run(new, small.named_blocks(small.largest()), x), run(old, blocks, x), atol=1e-5)
 
 
+def test_positions_are_resized_to_more_patches() -> None:
+    space = vit_tiny()
+    old, new = Supernet(space), Supernet(vit_tiny())
+    name = "slots.patch_embedding.weights.positions/weight"
+    parameters = {k: v.detach().clone() for k, v in old.named_parameters()}
+    ramp = torch.linspace(0, 1, 4).repeat(96, 4, 1)  # as of images of half the side: brighter to the right
+    grow_(new, {**parameters, name: ramp}, largest=space.named_blocks(space.largest()), classes=list(range(10)))
+    found = dict(new.named_parameters())[name].detach()
+    assert found.shape == (96, 8, 8)
+    assert torch.allclose(found, found[:1, :1].expand_as(found))
+    assert (found[0, 0].diff() >= 0).all()
+    assert found[0, 0, 0] == 0
+    assert found[0, 0, -1] == 1
+
+
 def test_a_supernet_of_another_family_is_refused() -> None:
     space = mobilenet_mini()
     with pytest.raises(CheckpointError, match="less than half of that one's"):

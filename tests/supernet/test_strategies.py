@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 
 from hwnas import registry
 from hwnas.spaces.presets import mobilenet_tiny, vit_tiny
-from hwnas.supernet.strategies import BestUp, Compound, ProbabilityShift, ProgressiveShrinking, WorstUp
+from hwnas.supernet.strategies import (
+    BestUp,
+    Compound,
+    ProbabilityShift,
+    ProgressiveShrinking,
+    WorstUp,
+    attentive,
+    shifting,
+)
 from hwnas.supernet.strategies.sizes import of_all_sizes
 from hwnas.types import LearningStrategy, TrainTarget
 from tests.supernet.test_training import SETTINGS, make_trainer, weights
@@ -57,6 +66,15 @@ def test_what_is_elastic_becomes_so_by_and_by(rng) -> None:
     assert seen[25] == {"resolution", "kernel_size"}
     assert seen[45] == {"resolution", "kernel_size", "depth"}
     assert seen[70] == {"resolution", "kernel_size", "depth", "expand_ratio"}
+
+
+def test_kernel_sizes_are_drawn_alike_in_all_blocks(rng) -> None:
+    strategy = ProgressiveShrinking(SPACE, steps=100, n_random=4)
+    drawn = np.stack([t.encoding for _ in range(150) for t in strategy.architectures(30, rng)[1:]])
+    for i, name in enumerate(NAMES):
+        if name.endswith("kernel_size"):
+            shares = np.bincount(drawn[:, i], minlength=LAST[i] + 1) / len(drawn)
+            assert np.allclose(shares, 1 / (LAST[i] + 1), atol=0.1), name
 
 
 def test_parts_of_a_stage_are_small_together(rng) -> None:
@@ -112,19 +130,22 @@ def test_sizes_are_drawn_where_losses_fall(rng) -> None:
 
 
 @pytest.mark.parametrize("name", ["best-up", "probability-shift"])
-def test_what_a_strategy_has_learned_is_kept_with_the_checkpoint(name: str, space, tmp_path) -> None:
+def test_what_a_strategy_has_learned_is_kept_with_the_checkpoint(name: str, space, tmp_path, monkeypatch) -> None:
     """A stopped training ends with the bits of an uninterrupted one."""
 
+    monkeypatch.setattr(attentive, "_ENOUGH", 4)
+    monkeypatch.setattr(shifting, "_CLASSES", 3)
+
     def trainer(path):
-        made = make_trainer(space, path, settings=SETTINGS)
+        made = make_trainer(space, path, settings=dataclasses.replace(SETTINGS, steps=24))
         made.strategy = make(name, space)
         return made
 
     whole = trainer(tmp_path / "whole.safetensors")
     whole.run()
-    trainer(tmp_path / "parts.safetensors").run(until=3)
+    trainer(tmp_path / "parts.safetensors").run(until=12)
     resumed = trainer(tmp_path / "parts.safetensors")
-    assert resumed.resume() == 3
+    assert resumed.resume() == 12
     resumed.run()
     assert isinstance(resumed.strategy, LearningStrategy)
     assert resumed.strategy.state() == whole.strategy.state()
@@ -132,3 +153,9 @@ def test_what_a_strategy_has_learned_is_kept_with_the_checkpoint(name: str, spac
     a, b = weights(tmp_path / "whole.safetensors"), weights(tmp_path / "parts.safetensors")
     assert all((a[k] == b[k]).all() for k in a)
     assert whole.strategy.state() != make(name, space).state()
+    forgetful = trainer(tmp_path / "forgetful.safetensors")
+    forgetful.run(until=12)
+    forgetful.strategy = make(name, space)
+    forgetful.run()
+    c = weights(tmp_path / "forgetful.safetensors")
+    assert any((a[k] != c[k]).any() for k in a)  # what was learned decides what is trained

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from hwnas import pipeline
-from hwnas.config import Config, load_config
+from hwnas.appending import read_sealed
+from hwnas.config import Config, TrainConfig, load_config, parse_config
+from hwnas.deployment import load
 from hwnas.errors import CheckpointError, ConfigError, DataError
+from hwnas.pipeline import packing as packing_stage
 from hwnas.pipeline.packing import Packing, pack
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
@@ -19,7 +22,7 @@ from tests.runs import ReadConsole
 
 def config_of(packed: Path, folder: Path, **changes: object) -> Config:
     """A run of it that takes seconds."""
-    config = tiny_config(folder, {"limits.latency_fraction": 1.5})
+    config = tiny_config(folder, {"limits.latency_fraction": 1.5, "train.n_random": 2})
     values = {"train.supernet": str(packed), "train.steps": None, "space.preset": None, "data.source": None}
     return config.replaced({**values, **changes})
 
@@ -47,6 +50,69 @@ def test_what_a_run_evaluated_goes_into_the_folder_and_is_known_to_the_next(pack
     found = pipeline.search(second, console=ReadConsole())
     assert found.evaluations.reused > 0
     assert found.evaluations.measured < first.search.n_trials
+
+
+def test_what_several_runs_evaluated_comes_together(packed: Path, tmp_path: Path) -> None:
+    known = set()
+    for name, seed in (("first", 1), ("second", 2)):  # side by side: neither knows of the other's networks
+        config = config_of(packed, tmp_path / name, **{"search.seed": seed, "search.sampler": "random"})
+        for stage in (pipeline.train, pipeline.profile, pipeline.search):
+            stage(config, console=ReadConsole())
+    for name in ("first", "second", "first"):
+        config = load_config(tmp_path / name)
+        (file,) = (tmp_path / name / "search").glob("accuracies-*.jsonl")
+        known |= {network["key"] for network in read_sealed(file)[1:]}
+        result = pack(config, packed, console=ReadConsole())
+        assert result.known == len(known)
+    entry = find_entry(str(packed))
+    (name,) = entry.known
+    assert {network["key"] for network in read_sealed(packed / name)[1:]} == known
+    assert len(known) > config.search.n_trials
+
+
+def test_a_packed_supernet_is_not_overwritten(trained: Config, packed: Path) -> None:
+    before = {p.name: p.read_bytes() for p in packed.iterdir()}
+    with pytest.raises(ConfigError, match="is there already"):
+        pack(trained, packed, console=ReadConsole())
+    assert {p.name: p.read_bytes() for p in packed.iterdir()} == before
+
+
+def test_nothing_is_left_of_a_packing_that_failed(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder, parts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packing_stage, "write_images", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack(trained, tmp_path / "shared" / "new", console=ReadConsole())
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+def test_images_for_recalibration_are_of_all_classes_from_the_first(packed: Path) -> None:
+    """Data of folders come class by class, and who takes fewer images takes the first ones."""
+    targets = find_entry(str(packed)).data().train.targets
+    assert len(set(targets[:50].tolist())) == 10
+
+
+def test_photos_are_read_by_the_rule_of_the_training(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.clip(rng.normal(level, 20, (20, 26)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    changes = {"data.source": f"folder:{tmp_path / 'photos'}?size=8", "limits.latency_fraction": 1.5}
+    config = tiny_config(tmp_path / "run", {**changes, "train.batch_size": 8})
+    pipeline.train(config, console=ReadConsole())
+    pack(config, tmp_path / "packed", console=ReadConsole())
+    entry = find_entry(str(tmp_path / "packed"))
+    assert entry.card.decoding == Workspace(config).images.decoding
+    made = pipeline.run_all(config_of(tmp_path / "packed", tmp_path / "of-it"), console=ReadConsole())
+    model = load(made.deployment)
+    assert model.predict(tmp_path / "photos" / "dark" / "0.png") is not None
 
 
 def test_a_run_of_it_is_not_packed_as_another(packed: Path, tmp_path: Path) -> None:
@@ -150,12 +216,24 @@ def _named(trained: Config, tmp_path: Path) -> Path:
 def test_an_unfinished_or_other_run_is_not_packed(trained: Config, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds something else"):
+    with pytest.raises(ConfigError, match="is there already; name a new folder"):
         pack(trained, tmp_path / "full", console=ReadConsole())
+    with pytest.raises(ConfigError, match=r"training images of 8 x 8 pixels are too many .* at most 1,250,000"):
+        pack(trained, tmp_path / "many", packing=Packing(n_images=(2_000_000, 1, 1)), console=ReadConsole())
     with pytest.raises(CheckpointError, match="no trained supernet"):
         pack(trained.replaced({"output.folder": str(tmp_path / "none")}), tmp_path / "new", console=ReadConsole())
     assert not (tmp_path / "new").exists()
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_another_supernet_brings_its_own_images(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, tmp_path / "run")
+    assert config.replaced({"train.supernet": "another"}).data.source == "zoo:./another"
+    assert config.replaced({"train.supernet": None}).data.source == "digits"
+    own = config.replaced({"data.source": "npz:own.npz"})
+    assert own.replaced({"train.supernet": "zoo:another"}).data.source == "npz:own.npz"
+    assert Config(train=TrainConfig(supernet="zoo:x")).data.source == "zoo:x"
+    assert parse_config(config.to_toml()) == config
 
 
 def test_settings_of_a_preset_or_a_training_contradict_a_trained_supernet(packed: Path, tmp_path: Path) -> None:
@@ -163,6 +241,8 @@ def test_settings_of_a_preset_or_a_training_contradict_a_trained_supernet(packed
         ("space.preset", "resnet20", "space.preset is of a preset"),
         ("train.steps", 5, "steps is of a training"),
         ("train.epochs", 5.0, "epochs is of a training"),
+        ("train.strategy", "compound", "strategy is of a training"),
+        ("train.quantized_fraction", 0.5, "quantized_fraction is of a training"),
     ):
         with pytest.raises(ConfigError, match=said):
             config_of(packed, tmp_path / "run", **{key: value})
@@ -173,5 +253,8 @@ def test_settings_of_a_preset_or_a_training_contradict_a_trained_supernet(packed
 def test_fewer_of_its_networks_can_be_asked_for(packed: Path, tmp_path: Path) -> None:
     config = config_of(packed, tmp_path / "run", **{"space.kernel_sizes": [3]})
     pipeline.train(config, console=ReadConsole())
-    kernels = {o for c in Workspace(config).space.choices if c.name.endswith("kernel") for o in c.options}
-    assert kernels <= {3}
+    blocks = Workspace(config).space.distinct_blocks()
+    kernels = {dict(b.attributes)["kernel_size"] for b in blocks if "kernel_size" in dict(b.attributes)}
+    assert kernels == {3}
+    all_ = Workspace(config_of(packed, tmp_path / "all")).space.distinct_blocks()
+    assert {dict(b.attributes)["kernel_size"] for b in all_ if "kernel_size" in dict(b.attributes)} > {3}

@@ -38,6 +38,7 @@ class ProgressiveShrinking:
         self.space = space
         self.steps = steps
         self.n_random = n_random
+        self._options = np.array([len(c.options) for c in space.choices])
         self._kinds = [c.name.rpartition(".")[2] for c in space.choices]
 
     def architectures(self, step: int, rng: np.random.Generator) -> Sequence[TrainTarget]:
@@ -48,7 +49,8 @@ class ProgressiveShrinking:
         if done < _LARGEST_UNTIL:
             return targets
         elastic = np.array([self._is_elastic(kind, done) for kind in self._kinds])
-        drawn = self.space.sample(self.n_random, rng, over="encodings")
+        # choices one by one: of networks that `sample` gives, what is left out has no choices any more
+        drawn = rng.integers(0, self._options, size=(self.n_random, len(self._options)))
         some = self.space.canonical(np.where(elastic, drawn, largest))
         return [*targets, *(TrainTarget(encoding=e, teacher=0) for e in some)]
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hwnas.spaces.base import Space
 
 
+SMALLEST = "smallest"
+
+
 class SandwichRule:
     """The largest network learns from the labels; the smallest and random ones from it.
 
@@ -35,10 +38,10 @@ class SandwichRule:
         """Largest first, then the random ones, the smallest last."""
         # over encodings, not networks: uniform over networks is nearly always the deepest one
         random = self.space.sample(self.n_random, rng, over="encodings")
-        others = [*random, self.space.smallest()]
         return [
             TrainTarget(encoding=self.space.largest()),
-            *(TrainTarget(encoding=e, teacher=0) for e in others),
+            *(TrainTarget(encoding=e, teacher=0) for e in random),
+            TrainTarget(encoding=self.space.smallest(), teacher=0, name=SMALLEST),
         ]
 
 
