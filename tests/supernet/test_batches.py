@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hwnas.data import ArrayDataset
 from hwnas.data.augment import Augment, augment_batch
 from hwnas.errors import DataError
 from hwnas.supernet import batches
@@ -123,3 +124,22 @@ def test_who_stops_early_leaves_no_thread_behind() -> None:
     assert threading.active_count() == before + 1
     taken.close()
     assert threading.active_count() == before
+
+
+def test_some_samples_are_drawn_from_all_of_them_and_always_the_same() -> None:
+    """Data of folders come class by class: the first ones are of one class."""
+    data = ArrayDataset(inputs=np.zeros((300, 4, 4, 2), np.uint8), targets=np.repeat(np.arange(3, dtype=np.int64), 100))
+    stream = make_stream(data, batch_size=20)
+    rows = stream.rows(60)
+    assert (np.diff(rows) > 0).all()
+    assert np.bincount(data.targets[rows]).min() > 10
+    assert np.array_equal(np.sort(stream.rows(60, shuffled=True)), rows)
+    assert np.array_equal(stream.rows(None), np.arange(300))
+    assert np.array_equal(stream.rows(1000), np.arange(300))
+    of_statistics = [y for _, y in stream.kept(60, shuffled=True)]
+    assert all(len(set(y.tolist())) == 3 for y in of_statistics)  # statistics are means over batches
+    assert all(len(set(y.tolist())) == 3 for _, y in stream.kept(None, shuffled=True))
+    measured = torch.cat([y for _, y in stream.kept(60)])
+    assert measured.tolist() == data.targets[rows].tolist()
+    again = make_stream(data, batch_size=20, seed=9)
+    assert np.array_equal(again.rows(60), rows)
