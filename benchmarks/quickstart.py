@@ -1,7 +1,7 @@
 """The quick start, timed: `hwnas run` in an empty folder, from nothing to a verified deployment.
 
-Of the supernet that ships, or with `--digits` of the digits, which are trained first. Knows the command and the document
-it prints, nothing else.
+Of the supernet that ships, or with `--digits` of the digits, which are trained first. Knows the command and the
+document it prints, nothing else.
 """
 
 from __future__ import annotations
@@ -24,13 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--digits", action="store_true", help="hwnas run --data digits")
     bench = Benchmark("quickstart", parser, argv)
     of_digits = bench.options.digits
-    changes = (
-        ["--data", "digits"]
-        if of_digits and not bench.smoke
-        else [f"--set={key}={json.dumps(value)}" for key, value in SMOKE.items()]
-        if bench.smoke
-        else []
-    )
+    changes = ["--data", "digits"] if of_digits else []
+    if bench.smoke:
+        changes = [f"--set={key}={json.dumps(value)}" for key, value in SMOKE.items()]
     with tempfile.TemporaryDirectory(prefix="hwnas-quickstart-") as folder:
         began = time.monotonic()
         status, result = hwnas("run", *changes, cwd=Path(folder))
