@@ -28,6 +28,7 @@ SHIPPED: Mapping[str, Mapping[str, str]] = {
         "about_data": "CIFAR-10 (Krizhevsky, 2009, Learning multiple layers of features from tiny images): trained on "
         "45,000 of its training images. The images of this entry are some of those, 1,000 of the 5,000 that were set "
         "aside, and 1,000 of its test images.",
+        "class_names": "airplane automobile bird cat deer dog frog horse ship truck",
         "licence": "weights: Apache-2.0; images: of CIFAR-10, which was published for research and states no licence",
     }
 }
@@ -36,7 +37,9 @@ SHIPPED: Mapping[str, Mapping[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", nargs="?", default="cifar10-mobilenet", choices=sorted(SHIPPED))
+    parser.add_argument(
+        "entry", nargs="?", default="cifar10-mobilenet", choices=sorted(SHIPPED), help="which (cifar10-mobilenet)"
+    )
     parser.add_argument("--data", metavar="SOURCE", help="as [data] source has it; as the configuration if left out")
     parser.add_argument("--output", metavar="FOLDER", help="of the training; as the configuration has it if left out")
     parser.add_argument("--hardware", default="not stated", help="it was trained on")
@@ -45,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", action="append", help="whose integers are measured (cpu cpu-litert)")
     bench = Benchmark("make_zoo", parser, argv)
     o = bench.options
-    said = SHIPPED[o.name]
+    said = SHIPPED[o.entry]
     config = load_config(Path(__file__).with_name(said["config"]))
     asked = {"data.source": o.data, "output.folder": o.output}
     config = config.replaced({key: value for key, value in asked.items() if value})
     with tempfile.TemporaryDirectory(prefix="hwnas-make-zoo-") as scratch:
         folder, devices, more, known = (
-            ROOT / "hwnas" / "zoo" / "entries" / o.name,
+            ROOT / "hwnas" / "zoo" / "entries" / o.entry,
             o.device or ["cpu", "cpu-litert"],
             {},
             o.known,
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if bench.smoke:
             strategy = {"space.precisions": None, "train.quantized_fraction": 0.5, "train.strategy": "split-sandwich"}
             config = config.replaced({**SMOKE, **strategy, "output.folder": f"{scratch}/trained"})
-            folder, devices, known = Path(scratch, o.name), ["fake"], 6
+            folder, devices, known = Path(scratch, o.entry), ["fake"], 6
             keys = ("device.name", "profile.n_networks", "search.population_size", "search.validation_samples")
             more = {key: SMOKE[key] for key in keys}
         made = _make(config, folder, said, options=o, console=bench.console)
@@ -100,7 +103,8 @@ def _make(config: Config, folder: Path, said: Mapping[str, str], *, options: Any
         licence=said["licence"],
         hardware=options.hardware,
         seconds=round(seconds),
-        command=f"python benchmarks/make_zoo.py {options.name}",
+        class_names=() if config.data.source == "digits" else tuple(said["class_names"].split()),
+        command=f"python benchmarks/make_zoo.py {options.entry}",
     )
     pack(config, folder, packing=packing, console=console)
     return seconds

@@ -270,7 +270,9 @@ class SearchConfig(ConfigSection):
         "database that machines share; a journal in the run's folder if left out", example=f'"{DATABASE}"'
     )
     validation_samples: Count | None = optional("images that rank a network; all if left out", example="2000")
-    recalibration_samples: Count = Field(default=512, description="training images for BatchNorm statistics, drawn from all")
+    recalibration_samples: Count = Field(
+        default=512, description="training images for BatchNorm statistics, drawn from all"
+    )
     calibration_samples: Count = Field(default=256, description="training images for int8 ranges")
 
 

@@ -62,6 +62,15 @@ def zoo_pack(
     licence: Annotated[
         str, typer.Option("--licence", metavar="TEXT", help="Of the weights and of the images.")
     ] = "not stated",
+    class_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Of each class, in the order of the labels, where the run's data has numbers. May be repeated.",
+            callback=given,
+        ),
+    ] = None,
     hardware: Annotated[str, typer.Option("--hardware", metavar="TEXT", help="It was trained on.")] = "not stated",
     images: Annotated[
         tuple[int, int, int],
@@ -83,5 +92,12 @@ def zoo_pack(
         from hwnas.config import load_config
         from hwnas.pipeline.packing import Packing, pack
 
-        packing = Packing(title=title, about_data=about_data, licence=licence, hardware=hardware, n_images=images)
+        packing = Packing(
+            title=title,
+            about_data=about_data,
+            licence=licence,
+            hardware=hardware,
+            n_images=images,
+            class_names=tuple(class_name or ()),
+        )
         console.result(pack(load_config(user_path(run)), folder, packing=packing, console=console))

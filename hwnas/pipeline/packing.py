@@ -44,6 +44,7 @@ class Packing:
         hardware: it was trained on.
         seconds: the training took.
         command: that trained it.
+        class_names: where those of the run's data say nothing, as numbers do; none: those of the data.
         n_images: of each part, at most: to recalibrate statistics with, to rank networks by, and to check deployments.
     """
 
@@ -53,6 +54,7 @@ class Packing:
     hardware: str = _NOT_SAID
     seconds: float = 0.0
     command: str = "hwnas train"
+    class_names: tuple[str, ...] = ()
     n_images: tuple[int, int, int] = (600, 1000, 1000)
 
 
@@ -114,7 +116,7 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
             )
         return _result(_with_known(work.zoo_entry, work), console=console)
     packing = packing or Packing()
-    _refuse(work, folder, packing.n_images)
+    _refuse(work, folder, packing)
     content = _weights(work)  # before anything is written: it may be missing
     parts = _some(work.images, packing.n_images, seed=work.config.data.seed)
     data, space = work.images, work.training_space
@@ -122,7 +124,7 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         name=folder.resolve().name,
         title=packing.title or f"{space.name}, trained on {data.name}",
         space=space,
-        class_names=data.class_names,
+        class_names=packing.class_names or data.class_names,
         mean=data.mean,
         std=data.std,
         augment=data.augment,
@@ -146,7 +148,7 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
     return _result(Entry(folder=folder, card=read_card(folder)), console=console)
 
 
-def _refuse(work: Workspace, folder: Path, n_images: tuple[int, int, int]) -> None:
+def _refuse(work: Workspace, folder: Path, packing: Packing) -> None:
     if work.config.model is not None:
         raise ConfigError(
             "a supernet of a network of your own cannot be packed: its run's folder is what can be copied"
@@ -162,10 +164,13 @@ def _refuse(work: Workspace, folder: Path, n_images: tuple[int, int, int]) -> No
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already; name a new folder, or remove it first")
+    names, n_classes = packing.class_names, work.images.n_classes
+    if names and len(set(names)) != n_classes:
+        raise ConfigError(f"{len(names)} names of classes are given ({', '.join(names)}), and the run has {n_classes}")
     if work.images.in_channels not in _CHANNELS:
         raise ConfigError(f"images of {work.images.in_channels} channels cannot be packed; grey ones and colours can")
     height, width = work.images.native_size
-    for n, part in zip(n_images, ("training", "validation", "test"), strict=True):
+    for n, part in zip(packing.n_images, ("training", "validation", "test"), strict=True):
         if n * height * width > MOST_PIXELS:
             raise ConfigError(
                 f"{n:,} {part} images of {height} x {width} pixels are too many for one file; give at most "

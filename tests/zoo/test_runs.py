@@ -205,12 +205,14 @@ def test_classes_without_names_are_taken_for_those_of_the_supernet(
 
 
 def _named(trained: Config, tmp_path: Path) -> Path:
-    import dataclasses
+    packing = Packing(n_images=(50, 50, 50), class_names=tuple("abcdefghij"))
+    pack(trained, tmp_path / "letters", packing=packing, console=ReadConsole())
+    return tmp_path / "letters"
 
-    pack(trained, tmp_path / "letters", packing=Packing(n_images=(50, 50, 50)), console=ReadConsole())
-    entry = find_entry(str(tmp_path / "letters"))
-    dataclasses.replace(entry.card, class_names=tuple("abcdefghij")).write(entry.folder)
-    return entry.folder
+
+def test_as_many_names_of_classes_are_wanted_as_there_are(trained: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"3 names of classes are given \(a, b, c\), and the run has 10"):
+        pack(trained, tmp_path / "new", packing=Packing(class_names=tuple("abc")), console=ReadConsole())
 
 
 def test_an_unfinished_or_other_run_is_not_packed(trained: Config, tmp_path: Path) -> None:
