@@ -23,6 +23,7 @@ from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, DataError, DivergenceError, MissingEntryError
 from hwnas.measure._child import Child
 from hwnas.pipeline.costs import table_path
+from hwnas.pipeline.training import LOG_FILE
 from hwnas.search import load_study
 from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.testing.run import describe_fake_device, tiny_config
@@ -170,8 +171,11 @@ def test_a_training_goes_on_when_there_is_space_again(half_trained: Config, conf
     before = contents(work.folder)
     with files_of_at_most(50_000), pytest.raises(OSError, match="File too large"):
         pipeline.train(half_trained, console=ReadConsole())
-    assert contents(work.folder) == before
+    # lines of the steps that are lost are written, and taken away again when these steps are trained anew
+    assert contents(work.folder) | {LOG_FILE: b""} == before | {LOG_FILE: b""}
     pipeline.train(half_trained, console=ReadConsole())
+    steps = [line.partition(",")[0] for line in (work.folder / LOG_FILE).read_text().splitlines()[1:]]
+    assert steps == [str(i + 1) for i in range(len(steps))]
     assert work.checkpoint.read_bytes() == Workspace(config).checkpoint.read_bytes()
 
 

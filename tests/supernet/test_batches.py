@@ -91,9 +91,10 @@ def test_what_is_no_image_is_told_by_its_shape(image: object) -> None:
 def test_plain_batches_are_all_samples_in_order_and_of_one_size(n, sizes) -> None:
     """Statistics are means over batches: a last one of one image would count as much as all others."""
     data = make_images(60)
-    found = list(make_stream(data).unaugmented(n))  # of 16 at most
+    stream = make_stream(data)
+    found = list(stream.unaugmented(n))  # of 16 at most
     assert [len(x) for x, _ in found] == sizes
-    assert [label for _, y in found for label in y.tolist()] == data.targets[:n].tolist()
+    assert [label for _, y in found for label in y.tolist()] == data.targets[stream.rows(n)].tolist()
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
