@@ -137,7 +137,7 @@ def _random(work: Workspace, n: int, seed: int) -> Iterator[tuple[str, Forms]]:
     from hwnas.supernet.quantization import quantize
     from hwnas.supernet.untrained import random_network
 
-    images = [x for x, _ in work.stream("train").unaugmented(_CALIBRATION)]
+    images = [x for x, _ in work.stream("train").unaugmented(_CALIBRATION, shuffled=True)]
 
     def forms(i: int) -> Forms:
         for precision in _precisions(work):

@@ -1,7 +1,7 @@
 """A training that is killed with -9 again and again ends with the bits of one that nobody disturbed.
 
 The digits, for integers as well from step 30 of 100 on, by a strategy that learns on the way; checkpoints are written
-all the time, so that kills also come while one is written. Each part is a process of its own, killed at a random moment.
+all the time, so that kills also come while one is written. Each part is a process of its own, killed at some moment.
 """
 
 from __future__ import annotations

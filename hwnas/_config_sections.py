@@ -29,6 +29,7 @@ from hwnas._config_values import (
     listed,
     optional,
 )
+from hwnas._places import user_path
 from hwnas.allowed import ACCURACY, EVALUATED, MACRO_F1, MEAN_IOU, R2, SCORE, Allowed, Between
 
 _DEFAULT_EPOCHS = 20.0
@@ -119,6 +120,19 @@ _OF_A_TRAINING = (
 )
 
 
+def source_of_supernet(supernet: str) -> str:
+    """The images that a trained supernet brings along, as a data source.
+
+    Args:
+        supernet: as train.supernet names it.
+    """
+    if supernet.startswith(ZOO):
+        return supernet
+    # a folder with a card comes first, though a supernet that ships may have its name
+    is_folder = "/" not in supernet and "\0" not in supernet and user_path(supernet).joinpath("card.json").is_file()
+    return f"{ZOO}./{supernet}" if is_folder else f"{ZOO}{supernet}"
+
+
 class TrainConfig(ConfigSection):
     """How the supernet is trained."""
 
@@ -168,14 +182,6 @@ class TrainConfig(ConfigSection):
     seed: Seed = Field(default=0, description="of weights, order and augmentation")
     threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")
-
-    @property
-    def source_of_supernet(self) -> str | None:
-        """The images that a trained supernet brings along, as a data source."""
-        if self.supernet is None or self.supernet.startswith(ZOO):
-            return self.supernet
-        # a folder, though one that ships may have its name
-        return f"{ZOO}{self.supernet if '/' in self.supernet else f'./{self.supernet}'}"
 
     @model_validator(mode="after")
     def _parts_of_a_batch(self) -> Self:

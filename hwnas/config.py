@@ -39,6 +39,7 @@ from hwnas._config_sections import (
     device_name,
     is_definition,
     is_function,
+    source_of_supernet,
 )
 from hwnas._config_values import ConfigSection
 from hwnas._places import user_path
@@ -112,9 +113,9 @@ class Config(ConfigSection):
             return values
         data, train = values.get("data", {}), values.get("train", {})
         supernet = train.supernet if isinstance(train, TrainConfig) else _value(train, "supernet")
-        if not isinstance(supernet, str):
+        if not isinstance(supernet, str) or not supernet.strip():
             return values
-        source = TrainConfig(supernet=supernet).source_of_supernet
+        source = source_of_supernet(supernet)
         if isinstance(data, DataConfig) and "source" not in data.model_fields_set:
             return {**values, "data": data.model_copy(update={"source": source})}
         if isinstance(data, Mapping) and "source" not in data:
@@ -343,7 +344,7 @@ class Config(ConfigSection):
         for section, key in (("space", "preset"), ("data", "source")):
             if key not in getattr(self, section).model_fields_set:
                 del found[section][key]
-        if self.train.supernet is not None and found["data"].get("source") == self.train.source_of_supernet:
+        if self.train.supernet is not None and found["data"].get("source") == source_of_supernet(self.train.supernet):
             del found["data"]["source"]  # it goes with the supernet
         return found
 

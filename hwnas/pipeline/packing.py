@@ -107,6 +107,8 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         OSError: the entry cannot be written.
     """
     folder = user_path(folder)
+    if folder.is_symlink():
+        folder = folder.resolve()
     work = Workspace(config)
     if work.zoo_entry is not None:
         if work.zoo_entry.folder.resolve() != folder.resolve():
@@ -162,15 +164,26 @@ def _refuse(work: Workspace, folder: Path, packing: Packing) -> None:
         raise ConfigError(
             f"{folder} cannot be the folder of a supernet: its last part is the name; give letters, digits, - and _"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    here = folder.resolve() == Path.cwd()  # a folder that is worked in cannot be replaced
+    if folder.exists() and (here or not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already; name a new folder, or remove it first")
     names, n_classes = packing.class_names, work.images.n_classes
-    if names and len(set(names)) != n_classes:
-        raise ConfigError(f"{len(names)} names of classes are given ({', '.join(names)}), and the run has {n_classes}")
+    if names and (len(names) != n_classes or len(set(names)) != n_classes):
+        raise ConfigError(
+            f"{len(names)} names of classes are given ({', '.join(names)}), and the run has {n_classes}; give each "
+            "a name of its own, in the order of the labels"
+        )
+    if names and work.images.class_names not in (names, tuple(str(i) for i in range(n_classes))):
+        raise ConfigError(
+            f"names of classes are given ({', '.join(names)}), and the run's data has other ones "
+            f"({', '.join(work.images.class_names)}); leave out --class"
+        )
     if work.images.in_channels not in _CHANNELS:
         raise ConfigError(f"images of {work.images.in_channels} channels cannot be packed; grey ones and colours can")
     height, width = work.images.native_size
-    for n, part in zip(packing.n_images, ("training", "validation", "test"), strict=True):
+    parts = {"training": work.images.train, "validation": work.images.validation, "test": work.images.test}
+    for (part, there), asked in zip(parts.items(), packing.n_images, strict=True):
+        n = min(asked, len(there))
         if n * height * width > MOST_PIXELS:
             raise ConfigError(
                 f"{n:,} {part} images of {height} x {width} pixels are too many for one file; give at most "
@@ -207,6 +220,9 @@ def _with_known(entry: Entry, work: Workspace) -> Entry:
     found = sorted((work.folder / "search").glob("accuracies-*.jsonl"))
     if not found:
         raise ConfigError(f"the run in {work.folder} has evaluated no networks yet: start it with `hwnas run`")
+    for name in entry.card.files:  # before they are sealed anew: what is damaged stays so
+        if name not in entry.known:
+            entry.read(name)
     for file in found:
         _add_known(entry.folder / file.name, file)
     return _written(entry, [*entry.card.files, *(file.name for file in found)])
@@ -236,6 +252,8 @@ def _add_known(known: Path, found: Path) -> None:
 
 def with_measured(entry: Entry, card: Card) -> Entry:
     """The entry with another card for the same files."""
+    for name in entry.card.files:
+        entry.read(name)
     return _written(Entry(folder=entry.folder, card=card), list(entry.card.files))
 
 

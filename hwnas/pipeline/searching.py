@@ -373,7 +373,7 @@ def _guessing(study: Study, work: Workspace) -> list[str]:
     # the images that accuracies were measured on, no others
     if not len(study) or study.ranked_by != ACCURACY:  # an answer is no class that images have more of
         return []
-    labels = work.data.validation.targets[: work.config.search.validation_samples]
+    labels = work.data.validation.targets[work.stream("validation").rows(work.config.search.validation_samples)]
     sizes = np.bincount(labels)
     note = guessing_note(
         float(np.nanmax(study.values[ACCURACY])),

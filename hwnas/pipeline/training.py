@@ -97,6 +97,8 @@ def train(config: Config, *, console: Console) -> TrainResult:
         with work.alone("training") if first_process else contextlib.nullcontext():
             return _from_zoo(work, work.zoo_entry, writes=first_process, console=console)
     refuse_too_large(work)
+    if config.train.start_from is not None and not any(work.folder.glob(f"{work.checkpoint.stem}*")):
+        look_at_beginning(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work, console=console)
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
@@ -266,7 +268,7 @@ def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         supernet = work.new_supernet()
-    if c.start_from is not None and not work.checkpoint.exists():
+    if c.start_from is not None and not any(work.folder.glob(f"{work.checkpoint.stem}*")):  # any that `resume` takes
         begin_with(work, supernet, console=console)
     trainer = Trainer(
         supernet,

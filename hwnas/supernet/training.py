@@ -446,7 +446,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self._log is not None:  # first: lines behind a checkpoint are taken away again, and missing ones stay so
-            self._log.write()
+            with contextlib.suppress(OSError):  # it is for people; the checkpoint says it where the disk is full
+                self._log.write()
         if self._path is None or self._rank != 0:
             return
         tensors: dict[str, Tensor] = {}

@@ -27,7 +27,7 @@ from hwnas.errors import CheckpointError, ConfigError, DataError
 from hwnas.files import write_whole
 from hwnas.foreign import ForeignFileError, inner_path, read_foreign
 from hwnas.integrity import parse_json
-from hwnas.zoo.card import Card, read_card
+from hwnas.zoo.card import FILE, Card, read_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,8 +138,8 @@ def find_entry(named: str) -> Entry:
     """
     name = named.removeprefix(PREFIX)
     folder = user_path(name)
-    # a name that ships comes first where it is called one, else a folder of the same name
-    if name in entry_names() and (named.startswith(PREFIX) or not folder.is_dir()):
+    # a name that ships comes first where it is called one, else a folder of the same name with a card
+    if name in entry_names() and (named.startswith(PREFIX) or not (folder / FILE).is_file()):
         folder = ENTRIES / name
     elif not folder.is_dir():
         raise ConfigError(
@@ -185,7 +185,10 @@ def _images(content: bytes, labels: object, *, where: Path) -> ArrayDataset:
     if not isinstance(labels, list) or not labels or not all(isinstance(c, int) and c >= 0 for c in labels):
         raise DataError(f"the classes of {where} are no whole numbers")
     try:
-        with warnings.catch_warnings(action="error"), Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(content), formats=("PNG",)) as image,
+        ):
             if image.width * image.height > MOST_PIXELS or image.height % len(labels):
                 raise DataError(f"{where} is no column of {len(labels)} images")
             pixels = np.asarray(image)

@@ -16,7 +16,7 @@ from hwnas.pipeline import packing as packing_stage
 from hwnas.pipeline.packing import Packing, pack
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
-from hwnas.zoo import find_entry
+from hwnas.zoo import ENTRIES, find_entry
 from tests.runs import ReadConsole
 
 
@@ -68,6 +68,19 @@ def test_what_several_runs_evaluated_comes_together(packed: Path, tmp_path: Path
     (name,) = entry.known
     assert {network["key"] for network in read_sealed(packed / name)[1:]} == known
     assert len(known) > config.search.n_trials
+
+
+def test_what_is_damaged_is_not_sealed_anew(packed: Path, tmp_path: Path) -> None:
+    config = config_of(packed, tmp_path / "run")
+    for stage in (pipeline.train, pipeline.profile, pipeline.search):
+        stage(config, console=ReadConsole())
+    content = bytearray((packed / "val.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (packed / "val.png").write_bytes(content)
+    with pytest.raises(ConfigError, match="its content is not what its card says"):
+        pack(config, packed, console=ReadConsole())
+    with pytest.raises(ConfigError, match="its content is not what its card says"):
+        find_entry(str(packed)).data()
 
 
 def test_a_packed_supernet_is_not_overwritten(trained: Config, packed: Path) -> None:
@@ -211,17 +224,44 @@ def _named(trained: Config, tmp_path: Path) -> Path:
 
 
 def test_as_many_names_of_classes_are_wanted_as_there_are(trained: Config, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"3 names of classes are given \(a, b, c\), and the run has 10"):
-        pack(trained, tmp_path / "new", packing=Packing(class_names=tuple("abc")), console=ReadConsole())
+    for names in ("abc", "abcdefghijj", "abcdefghii"):
+        with pytest.raises(ConfigError, match=rf"{len(names)} names of classes are given .*, and the run has 10"):
+            pack(trained, tmp_path / "new", packing=Packing(class_names=tuple(names)), console=ReadConsole())
 
 
-def test_an_unfinished_or_other_run_is_not_packed(trained: Config, tmp_path: Path) -> None:
+def test_a_name_is_that_of_one_that_ships_or_of_a_folder_with_a_card(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = Config.quick_start().data.source
+    assert Config(train=TrainConfig(supernet="cifar10-mobilenet")).data.source == shipped
+    (tmp_path / "cifar10-mobilenet").mkdir()  # of a run, say
+    assert find_entry("cifar10-mobilenet").folder.parent == ENTRIES
+    packed.rename(tmp_path / "cifar10-mobilenet")
+    assert find_entry("cifar10-mobilenet").card.title == "few digits"
+    assert find_entry("./cifar10-mobilenet").card.title == "few digits"
+    assert find_entry("zoo:cifar10-mobilenet").folder.parent == ENTRIES
+    assert Config(train=TrainConfig(supernet="cifar10-mobilenet")).data.source == "zoo:./cifar10-mobilenet"
+
+
+def test_an_unfinished_or_other_run_is_not_packed(
+    trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there already; name a new folder"):
         pack(trained, tmp_path / "full", console=ReadConsole())
-    with pytest.raises(ConfigError, match=r"training images of 8 x 8 pixels are too many .* at most 1,250,000"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ConfigError, match=r"training images of 8 x 8 pixels are too many .* at most 312"),
+    ):
+        patch.setattr(packing_stage, "MOST_PIXELS", 20_000)
         pack(trained, tmp_path / "many", packing=Packing(n_images=(2_000_000, 1, 1)), console=ReadConsole())
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="is there already"):
+        pack(trained, ".", console=ReadConsole())
+    monkeypatch.undo()
     with pytest.raises(CheckpointError, match="no trained supernet"):
         pack(trained.replaced({"output.folder": str(tmp_path / "none")}), tmp_path / "new", console=ReadConsole())
     assert not (tmp_path / "new").exists()
@@ -230,7 +270,7 @@ def test_an_unfinished_or_other_run_is_not_packed(trained: Config, tmp_path: Pat
 
 def test_another_supernet_brings_its_own_images(packed: Path, tmp_path: Path) -> None:
     config = config_of(packed, tmp_path / "run")
-    assert config.replaced({"train.supernet": "another"}).data.source == "zoo:./another"
+    assert config.replaced({"train.supernet": "of/another"}).data.source == "zoo:of/another"
     assert config.replaced({"train.supernet": None}).data.source == "digits"
     own = config.replaced({"data.source": "npz:own.npz"})
     assert own.replaced({"train.supernet": "zoo:another"}).data.source == "npz:own.npz"
