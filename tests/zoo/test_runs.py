@@ -251,12 +251,10 @@ def test_an_unfinished_or_other_run_is_not_packed(
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is there already; name a new folder"):
         pack(trained, tmp_path / "full", console=ReadConsole())
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(ConfigError, match=r"training images of 8 x 8 pixels are too many .* at most 312"),
-    ):
-        patch.setattr(packing_stage, "MOST_PIXELS", 20_000)
-        pack(trained, tmp_path / "many", packing=Packing(n_images=(2_000_000, 1, 1)), console=ReadConsole())
+    many = Packing(n_images=(2_000_000, 1, 1))
+    monkeypatch.setattr(packing_stage, "MOST_PIXELS", 20_000)
+    with pytest.raises(ConfigError, match=r"training images of 8 x 8 pixels are too many .* at most 312"):
+        pack(trained, tmp_path / "many", packing=many, console=ReadConsole())
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ConfigError, match="is there already"):
