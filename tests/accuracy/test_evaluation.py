@@ -198,3 +198,24 @@ def test_all_calibration_images_are_used(
     evaluator = SubnetEvaluator(supernet, train=small, validation=stream, calibration_samples=150)
     evaluator.quantize(evaluator.extract(largest(space, "int8")))
     assert seen == 150
+
+
+def test_statistics_are_of_all_classes_where_data_come_class_by_class(
+    space: MobileNetSpace, supernet: Supernet
+) -> None:
+    """As those of folders do: the first images are of one class, and a network of their statistics is none."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2, dtype=np.int64), 200)
+    images = rng.integers(0, 40, (400, 8, 8, 1), dtype=np.uint8) + (180 * labels).astype(np.uint8)[:, None, None, None]
+    mixed = rng.permutation(400)
+    found = []
+    for rows in (np.arange(400), mixed):
+        data = ArrayDataset(inputs=images[rows], targets=labels[rows])
+        stream = BatchStream(data, batch_size=50, mean=(0.5,), std=(0.4,))
+        evaluator = SubnetEvaluator(supernet, train=stream, validation=stream, recalibration_samples=400)
+        network = evaluator.extract(largest(space, "fp32"))
+        found.append({k: v for k, v in network.state_dict().items() if k.endswith(("running_mean", "running_var"))})
+    by_class, at_random = found
+    for name, value in at_random.items():
+        scale = value.abs().max().clamp_min(1e-6)
+        assert ((by_class[name] - value).abs() / scale).max() < 0.25, name
