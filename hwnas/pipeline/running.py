@@ -69,6 +69,7 @@ def run_all(config: Config, *, console: Console) -> RunResult:
         console.table(adapt(config, console=console).shown)
     refuse_other_run(work)
     refuse_too_large(work)
+    _ = work.training_space  # images that do not fit it are told before a folder is made
     seconds: dict[str, float] = {}
     with _stage("profile", seconds, console=console):
         profiled = profile(config, console=console)

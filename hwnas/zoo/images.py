@@ -8,6 +8,7 @@ from collections.abc import Callable
 from hwnas.data import Data
 from hwnas.errors import DataError
 from hwnas.integrity import digest
+from hwnas.quantities import count
 from hwnas.zoo.entry import Entry
 
 _MOST_SHOWN = 5
@@ -26,7 +27,7 @@ def as_trained_on(data: Data, entry: Entry, *, tell: Callable[[str], None]) -> D
     """
     card = entry.card
     if not data.are_images or data.in_channels != len(card.mean):
-        what = f"images of {data.in_channels} channels" if data.are_images else "samples that are no images"
+        what = f"images of {count(data.in_channels, 'channel')}" if data.are_images else "samples that are no images"
         raise DataError(f"{data.name} has {what}, and the supernet {card.name} takes images of {len(card.mean)}")
     _check_classes(data, entry, tell=tell)
     if card.decoding is not None and data.decoding is not None and data.decoding != card.decoding:

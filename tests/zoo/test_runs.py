@@ -184,7 +184,7 @@ def test_images_of_ones_own_are_seen_as_those_of_the_training(packed: Path, tmp_
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x_train": np.zeros((99, 8, 8, 3), np.uint8)}, "images of 3 channels, and the supernet few-digits takes"),
+        ({"x_train": np.zeros((99, 8, 8, 3), np.uint8)}, "images of 3.channels, and the supernet few-digits takes"),
         ({"n": 7}, "has 7 classes .*, and the supernet few-digits tells 10 apart"),
         ({"names": [str(9 - i) for i in range(10)]}, "in another order .*give them in its order: 0, 1, 2"),
     ],
@@ -201,8 +201,9 @@ def test_images_of_other_classes_are_refused(
     more = {} if names is None else {"class_names": np.array(names)}
     np.savez(tmp_path / "own.npz", x_train=x, y_train=np.arange(99) % n, **more)
     config = config_of(packed, tmp_path / "run", **{"data.source": f"npz:{tmp_path / 'own.npz'}"})
-    with pytest.raises(DataError, match=said):
-        pipeline.train(config, console=ReadConsole())
+    for stage in (pipeline.train, pipeline.run_all):
+        with pytest.raises(DataError, match=said):
+            stage(config, console=ReadConsole())
     assert not (tmp_path / "run").exists()
 
 
