@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Figure(name="different_tensors", value=different, at_most=0),
         Figure(name="undisturbed_s", value=undisturbed),
     ]
-    return bench.publish(figures, details={"step_at_each_kill": steps, "configuration": parts.to_toml()})
+    return bench.publish(
+        figures, details={"step_at_each_kill": steps, "configuration": Config().replaced(recipe).to_toml()}
+    )
 
 
 def _start(config: Config) -> subprocess.Popen[bytes]:
