@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from _common import SMOKE, Benchmark, Figure, script
 from train_supernet import Alone, accuracy_of
@@ -98,13 +98,11 @@ def _steps(config: Config, strategy: str, of_sandwich: int) -> int:
     import numpy as np
 
     from hwnas import registry
-    from hwnas.cost.analytic import macs
+    from hwnas.pipeline.training import sizes_of
     from hwnas.workspace import Workspace
 
     space = Workspace(config).training_space
-
-    def sizes(encodings: IntArray) -> Any:
-        return np.array([sum(macs(b) for _, b in space.named_blocks(e)) for e in encodings], dtype=float)
+    sizes = sizes_of(space)
 
     def of_a_step(name: str) -> float:
         make = registry.load("strategies", name)

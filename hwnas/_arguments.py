@@ -34,6 +34,17 @@ def given(value: Any) -> Any:
     return value
 
 
+def names_a_subcommand(context: typer.Context, *, json_output: bool, debug: bool) -> bool:
+    """Whether a group of commands was called with one of them, which then does all.
+
+    Raises:
+        typer.BadParameter: with flags of the group, which are the sub-command's own and would be lost here.
+    """
+    if context.invoked_subcommand is not None and (json_output or debug):
+        raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
+    return context.invoked_subcommand is not None
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hwnas._arguments import DebugFlag, JsonFlag, finite, given, settings
+from hwnas._arguments import DebugFlag, JsonFlag, finite, given, names_a_subcommand, settings
 from hwnas._commands import speaking
 from hwnas.errors import ConfigError
 
@@ -21,9 +21,7 @@ devices_app = typer.Typer(
 @devices_app.callback(invoke_without_command=True)
 def devices(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
     """The devices that are described; show, describe or audit one."""
-    if context.invoked_subcommand is not None:
-        if json_output or debug:  # they are the sub-command's own, and would be lost here
-            raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
+    if names_a_subcommand(context, json_output=json_output, debug=debug):
         return
     with speaking(json_output=json_output, debug=debug) as console:
         from hwnas.describe import all_devices

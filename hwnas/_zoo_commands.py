@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hwnas._arguments import DebugFlag, JsonFlag, given
+from hwnas._arguments import DebugFlag, JsonFlag, given, names_a_subcommand
 from hwnas._commands import speaking
 from hwnas._places import user_path
 
@@ -21,9 +21,7 @@ zoo_app = typer.Typer(
 @zoo_app.callback(invoke_without_command=True)
 def zoo(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
     """The trained supernets that ship; show one, or pack your own."""
-    if context.invoked_subcommand is not None:
-        if json_output or debug:  # they are the sub-command's own, and would be lost here
-            raise typer.BadParameter(f"give --json and --debug after {context.invoked_subcommand!r}")
+    if names_a_subcommand(context, json_output=json_output, debug=debug):
         return
     with speaking(json_output=json_output, debug=debug) as console:
         from hwnas.zoo import all_entries

@@ -32,6 +32,8 @@ from hwnas.types import FloatArray, IntArray, TrainingStrategy
 from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
+    from hwnas.spaces import Space
+    from hwnas.supernet.strategies.sizes import Sizes
     from hwnas.supernet.training import Trainer, TrainSettings
     from hwnas.zoo import Entry
 
@@ -97,7 +99,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
         with work.alone("training") if first_process else contextlib.nullcontext():
             return _from_zoo(work, work.zoo_entry, writes=first_process, console=console)
     refuse_too_large(work)
-    if config.train.start_from is not None and not any(work.folder.glob(f"{work.checkpoint.stem}*")):
+    if config.train.start_from is not None and not _is_begun(work):
         look_at_beginning(work)
     with work.alone("training") if first_process else contextlib.nullcontext():
         trainer = _make_trainer(work, console=console)
@@ -187,7 +189,7 @@ def refuse_other_run(work: Workspace) -> None:
     if not work.is_trained:
         return
     # looked for by name first: torch is not imported for a folder without a checkpoint
-    if not work.folder.is_dir() or not any(work.folder.glob(f"{work.checkpoint.stem}*")):
+    if not _is_begun(work):
         if work.config.train.start_from is not None:  # it is not begun: what it is to begin with is looked at now
             look_at_beginning(work)
         return
@@ -203,6 +205,11 @@ def refuse_other_run(work: Workspace) -> None:
         # as the trainer makes it, so that both refuse the same
         wanted = run_identity(settings_of(work), _identity(work), batch_size=c.batch_size, n_samples=n)
         refuse_other_identity(work.checkpoint, found.meta["identity"], wanted)
+
+
+def _is_begun(work: Workspace) -> bool:
+    """Whether the folder has a checkpoint, by any of the names that a training goes on from."""
+    return work.folder.is_dir() and any(work.folder.glob(f"{work.checkpoint.stem}*"))
 
 
 def _identity(work: Workspace) -> dict[str, Any]:
@@ -234,6 +241,15 @@ def settings_of(work: Workspace) -> TrainSettings:
     )
 
 
+def sizes_of(space: Space) -> Sizes:
+    """(N, D) encodings of a space -> (N,) multiply-accumulates of an image, by which strategies tell sizes apart."""
+
+    def sizes(encodings: IntArray) -> FloatArray:
+        return np.array([sum(macs(block) for _, block in space.named_blocks(e)) for e in encodings], dtype=float)
+
+    return sizes
+
+
 def _strategy(work: Workspace) -> TrainingStrategy:
     """Which networks a step trains; given what it has parameters for.
 
@@ -241,11 +257,7 @@ def _strategy(work: Workspace) -> TrainingStrategy:
         ConfigError: a setting is none that it can have.
     """
     c, space = work.config.train, work.training_space
-
-    def sizes(encodings: IntArray) -> FloatArray:
-        return np.array([sum(macs(block) for _, block in space.named_blocks(e)) for e in encodings], dtype=float)
-
-    options = {"n_random": c.n_random, "steps": c.total_steps(len(work.images.train)), "sizes": sizes}
+    options = {"n_random": c.n_random, "steps": c.total_steps(len(work.images.train)), "sizes": sizes_of(space)}
     make = registry.load("strategies", c.strategy)
     try:
         made: TrainingStrategy = make(space, **registry.taken_by(make, options))
@@ -268,7 +280,7 @@ def _make_trainer(work: Workspace, *, console: Console) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         supernet = work.new_supernet()
-    if c.start_from is not None and not any(work.folder.glob(f"{work.checkpoint.stem}*")):  # any that `resume` takes
+    if c.start_from is not None and not _is_begun(work):
         begin_with(work, supernet, console=console)
     trainer = Trainer(
         supernet,

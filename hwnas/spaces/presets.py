@@ -26,30 +26,23 @@ def mobilenet_tiny(
         se: squeeze-and-excitation in all blocks.
         channel_divisor: channels are rounded to multiples of it.
     """
-    act = activation or "relu6"
-    return MobileNetSpace(
+    return _for_small_images(
         "mobilenet-tiny",
-        MobileNetSpec(
-            in_channels=in_channels,
-            n_classes=n_classes,
-            resolutions=(16, 24, 32),
-            stem_channels=16,
-            stem_activation=act,
-            stages=stages_alike(
-                # the last two stages see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
-                (
-                    (16, 2, (1, 2, 3), (3, 5, 7)),
-                    (24, 1, (1, 2, 3), (3, 5, 7)),
-                    (40, 2, (1, 2, 3), (3, 5)),
-                    (64, 1, (1, 2, 3), (3, 5)),
-                ),
-                activation=act,
-                se=bool(se),
-            ),
-            head_channels=256,
-            head_activation=act,
-            channel_divisor=channel_divisor,
+        in_channels,
+        n_classes,
+        resolutions=(16, 24, 32),
+        stem_stride=2,
+        stages=(
+            # the last two see at most 4 x 4 positions: 7 x 7 kernels would be mostly padding there
+            (16, 2, (1, 2, 3), (3, 5, 7)),
+            (24, 1, (1, 2, 3), (3, 5, 7)),
+            (40, 2, (1, 2, 3), (3, 5)),
+            (64, 1, (1, 2, 3), (3, 5)),
         ),
+        head_channels=256,
+        activation=activation,
+        se=se,
+        channel_divisor=channel_divisor,
     )
 
 
@@ -70,24 +63,17 @@ def mobilenet_mini(
         se: squeeze-and-excitation in all blocks.
         channel_divisor: channels are rounded to multiples of it.
     """
-    act = activation or "relu6"
-    return MobileNetSpace(
+    return _for_small_images(
         "mobilenet-mini",
-        MobileNetSpec(
-            in_channels=in_channels,
-            n_classes=n_classes,
-            resolutions=(24, 32),
-            stem_channels=16,
-            stem_activation=act,
-            stages=stages_alike(
-                ((32, 1, (1, 2), (3, 5)), (64, 2, (1, 2, 3), (3, 5)), (128, 2, (1, 2, 3), (3, 5))),
-                activation=act,
-                se=bool(se),
-            ),
-            head_channels=512,
-            head_activation=act,
-            channel_divisor=channel_divisor,
-        ),
+        in_channels,
+        n_classes,
+        resolutions=(24, 32),
+        stem_stride=2,
+        stages=((32, 1, (1, 2), (3, 5)), (64, 2, (1, 2, 3), (3, 5)), (128, 2, (1, 2, 3), (3, 5))),
+        head_channels=512,
+        activation=activation,
+        se=se,
+        channel_divisor=channel_divisor,
     )
 
 
@@ -110,28 +96,52 @@ def mobilenet_small(
         se: squeeze-and-excitation in all blocks.
         channel_divisor: channels are rounded to multiples of it.
     """
+    return _for_small_images(
+        "mobilenet-small",
+        in_channels,
+        n_classes,
+        resolutions=(24, 32),
+        stem_stride=1,
+        stages=(
+            (24, 2, (1, 2, 3), (3, 5)),
+            (40, 1, (1, 2, 3), (3, 5)),
+            (80, 2, (1, 2, 3, 4), (3, 5)),
+            (112, 1, (1, 2, 3), (3, 5)),
+            (160, 2, (1, 2, 3), (3,)),  # 4 x 4 positions: larger kernels would be mostly padding
+        ),
+        head_channels=640,
+        activation=activation,
+        se=se,
+        channel_divisor=channel_divisor,
+    )
+
+
+def _for_small_images(
+    name: str,
+    in_channels: int,
+    n_classes: int,
+    *,
+    resolutions: tuple[int, ...],
+    stem_stride: int,
+    stages: tuple[tuple[int, int, tuple[int, ...], tuple[int, ...]], ...],
+    head_channels: int,
+    activation: str | None,
+    se: bool | None,
+    channel_divisor: int,
+) -> MobileNetSpace:
+    """A space of one activation throughout, relu6 where none is asked for; `stages` as of `stages_alike`."""
     act = activation or "relu6"
     return MobileNetSpace(
-        "mobilenet-small",
+        name,
         MobileNetSpec(
             in_channels=in_channels,
             n_classes=n_classes,
-            resolutions=(24, 32),
+            resolutions=resolutions,
             stem_channels=16,
-            stem_stride=1,
+            stem_stride=stem_stride,
             stem_activation=act,
-            stages=stages_alike(
-                (
-                    (24, 2, (1, 2, 3), (3, 5)),
-                    (40, 1, (1, 2, 3), (3, 5)),
-                    (80, 2, (1, 2, 3, 4), (3, 5)),
-                    (112, 1, (1, 2, 3), (3, 5)),
-                    (160, 2, (1, 2, 3), (3,)),  # 4 x 4 positions: larger kernels would be mostly padding
-                ),
-                activation=act,
-                se=bool(se),
-            ),
-            head_channels=640,
+            stages=stages_alike(stages, activation=act, se=bool(se)),
+            head_channels=head_channels,
             head_activation=act,
             channel_divisor=channel_divisor,
         ),
