@@ -81,7 +81,7 @@ class ZooCard(Result):
             title=f"{c.name}: {c.title}",
             rows=rows,
             notes=[
-                "Accuracies are of networks as they are taken out, on all test images of the data set.",
+                *(["Accuracies are of networks as they are taken out, on all test images."] if c.measured else []),
                 f"Networks of it for this machine: hwnas run --supernet {quoted(self.asked)}",
             ],
         )

@@ -49,6 +49,9 @@ def test_what_a_run_evaluated_goes_into_the_folder_and_is_known_to_the_next(pack
         stage(second, console=ReadConsole())
     found = pipeline.search(second, console=ReadConsole())
     assert found.evaluations.reused > 0
+    third, console = first.replaced({"output.folder": str(tmp_path / "third")}), ReadConsole()
+    pipeline.train(third, console=console)
+    assert f"accuracies of {result.known} networks come with it" in console.said
     assert found.evaluations.measured < first.search.n_trials
 
 
