@@ -38,10 +38,12 @@ class RateMeter:
 
     Args:
         clock: seconds, monotonic.
+        work: how much is done -> the work of it, where some of it takes longer than the rest; None: as much.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, work: Callable[[int], float] | None = None) -> None:
         self._clock = clock
+        self._work: Callable[[int], float] = work or float
         self._seen: deque[tuple[float, int]] = deque()
 
     def update(self, done: int, total: int) -> str:
@@ -54,12 +56,13 @@ class RateMeter:
         # two stay in any case: work that reports less than once a minute has a rate too
         while len(self._seen) > 2 and self._seen[0][0] < now - _RATE_WINDOW_S:
             self._seen.popleft()
-        seconds, steps = now - self._seen[0][0], done - self._seen[0][1]
+        before, at_first = self._seen[0]
+        seconds, steps = now - before, done - at_first
         if seconds <= 0 or steps <= 0:
             return ""
         rate = steps / seconds
         text = f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each"
-        left = (total - done) / rate
+        left = (self._work(total) - self._work(done)) * seconds / (self._work(done) - self._work(at_first))
         return f"{text}, {format_seconds(left)} left" if left > 0 else text
 
 
@@ -157,12 +160,16 @@ class Console:
             self._print(self._out, Text("\n".join(_fitting(note, self._out))))
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[ProgressCallback]:
+    def progress(self, label: str, *, work: Callable[[int], float] | None = None) -> Iterator[ProgressCallback]:
         """A bar with rate and time left while the context lasts; may be nested.
 
         Without a terminal it is a line now and then.
+
+        Args:
+            label: what is done.
+            work: as of `RateMeter`.
         """
-        meter = RateMeter(self._clock)
+        meter = RateMeter(self._clock, work)
         if not self._err.is_terminal:
             yield from self._lines(label, meter)
             return

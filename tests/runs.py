@@ -101,9 +101,9 @@ class ReadConsole(Console):
         return self._text.getvalue()
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[ProgressCallback]:
+    def progress(self, label: str, *, work: Callable[[int], float] | None = None) -> Iterator[ProgressCallback]:
         calls = 0
-        with super().progress(label) as update:
+        with super().progress(label, work=work) as update:
 
             def update_or_interrupt(done: int, total: int, note: str) -> None:
                 nonlocal calls

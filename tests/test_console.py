@@ -74,6 +74,17 @@ def test_the_rate_follows_the_last_minute() -> None:
     assert text.startswith("10/s")
 
 
+def test_the_time_left_knows_that_later_work_takes_longer() -> None:
+    clock = Clock()
+    # the last 40 of 100 take twice as long each
+    meter = RateMeter(clock, work=lambda done: done + max(0, done - 60))
+    meter.update(0, 100)
+    clock.now += 5
+    assert meter.update(50, 100) == "10/s, 9 s left"
+    clock.now += 9
+    assert meter.update(100, 100).endswith("/s")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 LOG_FILE = "training.csv"
+_ROUNDED_STEP = 1.6  # steps in floats that take as long as one in which networks compute as integers will, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,8 @@ def train(config: Config, *, console: Console) -> TrainResult:
                 f"{format_value(space.count())} networks share weights"
             )
             tell_unchanged(data, config.data.source, console)
-            with console.progress("train") as progress, telling_memory(config.train.batch_size):
+            work_of = _work_of(trainer.settings)
+            with console.progress("train", work=work_of) as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
         # also where nothing was trained: `_make_trainer` started it
         stop_distributed()
@@ -133,6 +135,12 @@ def train(config: Config, *, console: Console) -> TrainResult:
         data=record,
         seconds=time.monotonic() - started,
     )
+
+
+def _work_of(settings: TrainSettings) -> Callable[[int], float]:
+    """Steps -> how many in floats take as long."""
+    first = settings.first_quantized
+    return lambda steps: steps + (_ROUNDED_STEP - 1) * max(0, steps - first)
 
 
 def _as_given(work: Workspace, *, console: Console) -> TrainResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -57,8 +57,8 @@ class EventConsole(Console):
         self.event("error", type=type(error).__name__, message=str(error))
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[ProgressCallback]:
-        """Now and then how much is done."""
+    def progress(self, label: str, *, work: Callable[[int], float] | None = None) -> Iterator[ProgressCallback]:
+        """Now and then how much is done; the time left is not told."""
         told_at = 0.0
 
         def update(done: int, total: int, note: str) -> None:

@@ -111,7 +111,7 @@ class NotingConsole(ReadConsole):
         super().__init__()
         self.notes: list[str] = []
 
-    def progress(self, label):
+    def progress(self, label, *, work=None):
         from contextlib import contextmanager
 
         @contextmanager
