@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,7 @@ def _trained(
     config: Config, folder: Path, strategy: str, *, steps: int, n: int, console: Console
 ) -> dict[str, dict[str, float]]:
     """Name of a network -> its accuracy as the supernet of a strategy has it; `training` has what that took."""
+    from hwnas.integrity import digest
     from hwnas.pipeline.training import train
     from hwnas.pipeline.workers import make_evaluator
     from hwnas.workspace import Workspace
@@ -83,14 +84,16 @@ def _trained(
         {"train.strategy": strategy, "train.steps": own, "output.folder": str(folder), "train.watch_share": 0.0}
     )
     console.note(f"-- {strategy}: {own} steps")
-    seconds = train(config, console=console).seconds
+    train(config, console=console)
     work = Workspace(config)
     space, evaluator = work.training_space.restrict(precisions=("fp32",)), make_evaluator(work)
     test = list(work.stream("test").unaugmented(None))
-    accuracies = {
-        name: accuracy_of(evaluator.extract(space.named_blocks(e)), test) for name, e in _networks(space, n).items()
-    }
-    return {"training": {"steps": own, "seconds": seconds}, "accuracy": accuracies}
+    accuracies = _kept(
+        folder / f"accuracies-{digest(config.to_toml())[:16]}.json",
+        _networks(space, n),
+        lambda _, encoding: accuracy_of(evaluator.extract(space.named_blocks(encoding)), test),
+    )
+    return {"training": {"steps": own}, "accuracy": accuracies}
 
 
 def _steps(config: Config, strategy: str, of_sandwich: int) -> int:
@@ -119,8 +122,7 @@ def _steps(config: Config, strategy: str, of_sandwich: int) -> int:
 
 
 def _alone(config: Config, folder: Path, *, steps: int, n: int, console: Console) -> dict[str, float]:
-    """Name of a network -> its accuracy when it is trained by itself; kept as they come."""
-    from hwnas.files import write_json
+    """Name of a network -> its accuracy when it is trained by itself."""
     from hwnas.integrity import digest
     from hwnas.workspace import Workspace
 
@@ -128,15 +130,25 @@ def _alone(config: Config, folder: Path, *, steps: int, n: int, console: Console
     work = Workspace(config)
     space = work.training_space.restrict(precisions=("fp32",))
     test = list(work.stream("test").unaugmented(None))
-    kept = folder / f"alone-{digest(config.to_toml())[:16]}.json"
-    known: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+
+    def trained(name: str, encoding: IntArray) -> float:
+        with console.progress(f"{name} alone") as progress:
+            return accuracy_of(Alone(work, space).trained(encoding, progress=progress), test)
+
+    return _kept(folder / f"alone-{digest(config.to_toml())[:16]}.json", _networks(space, n), trained)
+
+
+def _kept(path: Path, networks: Mapping[str, IntArray], accuracy: Callable[[str, IntArray], float]) -> dict[str, float]:
+    """Name of a network -> its accuracy, in a file as they come, so that nothing is measured twice."""
+    from hwnas.files import write_json
+
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     found = {}
-    for name, encoding in _networks(space, n).items():
+    for name, encoding in networks.items():
         key = " ".join(map(str, encoding.tolist()))
         if key not in known:
-            with console.progress(f"{name} alone") as progress:
-                known[key] = accuracy_of(Alone(work, space).trained(encoding, progress=progress), test)
-            write_json(kept, known)
+            known[key] = accuracy(name, encoding)
+            write_json(path, known)
         found[name] = known[key]
     return found
 
