@@ -179,6 +179,9 @@ class TrainConfig(ConfigSection):
     watch_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.03, description="of the time at most, for accuracies of three networks on the way; 0: none"
     )
+    tensorboard: bool = Field(
+        default=False, description="also write losses and accuracies for TensorBoard, in the run's tensorboard/"
+    )
     seed: Seed = Field(default=0, description="of weights, order and augmentation")
     threads: Threads | None = optional("of the processor; all if left out", example="2")
     checkpoint_every_s: Positive = Field(default=60.0, description="seconds between checkpoints")

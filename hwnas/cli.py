@@ -68,7 +68,9 @@ DeviceOption = Annotated[
 
 # settings that ask for a supernet of one's own; those of [train] do, but for some
 _OF_A_TRAINING = ("data.source", "space.preset", "model.", "train.")
-_OF_ANY_RUN = {"train.batch_size", "train.checkpoint_every_s", "train.seed", "train.threads", "train.watch_share"}
+_OF_ANY_RUN = {
+    f"train.{name}" for name in ("batch_size", "checkpoint_every_s", "seed", "tensorboard", "threads", "watch_share")
+}
 
 
 def _configure(

@@ -8,6 +8,7 @@ Everything is made when first asked for and kept; torch is loaded only by what n
     data.json                   what was trained on: counts by part and class, what was left out, what was chosen
     checkpoint.safetensors      the supernet (and checkpoint.previous.safetensors)
     training.csv                losses and accuracies of its training
+    tensorboard/                the same as TensorBoard's files, where asked
     alone/                      chosen networks that are trained by themselves before they ship, or were
     latency_tables/<device>/    <runtime>-<precision>.jsonl and its drift anchor
     search/                     journals, study.safetensors of the last search, and every study under its own name

@@ -1,4 +1,4 @@
-"""Accuracies of three networks while a supernet is trained. Knows runs and evaluation; never devices or search."""
+"""What is seen of a training while it goes on. Knows runs and evaluation; never devices or search."""
 
 from __future__ import annotations
 
@@ -11,9 +11,25 @@ from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.supernet.training import Trainer
-    from hwnas.supernet.watching import Watch
+    from hwnas.supernet.watching import Log, Watch
 
+LOG_FILE = "training.csv"
+BOARD_FOLDER = "tensorboard"
 _WATCHED = 500  # images
+
+
+def open_log(work: Workspace, trainer: Trainer) -> Log:
+    """Where losses and accuracies are written, as far as the training has come.
+
+    Raises:
+        MissingPackageError: they are asked for as TensorBoard has them, and what writes that is not installed.
+    """
+    from hwnas.supernet.board import Board
+    from hwnas.supernet.watching import Log
+
+    is_asked = work.config.train.tensorboard and trainer.step < trainer.settings.steps
+    board = Board(work.folder / BOARD_FOLDER, until=trainer.step) if is_asked else None
+    return Log(work.folder / LOG_FILE, until=trainer.step, board=board)
 
 
 def watch(work: Workspace, trainer: Trainer) -> Watch | None:

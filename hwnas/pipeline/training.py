@@ -23,7 +23,7 @@ from hwnas.integrity import seal_document
 from hwnas.pipeline._beginning import begin_with, look_at_beginning
 from hwnas.pipeline._data_told import DATA_FILE, data_record, tell_data, tell_unchanged
 from hwnas.pipeline._last_used import begin
-from hwnas.pipeline._watching import watch
+from hwnas.pipeline._watching import open_log, watch
 from hwnas.pipeline.memory import refuse_too_large, telling_memory
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from hwnas.zoo import Entry
 
 
-LOG_FILE = "training.csv"
 _ROUNDED_STEP = 1.6  # steps in floats that take as long as one in which networks compute as integers will, too
 
 
@@ -107,7 +106,8 @@ def train(config: Config, *, console: Console) -> TrainResult:
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
-        trainer.watch_by(watch(work, trainer) if first_process else None, work.folder / LOG_FILE)
+        if first_process:
+            trainer.watch_by(watch(work, trainer), open_log(work, trainer))
         record = data_record(data, source=config.data.source)
         if first_process:
             write_json(work.folder / DATA_FILE, seal_document(record))

@@ -219,17 +219,15 @@ class Trainer:
         """
         self._teacher = teacher.to(self._device)
 
-    def watch_by(self, watch: Watch | None, log: Path) -> None:
-        """Let somebody see how it goes: accuracies beside the losses, and all of it as a CSV file.
-
-        After `resume`: lines of the file that the training is not at yet are taken away.
+    def watch_by(self, watch: Watch | None, log: Log) -> None:
+        """Let somebody see how it goes: accuracies beside the losses, and all of it in files.
 
         Args:
             watch: looks at accuracies; None: losses alone are shown.
-            log: path of the file, which the first process writes.
+            log: is written by the first process.
         """
         if self._rank == 0:
-            self._watch, self._log = watch, Log(log, until=self.step)
+            self._watch, self._log = watch, log
 
     def averages(self) -> Mapping[str, Tensor]:
         """Name of a parameter -> its average so far, not to be changed."""

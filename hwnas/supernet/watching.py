@@ -14,6 +14,7 @@ from pathlib import Path
 from hwnas.errors import HwnasError
 from hwnas.files import write_whole
 from hwnas.foreign import read_foreign
+from hwnas.supernet.board import Board
 
 _FIRST_AFTER_S = 30.0  # a training of seconds is not held up
 _LARGEST_BYTES = 50_000_000
@@ -58,10 +59,11 @@ class Log:
     Args:
         path: of the file; lines of an earlier part of the training, up to a step, are kept.
         until: that step.
+        board: is given the same values; None: there is none.
     """
 
-    def __init__(self, path: Path, *, until: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, until: int, board: Board | None = None) -> None:
+        self._path, self._board = path, board
         self._rows: list[dict[str, str]] = []
         try:
             text = read_foreign(path, limit_bytes=_LARGEST_BYTES).decode()
@@ -74,9 +76,11 @@ class Log:
         """Note some values of a step."""
         row = {_STEP: str(step), **{key: f"{value:.6g}" for key, value in values.items()}}
         self._rows.append(row)
+        if self._board is not None:
+            self._board.add(step, values)
 
     def write(self) -> None:
-        """Write the file whole.
+        """Write the file whole, and what the board has.
 
         Raises:
             OSError: it cannot be written.
@@ -87,3 +91,5 @@ class Log:
         writer.writeheader()
         writer.writerows(self._rows)
         write_whole(self._path, text.getvalue().encode())
+        if self._board is not None:
+            self._board.write()

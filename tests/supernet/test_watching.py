@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 
 from hwnas import pipeline
+from hwnas.errors import MissingPackageError
 from hwnas.supernet import watching
+from hwnas.supernet.board import Board
 from hwnas.supernet.watching import Log, Watch
 from hwnas.testing.run import tiny_config
 from tests.runs import ReadConsole
@@ -54,7 +57,7 @@ def test_a_training_writes_its_losses_and_goes_on_where_it_stopped(space, tmp_pa
     for until in (3, 8):
         trainer = make_trainer(space, tmp_path / "checkpoint.safetensors")
         trainer.resume()
-        trainer.watch_by(None, tmp_path / "training.csv")
+        trainer.watch_by(None, Log(tmp_path / "training.csv", until=trainer.step))
         trainer.run(until=until)
     found = rows(tmp_path / "training.csv")
     assert [int(row["step"]) for row in found] == list(range(1, 9))
@@ -84,6 +87,43 @@ def test_a_file_that_somebody_changed_is_made_anew(tmp_path) -> None:
     log.add(1, {"loss": 1.0})
     log.write()
     assert rows(tmp_path / "training.csv") == [{"step": "1", "loss": "1"}]
+
+
+def events(folder: Path) -> list[tuple[int, str, float]]:
+    """(step, name, value) of TensorBoard's files; a record is its length, a checksum, its bytes, a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in sorted(folder.iterdir()):
+        content = file.read_bytes()
+        while content:
+            end = 12 + int.from_bytes(content[:8], "little")
+            event = Event.FromString(content[12:end])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            content = content[end + 4 :]
+    return found
+
+
+def test_tensorboard_is_given_what_the_file_has(space, tmp_path) -> None:
+    for until in (3, 8):
+        trainer = make_trainer(space, tmp_path / "checkpoint.safetensors")
+        step = trainer.resume()
+        board = Board(tmp_path / "board", until=step)
+        trainer.watch_by(None, Log(tmp_path / "training.csv", until=step, board=board))
+        trainer.run(until=until)
+    shown = {(step, name): value for step, name, value in events(tmp_path / "board")}
+    found = rows(tmp_path / "training.csv")
+    assert len(shown) == len(found) * 3
+    for row in found:
+        for name in ("learning_rate", "loss", "loss_smallest"):
+            assert shown[int(row["step"]), name] == pytest.approx(float(row[name]), rel=1e-5)
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(MissingPackageError, match=r"hwnas\[tensorboard\]"):
+        Board(tmp_path / "board", until=0)
+    assert not (tmp_path / "board").exists()
 
 
 def test_accuracies_stand_in_the_progress_and_change_no_bit(tmp_path, monkeypatch) -> None:
