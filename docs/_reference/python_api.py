@@ -27,6 +27,7 @@ PUBLIC = (
     "hwnas.testing",
 )
 _FOR_OUR_TESTS = ("lying", "postgresql")  # of `hwnas.testing`, that plug-ins have no use for
+_WITH_HEADING = "show_root_heading: true"
 FOLDER = "python"
 _OPENING = """\
 # Python API
@@ -61,9 +62,14 @@ def _directive(module: str, members: tuple[str, ...], *, is_page: bool) -> str:
         members: its public names.
         is_page: whether the page is about this module alone, whose title is its heading.
     """
-    shown = "" if is_page else "\n      show_root_heading: true"
-    listed = "".join(f"\n        - {member}" for member in members)
-    return f"::: {module}\n    options:{shown}\n      members:{listed}"
+    shown = "" if is_page else f"\n      {_WITH_HEADING}"
+    file = source_file(module)
+    below = {path.stem for path in file.parent.glob("*.py")} if file.name == "__init__.py" else set()
+    hidden = [member for member in members if member in below]
+    listed = "".join(f"\n        - {member}" for member in members if member not in hidden)
+    # a function that is called as the module that defines it would be taken for that
+    by_themselves = [f"::: {module}.{name}.{name}\n    options:\n      {_WITH_HEADING}" for name in hidden]
+    return joined([f"::: {module}\n    options:{shown}\n      members:{listed}", *by_themselves])
 
 
 def public_names(package: str) -> Mapping[str, tuple[str, ...]]:

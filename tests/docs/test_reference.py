@@ -7,9 +7,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from _links import OUTSIDE
 from _reference import pages
 from _reference.commands import all_commands
 from _reference.errors import error_classes
@@ -25,6 +27,7 @@ from hwnas.errors import HwnasError
 from hwnas.measure._wire import BoardSetupError
 from tests.test_imports import loaded_after
 
+ROOT = Path(__file__).parents[2]
 PAGES = pages()
 
 
@@ -175,8 +178,17 @@ def test_every_public_name_is_there_and_is_documented(package: str) -> None:
         functions_and_classes = [getattr(loaded, n) for n in names if inspect.isroutine(getattr(loaded, n))]
         functions_and_classes += [getattr(loaded, n) for n in names if inspect.isclass(getattr(loaded, n))]
         assert [each for each in functions_and_classes if not each.__doc__] == []
-    listed = re.findall(r"^        - (\w+)$", PAGES[f"reference/python/{package}.md"], re.MULTILINE)
-    assert listed == [name for names in found.values() for name in names]
+    text = PAGES[f"reference/python/{package}.md"]
+    listed = [
+        *re.findall(r"^        - (\w+)$", text, re.MULTILINE),
+        *re.findall(r"^::: \S+\.(\w+)\.\1$", text, re.MULTILINE),
+    ]
+    assert sorted(listed) == sorted(name for names in found.values() for name in names)
+
+
+def test_a_function_that_is_called_as_its_module_is_documented_by_itself() -> None:
+    assert "::: hwnas.cost.entropy.entropy\n" in PAGES["reference/python/hwnas.cost.md"]
+    assert "        - entropy\n" not in PAGES["reference/python/hwnas.cost.md"]
 
 
 def test_sections_of_a_configuration_are_on_its_page_alone() -> None:
@@ -206,3 +218,9 @@ def test_a_link_within_a_page_leads_to_an_anchor_of_it(name: str) -> None:
 def test_writing_it_loads_neither_torch_nor_a_runtime() -> None:
     loaded = loaded_after("import sys\nsys.path.insert(0, 'docs')\nimport _reference\n_reference.pages()")
     assert not loaded & {"torch", "onnx", "onnxruntime", "optuna", "matplotlib", "mkdocs"}
+
+
+def test_every_page_stands_in_the_navigation() -> None:
+    written = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"^ +- .*?([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted({*written, *PAGES, *OUTSIDE.values()})
