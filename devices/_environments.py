@@ -30,7 +30,10 @@ _LINES_SHOWN = 8  # of pip's last words
 
 
 class ToolEnvironmentError(MeasurementError):
-    """A tool's environment cannot be made or used."""
+    """A tool's environment cannot be made or used.
+
+    What to do: see in the message what pip said; delete the folder of the environment to have it made anew.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

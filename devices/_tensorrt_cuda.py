@@ -23,7 +23,10 @@ _CAPTURE_THREAD_LOCAL = 1  # CUstreamCaptureMode
 
 
 class NoGpuError(MeasurementError):
-    """There is no GPU that CUDA can use."""
+    """There is no GPU that CUDA can use.
+
+    What to do: take a machine with an NVIDIA GPU and its driver, or another device.
+    """
 
 
 def _library() -> Any:

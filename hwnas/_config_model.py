@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from hwnas._config_sections import DataConfig, TrainConfig, is_function
@@ -45,6 +46,15 @@ class _Inputs:
         return core_schema.no_info_plain_validator_function(
             cls._read, serialization=core_schema.plain_serializer_function_ser_schema(cls._written)
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        text: JsonSchemaValue = {"type": "string"}
+        sizes = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1}
+        several = {"type": "array", "items": {"anyOf": [sizes, text]}, "minItems": 1}
+        return {"anyOf": [sizes, several, text]}
 
     @classmethod
     def _read(cls, value: object) -> tuple[InputShape, ...]:

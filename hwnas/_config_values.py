@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from hwnas._urls import has_password, is_url
@@ -63,7 +72,7 @@ def _database(value: str) -> str:
 DATABASE = "postgresql://user@host/database"
 Text = Annotated[str, AfterValidator(_text)]
 DatabaseUrl = Annotated[Text, AfterValidator(_database)]
-PrecisionName = Annotated[str, AfterValidator(_precision)]
+PrecisionName = Annotated[str, AfterValidator(_precision), WithJsonSchema({"type": "string", "enum": [*KNOWN]})]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
@@ -84,6 +93,15 @@ class _Sides:
             handler.generate_schema(Positive),
             serialization=core_schema.plain_serializer_function_ser_schema(allowed_to_json),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        number = handler(schema)
+        sides = dict.fromkeys(("at_least", "at_most"), number)
+        table = {"type": "object", "properties": sides, "additionalProperties": False, "minProperties": 1}
+        return {"anyOf": [number, table]}
 
     @staticmethod
     def _read(value: object, number: core_schema.ValidatorFunctionWrapHandler) -> Allowed:

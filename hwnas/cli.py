@@ -53,7 +53,7 @@ app = typer.Typer(
 ConfigArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[CONFIG]",
+        metavar="CONFIG",
         help="A TOML file or the folder of a run; without it: a supernet that ships (see `hwnas zoo`).",
         callback=given,
     ),
@@ -336,7 +336,7 @@ def report(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CONFIG]...",
+            metavar="CONFIG",
             help="A TOML file or the folder of a run; several folders, or files of studies: their searches compared.",
             callback=given,
         ),

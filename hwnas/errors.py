@@ -46,13 +46,19 @@ class HwnasError(Exception):
 
 
 class ConfigError(HwnasError, ValueError):
-    """A configuration or command-line value is wrong."""
+    """A configuration or command-line value is wrong.
+
+    What to do: mend the value that the message names; it says which are allowed.
+    """
 
     exit_status = 2
 
 
 class UnknownNameError(HwnasError, LookupError):
-    """A name is not registered."""
+    """A name is not registered.
+
+    What to do: take one of the names that the message lists, or install the package that registers yours.
+    """
 
     exit_status = 2
 
@@ -67,13 +73,18 @@ class IntegrityError(HwnasError, ValueError):
 
     Readers of a kind of file catch it as a `ValueError` and raise their own error, which names the file and says what
     to do.
+
+    What to do: take a sound copy of the file, or delete it and repeat the command that wrote it.
     """
 
     exit_status = 2
 
 
 class MissingPackageError(HwnasError, ImportError):
-    """An optional package is not installed."""
+    """An optional package is not installed.
+
+    What to do: install the extra that the message names, with `pip install 'hwnas[...]'`.
+    """
 
     exit_status = 2
 
@@ -88,41 +99,62 @@ class MissingPackageError(HwnasError, ImportError):
 
 
 class SpaceError(HwnasError, ValueError):
-    """An encoding or the definition of a search space is wrong."""
+    """An encoding or the definition of a search space is wrong.
+
+    What to do: mend the option or the definition that the message names; `hwnas spaces NAME` shows the choices of a
+    space.
+    """
 
     exit_status = 2
 
 
 class GraphError(HwnasError, ValueError):
-    """An operator graph, or an operator in it, makes no sense."""
+    """An operator graph, or an operator in it, makes no sense.
+
+    What to do: mend the shapes or attributes of the operator that the message names.
+    """
 
     exit_status = 2
 
 
 class ModelError(HwnasError, ValueError):
-    """A network of the user's own, or a file of its weights, cannot be taken."""
+    """A network of the user's own, or a file of its weights, cannot be taken.
+
+    What to do: change the network or its file of weights as the message says.
+    """
 
     exit_status = 2
 
 
 class DataError(HwnasError, ValueError):
-    """The user's data cannot be used."""
+    """The user's data cannot be used.
+
+    What to do: mend the files or the options of the data source that the message names.
+    """
 
     exit_status = 2
 
 
 class CheckpointError(HwnasError, ValueError):
-    """A checkpoint is damaged or belongs to another run."""
+    """A checkpoint is damaged or belongs to another run.
+
+    What to do: give the run another folder, or delete the checkpoint and train again.
+    """
 
     exit_status = 2
 
 
 class TrainingError(HwnasError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot go on.
+
+    What to do: read what the message says of the step that failed; the same command goes on from the last checkpoint.
+    """
 
 
 class DivergenceError(TrainingError):
     """A loss became NaN or infinite.
+
+    What to do: lower `train.learning_rate`, or raise `train.warmup_fraction`.
 
     Attributes:
         step: the step whose loss was not finite.
@@ -139,13 +171,18 @@ class DivergenceError(TrainingError):
 
 
 class TableError(HwnasError, ValueError):
-    """A latency table cannot be read."""
+    """A latency table cannot be read.
+
+    What to do: delete the table and measure it again with `hwnas profile`, or take a sound copy.
+    """
 
     exit_status = 2
 
 
 class TableContextError(TableError):
     """A table was measured in another context.
+
+    What to do: profile the device as it is now with `hwnas profile`, or name the device that the table belongs to.
 
     Attributes:
         differences: field -> (value in the table, value asked for).
@@ -161,7 +198,10 @@ class TableContextError(TableError):
 
 
 class MissingEntryError(TableError, LookupError):
-    """A block has no entry in the table."""
+    """A block has no entry in the table.
+
+    What to do: measure what is missing with `hwnas profile`.
+    """
 
     def __init__(self, key: str, table: str, *, reason: str | None = None) -> None:
         self.key = key
@@ -170,15 +210,25 @@ class MissingEntryError(TableError, LookupError):
 
 
 class MeasurementError(HwnasError, RuntimeError):
-    """A measurement failed."""
+    """A measurement failed.
+
+    What to do: repeat the command, which goes on from what was measured; `hwnas doctor` and `hwnas agent --check` tell
+    what is wrong with a machine or a board.
+    """
 
 
 class MeasurementTimeoutError(MeasurementError, TimeoutError):
-    """A measurement took longer than allowed."""
+    """A measurement took longer than allowed.
+
+    What to do: let nothing else run on the device, and repeat the command.
+    """
 
 
 class WorkerCrashedError(MeasurementError):
-    """The measuring process died."""
+    """The measuring process died.
+
+    What to do: see in the message which file it ran and what the runtime said last, and repeat the command.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +257,8 @@ class Relaxation:
 
 class InfeasibleError(HwnasError, ValueError):
     """No network keeps the limits.
+
+    What to do: loosen the limit that the message names to the value that can be reached.
 
     Attributes:
         metric: the metric whose limit binds: that which must be loosened by least.
@@ -265,30 +317,49 @@ class InfeasibleError(HwnasError, ValueError):
 
 
 class StudyError(HwnasError, ValueError):
-    """A study does not fit what is asked of it."""
+    """A study does not fit what is asked of it.
+
+    What to do: ask for a metric that the study has, or search again.
+    """
 
     exit_status = 2
 
 
 class PredictorError(HwnasError, ValueError):
-    """A stored predictor is missing, damaged or of another space, supernet or other networks."""
+    """A stored predictor is missing, damaged or of another space, supernet or other networks.
+
+    What to do: make it again with `hwnas predict`.
+    """
 
 
 class EvaluationError(HwnasError, RuntimeError):
-    """A network could not be evaluated, because the workers that tried died."""
+    """A network could not be evaluated, because the workers that tried died.
+
+    What to do: give the workers more memory, or take fewer of them (`search.workers`).
+    """
 
 
 class ExportError(HwnasError, RuntimeError):
-    """A network cannot be written in a format."""
+    """A network cannot be written in a format.
+
+    What to do: take another runtime, or leave the operator that the message names out of the space.
+    """
 
 
 class ArtefactError(HwnasError, ValueError):
-    """An artefact is missing, damaged or not what its manifest says."""
+    """An artefact is missing, damaged or not what its manifest says.
+
+    What to do: take a whole copy of the deployment, or export the network again with `hwnas export`.
+    """
 
     exit_status = 2
 
 
 class VerificationError(HwnasError, RuntimeError):
-    """A deployment does not keep its promises."""
+    """A deployment does not keep its promises.
+
+    What to do: read in the message which promise failed; on a machine that is busy, wait and verify again. Where it
+    fails again, profile the device and export the network anew.
+    """
 
     exit_status = 4

@@ -186,6 +186,16 @@ def extra(kind: str, name: str) -> str | None:
     return found[1] if found else None
 
 
+def built_in() -> Mapping[str, Mapping[str, str]]:
+    """Kind -> name -> `module:attribute` of every object that comes with hwnas; none is imported."""
+    return {kind: {name: target for name, (target, _) in known.items()} for kind, known in _BUILT_IN.items()}
+
+
+def what_is(kind: str) -> str:
+    """What one object of a kind is called: `runtime`, `energy meter`, ..."""
+    return _WHAT[kind]
+
+
 def modules(kind: str) -> tuple[str, ...]:
     """The modules of the built-in objects of a kind, sorted; none is imported."""
     return tuple(sorted({target.partition(":")[0] for target, _ in _BUILT_IN[kind].values()}))

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -588,3 +589,31 @@ def test_steps_follow_from_epochs_and_images() -> None:
 
 def test_a_fraction_a_little_above_one_is_allowed_where_int8_is_slower_than_the_largest_fp32_network() -> None:
     assert parse_config("[limits]\nlatency_fraction = 1.2").limits.latency_fraction == 1.2
+
+
+# ---------------------------------------------------------------- its JSON schema
+
+
+def schema_of(section: str, key: str) -> dict[str, Any]:
+    """What the JSON schema of the configuration says of a key, an absent value aside."""
+    of_key = Config.model_json_schema()["$defs"][section]["properties"][key]
+    (*_, last) = of_key["anyOf"]
+    assert last == {"type": "null"}
+    return {"anyOf": of_key["anyOf"][:-1]}
+
+
+def test_the_schema_says_that_a_limit_is_a_number_or_a_table_of_sides() -> None:
+    number, table = schema_of("LimitsConfig", "latency_ms")["anyOf"]
+    assert number == {"type": "number", "exclusiveMinimum": 0}
+    assert table["properties"] == {"at_least": number, "at_most": number}
+    assert table["additionalProperties"] is False
+
+
+def test_the_schema_lists_the_precisions() -> None:
+    (precisions,) = schema_of("SpaceConfig", "precisions")["anyOf"]
+    assert {"fp32", "int8", "int8-pt"} <= {*precisions["items"]["enum"]}
+
+
+def test_the_schema_says_that_inputs_are_sizes_or_a_text() -> None:
+    kinds = schema_of("ModelConfig", "input")["anyOf"]
+    assert [kind["type"] for kind in kinds] == ["array", "array", "string"]

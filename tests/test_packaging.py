@@ -61,12 +61,20 @@ def test_every_file_beside_the_modules_is_packaged(project: dict[str, Any]) -> N
 
 
 def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
-    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["dev"]]
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["dev"], *extras["docs"]]
     names = {_normal(re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]) for requirement in wanted}
     pinned = {
         _normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert not names - pinned
+
+
+def test_the_documentation_is_not_packaged(project: dict[str, Any]) -> None:
+    setuptools = project["tool"]["setuptools"]
+    assert not [package for package in setuptools["packages"] if "docs" in package or "tests" in package]
+    assert not [pattern for patterns in setuptools["package-data"].values() for pattern in patterns if ".." in pattern]
+    assert "py.typed" in setuptools["package-data"]["hwnas"]
 
 
 def test_the_version_stands_in_one_place(project: dict[str, Any]) -> None:

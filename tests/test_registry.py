@@ -72,3 +72,8 @@ def test_a_name_that_is_taken_is_refused(monkeypatch, name):
 def test_registering_under_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="'sampler'; known: block_kinds"):
         registry.register("sampler", "mine", object())
+
+
+def test_what_comes_with_hwnas_is_listed_with_where_it_is():
+    assert registry.built_in()["samplers"]["nsga2"] == "hwnas.search.samplers.genetic:nsga2"
+    assert {kind: registry.what_is(kind) for kind in registry.built_in()}["meters"] == "energy meter"

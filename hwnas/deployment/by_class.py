@@ -31,7 +31,13 @@ class ClassRecall(Section):
 
 
 class Confusion(Section):
-    """How many images of one class were taken for another."""
+    """How many images of one class were taken for another.
+
+    Attributes:
+        true: name of the class that they are of.
+        predicted: name of the other.
+        count: of the images.
+    """
 
     true: str
     predicted: str

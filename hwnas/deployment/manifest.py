@@ -54,6 +54,16 @@ class Latency(Section):
 
     `phase_drift` and `phase_share` tell how far to believe it (see `hwnas.types.Statistic`); None without a
     anchor, and in a manifest from before they were kept. Manifests call the minimum `fastest`.
+
+    Attributes:
+        minimum: a robust one (`hwnas/measure/phases.py`).
+        median: of the samples.
+        p90: the time that 90 % of the samples do not exceed.
+        n: number of samples.
+        cv: coefficient of variation: their standard deviation over their mean.
+        drift: of the machine, by which times were divided: the anchor's time over its time in the table.
+        phase_drift: the same in the phase that the minimum is of; near 1, the machine was as fast as for the table.
+        phase_share: of the rounds, those in that phase; 0 where no phase was shared by enough.
     """
 
     minimum: Annotated[float, Field(validation_alias=AliasChoices("minimum", "fastest"), serialization_alias="fastest")]
@@ -111,6 +121,12 @@ class SlowBlock(Section):
 
     Latencies are its share of the network in each precision: measured alone, less the cost of a call. None where it
     has no float form. (Manifests of earlier versions have `fp32_` for `float_`.)
+
+    Attributes:
+        block: its key in latency tables.
+        count: how often it is in the network.
+        latency_ms: of one, as it ships.
+        float_latency_ms: of one in floats.
     """
 
     block: BlockKey
@@ -143,6 +159,12 @@ class Accuracy(Section):
     Attributes:
         metric: `accuracy`, the share of samples that are answered as their labels say, or what another task measures;
             `agreement` where labels are what the given network answers.
+        validation_torch: of what ships, computed by torch, on the images that networks are ranked by.
+        validation_fp32: of the same network in floats.
+        test_torch: as `validation_torch`, on the test images.
+        test_fp32: as `validation_fp32`, on the test images.
+        test_runtime: of the artefact through the runtime, on the test images.
+        n_test: number of test images.
         standard_error: of `test_runtime`; None in a manifest of an earlier version.
         others: what else the task measures on the test samples, through the runtime, by name.
         by_class: of the test images, through the runtime; None where there are no classes or labels are answers, and in
@@ -204,7 +226,14 @@ class Parity(Section):
 
 
 class TensorInfo(Section):
-    """How an input takes images or an output gives logits; see `hwnas.types.TensorSpec`."""
+    """How an input takes images or an output gives logits; see `hwnas.types.TensorSpec`.
+
+    Attributes:
+        layout: of images; of series likewise: `NHWC` is (N, L, C).
+        dtype: numpy's name.
+        scale: real value of one step, for integers.
+        zero_point: the quantized value of 0, for integers.
+    """
 
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dtype: Literal["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32"] = "float32"
@@ -216,6 +245,12 @@ class ArtefactInfo(Section):
     """A file of the deployment.
 
     Attributes:
+        path: in the deployment's folder.
+        format: `onnx`, `tflite`, ...
+        sha256: of its content.
+        size_bytes: of the file.
+        input: how it takes images.
+        output: how it gives its only output.
         outputs: of a file of several outputs, each, in their order; `output` says nothing then.
         batch: how many samples it takes at a time; `any` number; None where its exporter did not tell (an older one, or
             the anchor's).
@@ -246,7 +281,12 @@ class ArtefactInfo(Section):
 
 
 class InputPart(Section):
-    """One of several inputs: its name, and its shape of one sample."""
+    """One of several inputs.
+
+    Attributes:
+        name: of it.
+        shape: of one sample.
+    """
 
     name: str
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -305,7 +345,20 @@ class OutputInfo(Section):
 
 
 class DeviceInfo(Section):
-    """The device as it was described, and the context in which it was measured."""
+    """The device as it was described, and the context in which it was measured.
+
+    Attributes:
+        name: of its description.
+        runtime: registered name of the adapter.
+        threads: of the runtime.
+        options: of the runtime.
+        context: what the runtime says of itself and of the machine: versions, processor, ...
+        cores: processors that the measuring process was pinned to; empty: any.
+        connection: how the board was reached; empty: the machine itself.
+        meter: registered name of the energy meter, where the deployment has a limit on energy.
+        meter_options: its settings.
+        idle_w: stated power while nothing runs; None: measured.
+    """
 
     name: str
     runtime: str
@@ -314,7 +367,7 @@ class DeviceInfo(Section):
     context: dict[str, str]
     cores: tuple[int, ...] = ()
     connection: dict[str, Option] = Field(default_factory=dict)
-    meter: str = ""  # where the deployment has a limit on energy
+    meter: str = ""
     meter_options: dict[str, Option] = Field(default_factory=dict)
     idle_w: float | None = None
 
@@ -323,6 +376,24 @@ class Manifest(Section):
     """Everything a deployment promises and what was found. Units stand in the names.
 
     Attributes:
+        schema_number: of this file.
+        space: name of the space.
+        architecture: choice -> option of the network.
+        blocks: of the network, in order, as keys of latency tables.
+        device: that it is for, and was measured on.
+        runtime: registered name of its adapter.
+        precision: what the artefact counts as: that of a quantized block, or of all where none is quantized.
+        limits: metric -> what was asked for; what `hwnas verify` holds it to.
+        predicted: metric -> what was told before it was measured; `..._upper` is the bound that the search kept.
+        measured: of the artefact on the device.
+        accuracy: of the network at its task.
+        parity: of the runtime with torch.
+        artefact: what ships.
+        input: of the network.
+        output: of the network.
+        classes: names, in the order of the outputs; empty where there are none.
+        rejected: the networks that were tried before it, each with the reason.
+        provenance: date, versions, seeds, data, checksums of weights and tables, study and trial.
         preprocessing: every step from an image to the input; None in a manifest of schema 1 alone, which did not keep
             them all.
         samples_sha256: empty in a manifest of schema 1 alone.
@@ -332,6 +403,8 @@ class Manifest(Section):
         program: the network in floats as a torch program, for its owner to go on with; no limit counts its size. None
             where it was not wanted, where torch could not export it, and in a manifest from before it was made.
         runs: what really runs: provider, operators, fallbacks.
+        precision_speedup: against the same network in floats; None where no block is quantized, or one of the two
+            cannot be timed.
     """
 
     schema_number: int

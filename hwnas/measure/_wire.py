@@ -35,23 +35,36 @@ _SETUP_STATUSES = (_boot.REFUSED, 126, 127)  # the last two: the shell's, for a 
 
 
 class BoardError(RuntimeBrokenError):
-    """The board cannot go on; no artefact is to blame."""
+    """The board cannot go on; no artefact is to blame.
+
+    What to do: look at the board with `hwnas agent --check DEVICE`.
+    """
 
 
 class BoardSetupError(BoardError):
-    """Something must be installed or set on the board first."""
+    """Something must be installed or set on the board first.
+
+    What to do: install or set there what the message names, then `hwnas agent --check DEVICE`.
+    """
 
     exit_status = 2
 
 
 class BoardReplyError(BoardError):
-    """The board says something else than what was asked for: nothing it says counts."""
+    """The board says something else than what was asked for: nothing it says counts.
+
+    What to do: see that the shell of the board prints nothing when it is entered, and that both sides have the same
+    version.
+    """
 
     exit_status = 2
 
 
 class LinkLostError(BoardError):
-    """The connection ended; a new one may do better."""
+    """The connection ended; a new one may do better.
+
+    What to do: see that the board is on and can be reached, and repeat the command, which goes on.
+    """
 
 
 class Wire:

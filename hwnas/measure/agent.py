@@ -47,7 +47,10 @@ Request = Mapping[str, Any]
 
 
 class BusyError(MeasurementError):
-    """Somebody else measures on the board."""
+    """Somebody else measures on the board.
+
+    What to do: wait until the other session ends, which the message names, and repeat the command.
+    """
 
 
 class Agent:

@@ -32,11 +32,17 @@ _LONGEST_MESSAGE = 4000  # characters of an error that a process reports
 
 
 class RuntimeBrokenError(MeasurementError):
-    """The process dies whatever it is given: no single artefact is to blame."""
+    """The process dies whatever it is given: no single artefact is to blame.
+
+    What to do: see with `hwnas doctor` whether the runtime works on this machine.
+    """
 
 
 class ReplyError(RuntimeBrokenError):
-    """The process answered with something else than what was asked for: nothing it says counts."""
+    """The process answered with something else than what was asked for: nothing it says counts.
+
+    What to do: let nothing else write to the process's standard output: a library of yours that prints, for example.
+    """
 
     exit_status = 2
 

@@ -44,7 +44,10 @@ _FILES_BYTES = 8 << 20  # of all stored images together, as files; the others ar
 
 
 class WrongOutputsError(VerificationError):
-    """The runtime computes something else than torch of one network; of another it may not."""
+    """The runtime computes something else than torch of one network; of another it may not.
+
+    What to do: see docs/deployments.md, "When a runtime computes something else"; take floats, or another runtime.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,10 @@ PROCESS = (sys.executable, "-m", "hwnas.serve.job_process")
 
 
 class NoSuchJobError(HwnasError, KeyError):
-    """There is no job of that name."""
+    """There is no job of that name.
+
+    What to do: ask for the list of jobs.
+    """
 
     exit_status = 2
 
@@ -43,7 +46,10 @@ class NoSuchJobError(HwnasError, KeyError):
 
 
 class TooManyJobsError(HwnasError):
-    """So many jobs wait that no more are taken."""
+    """So many jobs wait that no more are taken.
+
+    What to do: wait until a job has ended.
+    """
 
     exit_status = 2
 
