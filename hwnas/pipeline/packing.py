@@ -23,8 +23,8 @@ from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
 from hwnas.zoo import Card, Entry
-from hwnas.zoo.card import FILE, read_card
-from hwnas.zoo.entry import LABELS, MOST_PIXELS, WEIGHTS, write_images
+from hwnas.zoo.card import FILE, LABELS, read_card
+from hwnas.zoo.entry import MOST_PIXELS, WEIGHTS, write_images
 from hwnas.zoo.writing import new_folder, new_place, seal
 
 _CHANNELS = (1, 3)
@@ -63,7 +63,7 @@ class PackResult(Result):
     Attributes:
         folder: of the entry.
         size_bytes: of all of its files.
-        images: part -> how many are in it.
+        images: part -> how many are in it; none of a supernet that came without.
         known: networks whose accuracies are in it.
     """
 
@@ -80,7 +80,7 @@ class PackResult(Result):
             rows=[
                 ("folder", str(self.folder)),
                 ("size", f"{self.size_bytes / 1e6:.1f} MB"),
-                ("images", ", ".join(f"{n:,} {part}" for part, n in self.images.items())),
+                ("images", ", ".join(f"{n:,} {part}" for part, n in self.images.items()) or "none"),
                 ("known accuracies", self.known),
             ],
             notes=[
@@ -162,7 +162,7 @@ def _refuse(work: Workspace, packing: Packing) -> None:
             f"{len(names)} names of classes are given ({', '.join(names)}), and the run has {n_classes}; give each "
             "a name of its own, in the order of the labels"
         )
-    if names and work.images.class_names not in (names, tuple(str(i) for i in range(n_classes))):
+    if names and work.images.class_names not in (names, tuple(map(str, range(n_classes)))):
         raise ConfigError(
             f"names of classes are given ({', '.join(names)}), and the run's data has other ones "
             f"({', '.join(work.images.class_names)}); leave out --class"
@@ -247,12 +247,15 @@ def with_measured(entry: Entry, card: Card) -> Entry:
 
 
 def _result(entry: Entry, *, console: Console) -> PackResult:
-    data = entry.data()
     known = sum(max(0, len(entry.read(name).splitlines()) - 1) for name in entry.known)
     console.note(f"{count(len(entry.card.files), 'file')} in {entry.folder}")
+    images: dict[str, int] = {}
+    if entry.card.has_images:
+        data = entry.data()
+        images = {"training": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     return PackResult(
         folder=entry.folder,
         size_bytes=sum((entry.folder / name).stat().st_size for name in [*entry.card.files, FILE]),
-        images={"training": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        images=images,
         known=known,
     )
