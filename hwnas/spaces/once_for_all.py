@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hwnas.spaces.mobilenet import MobileNetSpace
+from hwnas.spaces.mobilenet import MobileNetSpace, MobileNetSpec
 from hwnas.spaces.presets import mobilenet_v3_large
 
 _NAME = "ofa-mobilenet-v3"
@@ -32,6 +32,7 @@ def once_for_all_space(widths: Sequence[int], *, in_channels: int, n_classes: in
         SpaceError: channels of which no space can be made.
     """
     spec = mobilenet_v3_large(in_channels, n_classes).spec
+    assert isinstance(spec, MobileNetSpec)
     stem, *channels, hidden, features = widths
     own = replace(
         spec,
