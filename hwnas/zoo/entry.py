@@ -109,8 +109,8 @@ class Entry:
         if not self.card.has_images:
             size = f"?size={self.card.space.resolutions[-1]}" if self.card.space.resolutions else ""
             raise DataError(
-                f"the supernet {self.card.name} came without images; give some of its "
-                f"{len(self.card.class_names):,} classes: --data folder:PHOTOS{size}, or source of [data]"
+                f"the supernet {self.card.name} came without images; give images of its "
+                f"{len(self.card.class_names):,} classes: --data 'folder:PHOTOS{size}', or source of [data]"
             )
         labels = parse_json(self.read(LABELS))
         if not isinstance(labels, dict) or set(labels) != set(_IMAGES):

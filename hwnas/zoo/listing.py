@@ -88,7 +88,7 @@ class ZooCard(Result):
             rows=rows,
             notes=[
                 *(["Accuracies are of networks as they are taken out, on all test images."] if c.measured else []),
-                *([] if c.has_images else ["It came without images: give some of its classes as SOURCE."]),
+                *([] if c.has_images else ["It came without images: SOURCE has some of its classes."]),
                 f"Networks of it for this machine: {command}",
             ],
         )

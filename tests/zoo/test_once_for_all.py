@@ -227,7 +227,7 @@ def test_a_run_of_one_takes_images_of_its_classes(imported: Path, tmp_path: Path
     named = dict(Workspace(config).supernet.named_parameters())
     assert all(torch.equal(named[k].detach(), t) for k, t in find_entry(str(imported)).tensors().items())
     with pytest.raises(
-        DataError, match="narrow came without images; give some of its 10 classes: --data folder:PHOTOS"
+        DataError, match="narrow came without images; give images of its 10 classes: --data 'folder:PHOTOS"
     ):
         pipeline.train(config.replaced({"data.source": None}), console=console)
 

@@ -310,7 +310,7 @@ def test_fewer_of_its_networks_can_be_asked_for(packed: Path, tmp_path: Path) ->
 def test_a_supernet_without_images_wants_some_and_leaves_nothing_behind(without_images: Path, tmp_path: Path) -> None:
     config = config_of(without_images, tmp_path / "run")
     for stage in (pipeline.train, pipeline.run_all):
-        with pytest.raises(DataError, match=r"few-digits came without images; give some of its 10 classes: --data"):
+        with pytest.raises(DataError, match=r"few-digits came without images; give images of its 10 classes: --data"):
             stage(config, console=ReadConsole())
     assert not (tmp_path / "run").exists()
     shown = one_entry(str(without_images))
