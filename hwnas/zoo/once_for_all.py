@@ -29,6 +29,7 @@ _SHORTER = (
     (".linear.linear.", ".linear."),
 )
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_COLOURS = 3  # channels of the images
 _BLOCKS = (1, 4, 4, 4, 4, 4)  # of each stage, at most
 # part of a slot here -> module there
 _OF_A_BLOCK = {
@@ -85,8 +86,10 @@ def space_of(tensors: Mapping[str, Tensor]) -> MobileNetSpace:
     *widths, n_classes = (len(tensors[name]) for name in names)
     if odd := [n for n in widths if n % CHANNEL_DIVISOR]:
         raise ModelError(f"it has layers of {odd[0]} channels, and multiples of {CHANNEL_DIVISOR} are wanted")
+    if (channels := tensors[names[0]].shape[1]) != _COLOURS:
+        raise ModelError(f"it takes images of {channels} channels, and {_COLOURS} are wanted")
     try:
-        return once_for_all_space(widths, in_channels=tensors[names[0]].shape[1], n_classes=n_classes)
+        return once_for_all_space(widths, in_channels=_COLOURS, n_classes=n_classes)
     except SpaceError as e:
         raise ModelError(f"its channels {', '.join(map(str, widths))} make no space ({e})") from e
 

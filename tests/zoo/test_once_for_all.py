@@ -133,6 +133,7 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "no numbers": (_with(f"{_REDUCE}.bias", torch.full((24,), torch.nan)), r"reduce\.bias holds what are no numbers"),
     "whole numbers": (_with(f"{_REDUCE}.bias", torch.zeros(24, dtype=torch.int64)), r"holds what are no numbers"),
+    "grey images": (_with("first_conv.conv.weight", torch.zeros(8, 1, 3, 3)), r"images of 1 channels, and 3 are"),
     "channels that are no multiples of 8": (
         _with("first_conv.conv.weight", torch.zeros(9, 3, 3, 3)), r"it has layers of 9 channels, and multiples of 8"
     ),
