@@ -132,13 +132,22 @@ def hard_swish(graph: Graph, module: QuantizedHardswish, x: Value, *, name: str)
     scale, n = float(module.before.scale), int(module.before.zero_point)
     sixth = QuantizationParameters(scales=(float(np.float32(scale / 6)),), zero_point=n - OFFSET)
     gate = QuantizationParameters(scales=sixth.scales, zero_point=-OFFSET)
-    of_one = QuantizationParameters(scales=(float(np.float32(1 / 6)),))
-    ones = (1,) * len(x.shape)
-    one = graph.constant("one_sixth", np.ones(ones, np.int8), quantization=of_one)
-    half = graph.constant(f"{name}.half", np.full(ones, n - OFFSET, np.int8), quantization=gate)
-    y = ops.elementwise(graph, "MUL", x, one, name=f"{name}.sixth", quantization=sixth)
+    half = graph.constant(f"{name}.half", np.full(_ones(x), n - OFFSET, np.int8), quantization=gate)
+    y = _sixth_of(graph, x, name=f"{name}.sixth", quantization=sixth)
     y = ops.elementwise(graph, "ADD", y, half, name=f"{name}.gate", act="relu_n1_to_1", quantization=gate)
     return ops.elementwise(graph, "MUL", x, y, name=name, quantization=parameters(module.after))
+
+
+def _sixth_of(graph: Graph, x: Value, *, name: str, quantization: QuantizationParameters) -> Value:
+    """A sixth of x, which changes no integer where the scale is a sixth of that of x."""
+    of_one = QuantizationParameters(scales=(float(np.float32(1 / 6)),))
+    one = graph.constant("one_sixth", np.ones(_ones(x), np.int8), quantization=of_one)
+    return ops.elementwise(graph, "MUL", x, one, name=name, quantization=quantization)
+
+
+def _ones(x: Value) -> tuple[int, ...]:
+    """Shape of one number that is broadcast to x."""
+    return (1,) * len(x.shape)
 
 
 def _weighted(it: _Item, layer: QuantizedWeights, quantization: QuantizationParameters) -> Value:
@@ -287,6 +296,17 @@ def _sigmoid(it: _Item, q: QuantizationParameters) -> Value:
     return ops.logistic(it.w.graph, it.x[0], name=it.name, quantization=q)
 
 
+def _hardsigmoid(it: _Item, q: QuantizationParameters) -> Value:
+    """relu6(x + 3) / 6; the sum has the integers of the result, on six times its scale."""
+    six_times = QuantizationParameters(scales=(6 * q.scales[0],), zero_point=q.zero_point)
+    three = np.full(_ones(it.x[0]), round(0.5 / q.scales[0]) + q.zero_point, np.int8)
+    constant = it.w.graph.constant(f"{it.name}.three", three, quantization=six_times)
+    y = ops.elementwise(
+        it.w.graph, "ADD", it.x[0], constant, name=f"{it.name}.shifted", act="relu6", quantization=six_times
+    )
+    return _sixth_of(it.w.graph, y, name=it.name, quantization=q)
+
+
 def _softmax(it: _Item, q: QuantizationParameters) -> Value:
     return _tflite_float.softmax(it.w, it.item.op, it.x[0], quantization=q)
 
@@ -312,6 +332,7 @@ RULES: Mapping[str, Callable[[_Item, QuantizationParameters], Value]] = {
     "avg_pool2d": _average,
     "mean": _mean,
     "concat": _concat,
+    "hardsigmoid": _hardsigmoid,
     "resize": _resized,
     "sigmoid": _sigmoid,
     "softmax": _softmax,

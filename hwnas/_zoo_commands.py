@@ -1,4 +1,4 @@
-"""The commands about trained supernets: `hwnas zoo`, and `show` and `pack` under it.
+"""The commands about trained supernets: `hwnas zoo`, and `show`, `pack` and `import` under it.
 
 As `hwnas/cli.py`, of which it is a part: one thin function per command.
 """
@@ -13,14 +13,17 @@ from hwnas._arguments import DebugFlag, JsonFlag, given, names_a_subcommand
 from hwnas._commands import speaking
 from hwnas._places import user_path
 
-zoo_app = typer.Typer(
-    no_args_is_help=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+_HELP = {"help_option_names": ["-h", "--help"]}
+zoo_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, context_settings=_HELP)
+import_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP)
+zoo_app.add_typer(
+    import_app, name="import", help="Write a supernet that others trained as a folder to take networks from."
 )
 
 
 @zoo_app.callback(invoke_without_command=True)
 def zoo(context: typer.Context, *, json_output: JsonFlag = False, debug: DebugFlag = False) -> None:
-    """The trained supernets that ship; show one, or pack your own."""
+    """The trained supernets that ship; show one, pack your own, or import one of others."""
     if names_a_subcommand(context, json_output=json_output, debug=debug):
         return
     with speaking(json_output=json_output, debug=debug) as console:
@@ -99,3 +102,28 @@ def zoo_pack(
             class_names=tuple(class_name or ()),
         )
         console.result(pack(load_config(user_path(run)), folder, packing=packing, console=console))
+
+
+@import_app.command("ofa")
+def zoo_import_ofa(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="As its owner gives it: ofa_mbv3_d234_e346_k357_w1.0, or _w1.2.", callback=given
+        ),
+    ],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="To write into; its last part is the name.", callback=given)
+    ],
+    *,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Of the weights, as their owner gives them away.")
+    ] = None,
+    json_output: JsonFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Write a checkpoint of Once-for-All's MobileNetV3 as a folder that networks can be taken from, without images."""
+    with speaking(json_output=json_output, debug=debug) as console:
+        from hwnas.zoo.importing import OFA_LICENCE, import_ofa
+
+        console.result(import_ofa(file, folder, licence=licence or OFA_LICENCE))

@@ -54,6 +54,8 @@ _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
         "mobilenet-mini": ("hwnas.spaces.presets:mobilenet_mini", ""),
         "mobilenet-small": ("hwnas.spaces.presets:mobilenet_small", ""),
         "mobilenet-v3-large": ("hwnas.spaces.presets:mobilenet_v3_large", ""),
+        "ofa-mobilenet-v3": ("hwnas.spaces.once_for_all:ofa_mobilenet_v3", ""),
+        "ofa-mobilenet-v3-w1.2": ("hwnas.spaces.once_for_all:ofa_mobilenet_v3_wide", ""),
         "resnet20": ("hwnas.spaces.resnet:resnet20", ""),
         "resnet29": ("hwnas.spaces.resnet:resnet29", ""),
         "resnet50": ("hwnas.spaces.resnet:resnet50", ""),

@@ -5,8 +5,6 @@ Knows runs and entries; never devices or search.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +19,13 @@ from hwnas.config import Config
 from hwnas.data import ArrayDataset, Data
 from hwnas.errors import ConfigError, IntegrityError
 from hwnas.files import write_whole
-from hwnas.foreign import is_file_name
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
 from hwnas.zoo import Card, Entry
-from hwnas.zoo.card import FILE, read_card
-from hwnas.zoo.entry import LABELS, MOST_PIXELS, WEIGHTS, write_images
+from hwnas.zoo.card import FILE, LABELS, read_card
+from hwnas.zoo.entry import MOST_PIXELS, WEIGHTS, write_images
+from hwnas.zoo.writing import new_folder, new_place, seal
 
 _CHANNELS = (1, 3)
 _NOT_SAID = "not stated"
@@ -65,7 +63,7 @@ class PackResult(Result):
     Attributes:
         folder: of the entry.
         size_bytes: of all of its files.
-        images: part -> how many are in it.
+        images: part -> how many are in it; none of a supernet that came without.
         known: networks whose accuracies are in it.
     """
 
@@ -82,7 +80,7 @@ class PackResult(Result):
             rows=[
                 ("folder", str(self.folder)),
                 ("size", f"{self.size_bytes / 1e6:.1f} MB"),
-                ("images", ", ".join(f"{n:,} {part}" for part, n in self.images.items())),
+                ("images", ", ".join(f"{n:,} {part}" for part, n in self.images.items()) or "none"),
                 ("known accuracies", self.known),
             ],
             notes=[
@@ -106,11 +104,9 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         CheckpointError: its training is not finished.
         OSError: the entry cannot be written.
     """
-    folder = user_path(folder)
-    if folder.is_symlink():
-        folder = folder.resolve()
     work = Workspace(config)
     if work.zoo_entry is not None:
+        folder = user_path(folder)
         if work.zoo_entry.folder.resolve() != folder.resolve():
             raise ConfigError(
                 f"the run in {work.folder} is of the supernet in {work.zoo_entry.folder}, which is packed already; "
@@ -118,7 +114,9 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
             )
         return _result(_with_known(work.zoo_entry, work), console=console)
     packing = packing or Packing()
-    _refuse(work, folder, packing)
+    _refuse_kind(work)
+    folder = new_place(folder)
+    _refuse(work, packing)
     content = _weights(work)  # before anything is written: it may be missing
     parts = _some(work.images, packing.n_images, seed=work.config.data.seed)
     data, space = work.images, work.training_space
@@ -138,19 +136,14 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         hardware=packing.hardware,
         seconds=packing.seconds,
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # in a folder of its own, which takes its name when it is whole
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        made = Path(scratch, "entry")
-        made.mkdir()
+    with new_folder(folder) as made:
         write_whole(made / WEIGHTS, content)
         write_images(made, parts)
-        _written(Entry(folder=made, card=card), [WEIGHTS, LABELS, *(f"{part}.png" for part in parts)])
-        made.replace(folder)  # an empty folder is replaced, another one is refused
+        seal(Entry(folder=made, card=card), [WEIGHTS, LABELS, *(f"{part}.png" for part in parts)])
     return _result(Entry(folder=folder, card=read_card(folder)), console=console)
 
 
-def _refuse(work: Workspace, folder: Path, packing: Packing) -> None:
+def _refuse_kind(work: Workspace) -> None:
     if work.config.model is not None:
         raise ConfigError(
             "a supernet of a network of your own cannot be packed: its run's folder is what can be copied"
@@ -160,20 +153,16 @@ def _refuse(work: Workspace, folder: Path, packing: Packing) -> None:
             f"only supernets that classify images can be packed, and this one is for {work.config.task.name} of "
             f"{work.images.what}"
         )
-    if not is_file_name(folder.resolve().name):
-        raise ConfigError(
-            f"{folder} cannot be the folder of a supernet: its last part is the name; give letters, digits, - and _"
-        )
-    here = folder.resolve() == Path.cwd()  # a folder that is worked in cannot be replaced
-    if folder.exists() and (here or not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already; name a new folder, or remove it first")
+
+
+def _refuse(work: Workspace, packing: Packing) -> None:
     names, n_classes = packing.class_names, work.images.n_classes
     if names and (len(names) != n_classes or len(set(names)) != n_classes):
         raise ConfigError(
             f"{len(names)} names of classes are given ({', '.join(names)}), and the run has {n_classes}; give each "
             "a name of its own, in the order of the labels"
         )
-    if names and work.images.class_names not in (names, tuple(str(i) for i in range(n_classes))):
+    if names and work.images.class_names not in (names, tuple(map(str, range(n_classes)))):
         raise ConfigError(
             f"names of classes are given ({', '.join(names)}), and the run's data has other ones "
             f"({', '.join(work.images.class_names)}); leave out --class"
@@ -225,7 +214,7 @@ def _with_known(entry: Entry, work: Workspace) -> Entry:
             entry.read(name)
     for file in found:
         _add_known(entry.folder / file.name, file)
-    return _written(entry, [*entry.card.files, *(file.name for file in found)])
+    return seal(entry, [*entry.card.files, *(file.name for file in found)])
 
 
 def _add_known(known: Path, found: Path) -> None:
@@ -254,23 +243,19 @@ def with_measured(entry: Entry, card: Card) -> Entry:
     """The entry with another card for the same files."""
     for name in entry.card.files:
         entry.read(name)
-    return _written(Entry(folder=entry.folder, card=card), list(entry.card.files))
-
-
-def _written(entry: Entry, names: list[str]) -> Entry:
-    """The entry with a card that names its files, read again."""
-    files = {name: hashlib.sha256((entry.folder / name).read_bytes()).hexdigest() for name in sorted(set(names))}
-    dataclasses.replace(entry.card, files=files).write(entry.folder)
-    return Entry(folder=entry.folder, card=read_card(entry.folder))
+    return seal(Entry(folder=entry.folder, card=card), list(entry.card.files))
 
 
 def _result(entry: Entry, *, console: Console) -> PackResult:
-    data = entry.data()
     known = sum(max(0, len(entry.read(name).splitlines()) - 1) for name in entry.known)
     console.note(f"{count(len(entry.card.files), 'file')} in {entry.folder}")
+    images: dict[str, int] = {}
+    if entry.card.has_images:
+        data = entry.data()
+        images = {"training": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     return PackResult(
         folder=entry.folder,
         size_bytes=sum((entry.folder / name).stat().st_size for name in [*entry.card.files, FILE]),
-        images={"training": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        images=images,
         known=known,
     )

@@ -7,9 +7,11 @@ torch, devices or weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hwnas.spaces import _checks as check
 from hwnas.spaces._geometry import make_divisible
+from hwnas.spaces.mobilenet_kinds import SE_GATES, SIGMOID
 from hwnas.spaces.network import Asked, NetworkSpec, Part
 from hwnas.spaces.staged import StagedSpace
 from hwnas.spaces.stages import ACTIVATIONS
@@ -28,10 +30,13 @@ class MobileNetSpec(NetworkSpec):
         head_features: of the head's hidden layer, at width 1.0; 0 for none.
         head_activation: of the head.
         se_ratio: channels inside squeeze-and-excitation over hidden channels, then rounded to 8.
+        se_gate: of squeeze-and-excitation: `sigmoid` or `hard_sigmoid`.
 
     Raises:
         SpaceError: a value that cannot be, no options, or an option twice.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"se_gate"})
 
     stem_stride: int = 2
     stem_activation: str = "relu6"
@@ -39,6 +44,7 @@ class MobileNetSpec(NetworkSpec):
     head_features: int = 0
     head_activation: str = "relu6"
     se_ratio: float = 0.25
+    se_gate: str = SIGMOID
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +53,7 @@ class MobileNetSpec(NetworkSpec):
             head_features=check.integer("head_features", self.head_features, at_least=0),
             head_activation=check.member("head_activation", self.head_activation, of=ACTIVATIONS),
             se_ratio=check.positive("se_ratio", self.se_ratio),
+            se_gate=check.member("se_gate", self.se_gate, of=SE_GATES),
         )
 
     def block(self, asked: Asked) -> Part:
@@ -55,6 +62,7 @@ class MobileNetSpec(NetworkSpec):
             "hidden_channels": asked.hidden_channels,
             "kernel_size": asked.kernel_size,
             "se_channels": make_divisible(asked.hidden_channels * self.se_ratio, SE_DIVISOR) if asked.se else 0,
+            "se_gate": self.se_gate if asked.se else SIGMOID,  # of none: the same block, whatever gate others have
             "stride": asked.stride,
         }
 

@@ -7,17 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hwnas.errors import SpaceError
 from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces.kinds import BlockKind, Variation
 from hwnas.spaces.parts import activation, conv_norm, ratio_of_channels
 from hwnas.types import Block, Option
 
+SIGMOID = "sigmoid"  # the gate of squeeze-and-excitation where nothing else is said
+SE_GATES = {SIGMOID: "sigmoid", "hard_sigmoid": "hardsigmoid"}  # attribute -> operator
 
-def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, name: str) -> Ref:
-    """Channel attention (Hu et al., 2018): pool, two 1x1 convolutions, a sigmoid gate."""
+
+def squeeze_excite(g: GraphBuilder, x: Ref, squeezed: int, *, gate: str, name: str) -> Ref:
+    """Channel attention (Hu et al., 2018): pool, two 1x1 convolutions, a gate for each channel.
+
+    Args:
+        g: the block's graph.
+        x: (C, H, W) what is gated.
+        squeezed: channels between the two convolutions.
+        gate: one of `SE_GATES`; MobileNetV3's is the hard sigmoid (Howard et al., 2019, section 5.2).
+        name: what its operators' names begin with.
+
+    Raises:
+        SpaceError: the gate is unknown.
+    """
+    if gate not in SE_GATES:
+        raise SpaceError(f"unknown gate {gate!r}; known: {', '.join(SE_GATES)}")
     s = g.op("adaptive_avg_pool2d", x, name=f"{name}.pool", output_size=(1, 1))  # (C, H, W) -> (C, 1, 1)
     s = g.op("relu", g.conv2d(s, squeezed, name=f"{name}.reduce", bias=True), name=f"{name}.act")
-    s = g.op("sigmoid", g.conv2d(s, x.shape[0], name=f"{name}.expand", bias=True), name=f"{name}.gate")
+    s = g.op(SE_GATES[gate], g.conv2d(s, x.shape[0], name=f"{name}.expand", bias=True), name=f"{name}.gate")
     return g.op("mul", x, s, name=f"{name}.scaled")
 
 
@@ -35,7 +52,7 @@ def inverted_residual(
     x = conv_norm(g, x, hidden, kernel_size=kernel_size, stride=stride, groups=hidden, name="depthwise")
     x = activation(g, x, act, name="depthwise.act")  # (hidden, H, W) -> (hidden, H / stride, W / stride)
     if attributes["se_channels"]:
-        x = squeeze_excite(g, x, int(attributes["se_channels"]), name="se")
+        x = squeeze_excite(g, x, int(attributes["se_channels"]), gate=str(attributes["se_gate"]), name="se")
     return conv_norm(g, x, out_channels, name="project")  # no activation: a linear bottleneck
 
 
@@ -68,7 +85,7 @@ MBCONV = BlockKind(
     name="mbconv",
     build=_mbconv,
     required=("activation", "hidden_channels", "kernel_size"),
-    defaults={"se_channels": 0, "stride": 1},
+    defaults={"se_channels": 0, "se_gate": SIGMOID, "stride": 1},
     variations=(
         Variation(choice="activation", options=("relu6", "relu", "hswish", "silu")),
         Variation(

@@ -57,6 +57,7 @@ class NetworkSpec(ABC):
         expands: what an expand ratio multiplies: the channels that enter a block, or those that leave it.
         axes: positions have: 2 of images (C, H, W), 1 of series (C, L).
         every_position: the head gives outputs for each position of the input, (classes, H, W), rather than (classes,).
+        later: names of fields that definitions leave out at their defaults: files of before have none of them.
         in_channels: of the input.
         n_classes: outputs of the head.
         resolutions: heights and widths of the input, in pixels; of series their lengths.
@@ -75,6 +76,7 @@ class NetworkSpec(ABC):
     expands: ClassVar[Literal["in", "out"]] = "in"
     axes: ClassVar[Literal[1, 2]] = 2
     every_position: ClassVar[bool] = False
+    later: ClassVar[frozenset[str]] = frozenset()
 
     in_channels: int
     n_classes: int
@@ -154,7 +156,8 @@ class NetworkSpec(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """The specification as JSON values."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept = [f.name for f in fields(self) if f.name not in self.later or getattr(self, f.name) != f.default]
+        values = {name: getattr(self, name) for name in kept}
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         return {**plain, "stages": [s.to_json() for s in self.stages]}
 
@@ -170,7 +173,8 @@ class NetworkSpec(ABC):
             SpaceError: a key is unknown or missing, or a value is wrong.
         """
         # `to_json` writes what the class takes, so its fields are the one list of what a file may hold
-        check_keys(f"{title} space", value, known=[f.name for f in fields(cls)])
+        known = [f.name for f in fields(cls) if f.name in value or f.name not in cls.later]
+        check_keys(f"{title} space", value, known=known)
         if not isinstance(value["stages"], list):
             raise SpaceError(f"stages of a {title} space must be a list, not {value['stages']!r}")
         return cls(**{**value, "stages": [StageSpec.from_json(s) for s in value["stages"]]})

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from hwnas.graph import GraphBuilder, OpGraph, Ref
 from hwnas.spaces.kinds import BlockKind
-from hwnas.spaces.mobilenet_kinds import MBCONV, inverted_residual
+from hwnas.spaces.mobilenet_kinds import MBCONV, SIGMOID, inverted_residual
 from hwnas.spaces.parts import activation, conv_norm, with_shortcut
 from hwnas.types import Block, Option
 
@@ -72,6 +72,9 @@ def _sizes(block: Block) -> list[tuple[int, ...]]:
 
 
 HOURGLASS = BlockKind(  # not audited by itself: its options are those of inverted residuals, at smaller images
-    name="hourglass", build=_hourglass, required=MBCONV.required, defaults={"se_channels": 0, "reduction": 2}
+    name="hourglass",
+    build=_hourglass,
+    required=MBCONV.required,
+    defaults={"se_channels": 0, "se_gate": SIGMOID, "reduction": 2},
 )
 MASK_HEAD = BlockKind(name="mask_head", build=_mask_head, required=("activation", "hidden_channels"))

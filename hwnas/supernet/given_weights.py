@@ -65,18 +65,19 @@ class SavedWeights:
     found: Mapping[str, Mapping[str, Tensor]]
 
 
-def read_weights(path: str | Path) -> SavedWeights:
+def read_weights(path: str | Path, *, any_name: bool = False) -> SavedWeights:
     """The tensors of a file.
 
     Args:
         path: `.safetensors`, or a file of `torch.save` (`.pth`, `.pt`, `.bin`) that holds tensors, texts and numbers.
+        any_name: whether a name that ends in another way is one of `torch.save` too.
 
     Raises:
         ModelError: it is missing, of another kind, damaged, or holds more than such; says what to do.
     """
     path = user_path(path)
     where = f"the weights {shown(path)}"
-    _check_kind(path, where)
+    _check_kind(path, where, any_name=any_name)
     if path.suffix in _TENSORS_ALONE:
         try:
             return SavedWeights(path=path, found={"": safetensors.torch.load_file(path, device="cpu")})
@@ -147,7 +148,7 @@ def _tell(key: str, fit: Fit, *, saved: SavedWeights, tell: Tell) -> None:
 # ---------------------------------------------------------------- files
 
 
-def _check_kind(path: Path, where: str) -> None:
+def _check_kind(path: Path, where: str, *, any_name: bool) -> None:
     """Hold that a file may be what its name says.
 
     Raises:
@@ -159,7 +160,7 @@ def _check_kind(path: Path, where: str) -> None:
         raise ModelError(f"{where} are a folder; name a file in it{hint}")
     if not path.exists():
         raise ModelError(f"there is no file {shown(path)}")
-    if path.suffix not in _TENSORS_ALONE + _PICKLED:
+    if path.suffix not in _TENSORS_ALONE + _PICKLED and not any_name:
         allowed = ", ".join(_TENSORS_ALONE + _PICKLED)
         raise ModelError(f"{where} are no file that is read; allowed: {allowed}. Otherwise {_SAVE}")
     if not path.is_file():

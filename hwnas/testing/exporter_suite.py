@@ -23,6 +23,7 @@ from hwnas.errors import ExportError
 from hwnas.files import sha256_file
 from hwnas.measure.interface import from_artefact, to_artefact
 from hwnas.precisions import EXACT, INTEGERS, computed_in, gives_integers, is_quantized, supported, takes_integers
+from hwnas.spaces.mobilenet_kinds import SIGMOID
 from hwnas.supernet.quantization import QuantizedNetwork, fold_batchnorm, quantize
 from hwnas.supernet.subnetwork import SubNetwork
 from hwnas.supernet.untrained import untrained_block
@@ -51,6 +52,7 @@ def sample_blocks(
     *,
     act: str = "relu6",
     se_channels: int = 0,
+    se_gate: str = SIGMOID,
     features: int = 0,
     in_shape: tuple[int, int, int] = _SHAPE,
     integers: str = INTEGERS,
@@ -62,13 +64,14 @@ def sample_blocks(
         pattern: one letter for each block: `i` for integers, `f` for floats.
         act: activation of all blocks.
         se_channels: of the squeeze-and-excitations, 0 for none.
+        se_gate: of those.
         features: size of the head's hidden layer, 0 for none.
         in_shape: (C, H, W) of the images, square.
         integers: which quantized precision.
         floats: which other.
     """
     half, quarter = -(-in_shape[1] // 2), -(-in_shape[1] // 4)
-    mbconv: dict[str, Option] = {"activation": act, "se_channels": se_channels}
+    mbconv: dict[str, Option] = {"activation": act, "se_channels": se_channels, "se_gate": se_gate}
     parts: list[tuple[str, tuple[int, ...], dict[str, Option]]] = [
         ("conv", (8, half, half), {"activation": act, "kernel_size": 3, "stride": 2}),
         ("mbconv", (8, half, half), {**mbconv, "hidden_channels": 8, "kernel_size": 3, "stride": 1}),
@@ -137,39 +140,47 @@ def check_artefact(case: ExporterCase) -> None:
 
 
 def check_fp32_parity(case: ExporterCase) -> None:
-    """Float outputs are those of torch, BatchNorm folded or not, for every activation."""
+    """Float outputs are those of torch, BatchNorm folded or not, for every activation and gate."""
     images = sample_images(_BATCH)
-    for act in ("relu", "relu6", "hswish", "silu"):
-        network = sample_network(sample_blocks("ffff", act=act, se_channels=4, features=16))
+    styles = [*((act, SIGMOID) for act in ("relu", "relu6", "hswish", "silu")), ("relu", "hard_sigmoid")]
+    for act, gate in styles:
+        network = sample_network(sample_blocks("ffff", act=act, se_channels=4, se_gate=gate, features=16))
         for name, model in (("plain", network), ("folded", fold_batchnorm(network))):
             difference = np.abs(_through_runtime(case, model, images, EXACT) - _through_torch(model, images)).max()
-            _require(difference <= FP32_TOLERANCE, f"{act}, {name}: outputs differ by {difference}")
+            _require(difference <= FP32_TOLERANCE, f"{act}, {gate}, {name}: outputs differ by {difference}")
 
 
 def check_int8_parity(case: ExporterCase) -> None:
-    """Quantized outputs are those of torch, for every activation, in full and in mixed precision.
+    """Quantized outputs are those of torch, for every activation and gate, in full and in mixed precision.
 
     Quantized as the runtime computes int8 on this machine: with weights of 7 bits where its kernels need that.
     """
     integers = _computed(case)[INTEGERS]
     if integers not in case.runtime.precisions:
         return
-    activations = [("iiii", act, integers) for act in ("relu", "relu6", "hswish", "silu")]
-    mixtures = [(pattern, "relu6", integers) for pattern in _MIXTURES]
+    activations = [("iiii", act, SIGMOID, integers) for act in ("relu", "relu6", "hswish", "silu")]
+    mixtures = [(pattern, "relu6", SIGMOID, integers) for pattern in _MIXTURES]
     there = supported(case.runtime, case.device, case.runtime.context(case.device))
-    others = [("iiii", "relu6", p) for p in there if is_quantized(p) and p != integers]
+    others = [("iiii", "relu6", SIGMOID, p) for p in there if is_quantized(p) and p != integers]
     images = sample_images(64)
-    for pattern, act, integers in (*activations, *mixtures, *others):
-        network = sample_network(sample_blocks(pattern, act=act, se_channels=4, features=16, integers=integers))
+    gated = ("iiii", "relu", "hard_sigmoid", integers)
+    for pattern, act, gate, integers in (*activations, gated, *mixtures, *others):
+        blocks = sample_blocks(pattern, act=act, se_channels=4, se_gate=gate, features=16, integers=integers)
+        network = sample_network(blocks)
         model = quantize(network, [images], symmetric=_symmetric(case))
         expected, found = _through_torch(model, images), _through_runtime(case, model, images, integers)
         step = _step(model, expected)
         # differences are whole steps, but for the rounding of the floats they are given in: hence the hundredths
         worst = np.abs(found - expected).max() / step
-        _require(worst <= INT8_STEPS + 0.01, f"{pattern}, {act}, {integers}: outputs differ by {worst:.1f} steps")
+        _require(
+            worst <= INT8_STEPS + 0.01, f"{pattern}, {act}, {gate}, {integers}: outputs differ by {worst:.1f} steps"
+        )
         if pattern.endswith("i"):
             same = float((np.abs(found - expected) < 0.01 * step).mean())
-            _require(same >= INT8_IDENTICAL, f"{pattern}, {act}, {integers}: only {same:.1%} of outputs are identical")
+            _require(
+                same >= INT8_IDENTICAL,
+                f"{pattern}, {act}, {gate}, {integers}: only {same:.1%} of outputs are identical",
+            )
 
 
 def check_deterministic(case: ExporterCase) -> None:

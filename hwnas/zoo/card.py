@@ -14,6 +14,7 @@ from hwnas.files import read_document, write_document
 from hwnas.spaces import Space, space_from_json
 
 FILE = "card.json"
+LABELS = "labels.json"
 SCHEMA = 1
 
 
@@ -71,6 +72,16 @@ class Card:
     seconds: float
     measured: tuple[Measured, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the entry has some images of what it was trained on; else whoever uses it gives their own."""
+        return LABELS in self.files
+
+    @property
+    def has_class_names(self) -> bool:
+        """Whether its classes are called something, and not by their numbers."""
+        return self.class_names != tuple(map(str, range(len(self.class_names))))
 
     def write(self, folder: Path) -> None:
         """Into a folder, with a checksum.

@@ -4,7 +4,7 @@ In an entry's folder:
 
     card.json               what it is: `hwnas.zoo.card`
     supernet.safetensors    averaged weights; matrices as half-precision floats
-    train.png, val.png,     images, one below the other
+    train.png, val.png,     images, one below the other, where it has some
     test.png
     labels.json             their classes
     accuracies-*.jsonl      of networks that were evaluated, as in a run's `search/`
@@ -27,14 +27,14 @@ from hwnas.errors import CheckpointError, ConfigError, DataError
 from hwnas.files import write_whole
 from hwnas.foreign import ForeignFileError, inner_path, read_foreign
 from hwnas.integrity import parse_json
-from hwnas.zoo.card import FILE, Card, read_card
+from hwnas.zoo.card import FILE, LABELS, Card, read_card
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENTRIES = Path(__file__).with_name("entries")
 PREFIX = "zoo:"
-WEIGHTS, LABELS = "supernet.safetensors", "labels.json"
+WEIGHTS = "supernet.safetensors"
 _IMAGES = {"train": "train.png", "val": "val.png", "test": "test.png"}
 _LARGEST_BYTES = 1 << 30  # of a file; it may be anybody's
 MOST_PIXELS = 80_000_000  # of the images of a part: of more Pillow warns
@@ -104,8 +104,14 @@ class Entry:
 
         Raises:
             ConfigError: a file is missing or not what was packed.
-            DataError: the images are not as the labels say.
+            DataError: it came without images, or they are not as the labels say.
         """
+        if not self.card.has_images:
+            size = f"?size={self.card.space.resolutions[-1]}" if self.card.space.resolutions else ""
+            raise DataError(
+                f"the supernet {self.card.name} came without images; give images of its "
+                f"{len(self.card.class_names):,} classes: --data 'folder:PHOTOS{size}', or source of [data]"
+            )
         labels = parse_json(self.read(LABELS))
         if not isinstance(labels, dict) or set(labels) != set(_IMAGES):
             raise DataError(f"{self.folder / LABELS} names no classes for {', '.join(_IMAGES)}")

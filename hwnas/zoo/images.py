@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hwnas.data import Data
 from hwnas.errors import DataError
@@ -46,20 +46,35 @@ def _check_classes(data: Data, entry: Entry, *, tell: Callable[[str], None]) -> 
     wanted, found = entry.card.class_names, data.class_names
     if found == wanted:
         return
-    numbers = tuple(str(i) for i in range(len(wanted)))
-    if found == numbers:
+    name = entry.card.name
+    if found == tuple(map(str, range(len(wanted)))):
         tell(
-            f"the classes of {data.name} have no names; they are taken for those of the supernet {entry.card.name}, in "
+            f"the classes of {data.name} have no names; they are taken for those of the supernet {name}, in "
             f"its order: {', '.join(wanted)}"
         )
         return
-    some = ", ".join(found[:_MOST_SHOWN]) + (", ..." if len(found) > _MOST_SHOWN else "")
+    some = _some(found)
     if sorted(found) == sorted(wanted):
         raise DataError(
-            f"the classes of {data.name} are those of the supernet {entry.card.name} in another order ({some}); give "
-            f"them in its order: {', '.join(wanted)}"
+            f"the classes of {data.name} are those of the supernet {name} in another order ({some}); give "
+            f"them in its order: {_named(wanted, entry)}"
         )
+    if len(found) == len(wanted) and not entry.card.has_class_names:
+        tell(
+            f"the classes of the supernet {name} have no names; those of {data.name} are taken for them, in this "
+            f"order: {some}"
+        )
+        return
     raise DataError(
-        f"{data.name} has {len(found)} classes ({some}), and the supernet {entry.card.name} tells {len(wanted)} apart: "
-        f"{', '.join(wanted)}. Give images of these, or train a supernet for yours: leave out train.supernet"
+        f"{data.name} has {len(found)} classes ({some}), and the supernet {name} tells {len(wanted)} apart: "
+        f"{_named(wanted, entry)}. Give images of these, or train a supernet for yours: leave out train.supernet"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
+
+
+def _named(wanted: Sequence[str], entry: Entry) -> str:
+    """All of its classes, unless they are mere numbers."""
+    return ", ".join(wanted) if entry.card.has_class_names else _some(wanted)

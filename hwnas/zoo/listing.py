@@ -59,7 +59,12 @@ class ZooCard(Result):
         """The card, without the space's definition."""
         keys = ("name", "title", "data", "licence", "recipe", "command", "hardware", "seconds", "class_names")
         measured = [{"network": m.network, "macs": m.macs, **m.accuracies} for m in self.card.measured]
-        return {"folder": str(self.folder), **{k: getattr(self.card, k) for k in keys}, "measured": measured}
+        return {
+            "folder": str(self.folder),
+            **{k: getattr(self.card, k) for k in keys},
+            "has_images": self.card.has_images,
+            "measured": measured,
+        }
 
     @property
     def shown(self) -> Shown:
@@ -67,7 +72,7 @@ class ZooCard(Result):
         c = self.card
         rows: list[tuple[str, object]] = [
             ("space", f"{c.space.name}, {c.space.count():,} distinct networks"),
-            ("classes", list(c.class_names)),
+            ("classes", list(c.class_names) if c.has_class_names else f"{len(c.class_names):,}, without names"),
             ("data", c.data),
             ("licence", c.licence),
             ("trained with", c.command),
@@ -77,12 +82,14 @@ class ZooCard(Result):
             told = ", ".join(f"{how} {100 * share:.1f} %" for how, share in m.accuracies.items())
             rows.append((m.network, f"{m.macs / 1e6:.1f} million MACs; {told}"))
         rows += [("folder", str(self.folder))]
+        command = f"hwnas run --supernet {quoted(self.asked)}{'' if c.has_images else ' --data SOURCE'}"
         return Shown(
             title=f"{c.name}: {c.title}",
             rows=rows,
             notes=[
                 *(["Accuracies are of networks as they are taken out, on all test images."] if c.measured else []),
-                f"Networks of it for this machine: hwnas run --supernet {quoted(self.asked)}",
+                *([] if c.has_images else ["It came without images: SOURCE has some of its classes."]),
+                f"Networks of it for this machine: {command}",
             ],
         )
 

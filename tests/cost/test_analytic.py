@@ -35,7 +35,8 @@ def blocks(draw: st.DrawFn) -> Block:
         attributes |= {"kernel_size": kernel, "stride": stride}
     if kind == "mbconv":
         squeezed = draw(st.sampled_from([0, 8]))
-        attributes |= {"hidden_channels": cin * draw(st.sampled_from([1, 3])), "se_channels": squeezed}
+        gate = draw(st.sampled_from(["sigmoid", "hard_sigmoid"]))
+        attributes |= {"hidden_channels": cin * draw(st.sampled_from([1, 3])), "se_channels": squeezed, "se_gate": gate}
     return Block(
         kind=kind,
         in_shape=(cin, side, side),

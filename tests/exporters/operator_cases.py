@@ -43,6 +43,10 @@ def _two(kind: str, act: str = "", **attributes) -> Build:
     return build
 
 
+def _times(g: GraphBuilder, x: Ref, factor: float) -> Ref:
+    return g.op("affine", x, name="scaled", scale=factor)
+
+
 def _rows(g: GraphBuilder, x: Ref) -> Ref:
     """Attention's shape of things: pixels as rows, a linear layer on each, products of rows."""
     rows = g.op("permute", g.op("reshape", x, name="flat", shape=(4, 36)), name="rows", order=(1, 0))
@@ -247,6 +251,10 @@ BOTH: dict[str, Build] = {
     "tanh": operator("tanh"),
     "gelu": operator("gelu"),
     "hardsigmoid": operator("hardsigmoid"),
+    "hardsigmoid of all it tells apart": lambda g, x: g.op("hardsigmoid", _times(g, x, 4.0), name="op"),
+    "mul by a hard gate": lambda g, x: g.op(
+        "mul", x, g.op("hardsigmoid", g.conv2d(x, 4, kernel_size=3, name="conv"), name="gate"), name="op"
+    ),
     "leaky_relu": operator("leaky_relu", negative_slope=0.2),
     "elu": operator("elu"),
     "softmax": operator("softmax", axis=0),

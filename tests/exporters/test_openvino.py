@@ -122,6 +122,13 @@ def test_networks_compute_in_integers_from_end_to_end(runtime, tmp_path):
         assert session.info()["float_convolutions"] == "none"
 
 
+def test_gates_of_either_kind_leave_convolutions_in_integers(runtime, tmp_path):
+    for gate in ("sigmoid", "hard_sigmoid"):
+        block = next(b for b in sample_blocks("iiii", se_channels=4, se_gate=gate) if b.kind == "mbconv")
+        with runtime.load(untrained_block(block).write(OpenVinoExporter(), tmp_path / gate), DEVICE) as session:
+            assert session.info()["float_convolutions"] == "none", gate
+
+
 @pytest.mark.parametrize("pattern", ["iiii", "fiif"])
 def test_any_reader_of_onnx_computes_the_same_as_from_a_plain_file(tmp_path, pattern):
     images = sample_images(16)

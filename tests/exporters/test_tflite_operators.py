@@ -149,6 +149,13 @@ def test_operators_without_an_integer_form_are_told_with_their_places():
     assert quantized(BOTH["a block of a ResNet"]).left_in_float == ()
 
 
+def test_the_hard_sigmoid_of_integers_is_computed_in_integers(tmp_path):
+    model = quantized(BOTH["hardsigmoid"])
+    assert model.left_in_float == ()
+    LiteRtExporter().export(model, images(1), tmp_path / "file", precision="int8")
+    assert _operators(tmp_path / "file") == {"ADD": 1, "MUL": 1}
+
+
 def test_every_case_is_of_an_operator():
     named = [*BOTH, *FLOAT, *ALONG, *FLOAT_ALONG, *UNWRITTEN]
     assert {name.split(" ")[0] for name in named} - {"a"} <= OPERATORS.keys()

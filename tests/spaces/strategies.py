@@ -52,6 +52,7 @@ def mobilenet_spaces(draw):
         "stages": stages,
         "head_channels": draw(st.sampled_from((32, 100))),
         "head_features": draw(st.sampled_from((0, 64))),
+        "se_gate": draw(st.sampled_from(("sigmoid", "hard_sigmoid"))),
         "precisions": draw(subsets(("fp32", "int8"))),
     }
     try:

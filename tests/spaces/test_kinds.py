@@ -51,6 +51,10 @@ def test_attributes_at_their_defaults_may_be_left_out() -> None:
         (mbconv(activation="relu6", hidden_channels=24, kernel_size=3, depth=2), "an unknown attribute 'depth'"),
         (mbconv(activation="odd", hidden_channels=24, kernel_size=3), "unknown activation 'odd'; known: hswish"),
         (mbconv(activation="relu6", hidden_channels=24, kernel_size=3, stride=2), "which is not what it says"),
+        (
+            mbconv(activation="relu6", hidden_channels=24, kernel_size=3, se_channels=8, se_gate="tanh"),
+            "unknown gate 'tanh'; known: sigmoid, hard_sigmoid",
+        ),
         (Block(kind="odd", in_shape=(1,), out_shape=(1,), precision="fp32"), "odd.*known.*mbconv"),
     ],
 )

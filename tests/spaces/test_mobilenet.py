@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 
 from hwnas.errors import SpaceError
-from hwnas.spaces import MobileNetSpace, MobileNetSpec, StageSpec, parts
+from hwnas.spaces import MobileNetSpace, MobileNetSpec, StageSpec, parts, space_from_json
 from hwnas.spaces._geometry import make_divisible
-from hwnas.spaces.kinds import attributes_of
+from hwnas.spaces.kinds import attributes_of, block_graph
 from hwnas.spaces.stages import ACTIVATIONS
 from hwnas.testing.spaces import tiny_space
 from hwnas.types import PRECISIONS, Block
@@ -118,7 +118,7 @@ def test_keys_of_blocks_can_be_read_back(space):
 def test_attributes_are_the_documented_ones_sorted(space, seed):
     documented = {
         "conv": ["activation", "kernel_size", "stride"],
-        "mbconv": ["activation", "hidden_channels", "kernel_size", "se_channels", "stride"],
+        "mbconv": ["activation", "hidden_channels", "kernel_size", "se_channels", "se_gate", "stride"],
         "head": ["activation", "features", "hidden_channels"],
         "quantize": [],
         "dequantize": [],
@@ -371,6 +371,7 @@ def test_a_wrong_stage_says_what_is_wrong(changes, message):
         ({"head_activation": "tanh"}, "head_activation is 'tanh'"),
         ({"stem_activation": None}, "stem_activation is None"),
         ({"se_ratio": 0}, "se_ratio is 0"),
+        ({"se_gate": "tanh"}, "se_gate is 'tanh'; allowed: sigmoid, hard_sigmoid"),
         ({"channel_divisor": 0}, "channel_divisor is 0"),
     ],
 )
@@ -404,3 +405,27 @@ def test_a_space_in_other_precisions_has_the_same_networks_under_their_names():
             for slot, b in space.named_blocks(encoding)
         ]
         assert [(slot, b.key) for slot, b in other.named_blocks(encoding)] == renamed
+
+
+def test_the_gate_of_squeeze_and_excitation_can_be_the_hard_sigmoid():
+    stages = [_stage(se=(False, True), depths=(1,))]
+    soft, hard = (_space(stages=stages, se_gate=gate) for gate in ("sigmoid", "hard_sigmoid"))
+    pairs = list(zip(soft.distinct_blocks(), hard.distinct_blocks(), strict=True))
+    gated = [(a, b) for a, b in pairs if dict(a.attributes).get("se_channels")]
+    assert gated
+    for a, b in gated:
+        ops = [[op.kind for op in block_graph(block).ops] for block in (a, b)]
+        assert [k.replace("hardsigmoid", "sigmoid") for k in ops[1]] == ops[0] != ops[1]
+        assert block_graph(a).weights() == block_graph(b).weights()
+        assert b.key.replace(",se_gate=hard_sigmoid", "") == a.key
+    assert all(a == b for a, b in pairs if (a, b) not in gated)  # without it there is no gate to differ in
+
+
+def test_definitions_without_a_gate_have_the_sigmoid_and_stay_as_they_were():
+    space = _space()
+    assert "se_gate" not in space.to_json()
+    assert space_from_json(space.to_json()).spec.se_gate == "sigmoid"
+    hard = _space(se_gate="hard_sigmoid")
+    assert space_from_json(hard.to_json()) == hard != space
+    with pytest.raises(SpaceError, match="missing key 'se_ratio'"):
+        space_from_json({k: v for k, v in hard.to_json().items() if k != "se_ratio"})

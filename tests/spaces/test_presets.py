@@ -1,11 +1,14 @@
 """The presets are what is published and what is promised of their size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hwnas import registry
-from hwnas.spaces import Space
+from hwnas.spaces import MobileNetSpace, Space
 from hwnas.spaces.kinds import attributes_of as attrs
+from hwnas.spaces.once_for_all import ofa_mobilenet_v3, ofa_mobilenet_v3_wide
 from hwnas.spaces.presets import mobilenet_tiny, mobilenet_v3_large
 from hwnas.testing.spaces import tiny_space
 
@@ -65,6 +68,20 @@ def test_v3_large_without_expansion_keeps_its_first_block_fixed():
         attrs(fixed)["activation"],
     ) == (16, 3, "relu")
     assert not [c for c in space.choices if c.name.startswith("stages.0.") and "precision" not in c.name]
+
+
+@pytest.mark.parametrize(
+    ("make", "width", "name"),
+    [(ofa_mobilenet_v3, 1.0, "ofa-mobilenet-v3"), (ofa_mobilenet_v3_wide, 1.2, "ofa-mobilenet-v3-w1.2")],
+)
+def test_once_for_alls_own_space_is_v3_large_with_another_gate_and_width(make, width, name):
+    """Its nine widths are those that the published one rounds to at that width multiplier."""
+    space = make()
+    assert space.name == name
+    spec = replace(mobilenet_v3_large().spec, width_mults=(width,), se_gate="hard_sigmoid")
+    wanted = MobileNetSpace("v3", spec)
+    assert space.choices == wanted.choices
+    assert space.distinct_blocks() == wanted.distinct_blocks()
 
 
 def test_tiny_is_small_enough_to_train_on_a_cpu():

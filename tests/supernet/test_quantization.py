@@ -211,6 +211,13 @@ def test_gate_covers_zero_to_one_without_calibration():
     assert gate(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 255 / 256]
 
 
+def test_gate_covers_zero_to_one_around_zero_too():
+    gate = UnitQuantizer()
+    gate.scheme, gate.needed = SYMMETRIC, True
+    gate.calibrate()
+    assert gate(torch.tensor([0.0, 64 / 127, 1.0])).tolist() == pytest.approx([0.0, 64 / 127, 1.0])
+
+
 def test_ties_are_rounded_by_division_as_runtimes_do():
     quantizer = Quantizer()
     quantizer.set_qparams(0.0103199, 76)

@@ -11,6 +11,9 @@ from hwnas import pipeline
 from hwnas.config import Config
 from hwnas.pipeline.packing import Packing, pack
 from hwnas.testing.run import tiny_config
+from hwnas.zoo import find_entry
+from hwnas.zoo.entry import WEIGHTS
+from hwnas.zoo.writing import seal
 from tests.runs import ReadConsole
 
 
@@ -33,3 +36,12 @@ def packed_once(trained: Config, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def packed(packed_once: Path, tmp_path: Path) -> Path:
     """The folder of a packed supernet, to be changed at will."""
     return Path(shutil.copytree(packed_once, tmp_path / "few-digits"))
+
+
+@pytest.fixture
+def without_images(packed: Path) -> Path:
+    """The same of a supernet that came without images."""
+    for name in ("train.png", "val.png", "test.png", "labels.json"):
+        (packed / name).unlink()
+    seal(find_entry(str(packed)), [WEIGHTS])
+    return packed

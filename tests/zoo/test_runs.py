@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from hwnas import pipeline
 from hwnas.appending import read_sealed
 from hwnas.config import Config, TrainConfig, load_config, parse_config
+from hwnas.data import load_data
 from hwnas.deployment import load
 from hwnas.errors import CheckpointError, ConfigError, DataError
 from hwnas.pipeline import packing as packing_stage
 from hwnas.pipeline.packing import Packing, pack
 from hwnas.testing.run import tiny_config
 from hwnas.workspace import Workspace
-from hwnas.zoo import ENTRIES, find_entry
+from hwnas.zoo import ENTRIES, find_entry, one_entry
+from hwnas.zoo.images import as_trained_on
 from tests.runs import ReadConsole
 
 
@@ -302,3 +305,40 @@ def test_fewer_of_its_networks_can_be_asked_for(packed: Path, tmp_path: Path) ->
     assert kernels == {3}
     all_ = Workspace(config_of(packed, tmp_path / "all")).space.distinct_blocks()
     assert {dict(b.attributes)["kernel_size"] for b in all_ if "kernel_size" in dict(b.attributes)} > {3}
+
+
+def test_a_supernet_without_images_wants_some_and_leaves_nothing_behind(without_images: Path, tmp_path: Path) -> None:
+    config = config_of(without_images, tmp_path / "run")
+    for stage in (pipeline.train, pipeline.run_all):
+        with pytest.raises(DataError, match=r"few-digits came without images; give images of its 10 classes: --data"):
+            stage(config, console=ReadConsole())
+    assert not (tmp_path / "run").exists()
+    shown = one_entry(str(without_images))
+    assert shown.to_json()["has_images"] is False
+    assert any("--data SOURCE" in note for note in shown.shown.notes)
+
+
+def test_a_supernet_without_images_takes_those_of_its_classes_and_what_a_run_of_it_evaluated(
+    without_images: Path, tmp_path: Path
+) -> None:
+    config = config_of(without_images, tmp_path / "run", **{"data.source": "digits"})
+    pipeline.run_all(config, console=ReadConsole())
+    result = pack(config, without_images, console=ReadConsole())
+    assert (result.known, result.images) == (config.search.n_trials, {})
+    assert ("images", "none") in result.shown.rows
+
+
+def test_classes_without_names_take_those_of_the_data_in_its_order(without_images: Path, tmp_path: Path) -> None:
+    data = load_data("digits", seed=0)
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    entry, told = find_entry(str(without_images)), []
+    found = as_trained_on(dataclasses.replace(data, class_names=names), entry, tell=told.append)
+    assert found.class_names == names
+    assert told == [
+        "the classes of the supernet few-digits have no names; those of digits are taken for them, in this order: "
+        "zero, one, two, three, four, ..."
+    ]
+    with pytest.raises(DataError, match=r"in another order \(9, 8, .*its order: 0, 1, 2, 3, 4, \.\.\."):
+        as_trained_on(dataclasses.replace(data, class_names=data.class_names[::-1]), entry, tell=told.append)
+    with pytest.raises(DataError, match=r"has 9 classes .* tells 10 apart: 0, 1, 2, 3, 4, \.\.\.\. Give images"):
+        as_trained_on(dataclasses.replace(data, class_names=names[:9]), entry, tell=told.append)

@@ -210,7 +210,10 @@ class HardswishQuantizer(Quantizer):
 
 
 class UnitQuantizer(Quantizer):
-    """Quantizes a gate: [0, 1), known without calibration. TFLite's int8 LOGISTIC takes this scale and no other."""
+    """Quantizes a gate, known without calibration: [0, 1), as TFLite's int8 LOGISTIC takes it and no other way.
+
+    Around 0, in the symmetric scheme, half of the integers are for what lies above: there it is [0, 1].
+    """
 
     has_range = False
 
@@ -222,7 +225,9 @@ class UnitQuantizer(Quantizer):
         return x
 
     def calibrate(self) -> None:
-        """Nothing to fix."""
+        """Nothing to see, but the scheme may be another since it was made."""
+        if self.scheme.symmetric:
+            self.set_range(0.0, 1.0)
 
 
 class QuantizedHardswish(nn.Module):

@@ -43,7 +43,7 @@ _NEW_SCALE = frozenset({"add", "sub", "mul", "concat", "mean", "adaptive_avg_poo
 # results are among the numbers that are read, or between them: rounded to the same scale, which costs nothing and tells
 # every runtime that an operator's both sides are integers
 _SAME_SCALE = frozenset({"avg_pool2d", "max_pool2d", "adaptive_max_pool2d", "max", "permute", "slice", "select"})
-_UNIT_SCALE = frozenset({"sigmoid", "softmax"})
+_UNIT_SCALE = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 _KEEPS = frozenset({"reshape", "identity", "dropout", "split", "unbind", "expand", "dequantize", "join_outputs"})
 _MOVES = _KEEPS - {"dequantize", "join_outputs"} | {"permute", "slice", "select"}
 
