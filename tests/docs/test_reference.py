@@ -98,7 +98,7 @@ def test_every_command_is_there_with_every_option(words: str, command: Any) -> N
     assert f"{{#{words.replace(' ', '-')}}}" in page("commands")
     assert inspect.cleandoc(command.help) in said
     names = [name for p in command.params for name in p.opts if p.param_type_name == "option"]
-    assert names or words == "hwnas"
+    assert names or hasattr(command, "commands")  # a group of commands may have none
     listed = " ".join(re.findall(r"^`(.+)`$", said, re.MULTILINE))
     assert {name for name in names if not re.search(rf"{name}\b", listed)} == set()
     assert all(text != "&nbsp;" for text in defined(said).values())
