@@ -22,8 +22,8 @@ from hwnas.cost.table import LatencyTable
 from hwnas.deployment import Manifest
 from hwnas.errors import CheckpointError, DataError, DivergenceError, MissingEntryError
 from hwnas.measure._child import Child
-from hwnas.pipeline.costs import table_path
 from hwnas.pipeline._watching import LOG_FILE
+from hwnas.pipeline.costs import table_path
 from hwnas.search import load_study
 from hwnas.supernet.checkpoint import load_checkpoint
 from hwnas.testing.run import describe_fake_device, tiny_config
