@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, nargs="?", help="of the run (train_supernet.toml)")
+    parser.add_argument(
+        "--supernet", metavar="NAME", help="one that is trained: zoo:NAME or a folder; no configuration"
+    )
     parser.add_argument("--data", metavar="SOURCE", help="as [data] source has it; as the configuration if left out")
     parser.add_argument("--output", metavar="FOLDER", help="of the run; as the configuration has it if left out")
     parser.add_argument("--device", action="append", help="may be repeated (cpu cpu-litert)")
@@ -50,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Benchmark("train_supernet", parser, argv)
     o = bench.options
     config = load_config(o.config or Path(__file__).with_suffix(".toml"))
+    if o.supernet:
+        folder = f"runs/train-supernet-{Path(o.supernet.removeprefix('zoo:')).name}"
+        config = Config().replaced({"train.supernet": o.supernet, "output.folder": folder})
     asked = {"data.source": o.data, "output.folder": o.output}
     config = config.replaced({key: value for key, value in asked.items() if value})
     devices, samples, tune = o.device or ["cpu", "cpu-litert"], o.test_samples, o.tune
