@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, nargs="?", help="of the run (train_supernet.toml)")
-    parser.add_argument(
-        "--supernet", metavar="NAME", help="one that is trained: zoo:NAME or a folder"
-    )
+    parser.add_argument("--supernet", metavar="NAME", help="one that is trained: zoo:NAME or a folder")
     parser.add_argument("--data", metavar="SOURCE", help="as [data] source has it; as the configuration if left out")
     parser.add_argument("--output", metavar="FOLDER", help="of the run; as the configuration has it if left out")
     parser.add_argument("--device", action="append", help="may be repeated (cpu cpu-litert)")

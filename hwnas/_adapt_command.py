@@ -12,6 +12,7 @@ import typer
 
 from hwnas._arguments import DebugFlag, JsonFlag, OutputOption, SetOption, changes, given
 from hwnas._commands import speaking
+from hwnas._completion import device_names
 from hwnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def adapt(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="Where it will run.", callback=given)
+        str | None,
+        typer.Option(
+            "--device", metavar="NAME", help="Where it will run.", callback=given, autocompletion=device_names
+        ),
     ] = None,
     output: OutputOption = None,
     no_training: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hwnas._completion import limit_keys, setting_keys
 from hwnas._places import user_path
 from hwnas.allowed import Allowed, Between
 from hwnas.errors import ConfigError
@@ -48,7 +49,11 @@ def names_a_subcommand(context: typer.Context, *, json_output: bool, debug: bool
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a value: --set train.steps=2000. May be repeated.", callback=given
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value: --set train.steps=2000. May be repeated.",
+        callback=given,
+        autocompletion=setting_keys,
     ),
 ]
 OutputOption = Annotated[
@@ -62,6 +67,7 @@ LimitOption = Annotated[
         help="At most so much (of accuracy: at least): --limit latency_ms=2. 'METRIC>=VALUE' and 'METRIC<=VALUE' name "
         "the side. May be repeated.",
         callback=given,
+        autocompletion=limit_keys,
     ),
 ]
 

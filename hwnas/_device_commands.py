@@ -11,6 +11,7 @@ import typer
 
 from hwnas._arguments import DebugFlag, JsonFlag, finite, given, names_a_subcommand, settings
 from hwnas._commands import speaking
+from hwnas._completion import device_names
 from hwnas.errors import ConfigError
 
 devices_app = typer.Typer(
@@ -79,7 +80,13 @@ def audit_file(
     *,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="DEVICE", help="Time its operators there: cpu-litert, ...", callback=given),
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            help="Time its operators there: cpu-litert, ...",
+            callback=given,
+            autocompletion=device_names,
+        ),
     ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,

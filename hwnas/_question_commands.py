@@ -13,6 +13,7 @@ import typer
 from hwnas._arguments import DebugFlag, JsonFlag, LimitOption, given
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import speaking
+from hwnas._completion import device_names
 from hwnas._places import user_path
 
 
@@ -40,6 +41,7 @@ def query(
             metavar="NAME",
             help="Which of the run's devices, or another that is profiled for its space.",
             callback=given,
+            autocompletion=device_names,
         ),
     ] = None,
     predicted: Annotated[
@@ -97,6 +99,7 @@ def serve(
             metavar="NAME",
             help="Beside the run's devices: another one that is profiled for it. May be repeated.",
             callback=given,
+            autocompletion=device_names,
         ),
     ] = None,
     debug: DebugFlag = False,

@@ -26,6 +26,7 @@ from hwnas._arguments import (
 )
 from hwnas._arguments import limits as parse_limits
 from hwnas._commands import Commands, signals, speak_any_language, speaking, stdout_for_result
+from hwnas._completion import device_names, strategy_names
 from hwnas._device_commands import audit_file, devices_app
 from hwnas._places import user_path
 from hwnas._question_commands import query, serve
@@ -46,7 +47,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
+    add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -61,7 +62,11 @@ ConfigArgument = Annotated[
 DeviceOption = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="NAME", help="Only this one of the run's devices; without it: all.", callback=given
+        "--device",
+        metavar="NAME",
+        help="Only this one of the run's devices; without it: all.",
+        callback=given,
+        autocompletion=device_names,
     ),
 ]
 
@@ -192,7 +197,11 @@ def train(
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", metavar="NAME", help="Which networks a step trains; see docs/training.md.", callback=given
+            "--strategy",
+            metavar="NAME",
+            help="Which networks a step trains; see docs/training.md.",
+            callback=given,
+            autocompletion=strategy_names,
         ),
     ] = None,
     values: SetOption = None,
@@ -219,6 +228,7 @@ def profile(
             metavar="NAME",
             help="Only this one of the run's devices, or another one, to ask the run about it; without it: all.",
             callback=given,
+            autocompletion=device_names,
         ),
     ] = None,
     json_output: JsonFlag = False,
@@ -389,7 +399,11 @@ def verify(
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="DEVICE", help="Your own description of the board: connect to that.", callback=given
+            "--device",
+            metavar="DEVICE",
+            help="Your own description of the board: connect to that.",
+            callback=given,
+            autocompletion=device_names,
         ),
     ] = None,
     trust: Annotated[
@@ -428,7 +442,13 @@ def predict(
     *,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="Which device, if there are several.", callback=given),
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Which device, if there are several.",
+            callback=given,
+            autocompletion=device_names,
+        ),
     ] = None,
     json_output: JsonFlag = False,
     debug: DebugFlag = False,

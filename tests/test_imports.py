@@ -92,7 +92,7 @@ CLI_COMMANDS = ("cli", "_adapt_command", "_device_commands", "_question_commands
 CLI_PARTS = {*CLI_COMMANDS[1:], "_commands", "_arguments", "_places"}
 # the command line joins everything through these, and knows nothing else of ours
 _CLI_ROOMS = {"pipeline", "audit", "fleet", "describe", "catalogue", "comparison", "serve", "zoo"}
-CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "__version__", *CLI_PARTS}
+CLI_KNOWS = {*_CLI_ROOMS, "config", "errors", "doctor", "_console", "_completion", "__version__", *CLI_PARTS}
 
 
 def name_of(path: Path) -> str:
