@@ -19,7 +19,8 @@ def trained_supernet(work: Workspace) -> AnySupernet:
         CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
     """
     from hwnas.supernet.checkpoint import load_newest
-    from hwnas.supernet.training import EARLIER, load_averaged
+    from hwnas.supernet.identity import EARLIER
+    from hwnas.supernet.training import load_averaged
 
     if not work.is_trained:
         return work.new_supernet().eval()

@@ -197,7 +197,7 @@ def refuse_other_run(work: Workspace) -> None:
             look_at_beginning(work)
         return
     from hwnas.supernet.checkpoint import load_newest
-    from hwnas.supernet.training import refuse_other_identity, run_identity
+    from hwnas.supernet.identity import refuse_other_identity, run_identity
 
     found = load_newest(work.checkpoint)
     if found is not None:

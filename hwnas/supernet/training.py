@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hwnas.supernet.descent import Descent, check_name, restore_state, state_ten
 from hwnas.supernet.distillation import Taught, Teacher, feature_loss
 from hwnas.supernet.elastic import NamedBlocks, Supernet
 from hwnas.supernet.gpu import plans_off
+from hwnas.supernet.identity import refuse_other_identity, run_identity
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
@@ -44,17 +45,6 @@ from hwnas.types import (
 
 _LOSS = "loss"  # of a step's first network, the largest
 _STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
-EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
-    "batch_norm": "recalibrated",
-    "feature_weight": 0.0,
-    "optimizer": "sgd",
-    "task": "classification",
-    "class_weights": "alike",
-    "quantized_fraction": 0.0,
-    "supernet": "",
-    "start_from": "",
-    "accumulate": 1,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,47 +469,3 @@ def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:
             p.copy_(checkpoint.tensors[k])
     supernet.is_given = False
     return supernet.eval()
-
-
-def run_identity(
-    settings: TrainSettings, identity: Mapping[str, Any], *, batch_size: int, n_samples: int
-) -> dict[str, Any]:
-    """What must not change when a run goes on; how often it saves may.
-
-    Args:
-        settings: of the training.
-        identity: what else the run is: its space, its data.
-        batch_size: images a step.
-        n_samples: training images.
-    """
-    values = asdict(settings)
-    del values["checkpoint_every_s"]
-    return {**identity, "settings": {**values, "batch_size": batch_size, "n_samples": n_samples}}
-
-
-def refuse_other_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on with a checkpoint that was begun as another run; only what differs is told.
-
-    Args:
-        path: of the checkpoint.
-        found: its identity; what an older version did not write down is not compared.
-        wanted: the identity of this run.
-
-    Raises:
-        CheckpointError: they differ; says in what, and what to do.
-    """
-    before, now = {**EARLIER, **_flat(found)}, _flat(wanted)
-    differences = [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if k in before and before[k] != v]
-    if differences:
-        raise CheckpointError(
-            f"{path} belongs to another run ({'; '.join(differences)}); "
-            "name another output folder, or delete it to train anew"
-        )
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings beside what they stood under."""
-    flat: dict[str, Any] = {}
-    for key, value in identity.items():
-        flat |= value if isinstance(value, Mapping) else {key: value}
-    return flat
