@@ -26,6 +26,7 @@ from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
 from hwnas.supernet.gpu import needs_no_plans, without_plans_
 from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.initial_weights import CONVOLUTIONS, InitialWeights
 from hwnas.supernet.kernels import shrink_kernel
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv_transpose2d")
-# Operator -> what its weight begins with, however many axes that has; a prelu of slope 1 would be no activation.
-_BEGIN = {"batch_norm": 1.0, "layer_norm": 1.0, "group_norm": 1.0, "prelu": 0.25}
-_LEARNED_STD = 0.2  # of a tensor that is learned itself, as positions are: about what patches begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +112,7 @@ class ElasticBlock(nn.Module):
         self.weights = nn.ParameterDict(
             {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
         )
-        self._constants = {
-            op.weights[0][1].name: _BEGIN[op.kind] for g in graphs for op in g.ops if op.weights and op.kind in _BEGIN
-        }
-        self._of_positions = {
-            w.name
-            for g in graphs
-            for op in g.ops
-            if op.kind == "linear"
-            for _, w in op.weights
-            if _has_positions(g, op)
-        }
-        self._ends_of_branches = _ends_of_branches(graphs)
-        self._learned = {w.name for g in graphs for op in g.ops if op.kind == "weight" for _, w in op.weights}
-        self._patches = {
-            w.name
-            for g in graphs
-            if all(op.kind != "batch_norm" for op in g.ops)
-            for op in g.ops
-            if op.kind in _CONVOLUTIONS and "groups" not in dict(op.attributes)
-            for _, w in op.weights
-        }
+        self._initial = InitialWeights(graphs)
         self.without_plans = needs_no_plans(graphs)
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
@@ -152,36 +129,9 @@ class ElasticBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest.
-
-        A normalisation whose result is added to what went around it begins with 0: networks of any depth begin as
-        shallow ones, and deep ones do not shout down the others (Goyal et al., 2017, section 5.1; Yu et al., 2020,
-        "BigNAS", section 3.1).
-
-        Linear layers inside a network of positions keep the size of what they are given (LeCun et al., 1998, by
-        fan-in), as the sums that they are added to want it. Positions begin about as large as the patches that they are
-        added to: a network that hardly sees where a patch lies learns slowly.
-        """
+        """Begin anew; see `InitialWeights`."""
         for name, p in self.weights.items():
-            if name.endswith("bias") or name.replace("/", ".") in self._ends_of_branches:
-                nn.init.zeros_(p)
-            elif name.replace("/", ".") in self._constants:
-                nn.init.constant_(p, self._constants[name.replace("/", ".")])
-            elif name.replace("/", ".") in self._learned:
-                nn.init.normal_(p, std=_LEARNED_STD)
-            elif p.dim() == 1:
-                nn.init.ones_(p)
-            elif p.dim() == 2:
-                inside = name.replace("/", ".") in self._of_positions
-                nn.init.normal_(p, std=p.shape[1] ** -0.5 if inside else 0.01)
-            else:
-                # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
-                # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation
-                # behind it takes the factor out again, and other numbers would change every run of an old seed. Patches
-                # have none behind them.
-                sees_one = p.shape[1] == 1 and p.shape[-1] > 1 and name.replace("/", ".") not in self._patches
-                groups = p.shape[0] if sees_one else 1
-                nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p[0, 0].numel())) ** 0.5)
+            self._initial.fill_(p, name.replace("/", "."))
         for t in self.transforms.values():
             nn.init.eye_(t)
 
@@ -271,33 +221,6 @@ def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
 
 
-def _ends_of_branches(graphs: Iterable[OpGraph]) -> frozenset[str]:
-    """Scales of batch normalisations whose result is added to what is none, and read by nobody else, in all graphs."""
-    ends: set[str] = set()
-    others: set[str] = set()
-    for graph in graphs:
-        for op in (op for op in graph.ops if op.kind == "batch_norm"):
-            scale = op.weight("weight")
-            if scale is not None:
-                (ends if _ends_a_branch(graph, op) else others).add(scale.name)
-    return frozenset(ends - others)
-
-
-def _ends_a_branch(graph: OpGraph, norm: Op) -> bool:
-    (result,) = norm.outputs
-    readers = graph.consumers.get(result, ())
-    if len(readers) != 1 or readers[0].kind != "add" or result in graph.outputs:
-        return False
-    # a projected shortcut is normalised too: with 0 for both nothing would pass
-    added = [graph.producers.get(name) for name in readers[0].inputs if name != result]
-    return bool(added) and all(op is None or op.kind != "batch_norm" for op in added)
-
-
-def _has_positions(graph: OpGraph, op: Op) -> bool:
-    """Whether an operator reads features of several positions, and not one vector."""
-    return len(graph.input_values(op)[0].shape) > 1
-
-
 def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:
     """Weight of a convolution -> its kernels, where there are several: (k,), or (k, k).
 
@@ -305,7 +228,7 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:
         SpaceError: they are not square, or some have one axis and some have two.
     """
     found: dict[str, set[Kernel]] = {}
-    for op in (op for graph in graphs for op in graph.ops if op.kind in _CONVOLUTIONS):
+    for op in (op for graph in graphs for op in graph.ops if op.kind in CONVOLUTIONS):
         weight = op.weight("weight")
         assert weight is not None
         found.setdefault(weight.name, set()).add(weight.shape[2:])

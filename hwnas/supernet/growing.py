@@ -5,7 +5,7 @@ old space compute in the new one what they computed before. What is new to a lay
 largest network begins as the old largest one too where kernels, channels and residual blocks are added, in the manner
 of Net2Net (Chen et al., 2016, section 2) and of the transformations of EAS (Cai et al., 2018, section 3.2): wider
 layers hand on more, which nobody listens to yet; blocks that are added pass on what they are given, where residual
-branches begin with 0 (`ElasticBlock.reset_parameters`).
+branches begin with 0 (`InitialWeights`).
 It does not where blocks get parts they had not (an expansion, squeeze-and-excitation), and of wider transformers, whose
 layer normalisation averages over what is new as well: there it holds of the old networks alone. Maps of positions are
 resized.
