@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ from hwnas.supernet.quantization.rounding import (
     rounding_plan,
 )
 from hwnas.supernet.recalibration import forget_statistics_
+from hwnas.supernet.skeleton import Skeleton
 from hwnas.supernet.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -44,44 +44,6 @@ if TYPE_CHECKING:
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Skeleton:
-    """A module without storage, and its parameters' shapes, which every forward pass needs.
-
-    Attributes:
-        plan: what integers round in it; None: it computes in floats.
-    """
-
-    module: nn.Module
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    plan: RoundingPlan | None = None
-    places: list[tuple[str, dict[str, Any], str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        places = []
-        for path, part in self.module.named_modules():
-            places += [(f"{path}.{key}" if path else key, part._parameters, key) for key in part._parameters]
-        object.__setattr__(self, "places", [place for place in places if place[1][place[2]] is not None])
-
-    def on(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Run the module on other weights.
-
-        `torch.func.functional_call` does the same, and looks up every place of every module anew each time.
-
-        Args:
-            weights: of all its parameters, by name.
-            x: (N, ...) what enters it.
-        """
-        kept = [parameters[key] for _, parameters, key in self.places]
-        try:
-            for name, parameters, key in self.places:
-                parameters[key] = weights[name]
-            return self.module(x)  # type: ignore[no-any-return]
-        finally:
-            for (_, parameters, key), parameter in zip(self.places, kept, strict=True):
-                parameters[key] = parameter
 
 
 class ElasticBlock(nn.Module):
@@ -101,8 +63,8 @@ class ElasticBlock(nn.Module):
 
     def __init__(self, variants: Sequence[Block], *, rounded: bool = False) -> None:
         super().__init__()
-        self._by_block: dict[tuple[Block, bool], _Skeleton] = {}
-        self._skeletons: dict[tuple[tuple[Op, ...], bool], _Skeleton] = {}
+        self._by_block: dict[tuple[Block, bool], Skeleton] = {}
+        self._skeletons: dict[tuple[tuple[Op, ...], bool], Skeleton] = {}
         graphs = {graph.ops: graph for graph in map(block_graph, variants)}.values()
         largest: dict[str, tuple[int, ...]] = {}
         for name, shape in (parameter for graph in graphs for parameter in _parameters(graph)):
@@ -135,7 +97,7 @@ class ElasticBlock(nn.Module):
         for t in self.transforms.values():
             nn.init.eye_(t)
 
-    def _skeleton(self, block: Block, *, rounded: bool = False) -> _Skeleton:
+    def _skeleton(self, block: Block, *, rounded: bool = False) -> Skeleton:
         """The module of a block without storage; BatchNorm normalises by the batch and keeps no statistics.
 
         Blocks that differ in nothing but resolution or precision have the same operators, and share a module.
@@ -149,7 +111,7 @@ class ElasticBlock(nn.Module):
                 forget_statistics_(module)
                 if self.without_plans:
                     without_plans_(module)
-                found = _Skeleton(module=module, shapes=tuple(_parameters(graph)), plan=plan)
+                found = Skeleton(module=module, shapes=tuple(_parameters(graph)), plan=plan)
                 self._skeletons[graph.ops, rounded] = found
             self._by_block[block, rounded] = self._skeletons[graph.ops, rounded]
         return self._by_block[block, rounded]
