@@ -33,8 +33,9 @@ from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
+    from hwnas.supernet.settings import TrainSettings
     from hwnas.supernet.strategies.sizes import Sizes
-    from hwnas.supernet.training import Trainer, TrainSettings
+    from hwnas.supernet.training import Trainer
     from hwnas.zoo import Entry
 
 
@@ -225,7 +226,7 @@ def _identity(work: Workspace) -> dict[str, Any]:
 
 def settings_of(work: Workspace) -> TrainSettings:
     """How a run's supernet is trained."""
-    from hwnas.supernet.training import TrainSettings
+    from hwnas.supernet.settings import TrainSettings
 
     c, descent = work.config.train, work.descent
     return TrainSettings(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hwnas.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from hwnas.supernet.training import TrainSettings
+    from hwnas.supernet.settings import TrainSettings
 
 EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "batch_norm": "recalibrated",

@@ -16,8 +16,9 @@ from hwnas.errors import CheckpointError, ConfigError, DataError, DivergenceErro
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.checkpoint import load_checkpoint, load_newest, previous
 from hwnas.supernet.elastic import Supernet
+from hwnas.supernet.settings import TrainSettings
 from hwnas.supernet.strategies import LargestOnly, SandwichRule, SplitSandwich
-from hwnas.supernet.training import Keeping, Trainer, TrainSettings, load_averaged
+from hwnas.supernet.training import Keeping, Trainer, load_averaged
 from hwnas.types import TrainTarget
 
 
