@@ -6,6 +6,9 @@ where the kernel size of a convolution varies, smaller kernels are the centre of
 (Cai et al., 2020, "Once-for-All", section 3.3). Training runs the graph's own module on these slices, so an extracted
 network equals the active one by construction.
 
+A block may hold several copies of its weights. Then a sub-network's are those of one copy (`hwnas.supernet.parts`), or
+a mixture of all (`hwnas.supernet.experts`), by its whole architecture; an extracted network has plain weights again.
+
 This module knows graphs of blocks, and slots; never a kind of block, devices, tables or the search.
 """
 
@@ -23,10 +26,14 @@ from hwnas.errors import SpaceError
 from hwnas.precisions import QUANTIZE, is_conversion, is_quantized
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
+from hwnas.supernet.choice_reader import ChoiceReader
+from hwnas.supernet.copies import WeightsCopy
+from hwnas.supernet.experts import Router, mixed
 from hwnas.supernet.gpu import needs_no_plans, without_plans_
 from hwnas.supernet.graph_module import OpGraphModule
 from hwnas.supernet.initial_weights import CONVOLUTIONS, InitialWeights
 from hwnas.supernet.kernels import shrink_kernel
+from hwnas.supernet.parts import N_PARTS, Parts
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
     RoundedModule,
@@ -44,6 +51,8 @@ if TYPE_CHECKING:
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
+Share = int | Tensor  # of copies in a network's weights: which one it has, or (copies,) of each in a mixture
+_NOISE = 0.1  # of experts, in standard deviations of a weight
 
 
 class ElasticBlock(nn.Module):
@@ -56,6 +65,7 @@ class ElasticBlock(nn.Module):
     Attributes:
         without_plans: whether convolutions are computed without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
         ranges: path of a range (`RoundedValue.path`, with / for .) -> it; one for all variants that have the value.
+        copies: of the weights, beside the first; none where `add_copies_` was not called.
 
     Raises:
         SpaceError: the kernels of a convolution vary and are not as long along each axis, or some have more axes.
@@ -88,7 +98,17 @@ class ElasticBlock(nn.Module):
             self.ranges = nn.ModuleDict(
                 {path: LearnedRange(before_hardswish=v.before_hardswish) for path, v in values.items()}
             )
+        self.copies = nn.ModuleList()
         self.reset_parameters()
+
+    def add_copies_(self, n: int, *, noise: float = 0.0) -> None:
+        """Hold copies of the weights as they are.
+
+        Args:
+            n: how many, beside the first.
+            noise: added to them; see `WeightsCopy`.
+        """
+        self.copies.extend(WeightsCopy(self.weights, self.transforms, noise=noise) for _ in range(n))
 
     def reset_parameters(self) -> None:
         """Begin anew; see `InitialWeights`."""
@@ -116,35 +136,45 @@ class ElasticBlock(nn.Module):
             self._by_block[block, rounded] = self._skeletons[graph.ops, rounded]
         return self._by_block[block, rounded]
 
-    def subnetwork_weights(self, block: Block) -> dict[str, Tensor]:
-        """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them."""
+    def subnetwork_weights(self, block: Block, share: Share = 0) -> dict[str, Tensor]:
+        """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them.
+
+        Args:
+            block: the variant.
+            share: of each copy of the weights.
+        """
+        if isinstance(share, int):
+            held = self if share == 0 else self.copies[share - 1]
+            return self._slices(block, held)  # type: ignore[arg-type]  # a ModuleList's are of any kind
+        of_copies = [self._slices(block, held) for held in (self, *self.copies)]  # type: ignore[arg-type]
+        return {name: mixed([found[name] for found in of_copies], share) for name in of_copies[0]}
+
+    def _slices(self, block: Block, held: ElasticBlock | WeightsCopy) -> dict[str, Tensor]:
+        """Of one copy of the weights."""
+        matrices = {int(k): matrix for k, matrix in held.transforms.items()}
         found = {}
         for name, shape in self._skeleton(block).shapes:
-            shared = self.weights[name.replace(".", "/")]
+            shared: Tensor = held.weights[name.replace(".", "/")]
             if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
                 # output channels are cut first, to transform only those asked for: each kernel is on its own in it
-                shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=self._matrices)
+                shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=matrices)
             for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
                     shared = shared.narrow(dim, 0, size)
             found[name] = shared
         return found
 
-    @property
-    def _matrices(self) -> dict[int, Tensor]:
-        """Kernel size -> the matrix that leads to it."""
-        return {int(k): matrix for k, matrix in self.transforms.items()}
-
-    def forward(self, x: Tensor, block: Block, *, rounded: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, *, rounded: bool = False, share: Share = 0) -> Tensor:
         """Run one variant on the shared weights.
 
         Args:
             x: (N, ...) what enters it.
             block: the variant.
             rounded: as integers compute it.
+            share: of each copy of the weights.
         """
         found = self._skeleton(block, rounded=rounded)
-        skeleton, weights = found.module, self.subnetwork_weights(block)
+        skeleton, weights = found.module, self.subnetwork_weights(block, share)
         # skeletons are no sub-modules of this one, so its mode does not reach them by itself
         if skeleton.training != self.training:
             skeleton.train(self.training)
@@ -220,18 +250,23 @@ class Supernet(nn.Module):
     Args:
         space: a space of blocks whose kinds are registered.
         rounded: its networks are also trained as integers compute them.
+        experts: copies of the weights that are mixed for each network; 1: there are the weights alone.
+        parted: there are two copies of the weights, of which each network has one.
 
     Attributes:
         space_name: of the space.
         rounds: whether blocks of a quantized precision compute as integers do now.
         without_plans: whether it computes without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
         is_given: whether its weights are those of a network that was given trained: never.
+        router: from an architecture to the shares of the experts; None without such.
+        parts: which of two copies each network has; None where there are none.
 
     Raises:
         SpaceError: the space has no slots, or a slot mixes kinds of blocks.
+        ConfigError: its networks cannot be parted.
     """
 
-    def __init__(self, space: SearchSpace, *, rounded: bool = False) -> None:
+    def __init__(self, space: SearchSpace, *, rounded: bool = False, experts: int = 1, parted: bool = False) -> None:
         super().__init__()
         self.space_name = space.name
         self.rounds = False
@@ -250,6 +285,15 @@ class Supernet(nn.Module):
             block.without_plans = self.without_plans
         if not self.slots:
             raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
+        # behind all else, so that the first copy begins as the weights of a supernet without copies
+        self.router: Router | None = None
+        self.parts = Parts(space) if parted else None
+        if experts > 1:
+            self._reader = ChoiceReader(space)
+            names = [name.replace("/", ".") for name in self.slots]
+            self.router = Router(names, n_experts=experts, n_features=len(self._reader.told))
+        for block in self._elastic_blocks():
+            block.add_copies_(N_PARTS - 1 if parted else experts - 1, noise=0.0 if parted else _NOISE)
 
     def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
         """Run one sub-network.
@@ -264,15 +308,23 @@ class Supernet(nn.Module):
         x = fit(x, blocks[0][1].in_shape)  # (N, C, any, any) -> (N, C, H, W)
         before: tuple[ElasticBlock, Block] | None = None
         integers = False
+        shares = self._shares(blocks)
         for name, block in blocks:
             if _only_converts(block):
                 continue
             slot, rounded = self._slot(name), self.rounds and is_quantized(block.precision)
             if rounded and not integers:
                 x = self._entering(x, before)
-            x = slot(x, block, rounded=rounded)
+            x = slot(x, block, rounded=rounded, share=shares.get(name, 0))
             before, integers = (slot, block), rounded
         return x
+
+    def _shares(self, blocks: NamedBlocks) -> Mapping[str, Share]:
+        """Name of a slot -> of its copies in a network's weights; a slot that is not named has the first copy alone."""
+        if self.router is not None:
+            found: Mapping[str, Share] = self.router(self._reader.features(blocks))
+            return found
+        return {} if self.parts is None else dict.fromkeys((name for name, _ in blocks), self.parts.of(blocks))
 
     def _elastic_blocks(self) -> Iterator[ElasticBlock]:
         for slot in self.slots.values():
@@ -320,12 +372,12 @@ class Supernet(nn.Module):
         Raises:
             SpaceError: the blocks do not belong to this supernet.
         """
-        network = SubNetwork(b for _, b in blocks)
+        network, shares = SubNetwork(b for _, b in blocks), self._shares(blocks)
         for (name, block), module in zip(blocks, network.blocks, strict=True):
             if _only_converts(block):
                 continue
             parameters = dict(module.named_parameters())
-            for key, value in self._slot(name).subnetwork_weights(block).items():
+            for key, value in self._slot(name).subnetwork_weights(block, shares.get(name, 0)).items():
                 parameters[key].copy_(value)
         network.ranges = self._ranges(blocks)
         return network.eval()
