@@ -116,7 +116,7 @@ class SpaceConfig(ConfigSection):
 ZOO = "zoo:"
 _OF_A_TRAINING = (
     *("steps", "epochs", "start_from", "strategy", "n_random", "accumulate", "feature_weight", "ema_decay"),
-    *("quantized_fraction", "batch_norm"),
+    *("quantized_fraction", "experts", "batch_norm"),
 )
 
 
@@ -171,6 +171,10 @@ class TrainConfig(ConfigSection):
     quantized_fraction: ShareFrom0 = Field(
         default=0.0,
         description="share of the steps, the last, in which networks compute as int8 will, too; 0: none",
+    )
+    experts: Annotated[int, Field(ge=1, le=4)] = Field(
+        default=1,
+        description="sets of weights that are mixed for each network, by its architecture; memory grows with them",
     )
     batch_norm: Literal["recalibrated", "frozen"] = Field(
         default="recalibrated",

@@ -8,6 +8,7 @@ from hwnas.errors import CheckpointError
 from hwnas.spaces.adapted import AdaptedSpace
 
 if TYPE_CHECKING:
+    from hwnas.supernet.checkpoint import Checkpoint
     from hwnas.supernet.kinds import AnySupernet
     from hwnas.workspace import Workspace
 
@@ -43,7 +44,7 @@ def trained_supernet(work: Workspace) -> AnySupernet:
             f"{told}{work.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
             "go on with `hwnas train` first"
         )
-    supernet = load_averaged(new_supernet(work, rounded="ema.input_range.scale" in found.tensors), found)
+    supernet = load_averaged(new_supernet(work, trained=found), found)
     if work.config.model is not None:
         from hwnas.supernet.adapted import AdaptedSupernet
 
@@ -54,12 +55,12 @@ def trained_supernet(work: Workspace) -> AnySupernet:
     return supernet
 
 
-def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet:
+def new_supernet(work: Workspace, *, trained: Checkpoint | None = None) -> AnySupernet:
     """One before its first step: of a given network's weights, or of such as torch begins with.
 
     Args:
         work: of the run.
-        rounded: whether it has ranges that are learned; None: as the configuration wants to train it.
+        trained: what it is to hold; None: what the configuration wants to train.
 
     Raises:
         CheckpointError: the given network's weights cannot be read.
@@ -69,7 +70,13 @@ def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet
     # all of a trained one's weights, also where fewer of its networks are asked for
     space = work.training_space if work.zoo_entry is None else work.zoo_entry.card.space
     if not isinstance(space, AdaptedSpace):
-        return Supernet(space, rounded=work.config.train.quantized_fraction > 0 if rounded is None else rounded)
+        c = work.config.train
+        if trained is None:
+            return Supernet(space, rounded=c.quantized_fraction > 0, experts=c.experts)
+        # by its tensors: of one that was packed the configuration does not tell
+        router = trained.tensors.get("ema.router.weight")
+        experts = 1 if router is None else router.shape[1]  # (slots, experts, features)
+        return Supernet(space, rounded="ema.input_range.scale" in trained.tensors, experts=experts)
     if work.config.model is None:  # of a definition, without weights
         from hwnas.supernet.adapted import AdaptedSupernet
 

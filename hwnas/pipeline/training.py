@@ -120,6 +120,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
                 f"training on {count(len(data.train), 'image')} ({data.name}): "
                 f"{format_value(space.count())} networks share weights"
             )
+            _tell_copies(trainer, console)
             tell_unchanged(data, config.data.source, console)
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
                 trainer.run(progress=progress)
@@ -134,6 +135,19 @@ def train(config: Config, *, console: Console) -> TrainResult:
         data=record,
         seconds=time.monotonic() - started,
     )
+
+
+def _tell_copies(trainer: Trainer, console: Console) -> None:
+    """Say how many weights there are where a supernet holds them several times."""
+    from hwnas.supernet.copies import copied_parameters
+
+    numbers = {name: p.numel() for name, p in trainer.supernet.named_parameters()}
+    copies = copied_parameters(numbers)
+    if copies:
+        once = sum(n for name, n in numbers.items() if name.startswith("slots.") and name not in copies)
+        console.note(
+            f"the supernet holds {sum(numbers.values()):,} weights, where {once:,} would do for one set of them"
+        )
 
 
 def _as_given(work: Workspace, *, console: Console) -> TrainResult:
@@ -238,6 +252,7 @@ def settings_of(work: Workspace) -> TrainSettings:
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
         quantized_fraction=c.quantized_fraction,
+        experts=c.experts,
         feature_weight=c.feature_weight,
         accumulate=c.accumulate,
         seed=c.seed,

@@ -22,6 +22,7 @@ EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "supernet": "",
     "start_from": "",
     "accumulate": 1,
+    "experts": 1,
 }
 
 

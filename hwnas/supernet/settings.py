@@ -8,6 +8,8 @@ from hwnas.errors import ConfigError
 from hwnas.supernet.descent import Descent, check_name
 from hwnas.supernet.schedules import cosine_rate
 
+MOST_EXPERTS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -25,6 +27,8 @@ class TrainSettings:
         ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
         quantized_fraction: share of the steps, the last ones, in which networks compute as integers will, too; 0: none.
             See `hwnas.supernet.quantized`.
+        experts: copies of the weights that are mixed for each network; 1: there are the weights alone. See
+            `hwnas.supernet.experts`.
         feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
             `hwnas.supernet.distillation`.
         accumulate: parts that a batch is cut into, one after the other, so that a step takes less memory; statistics of
@@ -42,6 +46,7 @@ class TrainSettings:
     label_smoothing: float = 0.1
     ema_decay: float = 0.999
     quantized_fraction: float = 0.0
+    experts: int = 1
     feature_weight: float = 0.0
     accumulate: int = 1
     max_grad_norm: float = 5.0
@@ -52,6 +57,7 @@ class TrainSettings:
         check_name(self.optimizer)
         rules = {
             "steps": (self.steps >= 1, "at least 1"),
+            "experts": (1 <= self.experts <= MOST_EXPERTS, f"from 1 to {MOST_EXPERTS}"),
             "accumulate": (self.accumulate >= 1, "at least 1"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),

@@ -117,6 +117,11 @@ class Trainer:
                 "train.quantized_fraction is above 0, but this supernet is trained in floats alone, as those of given "
                 "networks are; leave it out, and let deploy.finetune_steps train the chosen network for integers"
             )
+        if settings.experts > 1 and not (isinstance(supernet, Supernet) and supernet.router is not None):
+            raise ConfigError(
+                f"train.experts is {settings.experts}, but this supernet holds its weights once, as those of given "
+                "networks do; leave it out"
+            )
         self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
