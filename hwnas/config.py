@@ -149,9 +149,10 @@ class Config(ConfigSection):
             return self
         if self.train.start_from is not None:
             raise ValueError("train.start_from is for a preset; a supernet of [model] begins with the network itself")
-        if self.train.experts > 1:
+        if self.train.experts > 1 or self.train.split_fraction:
+            key = "experts" if self.train.experts > 1 else "split_fraction"
             raise ValueError(
-                "train.experts is for a preset; the weights of [model] are those of the network; leave it out"
+                f"train.{key} is for a preset; the weights of [model] are those of the network; leave it out"
             )
         if of_preset := sorted(given - _OF_ANY_NETWORK):
             raise ValueError(

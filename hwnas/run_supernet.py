@@ -72,11 +72,13 @@ def new_supernet(work: Workspace, *, trained: Checkpoint | None = None) -> AnySu
     if not isinstance(space, AdaptedSpace):
         c = work.config.train
         if trained is None:
-            return Supernet(space, rounded=c.quantized_fraction > 0, experts=c.experts)
+            rounded, parted = c.quantized_fraction > 0, c.split_fraction > 0
+            return Supernet(space, rounded=rounded, experts=c.experts, parted=parted)
         # by its tensors: of one that was packed the configuration does not tell
         router = trained.tensors.get("ema.router.weight")
         experts = 1 if router is None else router.shape[1]  # (slots, experts, features)
-        return Supernet(space, rounded="ema.input_range.scale" in trained.tensors, experts=experts)
+        rounded, parted = (f"ema.{name}" in trained.tensors for name in ("input_range.scale", "parts.table"))
+        return Supernet(space, rounded=rounded, experts=experts, parted=parted)
     if work.config.model is None:  # of a definition, without weights
         from hwnas.supernet.adapted import AdaptedSupernet
 

@@ -113,7 +113,8 @@ def train(config: Config, *, console: Console) -> TrainResult:
             write_json(work.folder / DATA_FILE, seal_document(record))
         total = trainer.settings.steps
         if first:
-            console.note(f"{work.checkpoint} is at step {first} of {total}")
+            told = trainer.parted_by
+            console.note(f"{work.checkpoint} is at step {first} of {total}{f'; {told}' if told else ''}")
         started = time.monotonic()
         if first < total:
             console.note(
@@ -123,7 +124,7 @@ def train(config: Config, *, console: Console) -> TrainResult:
             _tell_copies(trainer, console)
             tell_unchanged(data, config.data.source, console)
             with console.progress("train") as progress, telling_memory(config.train.batch_size):
-                trainer.run(progress=progress)
+                trainer.run(progress=progress, tell=console.note)
         # also where nothing was trained: `_make_trainer` started it
         stop_distributed()
     last = trainer.history[-1] if trainer.history else {}
@@ -141,13 +142,11 @@ def _tell_copies(trainer: Trainer, console: Console) -> None:
     """Say how many weights there are where a supernet holds them several times."""
     from hwnas.supernet.copies import copied_parameters
 
-    numbers = {name: p.numel() for name, p in trainer.supernet.named_parameters()}
+    numbers = {name: p.numel() for name, p in trainer.supernet.named_parameters() if p.requires_grad}
     copies = copied_parameters(numbers)
     if copies:
         once = sum(n for name, n in numbers.items() if name.startswith("slots.") and name not in copies)
-        console.note(
-            f"the supernet holds {sum(numbers.values()):,} weights, where {once:,} would do for one set of them"
-        )
+        console.note(f"the supernet holds {sum(numbers.values()):,} weights; one set of them would be {once:,}")
 
 
 def _as_given(work: Workspace, *, console: Console) -> TrainResult:
@@ -253,6 +252,7 @@ def settings_of(work: Workspace) -> TrainSettings:
         ema_decay=c.ema_decay,
         quantized_fraction=c.quantized_fraction,
         experts=c.experts,
+        split_fraction=c.split_fraction,
         feature_weight=c.feature_weight,
         accumulate=c.accumulate,
         seed=c.seed,

@@ -146,16 +146,16 @@ class ElasticBlock(nn.Module):
         if isinstance(share, int):
             held = self if share == 0 else self.copies[share - 1]
             return self._slices(block, held)  # type: ignore[arg-type]  # a ModuleList's are of any kind
-        of_copies = [self._slices(block, held) for held in (self, *self.copies)]  # type: ignore[arg-type]
+        of_copies = [self._slices(block, held) for held in (self, *self.copies)]
         return {name: mixed([found[name] for found in of_copies], share) for name in of_copies[0]}
 
     def _slices(self, block: Block, held: ElasticBlock | WeightsCopy) -> dict[str, Tensor]:
         """Of one copy of the weights."""
-        matrices = {int(k): matrix for k, matrix in held.transforms.items()}
         found = {}
         for name, shape in self._skeleton(block).shapes:
             shared: Tensor = held.weights[name.replace(".", "/")]
             if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
+                matrices = {int(k): matrix for k, matrix in held.transforms.items()}
                 # output channels are cut first, to transform only those asked for: each kernel is on its own in it
                 shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=matrices)
             for dim, size in enumerate(shape):

@@ -105,8 +105,9 @@ def check_beginning(old: Mapping[str, Tensor]) -> None:
     """
     if copied_parameters(old):
         raise CheckpointError(
-            "a training cannot begin with a supernet that has several sets of weights (train.experts): none of them is "
-            "that of all its networks; give train.start_from one that was trained without"
+            "a training cannot begin with a supernet that has several sets of weights (train.experts, "
+            "train.split_fraction): none of them is that of all its networks; give train.start_from one that was "
+            "trained without"
         )
 
 

@@ -23,6 +23,7 @@ EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
     "start_from": "",
     "accumulate": 1,
     "experts": 1,
+    "split_fraction": 0.0,
 }
 
 

@@ -29,6 +29,8 @@ class TrainSettings:
             See `hwnas.supernet.quantized`.
         experts: copies of the weights that are mixed for each network; 1: there are the weights alone. See
             `hwnas.supernet.experts`.
+        split_fraction: share of the steps before the networks are parted in two, each part with weights of its own; 0:
+            they never are. See `hwnas.supernet.splitting`.
         feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
             `hwnas.supernet.distillation`.
         accumulate: parts that a batch is cut into, one after the other, so that a step takes less memory; statistics of
@@ -47,6 +49,7 @@ class TrainSettings:
     ema_decay: float = 0.999
     quantized_fraction: float = 0.0
     experts: int = 1
+    split_fraction: float = 0.0
     feature_weight: float = 0.0
     accumulate: int = 1
     max_grad_norm: float = 5.0
@@ -58,6 +61,7 @@ class TrainSettings:
         rules = {
             "steps": (self.steps >= 1, "at least 1"),
             "experts": (1 <= self.experts <= MOST_EXPERTS, f"from 1 to {MOST_EXPERTS}"),
+            "split_fraction": (0 <= self.split_fraction < 1, "in [0, 1)"),
             "accumulate": (self.accumulate >= 1, "at least 1"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),
@@ -69,6 +73,11 @@ class TrainSettings:
         for name, (ok, allowed) in rules.items():
             if not ok:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be {allowed}")
+        if self.experts > 1 and self.split_fraction:
+            raise ConfigError(
+                f"experts is {self.experts} and split_fraction {self.split_fraction}; each gives networks weights of "
+                "their own: leave out one of the two"
+            )
 
     @property
     def descent(self) -> Descent:
@@ -85,6 +94,11 @@ class TrainSettings:
         """The step from which on networks compute as integers will, too; there is one, where any share is asked for."""
         asked = round(self.steps * self.quantized_fraction)
         return self.steps - (max(1, asked) if self.quantized_fraction else 0)
+
+    @property
+    def split_step(self) -> int | None:
+        """The step before which the networks are parted; None where they never are."""
+        return min(round(self.steps * self.split_fraction), self.steps - 1) if self.split_fraction else None
 
     def decay(self, step: int) -> float:
         """What the averaged weights keep of themselves at a step."""

@@ -20,19 +20,22 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
+from hwnas.precisions import EXACT
 from hwnas.supernet.batches import BatchStream, made_ahead, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
 from hwnas.supernet.descent import restore_state, state_tensors
 from hwnas.supernet.distillation import Taught, Teacher, feature_loss
 from hwnas.supernet.elastic import NamedBlocks, Supernet
 from hwnas.supernet.gpu import plans_off
+from hwnas.supernet.gradient_matching import N_DRAWN
 from hwnas.supernet.identity import refuse_other_identity, run_identity
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
-from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
+from hwnas.supernet.quantized import begin_ranges_, in_precision, in_precisions, learned_ranges, range_names
 from hwnas.supernet.schedules import follow
 from hwnas.supernet.settings import TrainSettings
+from hwnas.supernet.splitting import copy_trained_, of_both_parts, split_
 from hwnas.supernet.watching import Log, Watch
 from hwnas.tasks import Task, make_task
 from hwnas.types import (
@@ -117,10 +120,16 @@ class Trainer:
                 "train.quantized_fraction is above 0, but this supernet is trained in floats alone, as those of given "
                 "networks are; leave it out, and let deploy.finetune_steps train the chosen network for integers"
             )
+        self._parts = supernet.parts if isinstance(supernet, Supernet) else None
         if settings.experts > 1 and not (isinstance(supernet, Supernet) and supernet.router is not None):
             raise ConfigError(
                 f"train.experts is {settings.experts}, but this supernet holds its weights once, as those of given "
                 "networks do; leave it out"
+            )
+        if settings.split_fraction and self._parts is None:
+            raise ConfigError(
+                "train.split_fraction is above 0, but this supernet holds its weights once, as those of given networks "
+                "do; leave it out"
             )
         self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
@@ -181,8 +190,27 @@ class Trainer:
             self.strategy.restore(found.meta["strategy"])
         return self.step
 
-    def run(self, *, until: int | None = None, progress: ProgressCallback = ignore_progress) -> None:
+    @property
+    def parted_by(self) -> str | None:
+        """For people: by what the networks are parted, once they are."""
+        split = self.settings.split_step
+        if self._parts is None or split is None or self.step <= split:
+            return None
+        return self._parts.told
+
+    def run(
+        self,
+        *,
+        until: int | None = None,
+        progress: ProgressCallback = ignore_progress,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Train to the last step (or `until`), writing checkpoints on the way and at the end.
+
+        Args:
+            until: a step before which to stop.
+            progress: told of each step.
+            tell: told by what networks are parted, when they are.
 
         Raises:
             DivergenceError: a loss is not finite; the last good checkpoint stays as it was.
@@ -193,15 +221,24 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             if self._device.type == "cuda":
                 batches = stack.enter_context(contextlib.closing(made_ahead(batches)))
-            self._take_steps(batches, last=last, progress=progress)
+            self._take_steps(batches, last=last, progress=progress, tell=tell)
         self._save()
 
-    def _take_steps(self, batches: Iterable[tuple[Tensor, Tensor]], *, last: int, progress: ProgressCallback) -> None:
+    def _take_steps(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        *,
+        last: int,
+        progress: ProgressCallback,
+        tell: Callable[[str], None] | None,
+    ) -> None:
         saved, accuracies = time.monotonic(), ""
         for images, labels in batches:
             with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
                 losses = self._train_step(self.step, images, labels)
             self.step += 1
+            if self.step - 1 == self.settings.split_step and self.parted_by and tell is not None:
+                tell(self.parted_by)
             note = "".join(f", {name} {loss:.3f}" for name, loss in losses.items())
             found = self._looked_at()
             if found:
@@ -233,6 +270,10 @@ class Trainer:
         labels = labels[self._rank :: self._world].to(self._device, non_blocking=True)
         self.supernet.train()
         targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
+        if self._parts is not None and self.settings.split_step is not None and step >= self.settings.split_step:
+            if step == self.settings.split_step:
+                self._split(step)
+            targets = of_both_parts(targets, self._parts, step)
         networks = [self._named_blocks(target.encoding) for target in targets]
         if step >= self.settings.first_quantized:
             networks = self._quantized(networks, step, whole_batch)
@@ -294,6 +335,25 @@ class Trainer:
         if taught is not None and taught.handed_on:
             loss = loss + self.settings.feature_weight * feature_loss(handed_on, taught.handed_on)
         return found, loss
+
+    def _split(self, step: int) -> None:
+        """Part the networks by their gradients on the batches from this step on, in floats."""
+        assert isinstance(self.supernet, Supernet)
+        assert self._parts is not None
+        kept = slice(None, None, self.settings.accumulate)  # as many images at a time as in a step
+        batches = [
+            (images[kept].to(self._device), labels[kept].to(self._device))
+            for images, labels in self.stream.batches(step, step + N_DRAWN)
+        ]
+
+        def loss(encoding: IntArray, draw: int) -> Tensor:
+            images, labels = batches[draw]
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                found = self.supernet(images, in_precision(self._named_blocks(encoding), EXACT))
+            return self.task.loss(found.float(), labels, label_smoothing=self.settings.label_smoothing)
+
+        split_(self.supernet, self._parts, loss=loss, rng=step_rng(self.settings.seed, step, stream=5))
+        copy_trained_(self._parameters, self._averages, self._optimizer)
 
     def _quantized(self, networks: Sequence[NamedBlocks], step: int, images: Tensor) -> list[NamedBlocks]:
         """The same networks in the precisions of a step; before the first of these ranges begin with what they see."""

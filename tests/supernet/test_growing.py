@@ -142,7 +142,8 @@ def test_experts_begin_with_what_one_set_of_weights_learned(x) -> None:
     found = grow_(new, dict(old.named_parameters()), largest=largest, classes=[0, 1, 2, 3])
     after = dict(new.named_parameters())
     assert name.format("copies.0.") not in (*found.kept, *found.anew)
-    assert torch.equal(after[name.format("")][:, :3], dict(old.named_parameters())[name.format("")])
+    known = dict(old.named_parameters())[name.format("")]
+    assert torch.equal(after[name.format("")][: len(known)], known)
     difference = before[name.format("copies.0.")] - before[name.format("")]
     assert difference.any()
     assert torch.allclose(after[name.format("copies.0.")] - after[name.format("")], difference, atol=1e-6)
@@ -151,5 +152,5 @@ def test_experts_begin_with_what_one_set_of_weights_learned(x) -> None:
 def test_what_has_several_sets_of_weights_is_not_begun_with() -> None:
     space = narrow()
     old = dict(Supernet(space, experts=2).named_parameters())
-    with pytest.raises(CheckpointError, match=r"several sets of weights \(train.experts\)"):
+    with pytest.raises(CheckpointError, match="has several sets of weights"):
         grow_(Supernet(space), old, largest=space.named_blocks(space.largest()), classes=[0, 1, 2, 3])
