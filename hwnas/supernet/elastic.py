@@ -147,7 +147,8 @@ class ElasticBlock(nn.Module):
             held = self if share == 0 else self.copies[share - 1]
             return self._slices(block, held)  # type: ignore[arg-type]  # a ModuleList's are of any kind
         of_copies = [self._slices(block, held) for held in (self, *self.copies)]
-        return {name: mixed([found[name] for found in of_copies], share) for name in of_copies[0]}
+        shares = share.unbind()
+        return {name: mixed([found[name] for found in of_copies], shares) for name in of_copies[0]}
 
     def _slices(self, block: Block, held: ElasticBlock | WeightsCopy) -> dict[str, Tensor]:
         """Of one copy of the weights."""

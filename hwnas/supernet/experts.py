@@ -43,14 +43,14 @@ class Router(nn.Module):
         return dict(zip(self._slots, logits.softmax(-1).unbind(), strict=True))
 
 
-def mixed(weights: Sequence[Tensor], shares: Tensor) -> Tensor:
+def mixed(weights: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
     """The sum of some weights of one shape, each times its share.
 
     Args:
         weights: one of each expert.
-        shares: (experts,).
+        shares: () of each.
     """
-    first, *others = (w * share for w, share in zip(weights, shares.unbind(), strict=True))
-    for other in others:
-        first = first + other
-    return first
+    total = weights[0] * shares[0]
+    for weight, share in zip(weights[1:], shares[1:], strict=True):
+        total = torch.addcmul(total, weight, share)
+    return total

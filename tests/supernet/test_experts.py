@@ -39,7 +39,7 @@ def test_shares_sum_to_1_and_depend_on_the_architecture_alone() -> None:
 
 
 def test_a_mixture_is_the_sum_of_weights_times_their_shares() -> None:
-    found = mixed([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0])], torch.tensor([0.25, 0.75]))
+    found = mixed([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0])], torch.tensor([0.25, 0.75]).unbind())
     assert found.tolist() == [0.5, 3.0]
 
 
