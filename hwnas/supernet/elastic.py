@@ -252,7 +252,7 @@ class Supernet(nn.Module):
         space: a space of blocks whose kinds are registered.
         rounded: its networks are also trained as integers compute them.
         experts: copies of the weights that are mixed for each network; 1: there are the weights alone.
-        parted: there are two copies of the weights, of which each network has one.
+        parted: there are two copies of the weights, of which each network has one; not beside experts.
 
     Attributes:
         space_name: of the space.
@@ -286,6 +286,7 @@ class Supernet(nn.Module):
             block.without_plans = self.without_plans
         if not self.slots:
             raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
+        assert experts == 1 or not parted
         # behind all else, so that the first copy begins as the weights of a supernet without copies
         self.router: Router | None = None
         self.parts = Parts(space) if parted else None
