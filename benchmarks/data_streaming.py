@@ -161,8 +161,9 @@ def train(stream: Any, steps: int, *, size: int) -> dict[str, Any]:
 
     from hwnas.spaces.presets import mobilenet_tiny
     from hwnas.supernet.elastic import Supernet
+    from hwnas.supernet.settings import TrainSettings
     from hwnas.supernet.strategies import SandwichRule
-    from hwnas.supernet.training import Trainer, TrainSettings
+    from hwnas.supernet.training import Trainer
 
     torch.manual_seed(0)
     space = mobilenet_tiny(3, _CLASSES)

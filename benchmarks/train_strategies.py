@@ -4,6 +4,10 @@ The same networks are then taken from each supernet as it has them: the smallest
 of all sizes, on all test images, in floats. With `--alone` each is trained by itself as well, with the same recipe for
 as many steps as the sandwich rule takes: that says how far behind a supernet's networks are, and whether it ranks them
 right (Kendall's tau of the random ones). Goes on with what it finds trained in the folder.
+
+Behind a `+` stands what gives a strategy's networks more weights: `sandwich+experts` has two experts, `sandwich+parts`
+parts the networks after half of the steps. Comparing gradients before the split is counted like training; that networks
+are then moved from one part to the other, which makes some larger and others smaller, is not.
 """
 
 from __future__ import annotations
@@ -26,6 +30,11 @@ if TYPE_CHECKING:
     from hwnas.types import IntArray
 
 STRATEGIES = ("sandwich", "split-sandwich", "progressive", "best-up", "worst-up", "probability-shift", "compound")
+_CAPACITIES: Mapping[str, Mapping[str, float]] = {
+    "": {},
+    "experts": {"train.experts": 2},
+    "parts": {"train.split_fraction": 0.5},
+}
 _TAU = 0.7
 _SEEN_STEPS = 200  # of which a strategy's mean cost of a step is taken
 
@@ -36,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, nargs="?", help="of the runs (train_supernet.toml)")
     parser.add_argument("--data", metavar="SOURCE", help="as [data] source has it; as the configuration if left out")
     parser.add_argument("--folder", type=Path, default=Path("runs/train-strategies"), help="of the runs")
-    parser.add_argument("--strategy", action="append", help=f"may be repeated ({' '.join(STRATEGIES)})")
+    parser.add_argument(
+        "--strategy", action="append", help=f"may be repeated, +experts or +parts behind it ({' '.join(STRATEGIES)})"
+    )
     parser.add_argument("--steps", type=int, default=1600, help="of the sandwich rule; others take what costs as much")
     parser.add_argument("--networks", type=int, default=20, help="random ones (20)")
     parser.add_argument("--alone", action="store_true", help="train them by themselves as well")
@@ -49,7 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = o.folder
         if bench.smoke:
             config = config.replaced({**SMOKE, "space.precisions": None})
-            folder, strategies, steps, n, alone = Path(scratch), ["split-sandwich", "best-up"], 4, 4, True
+            folder, strategies, steps, n, alone = (
+                Path(scratch),
+                ["split-sandwich", "best-up+experts", "sandwich+parts"],
+                4,
+                4,
+                True,
+            )
         found = {
             name: _trained(config, folder / name, name, steps=steps, n=n, console=bench.console) for name in strategies
         }
@@ -79,10 +96,9 @@ def _trained(
     from hwnas.pipeline.workers import make_evaluator
     from hwnas.workspace import Workspace
 
-    own = _steps(config, strategy, steps)
-    config = config.replaced(
-        {"train.strategy": strategy, "train.steps": own, "output.folder": str(folder), "train.watch_share": 0.0}
-    )
+    config = config.replaced(_keys_of(strategy))
+    own = _steps(config, steps)
+    config = config.replaced({"train.steps": own, "output.folder": str(folder), "train.watch_share": 0.0})
     console.note(f"-- {strategy}: {own} steps")
     train(config, console=console)
     work = Workspace(config)
@@ -96,8 +112,28 @@ def _trained(
     return {"training": {"steps": own}, "accuracy": accuracies}
 
 
-def _steps(config: Config, strategy: str, of_sandwich: int) -> int:
-    """How many steps of a strategy cost what so many of the sandwich rule do, in multiply-accumulates of an image."""
+def _keys_of(strategy: str) -> dict[str, object]:
+    """The keys of a configuration that a strategy and what stands behind its `+` mean.
+
+    Raises:
+        ConfigError: nothing of this name may stand there.
+    """
+    from hwnas.errors import ConfigError
+
+    name, _, capacity = strategy.partition("+")
+    if capacity not in _CAPACITIES:
+        known = ", ".join(f"+{c}" for c in _CAPACITIES if c)
+        raise ConfigError(f"--strategy {strategy!r} has +{capacity} behind it; give {known}, or nothing")
+    return {"train.strategy": name, **_CAPACITIES[capacity]}
+
+
+def _steps(config: Config, of_sandwich: int) -> int:
+    """How many steps of a strategy cost what so many of the sandwich rule do, in multiply-accumulates of an image.
+
+    Args:
+        config: with the strategy.
+        of_sandwich: how many steps.
+    """
     import numpy as np
 
     from hwnas import registry
@@ -118,7 +154,16 @@ def _steps(config: Config, strategy: str, of_sandwich: int) -> int:
             total += sum(m * len(batch[t.images]) / len(batch) for m, t in zip(each, targets, strict=True))
         return total / _SEEN_STEPS
 
-    return max(1, round(of_sandwich * of_a_step("sandwich") / of_a_step(strategy)))
+    compared = 0.0  # before networks are parted
+    if config.train.split_fraction:
+        from hwnas.supernet.gradient_matching import compared_networks
+        from hwnas.supernet.parts import Parts
+
+        rng = np.random.default_rng(0)
+        for _, networks in compared_networks(space, Parts(space).candidates, rng):
+            compared += float(sizes(networks.reshape(-1, networks.shape[-1])).sum()) / config.train.accumulate
+    budget = of_sandwich * of_a_step("sandwich") - compared
+    return max(1, round(budget / of_a_step(config.train.strategy)))
 
 
 def _alone(config: Config, folder: Path, *, steps: int, n: int, console: Console) -> dict[str, float]:
@@ -159,7 +204,7 @@ def _figures(found: Mapping[str, Mapping[str, Mapping[str, float]]], alone: Mapp
     figures = []
     for strategy, results in found.items():
         accuracies = results["accuracy"]
-        name = strategy.replace("-", "_")
+        name = strategy.replace("-", "_").replace("+", "_")
         drawn = [k for k in accuracies if k.startswith("random")]
         figures += [
             Figure(name=f"{name}_steps", value=results["training"]["steps"]),

@@ -116,7 +116,7 @@ class SpaceConfig(ConfigSection):
 ZOO = "zoo:"
 _OF_A_TRAINING = (
     *("steps", "epochs", "start_from", "strategy", "n_random", "accumulate", "feature_weight", "ema_decay"),
-    *("quantized_fraction", "batch_norm"),
+    *("quantized_fraction", "experts", "split_fraction", "batch_norm"),
 )
 
 
@@ -172,6 +172,14 @@ class TrainConfig(ConfigSection):
         default=0.0,
         description="share of the steps, the last, in which networks compute as int8 will, too; 0: none",
     )
+    experts: Annotated[int, Field(ge=1, le=4)] = Field(
+        default=1,
+        description="sets of weights that are mixed for each network, by its architecture; memory grows with them",
+    )
+    split_fraction: ShareFrom0 = Field(
+        default=0.0,
+        description="share of the steps before networks are parted in two, each with weights of its own; 0: never",
+    )
     batch_norm: Literal["recalibrated", "frozen"] = Field(
         default="recalibrated",
         description="statistics of each network: of training images it is shown; frozen: those of the given network",
@@ -191,6 +199,15 @@ class TrainConfig(ConfigSection):
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate is {self.accumulate}, and a batch has {self.batch_size} images; give at most those"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_reason_for_more_weights(self) -> Self:
+        if self.experts > 1 and self.split_fraction:
+            raise ValueError(
+                f"experts is {self.experts} and split_fraction {self.split_fraction:g}; each gives networks weights of "
+                "their own: leave out one of the two"
             )
         return self
 

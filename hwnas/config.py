@@ -149,6 +149,11 @@ class Config(ConfigSection):
             return self
         if self.train.start_from is not None:
             raise ValueError("train.start_from is for a preset; a supernet of [model] begins with the network itself")
+        if self.train.experts > 1 or self.train.split_fraction:
+            key = "experts" if self.train.experts > 1 else "split_fraction"
+            raise ValueError(
+                f"train.{key} is for a preset; the weights of [model] are those of the network; leave it out"
+            )
         if of_preset := sorted(given - _OF_ANY_NETWORK):
             raise ValueError(
                 f"space.{of_preset[0]} is of a preset, and with [model] the networks are parts of your own; leave out "

@@ -8,6 +8,7 @@ from hwnas.errors import CheckpointError
 from hwnas.spaces.adapted import AdaptedSpace
 
 if TYPE_CHECKING:
+    from hwnas.supernet.checkpoint import Checkpoint
     from hwnas.supernet.kinds import AnySupernet
     from hwnas.workspace import Workspace
 
@@ -19,7 +20,8 @@ def trained_supernet(work: Workspace) -> AnySupernet:
         CheckpointError: there is none yet, its training is not finished, or it is of another space or data.
     """
     from hwnas.supernet.checkpoint import load_newest
-    from hwnas.supernet.training import EARLIER, load_averaged
+    from hwnas.supernet.identity import EARLIER
+    from hwnas.supernet.training import load_averaged
 
     if not work.is_trained:
         return work.new_supernet().eval()
@@ -42,7 +44,7 @@ def trained_supernet(work: Workspace) -> AnySupernet:
             f"{told}{work.checkpoint} is at step {found.meta['step']} of {found.meta['steps']}; "
             "go on with `hwnas train` first"
         )
-    supernet = load_averaged(new_supernet(work, rounded="ema.input_range.scale" in found.tensors), found)
+    supernet = load_averaged(new_supernet(work, trained=found), found)
     if work.config.model is not None:
         from hwnas.supernet.adapted import AdaptedSupernet
 
@@ -53,12 +55,12 @@ def trained_supernet(work: Workspace) -> AnySupernet:
     return supernet
 
 
-def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet:
+def new_supernet(work: Workspace, *, trained: Checkpoint | None = None) -> AnySupernet:
     """One before its first step: of a given network's weights, or of such as torch begins with.
 
     Args:
         work: of the run.
-        rounded: whether it has ranges that are learned; None: as the configuration wants to train it.
+        trained: what it is to hold; None: what the configuration wants to train.
 
     Raises:
         CheckpointError: the given network's weights cannot be read.
@@ -68,7 +70,15 @@ def new_supernet(work: Workspace, *, rounded: bool | None = None) -> AnySupernet
     # all of a trained one's weights, also where fewer of its networks are asked for
     space = work.training_space if work.zoo_entry is None else work.zoo_entry.card.space
     if not isinstance(space, AdaptedSpace):
-        return Supernet(space, rounded=work.config.train.quantized_fraction > 0 if rounded is None else rounded)
+        c = work.config.train
+        if trained is None:
+            rounded, parted = c.quantized_fraction > 0, c.split_fraction > 0
+            return Supernet(space, rounded=rounded, experts=c.experts, parted=parted)
+        # by its tensors: of one that was packed the configuration does not tell
+        router = trained.tensors.get("ema.router.weight")
+        experts = 1 if router is None else router.shape[1]  # (slots, experts, features)
+        rounded, parted = (f"ema.{name}" in trained.tensors for name in ("input_range.scale", "parts.table"))
+        return Supernet(space, rounded=rounded, experts=experts, parted=parted)
     if work.config.model is None:  # of a definition, without weights
         from hwnas.supernet.adapted import AdaptedSupernet
 

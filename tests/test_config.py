@@ -617,3 +617,21 @@ def test_the_schema_lists_the_precisions() -> None:
 def test_the_schema_says_that_inputs_are_sizes_or_a_text() -> None:
     kinds = schema_of("ModelConfig", "input")["anyOf"]
     assert [kind["type"] for kind in kinds] == ["array", "array", "string"]
+
+
+# ---------------------------------------------------------------- more than one set of weights
+
+
+def test_experts_and_a_split_contradict_each_other_and_a_network_of_ones_own() -> None:
+    with pytest.raises(ConfigError, match=r"experts is 2 and split_fraction 0\.3; each gives networks weights"):
+        parse_config("[train]\nexperts = 2\nsplit_fraction = 0.3")
+    for key, value in (("experts", 2), ("split_fraction", 0.3)):
+        own = f'[train]\n{key} = {value}\n[model]\nsource = "python:a:b"\ninput = [3, 8, 8]'
+        with pytest.raises(ConfigError, match=rf"train\.{key} is for a preset"):
+            parse_config(own)
+
+
+@pytest.mark.parametrize(("key", "value"), [("experts", 0), ("experts", 5), ("split_fraction", 1.0)])
+def test_more_weights_than_are_allowed_are_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        parse_config(f"[train]\n{key} = {value}")

@@ -21,8 +21,10 @@ def look_at_beginning(work: Workspace) -> StartingPoint:
 
     Raises:
         ConfigError: there is none, or the run's networks cannot begin with one.
-        CheckpointError: it is not trained to its end, or does not tell its classes.
+        CheckpointError: it is not trained to its end, has several sets of weights, or does not tell its classes.
     """
+    from hwnas.supernet.growing import check_beginning
+
     named = work.config.train.start_from
     assert named is not None
     if work.config.task.name not in _TASKS:
@@ -35,7 +37,8 @@ def look_at_beginning(work: Workspace) -> StartingPoint:
             "train.start_from is for presets, and the run's space is made of a given network; leave it out"
         )
     found = starting_point(named)
-    _ = found.tensors, found.class_names
+    check_beginning(found.tensors)
+    _ = found.class_names
     return found
 
 

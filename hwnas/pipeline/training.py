@@ -33,8 +33,9 @@ from hwnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from hwnas.spaces import Space
+    from hwnas.supernet.settings import TrainSettings
     from hwnas.supernet.strategies.sizes import Sizes
-    from hwnas.supernet.training import Trainer, TrainSettings
+    from hwnas.supernet.training import Trainer
     from hwnas.zoo import Entry
 
 
@@ -113,17 +114,19 @@ def train(config: Config, *, console: Console) -> TrainResult:
             write_json(work.folder / DATA_FILE, seal_document(record))
         total = trainer.settings.steps
         if first:
-            console.note(f"{work.checkpoint} is at step {first} of {total}")
+            told = trainer.parted_by
+            console.note(f"{work.checkpoint} is at step {first} of {total}{f'; {told}' if told else ''}")
         started = time.monotonic()
         if first < total:
             console.note(
                 f"training on {count(len(data.train), 'image')} ({data.name}): "
                 f"{format_value(space.count())} networks share weights"
             )
+            _tell_copies(trainer, console)
             tell_unchanged(data, config.data.source, console)
             work_of = _work_of(trainer.settings)
             with console.progress("train", work=work_of) as progress, telling_memory(config.train.batch_size):
-                trainer.run(progress=progress)
+                trainer.run(progress=progress, tell=console.note)
         # also where nothing was trained: `_make_trainer` started it
         stop_distributed()
     last = trainer.history[-1] if trainer.history else {}
@@ -141,6 +144,17 @@ def _work_of(settings: TrainSettings) -> Callable[[int], float]:
     """Steps -> how many in floats take as long."""
     first = settings.first_quantized
     return lambda steps: steps + (_ROUNDED_STEP - 1) * max(0, steps - first)
+
+
+def _tell_copies(trainer: Trainer, console: Console) -> None:
+    """Say how many weights there are where a supernet holds them several times."""
+    from hwnas.supernet.copies import copied_parameters
+
+    numbers = {name: p.numel() for name, p in trainer.supernet.named_parameters() if p.requires_grad}
+    copies = copied_parameters(numbers)
+    if copies:
+        once = sum(n for name, n in numbers.items() if name.startswith("slots.") and name not in copies)
+        console.note(f"the supernet holds {sum(numbers.values()):,} weights; one set of them would be {once:,}")
 
 
 def _as_given(work: Workspace, *, console: Console) -> TrainResult:
@@ -205,7 +219,7 @@ def refuse_other_run(work: Workspace) -> None:
             look_at_beginning(work)
         return
     from hwnas.supernet.checkpoint import load_newest
-    from hwnas.supernet.training import refuse_other_identity, run_identity
+    from hwnas.supernet.identity import refuse_other_identity, run_identity
 
     found = load_newest(work.checkpoint)
     if found is not None:
@@ -233,7 +247,7 @@ def _identity(work: Workspace) -> dict[str, Any]:
 
 def settings_of(work: Workspace) -> TrainSettings:
     """How a run's supernet is trained."""
-    from hwnas.supernet.training import TrainSettings
+    from hwnas.supernet.settings import TrainSettings
 
     c, descent = work.config.train, work.descent
     return TrainSettings(
@@ -245,6 +259,8 @@ def settings_of(work: Workspace) -> TrainSettings:
         label_smoothing=c.label_smoothing,
         ema_decay=c.ema_decay,
         quantized_fraction=c.quantized_fraction,
+        experts=c.experts,
+        split_fraction=c.split_fraction,
         feature_weight=c.feature_weight,
         accumulate=c.accumulate,
         seed=c.seed,

@@ -30,8 +30,8 @@ def step_rng(seed: int, step: int, *, stream: int = 0) -> np.random.Generator:
     """The numpy generator of one step; `stream` separates independent uses.
 
     Taken are 1 (the order of an epoch, which stands in place of the step), 2 (random changes of a step's images),
-    3 (the sub-networks a step trains) and 4 (which of them compute in integers). Another number would give every
-    existing seed another training.
+    3 (the sub-networks a step trains), 4 (which of them compute in integers) and 5 (which are compared before networks
+    are parted). Another number would give every existing seed another training.
 
     Args:
         seed: of the training.

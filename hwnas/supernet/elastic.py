@@ -6,6 +6,9 @@ where the kernel size of a convolution varies, smaller kernels are the centre of
 (Cai et al., 2020, "Once-for-All", section 3.3). Training runs the graph's own module on these slices, so an extracted
 network equals the active one by construction.
 
+A block may hold several copies of its weights. Then a sub-network's are those of one copy (`hwnas.supernet.parts`), or
+a mixture of all (`hwnas.supernet.experts`), by its whole architecture; an extracted network has plain weights again.
+
 This module knows graphs of blocks, and slots; never a kind of block, devices, tables or the search.
 """
 
@@ -13,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +26,14 @@ from hwnas.errors import SpaceError
 from hwnas.precisions import QUANTIZE, is_conversion, is_quantized
 from hwnas.spaces.kinds import block_graph
 from hwnas.spaces.slots import slot_blocks
+from hwnas.supernet.choice_reader import ChoiceReader
+from hwnas.supernet.copies import WeightsCopy
+from hwnas.supernet.experts import Router, mixed
 from hwnas.supernet.gpu import needs_no_plans, without_plans_
 from hwnas.supernet.graph_module import OpGraphModule
+from hwnas.supernet.initial_weights import CONVOLUTIONS, InitialWeights
 from hwnas.supernet.kernels import shrink_kernel
+from hwnas.supernet.parts import N_PARTS, Parts
 from hwnas.supernet.quantization.rounding import (
     LearnedRange,
     RoundedModule,
@@ -35,6 +42,7 @@ from hwnas.supernet.quantization.rounding import (
     rounding_plan,
 )
 from hwnas.supernet.recalibration import forget_statistics_
+from hwnas.supernet.skeleton import Skeleton
 from hwnas.supernet.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -43,48 +51,8 @@ if TYPE_CHECKING:
 
 NamedBlocks = Sequence[tuple[str, "Block"]]
 Kernel = tuple[int, ...]
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv_transpose2d")
-# Operator -> what its weight begins with, however many axes that has; a prelu of slope 1 would be no activation.
-_BEGIN = {"batch_norm": 1.0, "layer_norm": 1.0, "group_norm": 1.0, "prelu": 0.25}
-_LEARNED_STD = 0.2  # of a tensor that is learned itself, as positions are: about what patches begin with
-
-
-@dataclass(frozen=True, slots=True)
-class _Skeleton:
-    """A module without storage, and its parameters' shapes, which every forward pass needs.
-
-    Attributes:
-        plan: what integers round in it; None: it computes in floats.
-    """
-
-    module: nn.Module
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    plan: RoundingPlan | None = None
-    places: list[tuple[str, dict[str, Any], str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        places = []
-        for path, part in self.module.named_modules():
-            places += [(f"{path}.{key}" if path else key, part._parameters, key) for key in part._parameters]
-        object.__setattr__(self, "places", [place for place in places if place[1][place[2]] is not None])
-
-    def on(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Run the module on other weights.
-
-        `torch.func.functional_call` does the same, and looks up every place of every module anew each time.
-
-        Args:
-            weights: of all its parameters, by name.
-            x: (N, ...) what enters it.
-        """
-        kept = [parameters[key] for _, parameters, key in self.places]
-        try:
-            for name, parameters, key in self.places:
-                parameters[key] = weights[name]
-            return self.module(x)  # type: ignore[no-any-return]
-        finally:
-            for (_, parameters, key), parameter in zip(self.places, kept, strict=True):
-                parameters[key] = parameter
+Share = int | Tensor  # of copies in a network's weights: which one it has, or (copies,) of each in a mixture
+_NOISE = 0.1  # of experts, in standard deviations of a weight
 
 
 class ElasticBlock(nn.Module):
@@ -97,6 +65,7 @@ class ElasticBlock(nn.Module):
     Attributes:
         without_plans: whether convolutions are computed without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
         ranges: path of a range (`RoundedValue.path`, with / for .) -> it; one for all variants that have the value.
+        copies: of the weights, beside the first; none where `add_copies_` was not called.
 
     Raises:
         SpaceError: the kernels of a convolution vary and are not as long along each axis, or some have more axes.
@@ -104,8 +73,8 @@ class ElasticBlock(nn.Module):
 
     def __init__(self, variants: Sequence[Block], *, rounded: bool = False) -> None:
         super().__init__()
-        self._by_block: dict[tuple[Block, bool], _Skeleton] = {}
-        self._skeletons: dict[tuple[tuple[Op, ...], bool], _Skeleton] = {}
+        self._by_block: dict[tuple[Block, bool], Skeleton] = {}
+        self._skeletons: dict[tuple[tuple[Op, ...], bool], Skeleton] = {}
         graphs = {graph.ops: graph for graph in map(block_graph, variants)}.values()
         largest: dict[str, tuple[int, ...]] = {}
         for name, shape in (parameter for graph in graphs for parameter in _parameters(graph)):
@@ -115,27 +84,7 @@ class ElasticBlock(nn.Module):
         self.weights = nn.ParameterDict(
             {name.replace(".", "/"): nn.Parameter(torch.empty(shape)) for name, shape in largest.items()}
         )
-        self._constants = {
-            op.weights[0][1].name: _BEGIN[op.kind] for g in graphs for op in g.ops if op.weights and op.kind in _BEGIN
-        }
-        self._of_positions = {
-            w.name
-            for g in graphs
-            for op in g.ops
-            if op.kind == "linear"
-            for _, w in op.weights
-            if _has_positions(g, op)
-        }
-        self._ends_of_branches = _ends_of_branches(graphs)
-        self._learned = {w.name for g in graphs for op in g.ops if op.kind == "weight" for _, w in op.weights}
-        self._patches = {
-            w.name
-            for g in graphs
-            if all(op.kind != "batch_norm" for op in g.ops)
-            for op in g.ops
-            if op.kind in _CONVOLUTIONS and "groups" not in dict(op.attributes)
-            for _, w in op.weights
-        }
+        self._initial = InitialWeights(graphs)
         self.without_plans = needs_no_plans(graphs)
         varying = _varying_kernels(graphs)
         self._elastic_kernels = frozenset(varying)
@@ -149,43 +98,26 @@ class ElasticBlock(nn.Module):
             self.ranges = nn.ModuleDict(
                 {path: LearnedRange(before_hardswish=v.before_hardswish) for path, v in values.items()}
             )
+        self.copies = nn.ModuleList()
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """He for convolutions (He et al., 2015, by fan-out), 0.01 for linear layers, as in torch or 1 for the rest.
+    def add_copies_(self, n: int, *, noise: float = 0.0) -> None:
+        """Hold copies of the weights as they are.
 
-        A normalisation whose result is added to what went around it begins with 0: networks of any depth begin as
-        shallow ones, and deep ones do not shout down the others (Goyal et al., 2017, section 5.1; Yu et al., 2020,
-        "BigNAS", section 3.1).
-
-        Linear layers inside a network of positions keep the size of what they are given (LeCun et al., 1998, by
-        fan-in), as the sums that they are added to want it. Positions begin about as large as the patches that they are
-        added to: a network that hardly sees where a patch lies learns slowly.
+        Args:
+            n: how many, beside the first.
+            noise: added to them; see `WeightsCopy`.
         """
+        self.copies.extend(WeightsCopy(self.weights, self.transforms, noise=noise) for _ in range(n))
+
+    def reset_parameters(self) -> None:
+        """Begin anew; see `InitialWeights`."""
         for name, p in self.weights.items():
-            if name.endswith("bias") or name.replace("/", ".") in self._ends_of_branches:
-                nn.init.zeros_(p)
-            elif name.replace("/", ".") in self._constants:
-                nn.init.constant_(p, self._constants[name.replace("/", ".")])
-            elif name.replace("/", ".") in self._learned:
-                nn.init.normal_(p, std=_LEARNED_STD)
-            elif p.dim() == 1:
-                nn.init.ones_(p)
-            elif p.dim() == 2:
-                inside = name.replace("/", ".") in self._of_positions
-                nn.init.normal_(p, std=p.shape[1] ** -0.5 if inside else 0.01)
-            else:
-                # By fan-out, a group at a time: each depthwise kernel has one output channel. The kernel of a stem that
-                # sees grey images has the shape of a depthwise one and begins larger than meant; the normalisation
-                # behind it takes the factor out again, and other numbers would change every run of an old seed. Patches
-                # have none behind them.
-                sees_one = p.shape[1] == 1 and p.shape[-1] > 1 and name.replace("/", ".") not in self._patches
-                groups = p.shape[0] if sees_one else 1
-                nn.init.normal_(p, std=(2.0 * groups / (p.shape[0] * p[0, 0].numel())) ** 0.5)
+            self._initial.fill_(p, name.replace("/", "."))
         for t in self.transforms.values():
             nn.init.eye_(t)
 
-    def _skeleton(self, block: Block, *, rounded: bool = False) -> _Skeleton:
+    def _skeleton(self, block: Block, *, rounded: bool = False) -> Skeleton:
         """The module of a block without storage; BatchNorm normalises by the batch and keeps no statistics.
 
         Blocks that differ in nothing but resolution or precision have the same operators, and share a module.
@@ -199,40 +131,51 @@ class ElasticBlock(nn.Module):
                 forget_statistics_(module)
                 if self.without_plans:
                     without_plans_(module)
-                found = _Skeleton(module=module, shapes=tuple(_parameters(graph)), plan=plan)
+                found = Skeleton(module=module, shapes=tuple(_parameters(graph)), plan=plan)
                 self._skeletons[graph.ops, rounded] = found
             self._by_block[block, rounded] = self._skeletons[graph.ops, rounded]
         return self._by_block[block, rounded]
 
-    def subnetwork_weights(self, block: Block) -> dict[str, Tensor]:
-        """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them."""
+    def subnetwork_weights(self, block: Block, share: Share = 0) -> dict[str, Tensor]:
+        """Name of a block's parameter -> its slice of the shared weights; gradients flow back into them.
+
+        Args:
+            block: the variant.
+            share: of each copy of the weights.
+        """
+        if isinstance(share, int):
+            held = self if share == 0 else self.copies[share - 1]
+            return self._slices(block, held)  # type: ignore[arg-type]  # a ModuleList's are of any kind
+        of_copies = [self._slices(block, held) for held in (self, *self.copies)]
+        shares = share.unbind()
+        return {name: mixed([found[name] for found in of_copies], shares) for name in of_copies[0]}
+
+    def _slices(self, block: Block, held: ElasticBlock | WeightsCopy) -> dict[str, Tensor]:
+        """Of one copy of the weights."""
         found = {}
         for name, shape in self._skeleton(block).shapes:
-            shared = self.weights[name.replace(".", "/")]
+            shared: Tensor = held.weights[name.replace(".", "/")]
             if name in self._elastic_kernels and shared.shape[-1] != shape[-1]:
+                matrices = {int(k): matrix for k, matrix in held.transforms.items()}
                 # output channels are cut first, to transform only those asked for: each kernel is on its own in it
-                shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=self._matrices)
+                shared = shrink_kernel(shared[: shape[0]], shape[-1], matrices=matrices)
             for dim, size in enumerate(shape):
                 if shared.shape[dim] != size:
                     shared = shared.narrow(dim, 0, size)
             found[name] = shared
         return found
 
-    @property
-    def _matrices(self) -> dict[int, Tensor]:
-        """Kernel size -> the matrix that leads to it."""
-        return {int(k): matrix for k, matrix in self.transforms.items()}
-
-    def forward(self, x: Tensor, block: Block, *, rounded: bool = False) -> Tensor:
+    def forward(self, x: Tensor, block: Block, *, rounded: bool = False, share: Share = 0) -> Tensor:
         """Run one variant on the shared weights.
 
         Args:
             x: (N, ...) what enters it.
             block: the variant.
             rounded: as integers compute it.
+            share: of each copy of the weights.
         """
         found = self._skeleton(block, rounded=rounded)
-        skeleton, weights = found.module, self.subnetwork_weights(block)
+        skeleton, weights = found.module, self.subnetwork_weights(block, share)
         # skeletons are no sub-modules of this one, so its mode does not reach them by itself
         if skeleton.training != self.training:
             skeleton.train(self.training)
@@ -271,33 +214,6 @@ def _parameters(graph: OpGraph) -> Iterator[tuple[str, tuple[int, ...]]]:
     return ((w.name, w.shape) for w in graph.weights() if w.trained)
 
 
-def _ends_of_branches(graphs: Iterable[OpGraph]) -> frozenset[str]:
-    """Scales of batch normalisations whose result is added to what is none, and read by nobody else, in all graphs."""
-    ends: set[str] = set()
-    others: set[str] = set()
-    for graph in graphs:
-        for op in (op for op in graph.ops if op.kind == "batch_norm"):
-            scale = op.weight("weight")
-            if scale is not None:
-                (ends if _ends_a_branch(graph, op) else others).add(scale.name)
-    return frozenset(ends - others)
-
-
-def _ends_a_branch(graph: OpGraph, norm: Op) -> bool:
-    (result,) = norm.outputs
-    readers = graph.consumers.get(result, ())
-    if len(readers) != 1 or readers[0].kind != "add" or result in graph.outputs:
-        return False
-    # a projected shortcut is normalised too: with 0 for both nothing would pass
-    added = [graph.producers.get(name) for name in readers[0].inputs if name != result]
-    return bool(added) and all(op is None or op.kind != "batch_norm" for op in added)
-
-
-def _has_positions(graph: OpGraph, op: Op) -> bool:
-    """Whether an operator reads features of several positions, and not one vector."""
-    return len(graph.input_values(op)[0].shape) > 1
-
-
 def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:
     """Weight of a convolution -> its kernels, where there are several: (k,), or (k, k).
 
@@ -305,7 +221,7 @@ def _varying_kernels(graphs: Iterable[OpGraph]) -> dict[str, set[Kernel]]:
         SpaceError: they are not square, or some have one axis and some have two.
     """
     found: dict[str, set[Kernel]] = {}
-    for op in (op for graph in graphs for op in graph.ops if op.kind in _CONVOLUTIONS):
+    for op in (op for graph in graphs for op in graph.ops if op.kind in CONVOLUTIONS):
         weight = op.weight("weight")
         assert weight is not None
         found.setdefault(weight.name, set()).add(weight.shape[2:])
@@ -335,18 +251,23 @@ class Supernet(nn.Module):
     Args:
         space: a space of blocks whose kinds are registered.
         rounded: its networks are also trained as integers compute them.
+        experts: copies of the weights that are mixed for each network; 1: there are the weights alone.
+        parted: there are two copies of the weights, of which each network has one; not beside experts.
 
     Attributes:
         space_name: of the space.
         rounds: whether blocks of a quantized precision compute as integers do now.
         without_plans: whether it computes without plans of cuDNN on a GPU; see `hwnas.supernet.gpu`.
         is_given: whether its weights are those of a network that was given trained: never.
+        router: from an architecture to the shares of the experts; None without such.
+        parts: which of two copies each network has; None where there are none.
 
     Raises:
         SpaceError: the space has no slots, or a slot mixes kinds of blocks.
+        ConfigError: its networks cannot be parted.
     """
 
-    def __init__(self, space: SearchSpace, *, rounded: bool = False) -> None:
+    def __init__(self, space: SearchSpace, *, rounded: bool = False, experts: int = 1, parted: bool = False) -> None:
         super().__init__()
         self.space_name = space.name
         self.rounds = False
@@ -365,6 +286,16 @@ class Supernet(nn.Module):
             block.without_plans = self.without_plans
         if not self.slots:
             raise SpaceError(f"space {space.name!r} has no slots to build a supernet from; use a space made of blocks")
+        assert experts == 1 or not parted
+        # behind all else, so that the first copy begins as the weights of a supernet without copies
+        self.router: Router | None = None
+        self.parts = Parts(space) if parted else None
+        if experts > 1:
+            self._reader = ChoiceReader(space)
+            names = [name.replace("/", ".") for name in self.slots]
+            self.router = Router(names, n_experts=experts, n_features=len(self._reader.told))
+        for block in self._elastic_blocks():
+            block.add_copies_(N_PARTS - 1 if parted else experts - 1, noise=0.0 if parted else _NOISE)
 
     def forward(self, x: Tensor, blocks: NamedBlocks) -> Tensor:
         """Run one sub-network.
@@ -379,15 +310,23 @@ class Supernet(nn.Module):
         x = fit(x, blocks[0][1].in_shape)  # (N, C, any, any) -> (N, C, H, W)
         before: tuple[ElasticBlock, Block] | None = None
         integers = False
+        shares = self._shares(blocks)
         for name, block in blocks:
             if _only_converts(block):
                 continue
             slot, rounded = self._slot(name), self.rounds and is_quantized(block.precision)
             if rounded and not integers:
                 x = self._entering(x, before)
-            x = slot(x, block, rounded=rounded)
+            x = slot(x, block, rounded=rounded, share=shares.get(name, 0))
             before, integers = (slot, block), rounded
         return x
+
+    def _shares(self, blocks: NamedBlocks) -> Mapping[str, Share]:
+        """Name of a slot -> of its copies in a network's weights; a slot that is not named has the first copy alone."""
+        if self.router is not None:
+            found: Mapping[str, Share] = self.router(self._reader.features(blocks))
+            return found
+        return {} if self.parts is None else dict.fromkeys((name for name, _ in blocks), self.parts.of(blocks))
 
     def _elastic_blocks(self) -> Iterator[ElasticBlock]:
         for slot in self.slots.values():
@@ -435,12 +374,12 @@ class Supernet(nn.Module):
         Raises:
             SpaceError: the blocks do not belong to this supernet.
         """
-        network = SubNetwork(b for _, b in blocks)
+        network, shares = SubNetwork(b for _, b in blocks), self._shares(blocks)
         for (name, block), module in zip(blocks, network.blocks, strict=True):
             if _only_converts(block):
                 continue
             parameters = dict(module.named_parameters())
-            for key, value in self._slot(name).subnetwork_weights(block).items():
+            for key, value in self._slot(name).subnetwork_weights(block, shares.get(name, 0)).items():
                 parameters[key].copy_(value)
         network.ranges = self._ranges(blocks)
         return network.eval()

@@ -5,10 +5,11 @@ old space compute in the new one what they computed before. What is new to a lay
 largest network begins as the old largest one too where kernels, channels and residual blocks are added, in the manner
 of Net2Net (Chen et al., 2016, section 2) and of the transformations of EAS (Cai et al., 2018, section 3.2): wider
 layers hand on more, which nobody listens to yet; blocks that are added pass on what they are given, where residual
-branches begin with 0 (`ElasticBlock.reset_parameters`).
+branches begin with 0 (`InitialWeights`).
 It does not where blocks get parts they had not (an expansion, squeeze-and-excitation), and of wider transformers, whose
 layer normalisation averages over what is new as well: there it holds of the old networks alone. Maps of positions are
-resized.
+resized. Copies of weights (`hwnas.supernet.copies`) keep what they differ in from the first ones, which the older
+weights become; an older supernet with copies is not begun with.
 
 Knows elastic weights and graphs; never data, devices, tables or search.
 """
@@ -25,6 +26,7 @@ from torch.nn import functional
 
 from hwnas.errors import CheckpointError
 from hwnas.spaces.kinds import block_graph
+from hwnas.supernet.copies import copied_parameters
 from hwnas.supernet.elastic import NamedBlocks, Supernet
 from hwnas.supernet.kernels import shrink_kernel
 
@@ -63,12 +65,17 @@ def grow_(
         What was taken over.
 
     Raises:
-        CheckpointError: the two have less than half of the other one's tensors in common.
+        CheckpointError: the two have less than half of the other one's tensors in common, or the other one cannot be
+            begun with.
     """
+    check_beginning(old)
+    parameters = dict(supernet.named_parameters())
+    copies = {name: parameters[first] for name, first in copied_parameters(parameters).items()}
+    differences = {name: parameters[name] - first for name, first in copies.items()}
     outputs, maps = _output_weights(largest), _maps(largest)
     kept, anew = [], []
-    for name, p in supernet.named_parameters():
-        if not _is_taken(name):
+    for name, p in parameters.items():
+        if not _is_taken(name) or name in copies:
             continue
         found, rows = old.get(name), classes if name in outputs else None
         if found is not None and name in maps and found.dim() == p.dim() == 3:  # (features, height, width)
@@ -82,7 +89,26 @@ def grow_(
             f"space {supernet.space_name!r} has only {len(kept)} tensors in common with the supernet that it was to "
             "begin with, less than half of that one's; begin with one of the same family of spaces"
         )
+    for name, first in copies.items():
+        parameters[name].copy_(first + differences[name])
     return Grown(kept=tuple(kept), anew=tuple(anew))
+
+
+def check_beginning(old: Mapping[str, Tensor]) -> None:
+    """Hold that another supernet can begin with these weights.
+
+    Args:
+        old: name of a parameter -> its values.
+
+    Raises:
+        CheckpointError: there are several sets of them, of which none is that of all networks.
+    """
+    if copied_parameters(old):
+        raise CheckpointError(
+            "a training cannot begin with a supernet that has several sets of weights (train.experts, "
+            "train.split_fraction): none of them is that of all its networks; give train.start_from one that was "
+            "trained without"
+        )
 
 
 def _is_taken(name: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import time
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 _LET_GO_S = 0.5  # for threads that wait for a lock nobody holds
@@ -45,6 +45,16 @@ def process_count() -> int:
 def process_rank() -> int:
     """Which of them this one is, from 0; only the first writes."""
     return distributed.get_rank() if _distributed() else 0
+
+
+def take_from_first_(tensor: Tensor) -> None:
+    """Give all processes the numbers that the first one has; nothing outside `torchrun`.
+
+    Args:
+        tensor: of one shape in all of them; changed in place.
+    """
+    if _distributed():
+        distributed.broadcast(tensor.detach(), 0)
 
 
 def parallel(network: nn.Module) -> DistributedDataParallel:

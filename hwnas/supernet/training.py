@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,22 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hwnas.errors import CheckpointError, ConfigError, DivergenceError
+from hwnas.precisions import EXACT
 from hwnas.supernet.batches import BatchStream, made_ahead, step_rng
 from hwnas.supernet.checkpoint import Checkpoint, load_newest, save_checkpoint
-from hwnas.supernet.descent import Descent, check_name, restore_state, state_tensors
+from hwnas.supernet.descent import restore_state, state_tensors
 from hwnas.supernet.distillation import Taught, Teacher, feature_loss
 from hwnas.supernet.elastic import NamedBlocks, Supernet
 from hwnas.supernet.gpu import plans_off
+from hwnas.supernet.gradient_matching import N_DRAWN
+from hwnas.supernet.identity import refuse_other_identity, run_identity
 from hwnas.supernet.kinds import AnySupernet
 from hwnas.supernet.processes import parallel, process_count, process_rank
 from hwnas.supernet.quantization.rounding import SMALLEST_SCALE
-from hwnas.supernet.quantized import begin_ranges_, in_precisions, learned_ranges, range_names
-from hwnas.supernet.schedules import cosine_rate, follow
+from hwnas.supernet.quantized import begin_ranges_, in_precision, in_precisions, learned_ranges, range_names
+from hwnas.supernet.schedules import follow
+from hwnas.supernet.settings import TrainSettings
+from hwnas.supernet.splitting import copy_trained_, of_both_parts, split_
 from hwnas.supernet.watching import Log, Watch
 from hwnas.tasks import Task, make_task
 from hwnas.types import (
@@ -44,93 +49,6 @@ from hwnas.types import (
 
 _LOSS = "loss"  # of a step's first network, the largest
 _STEPS_SEEN = 8  # whose networks show what ranges begin with, where the first step's do not show all
-EARLIER: Mapping[str, Any] = {  # of checkpoints that do not say it
-    "batch_norm": "recalibrated",
-    "feature_weight": 0.0,
-    "optimizer": "sgd",
-    "task": "classification",
-    "class_weights": "alike",
-    "quantized_fraction": 0.0,
-    "supernet": "",
-    "start_from": "",
-    "accumulate": 1,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """How to train.
-
-    Attributes:
-        steps: optimiser steps in all.
-        optimizer: `sgd` or `adamw`; see `hwnas.supernet.descent`.
-        learning_rate: at its peak; what is left out of it and of the weight decay suits `sgd` (`Descent.of` knows what
-            suits others).
-        warmup_fraction: share of the steps with a linearly rising rate; a cosine to zero follows.
-        weight_decay: on weights of convolutions and linear layers and the matrices between kernel sizes; on no bias or
-            norm.
-        label_smoothing: for the networks that learn from classes or labels.
-        ema_decay: of the averaged weights that are kept in the end; ramps up as (1 + t) / (10 + t).
-        quantized_fraction: share of the steps, the last ones, in which networks compute as integers will, too; 0: none.
-            See `hwnas.supernet.quantized`.
-        feature_weight: where a given network teaches, of what its regions hand on, beside its answers, in the loss; see
-            `hwnas.supernet.distillation`.
-        accumulate: parts that a batch is cut into, one after the other, so that a step takes less memory; statistics of
-            normalisation are those of a part.
-        max_grad_norm: gradients are scaled down to this norm; 0 leaves them.
-        seed: of the sub-networks that each step draws; order and augmentation have the stream's.
-        checkpoint_every_s: seconds between checkpoints.
-    """
-
-    steps: int
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    warmup_fraction: float = 0.05
-    weight_decay: float = 3e-5
-    label_smoothing: float = 0.1
-    ema_decay: float = 0.999
-    quantized_fraction: float = 0.0
-    feature_weight: float = 0.0
-    accumulate: int = 1
-    max_grad_norm: float = 5.0
-    seed: int = 0
-    checkpoint_every_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        check_name(self.optimizer)
-        rules = {
-            "steps": (self.steps >= 1, "at least 1"),
-            "accumulate": (self.accumulate >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "warmup_fraction": (0 <= self.warmup_fraction < 1, "in [0, 1)"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
-            "feature_weight": (self.feature_weight >= 0, "at least 0"),
-            "ema_decay": (0 <= self.ema_decay < 1, "in [0, 1)"),
-            "quantized_fraction": (0 <= self.quantized_fraction <= 1, "in [0, 1]"),
-        }
-        for name, (ok, allowed) in rules.items():
-            if not ok:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be {allowed}")
-
-    @property
-    def descent(self) -> Descent:
-        """How the weights go down the loss."""
-        return Descent(optimizer=self.optimizer, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        warmup = max(1, round(self.steps * self.warmup_fraction))
-        return cosine_rate(step, peak=self.learning_rate, steps=self.steps, warmup=warmup)
-
-    @property
-    def first_quantized(self) -> int:
-        """The step from which on networks compute as integers will, too; there is one, where any share is asked for."""
-        asked = round(self.steps * self.quantized_fraction)
-        return self.steps - (max(1, asked) if self.quantized_fraction else 0)
-
-    def decay(self, step: int) -> float:
-        """What the averaged weights keep of themselves at a step."""
-        return min(self.ema_decay, (1 + step) / (10 + step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +120,17 @@ class Trainer:
                 "train.quantized_fraction is above 0, but this supernet is trained in floats alone, as those of given "
                 "networks are; leave it out, and let deploy.finetune_steps train the chosen network for integers"
             )
+        self._parts = supernet.parts if isinstance(supernet, Supernet) else None
+        if settings.experts > 1 and not (isinstance(supernet, Supernet) and supernet.router is not None):
+            raise ConfigError(
+                f"train.experts is {settings.experts}, but this supernet holds its weights once, as those of given "
+                "networks do; leave it out"
+            )
+        if settings.split_fraction and self._parts is None:
+            raise ConfigError(
+                "train.split_fraction is above 0, but this supernet holds its weights once, as those of given networks "
+                "do; leave it out"
+            )
         self._optimizer = settings.descent.make(self._parameters.values())
         self._scheduler = follow(self._optimizer, settings.rate)
         self._world, self._rank = process_count(), process_rank()
@@ -259,8 +188,27 @@ class Trainer:
             self.strategy.restore(found.meta["strategy"])
         return self.step
 
-    def run(self, *, until: int | None = None, progress: ProgressCallback = ignore_progress) -> None:
+    @property
+    def parted_by(self) -> str | None:
+        """For people: by what the networks are parted, once they are."""
+        split = self.settings.split_step
+        if self._parts is None or split is None or self.step <= split:
+            return None
+        return self._parts.told
+
+    def run(
+        self,
+        *,
+        until: int | None = None,
+        progress: ProgressCallback = ignore_progress,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Train to the last step (or `until`), writing checkpoints on the way and at the end.
+
+        Args:
+            until: a step before which to stop.
+            progress: told of each step.
+            tell: told by what networks are parted, when they are.
 
         Raises:
             DivergenceError: a loss is not finite; the last good checkpoint stays as it was.
@@ -271,15 +219,24 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             if self._device.type == "cuda":
                 batches = stack.enter_context(contextlib.closing(made_ahead(batches)))
-            self._take_steps(batches, last=last, progress=progress)
+            self._take_steps(batches, last=last, progress=progress, tell=tell)
         self._save()
 
-    def _take_steps(self, batches: Iterable[tuple[Tensor, Tensor]], *, last: int, progress: ProgressCallback) -> None:
+    def _take_steps(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        *,
+        last: int,
+        progress: ProgressCallback,
+        tell: Callable[[str], None] | None,
+    ) -> None:
         saved, accuracies = time.monotonic(), ""
         for images, labels in batches:
             with plans_off(self._device) if self._without_plans else contextlib.nullcontext():
                 losses = self._train_step(self.step, images, labels)
             self.step += 1
+            if self.step - 1 == self.settings.split_step and self.parted_by and tell is not None:
+                tell(self.parted_by)
             note = "".join(f", {name} {loss:.3f}" for name, loss in losses.items())
             found = self._looked_at()
             if found:
@@ -311,6 +268,10 @@ class Trainer:
         labels = labels[self._rank :: self._world].to(self._device, non_blocking=True)
         self.supernet.train()
         targets = self.strategy.architectures(step, step_rng(self.settings.seed, step, stream=3))
+        if self._parts is not None and self.settings.split_step is not None and step >= self.settings.split_step:
+            if step == self.settings.split_step:
+                self._split(step)
+            targets = of_both_parts(targets, self._parts, step)
         networks = [self._named_blocks(target.encoding) for target in targets]
         if step >= self.settings.first_quantized:
             networks = self._quantized(networks, step, whole_batch)
@@ -372,6 +333,25 @@ class Trainer:
         if taught is not None and taught.handed_on:
             loss = loss + self.settings.feature_weight * feature_loss(handed_on, taught.handed_on)
         return found, loss
+
+    def _split(self, step: int) -> None:
+        """Part the networks by their gradients on the batches from this step on, in floats."""
+        assert isinstance(self.supernet, Supernet)
+        assert self._parts is not None
+        kept = slice(None, None, self.settings.accumulate)  # as many images at a time as in a step
+        batches = [
+            (images[kept].to(self._device), labels[kept].to(self._device))
+            for images, labels in self.stream.batches(step, step + N_DRAWN)
+        ]
+
+        def loss(encoding: IntArray, draw: int) -> Tensor:
+            images, labels = batches[draw]
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                found = self.supernet(images, in_precision(self._named_blocks(encoding), EXACT))
+            return self.task.loss(found.float(), labels, label_smoothing=self.settings.label_smoothing)
+
+        split_(self.supernet, self._parts, loss=loss, rng=step_rng(self.settings.seed, step, stream=5))
+        copy_trained_(self._parameters, self._averages, self._optimizer)
 
     def _quantized(self, networks: Sequence[NamedBlocks], step: int, images: Tensor) -> list[NamedBlocks]:
         """The same networks in the precisions of a step; before the first of these ranges begin with what they see."""
@@ -477,47 +457,3 @@ def load_averaged(supernet: AnySupernet, checkpoint: Checkpoint) -> AnySupernet:
             p.copy_(checkpoint.tensors[k])
     supernet.is_given = False
     return supernet.eval()
-
-
-def run_identity(
-    settings: TrainSettings, identity: Mapping[str, Any], *, batch_size: int, n_samples: int
-) -> dict[str, Any]:
-    """What must not change when a run goes on; how often it saves may.
-
-    Args:
-        settings: of the training.
-        identity: what else the run is: its space, its data.
-        batch_size: images a step.
-        n_samples: training images.
-    """
-    values = asdict(settings)
-    del values["checkpoint_every_s"]
-    return {**identity, "settings": {**values, "batch_size": batch_size, "n_samples": n_samples}}
-
-
-def refuse_other_identity(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on with a checkpoint that was begun as another run; only what differs is told.
-
-    Args:
-        path: of the checkpoint.
-        found: its identity; what an older version did not write down is not compared.
-        wanted: the identity of this run.
-
-    Raises:
-        CheckpointError: they differ; says in what, and what to do.
-    """
-    before, now = {**EARLIER, **_flat(found)}, _flat(wanted)
-    differences = [f"{k} was {before[k]!r}, now {v!r}" for k, v in now.items() if k in before and before[k] != v]
-    if differences:
-        raise CheckpointError(
-            f"{path} belongs to another run ({'; '.join(differences)}); "
-            "name another output folder, or delete it to train anew"
-        )
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings beside what they stood under."""
-    flat: dict[str, Any] = {}
-    for key, value in identity.items():
-        flat |= value if isinstance(value, Mapping) else {key: value}
-    return flat

@@ -17,9 +17,10 @@ from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.distillation import Teacher
 from hwnas.supernet.recalibration import keep_statistics_, recalibrate
+from hwnas.supernet.settings import TrainSettings
 from hwnas.supernet.strategies import SandwichRule
 from hwnas.supernet.tracing import trace
-from hwnas.supernet.training import Trainer, TrainSettings
+from hwnas.supernet.training import Trainer
 from hwnas.tasks.classification import Classification
 from hwnas.types import IntArray
 

@@ -13,8 +13,9 @@ from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.supernet.adapted import AdaptedSupernet
 from hwnas.supernet.batches import BatchStream
 from hwnas.supernet.distillation import Teacher, feature_loss
+from hwnas.supernet.settings import TrainSettings
 from hwnas.supernet.strategies import SandwichRule
-from hwnas.supernet.training import Trainer, TrainSettings
+from hwnas.supernet.training import Trainer
 
 from .test_adapted import adapted, given, of
 

@@ -128,3 +128,29 @@ def test_a_supernet_of_another_family_is_refused() -> None:
             largest=space.named_blocks(space.largest()),
             classes=list(range(10)),
         )
+
+
+def test_experts_begin_with_what_one_set_of_weights_learned(x) -> None:
+    """Each is the old weights and what it differed in from the first one."""
+    small, large = narrow(), wide(n_classes=4)
+    old = trained(small)
+    torch.manual_seed(2)
+    new = Supernet(large, experts=2)
+    name = "slots.stem.{}weights.conv/conv/weight"
+    before = {k: p.detach().clone() for k, p in new.named_parameters()}
+    largest = large.named_blocks(large.largest())
+    found = grow_(new, dict(old.named_parameters()), largest=largest, classes=[0, 1, 2, 3])
+    after = dict(new.named_parameters())
+    assert name.format("copies.0.") not in (*found.kept, *found.anew)
+    known = dict(old.named_parameters())[name.format("")]
+    assert torch.equal(after[name.format("")][: len(known)], known)
+    difference = before[name.format("copies.0.")] - before[name.format("")]
+    assert difference.any()
+    assert torch.allclose(after[name.format("copies.0.")] - after[name.format("")], difference, atol=1e-6)
+
+
+def test_what_has_several_sets_of_weights_is_not_begun_with() -> None:
+    space = narrow()
+    old = dict(Supernet(space, experts=2).named_parameters())
+    with pytest.raises(CheckpointError, match="has several sets of weights"):
+        grow_(Supernet(space), old, largest=space.named_blocks(space.largest()), classes=[0, 1, 2, 3])

@@ -47,6 +47,13 @@ def test_two_processes_round_alike(folder) -> None:
     assert all(bool(whole[k] > 0) for k in whole if k.startswith("ema.") and k.endswith(".scale"))
 
 
+def test_two_processes_part_networks_alike(folder) -> None:
+    first, second = (torch.load(folder / f"parted.{rank}") for rank in range(2))
+    assert first["told"] == second["told"]
+    assert len(first["told"]) == 1
+    assert torch.equal(first["weights"], second["weights"])
+
+
 def test_a_step_of_two_processes_follows_the_mean_of_their_gradients(folder, space) -> None:
     """Over all passes of the step: parameters that the last pass leaves out, the smallest network's, count as well."""
     threads = torch.get_num_threads()

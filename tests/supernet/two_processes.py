@@ -14,6 +14,7 @@ from torch import distributed
 
 from hwnas.supernet.processes import start_distributed, stop_distributed
 from tests.supernet.conftest import make_space
+from tests.supernet.test_splitting import make as make_parted
 from tests.supernet.test_training import SETTINGS, make_trainer
 
 
@@ -31,6 +32,7 @@ def main(folder: Path, steps: int) -> None:
     assert again.resume() == 1
     again.run(until=steps)
     _quantized(folder, steps)
+    _parted(folder, steps)
     torch.save(weights, folder / f"first_step.{distributed.get_rank()}")
     stop_distributed()
 
@@ -47,6 +49,16 @@ def _quantized(folder: Path, steps: int) -> None:
     again.run()
     weights = torch.cat([p.detach().flatten() for p in again.supernet.parameters()])
     torch.save(weights, folder / f"quantized.{distributed.get_rank()}")
+
+
+def _parted(folder: Path, steps: int) -> None:
+    """A training whose networks are parted on the way, by the same choice in both processes."""
+    settings = dataclasses.replace(SETTINGS, steps=steps, split_fraction=0.5)
+    trainer = make_parted(make_space(), folder / "parted.safetensors", **dataclasses.asdict(settings))
+    told: list[str] = []
+    trainer.run(tell=told.append)
+    weights = torch.cat([p.detach().flatten() for p in trainer.supernet.parameters()])
+    torch.save({"weights": weights, "told": told}, folder / f"parted.{distributed.get_rank()}")
 
 
 if __name__ == "__main__":

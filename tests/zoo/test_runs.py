@@ -290,6 +290,8 @@ def test_settings_of_a_preset_or_a_training_contradict_a_trained_supernet(packed
         ("train.epochs", 5.0, "epochs is of a training"),
         ("train.strategy", "compound", "strategy is of a training"),
         ("train.quantized_fraction", 0.5, "quantized_fraction is of a training"),
+        ("train.experts", 2, "experts is of a training"),
+        ("train.split_fraction", 0.5, "split_fraction is of a training"),
     ):
         with pytest.raises(ConfigError, match=said):
             config_of(packed, tmp_path / "run", **{key: value})
