@@ -5,23 +5,26 @@ A question that a study answers goes to `hwnas.answers`. Knows a run's folder; n
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwnas._console import Console
-from hwnas.allowed import ACCURACY, EVALUATED, Limits
+from hwnas.allowed import ACCURACY, EVALUATED, Allowed, Limits
 from hwnas.answers import QueryResult, answer_values, best_networks, study_of
 from hwnas.config import CONFIG_FILE, load_config
 from hwnas.errors import ConfigError
-from hwnas.limits import as_limits
+from hwnas.limits import as_limits, as_mapping
 from hwnas.quantities import count, difference, metric_name, percent, quantity
 from hwnas.query import Answer
 from hwnas.results import Shown
 
 if TYPE_CHECKING:
     from hwnas.pipeline.measuring import MeasuredNetwork
+
+_FRACTION = "latency_fraction"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def answer_budget(
 
     Args:
         folder: of a run, or a study's file.
-        limits: see `hwnas.query.query`.
+        limits: see `hwnas.query.query`; of a run also `latency_fraction`, of the largest network's latency.
         metric: what to be best in; empty: what networks were evaluated for.
         top: how many evaluated networks at most.
         device: any that is profiled for the run's space; without it, the only one that was searched for.
@@ -125,6 +128,8 @@ def answer_budget(
     """
     is_run = folder.is_dir() and (folder / CONFIG_FILE).exists()
     needs_run = bool(n_predicted) or measured
+    if _FRACTION in limits:
+        limits = _in_milliseconds(limits, folder, device=device, is_run=is_run)
     if not is_run or (not needs_run and study_of(folder, device) is not None):
         if needs_run:
             raise ConfigError(
@@ -159,6 +164,27 @@ def answer_budget(
         measured=tuple(found),
         notes=tuple(notes),
     )
+
+
+def _in_milliseconds(limits: Limits, folder: Path, *, device: str, is_run: bool) -> dict[str, Allowed]:
+    """Limits with a share of the largest network's latency as what it is on the device.
+
+    Raises:
+        ConfigError: there is a limit on the latency as well, or no run whose tables tell the largest network's.
+    """
+    if "latency_ms" in limits:
+        raise ConfigError(f"give latency_ms or {_FRACTION}, not both")
+    if not is_run:
+        raise ConfigError(
+            f"{_FRACTION} is a share of what the largest network takes, which {folder} does not tell: name the "
+            "folder of a run, or give latency_ms"
+        )
+    from hwnas.catalogue.of_run import known_device
+
+    largest_ms = known_device(load_config(folder), device).costs.largest_ms
+    others = {metric: allowed for metric, allowed in limits.items() if metric != _FRACTION}
+    shares = as_limits({"latency_ms": limits[_FRACTION]})
+    return {**others, **as_mapping(dataclasses.replace(s, value=s.value * largest_ms) for s in shares)}
 
 
 def _listed(names: tuple[str, ...]) -> str:

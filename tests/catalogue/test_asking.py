@@ -49,6 +49,25 @@ def test_limits_are_those_of_the_device_that_is_asked(config: Config) -> None:
     assert (ended.exit_code, "latency_ms binds" in ended.stderr) == (3, True)
 
 
+def test_a_share_of_the_largest_networks_latency_is_a_limit_too(config: Config) -> None:
+    largest_ms = of_run.known_device(config, "").costs.largest_ms
+    for share in ("latency_fraction=0.8", "latency_fraction>=0.1"):
+        in_ms = share.replace("fraction", "ms").replace(share[-3:], repr(float(share[-3:]) * largest_ms))
+        by_share, by_time = (
+            json.loads(invoke("query", config.output.folder, "--limit", limit, "--json").stdout)
+            for limit in (share, in_ms)
+        )
+        assert by_share["answers"] == by_time["answers"]
+        assert by_share["limits"] == by_time["limits"]
+
+
+def test_a_share_of_a_latency_wants_a_run_and_no_latency_beside_it(config: Config) -> None:
+    both = invoke("query", config.output.folder, "--limit", "latency_fraction=0.5", "--limit", "latency_ms=3")
+    assert (both.exit_code, "latency_ms or latency_fraction, not both" in both.stderr) == (2, True)
+    alone = invoke("query", Workspace(config).study, "--limit", "latency_fraction=0.5")
+    assert (alone.exit_code, "name the folder of a run, or give latency_ms" in alone.stderr) == (2, True)
+
+
 def test_the_own_device_may_be_named(config: Config) -> None:
     named = json.loads(invoke("query", config.output.folder, "--device", "fake", "--json").stdout)
     assert named["answers"] == json.loads(invoke("query", config.output.folder, "--json").stdout)["answers"]
