@@ -22,13 +22,10 @@ from hwnas.spaces import space_from_json
 from hwnas.spaces.adapted import AdaptedSpace
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hwnas.supernet.adapted import AdaptedSupernet
 
 SPACE, WEIGHTS = "network.json", "network.safetensors"
 SCHEMA = 1
-_ORDER = "order."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +60,10 @@ class AdaptedRun:
             OSError: they cannot be written.
         """
         from hwnas.supernet.checkpoint import Checkpoint, save_checkpoint
+        from hwnas.supernet.untrained_numbers import orders_of
 
         fingerprint = space.fingerprint()
-        tensors: dict[str, Tensor] = {f"weight.{name}": t for name, t in supernet.numbers().items()}
-        for i, dim in enumerate(space.network.dependencies.dims):
-            tensors[f"{_ORDER}{dim.name}"] = supernet.order_tensor(i)
+        tensors = {f"weight.{name}": t for name, t in supernet.numbers().items()} | orders_of(supernet)
         save_checkpoint(self.weights, Checkpoint(tensors=tensors, meta={"space": fingerprint, "history": []}))
         document = {
             "schema": SCHEMA,
@@ -128,6 +124,7 @@ class AdaptedRun:
         """
         from hwnas.supernet.adapted import AdaptedSupernet
         from hwnas.supernet.checkpoint import load_newest
+        from hwnas.supernet.untrained_numbers import take_orders_
 
         found = load_newest(self.weights)
         if found is None or found.meta.get("space") != whole.fingerprint():
@@ -136,10 +133,9 @@ class AdaptedRun:
         weights = {k.removeprefix("weight."): t for k, t in found.tensors.items() if k.startswith("weight.")}
         supernet = AdaptedSupernet(space, weights)
         try:
-            for i, dim in enumerate(space.network.dependencies.dims):
-                supernet.set_order_(i, found.tensors[f"{_ORDER}{dim.name}"].numpy())
-        except (KeyError, ValueError) as e:
-            raise CheckpointError(f"{self.weights} says no order of units ({e}); adapt the network again") from e
+            take_orders_(supernet, found.tensors)
+        except CheckpointError as e:
+            raise CheckpointError(f"{self.weights}: {e}; adapt the network again") from e
         return supernet
 
     def weights_digest(self) -> str:

@@ -8,6 +8,7 @@ from hwnas.errors import CheckpointError
 from hwnas.spaces.adapted import AdaptedSpace
 
 if TYPE_CHECKING:
+    from hwnas.supernet.adapted import AdaptedSupernet
     from hwnas.supernet.checkpoint import Checkpoint
     from hwnas.supernet.kinds import AnySupernet
     from hwnas.workspace import Workspace
@@ -45,6 +46,8 @@ def trained_supernet(work: Workspace) -> AnySupernet:
             "go on with `hwnas train` first"
         )
     supernet = load_averaged(new_supernet(work, trained=found), found)
+    if work.zoo_entry is not None:
+        supernet.is_given = work.zoo_entry.card.is_given
     if work.config.model is not None:
         from hwnas.supernet.adapted import AdaptedSupernet
 
@@ -79,11 +82,22 @@ def new_supernet(work: Workspace, *, trained: Checkpoint | None = None) -> AnySu
         experts = 1 if router is None else router.shape[1]  # (slots, experts, features)
         rounded, parted = (f"ema.{name}" in trained.tensors for name in ("input_range.scale", "parts.table"))
         return Supernet(space, rounded=rounded, experts=experts, parted=parted)
-    if work.config.model is None:  # of a definition, without weights
-        from hwnas.supernet.adapted import AdaptedSupernet
-
-        return AdaptedSupernet(space)
-    supernet = work.adapted.supernet(space, whole=work.adapted_space)
-    if work.config.train.batch_norm == "frozen":
+    supernet = _of_given(work, space, trained=trained)
+    if work.batch_norm == "frozen":
         supernet.freeze_statistics_()
+    return supernet
+
+
+def _of_given(work: Workspace, space: AdaptedSpace, *, trained: Checkpoint | None) -> AdaptedSupernet:
+    """Networks of a given one: of the run's own, of a packed one, or of a definition, which has no weights."""
+    from hwnas.supernet.adapted import AdaptedSupernet
+    from hwnas.supernet.untrained_numbers import take_fixed_, take_orders_
+
+    if work.config.model is not None:
+        return work.adapted.supernet(space, whole=work.adapted_space)
+    supernet = AdaptedSupernet(space)
+    if work.zoo_entry is not None and trained is not None:
+        tensors = {name.removeprefix("ema."): tensor for name, tensor in trained.tensors.items()}
+        take_fixed_(supernet, tensors)
+        take_orders_(supernet, tensors)
     return supernet

@@ -476,7 +476,7 @@ class Workspace:
         found = {
             "space": self.training_space.fingerprint(),
             "data": self.data.fingerprint,
-            "batch_norm": self.config.train.batch_norm,
+            "batch_norm": self.batch_norm,
             "task": task_identity(self.config.task.name),
             "class_weights": str(self.config.task.class_weights or "alike"),
             "supernet": "" if self.zoo_entry is None else self.zoo_entry.weights_digest,
@@ -494,6 +494,11 @@ class Workspace:
         # that of a trained supernet tells the data by itself. Of a given network, accuracies from before the better of
         # what was given and what was trained counted are of the trained one alone
         return weights if self.config.model is None else digest([weights, "the better of two"])
+
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics networks normalise by, as in train.batch_norm; of a packed supernet its card tells."""
+        return self.config.train.batch_norm if self.zoo_entry is None else self.zoo_entry.card.batch_norm
 
     @property
     def is_trained(self) -> bool:
@@ -520,6 +525,9 @@ class Workspace:
         values = math.prod(images.input_shape)
         if model is not None and model.input is not None:  # images are brought to its size
             values = max(values, math.prod(model.input[0].shape))
+        elif self.zoo_entry is not None and isinstance(space := self.zoo_entry.card.space, AdaptedSpace):
+            graph = space.network.largest.graph
+            values = max(values, math.prod(graph.by_name[graph.inputs[0]].shape))
         return max(_LEAST_BATCH, min(_EVALUATION_BATCH, _EVALUATION_VALUES // values))
 
 

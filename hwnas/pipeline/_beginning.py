@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwnas._console import Console
+from hwnas._places import quoted
 from hwnas.errors import ConfigError
 from hwnas.spaces.adapted import AdaptedSpace
 from hwnas.starting_point import StartingPoint, starting_point
@@ -37,6 +38,12 @@ def look_at_beginning(work: Workspace) -> StartingPoint:
             "train.start_from is for presets, and the run's space is made of a given network; leave it out"
         )
     found = starting_point(named)
+    if found.entry is not None and found.entry.card.is_of_given:
+        raise ConfigError(
+            f"train.start_from is {named!r}, whose networks are parts of a given one, and a training begins with "
+            f"networks of presets; take networks of it as they are (hwnas run --supernet {quoted(named)}), or adapt "
+            "the network itself to the run's images (`hwnas adapt`)"
+        )
     check_beginning(found.tensors)
     _ = found.class_names
     return found

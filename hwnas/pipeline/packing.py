@@ -19,6 +19,7 @@ from hwnas.config import Config
 from hwnas.data import ArrayDataset, Data
 from hwnas.errors import ConfigError, IntegrityError
 from hwnas.files import write_whole
+from hwnas.pipeline._packed_weights import packed_weights
 from hwnas.quantities import count
 from hwnas.results import Result, Shown
 from hwnas.workspace import Workspace
@@ -41,7 +42,7 @@ class Packing:
         licence: of weights and images.
         hardware: it was trained on.
         seconds: the training took.
-        command: that trained it.
+        command: that trained it; that of the run's stage where it is left out.
         class_names: where those of the run's data say nothing, as numbers do; none: those of the data.
         n_images: of each part, at most: to recalibrate statistics with, to rank networks by, and to check deployments.
     """
@@ -51,7 +52,7 @@ class Packing:
     licence: str = _NOT_SAID
     hardware: str = _NOT_SAID
     seconds: float = 0.0
-    command: str = "hwnas train"
+    command: str = ""
     class_names: tuple[str, ...] = ()
     n_images: tuple[int, int, int] = (600, 1000, 1000)
 
@@ -100,7 +101,7 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         console: to speak on.
 
     Raises:
-        ConfigError: the run is of a network of one's own, or of no classes of images; the folder holds something else.
+        ConfigError: the run is of no classes of images; the folder holds something else.
         CheckpointError: its training is not finished.
         OSError: the entry cannot be written.
     """
@@ -117,12 +118,13 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
     _refuse_kind(work)
     folder = new_place(folder)
     _refuse(work, packing)
-    content = _weights(work)  # before anything is written: it may be missing
+    content = packed_weights(work.supernet)  # before anything is written: it may be missing
     parts = _some(work.images, packing.n_images, seed=work.config.data.seed)
     data, space = work.images, work.training_space
+    learned = "trained on" if work.is_trained else "as it was given, with images of"
     card = Card(
         name=folder.resolve().name,
-        title=packing.title or f"{space.name}, trained on {data.name}",
+        title=packing.title or f"{space.name}, {learned} {data.name}",
         space=space,
         class_names=packing.class_names or data.class_names,
         mean=data.mean,
@@ -132,10 +134,17 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
         data=packing.about_data or data.name,
         licence=packing.licence,
         recipe=work.config.whole.to_toml(),
-        command=packing.command,
+        command=packing.command or ("hwnas train" if work.is_trained else "hwnas adapt --no-training"),
         hardware=packing.hardware,
         seconds=packing.seconds,
+        batch_norm=work.batch_norm,
+        is_given=not work.is_trained,
     )
+    if card.is_of_given and not card.is_given:
+        console.note(
+            "the largest network of the entry is what training made of the given one; the given one itself stays with "
+            f"the run in {work.folder}"
+        )
     with new_folder(folder) as made:
         write_whole(made / WEIGHTS, content)
         write_images(made, parts)
@@ -144,9 +153,10 @@ def pack(config: Config, folder: Path | str, *, packing: Packing | None = None, 
 
 
 def _refuse_kind(work: Workspace) -> None:
-    if work.config.model is not None:
+    if work.config.data.labels == "network":
         raise ConfigError(
-            "a supernet of a network of your own cannot be packed: its run's folder is what can be copied"
+            "the labels of this run are what its given network answers, and those of a packed supernet are classes; "
+            'pack a run whose images have labels of their own ([data] labels = "source")'
         )
     if work.config.task.name != "classification" or not work.images.are_images:
         raise ConfigError(
@@ -178,18 +188,6 @@ def _refuse(work: Workspace, packing: Packing) -> None:
                 f"{n:,} {part} images of {height} x {width} pixels are too many for one file; give at most "
                 f"{MOST_PIXELS // (height * width):,} (--images)"
             )
-
-
-def _weights(work: Workspace) -> bytes:
-    """The averaged weights, matrices at half precision: 2 bytes a weight, of what was trained in 4."""
-    import safetensors.torch
-
-    tensors = {
-        # what is one number a channel stays as it is: it is little, and ranges and statistics hang on it
-        name: (p.detach().half() if p.dim() > 1 else p.detach()).cpu().contiguous()
-        for name, p in work.supernet.named_parameters()
-    }
-    return bytes(safetensors.torch.save(tensors))
 
 
 def _some(data: Data, n: tuple[int, int, int], *, seed: int) -> dict[str, ArrayDataset]:

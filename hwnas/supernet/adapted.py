@@ -174,6 +174,10 @@ class AdaptedSupernet(nn.Module):
             for name, trained in self._trained.items()
         }
 
+    def fixed_numbers(self) -> dict[str, Tensor]:
+        """Those of them that are no parameters: statistics of normalisation, tables of indices."""
+        return {name: number for name, number in self.numbers().items() if not self._trained[name]}
+
     # ------------------------------------------------------------ sub-networks
 
     def fit(self, x: Tensor) -> Tensor:

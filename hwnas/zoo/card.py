@@ -12,10 +12,13 @@ from hwnas.data.decoding import DecodingRule
 from hwnas.errors import ConfigError, HwnasError, IntegrityError
 from hwnas.files import read_document, write_document
 from hwnas.spaces import Space, space_from_json
+from hwnas.spaces.adapted import AdaptedSpace
 
 FILE = "card.json"
 LABELS = "labels.json"
 SCHEMA = 1
+_RECALIBRATED = "recalibrated"
+_BATCH_NORM = (_RECALIBRATED, "frozen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,9 @@ class Card:
         std: likewise.
         augment: what may be done to training images without changing their class.
         decoding: how image files became pixels; None where they were none.
+        batch_norm: statistics of its networks: recalibrated, with images they are shown; frozen, those of the network
+            that was given.
+        is_given: whether no weight was trained: they are those of a given network, whose largest network it is.
         data: what it was trained on, and where the images of the entry are from.
         licence: of the weights and of the images.
         recipe: the configuration it was trained with, TOML.
@@ -70,6 +76,8 @@ class Card:
     command: str
     hardware: str
     seconds: float
+    batch_norm: str = _RECALIBRATED
+    is_given: bool = False
     measured: tuple[Measured, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,6 +85,11 @@ class Card:
     def has_images(self) -> bool:
         """Whether the entry has some images of what it was trained on; else whoever uses it gives their own."""
         return LABELS in self.files
+
+    @property
+    def is_of_given(self) -> bool:
+        """Whether its networks are parts of one that was given, and not of a preset or a definition."""
+        return isinstance(self.space, AdaptedSpace)
 
     @property
     def has_class_names(self) -> bool:
@@ -132,6 +145,9 @@ def _rule(values: Mapping[str, Any]) -> DecodingRule:
 def _card(values: Mapping[str, Any]) -> Card:
     if values["schema"] != SCHEMA:
         raise ValueError(f"schema {values['schema']!r}; this version reads {SCHEMA}")
+    batch_norm = values.get("batch_norm", _RECALIBRATED)  # of older cards, which are of presets
+    if batch_norm not in _BATCH_NORM:
+        raise ValueError(f"batch_norm {batch_norm!r}; known: {', '.join(_BATCH_NORM)}")
     texts = ("name", "title", "data", "licence", "recipe", "command", "hardware")
     measured = tuple(
         Measured(
@@ -150,6 +166,8 @@ def _card(values: Mapping[str, Any]) -> Card:
         augment=Augment(**values["augment"]),
         decoding=None if values["decoding"] is None else _rule(values["decoding"]),
         seconds=float(values["seconds"]),
+        batch_norm=batch_norm,
+        is_given=bool(values.get("is_given", False)),
         measured=measured,
         files={str(k): str(v) for k, v in values["files"].items()},
     )

@@ -3,7 +3,8 @@
 In an entry's folder:
 
     card.json               what it is: `hwnas.zoo.card`
-    supernet.safetensors    averaged weights; matrices as half-precision floats
+    supernet.safetensors    averaged weights, matrices as half-precision floats; of a given network also its buffers and
+                            which units smaller networks keep
     train.png, val.png,     images, one below the other, where it has some
     test.png
     labels.json             their classes
@@ -84,18 +85,19 @@ class Entry:
         return tuple(sorted(n for n in self.card.files if n.startswith("accuracies-") and n.endswith(".jsonl")))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Name of a parameter -> its averaged values, single precision.
+        """Name of a parameter -> its averaged values, single precision; of a given network other numbers as they were.
 
         Raises:
             ConfigError: the file is missing or not what was packed.
             CheckpointError: it holds no tensors.
         """
         import safetensors.torch
+        import torch
         from safetensors import SafetensorError
 
         data = self.read(WEIGHTS)
         try:
-            return {k: v.float() for k, v in safetensors.torch.load(data).items()}
+            return {k: v.float() if v.dtype == torch.half else v for k, v in safetensors.torch.load(data).items()}
         except (SafetensorError, ValueError, KeyError) as e:
             raise CheckpointError(f"{self.folder / WEIGHTS} holds no weights ({e})") from e
 

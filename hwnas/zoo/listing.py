@@ -11,6 +11,9 @@ from hwnas.results import Result, Shown
 from hwnas.zoo.card import Card
 from hwnas.zoo.entry import ENTRIES, PREFIX, entry_names, find_entry
 
+_GIVEN = "the network that was given; nothing was trained"
+_TRAINED = "what training made of the network that was given, which itself is not in it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooList(Result):
@@ -62,7 +65,7 @@ class ZooCard(Result):
         return {
             "folder": str(self.folder),
             **{k: getattr(self.card, k) for k in keys},
-            "has_images": self.card.has_images,
+            **{k: getattr(self.card, k) for k in ("has_images", "is_of_given", "is_given", "batch_norm")},
             "measured": measured,
         }
 
@@ -73,6 +76,7 @@ class ZooCard(Result):
         rows: list[tuple[str, object]] = [
             ("space", f"{c.space.name}, {c.space.count():,} distinct networks"),
             ("classes", list(c.class_names) if c.has_class_names else f"{len(c.class_names):,}, without names"),
+            *([("largest network", _GIVEN if c.is_given else _TRAINED)] if c.is_of_given else []),
             ("data", c.data),
             ("licence", c.licence),
             ("trained with", c.command),
