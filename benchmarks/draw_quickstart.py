@@ -69,27 +69,27 @@ def listened(command: Sequence[str], folder: Path) -> tuple[list[Line], float]:
         HwnasError: it fails.
     """
     began = time.monotonic()
-    process = subprocess.Popen(
+    lines: list[Line] = []
+    row, doing = 0, ""
+    with subprocess.Popen(
         [sys.executable, "-u", "-m", "hwnas", *command],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
-    )
-    assert process.stdout is not None
-    lines: list[Line] = []
-    row, doing = 0, ""
-    for text in process.stdout:
-        at_s = time.monotonic() - began
-        found = _PROGRESS.match(text)
-        if found and found[1] == doing:
-            row -= 1
-        doing = found[1] if found else ""
-        for part in textwrap.wrap(text.rstrip(), _COLUMNS, drop_whitespace=False, subsequent_indent="  ") or [""]:
-            lines.append(Line(at_s=at_s, row=row, text=part))
-            row += 1
-    if process.wait():
+    ) as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            at_s = time.monotonic() - began
+            found = _PROGRESS.match(text)
+            if found and found[1] == doing:
+                row -= 1
+            doing = found[1] if found else ""
+            for part in textwrap.wrap(text.rstrip(), _COLUMNS, drop_whitespace=False, subsequent_indent="  ") or [""]:
+                lines.append(Line(at_s=at_s, row=row, text=part))
+                row += 1
+    if process.returncode:
         raise HwnasError(f"hwnas {' '.join(command)} ended with status {process.returncode}")
     return lines, time.monotonic() - began
 
