@@ -135,6 +135,7 @@ def test_a_comment_becomes_a_sentence(text: str, expected: str) -> None:
         ("README.md", "benchmarks/README.md", "benchmarks.md"),
         ("benchmarks/README.md", "../docs/energy.md", "energy.md"),
         ("docs/zoo.md", "https://example.org/README.md", "https://example.org/README.md"),
+        ("docs/deployments.md", "../examples/cpp/predict.cpp", "examples/cpp/predict.cpp"),
         ("docs/zoo.md", "#here", "#here"),
         ("docs/zoo.md", "../Makefile", "../Makefile"),
     ],
