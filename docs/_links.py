@@ -18,6 +18,7 @@ OUTSIDE: Mapping[str, str] = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
+    "examples/README.md": "examples.md",
 }
 EXAMPLES = "examples/"  # whose programs stand in the site where they stand in the repository, for pages to link to
 _DOCS = "docs/"

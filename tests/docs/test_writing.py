@@ -136,6 +136,8 @@ def test_a_comment_becomes_a_sentence(text: str, expected: str) -> None:
         ("benchmarks/README.md", "../docs/energy.md", "energy.md"),
         ("docs/zoo.md", "https://example.org/README.md", "https://example.org/README.md"),
         ("docs/deployments.md", "../examples/cpp/predict.cpp", "examples/cpp/predict.cpp"),
+        ("docs/howto/coming-from.md", "../../examples/README.md", "../examples.md"),
+        ("examples/README.md", "own_block.py", "examples/own_block.py"),
         ("docs/zoo.md", "#here", "#here"),
         ("docs/zoo.md", "../Makefile", "../Makefile"),
     ],
