@@ -23,7 +23,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy devices exporters docs
+	$(BIN)/mypy devices exporters docs examples
 
 # the site of the documentation, in site/: open site/index.html
 docs: $(VENV)/.docs-installed

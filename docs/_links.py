@@ -1,6 +1,7 @@
 """Links between Markdown files: as they are in the repository, and as they are in the site.
 
-Pages of the site are the files in docs/, and some from outside it. Knows paths and Markdown, not MkDocs.
+Pages of the site are the files in docs/, and some from outside it; the programs of examples/ come with them. Knows
+paths and Markdown, not MkDocs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ OUTSIDE: Mapping[str, str] = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
+    "examples/README.md": "examples.md",
 }
+EXAMPLES = "examples/"  # whose programs stand in the site where they stand in the repository, for pages to link to
 _DOCS = "docs/"
 _FENCED = re.compile(r"^ *(```|~~~).*?^ *\1", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?P<open>!?\[[^\]]*\]\()(?P<path>[^)#\s:]+)(?P<rest>(?:#[^)\s]*)?\))")
@@ -32,6 +35,8 @@ def page_of(path: str) -> str | None:
     """The path in the site of a file of the repository; None if it is not in the site."""
     if path in OUTSIDE:
         return OUTSIDE[path]
+    if path.startswith(EXAMPLES):
+        return path
     return path.removeprefix(_DOCS) if path.startswith(_DOCS) else None
 
 

@@ -5,7 +5,7 @@ the reduction (two pixels at least), cut off at the border and scaled to the sum
 what torch calls bilinear with `antialias=True`, and Pillow BILINEAR; where an image is enlarged it is plain bilinear.
 
 The result is defined to the last bit, so that a program in another language can give the same
-(`docs/examples/cpp/` does): double precision, the width before the height, sums from the first pixel to the
+(`examples/cpp/` does): double precision, the width before the height, sums from the first pixel to the
 last, and no product and sum fused into one rounding. `tensors.py` has the same for training, but for its last bits;
 tests hold both, and Pillow, against each other. Knows arrays, not what is in them.
 """

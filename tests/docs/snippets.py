@@ -27,6 +27,7 @@ PAGES = sorted(
     [
         *(ROOT.glob("*.md")),
         ROOT / "benchmarks" / "README.md",
+        ROOT / "examples" / "README.md",
         *(page for page in (ROOT / "docs").rglob("*.md") if not page.name.startswith("_")),
     ]
 )
@@ -124,7 +125,7 @@ def check_command(text: str) -> None:
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets), f"make knows {targets}"
     elif program == "python":
-        scripts = [word for word in words if word.endswith(".py") and word.startswith("benchmarks/")]
+        scripts = [word for word in words if word.endswith(".py") and word.startswith(("benchmarks/", "examples/"))]
         assert all((ROOT / script).is_file() for script in scripts), f"there is no {scripts}"
     else:
         _check_hwnas(words[1:])

@@ -1,4 +1,4 @@
-// The part of ONNX Runtime's C interface that docs/examples/cpp uses, for machines without its headers (they are in no
+// The part of ONNX Runtime's C interface that examples/cpp uses, for machines without its headers (they are in no
 // Python package; the library is). Members of OrtApi are found by their positions, which never change: versions of ONNX
 // Runtime only append. Not for programs that ship: they take the header of their ONNX Runtime.
 

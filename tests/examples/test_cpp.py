@@ -1,4 +1,4 @@
-"""The C++ program of the documentation, compiled: the bits of its input and the logits it prints are Python's."""
+"""The C++ program among the examples, compiled: the bits of its input and the logits it prints are Python's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hwnas.types import TensorSpec
 from tests.photos import CLASSES, deployed, photograph
 from tests.runs import FinishedRun
 
-SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "cpp" / "predict.cpp"
+SOURCE = Path(__file__).parents[2] / "examples" / "cpp" / "predict.cpp"
 STAND_IN = Path(__file__).parent  # of ONNX Runtime's header
 SIDES = st.integers(1, 60)
 
