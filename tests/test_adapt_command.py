@@ -51,6 +51,14 @@ def test_a_run_can_be_adapted_again_with_other_wishes() -> None:
     assert "layer1.depth" not in json.loads(output[output.index("{") :])["choices"]
 
 
+def test_what_a_run_was_adapted_with_is_what_it_was_last_used_with() -> None:
+    assert said(*TYPED)[0] == 0
+    status, output = said("adapt", "run")
+    assert (status, "last used" in output, "last_used" in output) == (0, False, False)
+    status, output = said("adapt", "run", "--set", "train.seed=3")
+    assert (status, "train.seed is 3 and was 0 when this run was last used" in " ".join(output.split())) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,6 +20,7 @@ from hwnas.cost import analytic
 from hwnas.errors import ConfigError, TableError
 from hwnas.graph import unknown_operators
 from hwnas.graph.joining import input_parts, output_parts
+from hwnas.pipeline._last_used import begin
 from hwnas.pipeline._ranking import rank_by_weights_, ranked
 from hwnas.pipeline._sizing import sized_by
 from hwnas.pipeline._traced import inputs_of, shared_norms, traced
@@ -198,7 +199,7 @@ def adapt(
         work.config = sized_by(config, space, said=said, n_validation=n_validation, tell=console.note)
     with work.alone("adapting"):
         _refuse_other_run(work)
-        work.begin()
+        begin(work, console=console)
         AdaptedRun(folder=work.folder).write(space, supernet, model=model)
     slices: tuple[Slice, ...] = ()
     if with_images:
