@@ -67,12 +67,12 @@ class Place:
     Attributes:
         python: the interpreter.
         before: code that is run first.
-        size_mb: of all that is installed there; None where nothing was.
+        size_mb: of all that is installed there; 0 where nothing was.
     """
 
     python: Path
     before: str = ""
-    size_mb: float | None = None
+    size_mb: float = 0.0
 
     @property
     def environ(self) -> dict[str, str]:
