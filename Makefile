@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check docs clean
+.PHONY: quickstart test check docs light clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,7 +23,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy devices exporters docs examples
+	$(BIN)/mypy devices exporters docs examples light
 
 # the site of the documentation, in site/: open site/index.html
 docs: $(VENV)/.docs-installed
@@ -33,5 +33,9 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
+# the wheel of hwnas-light, in dist/: without torch, see light/backend.py
+light:
+	$(PYTHON) -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist ./light
+
 clean:
-	rm -rf $(VENV) build site *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

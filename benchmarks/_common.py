@@ -184,7 +184,7 @@ class Benchmark:
 
 def machine() -> dict[str, Any]:
     """The machine and the packages a number was found with."""
-    from hwnas.registry import installed_version
+    from hwnas.packages import installed_version
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {

@@ -106,7 +106,7 @@ def _missing(kind: str) -> str:
         from hwnas.testing import postgresql
 
         return postgresql.missing()
-    from hwnas.registry import installed_version
+    from hwnas.packages import installed_version
 
     return "Ray is not installed" if kind == "ray" and installed_version("ray") is None else ""
 

@@ -22,10 +22,11 @@ from rich.console import Console as RichConsole
 from typer.core import TyperGroup
 
 from hwnas._console import Console
-from hwnas.errors import ConfigError, HwnasError
+from hwnas.errors import ConfigError, HwnasError, MissingPackageError
 
 INTERRUPTED = 128 + signal.SIGINT
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever typer keeps it
+_QUESTIONS = ("hwnas query", "hwnas serve", "hwnas predict")  # of a finished run; what others do needs torch in the end
 _GO_ON = "run the same command again to go on"
 # what was named cannot be used so; anything else (a full disk) may pass
 _WRONG_PLACE = {
@@ -47,7 +48,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """The commands. What was typed wrongly is one line on standard error and status 2, as any other wrong input."""
+    """The commands. What was typed wrongly is one line on standard error and status 2, as any other wrong input.
+
+    So is a package that hwnas asks for and a command needs, but that is not installed.
+    """
 
     def main(  # type: ignore[override]  # the library's own signature differs between its versions
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **given: Any
@@ -60,9 +64,29 @@ class Commands(TyperGroup):
             status = _refuse(e, words)
         except typer.Abort:
             status = INTERRUPTED
+        except ModuleNotFoundError as e:
+            command = self._command_of(words)
+            missing = MissingPackageError.of(e, needed_for=command, with_most=command not in _QUESTIONS)
+            if missing is None:  # of a user's module, or of ours: whoever wrote that wants to see where
+                raise
+            if "--debug" in words:
+                traceback.print_exc()
+            Console(json_output="--json" in words).failure(missing)
+            status = missing.exit_status
         if standalone_mode:
             sys.exit(status)
         return status
+
+    def _command_of(self, words: Sequence[str]) -> str:
+        """The command that some arguments name: `hwnas devices audit`."""
+        named = ["hwnas"]
+        known: Any = self.commands
+        for word in words:
+            if word not in known:
+                break
+            named.append(word)
+            known = getattr(known[word], "commands", {})
+        return " ".join(named)
 
 
 def _refuse(error: Any, words: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from hwnas import registry
+from hwnas import packages, registry
 from hwnas.errors import ConfigError, HwnasError, MeasurementError
 from hwnas.files import write_whole
 from hwnas.results import Result, Shown
@@ -28,8 +28,17 @@ _ENOUGH_DISK_BYTES = 1 << 30
 _BUSY = 0.5  # load for each core above which timings are noisy
 _SKEW_S = 60  # beyond, a board's clock is called wrong
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_DEVELOPERS = "dev"  # the extra that users do not need
-_REQUIREMENT = re.compile(r"""^\s*([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*["']([\w-]+)["'])?""")
+# package that `hwnas-light` leaves out -> what does not work without it, commands above all
+NEEDED_FOR = {
+    "torch": "run, adapt, train, profile, search, export, report, devices audit, query --measured",
+    "onnx": "ONNX files, written or taken as networks",
+    "optuna": "search",
+    "scikit-learn": "query --predicted, predict, search, the digits",
+    "scipy": "query --predicted, predict, search, adapt",
+    "threadpoolctl": "query --predicted, predict, search",
+    "jinja2": "report",
+    "matplotlib": "report",
+}
 
 
 class State(StrEnum):
@@ -110,7 +119,9 @@ class Diagnosis(Result):
         warnings = [f.name for f in self.findings if f.state is State.WARNING]
         if missing:
             return f"not ready: {', '.join(missing)}"
-        return f"ready, but mind: {', '.join(warnings)}" if warnings else "ready"
+        without = [f.name for f in self.findings if f.state is State.OPTIONAL and f.name in NEEDED_FOR]
+        ready = f"ready for what needs none of {', '.join(dict.fromkeys(without))}" if without else "ready"
+        return f"{ready}, but mind: {', '.join(warnings)}" if warnings else ready
 
 
 def diagnose(folder: Path | None = None) -> Diagnosis:
@@ -240,23 +251,37 @@ def _judge(part: str, name: str, *, value: str, doubt: str) -> Check:
 
 def _packages() -> Iterator[Check]:
     yield Check(part="package", name="python", state=State.OK, value=platform.python_version())
-    for requirement in registry.requirements():
-        found = _REQUIREMENT.match(requirement)
-        if found is None or found[3] == _DEVELOPERS:
+    if len(both := packages.installed_as()) > 1:
+        yield Check(
+            part="package",
+            name=both[-1],
+            state=State.WARNING,
+            value=f"installed over {both[0]}, whose files are the same",
+            advice=f"uninstall both, and install one again: {_pip('uninstall')} {' '.join(both)}",
+        )
+    for name in dict.fromkeys(each.name for each in packages.requirements()):
+        requirement = packages.requirement_of(name)
+        if requirement is None:  # for developers alone
             continue
-        name, minimum, extra = found[1], found[2] or "", found[3] or ""
-        version = registry.installed_version(name)
-        if version is not None and _numbers(version) >= _numbers(minimum):
+        version = packages.installed_version(name)
+        if version is not None and _numbers(version) >= _numbers(requirement.minimum):
             yield Check(part="package", name=name, state=State.OK, value=version)
             continue
-        wanted = f"hwnas[{extra}]" if extra else f"{name}>={minimum}" if minimum else name
         yield Check(
             part="package",
             name=name,
-            state=State.OPTIONAL if extra else State.MISSING,
-            value=f"{version} is too old" if version else "not installed",
-            advice=f"{Path(sys.executable).name} -m pip install '{wanted}'",
+            state=State.OPTIONAL if requirement.extra else State.MISSING,
+            value=f"{version} is too old" if version else "not installed" + _purpose(name),
+            advice=f"{_pip('install')} {packages.to_install(name)}",
         )
+
+
+def _purpose(package: str) -> str:
+    return f"; needed for {NEEDED_FOR[package]}" if package in NEEDED_FOR else ""
+
+
+def _pip(verb: str) -> str:
+    return f"{Path(sys.executable).name} -m pip {verb}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -272,25 +297,24 @@ def _plugins() -> Iterator[Check]:
     """Runtimes and exporters, judged by the packages their extra names: to import one would load it."""
     absent = {f.name: f for f in _packages() if f.state in (State.OPTIONAL, State.MISSING)}
     extras: dict[str, set[str]] = {}
-    for requirement in registry.requirements():
-        found = _REQUIREMENT.match(requirement)
-        if found is not None:
-            extras.setdefault(found[3] or "", set()).add(found[1])
+    for requirement in packages.requirements():
+        extras.setdefault(requirement.extra, set()).add(requirement.name)
     for part in ("runtime", "exporter"):
         for name in registry.names(f"{part}s"):
             extra = registry.extra(f"{part}s", name)
             if extra is None:
                 yield Check(part=part, name=name, state=State.OK, value="by another package")
                 continue
-            # what needs no extra may still need a package of its own name: `onnxruntime`
-            lacking = sorted(absent.keys() & extras.get(extra, set())) if extra else sorted(absent.keys() & {name})
+            # what needs no extra may still need a package of its own name: `onnxruntime`; what is exported is torch's
+            needed = {*(extras.get(extra, set()) if extra else {name}), *(("torch",) if part == "exporter" else ())}
+            lacking = sorted(absent.keys() & needed)
             if lacking:
                 advice = absent[lacking[0]].advice
                 yield Check(
                     part=part, name=name, state=State.OPTIONAL, value=f"needs {', '.join(lacking)}", advice=advice
                 )
             else:
-                version = registry.installed_version(name)
+                version = packages.installed_version(name)
                 yield Check(part=part, name=name, state=State.OK, value=version or "built in")
 
 

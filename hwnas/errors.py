@@ -3,7 +3,7 @@
     HwnasError
     ├── ConfigError (ValueError)             a configuration or command-line value is wrong
     ├── UnknownNameError (LookupError)       a name is not registered; lists the known ones
-    ├── MissingPackageError (ImportError)    an optional package is absent; names the extra
+    ├── MissingPackageError (ImportError)    an optional package is absent; names what to install
     ├── SpaceError (ValueError)              an encoding or a space's definition is wrong
     ├── GraphError (ValueError)              an operator graph, or an operator in it, makes no sense
     ├── ModelError (ValueError)              a network of the user's own, or its weights, cannot be taken
@@ -81,21 +81,40 @@ class IntegrityError(HwnasError, ValueError):
 
 
 class MissingPackageError(HwnasError, ImportError):
-    """An optional package is not installed.
+    """A package is not installed.
 
-    What to do: install the extra that the message names, with `pip install 'hwnas[...]'`.
+    What to do: install what the message names, with `pip install`.
+
+    Attributes:
+        package: that is not there.
+        extra: the optional dependency group that brings it; empty for a package that is asked for by itself.
     """
 
     exit_status = 2
 
     def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
-        # extra: the optional dependency group that brings it; empty for a package hwnas always needs
+        from hwnas.packages import to_install  # now: to read metadata takes milliseconds, which no import should
+
         self.package = package
         self.extra = extra
-        wanted = f"'hwnas[{extra}]'" if extra else package
         super().__init__(
-            f"{needed_for} needs the package {package!r}, which is not installed; install it with: pip install {wanted}"
+            f"{needed_for} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install {to_install(package, extra=extra)}"
         )
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError, *, needed_for: str, with_most: bool = False) -> MissingPackageError | None:
+        """The error for an import that failed; None if hwnas does not ask for what was imported.
+
+        Args:
+            error: of the import.
+            needed_for: named in the message: a command, a feature.
+            with_most: see `hwnas.packages.requirement_of`: whether more will be missing after this.
+        """
+        from hwnas.packages import requirement_of
+
+        known = requirement_of((error.name or "").partition(".")[0], with_most=with_most)
+        return None if known is None else cls(known.name, known.extra, needed_for=needed_for)
 
 
 class SpaceError(HwnasError, ValueError):

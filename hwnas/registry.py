@@ -1,4 +1,4 @@
-"""Names -> objects, loaded when first asked for. The only user of importlib in the core.
+"""Names -> objects, loaded when first asked for. The one place in the core that imports by name.
 
 Built-in names stand here as "module:attribute"; third parties add theirs through entry points of
 the group `hwnas.<kind>` (for example `[project.entry-points."hwnas.runtimes"]`), or call `register` when
@@ -11,17 +11,17 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
-import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
-from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hwnas.errors import ConfigError, MissingPackageError, UnknownNameError
+from hwnas.packages import requirements
 
 # kind -> name -> (module:attribute, extra that installs what it imports, "" for the core)
 _BUILT_IN: dict[str, dict[str, tuple[str, str]]] = {
@@ -206,22 +206,7 @@ def modules(kind: str) -> tuple[str, ...]:
 def distributions(kind: str, name: str) -> tuple[str, ...]:
     """Names of the distributions that the extra of a built-in object brings; empty if it has no extra."""
     wanted = extra(kind, name)
-    ending = re.compile(rf"""extra\s*==\s*["']{re.escape(wanted)}["']""") if wanted else None
-    found = [r for r in requirements() if ending is not None and ending.search(r)]
-    return tuple(re.split(r"[\s<>=!~;\[]", r, maxsplit=1)[0] for r in found)
-
-
-def requirements() -> tuple[str, ...]:
-    """What this package requires, as its metadata has it: `optuna>=5.0`, `pytest>=8; extra == "dev"`, ..."""
-    return tuple(requires("hwnas") or ())
-
-
-def installed_version(distribution: str) -> str | None:
-    """The version of an installed distribution, which is not imported; None if there is none."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+    return tuple(each.name for each in requirements() if wanted and each.extra == wanted)
 
 
 def load(kind: str, name: str) -> Any:

@@ -120,6 +120,22 @@ def test_what_may_pass_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, name: 
     assert result.stderr == "error: /a/b: too bad; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_package_that_is_asked_for_and_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, debug: bool) -> None:
+    failing(monkeypatch, ModuleNotFoundError("No module named 'torch'", name="torch"))
+    result = invoke("train", *(["--debug"] if debug else []))
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: hwnas train needs the package 'torch', which is not installed; ")
+    assert last.endswith("; install it with: pip install 'torch>=2.6'")
+    assert ("Traceback" in result.stderr) == debug
+
+
+def test_a_package_of_a_user_s_own_module_is_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, ModuleNotFoundError("No module named 'pandas'", name="pandas"))
+    assert isinstance(invoke("train").exception, ModuleNotFoundError)
+
+
 def test_memory_that_does_not_suffice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, MemoryError("Unable to allocate 9 TiB"))
     result = invoke("train")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import doctor, registry
+from hwnas import doctor, packages, registry
 from hwnas.doctor import Check, State, diagnose, examine
+from hwnas.packages import Requirement
 
 
 def finding(part: str, name: str) -> Check:
@@ -17,13 +18,13 @@ def finding(part: str, name: str) -> Check:
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
-    real = registry.installed_version
-    monkeypatch.setattr(registry, "installed_version", lambda name: versions.get(name, real(name)))
+    real = packages.installed_version
+    monkeypatch.setattr(packages, "installed_version", lambda name: versions.get(name, real(name)))
 
 
 def test_an_installed_package_is_shown_with_its_version() -> None:
     assert finding("package", "numpy").state is State.OK
-    assert finding("package", "numpy").value == registry.installed_version("numpy")
+    assert finding("package", "numpy").value == packages.installed_version("numpy")
 
 
 def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,12 +46,33 @@ def test_a_version_that_is_new_enough_is_recognised(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_package_of_an_extra_is_optional_and_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    requirements = (*registry.requirements(), 'no-such-litert>=2.0; extra == "litert"')
-    monkeypatch.setattr(registry, "requirements", lambda: requirements)
+    wanted = Requirement(name="no-such-litert", minimum="2.0", extra="litert")
+    requirements = (*packages.requirements(), wanted)
+    monkeypatch.setattr(packages, "requirements", lambda: requirements)
     found = finding("package", "no-such-litert")
     assert found.state is State.OPTIONAL
     assert "'hwnas[litert]'" in found.advice
     assert diagnose().ready
+
+
+def test_what_hwnas_light_leaves_out_is_optional_and_told_with_what_it_is_needed_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packages, "requires", lambda name: ["numpy>=2.0", 'torch>=2.6; extra == "full"'])
+    pretend_installed(monkeypatch, torch=None, hwnas=None, **{"hwnas-light": "1.0"})
+    found = finding("package", "torch")
+    assert found.state is State.OPTIONAL
+    assert found.value == f"not installed; needed for {doctor.NEEDED_FOR['torch']}"
+    assert found.advice.endswith(" -m pip install 'hwnas-light[full]'")
+    assert finding("exporter", "onnx").value == "needs torch"
+    assert diagnose().shown.notes[-1].startswith("Verdict: ready for what needs none of torch")
+
+
+def test_two_distributions_of_the_same_modules_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, **{"hwnas-light": "1.0"})
+    found = finding("package", "hwnas-light")
+    assert found.state is State.WARNING
+    assert found.advice.endswith(" -m pip uninstall hwnas hwnas-light")
 
 
 def test_a_runtime_without_its_package_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

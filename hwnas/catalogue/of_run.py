@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hwnas.catalogue.pool import promising
 from hwnas.catalogue.predicting import FEATURES, AccuracyPredictor
 from hwnas.catalogue.predictor_file import load_predictor
 from hwnas.config import Config, device_name
-from hwnas.errors import HwnasError, PredictorError, TableError, UnknownNameError
+from hwnas.errors import HwnasError, MissingPackageError, PredictorError, TableError, UnknownNameError
 from hwnas.files import sha256_file
 from hwnas.pipeline.costs import Costs, load_costs
 from hwnas.pipeline.evaluated import Evaluated, evaluated_on
@@ -72,7 +73,7 @@ def open_catalogue(
         console: told of devices that are left out, and why.
         devices: more of them than the run's own and those with tables in its folder that are known by name: paths of
             their descriptions. One of these that is not profiled is an error.
-        n_predicted: networks to predict, for each space; 0: none.
+        n_predicted: networks to predict, for each space; 0, or where a package for it is not installed: none.
 
     Raises:
         StudyError: the run has no finished study.
@@ -97,7 +98,15 @@ def open_catalogue(
         raise TableError(
             f"no device is profiled and searched for in {first.folder}; `hwnas run {quoted(first.folder)}` does both"
         )
-    return Catalogue(dict(_entered(list(known.values()), n_predicted=n_predicted, seed=config.search.seed)))
+    entered = partial(_entered, list(known.values()), seed=config.search.seed)
+    try:
+        return Catalogue(dict(entered(n_predicted=n_predicted)))
+    except ModuleNotFoundError as e:
+        missing = MissingPackageError.of(e, needed_for="predicting the others")
+        if missing is None:
+            raise
+        console.note(f"networks that were evaluated are offered, and no others: {missing}")
+        return Catalogue(dict(entered(n_predicted=0)))
 
 
 def networks_of(config: Config, device: str, *, n_predicted: int = 0) -> DeviceNetworks:

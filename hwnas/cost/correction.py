@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.cost.cuts import cut_of, without_cut
+from hwnas.cost.least_squares import non_negative_least_squares
 from hwnas.cost.quality import PredictionQuality
 from hwnas.errors import MissingEntryError, TableError
 from hwnas.precisions import is_conversion
@@ -371,9 +372,6 @@ def _robust_fit(
     design: _Design, measured: FloatArray, rows: IntArray, looseness: float
 ) -> tuple[FloatArray, FloatArray]:
     """Non-negative ridge regression on relative errors with Huber weights: (2 G + 1,) weights, (S,) factors."""
-    # imported where it is used: most commands read a fitted correction and need no SciPy
-    from scipy.optimize import nnls
-
     sums, within = design.features[rows] @ design.prior, design.in_state[rows]
     known = within.sum(axis=1) == 0
     ratios = (measured[rows] / sums)[known if known.any() else slice(None)]
@@ -394,7 +392,8 @@ def _robust_fit(
         # columns are scaled by their size: it does not change the solution, only its conditioning
         system = np.vstack([a * trust[:, None], np.diag(ridge)]) * size
         # solved for what lies above `least`, which turns non-negativity into that lower bound
-        scaled, _ = nnls(system, np.concatenate([(b - a @ least) * trust, ridge * (prior - least)]))
+        asked = np.concatenate([(b - a @ least) * trust, ridge * (prior - least)])
+        scaled = non_negative_least_squares(system, asked)
         weights = least + scaled * size
         residual = np.abs(a @ weights - b)
         # 1.4826 times the median absolute residual is the standard deviation of a normal distribution

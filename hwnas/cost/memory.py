@@ -13,11 +13,13 @@ import numpy as np
 
 from hwnas.cost import analytic
 from hwnas.cost.correction import conformal_ratio, held_out_rows
+from hwnas.cost.least_squares import non_negative_least_squares
 from hwnas.cost.model import SlotCost
 from hwnas.cost.slots import SlotBlocks
 from hwnas.types import Block
 
 METRIC = "memory_bytes"
+_SLIGHT = 1e-4  # against errors that are relative
 _FEWEST = 4  # whole networks, to fit to and to bound with
 
 
@@ -43,8 +45,6 @@ def memory_cost(
         seed: decides which networks are held out.
         confidence: of the upper bound.
     """
-    from scipy.optimize import nnls
-
     if len(networks) < _FEWEST:
         return None
     # all or none: a maximum over two kinds of numbers would follow whichever is larger
@@ -61,7 +61,9 @@ def memory_cost(
     unit = float(base.mean())  # of the offset, so that both columns are of one size
     # (N, 2); divided by what was found: least squares on relative errors, against a target of 1
     design = np.stack([base, np.full_like(base, unit)], axis=1) / found[:, None]
-    (scale, offset), _ = nnls(design[train], np.ones(len(train)))
+    # the last row decides only where networks of one base leave open which it is: then nothing is offset
+    rows, asked = np.vstack([design[train], [0.0, _SLIGHT]]), np.append(np.ones(len(train)), 0.0)
+    scale, offset = non_negative_least_squares(rows, asked)
     ratio, _ = conformal_ratio(found[test] / (scale * base[test] + offset * unit), confidence)
     table = blocks.table(lambda block: scale * need(block), combine="max", offset=offset * unit)
     # below 1 the bound would be under the estimate

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas import __version__, registry
+from hwnas import __version__
 from hwnas.deployment import (
     SAMPLES,
     SCHEMA,
@@ -26,6 +26,7 @@ from hwnas.deployment import (
 from hwnas.files import sha256_file
 from hwnas.measure.connection import connections
 from hwnas.named_spaces import inputs_of_space
+from hwnas.packages import installed_version
 from hwnas.pipeline._candidate import Bench, Candidate, Rejection
 from hwnas.pipeline._test_images import TestResult
 from hwnas.pipeline.speedup import measure_speedup
@@ -152,7 +153,7 @@ def _provenance(bench: Bench, answer: Answer) -> dict[str, Any]:
         "versions": {
             "hwnas": __version__,
             "python": platform.python_version(),
-            **{p: registry.installed_version(p) for p in packages},
+            **{p: installed_version(p) for p in packages},
         },
         "seeds": {"data": c.data.seed, "train": c.train.seed, "search": c.search.seed},
         "data": {"source": c.data.source, "fingerprint": work.data.fingerprint},

@@ -17,7 +17,7 @@ from hwnas._commands import Terminated, signals, stdout_for_result
 from hwnas._console import Console
 from hwnas.allowed import limits_from_json
 from hwnas.config import load_config
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, MissingPackageError
 from hwnas.results import Result, Shown, json_value
 from hwnas.types import ProgressCallback
 
@@ -103,6 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HwnasError as e:
         console.failure(e)
         return e.exit_status
+    except ModuleNotFoundError as e:
+        missing = MissingPackageError.of(e, needed_for="deploying a network", with_most=True)
+        if missing is None:
+            raise
+        console.failure(missing)
+        return missing.exit_status
     except (OSError, MemoryError) as e:
         console.failure(HwnasError(str(e) or type(e).__name__))
         return 1

@@ -19,7 +19,7 @@ from hwnas.exporters.litert import LiteRtExporter
 from hwnas.exporters.onnx import OnnxExporter
 from hwnas.measure import Worker
 from hwnas.measure.timing import TimingSettings
-from hwnas.registry import installed_version
+from hwnas.packages import installed_version
 from hwnas.supernet.quantization import quantize
 from hwnas.supernet.untrained import untrained_block
 from hwnas.testing.exporter_suite import sample_blocks, sample_images, sample_network
