@@ -18,7 +18,8 @@ def device_names(incomplete: str) -> list[str]:
 
 def limit_keys(incomplete: str) -> list[str]:
     """Metrics that can be limited, up to the value."""
-    return [key.removeprefix("limits.") for key in setting_keys(f"limits.{incomplete}")]
+    found = (key.removeprefix("limits.") for key in setting_keys(f"limits.{incomplete}"))
+    return [key for key in found if key != "others="]
 
 
 def setting_keys(incomplete: str) -> list[str]:

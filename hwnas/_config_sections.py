@@ -114,6 +114,7 @@ class SpaceConfig(ConfigSection):
 
 
 ZOO = "zoo:"
+MOST_EXPERTS = 4  # sets of weights
 _OF_A_TRAINING = (
     *("steps", "epochs", "start_from", "strategy", "n_random", "accumulate", "feature_weight", "ema_decay"),
     *("quantized_fraction", "experts", "split_fraction", "batch_norm"),
@@ -172,7 +173,7 @@ class TrainConfig(ConfigSection):
         default=0.0,
         description="share of the steps, the last, in which networks compute as int8 will, too; 0: none",
     )
-    experts: Annotated[int, Field(ge=1, le=4)] = Field(
+    experts: Annotated[int, Field(ge=1, le=MOST_EXPERTS)] = Field(
         default=1,
         description="sets of weights that are mixed for each network, by its architecture; memory grows with them",
     )

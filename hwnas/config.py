@@ -24,6 +24,7 @@ from hwnas._config_model import (
     refuse_without_network,
 )
 from hwnas._config_sections import (
+    MOST_EXPERTS,
     ZOO,
     BudgetConfig,
     DataConfig,
@@ -50,6 +51,7 @@ from hwnas.precision_data import INTEGERS
 
 __all__ = [
     "CONFIG_FILE",
+    "MOST_EXPERTS",
     "BudgetConfig",
     "Config",
     "DataConfig",

@@ -35,6 +35,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,9 @@ class MissingPackageError(HwnasError, ImportError):
 
     @classmethod
     def of(cls, error: ModuleNotFoundError, *, needed_for: str, with_most: bool = False) -> MissingPackageError | None:
-        """The error for an import that failed; None if hwnas does not ask for what was imported.
+        """The error for an import that failed; None if hwnas does not ask for what was imported, or has it.
+
+        A module within a package is looked for once that was found: that it is not there is its importer's mistake.
 
         Args:
             error: of the import.
@@ -113,7 +116,9 @@ class MissingPackageError(HwnasError, ImportError):
         """
         from hwnas.packages import requirement_of
 
-        known = requirement_of((error.name or "").partition(".")[0], with_most=with_most)
+        package, within, _ = (error.name or "").partition(".")
+        is_there = bool(within) and sys.modules.get(package) is not None
+        known = None if is_there else requirement_of(package, with_most=with_most)
         return None if known is None else cls(known.name, known.extra, needed_for=needed_for)
 
 

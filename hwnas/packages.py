@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 DISTRIBUTIONS = ("hwnas", "hwnas-light")
-DEVELOPERS = "dev"  # the extra that users do not need
+DEVELOPERS = ("dev", "docs")  # extras that users do not need
 # a module -> the distribution that brings it, where hyphens and capitals are not all that differs
 _BROUGHT_BY = {"PIL": "pillow", "sklearn": "scikit-learn", "pynvml": "nvidia-ml-py"}
 _REQUIREMENT = re.compile(r"""^\s*([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*["']([\w-]+)["'])?""")
@@ -66,7 +66,7 @@ def requirement_of(package: str, *, with_most: bool = False) -> Requirement | No
     name = _normal(_BROUGHT_BY.get(package, package))
     known = requirements()
     sizes = Counter(each.extra for each in known)
-    found = [each for each in known if _normal(each.name) == name and each.extra != DEVELOPERS]
+    found = [each for each in known if _normal(each.name) == name and each.extra not in DEVELOPERS]
     found.sort(key=lambda each: (bool(each.extra), -sizes[each.extra] if with_most else sizes[each.extra]))
     return next(iter(found), None)
 

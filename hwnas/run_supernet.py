@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hwnas.config import MOST_EXPERTS
 from hwnas.errors import CheckpointError
 from hwnas.spaces.adapted import AdaptedSpace
 
@@ -78,9 +79,10 @@ def new_supernet(work: Workspace, *, trained: Checkpoint | None = None) -> AnySu
             rounded, parted = c.quantized_fraction > 0, c.split_fraction > 0
             return Supernet(space, rounded=rounded, experts=c.experts, parted=parted)
         # by its tensors: of one that was packed the configuration does not tell
-        router = trained.tensors.get("ema.router.weight")
-        experts = 1 if router is None else router.shape[1]  # (slots, experts, features)
         rounded, parted = (f"ema.{name}" in trained.tensors for name in ("input_range.scale", "parts.table"))
+        experts = _experts_of(trained)
+        if experts > 1 and parted:
+            raise CheckpointError("the weights have experts and parts, which no supernet has")
         return Supernet(space, rounded=rounded, experts=experts, parted=parted)
     supernet = _of_given(work, space, trained=trained)
     if work.batch_norm == "frozen":
@@ -101,3 +103,20 @@ def _of_given(work: Workspace, space: AdaptedSpace, *, trained: Checkpoint | Non
         take_fixed_(supernet, tensors)
         take_orders_(supernet, tensors)
     return supernet
+
+
+def _experts_of(trained: Checkpoint) -> int:
+    """How many sets of weights are mixed; 1 where none are.
+
+    Raises:
+        CheckpointError: what mixes them is none of ours.
+    """
+    router = trained.tensors.get("ema.router.weight")
+    if router is None:
+        return 1
+    if router.dim() != 3 or not 2 <= router.shape[1] <= MOST_EXPERTS:  # (slots, experts, features)
+        raise CheckpointError(
+            f"the weights have a router of shape {tuple(router.shape)}; it must have three axes, and 2 to "
+            f"{MOST_EXPERTS} experts"
+        )
+    return int(router.shape[1])

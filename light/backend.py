@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import shutil
 import tempfile
 import tomllib
 import zipfile
@@ -44,6 +45,8 @@ def build_wheel(
     from setuptools import build_meta
 
     light = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hwnas"]["light"]
+    # setuptools copies modules there and forgets none: those that were removed since would be in the wheel
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(ROOT):
         built = build_meta.build_wheel(folder)
         return lightened(Path(folder) / built, Path(wheel_directory), light=light).name

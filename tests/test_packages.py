@@ -31,6 +31,15 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **asking: tuple[str, ...]) -> None:
     monkeypatch.setattr(packages, "installed_version", lambda name: "1.0" if name in known else None)
 
 
+def test_a_module_that_a_package_has_not_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, hwnas=FULL)
+    for within in ("numpy.foo", "numpy.foo.bar", "hwnas.zoo.old"):  # both are imported
+        assert MissingPackageError.of(ModuleNotFoundError(name=within), needed_for="it") is None
+    missing = MissingPackageError.of(ModuleNotFoundError(name="sklearn"), needed_for="it")
+    assert missing is not None
+    assert missing.package == "scikit-learn"
+
+
 def test_requirements_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, hwnas=FULL)
     assert requirements()[:2] == (
@@ -86,7 +95,7 @@ def test_of_several_extras_the_one_that_brings_most_can_be_asked_for(monkeypatch
 
 def test_a_failed_import_of_what_is_asked_for_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, hwnas_light=LIGHT)
-    error = MissingPackageError.of(ModuleNotFoundError(name="sklearn.ensemble"), needed_for="hwnas query")
+    error = MissingPackageError.of(ModuleNotFoundError(name="sklearn"), needed_for="hwnas query")
     assert error is not None
     assert (error.package, error.extra) == ("scikit-learn", "predict")
     assert str(error) == (

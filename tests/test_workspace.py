@@ -240,3 +240,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(config: Config, tmp_
     pipeline.train(again, console=console)
     assert "is at step 3 of 10" in console.said
     assert (tmp_path / "again" / "checkpoint.safetensors").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 1, 3), (1, 1000, 1)])
+def test_a_router_of_another_making_is_refused(shape: tuple[int, ...]) -> None:
+    import torch
+
+    from hwnas.run_supernet import _experts_of
+    from hwnas.supernet.checkpoint import Checkpoint
+
+    with pytest.raises(CheckpointError, match="router of shape"):
+        _experts_of(Checkpoint(tensors={"ema.router.weight": torch.zeros(shape)}, meta={}))

@@ -179,9 +179,9 @@ def _in_milliseconds(limits: Limits, folder: Path, *, device: str, is_run: bool)
             f"{_FRACTION} is a share of what the largest network takes, which {folder} does not tell: name the "
             "folder of a run, or give latency_ms"
         )
-    from hwnas.catalogue.of_run import known_device
+    from hwnas.catalogue.of_run import costs_of
 
-    largest_ms = known_device(load_config(folder), device).costs.largest_ms
+    largest_ms = costs_of(load_config(folder), device).largest_ms
     others = {metric: allowed for metric, allowed in limits.items() if metric != _FRACTION}
     shares = as_limits({"latency_ms": limits[_FRACTION]})
     return {**others, **as_mapping(dataclasses.replace(s, value=s.value * largest_ms) for s in shares)}

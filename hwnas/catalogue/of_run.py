@@ -144,6 +144,11 @@ def _entries(config: Config, tables: Path, devices: Sequence[str]) -> Iterator[s
             yield entry
 
 
+def costs_of(config: Config, device: str) -> Costs:
+    """What blocks cost on one device of a run; arguments and errors as of `networks_of`."""
+    return _costs(Workspace(config.whole.part_for(device)))
+
+
 def _costs(work: Workspace) -> Costs:
     name = work.device.name
     try:

@@ -55,6 +55,8 @@ def memory_cost(
 
     base = np.array([max(need(Block.from_key(key)) for key in keys) for keys, _ in networks])
     found = np.array([value for _, value in networks])
+    if not base.any():
+        return None  # nothing to scale
     # the same split rule as for latency, so that both bounds mean the same
     test = held_out_rows(len(networks), seed=seed, confidence=confidence)
     train = np.setdiff1d(np.arange(len(networks)), test)

@@ -102,13 +102,16 @@ def train(config: Config, *, console: Console) -> TrainResult:
     refuse_too_large(work)
     if config.train.start_from is not None and not _is_begun(work):
         look_at_beginning(work)
-    with work.alone("training") if first_process else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        if first_process:
+            held.enter_context(work.alone("training"))
         trainer = _make_trainer(work, console=console)
         # before `begin`: a checkpoint of another run refuses first, and the configuration stays as it was
         first = trainer.resume(warn=console.warn)
         begin(work, console=console)
         if first_process:
-            trainer.watch_by(watch(work, trainer), open_log(work, trainer))
+            log = held.enter_context(contextlib.closing(open_log(work, trainer)))
+            trainer.watch_by(watch(work, trainer), log)
         record = data_record(data, source=config.data.source)
         if first_process:
             write_json(work.folder / DATA_FILE, seal_document(record))

@@ -338,7 +338,8 @@ class Trainer:
         """Part the networks by their gradients on the batches from this step on, in floats."""
         assert isinstance(self.supernet, Supernet)
         assert self._parts is not None
-        kept = slice(None, None, self.settings.accumulate)  # as many images at a time as in a step
+        # as many images at a time as in a step; of several processes the first one's answer is taken
+        kept = slice(None, None, self.settings.accumulate * self._world)
         batches = [
             (images[kept].to(self._device), labels[kept].to(self._device))
             for images, labels in self.stream.batches(step, step + N_DRAWN)

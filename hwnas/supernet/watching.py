@@ -93,3 +93,8 @@ class Log:
         write_whole(self._path, text.getvalue().encode())
         if self._board is not None:
             self._board.write()
+
+    def close(self) -> None:
+        """Let go of what the board has open."""
+        if self._board is not None:
+            self._board.close()

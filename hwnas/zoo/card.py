@@ -127,7 +127,7 @@ def read_card(folder: Path) -> Card:
             f"there is no trained supernet in {folder}: its {FILE} is missing; `hwnas zoo` lists those that ship, and "
             "`hwnas zoo pack RUN FOLDER` makes one of a run"
         ) from e
-    except (OSError, IntegrityError, KeyError, TypeError, ValueError, HwnasError) as e:
+    except (OSError, IntegrityError, AttributeError, KeyError, TypeError, ValueError, HwnasError) as e:
         raise ConfigError(f"the card {path} cannot be used ({e}); take a sound copy of the folder") from e
 
 
@@ -148,6 +148,9 @@ def _card(values: Mapping[str, Any]) -> Card:
     batch_norm = values.get("batch_norm", _RECALIBRATED)  # of older cards, which are of presets
     if batch_norm not in _BATCH_NORM:
         raise ValueError(f"batch_norm {batch_norm!r}; known: {', '.join(_BATCH_NORM)}")
+    is_given = values.get("is_given", False)
+    if not isinstance(is_given, bool):
+        raise TypeError(f"is_given is {is_given!r}; it must be true or false")
     texts = ("name", "title", "data", "licence", "recipe", "command", "hardware")
     measured = tuple(
         Measured(
@@ -167,7 +170,7 @@ def _card(values: Mapping[str, Any]) -> Card:
         decoding=None if values["decoding"] is None else _rule(values["decoding"]),
         seconds=float(values["seconds"]),
         batch_norm=batch_norm,
-        is_given=bool(values.get("is_given", False)),
+        is_given=is_given,
         measured=measured,
         files={str(k): str(v) for k, v in values["files"].items()},
     )

@@ -62,6 +62,12 @@ def test_the_bound_covers_networks_the_fit_misses(blocks: SlotBlocks, encodings:
     assert model.upper_ratio > 1.05
 
 
+def test_blocks_that_need_nothing_give_no_model(blocks: SlotBlocks, encodings: IntArray) -> None:
+    nothing = {b.key: 0.0 for b in blocks.blocks}
+    measured = networks(encodings, lambda b: nothing[b.key])
+    assert memory_cost(blocks, entries=nothing, networks=measured, seed=0, confidence=0.9) is None
+
+
 def test_too_few_networks_give_no_model(blocks: SlotBlocks, encodings: IntArray) -> None:
     measured = networks(encodings[:3], peak_memory_bytes)
     assert memory_cost(blocks, entries={}, networks=measured, seed=0, confidence=0.9) is None

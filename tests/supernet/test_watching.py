@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,19 +91,22 @@ def test_a_file_that_somebody_changed_is_made_anew(tmp_path) -> None:
     assert rows(tmp_path / "training.csv") == [{"step": "1", "loss": "1"}]
 
 
-def events(folder: Path) -> list[tuple[int, str, float]]:
-    """(step, name, value) of TensorBoard's files; a record is its length, a checksum, its bytes, a checksum."""
+def records(file: Path) -> list[Any]:
+    """Of one of TensorBoard's files; a record is its length, a checksum, its bytes, a checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
-    for file in sorted(folder.iterdir()):
-        content = file.read_bytes()
-        while content:
-            end = 12 + int.from_bytes(content[:8], "little")
-            event = Event.FromString(content[12:end])
-            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-            content = content[end + 4 :]
+    found, content = [], file.read_bytes()
+    while content:
+        end = 12 + int.from_bytes(content[:8], "little")
+        found.append(Event.FromString(content[12:end]))
+        content = content[end + 4 :]
     return found
+
+
+def events(folder: Path) -> list[tuple[int, str, float]]:
+    """(step, name, value) of TensorBoard's files."""
+    found = [event for file in sorted(folder.iterdir()) for event in records(file)]
+    return [(event.step, value.tag, value.simple_value) for event in found for value in event.summary.value]
 
 
 def test_tensorboard_is_given_what_the_file_has(space, tmp_path) -> None:
@@ -111,6 +116,7 @@ def test_tensorboard_is_given_what_the_file_has(space, tmp_path) -> None:
         board = Board(tmp_path / "board", until=step)
         trainer.watch_by(None, Log(tmp_path / "training.csv", until=step, board=board))
         trainer.run(until=until)
+        board.close()
     shown = {(step, name): value for step, name, value in events(tmp_path / "board")}
     found = rows(tmp_path / "training.csv")
     assert len(shown) == len(found) * 3
@@ -119,8 +125,37 @@ def test_tensorboard_is_given_what_the_file_has(space, tmp_path) -> None:
             assert shown[int(row["step"]), name] == pytest.approx(float(row[name]), rel=1e-5)
 
 
+def test_curves_that_cannot_be_written_stop_nothing(tmp_path, monkeypatch) -> None:
+    from tensorboardX.event_file_writer import EventsWriter
+
+    board = Board(tmp_path / "board", until=0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    for step in range(1, 40):
+        board.add(step, {"loss": 1.0})
+        board.write()
+    board.close()
+    assert events(tmp_path / "board") == []
+
+
+def test_a_start_from_nothing_forgets_the_curves_of_one_that_was_killed(tmp_path) -> None:
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    for number, until in enumerate((0, 0, 7)):
+        board = Board(tmp_path / "board", until=until)
+        board.close()
+        newest = max((tmp_path / "board").iterdir(), key=lambda file: file.suffix)
+        (start,) = [e for e in records(newest) if e.HasField("session_log")]
+        assert (start.session_log.status, start.step) == (SessionLog.START, until + 1)
+        assert len(list((tmp_path / "board").iterdir())) == number + 1
+
+
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    for name in ("tensorboardX", "tensorboardX.event_file_writer", "tensorboardX.proto.event_pb2"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingPackageError, match=r"hwnas\[tensorboard\]"):
         Board(tmp_path / "board", until=0)
     assert not (tmp_path / "board").exists()

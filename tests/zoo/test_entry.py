@@ -92,6 +92,18 @@ def test_a_changed_card_is_noticed(packed: Path) -> None:
         find_entry(str(packed))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("files", [1]), ("measured", [{"network": "a", "macs": 1, "accuracies": [1]}]), ("is_given", "no")],
+)
+def test_a_card_of_odd_values_is_refused(packed: Path, key: str, value: object) -> None:
+    values = json.loads((packed / "card.json").read_text())
+    values = {**{k: v for k, v in values.items() if k != "sha256"}, key: value}
+    write_document(packed / "card.json", values)
+    with pytest.raises(ConfigError, match=r"card\.json cannot be used"):
+        find_entry(str(packed))
+
+
 def test_a_file_that_leads_out_of_the_folder_is_not_read(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     values = json.loads((packed / "card.json").read_text())
