@@ -1,7 +1,7 @@
 """The pictures of the pages about concepts: schemes, and figures of a real run, table and machine.
 
 Takes the folder of a finished run (that of the quick start does). The drift anchor and a network are timed for half
-a minute, while a process that only counts keeps every core busy for a third of it.
+a minute, for a third of it beside processes that multiply matrices, two for each core.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def drift(seconds: float) -> Drawing:
     above.text(seconds / 2, above.get_ylim()[1], "other processes run", ha="center", va="top", fontsize=9)
     ratio = network / anchor
     below.plot(at, ratio / np.median(ratio), color=LIGHT["good"], linewidth=1)
-    below.set(ylabel="network over anchor,\nover its median", xlabel="seconds", ylim=above.get_ylim())
+    below.set(ylabel="network over anchor,\nover its median", xlabel="seconds", ylim=(0, above.get_ylim()[1]))
     return figure
 
 
@@ -158,7 +158,8 @@ def _timed(seconds: float) -> tuple[Sequence[float], Sequence[float], Sequence[f
             drift_anchor("fp32").write(exporter, Path(folder, "anchor.onnx")),
         ]
         sessions = [runtime.load(file, device) for file in files]
-        busy = [spawn.Process(target=_count, args=(seconds / 3,), daemon=True) for _ in range(os.cpu_count() or 1)]
+        others = 2 * (os.cpu_count() or 1)
+        busy = [spawn.Process(target=_multiply, args=(seconds / 3,), daemon=True) for _ in range(others)]
         rows: list[tuple[float, float, float]] = []
         samples: list[list[float]] = [[], []]
         began = told = time.monotonic()
@@ -179,11 +180,16 @@ def _timed(seconds: float) -> tuple[Sequence[float], Sequence[float], Sequence[f
     return at, network, anchor
 
 
-def _count(seconds: float) -> None:
-    """Keep a core busy."""
+def _multiply(seconds: float) -> None:
+    """Keep a core and the memory busy."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    matrix = np.ones((1500, 1500), dtype=np.float32)
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        sum(range(10_000))
+    with threadpool_limits(1):
+        while time.monotonic() < until:
+            matrix = matrix @ matrix / 1500
 
 
 def bounds() -> Drawing:
