@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hwnas.zoo import Entry
 
 
-_ROUNDED_STEP = 1.6  # steps in floats that take as long as one in which networks compute as integers will, too
+_ROUNDED_STEP = 1.5  # steps in floats that take as long as one in which networks compute as integers will, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
